@@ -1,0 +1,3 @@
+//! `mynah`: what a person touches.
+
+fn main() {}

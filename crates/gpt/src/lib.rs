@@ -1,0 +1,1 @@
+//! The system of mynah: from raw text to a model that answers.

@@ -1,0 +1,17 @@
+//! The arithmetic of a GPT: every operation, forward and backward, behind one trait.
+//!
+//! * [`Backend`]: the trait. What an operation computes is said there, once.
+//! * [`Reference`]: `f64` and naive loops: the executable specification.
+//! * [`Cpu`]: `f32` in memory, products in `f32` or bfloat16, SIMD level chosen at run time.
+//! * [`rng`]: counter-based random numbers, so that a mask can be made again instead of stored.
+//!
+//! This crate knows nothing about models, files or training; it is the only one with `unsafe`.
+
+mod backend;
+pub mod cpu;
+mod reference;
+pub mod rng;
+
+pub use backend::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
+pub use cpu::{Cpu, Precision};
+pub use reference::Reference;
