@@ -1,1 +1,3 @@
 //! The system of mynah: from raw text to a model that answers.
+
+pub mod progress;
