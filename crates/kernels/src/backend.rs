@@ -145,6 +145,13 @@ pub trait Backend {
     /// Tensor → host. Lengths must agree; not for packed tensors.
     fn download(&mut self, out: &mut [f32], x: &Self::Tensor);
 
+    /// `out = x`. Lengths must agree.
+    fn copy(&mut self, out: &mut Self::Tensor, x: &Self::Tensor);
+
+    /// Changes the number of values, whose contents are lost. Memory is kept when a tensor shrinks, so that sizes
+    /// which were seen before allocate nothing.
+    fn resize(&mut self, x: &mut Self::Tensor, len: usize);
+
     /// Sets every value.
     fn fill(&mut self, out: &mut Self::Tensor, value: f32);
 
