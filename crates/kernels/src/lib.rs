@@ -14,4 +14,4 @@ pub mod rng;
 
 pub use backend::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
 pub use cpu::{Cpu, Precision};
-pub use reference::Reference;
+pub use reference::{F64Tensor, Reference};

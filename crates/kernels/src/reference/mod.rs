@@ -1,0 +1,432 @@
+//! The operations in `f64` with naive loops: the executable specification.
+//!
+//! Every loop mirrors the formula in the documentation of [`Backend`] and nothing is done for speed. It exists so
+//! that models can be checked by finite differences, and so that fast backends have something to agree with.
+
+mod attention;
+mod head;
+
+use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, rng};
+use std::ops::Range;
+
+/// `f64` and naive loops.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+/// A tensor of the [`Reference`]: its values, for anybody to read and to change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct F64Tensor(pub Vec<f64>);
+
+impl Backend for Reference {
+    type Tensor = F64Tensor;
+
+    fn zeros(&mut self, len: usize) -> F64Tensor {
+        F64Tensor(vec![0.0; len])
+    }
+
+    fn activation(&mut self, len: usize) -> F64Tensor {
+        self.zeros(len)
+    }
+
+    fn packed(&mut self, weight: &F64Tensor, d_in: usize, d_out: usize) -> F64Tensor {
+        assert_len(weight, d_out * d_in, "weight");
+        weight.clone()
+    }
+
+    fn len(&self, x: &F64Tensor) -> usize {
+        x.0.len()
+    }
+
+    fn upload(&mut self, out: &mut F64Tensor, values: &[f32]) {
+        assert_len(out, values.len(), "out");
+        for (out, &value) in out.0.iter_mut().zip(values) {
+            *out = f64::from(value);
+        }
+    }
+
+    fn download(&mut self, out: &mut [f32], x: &F64Tensor) {
+        assert_len(x, out.len(), "x");
+        for (out, &x) in out.iter_mut().zip(&x.0) {
+            *out = x as f32;
+        }
+    }
+
+    fn fill(&mut self, out: &mut F64Tensor, value: f32) {
+        out.0.fill(f64::from(value));
+    }
+
+    fn add(&mut self, out: &mut F64Tensor, a: &F64Tensor, b: &F64Tensor) {
+        assert_len(a, out.0.len(), "a");
+        assert_len(b, out.0.len(), "b");
+        for (i, out) in out.0.iter_mut().enumerate() {
+            *out = a.0[i] + b.0[i];
+        }
+    }
+
+    fn accumulate(&mut self, sum: &mut F64Tensor, x: &F64Tensor) {
+        assert_len(x, sum.0.len(), "x");
+        add_scaled(&mut sum.0, 1.0, &x.0);
+    }
+
+    fn gelu_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor) {
+        assert_len(x, out.0.len(), "x");
+        for (out, &x) in out.0.iter_mut().zip(&x.0) {
+            *out = 0.5 * x * (1.0 + gelu_inner(x).tanh());
+        }
+    }
+
+    fn gelu_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, x: &F64Tensor) {
+        assert_len(dout, dx.0.len(), "dout");
+        assert_len(x, dx.0.len(), "x");
+        for (i, dx) in dx.0.iter_mut().enumerate() {
+            let x = x.0[i];
+            let tanh = gelu_inner(x).tanh();
+            let dinner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
+            *dx = dout.0[i] * (0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * dinner);
+        }
+    }
+
+    fn dropout(&mut self, x: &mut F64Tensor, width: usize, dropout: &Dropout) {
+        assert_rows(x, width, "x");
+        for (r, row) in x.0.chunks_exact_mut(width).enumerate() {
+            for (c, x) in row.iter_mut().enumerate() {
+                *x *= keep(dropout, width, r, c);
+            }
+        }
+    }
+
+    fn embed_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        wte: &F64Tensor,
+        wpe: Option<&F64Tensor>,
+        tokens: &[u32],
+        positions: &[u32],
+        d_model: usize,
+    ) {
+        self.gather_forward(out, wte, tokens, d_model);
+        if let Some(wpe) = wpe {
+            assert_eq!(tokens.len(), positions.len(), "a position for each token");
+            for (out, &position) in out.0.chunks_exact_mut(d_model).zip(positions) {
+                add_scaled(out, 1.0, row(&wpe.0, position as usize, d_model));
+            }
+        }
+    }
+
+    fn embed_backward(
+        &mut self,
+        dwte: &mut F64Tensor,
+        dwpe: Option<&mut F64Tensor>,
+        dout: &F64Tensor,
+        tokens: &[u32],
+        positions: &[u32],
+        d_model: usize,
+    ) {
+        self.gather_backward(dwte, dout, tokens, d_model);
+        if let Some(dwpe) = dwpe {
+            assert_eq!(tokens.len(), positions.len(), "a position for each token");
+            self.gather_backward(dwpe, dout, positions, d_model);
+        }
+    }
+
+    fn gather_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, rows: &[u32], width: usize) {
+        assert_len(out, rows.len() * width, "out");
+        for (out, &r) in out.0.chunks_exact_mut(width).zip(rows) {
+            out.copy_from_slice(row(&x.0, r as usize, width));
+        }
+    }
+
+    fn gather_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, rows: &[u32], width: usize) {
+        assert_len(dout, rows.len() * width, "dout");
+        for (dout, &r) in dout.0.chunks_exact(width).zip(rows) {
+            add_scaled(row_mut(&mut dx.0, r as usize, width), 1.0, dout);
+        }
+    }
+
+    fn layer_norm_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        stats: &mut F64Tensor,
+        x: &F64Tensor,
+        weight: &F64Tensor,
+        bias: Option<&F64Tensor>,
+        eps: f32,
+    ) {
+        let width = weight.0.len();
+        let rows = assert_rows(x, width, "x");
+        assert_len(out, rows * width, "out");
+        assert_len(stats, rows * 2, "stats");
+        if let Some(bias) = bias {
+            assert_len(bias, width, "bias");
+        }
+        for r in 0..rows {
+            let x = row(&x.0, r, width);
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / width as f64;
+            let rstd = 1.0 / (variance + f64::from(eps)).sqrt();
+            row_mut(&mut stats.0, r, 2).copy_from_slice(&[mean, rstd]);
+            for (c, out) in row_mut(&mut out.0, r, width).iter_mut().enumerate() {
+                *out = (x[c] - mean) * rstd * weight.0[c] + bias.map_or(0.0, |bias| bias.0[c]);
+            }
+        }
+    }
+
+    fn layer_norm_backward(
+        &mut self,
+        dx: &mut F64Tensor,
+        dweight: &mut F64Tensor,
+        mut dbias: Option<&mut F64Tensor>,
+        dout: &F64Tensor,
+        x: &F64Tensor,
+        stats: &F64Tensor,
+        weight: &F64Tensor,
+        group_rows: usize,
+    ) {
+        let width = weight.0.len();
+        let rows = assert_rows(x, width, "x");
+        assert_len(dx, rows * width, "dx");
+        assert_len(dout, rows * width, "dout");
+        assert_len(stats, rows * 2, "stats");
+        assert_len(dweight, width, "dweight");
+        for group in groups(rows, group_rows) {
+            let (mut dweight_sum, mut dbias_sum) = (vec![0.0; width], vec![0.0; width]);
+            for r in group {
+                let (x, dout) = (row(&x.0, r, width), row(&dout.0, r, width));
+                let (mean, rstd) = (stats.0[2 * r], stats.0[2 * r + 1]);
+                let x_hat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
+                let g: Vec<f64> = dout.iter().zip(&weight.0).map(|(dout, weight)| dout * weight).collect();
+                let mean_g = g.iter().sum::<f64>() / width as f64;
+                let mean_gx = dot(&g, &x_hat) / width as f64;
+                for (c, dx) in row_mut(&mut dx.0, r, width).iter_mut().enumerate() {
+                    *dx += rstd * (g[c] - mean_g - x_hat[c] * mean_gx);
+                    dweight_sum[c] += dout[c] * x_hat[c];
+                    dbias_sum[c] += dout[c];
+                }
+            }
+            add_scaled(&mut dweight.0, 1.0, &dweight_sum);
+            if let Some(dbias) = &mut dbias {
+                add_scaled(&mut dbias.0, 1.0, &dbias_sum);
+            }
+        }
+    }
+
+    fn linear_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        x: &F64Tensor,
+        weight: &F64Tensor,
+        bias: Option<&F64Tensor>,
+        shape: LinearShape,
+    ) {
+        let LinearShape { rows, d_in, d_out } = shape;
+        assert_linear(out, x, weight, bias, shape);
+        for r in 0..rows {
+            for (o, out) in row_mut(&mut out.0, r, d_out).iter_mut().enumerate() {
+                *out = dot(row(&x.0, r, d_in), row(&weight.0, o, d_in)) + bias.map_or(0.0, |bias| bias.0[o]);
+            }
+        }
+    }
+
+    fn linear_backward_input(
+        &mut self,
+        dx: &mut F64Tensor,
+        dout: &F64Tensor,
+        weight: &F64Tensor,
+        shape: LinearShape,
+    ) {
+        assert_linear(dout, dx, weight, None, shape);
+        dx.0.fill(0.0);
+        for r in 0..shape.rows {
+            for (o, &dout) in row(&dout.0, r, shape.d_out).iter().enumerate() {
+                add_scaled(row_mut(&mut dx.0, r, shape.d_in), dout, row(&weight.0, o, shape.d_in));
+            }
+        }
+    }
+
+    fn linear_backward_weight(
+        &mut self,
+        dweight: &mut F64Tensor,
+        mut dbias: Option<&mut F64Tensor>,
+        dout: &F64Tensor,
+        x: &F64Tensor,
+        shape: LinearShape,
+        group_rows: usize,
+    ) {
+        let LinearShape { rows, d_in, d_out } = shape;
+        assert_linear(dout, x, dweight, dbias.as_deref(), shape);
+        for group in groups(rows, group_rows) {
+            let (mut dweight_sum, mut dbias_sum) = (vec![0.0; d_out * d_in], vec![0.0; d_out]);
+            for r in group {
+                for (o, &dout) in row(&dout.0, r, d_out).iter().enumerate() {
+                    add_scaled(row_mut(&mut dweight_sum, o, d_in), dout, row(&x.0, r, d_in));
+                    dbias_sum[o] += dout;
+                }
+            }
+            add_scaled(&mut dweight.0, 1.0, &dweight_sum);
+            if let Some(dbias) = &mut dbias {
+                add_scaled(&mut dbias.0, 1.0, &dbias_sum);
+            }
+        }
+    }
+
+    fn attention_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        lse: &mut F64Tensor,
+        qkv: &F64Tensor,
+        lens: &[usize],
+        shape: &AttentionShape,
+        dropout: Option<&Dropout>,
+    ) {
+        attention::forward(out, lse, qkv, lens, shape, dropout);
+    }
+
+    fn attention_backward(
+        &mut self,
+        dqkv: &mut F64Tensor,
+        dout: &F64Tensor,
+        out: &F64Tensor,
+        lse: &F64Tensor,
+        qkv: &F64Tensor,
+        lens: &[usize],
+        shape: &AttentionShape,
+        dropout: Option<&Dropout>,
+    ) {
+        attention::backward(dqkv, dout, out, lse, qkv, lens, shape, dropout);
+    }
+
+    fn attention_cached(
+        &mut self,
+        out: &mut F64Tensor,
+        keys: &mut F64Tensor,
+        values: &mut F64Tensor,
+        qkv: &F64Tensor,
+        spans: &[CacheSpan],
+        capacity: usize,
+        shape: &AttentionShape,
+    ) {
+        attention::cached(out, keys, values, qkv, spans, capacity, shape);
+    }
+
+    fn head_forward(
+        &mut self,
+        logprobs: &mut [f64],
+        hidden: &F64Tensor,
+        weight: &F64Tensor,
+        targets: &[u32],
+        shape: &HeadShape,
+    ) {
+        head::forward(logprobs, hidden, weight, targets, shape);
+    }
+
+    fn head_backward(
+        &mut self,
+        logprobs: &mut [f64],
+        dhidden: &mut F64Tensor,
+        dweight: &mut F64Tensor,
+        dlogprobs: &[f64],
+        hidden: &F64Tensor,
+        weight: &F64Tensor,
+        targets: &[u32],
+        shape: &HeadShape,
+        group_rows: usize,
+    ) {
+        head::backward(logprobs, dhidden, dweight, dlogprobs, hidden, weight, targets, shape, group_rows);
+    }
+
+    fn sum_of_squares(&mut self, x: &F64Tensor) -> f64 {
+        dot(&x.0, &x.0)
+    }
+
+    fn adamw(
+        &mut self,
+        weight: &mut F64Tensor,
+        m: &mut F64Tensor,
+        v: &mut F64Tensor,
+        grad: &F64Tensor,
+        settings: &AdamW,
+    ) {
+        for (x, name) in [(&*m, "m"), (&*v, "v"), (grad, "grad")] {
+            assert_len(x, weight.0.len(), name);
+        }
+        let [lr, beta1, beta2] = [settings.lr, settings.beta1, settings.beta2].map(f64::from);
+        let [eps, weight_decay] = [settings.eps, settings.weight_decay].map(f64::from);
+        let correction = |beta: f64| 1.0 - beta.powf(settings.step as f64);
+        for (i, w) in weight.0.iter_mut().enumerate() {
+            let g = grad.0[i] * f64::from(settings.grad_scale);
+            m.0[i] = beta1 * m.0[i] + (1.0 - beta1) * g;
+            v.0[i] = beta2 * v.0[i] + (1.0 - beta2) * g * g;
+            let (m_hat, v_hat) = (m.0[i] / correction(beta1), v.0[i] / correction(beta2));
+            *w -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *w);
+        }
+    }
+}
+
+/// √(2/π), of the GELU.
+const GELU_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+const GELU_CUBIC: f64 = 0.044715;
+
+fn gelu_inner(x: f64) -> f64 {
+    GELU_SCALE * (x + GELU_CUBIC * x * x * x)
+}
+
+/// What [`Dropout`] multiplies the value in row `r`, column `c` by.
+fn keep(dropout: &Dropout, width: usize, r: usize, c: usize) -> f64 {
+    let index = (dropout.first_row + r as u64) * width as u64 + c as u64;
+    let dropped = rng::uniform(dropout.seed, dropout.stream, index) < dropout.p;
+    if dropped { 0.0 } else { 1.0 / (1.0 - f64::from(dropout.p)) }
+}
+
+fn row(x: &[f64], r: usize, width: usize) -> &[f64] {
+    &x[r * width..(r + 1) * width]
+}
+
+fn row_mut(x: &mut [f64], r: usize, width: usize) -> &mut [f64] {
+    &mut x[r * width..(r + 1) * width]
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// `sum += factor · x`.
+fn add_scaled(sum: &mut [f64], factor: f64, x: &[f64]) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum += factor * x;
+    }
+}
+
+/// The groups of rows within which gradients of weights are summed first; the last may be shorter.
+fn groups(rows: usize, group_rows: usize) -> impl Iterator<Item = Range<usize>> {
+    assert!(group_rows > 0, "group_rows is 0");
+    (0..rows).step_by(group_rows).map(move |start| start..rows.min(start + group_rows))
+}
+
+fn assert_len(x: &F64Tensor, len: usize, name: &str) {
+    assert_eq!(x.0.len(), len, "values of {name}");
+}
+
+/// Rows of `width` values in `x`.
+fn assert_rows(x: &F64Tensor, width: usize, name: &str) -> usize {
+    assert!(
+        width > 0 && x.0.len().is_multiple_of(width),
+        "{name}: {} values are not rows of {width}",
+        x.0.len()
+    );
+    x.0.len() / width
+}
+
+fn assert_linear(
+    out: &F64Tensor,
+    x: &F64Tensor,
+    weight: &F64Tensor,
+    bias: Option<&F64Tensor>,
+    LinearShape { rows, d_in, d_out }: LinearShape,
+) {
+    assert_len(out, rows * d_out, "out");
+    assert_len(x, rows * d_in, "x");
+    assert_len(weight, d_out * d_in, "weight");
+    if let Some(bias) = bias {
+        assert_len(bias, d_out, "bias");
+    }
+}
