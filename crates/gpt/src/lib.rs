@@ -1,3 +1,4 @@
 //! The system of mynah: from raw text to a model that answers.
 
+pub mod model;
 pub mod progress;

@@ -1,0 +1,31 @@
+//! The model: its shape, its weights, its forward and backward pass, and the engine that samples from it.
+
+mod config;
+mod weights;
+
+pub use config::Config;
+pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
+
+use kernels::{Backend, rng};
+
+/// Fresh weights: leaf `i` in the order of [`Weights::leaves`] draws from stream `i` of `seed`.
+pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
+    let mut stream = 0;
+    specs(config).map(|spec| {
+        stream += 1;
+        let values: Vec<f32> = match spec.init {
+            Init::Constant(value) => vec![value; spec.len()],
+            Init::Normal(std) => (0..spec.len() as u64)
+                .map(|i| (rng::normal(seed, stream, i) * f64::from(std)) as f32)
+                .collect(),
+        };
+        let mut tensor = backend.zeros(values.len());
+        backend.upload(&mut tensor, &values);
+        tensor
+    })
+}
+
+/// Zeros in the shape of a model: gradients, moments.
+pub fn zeros<B: Backend>(backend: &mut B, config: &Config) -> Weights<B::Tensor> {
+    specs(config).map(|spec| backend.zeros(spec.len()))
+}
