@@ -1,5 +1,10 @@
 //! The operations on this machine's processor.
 
+#[allow(dead_code)]
+mod pool;
+#[allow(dead_code)]
+mod scratch;
+
 /// In which precision products read their operands; sums are always `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
