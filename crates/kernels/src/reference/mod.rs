@@ -51,6 +51,17 @@ impl Backend for Reference {
         }
     }
 
+    fn copy(&mut self, out: &mut F64Tensor, x: &F64Tensor) {
+        assert_len(x, out.0.len(), "x");
+        out.0.copy_from_slice(&x.0);
+    }
+
+    /// NaN stands for the lost contents, so that nobody reads them unnoticed.
+    fn resize(&mut self, x: &mut F64Tensor, len: usize) {
+        x.0.clear();
+        x.0.resize(len, f64::NAN);
+    }
+
     fn fill(&mut self, out: &mut F64Tensor, value: f32) {
         out.0.fill(f64::from(value));
     }
