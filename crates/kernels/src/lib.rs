@@ -13,5 +13,5 @@ mod reference;
 pub mod rng;
 
 pub use backend::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
-pub use cpu::{Cpu, Precision};
+pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
 pub use reference::{F64Tensor, Reference};

@@ -1,9 +1,24 @@
 //! The operations on this machine's processor.
+//!
+//! * `level`: what the processor can do; plain loops compiled once per level.
+//! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
+//! * `gemm`: the one matrix product; `linear` and `head` are made of it.
 
-#[allow(dead_code)]
+// The operations land one by one: what the first of them need is not used yet.
+#![allow(dead_code, unused_macros, unused_imports)]
+
+mod aligned;
+mod bf16;
+mod gemm;
+mod level;
 mod pool;
-#[allow(dead_code)]
 mod scratch;
+mod tensor;
+
+pub use level::Level;
+pub use tensor::CpuTensor;
+
+use pool::Pool;
 
 /// In which precision products read their operands; sums are always `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +29,82 @@ pub enum Precision {
     Bf16,
 }
 
+/// How [`Cpu`] works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads, the calling one included; at least 1. Results do not depend on it.
+    pub threads: usize,
+    /// Precision of products and of activations.
+    pub precision: Precision,
+    /// Vector instructions; must be [available](Level::available).
+    pub level: Level,
+}
+
+impl Default for CpuOptions {
+    /// All cores, the highest level, bfloat16 where the processor multiplies it.
+    fn default() -> Self {
+        let level = Level::detect();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { threads, precision: if level.has_bf16() { Precision::Bf16 } else { Precision::F32 }, level }
+    }
+}
+
 /// The processor as a [`Backend`](crate::Backend).
 #[derive(Debug)]
-pub struct Cpu;
+pub struct Cpu {
+    options: CpuOptions,
+    pool: Pool,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new(CpuOptions::default())
+    }
+}
+
+impl Cpu {
+    /// Starts the threads.
+    ///
+    /// # Panics
+    ///
+    /// If the level is not available on this machine, or without threads.
+    pub fn new(options: CpuOptions) -> Self {
+        assert!(Level::available().contains(&options.level), "this processor has no {}", options.level);
+        assert!(options.threads > 0, "no threads");
+        Self { options, pool: Pool::new(options.threads) }
+    }
+
+    /// How it works.
+    pub fn options(&self) -> CpuOptions {
+        self.options
+    }
+
+    /// One line for people: `2 threads, AVX-512 bf16, bf16 products`.
+    pub fn describe(&self) -> String {
+        let CpuOptions { threads, precision, level } = self.options;
+        let plural = if threads == 1 { "" } else { "s" };
+        let precision = match precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        format!("{threads} thread{plural}, {level}, {precision} products")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn describes_itself() {
+        let cpu = Cpu::new(CpuOptions { threads: 3, precision: Precision::Bf16, level: Level::Portable });
+        assert_eq!(cpu.describe(), "3 threads, portable, bf16 products");
+    }
+
+    #[test]
+    fn the_default_uses_what_there_is() {
+        let options = Cpu::default().options();
+        assert_eq!(options.level, Level::detect());
+        assert_eq!(options.precision == Precision::Bf16, options.level.has_bf16());
+    }
+}

@@ -1,0 +1,210 @@
+//! The tensors of [`Cpu`](super::Cpu), and how operations see their numbers.
+//!
+//! Operations compute in `f32`. What is stored in bfloat16 is widened into a scratch row when it is read and rounded
+//! when it is written; what is stored in `f32` is used in place.
+
+use super::aligned::Aligned;
+use super::bf16::{narrow, widen};
+use super::gemm::PackedWeight;
+use super::pool::Disjoint;
+
+/// An array of numbers in main memory. See [`Backend`](crate::Backend) for how to make one.
+pub struct CpuTensor(Storage);
+
+enum Storage {
+    F32(Aligned<f32>),
+    Bf16(Aligned<u16>),
+    Packed(PackedWeight),
+}
+
+impl CpuTensor {
+    pub(super) fn zeros_f32(len: usize) -> Self {
+        Self(Storage::F32(Aligned::zeros(len)))
+    }
+    pub(super) fn zeros_bf16(len: usize) -> Self {
+        Self(Storage::Bf16(Aligned::zeros(len)))
+    }
+    pub(super) fn packed(weight: PackedWeight) -> Self {
+        Self(Storage::Packed(weight))
+    }
+
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        match &self.0 {
+            Storage::F32(values) => values.len(),
+            Storage::Bf16(values) => values.len(),
+            Storage::Packed(weight) => weight.len(),
+        }
+    }
+
+    /// The values for reading.
+    pub(super) fn values(&self) -> Values<'_> {
+        match &self.0 {
+            Storage::F32(values) => Values::F32(values),
+            Storage::Bf16(values) => Values::Bf16(values),
+            Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
+        }
+    }
+
+    /// The values for writing, by several threads.
+    pub(super) fn sink(&mut self) -> Sink<'_> {
+        match &mut self.0 {
+            Storage::F32(values) => Sink::F32(Disjoint::new(values)),
+            Storage::Bf16(values) => Sink::Bf16(Disjoint::new(values)),
+            Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
+        }
+    }
+
+    /// The values of a tensor that is always `f32`: weights, gradients, statistics, the residual stream.
+    pub(super) fn f32s(&self) -> &[f32] {
+        match &self.0 {
+            Storage::F32(values) => values,
+            _ => panic!(
+                "this operand must be kept exactly: make it with zeros(), not activation() or packed()"
+            ),
+        }
+    }
+
+    /// Mutable [`f32s`](Self::f32s).
+    pub(super) fn f32s_mut(&mut self) -> &mut [f32] {
+        match &mut self.0 {
+            Storage::F32(values) => values,
+            _ => panic!(
+                "this operand must be kept exactly: make it with zeros(), not activation() or packed()"
+            ),
+        }
+    }
+
+    /// The packed matrix, if it is one.
+    pub(super) fn as_packed(&self) -> Option<&PackedWeight> {
+        match &self.0 {
+            Storage::Packed(weight) => Some(weight),
+            _ => None,
+        }
+    }
+
+    /// Changes the number of values, whose contents are lost.
+    pub(super) fn resize(&mut self, len: usize) {
+        match &mut self.0 {
+            Storage::F32(values) => values.resize(len),
+            Storage::Bf16(values) => values.resize(len),
+            Storage::Packed(_) => panic!("a packed weight has a fixed size"),
+        }
+    }
+}
+
+impl std::fmt::Debug for CpuTensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.0 {
+            Storage::F32(_) => "f32",
+            Storage::Bf16(_) => "bf16",
+            Storage::Packed(_) => "packed",
+        };
+        write!(f, "CpuTensor({} {kind})", self.len())
+    }
+}
+
+/// Numbers to read.
+#[derive(Clone, Copy)]
+pub(super) enum Values<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u16]),
+}
+
+impl<'a> Values<'a> {
+    /// Number of values.
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// `len` values from `start` on.
+    #[inline(always)]
+    pub(super) fn part(self, start: usize, len: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[start..start + len]),
+            Self::Bf16(values) => Self::Bf16(&values[start..start + len]),
+        }
+    }
+
+    /// `len` values from `start` on as `f32`: the stored ones, or widened into `scratch` (of at least `len`).
+    #[inline(always)]
+    pub(super) fn read<'s>(self, start: usize, len: usize, scratch: &'s mut [f32]) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        match self {
+            Self::F32(values) => &values[start..start + len],
+            Self::Bf16(values) => {
+                let scratch = &mut scratch[..len];
+                widen(scratch, &values[start..start + len]);
+                scratch
+            }
+        }
+    }
+}
+
+/// Numbers to write, by several threads that each write parts of their own.
+#[derive(Clone, Copy)]
+pub(super) enum Sink<'a> {
+    F32(Disjoint<'a, f32>),
+    Bf16(Disjoint<'a, u16>),
+}
+
+impl Sink<'_> {
+    /// Overwrites `len` values from `start` on: `fill` gets the stored ones, or `scratch[..len]`, which is rounded
+    /// afterwards. What `fill` finds there is unspecified.
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these values meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn write(
+        self,
+        start: usize,
+        len: usize,
+        scratch: &mut [f32],
+        fill: impl FnOnce(&mut [f32]),
+    ) {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::F32(values) => fill(unsafe { values.slice(start, len) }),
+            Self::Bf16(values) => {
+                let scratch = &mut scratch[..len];
+                fill(scratch);
+                // SAFETY: the caller's promise.
+                narrow(unsafe { values.slice(start, len) }, scratch);
+            }
+        }
+    }
+
+    /// Changes `len` values from `start` on: `edit` gets them as `f32`, in place or in `scratch[..len]`.
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these values meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn update(
+        self,
+        start: usize,
+        len: usize,
+        scratch: &mut [f32],
+        edit: impl FnOnce(&mut [f32]),
+    ) {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::F32(values) => edit(unsafe { values.slice(start, len) }),
+            Self::Bf16(values) => {
+                let scratch = &mut scratch[..len];
+                // SAFETY: the caller's promise.
+                let values = unsafe { values.slice(start, len) };
+                widen(scratch, values);
+                edit(scratch);
+                narrow(values, scratch);
+            }
+        }
+    }
+}
