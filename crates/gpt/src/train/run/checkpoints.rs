@@ -1,0 +1,79 @@
+//! The shelf of checkpoints of a run: `checkpoints/step-000500/`, which of them stay, and the sweeping up after an
+//! interruption. What lies inside one is not looked at here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A directory whose name holds this is unfinished or half removed: whoever opens the run sweeps it away.
+pub const TEMPORARY: &str = ".tmp";
+
+/// One checkpoint of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Optimizer steps behind it.
+    pub step: u64,
+    /// Its directory.
+    pub path: PathBuf,
+}
+
+/// The checkpoints of the run in `run_dir`, oldest first; needs no lock.
+pub fn checkpoints(run_dir: &Path) -> Result<Vec<Checkpoint>> {
+    let mut found: Vec<Checkpoint> = entries(run_dir)?
+        .into_iter()
+        .filter_map(|path| {
+            let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+            Some(Checkpoint { step, path })
+        })
+        .collect();
+    found.sort_by_key(|checkpoint| checkpoint.step);
+    Ok(found)
+}
+
+/// Where the checkpoint of `step` lies.
+pub fn checkpoint_path(run_dir: &Path, step: u64) -> PathBuf {
+    run_dir.join(super::CHECKPOINTS).join(format!("step-{step:06}"))
+}
+
+/// Removes what an interruption left half written or half removed.
+pub(super) fn sweep(run_dir: &Path) -> Result<()> {
+    for path in entries(run_dir)? {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().contains(TEMPORARY)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the newest `keep_last` (at least one) and `best`; removes the others.
+pub(super) fn retain(run_dir: &Path, keep_last: usize, best: Option<u64>) -> Result<()> {
+    let found = checkpoints(run_dir)?;
+    let old = found.len().saturating_sub(keep_last.max(1));
+    for checkpoint in &found[..old] {
+        if Some(checkpoint.step) == best {
+            continue;
+        }
+        // A half-removed directory must never look like a checkpoint: it loses its name first.
+        let doomed = checkpoint.path.with_extension("tmp-removed");
+        fs::rename(&checkpoint.path, &doomed)
+            .with_context(|| format!("cannot remove the old checkpoint {}", checkpoint.path.display()))?;
+        remove(&doomed)?;
+    }
+    Ok(())
+}
+
+fn entries(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    let dir = run_dir.join(super::CHECKPOINTS);
+    let listed = match fs::read_dir(&dir) {
+        Ok(listed) => listed.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    listed.with_context(|| format!("cannot list {}", dir.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
+}

@@ -1,0 +1,278 @@
+//! The run directory: where a training run lives, is continued, and is read by people.
+//!
+//! ```text
+//! runs/NAME/
+//!   config.toml      the Recipe: decides whether a command may continue this run
+//!   metrics.jsonl    one object a step, and samples.jsonl: functions of the recipe, identical after any interruption
+//!   timings.jsonl    wall clock, and events.jsonl: history, different each time
+//!   checkpoints/     step-000500/ …
+//! ```
+//!
+//! The one idea: what the recipe decides and what merely happened are kept in different files. A run killed at any
+//! moment and continued from the checkpoint of step S calls [`RunDir::truncate_after`], does the lost steps again,
+//! and ends with the same bytes in the first two files as a run that was never interrupted.
+//!
+//! For that, the line of step S must be written and [`RunDir::sync`] called before the checkpoint of step S gets its
+//! name.
+
+mod checkpoints;
+mod journal;
+mod recipe;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
+pub use journal::{Journal, Lines, read_lines};
+pub use recipe::{FORMAT, Input, Recipe};
+
+/// File name of the [`Recipe`].
+pub const CONFIG: &str = "config.toml";
+/// File name of the metrics, one object a step.
+pub const METRICS: &str = "metrics.jsonl";
+/// File name of the wall-clock figures, one object a step.
+pub const TIMINGS: &str = "timings.jsonl";
+/// File name of the [`Sample`]s.
+pub const SAMPLES: &str = "samples.jsonl";
+/// File name of the [`Event`]s.
+pub const EVENTS: &str = "events.jsonl";
+/// Name of the folder of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+const LOCK: &str = "run.lock";
+
+/// A text that the model in training continued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Optimizer steps behind the model.
+    pub step: u64,
+    /// What it was given.
+    pub prompt: String,
+    /// What it wrote.
+    pub completion: String,
+}
+
+/// Something that happened to a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Optimizer steps done when it happened; for [`EventKind::SkippedStep`], the step that was skipped.
+    pub step: u64,
+    /// What happened.
+    pub event: EventKind,
+    /// Why, for people; may be empty.
+    pub detail: String,
+}
+
+/// What may happen to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// It began.
+    Started,
+    /// It went on after an interruption.
+    Resumed,
+    /// Loss or gradient were not finite: weights and moments stayed as they were.
+    SkippedStep,
+    /// A checkpoint could not be used, and an older one was.
+    DamagedCheckpoint,
+    /// Somebody asked it to stop; it saved first.
+    Stopped,
+    /// All steps are done.
+    Finished,
+}
+
+#[derive(Serialize)]
+struct TimedEvent<'a> {
+    unix_secs: u64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// A run directory that this process, and no other, may write to.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// `metrics.jsonl`; lines have a `step` and do not decrease in it.
+    pub metrics: Journal,
+    /// `timings.jsonl`.
+    pub timings: Journal,
+    samples: Journal,
+    events: Journal,
+    /// Held for as long as the directory is open; the system releases it when the process dies.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Creates the run directory at `path`, or opens it again if `recipe` agrees with the one stored there.
+    ///
+    /// # Errors
+    /// Another process has it open; it belongs to a different recipe (the difference is shown); it holds a run's
+    /// files without a recipe; input or output fails.
+    pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
+        fs::create_dir_all(path)
+            .with_context(|| format!("cannot create the run directory {}", path.display()))?;
+        let lock = lock(path)?;
+        if path.join(CONFIG).exists() {
+            refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
+        } else if let Some(found) =
+            [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
+        {
+            bail!(
+                "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
+                path.display()
+            );
+        }
+        let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
+        write_atomically(&path.join(CONFIG), config.as_bytes())?;
+        fs::create_dir_all(path.join(CHECKPOINTS))
+            .with_context(|| format!("cannot create {}", path.join(CHECKPOINTS).display()))?;
+        checkpoints::sweep(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            metrics: Journal::open(&path.join(METRICS))?,
+            timings: Journal::open(&path.join(TIMINGS))?,
+            samples: Journal::open(&path.join(SAMPLES))?,
+            events: Journal::open(&path.join(EVENTS))?,
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds to `samples.jsonl`.
+    pub fn sample(&mut self, sample: &Sample) -> Result<()> {
+        self.samples.append(sample)
+    }
+
+    /// Adds to `events.jsonl`, with the time.
+    pub fn event(&mut self, event: &Event) -> Result<()> {
+        let unix_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        self.events.append(&TimedEvent { unix_secs, event })
+    }
+
+    /// Waits until all lines are on disk; to be called before the checkpoint that stands on them gets its name.
+    pub fn sync(&self) -> Result<()> {
+        [&self.metrics, &self.timings, &self.samples, &self.events].into_iter().try_for_each(Journal::sync)
+    }
+
+    /// Prepares to begin anew where no checkpoint was reached: empties the metrics and samples.
+    pub fn restart(&mut self) -> Result<()> {
+        self.metrics.clear()?;
+        self.samples.clear()
+    }
+
+    /// Prepares to continue from the checkpoint of `step`: cuts the metrics and samples after it. Timings and events are history and stay; a step done twice stands there twice.
+    ///
+    /// # Errors
+    /// The metrics do not reach `step`, or are damaged before it.
+    pub fn truncate_after(&mut self, step: u64) -> Result<()> {
+        let last = self.metrics.truncate_after(step)?;
+        self.samples.truncate_after(step)?;
+        if last.unwrap_or(0) != step {
+            let path = self.path.join(METRICS);
+            bail!(
+                "{} ends at step {}, before the checkpoint of step {step}: put the file back, or remove {} to begin again",
+                path.display(),
+                last.unwrap_or(0),
+                self.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Where the checkpoint of `step` belongs.
+    pub fn checkpoint_path(&self, step: u64) -> PathBuf {
+        checkpoint_path(&self.path, step)
+    }
+
+    /// The checkpoints, oldest first.
+    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
+        checkpoints(&self.path)
+    }
+
+    /// The step of the checkpoint with the lowest `val_loss` in the metrics; of equal ones the earliest.
+    pub fn best_checkpoint(&self) -> Result<Option<u64>> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: u64,
+            val_loss: Option<f64>,
+        }
+        let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
+        let lines: Lines<Line> = read_lines(&self.path.join(METRICS))?;
+        let judged = lines.items.into_iter().filter_map(|line| Some((line.val_loss?, line.step)));
+        let best = judged.filter(|(_, step)| kept.contains(step)).min_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(best.map(|(_, step)| step))
+    }
+
+    /// Removes checkpoints, except the newest `keep_last` (at least one) and `best`.
+    pub fn retain(&self, keep_last: usize, best: Option<u64>) -> Result<()> {
+        checkpoints::retain(&self.path, keep_last, best)
+    }
+}
+
+/// Takes the lock of a run directory, or says who has it.
+fn lock(path: &Path) -> Result<File> {
+    let lock_path = path.join(LOCK);
+    let context = || format!("cannot lock {}", lock_path.display());
+    // Not truncated on opening: the number inside belongs to whoever holds the lock.
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(&lock_path).with_context(context)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Where locks forbid reading too, the number stays unknown.
+            let read = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let holder = if read { format!("process {}", pid.trim()) } else { "another process".into() };
+            bail!(
+                "{} is in use by {holder}: wait for it, stop it, or choose another directory",
+                path.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(context)?;
+    Ok(file)
+}
+
+fn refuse_other_recipe(path: &Path, stored: &Recipe, asked: &Recipe) -> Result<()> {
+    let differences = stored.differences(asked);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} was made by a different command or from different data (there → here):\n  {}\nTo continue it, give the \
+         old values; to begin anew, choose another directory or remove this one",
+        path.display(),
+        differences.join("\n  ")
+    )
+}
+
+/// Writes a whole file so that a reader, or the next process, sees either the old contents or the new.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(TEMPORARY);
+    let temporary = path.with_file_name(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        // The new name is on disk once the directory is.
+        match path.parent() {
+            Some(parent) if cfg!(unix) => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

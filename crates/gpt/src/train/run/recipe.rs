@@ -1,0 +1,108 @@
+//! What a run is made of: everything that decides its numbers, and apart from it what does not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The layout of a run directory. It changes when an older run can no longer be continued.
+pub const FORMAT: u32 = 1;
+
+/// The resolved recipe of a run, kept as `config.toml`: what was typed, the preset and the defaults, merged.
+///
+/// Two recipes that agree in `stage`, `format`, `settings` and the digests of `inputs` give the same numbers, bit
+/// for bit; `runtime` and the places of the inputs may change between two sittings of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The stage: `pretrain`, `sft`, `reward`, `ppo` …
+    pub stage: String,
+    /// [`FORMAT`] of the program that made the run.
+    pub format: u32,
+    /// Every setting that decides results: shape, schedule, seed, precision …
+    pub settings: toml::Table,
+    /// What does not decide results: threads, how many checkpoints to keep, a line about the machine (`machine`).
+    #[serde(default)]
+    pub runtime: toml::Table,
+    /// What the run reads, by name: `data`, `tokenizer`, `init` …
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Input>,
+}
+
+/// Something that a run reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Where it lay, as an absolute path; free to move.
+    pub path: PathBuf,
+    /// A digest of its contents: this is what must stay.
+    pub digest: String,
+}
+
+impl Input {
+    /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere.
+    pub fn new(path: &Path, digest: impl Into<String>) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        Self { path, digest: digest.into() }
+    }
+}
+
+impl Recipe {
+    /// A recipe of this program's [`FORMAT`] without `runtime` and `inputs`.
+    pub fn new(stage: impl Into<String>, settings: toml::Table) -> Self {
+        Self {
+            stage: stage.into(),
+            format: FORMAT,
+            settings,
+            runtime: toml::Table::new(),
+            inputs: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the recipe of the run in `dir`; needs no lock.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(super::CONFIG);
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}: is {} a run directory?", path.display(), dir.display())
+        })?;
+        toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (old, new) = (self.decisive(), other.decisive());
+        let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "(absent)".into());
+        keys.into_iter()
+            .filter(|key| old.get(*key) != new.get(*key))
+            .map(|key| format!("{key}: {} → {}", show(old.get(key)), show(new.get(key))))
+            .collect()
+    }
+
+    /// Every key that decides results, with its value as text.
+    fn decisive(&self) -> BTreeMap<String, String> {
+        let mut keys = BTreeMap::from([
+            ("stage".to_string(), self.stage.clone()),
+            ("format".to_string(), self.format.to_string()),
+        ]);
+        for (name, input) in &self.inputs {
+            keys.insert(format!("inputs.{name}"), input.digest.clone());
+        }
+        flatten("settings", &self.settings, &mut keys);
+        keys
+    }
+}
+
+/// Adds the leaves of `table` to `keys` under dotted names.
+fn flatten(prefix: &str, table: &toml::Table, keys: &mut BTreeMap<String, String>) {
+    for (name, value) in table {
+        let name = format!("{prefix}.{name}");
+        match value {
+            toml::Value::Table(inner) => flatten(&name, inner, keys),
+            leaf => {
+                keys.insert(name, leaf.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn recipe() -> Recipe {
+    let mut recipe =
+        Recipe::new("pretrain", toml::toml! { lr = 6e-4 seed = 0 model = { n_layer = 2, d_model = 32 } });
+    recipe.runtime = toml::toml! { threads = 2 keep_last = 3 };
+    recipe.inputs.insert("data".into(), Input::new(Path::new("tokens"), "blake3:aa"));
+    recipe
+}
+
+/// Does steps `from..=to` as a trainer would, with a sample every fourth.
+fn train(run: &mut RunDir, from: u64, to: u64) {
+    for step in from..=to {
+        run.metrics.append(&json!({"step": step, "loss": 1.0 / step as f64, "lr": 6e-4})).unwrap();
+        run.timings.append(&json!({"step": step, "step_secs": 0.5})).unwrap();
+        if step % 4 == 0 {
+            let completion = format!("fn f{step}() {{}}\n中文");
+            run.sample(&Sample { step, prompt: "fn".into(), completion }).unwrap();
+        }
+    }
+}
+
+fn refusal(result: Result<RunDir>) -> String {
+    format!("{:#}", result.expect_err("must be refused"))
+}
+
+fn checkpoint(run: &RunDir, step: u64) {
+    fs::create_dir(run.checkpoint_path(step)).unwrap();
+    fs::write(run.checkpoint_path(step).join("model.safetensors"), "weights").unwrap();
+}
+
+fn steps(run: &RunDir) -> Vec<u64> {
+    run.checkpoints().unwrap().iter().map(|checkpoint| checkpoint.step).collect()
+}
+
+#[test]
+fn a_recipe_survives_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RunDir::open(dir.path(), &recipe()).unwrap());
+    assert_eq!(Recipe::load(dir.path()).unwrap(), recipe());
+}
+
+#[test]
+fn a_different_recipe_is_refused_with_every_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RunDir::open(dir.path(), &recipe()).unwrap());
+    let mut other = recipe();
+    other.settings["lr"] = 1e-3.into();
+    other.settings["model"]["n_layer"] = 3.into();
+    other.settings.insert("dropout".into(), 0.1.into());
+    other.settings.remove("seed");
+    other.inputs.get_mut("data").unwrap().digest = "blake3:bb".into();
+    let message = refusal(RunDir::open(dir.path(), &other));
+    let differences: Vec<&str> = message.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert_eq!(
+        differences,
+        [
+            "inputs.data: blake3:aa → blake3:bb",
+            "settings.dropout: (absent) → 0.1",
+            "settings.lr: 0.0006 → 0.001",
+            "settings.model.n_layer: 2 → 3",
+            "settings.seed: 0 → (absent)",
+        ]
+    );
+    assert_eq!(Recipe::load(dir.path()).unwrap(), recipe(), "a refusal changes nothing");
+}
+
+#[test]
+fn what_decides_nothing_may_change() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RunDir::open(dir.path(), &recipe()).unwrap());
+    let mut other = recipe();
+    other.runtime = toml::toml! { threads = 64 };
+    other.inputs.get_mut("data").unwrap().path = "/elsewhere".into();
+    drop(RunDir::open(dir.path(), &other).unwrap());
+    assert_eq!(Recipe::load(dir.path()).unwrap(), other, "the newest command is recorded");
+}
+
+#[test]
+fn a_second_trainer_is_refused_by_pid() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = RunDir::open(dir.path(), &recipe()).unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+    drop(first);
+    RunDir::open(dir.path(), &recipe()).unwrap();
+}
+
+#[test]
+fn files_of_unknown_origin_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(METRICS), "{\"step\":1}\n").unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains("holds metrics.jsonl but no config.toml"), "{message}");
+    fs::write(dir.path().join(CONFIG), "stage = ").unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains("config.toml is damaged"), "{message}");
+}
+
+#[test]
+fn a_path_that_is_a_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let message = refusal(RunDir::open(file.path(), &recipe()));
+    assert!(message.contains("cannot create the run directory"), "{message}");
+}
+
+#[test]
+fn history_is_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
+    train(&mut run, 1, 9);
+    run.truncate_after(5).unwrap();
+    run.event(&Event { step: 5, event: EventKind::Resumed, detail: String::new() }).unwrap();
+    train(&mut run, 6, 7);
+    let timings: Lines<serde_json::Value> = read_lines(&dir.path().join(TIMINGS)).unwrap();
+    assert_eq!(timings.items.len(), 9 + 2);
+    let events: Lines<Event> = read_lines(&dir.path().join(EVENTS)).unwrap();
+    assert_eq!(events.items[0].event, EventKind::Resumed);
+}
+
+#[test]
+fn metrics_that_do_not_reach_the_checkpoint_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
+    train(&mut run, 1, 5);
+    let message = format!("{:#}", run.truncate_after(8).unwrap_err());
+    assert!(message.contains("ends at step 5, before the checkpoint of step 8"), "{message}");
+}
+
+#[test]
+fn damage_before_the_checkpoint_is_named_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = dir.path().join(METRICS);
+    let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
+    let text = "{\"step\":1}\n{\"st\0\0\0\n{\"step\":3}\n{\"step\":4}\n";
+    fs::write(&metrics, text).unwrap();
+    let message = format!("{:#}", run.truncate_after(3).unwrap_err());
+    assert!(message.contains("damaged at line 2"), "{message}");
+    assert_eq!(fs::read_to_string(&metrics).unwrap(), text);
+    assert_eq!(read_lines::<serde_json::Value>(&metrics).unwrap().unreadable, [2]);
+    run.truncate_after(1).unwrap();
+    assert_eq!(fs::read_to_string(&metrics).unwrap(), "{\"step\":1}\n");
+}
+
+#[test]
+fn the_newest_and_the_best_checkpoints_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
+    for (step, val_loss) in [(100, 2.0), (200, 1.0), (300, 0.5), (999_999, 1.5), (1_000_000, 1.0)] {
+        run.metrics.append(&json!({"step": step, "loss": 1.0, "val_loss": val_loss})).unwrap();
+        if step != 300 {
+            checkpoint(&run, step);
+        }
+    }
+    assert_eq!(run.best_checkpoint().unwrap(), Some(200), "300 was never saved; 1,000,000 is later");
+    run.retain(1, run.best_checkpoint().unwrap()).unwrap();
+    assert_eq!(steps(&run), [200, 1_000_000]);
+    run.retain(0, None).unwrap();
+    assert_eq!(steps(&run), [1_000_000], "the newest always stays");
+    assert_eq!(fs::read_dir(dir.path().join(CHECKPOINTS)).unwrap().count(), 1);
+}
+
+#[test]
+fn unfinished_checkpoints_are_no_checkpoints_and_are_swept_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::open(dir.path(), &recipe()).unwrap();
+    checkpoint(&run, 100);
+    for name in ["step-000200.tmp", ".tmp-step-000200", "step-000050.tmp-removed"] {
+        fs::create_dir(dir.path().join(CHECKPOINTS).join(name)).unwrap();
+    }
+    assert_eq!(steps(&run), [100]);
+    drop(run);
+    drop(RunDir::open(dir.path(), &recipe()).unwrap());
+    assert_eq!(fs::read_dir(dir.path().join(CHECKPOINTS)).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_is_replaced_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.html");
+    write_atomically(&path, b"a long first version").unwrap();
+    write_atomically(&path, b"second").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Kill at any byte of the files after any checkpoint, resume, finish: the bytes of an unbroken run.
+    #[test]
+    fn a_broken_run_ends_with_the_bytes_of_an_unbroken_one(
+        checkpoint in 0u64..=20, beyond in 0u64..=8, torn_metrics in 0usize..40, torn_samples in 0usize..60,
+    ) {
+        let (unbroken, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        train(&mut RunDir::open(unbroken.path(), &recipe()).unwrap(), 1, 28);
+
+        let mut run = RunDir::open(broken.path(), &recipe()).unwrap();
+        train(&mut run, 1, checkpoint);
+        let safe = [METRICS, SAMPLES].map(|name| fs::metadata(broken.path().join(name)).unwrap().len());
+        train(&mut run, checkpoint + 1, checkpoint + beyond);
+        drop(run);
+        for (name, torn, safe) in [(METRICS, torn_metrics, safe[0]), (SAMPLES, torn_samples, safe[1])] {
+            let file = OpenOptions::new().write(true).open(broken.path().join(name)).unwrap();
+            let len = file.metadata().unwrap().len();
+            file.set_len(len.saturating_sub(torn as u64).max(safe)).unwrap();
+        }
+
+        let mut run = RunDir::open(broken.path(), &recipe()).unwrap();
+        if checkpoint == 0 { run.restart().unwrap() } else { run.truncate_after(checkpoint).unwrap() }
+        train(&mut run, checkpoint + 1, 28);
+        for name in [METRICS, SAMPLES] {
+            let bytes = |dir: &tempfile::TempDir| fs::read_to_string(dir.path().join(name)).unwrap();
+            prop_assert_eq!(bytes(&unbroken), bytes(&broken));
+        }
+    }
+}
