@@ -1,9 +1,15 @@
 //! The model: its shape, its weights, its forward and backward pass, and the engine that samples from it.
 
+mod block;
 mod config;
+mod gpt;
 mod weights;
 
 pub use config::Config;
+pub use gpt::{
+    Activations, Cache, Gradients, Noise, Sequences, backward, forward, forward_cached, head_backward,
+    logprobs,
+};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};

@@ -1,0 +1,326 @@
+//! The model, forward and backward: embedding → blocks → norm → head, as a list of operation calls.
+//!
+//! State belongs to the caller: weights, gradients and activations come in as arguments.
+
+use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients};
+use super::{Config, Weights, zeros};
+use kernels::{Backend, CacheSpan, Dropout, HeadShape};
+
+/// Sequences of tokens, one after another, and how they are noised.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a> {
+    /// The tokens of all sequences.
+    pub tokens: &'a [u32],
+    /// The length of each sequence; they add up to `tokens`. Positions count from 0 in each.
+    pub lens: &'a [usize],
+    /// Dropout during training; none in evaluation.
+    pub noise: Option<Noise>,
+}
+
+/// Which random numbers dropout takes: a pure function of these, so that the backward pass and a repeated run agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// The run's seed mixed with the step.
+    pub seed: u64,
+    /// Index of the first row in the step's whole batch, so that micro-batches do not repeat each other's masks.
+    pub first_row: u64,
+}
+
+/// What the forward pass leaves for the backward pass.
+pub struct Activations<T> {
+    positions: Vec<u32>,
+    /// The residual stream before each block, and after the last.
+    residual: Vec<T>,
+    blocks: Vec<BlockActivations<T>>,
+    stats: T,
+    /// The last norm's output `[rows, d_model]`: what the head reads.
+    pub hidden: T,
+}
+
+impl<T> Activations<T> {
+    /// Buffers for a model; they grow to the first batch.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
+        Activations {
+            positions: Vec::new(),
+            residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
+            blocks: (0..c.n_layer).map(|_| BlockActivations::new(b)).collect(),
+            stats: b.zeros(0),
+            hidden: b.activation(0),
+        }
+    }
+
+    fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        self.blocks.iter_mut().for_each(|block| block.resize(b, c, rows));
+        for x in self.residual.iter_mut().chain([&mut self.hidden]) {
+            b.resize(x, rows * c.d_model);
+        }
+        b.resize(&mut self.stats, rows * 2);
+    }
+}
+
+/// Gradients of a model's weights, and the buffers that the backward pass needs between operations.
+pub struct Gradients<T> {
+    /// One for each weight. For a tied head the token embedding's gradient is complete after
+    /// [`finish`](Self::finish) only.
+    pub weights: Weights<T>,
+    /// The head's share of a tied embedding's gradient. It is summed apart so that the order of additions, hence
+    /// the bits, do not depend on how the batch is cut into micro-batches.
+    tied_head: Option<T>,
+    /// Gradient of the hidden state, written by the head.
+    pub hidden: T,
+    residual: T,
+    block: BlockGradients<T>,
+}
+
+impl<T> Gradients<T> {
+    /// Zeros for a model whose weights are `weights`.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, weights: &Weights<T>) -> Self {
+        let mut gradients = zeros(b, c);
+        gradients.lm_head = weights.lm_head.as_ref().map(|head| b.zeros(b.len(head)));
+        Gradients {
+            tied_head: weights.lm_head.is_none().then(|| b.zeros(b.len(&weights.wte))),
+            weights: gradients,
+            hidden: b.activation(0),
+            residual: b.zeros(0),
+            block: BlockGradients::new(b),
+        }
+    }
+
+    /// Sets the gradients to zero: a new step begins.
+    pub fn clear<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+        for gradient in self.weights.leaves_mut().into_iter().chain(&mut self.tied_head) {
+            b.fill(gradient, 0.0);
+        }
+    }
+
+    /// Adds the head's share to a tied embedding's gradient: the step's last micro-batch is done.
+    pub fn finish<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+        if let Some(head) = &self.tied_head {
+            b.accumulate(&mut self.weights.wte, head);
+        }
+    }
+
+    fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        self.block.resize(b, c, rows);
+        b.resize(&mut self.residual, rows * c.d_model);
+        b.resize(&mut self.hidden, rows * c.d_model);
+    }
+}
+
+/// Runs the trunk over `batch`; the result is `a.hidden`.
+pub fn forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    a: &mut Activations<B::Tensor>,
+    batch: Sequences<'_>,
+) {
+    assert_eq!(batch.tokens.len(), batch.lens.iter().sum(), "lens do not add up to the batch's rows");
+    assert!(batch.lens.iter().all(|&len| len <= c.seq_len), "a sequence is longer than the context");
+    a.resize(b, c, batch.tokens.len());
+    a.positions.clear();
+    a.positions.extend(batch.lens.iter().flat_map(|&len| 0..len as u32));
+
+    b.embed_forward(&mut a.residual[0], &w.wte, Some(&w.wpe), batch.tokens, &a.positions, c.d_model);
+    if let Some(dropout) = embedding_dropout(c, batch.noise) {
+        b.dropout(&mut a.residual[0], c.d_model, &dropout);
+    }
+    for (i, block) in w.blocks.iter().enumerate() {
+        let (before, after) = a.residual.split_at_mut(i + 1);
+        let dropout = block_dropout(c, batch.noise, i);
+        let attend = Attend::Within(batch.lens);
+        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, dropout.as_ref());
+    }
+    let last = &a.residual[c.n_layer];
+    b.layer_norm_forward(
+        &mut a.hidden,
+        &mut a.stats,
+        last,
+        &w.final_norm.weight,
+        Some(&w.final_norm.bias),
+        c.norm_eps,
+    );
+}
+
+/// The trunk in reverse: from `g.hidden` to the gradients of all weights but the head's.
+pub fn backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    g: &mut Gradients<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    batch: Sequences<'_>,
+    group_rows: usize,
+) {
+    let dx = &mut g.residual;
+    b.fill(dx, 0.0);
+    let last = &a.residual[c.n_layer];
+    block::norm(
+        b,
+        dx,
+        &mut g.weights.final_norm,
+        &g.hidden,
+        last,
+        &a.stats,
+        &w.final_norm.weight,
+        group_rows,
+    );
+    for (i, block) in w.blocks.iter().enumerate().rev() {
+        let dropout = block_dropout(c, batch.noise, i);
+        let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
+        let (a, g) = (&a.blocks[i], &mut g.block);
+        block::backward(b, c, block, dw, a, g, dx, x, batch.lens, dropout.as_ref(), group_rows);
+    }
+    if let Some(dropout) = embedding_dropout(c, batch.noise) {
+        b.dropout(dx, c.d_model, &dropout);
+    }
+    let Weights { wte, wpe, .. } = &mut g.weights;
+    b.embed_backward(wte, Some(wpe), dx, batch.tokens, &a.positions, c.d_model);
+}
+
+/// Log-probability of each row's target after a [`forward`] pass.
+pub fn logprobs<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    targets: &[u32],
+    out: &mut [f64],
+) {
+    b.head_forward(out, &a.hidden, w.head(), targets, &head_shape(c, targets.len()));
+}
+
+/// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by each log-probability,
+/// and the log-probabilities themselves. [`backward`] comes next.
+#[allow(clippy::too_many_arguments)]
+pub fn head_backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    g: &mut Gradients<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    targets: &[u32],
+    dlogprobs: &[f64],
+    logprobs: &mut [f64],
+    group_rows: usize,
+) {
+    g.resize(b, c, targets.len());
+    let shape = head_shape(c, targets.len());
+    let dhead = g.weights.lm_head.as_mut().or(g.tied_head.as_mut()).expect("a head is tied or not");
+    b.head_backward(
+        logprobs,
+        &mut g.hidden,
+        dhead,
+        dlogprobs,
+        &a.hidden,
+        w.head(),
+        targets,
+        &shape,
+        group_rows,
+    );
+}
+
+fn head_shape(c: &Config, rows: usize) -> HeadShape {
+    HeadShape { rows, d_model: c.d_model, vocab_size: c.vocab_size, temperature: 1.0 }
+}
+
+/// Stream 0 is the embedding's, then three for each block.
+fn dropout_at(c: &Config, noise: Noise, stream: usize) -> Dropout {
+    Dropout { p: c.dropout, seed: noise.seed, stream: stream as u64, first_row: noise.first_row }
+}
+
+fn embedding_dropout(c: &Config, noise: Option<Noise>) -> Option<Dropout> {
+    noise.filter(|_| c.dropout > 0.0).map(|noise| dropout_at(c, noise, 0))
+}
+
+fn block_dropout(c: &Config, noise: Option<Noise>, layer: usize) -> Option<BlockDropout> {
+    noise.filter(|_| c.dropout > 0.0).map(|noise| BlockDropout {
+        attention: dropout_at(c, noise, 3 * layer + 1),
+        attn_branch: dropout_at(c, noise, 3 * layer + 2),
+        mlp_branch: dropout_at(c, noise, 3 * layer + 3),
+    })
+}
+
+/// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing else.
+pub struct Cache<T> {
+    keys: Vec<T>,
+    values: Vec<T>,
+    capacity: usize,
+    positions: Vec<u32>,
+    residual: [T; 2],
+    block: BlockActivations<T>,
+    stats: T,
+    hidden: T,
+    last: T,
+    logits: T,
+}
+
+impl<T> Cache<T> {
+    /// Room for `slots` sequences of up to `capacity` positions.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
+        let size = slots * capacity * c.d_model;
+        Cache {
+            keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
+            values: (0..c.n_layer).map(|_| b.activation(size)).collect(),
+            capacity,
+            positions: Vec::new(),
+            residual: [b.zeros(0), b.zeros(0)],
+            block: BlockActivations::new(b),
+            stats: b.zeros(0),
+            hidden: b.activation(0),
+            last: b.activation(0),
+            logits: b.zeros(0),
+        }
+    }
+}
+
+/// Appends `tokens` (the rows of `spans`, in order) to their slots and writes the logits of the rows `wanted`,
+/// `[wanted, vocab_size]`, to `logits`.
+#[allow(clippy::too_many_arguments)]
+pub fn forward_cached<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    cache: &mut Cache<B::Tensor>,
+    tokens: &[u32],
+    spans: &[CacheSpan],
+    wanted: &[u32],
+    logits: &mut [f32],
+) {
+    let rows = tokens.len();
+    assert_eq!(rows, spans.iter().map(|s| s.len).sum(), "spans do not add up to the batch's rows");
+    let Cache {
+        keys,
+        values,
+        capacity,
+        positions,
+        residual: [x, next],
+        block: a,
+        stats,
+        hidden,
+        last,
+        logits: device,
+    } = cache;
+    a.resize(b, c, rows);
+    for tensor in [&mut *x, &mut *next, &mut *hidden] {
+        b.resize(tensor, rows * c.d_model);
+    }
+    b.resize(stats, rows * 2);
+    b.resize(last, wanted.len() * c.d_model);
+    b.resize(device, wanted.len() * c.vocab_size);
+    positions.clear();
+    positions.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
+
+    b.embed_forward(x, &w.wte, Some(&w.wpe), tokens, positions, c.d_model);
+    for (i, block) in w.blocks.iter().enumerate() {
+        let attend =
+            Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
+        block::forward(b, c, block, a, next, x, attend, None);
+        std::mem::swap(x, next);
+    }
+    b.layer_norm_forward(hidden, stats, x, &w.final_norm.weight, Some(&w.final_norm.bias), c.norm_eps);
+    b.gather_forward(last, hidden, wanted, c.d_model);
+    let shape = kernels::LinearShape { rows: wanted.len(), d_in: c.d_model, d_out: c.vocab_size };
+    b.linear_forward(device, last, w.head(), None, shape);
+    b.download(logits, device);
+}
