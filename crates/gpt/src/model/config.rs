@@ -22,6 +22,8 @@ pub struct Config {
     pub dropout: f32,
     /// The ε of LayerNorm.
     pub norm_eps: f32,
+    /// Whether the head is the token embedding (GPT-2's is) or a matrix of its own.
+    pub tied_head: bool,
 }
 
 impl Config {
@@ -90,6 +92,7 @@ mod tests {
             d_ff: 4 * d_model,
             dropout: 0.1,
             norm_eps: 1e-5,
+            tied_head: true,
         }
     }
 

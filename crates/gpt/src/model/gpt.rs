@@ -73,13 +73,11 @@ pub struct Gradients<T> {
 }
 
 impl<T> Gradients<T> {
-    /// Zeros for a model whose weights are `weights`.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, weights: &Weights<T>) -> Self {
-        let mut gradients = zeros(b, c);
-        gradients.lm_head = weights.lm_head.as_ref().map(|head| b.zeros(b.len(head)));
+    /// Zeros in the shape of a model.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
         Gradients {
-            tied_head: weights.lm_head.is_none().then(|| b.zeros(b.len(&weights.wte))),
-            weights: gradients,
+            weights: zeros(b, c),
+            tied_head: c.tied_head.then(|| b.zeros(c.vocab_size * c.d_model)),
             hidden: b.activation(0),
             residual: b.zeros(0),
             block: BlockGradients::new(b),
@@ -93,10 +91,11 @@ impl<T> Gradients<T> {
         }
     }
 
-    /// Adds the head's share to a tied embedding's gradient: the step's last micro-batch is done.
+    /// Moves the head's share into a tied embedding's gradient: the step's last micro-batch is done.
     pub fn finish<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
-        if let Some(head) = &self.tied_head {
+        if let Some(head) = &mut self.tied_head {
             b.accumulate(&mut self.weights.wte, head);
+            b.fill(head, 0.0);
         }
     }
 

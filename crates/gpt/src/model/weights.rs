@@ -124,7 +124,7 @@ pub fn specs(config: &Config) -> Weights<Spec> {
             })
             .collect(),
         final_norm: norm("final_norm".into()),
-        lm_head: None,
+        lm_head: (!config.tied_head).then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
     }
 }
 

@@ -1,3 +1,8 @@
-//! Training: where a run lives on disk, and what every stage shares.
+//! Training: what every stage shares. The optimizer step, the schedule, and where a run lives on disk.
 
 pub mod run;
+mod schedule;
+mod trainer;
+
+pub use schedule::Schedule;
+pub use trainer::{Optimizer, Trainer, Update};

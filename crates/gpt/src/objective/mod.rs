@@ -1,0 +1,5 @@
+//! What is learned: pure functions from the model's outputs to a loss and its derivatives. They never see the model.
+
+mod cross_entropy;
+
+pub use cross_entropy::{cross_entropy, cross_entropy_derivatives};
