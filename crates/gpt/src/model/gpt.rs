@@ -114,7 +114,11 @@ pub fn forward<B: Backend>(
     a: &mut Activations<B::Tensor>,
     batch: Sequences<'_>,
 ) {
-    assert_eq!(batch.tokens.len(), batch.lens.iter().sum(), "lens do not add up to the batch's rows");
+    assert_eq!(
+        batch.tokens.len(),
+        batch.lens.iter().sum::<usize>(),
+        "lens do not add up to the batch's rows"
+    );
     assert!(batch.lens.iter().all(|&len| len <= c.seq_len), "a sequence is longer than the context");
     a.resize(b, c, batch.tokens.len());
     a.positions.clear();
@@ -287,7 +291,7 @@ pub fn forward_cached<B: Backend>(
     logits: &mut [f32],
 ) {
     let rows = tokens.len();
-    assert_eq!(rows, spans.iter().map(|s| s.len).sum(), "spans do not add up to the batch's rows");
+    assert_eq!(rows, spans.iter().map(|s| s.len).sum::<usize>(), "spans do not add up to the batch's rows");
     let Cache {
         keys,
         values,
