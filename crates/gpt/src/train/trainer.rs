@@ -141,9 +141,9 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// The gradients that [`accumulate`](Self::accumulate) has summed since the last update, the head's share of a
-    /// tied embedding included.
-    pub fn gradients(&mut self) -> &Weights<B::Tensor> {
+    /// tied embedding included, and the backend to read them with.
+    pub fn gradients(&mut self) -> (&mut B, &Weights<B::Tensor>) {
         self.gradients.finish(&mut self.backend);
-        &self.gradients.weights
+        (&mut self.backend, &self.gradients.weights)
     }
 }

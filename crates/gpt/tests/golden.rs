@@ -1,0 +1,166 @@
+//! The model and the optimizer step against PyTorch: logits, every gradient, ten steps, a greedy continuation.
+//! The values come from `tools/golden_gpt2.py`.
+
+use gpt::model::{self, Activations, Cache, Config, Sequences, Weights, specs};
+use gpt::objective::{cross_entropy, cross_entropy_derivatives};
+use gpt::train::{Optimizer, Schedule, Trainer};
+use kernels::{Backend, CacheSpan, Reference};
+use safetensors::SafeTensors;
+
+const CONFIG: Config = Config {
+    vocab_size: 67,
+    seq_len: 16,
+    n_layer: 2,
+    n_head: 3,
+    d_model: 24,
+    d_ff: 96,
+    dropout: 0.0,
+    norm_eps: 1e-5,
+    tied_head: true,
+};
+const ROWS: usize = 2 * CONFIG.seq_len;
+const LENS: [usize; 2] = [CONFIG.seq_len; 2];
+
+struct Golden(Vec<u8>);
+
+impl Golden {
+    fn read() -> Self {
+        Golden(std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/gpt2.safetensors")).unwrap())
+    }
+    fn bytes(&self, name: &str) -> Vec<[u8; 4]> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec()
+    }
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.bytes(name).into_iter().map(f32::from_le_bytes).collect()
+    }
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.bytes(name).into_iter().map(u32::from_le_bytes).collect()
+    }
+    fn weights<B: Backend>(&self, b: &mut B) -> Weights<B::Tensor> {
+        specs(&CONFIG).map(|spec| {
+            let values = self.floats(&format!("weight.{}", spec.name));
+            let mut tensor = b.zeros(values.len());
+            b.upload(&mut tensor, &values);
+            tensor
+        })
+    }
+    fn trainer<B: Backend>(&self, mut b: B) -> Trainer<B> {
+        let weights = self.weights(&mut b);
+        Trainer::new(b, CONFIG, weights)
+    }
+}
+
+fn host<B: Backend>(b: &mut B, x: &B::Tensor) -> Vec<f32> {
+    let mut values = vec![0.0; b.len(x)];
+    b.download(&mut values, x);
+    values
+}
+
+/// Largest difference, relative to the largest expected value.
+fn worst(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let scale = want.iter().fold(1e-6f32, |a, b| a.max(b.abs()));
+    got.iter().zip(want).fold(0.0, |a, (g, w)| f32::max(a, (g - w).abs())) / scale
+}
+
+fn batch<'a>(tokens: &'a [u32], lens: &'a [usize]) -> Sequences<'a> {
+    Sequences { tokens, lens, noise: None }
+}
+
+fn logits_agree<B: Backend>(mut b: B, tolerance: f32) {
+    let golden = Golden::read();
+    let weights = golden.weights(&mut b);
+    let mut activations = Activations::new(&mut b, &CONFIG);
+    let tokens = golden.ids("tokens");
+    model::forward(&mut b, &CONFIG, &weights, &mut activations, batch(&tokens, &LENS));
+    let mut logits = b.zeros(ROWS * CONFIG.vocab_size);
+    let shape = kernels::LinearShape { rows: ROWS, d_in: CONFIG.d_model, d_out: CONFIG.vocab_size };
+    b.linear_forward(&mut logits, &activations.hidden, weights.head(), None, shape);
+    let error = worst(&host(&mut b, &logits), &golden.floats("logits"));
+    assert!(error < tolerance, "logits differ by {error:e}");
+}
+
+/// One pass over the golden batch in micro-batches of whole sequences; returns the loss.
+fn accumulate<B: Backend>(trainer: &mut Trainer<B>, tokens: &[u32], targets: &[u32], micro: &[usize]) -> f64 {
+    let (mut derivatives, mut loss, mut first) = (Vec::new(), 0.0, 0);
+    for &sequences in micro {
+        let rows = first..first + sequences * CONFIG.seq_len;
+        cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
+        let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
+        let logprobs = trainer.accumulate(part, &targets[rows.clone()], &derivatives, CONFIG.seq_len);
+        loss += cross_entropy(logprobs, ROWS);
+        first = rows.end;
+    }
+    loss
+}
+
+fn gradients_agree<B: Backend>(b: B, tolerance: f32) {
+    let golden = Golden::read();
+    let mut trainer = golden.trainer(b);
+    let loss = accumulate(&mut trainer, &golden.ids("tokens"), &golden.ids("targets"), &[2]);
+    let expected = golden.floats("loss")[0];
+    assert!((loss as f32 - expected).abs() < tolerance * expected, "loss {loss}, PyTorch {expected}");
+    let (backend, gradients) = trainer.gradients();
+    for (gradient, spec) in gradients.leaves().into_iter().zip(specs(&CONFIG).leaves()) {
+        let error = worst(&host(backend, gradient), &golden.floats(&format!("grad.{}", spec.name)));
+        assert!(error < tolerance, "the gradient of {} differs by {error:e}", spec.name);
+    }
+}
+
+fn curve_agrees<B: Backend>(b: B, tolerance: f64) {
+    let golden = Golden::read();
+    let mut trainer = golden.trainer(b);
+    let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
+    let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, warmup_steps: 3, steps: 10 };
+    let (tokens, targets) = (golden.ids("curve.tokens"), golden.ids("curve.targets"));
+    let (losses, norms) = (golden.floats("curve.loss"), golden.floats("curve.grad_norm"));
+    for step in 0..10 {
+        let rows = step * ROWS..(step + 1) * ROWS;
+        let loss = accumulate(&mut trainer, &tokens[rows.clone()], &targets[rows], &[1, 1]);
+        let update = trainer.update(&optimizer, schedule.at(step as u64 + 1), loss);
+        let close = |got: f64, want: f32| (got - f64::from(want)).abs() < tolerance * f64::from(want);
+        assert!(close(loss, losses[step]), "step {step}: loss {loss}, PyTorch {}", losses[step]);
+        assert!(close(update.grad_norm, norms[step]), "step {step}: norm {}", update.grad_norm);
+    }
+}
+
+fn greedy_agrees<B: Backend>(mut b: B) {
+    let golden = Golden::read();
+    let weights = golden.weights(&mut b);
+    let mut cache = Cache::new(&mut b, &CONFIG, 1, CONFIG.seq_len);
+    let mut logits = vec![0.0; CONFIG.vocab_size];
+    let mut tokens = golden.ids("greedy.prompt");
+    let mut start = 0;
+    while tokens.len() < CONFIG.seq_len {
+        let new = &tokens[start..];
+        let span = CacheSpan { slot: 0, start, len: new.len() };
+        let wanted = [new.len() as u32 - 1];
+        model::forward_cached(&mut b, &CONFIG, &weights, &mut cache, new, &[span], &wanted, &mut logits);
+        start = tokens.len();
+        let best = (0..logits.len()).max_by(|&i, &j| logits[i].total_cmp(&logits[j])).unwrap();
+        tokens.push(best as u32);
+    }
+    assert_eq!(tokens[4..], golden.ids("greedy.tokens"));
+}
+
+mod reference {
+    use super::*;
+
+    #[test]
+    fn logits() {
+        logits_agree(Reference, 1e-6);
+    }
+    #[test]
+    fn gradients() {
+        gradients_agree(Reference, 1e-6);
+    }
+    #[test]
+    fn ten_steps() {
+        curve_agrees(Reference, 1e-6);
+    }
+    #[test]
+    fn greedy() {
+        greedy_agrees(Reference);
+    }
+}

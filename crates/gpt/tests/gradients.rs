@@ -1,0 +1,115 @@
+//! The whole model by finite differences in `f64`: every leaf, with dropout, several sequences, masked targets, and a
+//! tied and an untied head. And what training promises about bits: micro-batches do not change them.
+
+use gpt::model::{self, Config, Noise, Sequences, specs};
+use gpt::objective::{cross_entropy, cross_entropy_derivatives};
+use gpt::train::{Optimizer, Trainer};
+use kernels::{Backend, NO_TARGET, Reference, rng};
+
+fn config(tied_head: bool, dropout: f32) -> Config {
+    Config {
+        vocab_size: 13,
+        seq_len: 8,
+        n_layer: 2,
+        n_head: 2,
+        d_model: 6,
+        d_ff: 10,
+        dropout,
+        norm_eps: 1e-5,
+        tied_head,
+    }
+}
+
+const LENS: [usize; 3] = [5, 1, 8];
+
+fn tokens() -> Vec<u32> {
+    (0..14).map(|i| rng::below(1, 1, i, 13) as u32).collect()
+}
+
+fn targets() -> Vec<u32> {
+    (0..14).map(|i| if i % 5 == 3 { NO_TARGET } else { rng::below(1, 2, i, 13) as u32 }).collect()
+}
+
+/// Weights far from their first values, so that a wrong bias or gain shows.
+fn trainer<B: Backend>(mut backend: B, config: &Config) -> Trainer<B> {
+    let mut stream = 0;
+    let weights = specs(config).map(|spec| {
+        stream += 1;
+        let values: Vec<f32> = (0..spec.len() as u64).map(|i| 0.5 * rng::normal(7, stream, i) as f32).collect();
+        let mut tensor = backend.zeros(values.len());
+        backend.upload(&mut tensor, &values);
+        tensor
+    });
+    Trainer::new(backend, config.clone(), weights)
+}
+
+fn every_leaf(config: &Config) {
+    let (tokens, targets) = (tokens(), targets());
+    let noise = (config.dropout > 0.0).then_some(Noise { seed: 3, first_row: 20 });
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise };
+    let counted = targets.iter().filter(|&&t| t != NO_TARGET).count();
+    let mut trainer = trainer(Reference, config);
+    let mut derivatives = Vec::new();
+    cross_entropy_derivatives(&mut derivatives, &targets, counted);
+    trainer.accumulate(batch, &targets, &derivatives, 4);
+    let gradients: Vec<Vec<f64>> = trainer.gradients().1.leaves().into_iter().map(|g| g.0.clone()).collect();
+    for (leaf, spec) in specs(config).leaves().into_iter().enumerate() {
+        for probe in 0..6 {
+            let at = rng::below(5, leaf as u64, probe, spec.len() as u64) as usize;
+            let mut loss_at = |delta: f64| {
+                trainer.weights.leaves_mut()[leaf].0[at] += delta;
+                let loss = cross_entropy(trainer.evaluate(batch, &targets), counted);
+                trainer.weights.leaves_mut()[leaf].0[at] -= delta;
+                loss
+            };
+            let step = 1e-5;
+            let numeric = (loss_at(step) - loss_at(-step)) / (2.0 * step);
+            let analytic = gradients[leaf][at];
+            let error = (numeric - analytic).abs() / (1e-3 + analytic.abs());
+            assert!(error < 1e-6, "{}[{at}]: {analytic} by the backward pass, {numeric} by differences", spec.name);
+        }
+    }
+}
+
+#[test]
+fn every_leaf_of_a_tied_model() {
+    every_leaf(&config(true, 0.0));
+}
+
+#[test]
+fn every_leaf_of_an_untied_model_with_dropout() {
+    every_leaf(&config(false, 0.3));
+}
+
+#[test]
+fn a_bad_step_changes_nothing() {
+    let config = config(true, 0.0);
+    let (tokens, targets) = (tokens(), targets());
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
+    let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
+    let mut trainer = trainer(Reference, &config);
+    let before = trainer.weights.clone();
+    for (derivative, loss) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (-1.0, f64::NAN)] {
+        trainer.accumulate(batch, &targets, &[derivative; 14], 4);
+        let update = trainer.update(&optimizer, 0.1, loss);
+        assert!(!update.applied);
+        assert_eq!((trainer.updates, &trainer.weights), (0, &before));
+        assert!(trainer.first_moment.leaves().iter().all(|m| m.0.iter().all(|&x| x == 0.0)));
+    }
+    trainer.accumulate(batch, &targets, &[-0.1; 14], 4);
+    assert!(trainer.update(&optimizer, 0.1, 1.0).applied, "the next step is a good one again");
+    assert_ne!(trainer.weights, before);
+    assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
+}
+
+#[test]
+fn parameters_start_as_the_paper_says() {
+    let config = Config { d_model: 48, d_ff: 192, vocab_size: 500, ..config(true, 0.0) };
+    let weights = model::init(&mut Reference, &config, 1);
+    let std = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+    assert!((std(&weights.wte.0) - 0.02).abs() < 4e-4);
+    assert!((std(&weights.blocks[1].mlp_up.weight.0) - 0.02).abs() < 6e-4);
+    assert!((std(&weights.blocks[1].mlp_down.weight.0) - 0.01).abs() < 3e-4, "0.02 / √(2 · 2 layers)");
+    assert!(weights.blocks[0].norm1.weight.0.iter().all(|&x| x == 1.0));
+    assert!(weights.blocks[0].qkv.bias.0.iter().all(|&x| x == 0.0));
+}
