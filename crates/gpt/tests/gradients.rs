@@ -35,7 +35,8 @@ fn trainer<B: Backend>(mut backend: B, config: &Config) -> Trainer<B> {
     let mut stream = 0;
     let weights = specs(config).map(|spec| {
         stream += 1;
-        let values: Vec<f32> = (0..spec.len() as u64).map(|i| 0.5 * rng::normal(7, stream, i) as f32).collect();
+        let values: Vec<f32> =
+            (0..spec.len() as u64).map(|i| 0.5 * rng::normal(7, stream, i) as f32).collect();
         let mut tensor = backend.zeros(values.len());
         backend.upload(&mut tensor, &values);
         tensor
@@ -66,7 +67,11 @@ fn every_leaf(config: &Config) {
             let numeric = (loss_at(step) - loss_at(-step)) / (2.0 * step);
             let analytic = gradients[leaf][at];
             let error = (numeric - analytic).abs() / (1e-3 + analytic.abs());
-            assert!(error < 1e-6, "{}[{at}]: {analytic} by the backward pass, {numeric} by differences", spec.name);
+            assert!(
+                error < 1e-6,
+                "{}[{at}]: {analytic} by the backward pass, {numeric} by differences",
+                spec.name
+            );
         }
     }
 }

@@ -2,14 +2,18 @@
 
 mod block;
 mod config;
+mod engine;
 mod gpt;
+mod sample;
 mod weights;
 
 pub use config::Config;
+pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
     Activations, Cache, Gradients, Noise, Sequences, backward, forward, forward_cached, head_backward,
     logprobs,
 };
+pub use sample::{Sampler, Sampling};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};

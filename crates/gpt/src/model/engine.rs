@@ -1,0 +1,286 @@
+//! The engine: continues token sequences, many at once, with a cache of keys and values.
+//!
+//! Requests enter free slots as others finish; a pass carries whole prompts and single tokens alike. What a request
+//! gets does not depend on its company: rows are computed independently and draws are numbered by request.
+
+use super::gpt::{Cache, forward_cached};
+use super::sample::{Sampler, Sampling};
+use super::{Config, Weights, specs};
+use kernels::{Backend, CacheSpan};
+use std::ops::ControlFlow;
+
+/// One sequence to continue.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The tokens so far; at least one, at most as many as the context holds.
+    pub prompt: Vec<u32>,
+    /// How many tokens to add at most.
+    pub max_tokens: usize,
+    /// How they are drawn.
+    pub sampling: Sampling,
+    /// The number that tells this request's draws from those of others.
+    pub number: u64,
+    /// Tokens that end the sequence; they are not part of it.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// A stop token, or the watcher said so.
+    Stop,
+    /// `max_tokens` were drawn, or the context is full.
+    Length,
+}
+
+/// A continuation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens after the prompt.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub finish: Finish,
+}
+
+/// A model ready to be sampled from: its weights laid out for products of few rows, and a cache.
+pub struct Engine<T> {
+    config: Config,
+    weights: Weights<T>,
+    cache: Cache<T>,
+    slots: Vec<Option<Running>>,
+    sampler: Sampler,
+}
+
+struct Running {
+    index: usize,
+    cached: usize,
+    tokens: Vec<u32>,
+}
+
+impl<T> Engine<T> {
+    /// Copies `weights` into the layout of decoding; `slots` sequences can be continued at once.
+    pub fn new<B: Backend<Tensor = T>>(
+        b: &mut B,
+        config: &Config,
+        weights: &Weights<T>,
+        slots: usize,
+    ) -> Self {
+        assert!(slots > 0, "an engine needs a slot");
+        Engine {
+            config: config.clone(),
+            weights: decoding_weights(b, config, weights),
+            cache: Cache::new(b, config, slots, config.seq_len),
+            slots: (0..slots).map(|_| None).collect(),
+            sampler: Sampler::default(),
+        }
+    }
+
+    /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence. Results are
+    /// in the order of the requests.
+    pub fn generate<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        requests: &[Request],
+        mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Vec<Generated> {
+        let mut results = vec![Generated { tokens: Vec::new(), finish: Finish::Length }; requests.len()];
+        let mut waiting = (0..requests.len()).filter(|&i| requests[i].max_tokens > 0);
+        let (mut tokens, mut spans, mut wanted, mut logits) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        loop {
+            self.admit(requests, &mut waiting);
+            tokens.clear();
+            spans.clear();
+            wanted.clear();
+            for (slot, running) in self.slots.iter().enumerate() {
+                let Some(running) = running else { continue };
+                let prompt = &requests[running.index].prompt;
+                let new = if running.cached == 0 {
+                    prompt.as_slice()
+                } else {
+                    &running.tokens[running.tokens.len() - 1..]
+                };
+                tokens.extend_from_slice(new);
+                spans.push(CacheSpan { slot, start: running.cached, len: new.len() });
+                wanted.push(tokens.len() as u32 - 1);
+            }
+            if spans.is_empty() {
+                return results;
+            }
+            logits.resize(wanted.len() * self.config.vocab_size, 0.0);
+            forward_cached(
+                b,
+                &self.config,
+                &self.weights,
+                &mut self.cache,
+                &tokens,
+                &spans,
+                &wanted,
+                &mut logits,
+            );
+            for (span, logits) in spans.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
+                let running = self.slots[span.slot].as_mut().expect("a span belongs to a running sequence");
+                running.cached += span.len;
+                let (index, request) = (running.index, &requests[running.index]);
+                let position = running.tokens.len() as u64;
+                let token = self.sampler.draw(logits, &request.sampling, request.number, position);
+                let finish = if request.stop_tokens.contains(&token) {
+                    Some(Finish::Stop)
+                } else {
+                    running.tokens.push(token);
+                    let full =
+                        running.cached == self.config.seq_len || running.tokens.len() == request.max_tokens;
+                    match on_token(index, token) {
+                        ControlFlow::Break(()) => Some(Finish::Stop),
+                        ControlFlow::Continue(()) => full.then_some(Finish::Length),
+                    }
+                };
+                if let Some(finish) = finish {
+                    let running = self.slots[span.slot].take().expect("checked above");
+                    results[index] = Generated { tokens: running.tokens, finish };
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, requests: &[Request], waiting: &mut impl Iterator<Item = usize>) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
+            let Some(index) = waiting.next() else { return };
+            let len = requests[index].prompt.len();
+            assert!(len > 0, "a prompt needs at least one token");
+            assert!(len <= self.config.seq_len, "a prompt of {len} tokens does not fit the context");
+            *slot = Some(Running { index, cached: 0, tokens: Vec::new() });
+        }
+    }
+}
+
+/// Matrices packed, everything else copied; the head is always a matrix of its own here, because the embedding must
+/// stay readable row by row.
+fn decoding_weights<B: Backend>(
+    b: &mut B,
+    config: &Config,
+    weights: &Weights<B::Tensor>,
+) -> Weights<B::Tensor> {
+    let mut leaves = weights.leaves().into_iter();
+    let mut decoding = specs(config).map(|spec| {
+        let leaf = leaves.next().expect("specs describe every leaf");
+        match spec.shape[..] {
+            [d_out, d_in] if !matches!(spec.name.as_str(), "wte" | "wpe") => b.packed(leaf, d_in, d_out),
+            _ => {
+                let mut copy = b.zeros(b.len(leaf));
+                b.copy(&mut copy, leaf);
+                copy
+            }
+        }
+    });
+    if config.tied_head {
+        decoding.lm_head = Some(b.packed(&weights.wte, config.d_model, config.vocab_size));
+    }
+    decoding
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Activations, Sequences, forward, init};
+    use super::*;
+    use kernels::Reference;
+
+    fn config() -> Config {
+        Config {
+            vocab_size: 29,
+            seq_len: 12,
+            n_layer: 2,
+            n_head: 2,
+            d_model: 8,
+            d_ff: 16,
+            dropout: 0.1,
+            norm_eps: 1e-5,
+            tied_head: true,
+        }
+    }
+
+    fn request(number: u64, prompt: &[u32], max_tokens: usize) -> Request {
+        let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.95, seed: 11 };
+        Request { prompt: prompt.to_vec(), max_tokens, sampling, number, stop_tokens: vec![28] }
+    }
+
+    #[test]
+    fn company_changes_nothing_and_slots_are_reused() {
+        let (b, config) = (&mut Reference, config());
+        let weights = init(b, &config, 1);
+        let requests: Vec<Request> =
+            (0..7).map(|i| request(i, &[i as u32 + 1, 2, 3][..1 + i as usize % 3], 3 + i as usize)).collect();
+        let alone: Vec<Generated> = requests
+            .iter()
+            .map(|r| {
+                let mut engine = Engine::new(b, &config, &weights, 1);
+                engine.generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(())).remove(0)
+            })
+            .collect();
+        for slots in [2, 3, 7] {
+            let mut engine = Engine::new(b, &config, &weights, slots);
+            for _ in 0..2 {
+                assert_eq!(engine.generate(b, &requests, |_, _| ControlFlow::Continue(())), alone);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_context_ends_a_sequence_with_the_last_token_it_can_predict() {
+        let (b, config) = (&mut Reference, config());
+        let weights = init(b, &config, 1);
+        let mut engine = Engine::new(b, &config, &weights, 1);
+        let mut request = request(0, &[1; 10], 100);
+        request.stop_tokens.clear();
+        let result = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).remove(0);
+        assert_eq!(
+            (result.tokens.len(), result.finish),
+            (3, Finish::Length),
+            "positions 10, 11, and one beyond"
+        );
+    }
+
+    #[test]
+    fn the_watcher_and_stop_tokens_end_a_sequence() {
+        let (b, config) = (&mut Reference, config());
+        let weights = init(b, &config, 1);
+        let mut engine = Engine::new(b, &config, &weights, 1);
+        let endless = Request { stop_tokens: Vec::new(), ..request(0, &[1], 6) };
+        let free = engine.generate(b, &[endless], |_, _| ControlFlow::Continue(())).remove(0);
+        let stopped = engine.generate(b, &[request(0, &[1], 6)], |_, _| ControlFlow::Break(())).remove(0);
+        assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop });
+        let mut with_stop = request(0, &[1], 6);
+        with_stop.stop_tokens = vec![free.tokens[2]];
+        let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
+        let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
+        assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop });
+    }
+
+    #[test]
+    fn greedy_tokens_are_those_of_the_full_forward_pass() {
+        let (b, config) = (&mut Reference, config());
+        let weights = init(b, &config, 2);
+        let mut engine = Engine::new(b, &config, &weights, 1);
+        let mut greedy = request(0, &[4, 5], 8);
+        greedy.sampling.temperature = 0.0;
+        let got = engine.generate(b, &[greedy], |_, _| ControlFlow::Continue(())).remove(0).tokens;
+        let mut tokens = vec![4, 5];
+        let mut a = Activations::new(b, &config);
+        for &want in &got {
+            forward(
+                b,
+                &config,
+                &weights,
+                &mut a,
+                Sequences { tokens: &tokens, lens: &[tokens.len()], noise: None },
+            );
+            let hidden = &a.hidden.0[(tokens.len() - 1) * config.d_model..];
+            let logit = |id: usize| -> f64 {
+                (0..config.d_model).map(|k| hidden[k] * weights.wte.0[id * config.d_model + k]).sum()
+            };
+            let best = (0..config.vocab_size).max_by(|&i, &j| logit(i).total_cmp(&logit(j))).unwrap() as u32;
+            assert_eq!(want, best);
+            tokens.push(best);
+        }
+    }
+}
