@@ -246,11 +246,12 @@ mod tests {
         let weights = init(b, &config, 1);
         let mut engine = Engine::new(b, &config, &weights, 1);
         let endless = Request { stop_tokens: Vec::new(), ..request(0, &[1], 6) };
-        let free = engine.generate(b, &[endless], |_, _| ControlFlow::Continue(())).remove(0);
-        let stopped = engine.generate(b, &[request(0, &[1], 6)], |_, _| ControlFlow::Break(())).remove(0);
+        let free =
+            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).remove(0);
+        let stopped =
+            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop });
-        let mut with_stop = request(0, &[1], 6);
-        with_stop.stop_tokens = vec![free.tokens[2]];
+        let with_stop = Request { stop_tokens: vec![free.tokens[2]], ..endless };
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
         let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop });
