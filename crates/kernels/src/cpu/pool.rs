@@ -235,6 +235,16 @@ impl<'a, T> Disjoint<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
     }
 
+    /// Number of values.
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// The first value's address, for code that writes through pointers and keeps to its part.
+    pub(crate) fn start(self) -> *mut T {
+        self.start
+    }
+
     /// `len` values from `start` on.
     ///
     /// # Safety

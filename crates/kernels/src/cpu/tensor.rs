@@ -155,6 +155,15 @@ pub(super) enum Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// Number of values.
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
     /// Overwrites `len` values from `start` on: `fill` gets the stored ones, or `scratch[..len]`, which is rounded
     /// afterwards. What `fill` finds there is unspecified.
     ///

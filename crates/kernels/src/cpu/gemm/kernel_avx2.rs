@@ -1,0 +1,54 @@
+//! Tiles of 6 × 16 `f32` in 256-bit registers.
+
+use super::kernel::{Tile, finish};
+use super::layout::UNIT;
+use std::arch::x86_64::*;
+
+const MR: usize = 6;
+
+/// # Safety
+///
+/// As [`Kernel::run`](super::Kernel::run), on a processor with AVX2.
+pub(super) unsafe fn run(tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.rows {
+            1 => tile_of::<1>(tile),
+            2 => tile_of::<2>(tile),
+            3 | 4 => tile_of::<4>(tile),
+            _ => tile_of::<MR>(tile),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`run`], with `tile.rows <= R`.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_of<const R: usize>(tile: &Tile) {
+    let mut registers = [[_mm256_setzero_ps(); 2]; R];
+    let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
+    for _ in 0..tile.words {
+        // SAFETY: within the panels.
+        unsafe {
+            let columns = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))];
+            for (i, sums) in registers.iter_mut().enumerate() {
+                let row = _mm256_broadcast_ss(&*left.add(i));
+                sums[0] = _mm256_fmadd_ps(row, columns[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(row, columns[1], sums[1]);
+            }
+            left = left.add(MR);
+            right = right.add(UNIT);
+        }
+    }
+    let mut sums = [[0.0; UNIT]; R];
+    for (sums, registers) in sums.iter_mut().zip(&registers) {
+        // SAFETY: 16 values.
+        unsafe {
+            _mm256_storeu_ps(sums.as_mut_ptr(), registers[0]);
+            _mm256_storeu_ps(sums.as_mut_ptr().add(8), registers[1]);
+        }
+    }
+    // SAFETY: passed on.
+    unsafe { finish(tile, &sums) };
+}

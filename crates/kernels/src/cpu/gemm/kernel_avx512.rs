@@ -1,0 +1,177 @@
+//! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two multipliers.
+
+use super::kernel::{Out, Tile};
+use super::layout::UNIT;
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+const MR: usize = 8;
+
+/// The instructions in which the two kinds of words differ.
+trait Words {
+    /// `sum + left · right`, lane by lane.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instruction.
+    unsafe fn multiply_add(sum: __m512, left: __m512, right: __m512) -> __m512;
+    /// Rounds to bfloat16.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instruction.
+    unsafe fn narrow(values: __m512) -> __m256i;
+}
+
+struct F32;
+impl Words for F32 {
+    #[inline(always)]
+    unsafe fn multiply_add(sum: __m512, left: __m512, right: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_fmadd_ps(left, right, sum) }
+    }
+    #[inline(always)]
+    unsafe fn narrow(values: __m512) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(round(values))) }
+    }
+}
+
+struct Bf16;
+impl Words for Bf16 {
+    #[inline(always)]
+    unsafe fn multiply_add(sum: __m512, left: __m512, right: __m512) -> __m512 {
+        // SAFETY: the caller's promise; types of the same size without invalid values.
+        unsafe {
+            _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(left), transmute::<__m512, __m512bh>(right))
+        }
+    }
+    #[inline(always)]
+    unsafe fn narrow(values: __m512) -> __m256i {
+        // SAFETY: as above.
+        unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) }
+    }
+}
+
+/// Rounds to bfloat16, whose bits are the upper halves of the result; the lower halves are arbitrary.
+///
+/// # Safety
+///
+/// The processor must have AVX-512.
+#[inline(always)]
+pub(super) unsafe fn round(values: __m512) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm512_castps_si512(values);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
+        _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000))
+    }
+}
+
+/// # Safety
+///
+/// As [`Kernel::run`](super::Kernel::run), on a processor with AVX-512 and bfloat16 dot products.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(super) unsafe fn run_bf16(tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { run::<Bf16>(tile) }
+}
+
+/// # Safety
+///
+/// As [`Kernel::run`](super::Kernel::run), on a processor with AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn run_f32(tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { run::<F32>(tile) }
+}
+
+#[inline(always)]
+unsafe fn run<W: Words>(tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe {
+        match (tile.units, tile.rows) {
+            (3, 5..) => tile_of::<W, 8, 3>(tile),
+            (3, 3 | 4) => tile_of::<W, 4, 3>(tile),
+            (3, 2) => tile_of::<W, 2, 3>(tile),
+            (3, _) => tile_of::<W, 1, 3>(tile),
+            (2, 5..) => tile_of::<W, 8, 2>(tile),
+            (2, 3 | 4) => tile_of::<W, 4, 2>(tile),
+            (2, 2) => tile_of::<W, 2, 2>(tile),
+            (2, _) => tile_of::<W, 1, 2>(tile),
+            (_, 5..) => tile_of::<W, 8, 1>(tile),
+            (_, 3 | 4) => tile_of::<W, 4, 1>(tile),
+            (_, 2) => tile_of::<W, 2, 1>(tile),
+            (_, _) => tile_of::<W, 1, 1>(tile),
+        }
+    }
+}
+
+/// A tile of up to `R` rows and `U` units.
+///
+/// # Safety
+///
+/// As [`run`], with `tile.rows <= R` and `tile.units == U`.
+#[inline(always)]
+unsafe fn tile_of<W: Words, const R: usize, const U: usize>(tile: &Tile) {
+    // SAFETY: reads `words` words of both panels; writes the tile's rows and columns.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); U]; R];
+        let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
+        for _ in 0..tile.words {
+            let mut columns = [_mm512_setzero_ps(); U];
+            for (j, column) in columns.iter_mut().enumerate() {
+                *column = _mm512_loadu_ps(right.add(UNIT * j));
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = _mm512_set1_ps(*left.add(i));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = W::multiply_add(*sum, row, column);
+                }
+            }
+            left = left.add(MR);
+            right = right.add(UNIT * U);
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            if i < tile.rows {
+                store_row::<W, U>(tile, i, sums);
+            }
+        }
+    }
+}
+
+/// Adds and stores the sums of row `i`.
+///
+/// # Safety
+///
+/// As [`run`], with `i < tile.rows`.
+#[inline(always)]
+unsafe fn store_row<W: Words, const U: usize>(tile: &Tile, i: usize, sums: &[__m512; U]) {
+    for (j, &sum) in sums.iter().enumerate() {
+        let column = UNIT * j;
+        let left = tile.cols.saturating_sub(column);
+        let mask = if left >= UNIT { !0 } else { (1u16 << left) - 1 };
+        let mut sum = sum;
+        // SAFETY: the mask keeps to the tile's columns.
+        unsafe {
+            if !tile.add.is_null() {
+                let add = tile.add.add(i * tile.add_stride).wrapping_add(column);
+                sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, add));
+            }
+            if !tile.bias.is_null() {
+                sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, tile.bias.wrapping_add(column)));
+            }
+            match tile.out {
+                Out::F32(out) => {
+                    _mm512_mask_storeu_ps(out.add(i * tile.out_stride).wrapping_add(column), mask, sum);
+                }
+                Out::Bf16(out) => {
+                    let out = out.add(i * tile.out_stride).wrapping_add(column);
+                    _mm256_mask_storeu_epi16(out.cast(), mask, W::narrow(sum));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Products of whole matrices by all threads.
+//!
+//! First the right factor is packed by everybody together; then the result is cut into chunks, whose takers pack
+//! their rows of the left factor block by block and multiply.
+
+use super::super::aligned::Aligned;
+use super::super::pool::Pool;
+use super::super::scratch::Scratch;
+use super::super::tensor::Sink;
+use super::kernel::{Kernel, Out, Tile};
+use super::layout::{Block, Blocks, Columns};
+use super::pack::Factor;
+use std::ops::Range;
+
+/// Most rows of a chunk: a block of them, packed, stays in the second-level cache.
+const CHUNK_ROWS: usize = 128;
+/// Most columns of a chunk whose result is added up over several blocks, so that it stays in that cache as well.
+const CHUNK_COLUMNS: usize = 384;
+/// Chunks a thread should find, so that none is left waiting for another's last one.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// `out (=|+=) left · right + bias`: `out` is `[m, n]` row-major, k is what `blocks` cover.
+pub(crate) struct Product<'a> {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    /// How k is cut, by the [`Kernel::push`] of its kernel.
+    pub(crate) blocks: &'a Blocks,
+    pub(crate) left: Factor<'a>,
+    pub(crate) right: Right<'a>,
+    /// Added to every row.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Whether the product is added to `out` (in `f32`), or overwrites it.
+    pub(crate) add: bool,
+}
+
+/// A right factor that [`pack_right`] has packed, for the same blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a>(&'a [u32]);
+
+/// The weight of a linear layer, laid out as the right factor of its product.
+pub(crate) struct PackedWeight {
+    words: Aligned<u32>,
+    d_in: usize,
+    d_out: usize,
+}
+
+impl PackedWeight {
+    /// Packs `weight`, `[d_out, d_in]`.
+    pub(crate) fn new(
+        kernel: Kernel,
+        pool: &mut Pool,
+        weight: Factor<'_>,
+        d_in: usize,
+        d_out: usize,
+    ) -> Self {
+        let mut blocks = Blocks::default();
+        kernel.push(&mut blocks, d_in);
+        let mut words = Aligned::zeros(kernel.packed_words(&blocks, d_out));
+        pack_right(kernel, pool, &mut words, weight, &blocks, d_out);
+        Self { words, d_in, d_out }
+    }
+
+    /// Number of values of the matrix.
+    pub(crate) fn len(&self) -> usize {
+        self.d_in * self.d_out
+    }
+
+    /// As a factor of a product with `d_in` and `d_out`.
+    pub(crate) fn right(&self, d_in: usize, d_out: usize) -> Right<'_> {
+        assert_eq!((self.d_in, self.d_out), (d_in, d_out), "a packed weight of another shape");
+        Right(&self.words)
+    }
+}
+
+impl Kernel {
+    /// Appends `len` values of k to `blocks`, as a stretch that no block crosses.
+    pub(crate) fn push(self, blocks: &mut Blocks, len: usize) {
+        blocks.push(len, self.step());
+    }
+
+    /// Words of a packed right factor of `n` columns.
+    pub(crate) fn packed_words(self, blocks: &Blocks, n: usize) -> usize {
+        Columns::new(n, self.max_units()).padded() * blocks.words()
+    }
+}
+
+/// Packs a right factor of `n` columns into `words`, panel by panel, each block by block.
+pub(crate) fn pack_right<'a>(
+    kernel: Kernel,
+    pool: &mut Pool,
+    words: &'a mut [u32],
+    factor: Factor<'_>,
+    blocks: &Blocks,
+    n: usize,
+) -> Right<'a> {
+    let columns = Columns::new(n, kernel.max_units());
+    assert_eq!(words.len(), columns.padded() * blocks.words(), "a right factor of another size");
+    let target = super::super::pool::Disjoint::new(&mut *words);
+    pool.run(columns.panels() * blocks.iter().len(), &|chunk, _| {
+        let (panel, block) = (chunk % columns.panels(), chunk / columns.panels());
+        let block = blocks.get(block);
+        let (start, range) = (columns.start(panel), columns.range(panel));
+        let width = columns.start(panel + 1) - start;
+        let first = start * blocks.words() + block.word * width;
+        // SAFETY: every chunk takes its own words.
+        let words = unsafe { target.slice(first, block.len.div_ceil(kernel.step()) * width) };
+        kernel.pack_panel(words, factor.window(range.start, range.len(), block.start, block.len), width);
+    });
+    Right(words)
+}
+
+impl Product<'_> {
+    /// Computes it into `out`.
+    pub(crate) fn run(&self, kernel: Kernel, pool: &mut Pool, out: Sink<'_>) {
+        let columns = Columns::new(self.n, kernel.max_units());
+        assert_eq!(
+            self.right.0.len(),
+            columns.padded() * self.blocks.words(),
+            "a right factor of another size"
+        );
+        assert_eq!(out.len(), self.m * self.n, "a result of another size");
+        assert!(self.bias.is_none_or(|bias| bias.len() == self.n), "a bias of another size");
+        assert!(!self.add || matches!(out, Sink::F32(_)), "only f32 is added to");
+        if self.blocks.k() == 0 {
+            assert!(self.add, "a product over nothing");
+            return;
+        }
+        let grid = Grid::new(kernel, self.m, columns, self.blocks.iter().len(), pool.threads());
+        pool.run(grid.chunks(), &|chunk, scratch| {
+            let (rows, panels) = grid.chunk(chunk);
+            self.chunk(kernel, columns, out, rows, panels, scratch);
+        });
+    }
+
+    /// Computes the elements of `rows` and of the columns of `panels`.
+    fn chunk(
+        &self,
+        kernel: Kernel,
+        columns: Columns,
+        out: Sink<'_>,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let [left, sums, ..] = &mut scratch.buffers;
+        let first_column = columns.start(panels.start);
+        // Where the sum so far lies while it is not final: in the result itself if that is `f32`.
+        let width = columns.start(panels.end) - first_column;
+        let (target, partial, partial_stride) = match out {
+            Sink::F32(out) => {
+                let out = out.start().wrapping_add(rows.start * self.n + first_column);
+                (Out::F32(out), out, self.n)
+            }
+            Sink::Bf16(out) => {
+                let out = out.start().wrapping_add(rows.start * self.n + first_column);
+                let sums =
+                    if self.blocks.iter().len() > 1 { sums.floats(rows.len() * width) } else { &mut [] };
+                (Out::Bf16(out), sums.as_mut_ptr(), width)
+            }
+        };
+        let last = self.blocks.iter().len() - 1;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let words = block.len.div_ceil(kernel.step());
+            let left = left.words(kernel.left_words(rows.len(), block.len));
+            kernel.pack_rows(left, self.left.window(rows.start, rows.len(), block.start, block.len));
+            let (to, to_stride) =
+                if index == last { (target, self.n) } else { (Out::F32(partial), partial_stride) };
+            for panel in panels.clone() {
+                let range = columns.range(panel);
+                let right = self.right_panel(columns, panel, block);
+                let offset = range.start - first_column;
+                for row in (0..rows.len()).step_by(kernel.mr()) {
+                    let add = partial.wrapping_add(row * partial_stride + offset).cast_const();
+                    let bias = self.bias.filter(|_| index == last).map(|bias| bias[range.start..].as_ptr());
+                    let tile = Tile {
+                        words,
+                        left: left[row * words..].as_ptr(),
+                        right,
+                        rows: (rows.len() - row).min(kernel.mr()),
+                        units: columns.units(panel),
+                        cols: range.len(),
+                        out: to.offset(row * to_stride + offset),
+                        out_stride: to_stride,
+                        add: if index > 0 || self.add { add } else { std::ptr::null() },
+                        add_stride: partial_stride,
+                        bias: bias.unwrap_or(std::ptr::null()),
+                    };
+                    // SAFETY: the panels hold `words` words; `out` has `m · n` elements, of which this chunk's rows
+                    // and columns are its own; `partial` is the same, or scratch of `rows · width`.
+                    unsafe { kernel.run(&tile) };
+                }
+            }
+        }
+    }
+
+    fn right_panel(&self, columns: Columns, panel: usize, block: Block) -> *const u32 {
+        let (start, end) = (columns.start(panel), columns.start(panel + 1));
+        let panel = &self.right.0[start * self.blocks.words()..end * self.blocks.words()];
+        panel[block.word * (end - start)..].as_ptr()
+    }
+}
+
+/// The result, cut into chunks of rows and panels.
+#[derive(Clone, Copy)]
+struct Grid {
+    m: usize,
+    rows: usize,
+    panels: usize,
+    panels_per_chunk: usize,
+}
+
+impl Grid {
+    fn new(kernel: Kernel, m: usize, columns: Columns, blocks: usize, threads: usize) -> Self {
+        let wide = columns.panels().max(1);
+        let panel_width = columns.padded().div_ceil(wide).max(1);
+        let mut rows = CHUNK_ROWS.min(m.next_multiple_of(kernel.mr())).max(kernel.mr());
+        rows = rows / kernel.mr() * kernel.mr();
+        let mut panels_per_chunk =
+            if blocks == 1 { wide } else { wide.min((CHUNK_COLUMNS / panel_width).max(1)) };
+        let count = |rows: usize, panels: usize| m.div_ceil(rows) * wide.div_ceil(panels);
+        // Few chunks: halve the longer side, down to one tile.
+        while threads > 1 && count(rows, panels_per_chunk) < CHUNKS_PER_THREAD * threads {
+            if panels_per_chunk > 1 && panels_per_chunk * panel_width >= rows {
+                panels_per_chunk = panels_per_chunk.div_ceil(2);
+            } else if rows > kernel.mr() {
+                rows = (rows / 2).next_multiple_of(kernel.mr());
+            } else {
+                break;
+            }
+        }
+        Self { m, rows, panels: wide, panels_per_chunk }
+    }
+
+    fn chunks(&self) -> usize {
+        self.m.div_ceil(self.rows) * self.panels.div_ceil(self.panels_per_chunk)
+    }
+
+    /// Rows and panels of a chunk.
+    fn chunk(&self, chunk: usize) -> (Range<usize>, Range<usize>) {
+        let across = self.panels.div_ceil(self.panels_per_chunk);
+        let (row, panel) = (chunk / across * self.rows, chunk % across * self.panels_per_chunk);
+        (row..(row + self.rows).min(self.m), panel..(panel + self.panels_per_chunk).min(self.panels))
+    }
+}
