@@ -3,4 +3,5 @@
 pub mod model;
 pub mod objective;
 pub mod progress;
+pub mod stage;
 pub mod train;
