@@ -4,14 +4,14 @@
 //! SplitMix64's finaliser (Steele, Lea & Flood 2014), applied once a coordinate.
 
 /// 64 random bits for `(seed, stream, index)`.
-#[inline]
+#[inline(always)]
 pub fn bits(seed: u64, stream: u64, index: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let key = mix(seed.wrapping_add(GOLDEN) ^ mix(stream.wrapping_add(GOLDEN.wrapping_mul(2))));
     mix(key ^ mix(index.wrapping_mul(GOLDEN).wrapping_add(key)))
 }
 
-#[inline]
+#[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -11,9 +11,14 @@ mod aligned;
 mod bf16;
 mod gemm;
 mod level;
+mod math;
+mod pointwise;
 mod pool;
+mod rows;
 mod scratch;
 mod tensor;
+#[cfg(test)]
+mod testing;
 
 pub use level::Level;
 pub use tensor::CpuTensor;
@@ -54,6 +59,8 @@ impl Default for CpuOptions {
 pub struct Cpu {
     options: CpuOptions,
     pool: Pool,
+    /// Partial sums of an operation that its chunks write and its end adds up.
+    partials: scratch::Buffer,
 }
 
 impl Default for Cpu {
@@ -71,7 +78,7 @@ impl Cpu {
     pub fn new(options: CpuOptions) -> Self {
         assert!(Level::available().contains(&options.level), "this processor has no {}", options.level);
         assert!(options.threads > 0, "no threads");
-        Self { options, pool: Pool::new(options.threads) }
+        Self { options, pool: Pool::new(options.threads), partials: scratch::Buffer::default() }
     }
 
     /// How it works.

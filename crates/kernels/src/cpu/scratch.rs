@@ -27,14 +27,14 @@ impl Scratch {
 }
 
 /// Memory on a cache-line boundary, for numbers of any kind. What it holds before it is written is unspecified.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
     grown: bool,
 }
 
 /// A cache line, which is also the widest vector.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Line([u8; 64]);
 

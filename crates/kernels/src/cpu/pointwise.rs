@@ -1,0 +1,351 @@
+//! Operations that treat every value alone, and the optimizer's passes over the weights.
+//!
+//! They are as fast as memory is: a thread takes a chunk of the values, block by block, so that what is widened from
+//! bfloat16 on the way stays in the nearest cache.
+
+use super::Cpu;
+use super::level::{LANES, Level, multiversion};
+use super::math::sigmoid;
+use super::pool::Disjoint;
+use super::tensor::{CpuTensor, Sink, Values};
+use crate::{AdamW, Dropout, rng};
+use std::ops::Range;
+
+/// Values of a chunk.
+const CHUNK: usize = 1 << 14;
+/// Values of a block.
+const BLOCK: usize = 1 << 10;
+
+/// A block's place among the values, and scratch of [`BLOCK`] values for each of up to three operands.
+struct Block<'a> {
+    start: usize,
+    len: usize,
+    scratch: [&'a mut [f32]; 3],
+}
+
+/// Calls `work` once for every block of `len` values.
+fn for_each_block(cpu: &mut Cpu, len: usize, work: impl Fn(Level, Block<'_>) + Sync) {
+    let level = cpu.options.level;
+    cpu.pool.run(len.div_ceil(CHUNK), &|chunk, scratch| {
+        let [a, b, c, ..] = &mut scratch.buffers;
+        let (a, b, c) = (a.floats(BLOCK), b.floats(BLOCK), c.floats(BLOCK));
+        let end = len.min((chunk + 1) * CHUNK);
+        for start in (chunk * CHUNK..end).step_by(BLOCK) {
+            work(level, Block { start, len: BLOCK.min(end - start), scratch: [a, b, c] });
+        }
+    });
+}
+
+pub(super) fn fill(cpu: &mut Cpu, out: &mut CpuTensor, value: f32) {
+    let (len, out) = (out.len(), out.sink());
+    for_each_block(cpu, len, |level, block| fill_block(level, out, value, block));
+}
+
+pub(super) fn add(cpu: &mut Cpu, out: &mut CpuTensor, a: &CpuTensor, b: &CpuTensor) {
+    let len = assert_same_len(out.len(), [a, b]);
+    let (out, a, b) = (out.sink(), a.values(), b.values());
+    for_each_block(cpu, len, |level, block| add_block(level, out, a, b, block));
+}
+
+pub(super) fn accumulate(cpu: &mut Cpu, sum: &mut CpuTensor, x: &CpuTensor) {
+    let len = assert_same_len(sum.len(), [x]);
+    let (sum, x) = (sum.sink(), x.values());
+    for_each_block(cpu, len, |level, block| accumulate_block(level, sum, x, block));
+}
+
+pub(super) fn gelu_forward(cpu: &mut Cpu, out: &mut CpuTensor, x: &CpuTensor) {
+    let len = assert_same_len(out.len(), [x]);
+    let (out, x) = (out.sink(), x.values());
+    for_each_block(cpu, len, |level, block| gelu_forward_block(level, out, x, block));
+}
+
+pub(super) fn gelu_backward(cpu: &mut Cpu, dx: &mut CpuTensor, dout: &CpuTensor, x: &CpuTensor) {
+    let len = assert_same_len(dx.len(), [dout, x]);
+    let (dx, dout, x) = (dx.sink(), dout.values(), x.values());
+    for_each_block(cpu, len, |level, block| gelu_backward_block(level, dx, dout, x, block));
+}
+
+pub(super) fn dropout(cpu: &mut Cpu, x: &mut CpuTensor, width: usize, dropout: &Dropout) {
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} values are not rows of {width}", x.len());
+    if dropout.p > 0.0 {
+        let mask = Mask::new(dropout, width as u64);
+        let (len, x) = (x.len(), x.sink());
+        for_each_block(cpu, len, |level, block| dropout_block(level, x, mask, block));
+    }
+}
+
+pub(super) fn adamw(
+    cpu: &mut Cpu,
+    weight: &mut CpuTensor,
+    m: &mut CpuTensor,
+    v: &mut CpuTensor,
+    grad: &CpuTensor,
+    settings: &AdamW,
+) {
+    let len = assert_same_len(weight.len(), [m, v, grad]);
+    let weight = Disjoint::new(weight.f32s_mut());
+    let (m, v, grad) = (Disjoint::new(m.f32s_mut()), Disjoint::new(v.f32s_mut()), grad.f32s());
+    for_each_block(cpu, len, |level, Block { start, len, .. }| {
+        // SAFETY: every block is handed out once, and no two overlap.
+        let [weight, m, v] = unsafe { [weight, m, v].map(|x| x.slice(start, len)) };
+        adamw_block(level, weight, m, v, &grad[start..start + len], settings);
+    });
+}
+
+pub(super) fn sum_of_squares(cpu: &mut Cpu, x: &CpuTensor) -> f64 {
+    /// Parts that are summed apart, whatever the number of threads.
+    const PARTS: usize = 64;
+    let (level, x) = (cpu.options.level, x.f32s());
+    let part_len = x.len().div_ceil(PARTS).next_multiple_of(LANES);
+    let mut sums = [0.0; PARTS];
+    let parts = Disjoint::new(&mut sums);
+    // Threads take runs of parts: small tensors are not worth a second one.
+    let parts_per_chunk = (CHUNK / part_len.max(1)).clamp(1, PARTS);
+    cpu.pool.run(PARTS.div_ceil(parts_per_chunk), &|chunk, _| {
+        for part in chunk * parts_per_chunk..PARTS.min((chunk + 1) * parts_per_chunk) {
+            let start = x.len().min(part * part_len);
+            let sum = part_sum_of_squares(level, &x[start..x.len().min(start + part_len)]);
+            // SAFETY: each part has a sum of its own.
+            unsafe { parts.slice(part, 1)[0] = sum };
+        }
+    });
+    sums.iter().sum()
+}
+
+/// [`Dropout`] as it is decided for flat indices into rows of some width.
+#[derive(Clone, Copy)]
+pub(super) struct Mask {
+    seed: u64,
+    stream: u64,
+    /// Index of the batch's first value in the whole step's batch.
+    first: u64,
+    /// Values are dropped whose 24 random bits are less: the same as comparing `uniform` with `p`, which is exact.
+    threshold: u64,
+    factor: f32,
+}
+
+impl Mask {
+    /// For rows of `width` values.
+    pub(super) fn new(dropout: &Dropout, width: u64) -> Self {
+        Self {
+            seed: dropout.seed,
+            stream: dropout.stream,
+            first: dropout.first_row.wrapping_mul(width),
+            threshold: (f64::from(dropout.p) * f64::from(1 << 24)).ceil() as u64,
+            factor: (1.0 / (1.0 - f64::from(dropout.p))) as f32,
+        }
+    }
+
+    /// What the value at `index` is multiplied by: 0 or `1 / (1 - p)`.
+    #[inline(always)]
+    pub(super) fn factor(&self, index: u64) -> f32 {
+        let bits = rng::bits(self.seed, self.stream, self.first.wrapping_add(index)) >> 40;
+        if bits < self.threshold { 0.0 } else { self.factor }
+    }
+}
+
+/// Of the GELU: √(2/π), and the factor of the cube.
+const GELU_SCALE: f32 = 0.797_884_6;
+const GELU_CUBIC: f32 = 0.044_715;
+
+/// `0.5 x (1 + tanh u) = x · sigmoid(2u)`, which cancels nothing.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    x * sigmoid(2.0 * GELU_SCALE * (x + GELU_CUBIC * x * x * x))
+}
+
+/// The derivative of [`gelu`]: `s + x · s (1 - s) · 2u'`.
+#[inline(always)]
+fn gelu_derivative(x: f32) -> f32 {
+    let s = sigmoid(2.0 * GELU_SCALE * (x + GELU_CUBIC * x * x * x));
+    s + x * s * (1.0 - s) * (2.0 * GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x))
+}
+
+// Every block is handed out once and no two overlap: that is what makes the writing below sound.
+multiversion! {
+    fn fill_block(out: Sink<'_>, value: f32, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, ..] } = block;
+        // SAFETY: the values of this block are its own.
+        unsafe { out.write(start, len, scratch, |out| out.fill(value)) }
+    }
+
+    fn add_block(out: Sink<'_>, a: Values<'_>, b: Values<'_>, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_a, scratch_b] } = block;
+        let (a, b) = (a.read(start, len, scratch_a), b.read(start, len, scratch_b));
+        let sum = |out: &mut [f32]| {
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = a + b;
+            }
+        };
+        // SAFETY: the values of this block are its own.
+        unsafe { out.write(start, len, scratch, sum) }
+    }
+
+    fn accumulate_block(sum: Sink<'_>, x: Values<'_>, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+        let x = x.read(start, len, scratch_x);
+        // SAFETY: the values of this block are its own.
+        unsafe { sum.update(start, len, scratch, |sum| add_to(sum, x)) }
+    }
+
+    fn gelu_forward_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+        let x = x.read(start, len, scratch_x);
+        let apply = |out: &mut [f32]| {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = gelu(x);
+            }
+        };
+        // SAFETY: the values of this block are its own.
+        unsafe { out.write(start, len, scratch, apply) }
+    }
+
+    fn gelu_backward_block(dx: Sink<'_>, dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_dout, scratch_x] } = block;
+        let (dout, x) = (dout.read(start, len, scratch_dout), x.read(start, len, scratch_x));
+        let apply = |dx: &mut [f32]| {
+            for ((dx, &dout), &x) in dx.iter_mut().zip(dout).zip(x) {
+                *dx = dout * gelu_derivative(x);
+            }
+        };
+        // SAFETY: the values of this block are its own.
+        unsafe { dx.write(start, len, scratch, apply) }
+    }
+
+    fn dropout_block(x: Sink<'_>, mask: Mask, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, ..] } = block;
+        let apply = |x: &mut [f32]| {
+            for (i, x) in x.iter_mut().enumerate() {
+                *x *= mask.factor((start + i) as u64);
+            }
+        };
+        // SAFETY: the values of this block are its own.
+        unsafe { x.update(start, len, scratch, apply) }
+    }
+
+    fn adamw_block(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], settings: &AdamW) {
+        let AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale } = *settings;
+        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step as f64))) as f32;
+        let (m_correction, v_correction) = (correction(beta1), correction(beta2));
+        for (((w, m), v), g) in weight.iter_mut().zip(m).zip(v).zip(grad) {
+            let g = g * grad_scale;
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * (g * g);
+            let (m_hat, v_hat) = (*m * m_correction, *v * v_correction);
+            *w -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *w);
+        }
+    }
+
+    fn part_sum_of_squares(x: &[f32]) -> f64 {
+        let mut lanes = [0.0; LANES];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for (lane, &x) in lanes.iter_mut().zip(block) {
+                *lane += f64::from(x) * f64::from(x);
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(x) * f64::from(x);
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// `sum += x`.
+#[inline(always)]
+pub(super) fn add_to(sum: &mut [f32], x: &[f32]) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum += x;
+    }
+}
+
+/// The length of all the operands.
+fn assert_same_len<const N: usize>(len: usize, operands: [&CpuTensor; N]) -> usize {
+    for operand in operands {
+        assert_eq!(operand.len(), len, "values of an operand, and of the output");
+    }
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{for_every_cpu, tensor};
+
+    /// More than a chunk, and no multiple of anything.
+    const LEN: usize = CHUNK + BLOCK + 7;
+
+    #[test]
+    fn bits_depend_on_neither_threads_nor_level() {
+        for_every_cpu(|cpu| {
+            let [a, b] = [1, 2].map(|seed| tensor(cpu, seed, LEN));
+            let [mut sum, mut activated, mut dx] = [(); 3].map(|()| cpu.activation(LEN));
+            add(cpu, &mut sum, &a, &b);
+            accumulate(cpu, &mut sum, &b);
+            gelu_forward(cpu, &mut activated, &sum);
+            gelu_backward(cpu, &mut dx, &b, &sum);
+            let [mut w, mut m, mut v] = [4, 5, 6].map(|seed| tensor(cpu, seed, LEN));
+            v.f32s_mut().iter_mut().for_each(|v| *v = v.abs());
+            let settings = AdamW {
+                lr: 0.1,
+                beta1: 0.9,
+                beta2: 0.99,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                step: 3,
+                grad_scale: 0.5,
+            };
+            adamw(cpu, &mut w, &mut m, &mut v, &b, &settings);
+            let sums: Vec<f32> = [0, 1, 15, 17, 1000, LEN]
+                .iter()
+                .flat_map(|&len| {
+                    let sum = sum_of_squares(cpu, &tensor(cpu, 7, len));
+                    let exact: f64 = tensor(cpu, 7, len).f32s().iter().map(|&x| f64::from(x).powi(2)).sum();
+                    assert!((sum - exact).abs() <= 1e-12 * exact, "{sum}, not {exact}");
+                    let bits = sum.to_bits();
+                    [(bits >> 32) as u32, bits as u32].map(f32::from_bits)
+                })
+                .collect();
+            let mut bits = cpu.zeros(sums.len());
+            bits.f32s_mut().copy_from_slice(&sums);
+            vec![sum, activated, dx, w, m, v, bits]
+        });
+    }
+
+    #[test]
+    fn dropout_decides_as_documented() {
+        let width = 1031;
+        for p in [0.0, 0.1, 1.0 / 3.0, 0.5, 0.9] {
+            for_every_cpu(|cpu| {
+                let dropout = Dropout { p, seed: 1, stream: 2, first_row: 1 << 40 };
+                let mut x = cpu.zeros(20 * width);
+                fill(cpu, &mut x, 1.0);
+                super::dropout(cpu, &mut x, width, &dropout);
+                for (i, &x) in x.f32s().iter().enumerate() {
+                    let index = dropout.first_row * width as u64 + i as u64;
+                    let dropped = rng::uniform(dropout.seed, dropout.stream, index) < p;
+                    assert_eq!(x, if dropped { 0.0 } else { (1.0 / (1.0 - f64::from(p))) as f32 });
+                }
+                vec![x]
+            });
+        }
+    }
+
+    #[test]
+    fn not_a_number_shows() {
+        for_every_cpu(|cpu| {
+            for (value, at) in [(f32::NAN, 0), (f32::INFINITY, LEN / 2), (f32::NEG_INFINITY, LEN - 1)] {
+                let mut x = tensor(cpu, 1, LEN);
+                x.f32s_mut()[at] = value;
+                assert!(!sum_of_squares(cpu, &x).is_finite());
+                let mut out = cpu.activation(LEN);
+                gelu_forward(cpu, &mut out, &x);
+                let expected = if value == f32::INFINITY { value } else { f32::NAN };
+                let mut host = vec![0.0; LEN];
+                host.copy_from_slice(out.values().read(0, LEN, &mut vec![0.0; LEN]));
+                assert!(host[at] == expected || host[at].is_nan() && value != f32::INFINITY);
+            }
+            vec![]
+        });
+    }
+}
