@@ -1,10 +1,10 @@
-//! Operations on rows: embedding, gathering, layer normalisation.
+//! Rows that are looked up: embedding and gathering.
 //!
 //! Where rows are independent, threads take runs of rows. Where several rows are added to the same one, threads take
 //! columns instead and go through the rows in order, so that the sums do not depend on chance.
 
 use super::Cpu;
-use super::level::{LANES, Level, multiversion, sum_lanes};
+use super::level::multiversion;
 use super::pointwise::add_to;
 use super::pool::{Disjoint, Pool};
 use super::tensor::{CpuTensor, Sink, Values};
@@ -14,8 +14,6 @@ use std::ops::Range;
 const CHUNK: usize = 1 << 14;
 /// Columns of a chunk where threads take columns: whole cache lines in either precision.
 const COLUMNS: usize = 64;
-/// Rows whose share of the gradients of a norm's weights is summed by one thread.
-const PARTIAL_ROWS: usize = 64;
 
 pub(super) fn embed_forward(
     cpu: &mut Cpu,
@@ -78,79 +76,8 @@ pub(super) fn gather_backward(
     });
 }
 
-pub(super) fn layer_norm_forward(
-    cpu: &mut Cpu,
-    out: &mut CpuTensor,
-    stats: &mut CpuTensor,
-    x: &CpuTensor,
-    weight: &CpuTensor,
-    bias: Option<&CpuTensor>,
-    eps: f32,
-) {
-    let width = weight.len();
-    let rows = assert_rows(x, width);
-    assert_eq!(out.len(), x.len(), "values of out");
-    assert_eq!(stats.len(), 2 * rows, "values of stats");
-    assert!(bias.is_none_or(|bias| bias.len() == width), "values of bias");
-    let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
-    let (x, weight, bias) = (x.values(), weight.f32s(), bias.map(CpuTensor::f32s));
-    for_each_rows(&mut cpu.pool, rows, width, |rows, [a, b, _]| {
-        norm_rows(level, out, stats, x, weight, bias, eps, rows, a, b);
-    });
-}
-
-#[allow(clippy::too_many_arguments)]
-pub(super) fn layer_norm_backward(
-    cpu: &mut Cpu,
-    dx: &mut CpuTensor,
-    dweight: &mut CpuTensor,
-    dbias: Option<&mut CpuTensor>,
-    dout: &CpuTensor,
-    x: &CpuTensor,
-    stats: &CpuTensor,
-    weight: &CpuTensor,
-    group_rows: usize,
-) {
-    let width = weight.len();
-    let rows = assert_rows(x, width);
-    assert!(group_rows > 0, "group_rows is 0");
-    for (len, name) in [(dx.len(), "dx"), (dout.len(), "dout")] {
-        assert_eq!(len, x.len(), "values of {name}");
-    }
-    assert_eq!(stats.len(), 2 * rows, "values of stats");
-    assert_eq!(dweight.len(), width, "values of dweight");
-    assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == width), "values of dbias");
-
-    let level = cpu.options.level;
-    let (dx, dout, x) = (Disjoint::new(dx.f32s_mut()), dout.values(), x.values());
-    let (stats, weight) = (stats.f32s(), weight.f32s());
-    // A partial sum begins anew with every group, so that it never depends on another group's rows.
-    let group_partials = group_rows.min(rows).div_ceil(PARTIAL_ROWS);
-    let partials = rows.div_ceil(group_rows) * group_partials;
-    let sums = cpu.partials.floats(partials * 2 * width);
-    let shared_sums = Disjoint::new(sums);
-    cpu.pool.run(partials, &|partial, scratch| {
-        let group_end = rows.min((partial / group_partials + 1) * group_rows);
-        let start = partial / group_partials * group_rows + partial % group_partials * PARTIAL_ROWS;
-        let rows = start.min(group_end)..group_end.min(start + PARTIAL_ROWS);
-        // SAFETY: each partial sum is one chunk's own.
-        let sums = unsafe { shared_sums.slice(partial * 2 * width, 2 * width) };
-        let [a, b, ..] = &mut scratch.buffers;
-        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a.floats(width), b.floats(width));
-    });
-    let mut dbias = dbias.map(CpuTensor::f32s_mut);
-    for group in sums.chunks_exact_mut(group_partials * 2 * width) {
-        let (total, others) = group.split_at_mut(2 * width);
-        others.chunks_exact(2 * width).for_each(|sum| add_slice(level, total, sum));
-        add_slice(level, dweight.f32s_mut(), &total[..width]);
-        if let Some(dbias) = &mut dbias {
-            add_slice(level, dbias, &total[width..]);
-        }
-    }
-}
-
 /// Calls `work` with runs of `0..rows`, and three scratch rows of `width` values.
-fn for_each_rows(
+pub(super) fn for_each_rows(
     pool: &mut Pool,
     rows: usize,
     width: usize,
@@ -164,7 +91,7 @@ fn for_each_rows(
     });
 }
 
-// Rows, columns and partial sums are handed out once each: that is what makes the writing below sound.
+// Rows and columns are handed out once each: that is what makes the writing below sound.
 multiversion! {
     /// The row of `out` that begins at `start` becomes `wte + wpe`.
     fn embed_row(
@@ -208,126 +135,6 @@ multiversion! {
         }
     }
 
-    fn norm_rows(
-        out: Sink<'_>,
-        stats: Disjoint<'_, f32>,
-        x: Values<'_>,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        eps: f32,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-        scratch_x: &mut [f32],
-    ) {
-        let width = weight.len();
-        for r in rows {
-            let x = x.read(r * width, width, scratch_x);
-            let mean = sum_by(x, x, |x, _| x) / width as f32;
-            let variance = sum_by(x, x, |x, _| (x - mean) * (x - mean)) / width as f32;
-            let rstd = 1.0 / (variance + eps).sqrt();
-            // SAFETY: the statistics of this row are its chunk's own.
-            unsafe { stats.slice(2 * r, 2).copy_from_slice(&[mean, rstd]) };
-            let scale = |out: &mut [f32]| match bias {
-                None => {
-                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                        *out = (x - mean) * rstd * weight;
-                    }
-                }
-                Some(bias) => {
-                    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-                        *out = (x - mean) * rstd * weight + bias;
-                    }
-                }
-            };
-            // SAFETY: this row is its chunk's own.
-            unsafe { out.write(r * width, width, scratch, scale) }
-        }
-    }
-
-    /// `sums` gets the rows' share of `dweight`, then of `dbias`.
-    fn norm_backward_rows(
-        dx: Disjoint<'_, f32>,
-        sums: &mut [f32],
-        dout: Values<'_>,
-        x: Values<'_>,
-        stats: &[f32],
-        weight: &[f32],
-        rows: Range<usize>,
-        scratch_dout: &mut [f32],
-        scratch_x: &mut [f32],
-    ) {
-        let width = weight.len();
-        sums.fill(0.0);
-        let (dweight, dbias) = sums.split_at_mut(width);
-        for r in rows {
-            let (dout, x) = (dout.read(r * width, width, scratch_dout), x.read(r * width, width, scratch_x));
-            // SAFETY: this row is its chunk's own.
-            let dx = unsafe { dx.slice(r * width, width) };
-            norm_backward_row(dx, dweight, dbias, dout, x, [stats[2 * r], stats[2 * r + 1]], weight);
-        }
-    }
-
-    fn add_slice(sum: &mut [f32], x: &[f32]) {
-        add_to(sum, x);
-    }
-}
-
-#[inline(always)]
-fn norm_backward_row(
-    dx: &mut [f32],
-    dweight: &mut [f32],
-    dbias: &mut [f32],
-    dout: &[f32],
-    x: &[f32],
-    [mean, rstd]: [f32; 2],
-    weight: &[f32],
-) {
-    let (mut g_lanes, mut gx_lanes) = ([0.0; LANES], [0.0; LANES]);
-    let mut add = |dout: &[f32], x: &[f32], weight: &[f32]| {
-        for i in 0..dout.len() {
-            let g = dout[i] * weight[i];
-            g_lanes[i] += g;
-            gx_lanes[i] += g * ((x[i] - mean) * rstd);
-        }
-    };
-    let (dout_blocks, dout_rest) = dout.as_chunks::<LANES>();
-    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-    let (weight_blocks, weight_rest) = weight.as_chunks::<LANES>();
-    for ((dout, x), weight) in dout_blocks.iter().zip(x_blocks).zip(weight_blocks) {
-        add(dout, x, weight);
-    }
-    add(dout_rest, x_rest, weight_rest);
-    let (mean_g, mean_gx) = (sum_lanes(g_lanes) / x.len() as f32, sum_lanes(gx_lanes) / x.len() as f32);
-
-    let gradients = dx.iter_mut().zip(dweight).zip(dbias);
-    for ((((dx, dweight), dbias), (dout, x)), weight) in gradients.zip(dout.iter().zip(x)).zip(weight) {
-        let x_hat = (x - mean) * rstd;
-        *dx += rstd * (dout * weight - mean_g - x_hat * mean_gx);
-        *dweight += dout * x_hat;
-        *dbias += dout;
-    }
-}
-
-/// `Σ term(aᵢ, bᵢ)`, summed in lanes.
-#[inline(always)]
-fn sum_by(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for i in 0..LANES {
-            lanes[i] += term(a[i], b[i]);
-        }
-    }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += term(a, b);
-    }
-    sum_lanes(lanes)
-}
-
-/// Rows of `width` values in `x`.
-fn assert_rows(x: &CpuTensor, width: usize) -> usize {
-    assert!(width > 0 && x.len().is_multiple_of(width), "{} values are not rows of {width}", x.len());
-    x.len() / width
 }
 
 #[cfg(test)]
@@ -335,76 +142,28 @@ mod tests {
     use super::*;
     use crate::cpu::testing::{for_every_cpu, tensor};
 
-    /// Rows of a width that fills no vector, and enough of them for several chunks and partial sums.
-    const WIDTH: usize = 130;
-    const ROWS: usize = 300;
-
     #[test]
     fn bits_depend_on_neither_threads_nor_level() {
-        let ids: Vec<u32> = (0..ROWS as u32).map(|i| i * i % 37).collect();
+        // A width that fills no vector, enough rows for several chunks, and tokens that come again.
+        let (width, ids): (usize, Vec<u32>) = (130, (0..300).map(|i| i * i % 37).collect());
         for_every_cpu(|cpu| {
-            let x = tensor(cpu, 1, ROWS * WIDTH);
-            let (wte, wpe) = (tensor(cpu, 2, 37 * WIDTH), tensor(cpu, 3, 37 * WIDTH));
-            let mut out = cpu.zeros(ROWS * WIDTH);
-            embed_forward(cpu, &mut out, &wte, Some(&wpe), &ids, &ids, WIDTH);
-            let (mut dwte, mut dwpe) = (cpu.zeros(37 * WIDTH), cpu.zeros(37 * WIDTH));
-            embed_backward(cpu, &mut dwte, Some(&mut dwpe), &x, &ids, &ids, WIDTH);
-            let (weight, mut normed, mut stats) =
-                (tensor(cpu, 4, WIDTH), cpu.activation(ROWS * WIDTH), cpu.zeros(2 * ROWS));
-            layer_norm_forward(cpu, &mut normed, &mut stats, &x, &weight, Some(&weight), 1e-5);
-            let (mut dx, mut dweight, mut dbias) =
-                (tensor(cpu, 5, ROWS * WIDTH), cpu.zeros(WIDTH), cpu.zeros(WIDTH));
-            layer_norm_backward(
-                cpu,
-                &mut dx,
-                &mut dweight,
-                Some(&mut dbias),
-                &normed,
-                &x,
-                &stats,
-                &weight,
-                140,
-            );
-            vec![out, dwte, dwpe, normed, stats, dx, dweight, dbias]
+            let [wte, wpe] = [2, 3].map(|seed| tensor(cpu, seed, 37 * width));
+            let (mut out, [mut dwte, mut dwpe]) =
+                (cpu.activation(300 * width), [(); 2].map(|()| cpu.zeros(37 * width)));
+            embed_forward(cpu, &mut out, &wte, Some(&wpe), &ids, &ids, width);
+            embed_backward(cpu, &mut dwte, Some(&mut dwpe), &out, &ids, &ids, width);
+            vec![out, dwte, dwpe]
         });
     }
 
     #[test]
-    fn gradients_of_a_norm_do_not_depend_on_how_groups_are_batched() {
-        let group_rows = 100;
+    fn no_rows_are_no_work() {
         for_every_cpu(|cpu| {
-            let (x, dout) = (tensor(cpu, 1, ROWS * WIDTH), tensor(cpu, 2, ROWS * WIDTH));
-            let weight = tensor(cpu, 3, WIDTH);
-            let mut gradients = |batches: &[Range<usize>]| {
-                let (mut dweight, mut dbias) = (cpu.zeros(WIDTH), cpu.zeros(WIDTH));
-                for rows in batches {
-                    let len = rows.len() * WIDTH;
-                    let part = |x: &CpuTensor| {
-                        let mut part = cpu.zeros(len);
-                        part.f32s_mut().copy_from_slice(&x.f32s()[rows.start * WIDTH..][..len]);
-                        part
-                    };
-                    let (x, dout) = (part(&x), part(&dout));
-                    let (mut out, mut stats, mut dx) =
-                        (cpu.zeros(len), cpu.zeros(2 * rows.len()), cpu.zeros(len));
-                    layer_norm_forward(cpu, &mut out, &mut stats, &x, &weight, None, 1e-5);
-                    let dbias = Some(&mut dbias);
-                    layer_norm_backward(
-                        cpu,
-                        &mut dx,
-                        &mut dweight,
-                        dbias,
-                        &dout,
-                        &x,
-                        &stats,
-                        &weight,
-                        group_rows,
-                    );
-                }
-                [dweight, dbias].map(|x| x.f32s().to_vec())
-            };
-            let (at_once, in_parts) = (gradients(&[0..300, 300..300]), gradients(&[0..100, 100..300]));
-            assert_eq!(at_once, in_parts);
+            let (x, mut none) = (tensor(cpu, 1, 8), cpu.zeros(0));
+            gather_forward(cpu, &mut none, &x, &[], 4);
+            let mut dx = tensor(cpu, 1, 8);
+            gather_backward(cpu, &mut dx, &none, &[], 4);
+            assert_eq!(dx.f32s(), x.f32s());
             vec![]
         });
     }
