@@ -1,0 +1,92 @@
+//! Raw files in, clean documents out: what a model will read, chosen, decoded, cleaned, deduplicated and split.
+//!
+//! The road of a file: `files` finds it, `read` cuts it into raw records, workers decode and judge each
+//! record (`judge`, `clean`), and one sequencer (`build`) receives the verdicts **in the order of the input**, whatever the
+//! number of threads, drops duplicates, draws the sample, splits, writes and counts. Nothing is skipped in silence:
+//! all that does not become a document is counted under a [`Reason`] with its first five examples by file and line.
+//!
+//! What comes out: `train-00000.jsonl …`, `val-00000.jsonl …` (one `{"text","source"}` a line) and `report.json`, which is
+//! written last: a directory without it is not a corpus. [`Documents`] reads it back.
+//!
+//! Memory stays below 1 GB for any input. Batches in flight are bounded in number and size, a record may be at most
+//! [`MAX_RECORD_BYTES`] long, and the set of seen contents holds [`MAX_SEEN`] (14.7 million) 16-byte keys (0.45 GB while it grows);
+//! beyond them keys go to a file and are compared partition by partition at the end. The list of files costs about
+//! 150 bytes a file.
+
+mod build;
+mod clean;
+mod dedup;
+mod documents;
+mod files;
+mod json_values;
+mod judge;
+mod out_dir;
+mod pipeline;
+mod read;
+mod report;
+mod sample;
+pub mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use build::build;
+pub use dedup::MAX_SEEN;
+pub use documents::{Document, Documents, Split};
+pub(crate) use out_dir::{OutDir, completed};
+pub use read::{MAX_RECORD_BYTES, PIECE_BYTES};
+pub use report::{Dropped, Example, Extension, Reason, Report, Shard, Total};
+
+/// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// Files and directories. Directories are walked in sorted order; `.gitignore` files in them are respected,
+    /// hidden files and symbolic links are not followed.
+    pub paths: Vec<PathBuf>,
+    /// Where the corpus goes.
+    #[serde(skip)]
+    pub out: PathBuf,
+    /// Globs in `.gitignore`'s syntax; when there are any, only matching files are read.
+    pub include: Vec<String>,
+    /// Globs in `.gitignore`'s syntax of what is not read.
+    pub exclude: Vec<String>,
+    /// The column of JSON records that holds the text; `None` tries `text`, then `content`.
+    pub text_field: Option<String>,
+    /// When there are any, only documents that contain one of these substrings are kept.
+    pub keep_if_contains: Vec<String>,
+    /// Whether exact duplicates are dropped.
+    pub dedup: bool,
+    /// The share of documents that is held out, `0 ≤ f < 1`; above 0 at least one document is.
+    pub val_fraction: f64,
+    /// Keep a random sample of at most this many bytes of text.
+    pub max_bytes: Option<u64>,
+    /// The share of JSON records that may be bad before the build stops.
+    pub max_bad_fraction: f64,
+    /// Decides the split and the sample.
+    pub seed: u64,
+    /// Threads that decode and clean (1 to 16 are used); the output does not depend on it.
+    #[serde(skip)]
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            paths: Vec::new(),
+            out: PathBuf::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            text_field: None,
+            keep_if_contains: Vec::new(),
+            dedup: true,
+            val_fraction: 0.01,
+            max_bytes: None,
+            max_bad_fraction: 0.01,
+            seed: 0,
+            threads: 2,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One thread reads, several judge, the caller receives in the order of the input.
+//!
+//! A batch needs a permit to be read and gives it back when it has been received, so the number of batches in flight is
+//! bounded, however slow any thread is: that is the bound on memory.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use anyhow::{Result, bail};
+
+use super::Options;
+use super::files::Input;
+use super::judge::{Judged, judge, no_record};
+use super::read::{Payload, Raw, read};
+use super::report::Reason;
+use super::sample::Sample;
+use crate::progress::Progress;
+
+const MAX_THREADS: usize = 16;
+/// A batch is handed on when it holds this many bytes or records.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_RECORDS: usize = 1024;
+
+type Numbered<T> = (u64, Vec<T>);
+
+/// Reads and judges all inputs; `receive` gets every record, in order.
+pub(super) fn run(
+    inputs: Vec<Input>,
+    options: &Options,
+    sample: &Sample,
+    progress: &dyn Progress,
+    receive: &mut dyn FnMut(Judged) -> Result<()>,
+) -> Result<()> {
+    let threads = options.threads.clamp(1, MAX_THREADS);
+    let in_flight = threads + 2;
+    let (raw_in, raw_out) = sync_channel::<Numbered<Raw>>(in_flight);
+    let raw_out = Mutex::new(raw_out);
+    thread::scope(|scope| {
+        let (judged_in, judged_out) = channel::<Numbered<Judged>>();
+        let (permit_in, permit_out) = sync_channel(in_flight);
+        for _ in 0..in_flight {
+            permit_in.send(())?;
+        }
+        scope.spawn(move || {
+            let mut batches =
+                Batches { number: 0, raws: Vec::new(), bytes: 0, permits: permit_out, out: raw_in };
+            let _ = read_all(inputs, options, sample, progress, &mut batches) && batches.flush();
+        });
+        for _ in 0..threads {
+            let judged_in = LastWords(judged_in.clone());
+            let raw_out = &raw_out;
+            scope.spawn(move || {
+                while let Some((number, raws)) = next(raw_out) {
+                    let judged = raws.into_iter().map(|raw| judge(raw, options)).collect();
+                    if judged_in.0.send((number, judged)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(judged_in);
+        let (mut early, mut expected) = (BTreeMap::new(), 0);
+        for (number, judged) in judged_out {
+            if number == u64::MAX {
+                bail!("a thread of the corpus panicked");
+            }
+            early.insert(number, judged);
+            while let Some(judged) = early.remove(&expected) {
+                judged.into_iter().try_for_each(&mut *receive)?;
+                expected += 1;
+                // The reader may have ended: then nobody waits for permits.
+                let _ = permit_in.send(());
+            }
+            if progress.should_stop() {
+                bail!("stopped: the same command makes the corpus from the beginning");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn next(raw_out: &Mutex<Receiver<Numbered<Raw>>>) -> Option<Numbered<Raw>> {
+    raw_out.lock().ok()?.recv().ok()
+}
+
+fn read_all(
+    inputs: Vec<Input>,
+    options: &Options,
+    sample: &Sample,
+    progress: &dyn Progress,
+    batches: &mut Batches,
+) -> bool {
+    let probe = |json: &[u8]| no_record(json, options.text_field.as_deref());
+    inputs.into_iter().map(Arc::new).all(|input| {
+        if input.is_single() && !sample.holds(&input.name()) {
+            progress.advance(input.size);
+            let payload = Payload::Dropped(Reason::NotSampled, String::new());
+            return batches.push(Raw { line: 0, payload, bytes: input.size, input });
+        }
+        read(&input, &probe, progress, &mut |raw| batches.push(raw))
+    })
+}
+
+/// Gathers records into batches and sends them; `false` when nobody listens any more.
+struct Batches {
+    number: u64,
+    raws: Vec<Raw>,
+    bytes: u64,
+    permits: Receiver<()>,
+    out: std::sync::mpsc::SyncSender<Numbered<Raw>>,
+}
+
+impl Batches {
+    fn push(&mut self, raw: Raw) -> bool {
+        if let Payload::Json(data) | Payload::Text(data) = &raw.payload {
+            self.bytes += data.len() as u64;
+        }
+        self.raws.push(raw);
+        if self.bytes >= BATCH_BYTES || self.raws.len() >= BATCH_RECORDS { self.flush() } else { true }
+    }
+
+    fn flush(&mut self) -> bool {
+        let raws = std::mem::take(&mut self.raws);
+        self.bytes = 0;
+        self.number += 1;
+        self.permits.recv().is_ok() && self.out.send((self.number - 1, raws)).is_ok()
+    }
+}
+
+/// Tells the receiver when a worker panics, which would otherwise wait for its batch for ever.
+struct LastWords(Sender<Numbered<Judged>>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send((u64::MAX, Vec::new()));
+        }
+    }
+}

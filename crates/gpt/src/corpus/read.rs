@@ -1,0 +1,279 @@
+//! Cuts files into raw records: lines, JSON values, whole source files, pieces of prose. Nothing here judges content; a
+//! file of any size streams through a few megabytes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::clean::Verdict;
+use super::files::{Input, Kind};
+use super::json_values::JsonValues;
+use super::report::Reason;
+use crate::progress::Progress;
+
+/// The longest JSON record (8 MiB): what is longer is counted and skipped.
+pub const MAX_RECORD_BYTES: usize = 8 << 20;
+/// Prose is cut at the last paragraph (else line, else character) within this many bytes (16 KiB), so that one novel is
+/// many documents, some to learn from and some to validate on.
+pub const PIECE_BYTES: usize = 16 << 10;
+/// A source file is read up to here (8 MiB); judging drops it long before.
+const MAX_CODE_BYTES: u64 = 8 << 20;
+/// A NUL in this many first bytes makes a file binary.
+const SNIFF_BYTES: usize = 8 << 10;
+
+/// What a record holds.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// One JSON value, not parsed.
+    Json(Vec<u8>),
+    /// Text, not decoded.
+    Text(Vec<u8>),
+    /// Nothing: why, and what exactly was wrong.
+    Dropped(Reason, String),
+}
+
+/// One record of a file.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) input: Arc<Input>,
+    /// Where it begins, from 1; 0 when it is the whole file.
+    pub(super) line: u64,
+    pub(super) payload: Payload,
+    /// Its size in the (decompressed) file.
+    pub(super) bytes: u64,
+}
+
+/// Receives records; `false` ends the reading.
+pub(super) type Emit<'a> = dyn FnMut(Raw) -> bool + 'a;
+
+/// Tells why a JSON value is no record with a text column, if it is none.
+pub(super) type Probe<'a> = dyn Fn(&[u8]) -> Option<Verdict> + 'a;
+
+/// Reads one file to its end. Returns `false` when `emit` did.
+///
+/// A JSON file that was met in a directory and whose first value is no record is a configuration or somebody's log, not
+/// a corpus with bad records: `probe` tells.
+pub(super) fn read(input: &Arc<Input>, probe: &Probe, progress: &dyn Progress, emit: &mut Emit) -> bool {
+    let file = match File::open(&input.path) {
+        Ok(file) => Counted { file, progress },
+        Err(error) => {
+            return Cutter { input, line: 0, emit }.dropped(Reason::Unreadable, error.to_string(), 0);
+        }
+    };
+    let file = BufReader::with_capacity(256 << 10, file);
+    let mut cutter = Cutter { input, line: 1, emit };
+    if input.is_gzip() {
+        cutter.cut(&mut BufReader::with_capacity(256 << 10, MultiGzDecoder::new(file)), probe)
+    } else {
+        cutter.cut(&mut { file }, probe)
+    }
+}
+
+/// Tells the progress how much of the file on disk is read.
+struct Counted<'a> {
+    file: File,
+    progress: &'a dyn Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.progress.advance(n as u64);
+        Ok(n)
+    }
+}
+
+struct Cutter<'a, 'b> {
+    input: &'a Arc<Input>,
+    /// The line that comes next, from 1.
+    line: u64,
+    emit: &'a mut Emit<'b>,
+}
+
+impl Cutter<'_, '_> {
+    fn cut(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> bool {
+        let result = skip_bom(reader).and_then(|()| match self.input.kind() {
+            Kind::Lines => self.lines(reader, probe),
+            Kind::Json => self.json(reader, probe),
+            Kind::Code => self.code(reader),
+            Kind::Prose => self.prose(reader),
+        });
+        match result {
+            Ok(go_on) => go_on,
+            Err(error) => {
+                let reason = if self.input.is_gzip() { Reason::DamagedGzip } else { Reason::Unreadable };
+                self.dropped(reason, error.to_string(), 0)
+            }
+        }
+    }
+
+    fn emit(&mut self, line: u64, payload: Payload, bytes: usize) -> bool {
+        (self.emit)(Raw { input: self.input.clone(), line, payload, bytes: bytes as u64 })
+    }
+
+    fn dropped(&mut self, reason: Reason, detail: String, bytes: usize) -> bool {
+        self.emit(self.line, Payload::Dropped(reason, detail), bytes)
+    }
+
+    /// Whether the first value of a file that nobody named says that there are no records in it.
+    fn is_other(&self, reason: Reason) -> bool {
+        !self.input.named && (self.input.kind() == Kind::Json || reason == Reason::MissingColumn)
+    }
+
+    fn not_records(&mut self, detail: String) -> io::Result<bool> {
+        self.line = 0;
+        Ok(self.dropped(Reason::NotRecords, detail, self.input.size as usize))
+    }
+
+    fn lines(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> io::Result<bool> {
+        let mut first = true;
+        loop {
+            let mut line = Vec::new();
+            let n = (&mut *reader).take(MAX_RECORD_BYTES as u64 + 1).read_until(b'\n', &mut line)?;
+            if n == 0 {
+                return Ok(true);
+            }
+            let complete = line.last() == Some(&b'\n');
+            let go_on = if !complete && n > MAX_RECORD_BYTES {
+                let rest = reader.skip_until(b'\n')?;
+                self.dropped(Reason::LongRecord, format!("{} bytes", n + rest), n + rest)
+            } else if line.iter().all(u8::is_ascii_whitespace) {
+                self.dropped(Reason::BlankLine, String::new(), n)
+            } else {
+                if std::mem::take(&mut first)
+                    && let Some((reason, detail)) = probe(&line)
+                    && self.is_other(reason)
+                {
+                    return self.not_records(detail);
+                }
+                self.emit(self.line, Payload::Json(line), n)
+            };
+            self.line += 1;
+            if !go_on {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// `.json` is three things: an array of objects, objects line by line, and a configuration.
+    fn json(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> io::Result<bool> {
+        let head = reader.fill_buf()?;
+        if let Some(end) = head.iter().position(|&b| b == b'\n')
+            && !head[end..].iter().all(u8::is_ascii_whitespace)
+            && serde_json::from_slice::<serde_json::Map<_, _>>(&head[..end]).is_ok()
+        {
+            return self.lines(reader, probe);
+        }
+        let mut values = JsonValues::new();
+        let mut first = true;
+        loop {
+            let mut value = Vec::new();
+            let Some(start) = values.next(reader, &mut value, &mut self.line)? else { break };
+            if std::mem::take(&mut first)
+                && let Some((reason, detail)) = probe(&value)
+                && self.is_other(reason)
+            {
+                return self.not_records(detail);
+            }
+            let n = values.value_bytes;
+            let payload = if n > MAX_RECORD_BYTES {
+                Payload::Dropped(Reason::LongRecord, format!("{n} bytes"))
+            } else {
+                Payload::Json(value)
+            };
+            if !self.emit(start, payload, n) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn code(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
+        let mut text = Vec::new();
+        self.line = 0;
+        if is_binary(reader)? {
+            return Ok(self.dropped(Reason::Binary, String::new(), self.input.size as usize));
+        }
+        let n = (&mut *reader).take(MAX_CODE_BYTES).read_to_end(&mut text)?;
+        if !reader.fill_buf()?.is_empty() {
+            return Ok(self.dropped(Reason::TooLong, format!("more than {MAX_CODE_BYTES} bytes"), n));
+        }
+        Ok(self.emit(0, Payload::Text(text), n))
+    }
+
+    fn prose(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
+        if is_binary(reader)? {
+            self.line = 0;
+            return Ok(self.dropped(Reason::Binary, String::new(), self.input.size as usize));
+        }
+        let (mut piece, mut first) = (Vec::new(), true);
+        loop {
+            let room = (PIECE_BYTES + 1).saturating_sub(piece.len()) as u64;
+            (&mut *reader).take(room).read_to_end(&mut piece)?;
+            let last = piece.len() <= PIECE_BYTES;
+            let end = if last { piece.len() } else { piece_end(&piece[..PIECE_BYTES]) };
+            let rest = piece.split_off(end);
+            let newlines = piece.iter().filter(|&&b| b == b'\n').count() as u64;
+            let whole_file = last && first;
+            first = false;
+            let line = if whole_file { 0 } else { self.line };
+            // Between pieces and after the last one there may be nothing but blank lines: no document was there.
+            let worth = whole_file || !piece.iter().all(u8::is_ascii_whitespace);
+            if worth && !self.emit(line, Payload::Text(piece), end) {
+                return Ok(false);
+            }
+            self.line += newlines;
+            piece = rest;
+            if last {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn skip_bom(reader: &mut dyn BufRead) -> io::Result<()> {
+    if reader.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
+        reader.consume(3);
+    }
+    Ok(())
+}
+
+fn is_binary(reader: &mut dyn BufRead) -> io::Result<bool> {
+    let head = reader.fill_buf()?;
+    let head = &head[..head.len().min(SNIFF_BYTES)];
+    let utf16 = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);
+    Ok(!utf16 && head.contains(&0))
+}
+
+/// Where to cut a full piece: after the last blank line, else after the last line, else between two characters.
+fn piece_end(piece: &[u8]) -> usize {
+    let ends_paragraph =
+        |i: usize| piece[i] == b'\n' && (piece[..i].ends_with(b"\n") || piece[..i].ends_with(b"\n\r"));
+    // A paragraph that ends in the first half would leave crumbs.
+    let half = piece.len() / 2;
+    if let Some(i) = (half..piece.len()).rev().find(|&i| ends_paragraph(i)) {
+        return i + 1;
+    }
+    if let Some(i) = piece.iter().rposition(|&b| b == b'\n') {
+        return i + 1;
+    }
+    let is_continuation = |i: &usize| piece[*i] & 0xc0 == 0x80;
+    let last_start = (0..piece.len()).rev().find(|i| !is_continuation(i)).unwrap_or(0);
+    if last_start > 0 { last_start } else { piece.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_cut_between_paragraphs_lines_or_characters() {
+        assert_eq!(piece_end(b"aaaa\n\nbb\n\ncc\ndd"), 10);
+        assert_eq!(piece_end(b"a\n\nbbbbbbbb\r\n\r\nccc"), 15);
+        assert_eq!(piece_end(b"a\n\nbbbbbbbbbbb\nccc"), 15, "an early paragraph gives way to a late line");
+        assert_eq!(piece_end("aé漢".as_bytes()), 3);
+        assert_eq!(piece_end(&[0x80; 4]), 4, "never stands still");
+    }
+}
