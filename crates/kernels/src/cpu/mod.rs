@@ -11,7 +11,9 @@
 mod aligned;
 mod bf16;
 mod gemm;
+mod head;
 mod level;
+mod linear;
 mod math;
 mod norm;
 mod pointwise;
@@ -25,7 +27,10 @@ mod testing;
 pub use level::Level;
 pub use tensor::CpuTensor;
 
+use gemm::{Blocks, Kernel};
+use head::HeadMemory;
 use pool::Pool;
+use scratch::Buffer;
 
 /// In which precision products read their operands; sums are always `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +62,17 @@ impl Default for CpuOptions {
 }
 
 /// The processor as a [`Backend`](crate::Backend).
-#[derive(Debug)]
 pub struct Cpu {
     options: CpuOptions,
     pool: Pool,
+    kernel: Kernel,
+    /// How the current product cuts k.
+    blocks: Blocks,
+    /// The current product's packed right factor.
+    right: Buffer,
+    head: HeadMemory,
     /// Partial sums of an operation that its chunks write and its end adds up.
-    partials: scratch::Buffer,
+    partials: Buffer,
 }
 
 impl Default for Cpu {
@@ -80,7 +90,15 @@ impl Cpu {
     pub fn new(options: CpuOptions) -> Self {
         assert!(Level::available().contains(&options.level), "this processor has no {}", options.level);
         assert!(options.threads > 0, "no threads");
-        Self { options, pool: Pool::new(options.threads), partials: scratch::Buffer::default() }
+        Self {
+            options,
+            pool: Pool::new(options.threads),
+            kernel: Kernel::new(options.level, options.precision),
+            blocks: Blocks::default(),
+            right: Buffer::default(),
+            head: HeadMemory::default(),
+            partials: Buffer::default(),
+        }
     }
 
     /// How it works.
@@ -97,6 +115,12 @@ impl Cpu {
             Precision::Bf16 => "bf16",
         };
         format!("{threads} thread{plural}, {level}, {precision} products")
+    }
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpu").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What unit tests of the operations share.
 
+use super::bf16::round_bf16;
 use super::{Cpu, CpuOptions, CpuTensor, Level, Precision};
-use crate::rng;
+use crate::{F64Tensor, rng};
 
 impl Cpu {
     pub(super) fn zeros(&self, len: usize) -> CpuTensor {
@@ -40,6 +41,32 @@ pub(super) fn for_every_cpu(work: impl Fn(&mut Cpu) -> Vec<CpuTensor>) {
 }
 
 fn bits(x: &CpuTensor) -> Vec<u32> {
+    floats(x).into_iter().map(f32::to_bits).collect()
+}
+
+/// Random values in `-0.5 .. 0.5` that bfloat16 holds exactly, as an activation or kept in `f32`, and in `f64`.
+pub(super) fn with_exact(cpu: &Cpu, seed: u64, len: usize, activation: bool) -> (CpuTensor, F64Tensor) {
+    let value = |i| round_bf16(rng::uniform(seed, 0, i as u64) - 0.5);
+    let mut x = if activation { cpu.activation(len) } else { cpu.zeros(len) };
+    // SAFETY: one thread.
+    unsafe {
+        x.sink().write(0, len, &mut vec![0.0; len], |x| {
+            x.iter_mut().enumerate().for_each(|(i, x)| *x = value(i))
+        });
+    }
+    (x, F64Tensor((0..len).map(|i| f64::from(value(i))).collect()))
+}
+
+/// The values as `f32`.
+pub(super) fn floats(x: &CpuTensor) -> Vec<f32> {
     let mut widened = vec![0.0; x.len()];
-    x.values().read(0, x.len(), &mut widened).iter().map(|x| x.to_bits()).collect()
+    x.values().read(0, x.len(), &mut widened).to_vec()
+}
+
+/// The largest difference from `exact`, in units of its largest value.
+pub(super) fn error(x: &CpuTensor, exact: &F64Tensor) -> f64 {
+    assert_eq!(x.len(), exact.0.len());
+    let largest = exact.0.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    let difference = |(x, exact): (f32, &f64)| (f64::from(x) - exact).abs();
+    floats(x).into_iter().zip(&exact.0).map(difference).fold(0.0, f64::max) / largest
 }

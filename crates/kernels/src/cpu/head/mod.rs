@@ -1,0 +1,406 @@
+//! The language-model head: logits exist for a chunk of rows at a time, and turn into their gradients in place.
+//!
+//! Rows without a target are left out of the products. A chunk holds whole groups of rows (or an even part of one
+//! that is too large), whose rows are blocks of their own in the weight's gradient: what a group contributes does not
+//! depend on its neighbours.
+
+use super::gemm::{Blocks, Factor, Kernel, Product, Right, pack_right};
+use super::level::{LANES, Level, multiversion, sum_lanes};
+use super::math::exp;
+use super::pool::{Disjoint, Pool};
+use super::scratch::{Buffer, Scratch};
+use super::tensor::{Sink, Values};
+use super::{Cpu, CpuTensor, Precision, bf16};
+use crate::{HeadShape, NO_TARGET};
+use std::ops::Range;
+
+/// Logits that exist at once, within the limits of [`CHUNK_ROWS`]: 64 MB.
+const CHUNK_LOGITS: usize = 1 << 24;
+/// Fewest and most rows of a chunk. With fewer the weight's gradient is read and written too often.
+const CHUNK_ROWS: Range<usize> = 256..1024;
+/// Rows that a thread copies at a time.
+const COPY_ROWS: usize = 32;
+
+/// What the head keeps from call to call, so that it allocates only once.
+#[derive(Default)]
+pub(super) struct HeadMemory {
+    /// The rows with a target.
+    rows: Vec<u32>,
+    /// `rows` cut into stretches within a group, each short enough for a chunk.
+    pieces: Vec<Range<usize>>,
+    depth: Blocks,
+    vocab: Blocks,
+    chunk: Blocks,
+    weight_for_logits: Buffer,
+    weight_for_dhidden: Buffer,
+    hidden: Buffer,
+    hidden_packed: Buffer,
+    logits: Buffer,
+    dhidden: Buffer,
+}
+
+pub(super) fn forward(
+    cpu: &mut Cpu,
+    logprobs: &mut [f64],
+    hidden: &CpuTensor,
+    weight: &CpuTensor,
+    targets: &[u32],
+    shape: &HeadShape,
+) {
+    let group_rows = shape.rows.max(1);
+    run(cpu, logprobs, None, hidden, weight, targets, shape, group_rows);
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward(
+    cpu: &mut Cpu,
+    logprobs: &mut [f64],
+    dhidden: &mut CpuTensor,
+    dweight: &mut CpuTensor,
+    dlogprobs: &[f64],
+    hidden: &CpuTensor,
+    weight: &CpuTensor,
+    targets: &[u32],
+    shape: &HeadShape,
+    group_rows: usize,
+) {
+    assert_eq!(dhidden.len(), hidden.len(), "values of dhidden");
+    assert_eq!(dweight.len(), weight.len(), "values of dweight");
+    assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
+    assert!(group_rows > 0, "group_rows is 0");
+    let gradients = Gradients { dlogprobs, dhidden: dhidden.sink(), dweight: dweight.sink() };
+    run(cpu, logprobs, Some(gradients), hidden, weight, targets, shape, group_rows);
+}
+
+/// What the backward pass adds to the forward pass.
+#[derive(Clone, Copy)]
+struct Gradients<'a> {
+    dlogprobs: &'a [f64],
+    dhidden: Sink<'a>,
+    dweight: Sink<'a>,
+}
+
+#[allow(clippy::too_many_arguments)]
+fn run(
+    cpu: &mut Cpu,
+    logprobs: &mut [f64],
+    gradients: Option<Gradients<'_>>,
+    hidden: &CpuTensor,
+    weight: &CpuTensor,
+    targets: &[u32],
+    shape: &HeadShape,
+    group_rows: usize,
+) {
+    let &HeadShape { rows, d_model, vocab_size, temperature } = shape;
+    assert_eq!(logprobs.len(), rows, "values of logprobs");
+    assert_eq!(targets.len(), rows, "targets");
+    assert_eq!(hidden.len(), rows * d_model, "values of hidden");
+    assert_eq!(weight.len(), vocab_size * d_model, "values of weight");
+    assert!(temperature > 0.0, "temperature {temperature}");
+    for &target in targets.iter().filter(|&&target| target != NO_TARGET) {
+        assert!((target as usize) < vocab_size, "target {target} of {vocab_size} tokens");
+    }
+
+    let Cpu { options, kernel, pool, head: memory, .. } = cpu;
+    let max_rows = (CHUNK_LOGITS / vocab_size).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end);
+    memory.plan(targets, group_rows, max_rows);
+    logprobs.fill(0.0);
+    if memory.rows.len() < rows
+        && let Some(gradients) = gradients
+    {
+        fill_zeros(pool, gradients.dhidden);
+    }
+    if memory.rows.is_empty() {
+        return;
+    }
+
+    let HeadMemory { rows, pieces, depth, vocab, chunk, .. } = memory;
+    for (blocks, len) in [(&mut *depth, d_model), (&mut *vocab, vocab_size)] {
+        blocks.clear();
+        kernel.push(blocks, len);
+    }
+    let words = memory.weight_for_logits.words(kernel.packed_words(depth, vocab_size));
+    let factor = Factor::along_k(weight.values(), d_model);
+    let for_logits = pack_right(*kernel, pool, words, factor, depth, vocab_size);
+    let for_dhidden = gradients.map(|_| {
+        let words = memory.weight_for_dhidden.words(kernel.packed_words(vocab, d_model));
+        pack_right(*kernel, pool, words, Factor::across_k(weight.values(), d_model), vocab, d_model)
+    });
+
+    let mut pieces = pieces.iter().peekable();
+    while let Some(first) = pieces.next() {
+        let mut range = first.clone();
+        chunk.clear();
+        kernel.push(chunk, first.len());
+        while let Some(piece) = pieces.next_if(|piece| piece.end - range.start <= max_rows) {
+            range.end = piece.end;
+            kernel.push(chunk, piece.len());
+        }
+        let mut step = Step {
+            kernel: *kernel,
+            level: options.level,
+            precision: options.precision,
+            pool,
+            rows: &rows[range],
+            shape,
+        };
+        let gathered = step.gather(hidden.values(), &mut memory.hidden);
+        step.logits(memory.logits.floats(step.rows.len() * vocab_size), gathered, for_logits, depth);
+        let logits = memory.logits.floats(step.rows.len() * vocab_size);
+        step.softmax(logits, logprobs, targets, gradients.map(|gradients| gradients.dlogprobs));
+        if let (Some(gradients), Some(for_dhidden)) = (gradients, for_dhidden) {
+            let dlogits = step.dlogits(&mut memory.logits);
+            step.dhidden(gradients.dhidden, &mut memory.dhidden, dlogits, for_dhidden, vocab);
+            step.dweight(gradients.dweight, &mut memory.hidden_packed, dlogits, gathered, chunk);
+        }
+    }
+}
+
+impl HeadMemory {
+    /// Lists the rows with a target, and cuts them within groups of `group_rows` into pieces of at most `max_rows`.
+    fn plan(&mut self, targets: &[u32], group_rows: usize, max_rows: usize) {
+        self.rows.clear();
+        self.pieces.clear();
+        for (group, targets) in targets.chunks(group_rows).enumerate() {
+            let start = self.rows.len();
+            let with_target = targets.iter().enumerate().filter(|(_, target)| **target != NO_TARGET);
+            self.rows.extend(with_target.map(|(row, _)| (group * group_rows + row) as u32));
+            let len = self.rows.len() - start;
+            let pieces = len.div_ceil(max_rows);
+            let piece = |i: usize| start + i * len / pieces;
+            self.pieces.extend((0..pieces).map(|i| piece(i)..piece(i + 1)));
+        }
+    }
+}
+
+/// The work on one chunk of rows.
+struct Step<'a> {
+    kernel: Kernel,
+    level: Level,
+    precision: Precision,
+    pool: &'a mut Pool,
+    rows: &'a [u32],
+    shape: &'a HeadShape,
+}
+
+impl Step<'_> {
+    /// Copies the chunk's rows of `hidden` together.
+    fn gather<'b>(&mut self, hidden: Values<'_>, buffer: &'b mut Buffer) -> Values<'b> {
+        let (rows, width) = (self.rows, self.shape.d_model);
+        match hidden {
+            Values::F32(hidden) => {
+                let to = buffer.floats(rows.len() * width);
+                copy_rows(self.pool, to, hidden, rows, width);
+                Values::F32(to)
+            }
+            Values::Bf16(hidden) => {
+                let to = buffer.halves(rows.len() * width);
+                copy_rows(self.pool, to, hidden, rows, width);
+                Values::Bf16(to)
+            }
+        }
+    }
+
+    fn logits(&mut self, logits: &mut [f32], hidden: Values<'_>, weight: Right<'_>, depth: &Blocks) {
+        let product = Product {
+            m: self.rows.len(),
+            n: self.shape.vocab_size,
+            blocks: depth,
+            left: Factor::along_k(hidden, self.shape.d_model),
+            right: weight,
+            bias: None,
+            add: false,
+        };
+        product.run(self.kernel, self.pool, Sink::F32(Disjoint::new(logits)));
+    }
+
+    /// From logits to log-probabilities, and with `dlogprobs` to the logits' gradients, in their place.
+    fn softmax(
+        &mut self,
+        logits: &mut [f32],
+        logprobs: &mut [f64],
+        targets: &[u32],
+        dlogprobs: Option<&[f64]>,
+    ) {
+        let (level, precision, rows, width) = (self.level, self.precision, self.rows, self.shape.vocab_size);
+        let scale = 1.0 / self.shape.temperature;
+        let (logits, logprobs) = (Disjoint::new(logits), Disjoint::new(logprobs));
+        self.pool.run(rows.len(), &|chunk, scratch: &mut Scratch| {
+            let row = rows[chunk] as usize;
+            let target = targets[row] as usize;
+            // SAFETY: every chunk takes its own row.
+            let (logits, logprob) =
+                unsafe { (logits.slice(chunk * width, width), &mut logprobs.slice(row, 1)[0]) };
+            let exps = scratch.buffers[0].floats(width);
+            let (max, sum) = exp_row(level, exps, logits, scale);
+            *logprob = f64::from(scale) * (f64::from(logits[target]) - f64::from(max)) - f64::from(sum).ln();
+            if let Some(dlogprobs) = dlogprobs {
+                let by_logit = (dlogprobs[row] * f64::from(scale)) as f32;
+                let dtarget = by_logit + exps[target] * (-by_logit / sum);
+                match precision {
+                    Precision::F32 => {
+                        scale_row(level, logits, exps, -by_logit / sum);
+                        logits[target] = dtarget;
+                    }
+                    Precision::Bf16 => {
+                        let dlogits = first_half(logits);
+                        scale_row_bf16(level, dlogits, exps, -by_logit / sum);
+                        dlogits[target] = bf16::to_bf16(dtarget);
+                    }
+                }
+            }
+        });
+    }
+
+    /// What [`softmax`](Self::softmax) left: a matrix and its stride.
+    fn dlogits<'b>(&self, logits: &'b mut Buffer) -> (Values<'b>, usize) {
+        let (rows, width) = (self.rows.len(), self.shape.vocab_size);
+        match self.precision {
+            Precision::F32 => (Values::F32(logits.floats(rows * width)), width),
+            Precision::Bf16 => (Values::Bf16(logits.halves(rows * 2 * width)), 2 * width),
+        }
+    }
+
+    fn dhidden(
+        &mut self,
+        dhidden: Sink<'_>,
+        buffer: &mut Buffer,
+        (dlogits, stride): (Values<'_>, usize),
+        weight: Right<'_>,
+        vocab: &Blocks,
+    ) {
+        let (rows, width) = (self.rows, self.shape.d_model);
+        let product = Product {
+            m: rows.len(),
+            n: width,
+            blocks: vocab,
+            left: Factor::along_k(dlogits, stride),
+            right: weight,
+            bias: None,
+            add: false,
+        };
+        let sums = buffer.floats(rows.len() * width);
+        product.run(self.kernel, self.pool, Sink::F32(Disjoint::new(sums)));
+        let (level, sums) = (self.level, &*sums);
+        self.pool.run(rows.len().div_ceil(COPY_ROWS), &|chunk, _| {
+            let part = chunk * COPY_ROWS..rows.len().min((chunk + 1) * COPY_ROWS);
+            for (sums, &row) in sums[part.start * width..].chunks(width).zip(&rows[part]) {
+                // SAFETY: no row is listed twice.
+                unsafe { store_row(level, dhidden, row as usize * width, sums) };
+            }
+        });
+    }
+
+    fn dweight(
+        &mut self,
+        dweight: Sink<'_>,
+        packed: &mut Buffer,
+        (dlogits, stride): (Values<'_>, usize),
+        hidden: Values<'_>,
+        chunk: &Blocks,
+    ) {
+        let &HeadShape { d_model, vocab_size, .. } = self.shape;
+        let words = packed.words(self.kernel.packed_words(chunk, d_model));
+        let hidden = Factor::across_k(hidden, d_model);
+        let product = Product {
+            m: vocab_size,
+            n: d_model,
+            blocks: chunk,
+            left: Factor::across_k(dlogits, stride),
+            right: pack_right(self.kernel, self.pool, words, hidden, chunk, d_model),
+            bias: None,
+            add: true,
+        };
+        product.run(self.kernel, self.pool, dweight);
+    }
+}
+
+/// `to[i] = from[rows[i]]`.
+fn copy_rows<T: Copy + Send + Sync>(pool: &mut Pool, to: &mut [T], from: &[T], rows: &[u32], width: usize) {
+    let to = Disjoint::new(to);
+    pool.run(rows.len().div_ceil(COPY_ROWS), &|chunk, _| {
+        for i in chunk * COPY_ROWS..rows.len().min((chunk + 1) * COPY_ROWS) {
+            // SAFETY: every chunk takes its own rows.
+            let to = unsafe { to.slice(i * width, width) };
+            to.copy_from_slice(&from[rows[i] as usize * width..][..width]);
+        }
+    });
+}
+
+fn fill_zeros(pool: &mut Pool, out: Sink<'_>) {
+    const CHUNK: usize = 1 << 14;
+    pool.run(out.len().div_ceil(CHUNK), &|chunk, scratch| {
+        let len = CHUNK.min(out.len() - chunk * CHUNK);
+        let scratch = scratch.buffers[0].floats(len);
+        // SAFETY: every chunk takes its own values.
+        unsafe { out.write(chunk * CHUNK, len, scratch, |values| values.fill(0.0)) };
+    });
+}
+
+/// The memory of the first half of a row, for as many values of half the size.
+fn first_half(row: &mut [f32]) -> &mut [u16] {
+    let len = row.len();
+    // SAFETY: every bit pattern is a `u16`, whose alignment is smaller.
+    let (_, halves, _) = unsafe { row.align_to_mut::<u16>() };
+    &mut halves[..len]
+}
+
+/// Overwrites the values from `start` on by a row.
+///
+/// # Safety
+///
+/// No other thread touches these values meanwhile.
+unsafe fn store_row(level: Level, out: Sink<'_>, start: usize, row: &[f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match out {
+            Sink::F32(out) => out.slice(start, row.len()).copy_from_slice(row),
+            Sink::Bf16(out) => scale_row_bf16(level, out.slice(start, row.len()), row, 1.0),
+        }
+    }
+}
+
+multiversion! {
+    /// The largest logit, and the sum of `exps[i] = exp(scale · (logits[i] - max))`.
+    fn exp_row(exps: &mut [f32], logits: &[f32], scale: f32) -> (f32, f32) {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (whole, rest) = logits.as_chunks::<LANES>();
+        for logits in whole {
+            for (lane, &logit) in lanes.iter_mut().zip(logits) {
+                *lane = if logit > *lane { logit } else { *lane };
+            }
+        }
+        let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &logit| if logit > max { logit } else { max });
+
+        let mut lanes = [0.0; LANES];
+        let (whole_exps, rest_exps) = exps.as_chunks_mut::<LANES>();
+        for (exps, logits) in whole_exps.iter_mut().zip(whole) {
+            for (lane, (e, &logit)) in lanes.iter_mut().zip(exps.iter_mut().zip(logits)) {
+                *e = exp(scale * (logit - max));
+                *lane += *e;
+            }
+        }
+        for (lane, (e, &logit)) in lanes.iter_mut().zip(rest_exps.iter_mut().zip(rest)) {
+            *e = exp(scale * (logit - max));
+            *lane += *e;
+        }
+        (max, sum_lanes(lanes))
+    }
+
+    /// `out = factor · x`.
+    fn scale_row(out: &mut [f32], x: &[f32], factor: f32) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = factor * x;
+        }
+    }
+
+    /// `out = factor · x`, rounded.
+    fn scale_row_bf16(out: &mut [u16], x: &[f32], factor: f32) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = bf16::to_bf16(factor * x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Linear layers: three products a layer, one forward and two backward.
+
+use super::gemm::{Factor, PackedWeight, Product, pack_right};
+use super::level::multiversion;
+use super::pool::Disjoint;
+use super::tensor::Values;
+use super::{Cpu, CpuTensor};
+use crate::LinearShape;
+
+/// Columns of a bias gradient that are summed together.
+const BIAS_COLUMNS: usize = 64;
+
+pub(super) fn packed(cpu: &mut Cpu, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
+    assert_eq!(weight.len(), d_in * d_out, "length of weight");
+    let weight = Factor::along_k(weight.values(), d_in);
+    CpuTensor::packed(PackedWeight::new(cpu.kernel, &mut cpu.pool, weight, d_in, d_out))
+}
+
+pub(super) fn forward(
+    cpu: &mut Cpu,
+    out: &mut CpuTensor,
+    x: &CpuTensor,
+    weight: &CpuTensor,
+    bias: Option<&CpuTensor>,
+    shape: LinearShape,
+) {
+    let LinearShape { rows, d_in, d_out } = shape;
+    assert_lengths(shape, x, weight, out);
+    let Cpu { kernel, pool, blocks, right, .. } = cpu;
+    blocks.clear();
+    kernel.push(blocks, d_in);
+    let right = match weight.as_packed() {
+        Some(weight) => weight.right(d_in, d_out),
+        None => {
+            let words = right.words(kernel.packed_words(blocks, d_out));
+            pack_right(*kernel, pool, words, Factor::along_k(weight.values(), d_in), blocks, d_out)
+        }
+    };
+    let left = Factor::along_k(x.values(), d_in);
+    let bias = bias.map(CpuTensor::f32s);
+    Product { m: rows, n: d_out, blocks, left, right, bias, add: false }.run(*kernel, pool, out.sink());
+}
+
+pub(super) fn backward_input(
+    cpu: &mut Cpu,
+    dx: &mut CpuTensor,
+    dout: &CpuTensor,
+    weight: &CpuTensor,
+    shape: LinearShape,
+) {
+    let LinearShape { rows, d_in, d_out } = shape;
+    assert_lengths(shape, dx, weight, dout);
+    let Cpu { kernel, pool, blocks, right, .. } = cpu;
+    blocks.clear();
+    kernel.push(blocks, d_out);
+    let words = right.words(kernel.packed_words(blocks, d_in));
+    let right = pack_right(*kernel, pool, words, Factor::across_k(weight.values(), d_in), blocks, d_in);
+    let left = Factor::along_k(dout.values(), d_out);
+    Product { m: rows, n: d_in, blocks, left, right, bias: None, add: false }.run(*kernel, pool, dx.sink());
+}
+
+pub(super) fn backward_weight(
+    cpu: &mut Cpu,
+    dweight: &mut CpuTensor,
+    dbias: Option<&mut CpuTensor>,
+    dout: &CpuTensor,
+    x: &CpuTensor,
+    shape: LinearShape,
+    group_rows: usize,
+) {
+    let LinearShape { rows, d_in, d_out } = shape;
+    assert_lengths(shape, x, dweight, dout);
+    assert!(group_rows > 0, "group_rows is 0");
+    if let Some(dbias) = dbias {
+        sum_rows(cpu, dbias.f32s_mut(), dout.values(), group_rows);
+    }
+    let Cpu { kernel, pool, blocks, right, .. } = cpu;
+    blocks.clear();
+    for start in (0..rows).step_by(group_rows) {
+        kernel.push(blocks, group_rows.min(rows - start));
+    }
+    let words = right.words(kernel.packed_words(blocks, d_in));
+    let right = pack_right(*kernel, pool, words, Factor::across_k(x.values(), d_in), blocks, d_in);
+    let left = Factor::across_k(dout.values(), d_out);
+    Product { m: d_out, n: d_in, blocks, left, right, bias: None, add: true }.run(
+        *kernel,
+        pool,
+        dweight.sink(),
+    );
+}
+
+fn assert_lengths(shape: LinearShape, x: &CpuTensor, weight: &CpuTensor, out: &CpuTensor) {
+    let LinearShape { rows, d_in, d_out } = shape;
+    assert!(d_in > 0 && d_out > 0, "an empty layer");
+    assert_eq!(x.len(), rows * d_in, "length of the input rows");
+    assert_eq!(weight.len(), d_out * d_in, "length of weight");
+    assert_eq!(out.len(), rows * d_out, "length of the output rows");
+}
+
+/// `sum += Σ rows` of `x`: within groups of `group_rows` first, then group after group.
+fn sum_rows(cpu: &mut Cpu, sum: &mut [f32], x: Values<'_>, group_rows: usize) {
+    let width = sum.len();
+    let level = cpu.options.level;
+    let sum = Disjoint::new(sum);
+    cpu.pool.run(width.div_ceil(BIAS_COLUMNS), &|chunk, _| {
+        let start = chunk * BIAS_COLUMNS;
+        // SAFETY: every chunk takes its own columns.
+        let sum = unsafe { sum.slice(start, BIAS_COLUMNS.min(width - start)) };
+        sum_columns(level, sum, x, start, width, group_rows);
+    });
+}
+
+multiversion! {
+    /// [`sum_rows`] for the columns from `start` on, as many as `sum` has, of rows of `width`.
+    fn sum_columns(sum: &mut [f32], x: Values<'_>, start: usize, width: usize, group_rows: usize) {
+        let rows = x.len() / width;
+        let mut scratch = [0.0; BIAS_COLUMNS];
+        for group in (0..rows).step_by(group_rows) {
+            let mut group_sum = [0.0; BIAS_COLUMNS];
+            for row in group..rows.min(group + group_rows) {
+                let row = x.read(row * width + start, sum.len(), &mut scratch);
+                for (group_sum, x) in group_sum.iter_mut().zip(row) {
+                    *group_sum += x;
+                }
+            }
+            for (sum, group_sum) in sum.iter_mut().zip(group_sum) {
+                *sum += group_sum;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{error, floats, with_exact};
+    use super::super::{CpuOptions, Level, Precision};
+    use super::*;
+    use crate::{Backend, F64Tensor, Reference};
+
+    fn every_cpu(threads: usize) -> impl Iterator<Item = (Cpu, f64)> {
+        Level::available().into_iter().flat_map(move |level| {
+            // What a result in bfloat16 may be off by.
+            [(Precision::F32, 1e-5), (Precision::Bf16, 1.0 / 256.0)]
+                .map(|(precision, tolerance)| (Cpu::new(CpuOptions { threads, precision, level }), tolerance))
+        })
+    }
+
+    #[test]
+    fn layers_agree_with_the_reference() {
+        for (mut cpu, tolerance) in every_cpu(2) {
+            for (rows, d_in, d_out) in [(1, 1, 1), (7, 16, 9), (65, 33, 130), (17, 500, 48)] {
+                let shape = LinearShape { rows, d_in, d_out };
+                let (x, exact_x) = with_exact(&cpu, 1, rows * d_in, true);
+                let (dout, exact_dout) = with_exact(&cpu, 2, rows * d_out, true);
+                let (weight, exact_weight) = with_exact(&cpu, 3, d_in * d_out, false);
+                let (bias, exact_bias) = with_exact(&cpu, 4, d_out, false);
+                let mut out = cpu.activation(rows * d_out);
+                let mut exact = F64Tensor(vec![0.0; rows * d_out]);
+                Reference.linear_forward(&mut exact, &exact_x, &exact_weight, Some(&exact_bias), shape);
+                forward(&mut cpu, &mut out, &x, &weight, Some(&bias), shape);
+                assert!(error(&out, &exact) <= tolerance, "forward {shape:?} {}", cpu.describe());
+
+                let weight_packed = packed(&mut cpu, &weight, d_in, d_out);
+                let mut again = cpu.activation(rows * d_out);
+                forward(&mut cpu, &mut again, &x, &weight_packed, Some(&bias), shape);
+                assert_eq!(floats(&again), floats(&out));
+
+                let mut dx = cpu.activation(rows * d_in);
+                let mut exact = F64Tensor(vec![0.0; rows * d_in]);
+                Reference.linear_backward_input(&mut exact, &exact_dout, &exact_weight, shape);
+                backward_input(&mut cpu, &mut dx, &dout, &weight, shape);
+                assert!(error(&dx, &exact) <= tolerance, "backward_input {shape:?} {}", cpu.describe());
+
+                let (mut dweight, mut exact_dweight) = with_exact(&cpu, 5, d_in * d_out, false);
+                let (mut dbias, mut exact_dbias) = with_exact(&cpu, 6, d_out, false);
+                let (exact_dw, exact_db) = (&mut exact_dweight, &mut exact_dbias);
+                Reference.linear_backward_weight(exact_dw, Some(exact_db), &exact_dout, &exact_x, shape, 6);
+                backward_weight(&mut cpu, &mut dweight, Some(&mut dbias), &dout, &x, shape, 6);
+                assert!(error(&dweight, &exact_dweight) <= 1e-5, "dweight {shape:?} {}", cpu.describe());
+                assert!(error(&dbias, &exact_dbias) <= 1e-5, "dbias {shape:?} {}", cpu.describe());
+            }
+        }
+    }
+
+    /// Two micro-batches give the same gradients as one, and any number of threads the same as one.
+    #[test]
+    fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
+        let (rows, d_in, d_out, group_rows) = (1230, 24, 70, 410);
+        let shape = LinearShape { rows, d_in, d_out };
+        let mut expected = None;
+        for threads in 1..=3 {
+            for cut in [0, 410, 820] {
+                let results = every_cpu(threads).map(|(mut cpu, _)| {
+                    let (x, _) = with_exact(&cpu, 1, rows * d_in, false);
+                    let (dout, _) = with_exact(&cpu, 2, rows * d_out, false);
+                    let (mut dweight, mut dbias) = (cpu.zeros(d_in * d_out), cpu.zeros(d_out));
+                    for part in [0..cut, cut..rows] {
+                        let slice = |t: &CpuTensor, width: usize| {
+                            let mut part_of = CpuTensor::zeros_f32(part.len() * width);
+                            part_of
+                                .f32s_mut()
+                                .copy_from_slice(&t.f32s()[part.start * width..part.end * width]);
+                            part_of
+                        };
+                        let (x, dout) = (slice(&x, d_in), slice(&dout, d_out));
+                        let shape = LinearShape { rows: part.len(), ..shape };
+                        let dbias = Some(&mut dbias);
+                        backward_weight(&mut cpu, &mut dweight, dbias, &dout, &x, shape, group_rows);
+                    }
+                    [floats(&dweight), floats(&dbias)]
+                });
+                let results: Vec<_> = results.collect();
+                assert!(
+                    *expected.get_or_insert_with(|| results.clone()) == results,
+                    "{threads} threads, {cut}"
+                );
+            }
+        }
+    }
+}
