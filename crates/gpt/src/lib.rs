@@ -5,4 +5,5 @@ pub mod model;
 pub mod objective;
 pub mod progress;
 pub mod stage;
+pub mod tokenizer;
 pub mod train;

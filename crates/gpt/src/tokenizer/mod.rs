@@ -1,0 +1,264 @@
+//! Text ⇄ tokens: byte-level byte pair encoding as in GPT-2 (Radford et al. 2019), trained here or loaded from any
+//! byte-level Hugging Face `tokenizer.json`.
+//!
+//! Its one idea: **text never becomes a special token**. Encoding treats the string of a special token like any other
+//! text; a special id is had by name only, from [`Tokenizer::special`]. Any bytes encode, and decode to themselves.
+//!
+//! It is not a place for chat formats: which special tokens surround a message is the chat template's business.
+
+mod alphabet;
+mod bpe;
+mod files;
+mod foreign;
+mod split;
+mod stats;
+mod stream;
+mod train;
+
+pub use stats::Stats;
+pub use stream::StreamDecoder;
+
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail, ensure};
+use bpe::{Bpe, Scratch};
+use foreign::Foreign;
+use rayon::prelude::*;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The special token between documents.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A vocabulary and its merges.
+pub struct Tokenizer {
+    /// The content of `tokenizer.json`.
+    json: String,
+    /// The content of `tokenizer_config.json`.
+    config: String,
+    encoder: Encoder,
+    /// The bytes of each id; `None` where the vocabulary leaves an id out.
+    tokens: Vec<Option<Box<[u8]>>>,
+    /// In the order of their ids.
+    specials: Vec<(String, u32)>,
+    end_of_text: u32,
+}
+
+/// Who turns text into ids.
+enum Encoder {
+    /// GPT-2's pre-tokenizer, no normalizer: what mynah trains.
+    Gpt2(Box<Bpe>),
+    /// Another pre-tokenizer or normalizer: the library follows the file.
+    Foreign(Box<Foreign>),
+}
+
+impl Tokenizer {
+    /// Learns a vocabulary of at most `vocab_size` tokens from `documents`, read once; memory stays below 1 GB however
+    /// many there are. The same documents in the same order give the same tokenizer, with any number of threads.
+    ///
+    /// Ids: `<|endoftext|>` is 0, the other `special` tokens follow in the order given, then the 256 bytes, then the
+    /// merges in the order learned. The merges are those of the `tokenizers` library. A small corpus may run out of
+    /// pairs: `progress` then hears that the vocabulary is smaller than asked for.
+    ///
+    /// # Errors
+    /// A document that could not be read; a special token that is empty, named twice or a single character; a
+    /// `vocab_size` without room for bytes and special tokens; no text at all; a stop asked for through `progress`.
+    pub fn train(
+        documents: impl Iterator<Item = Result<String>> + Send,
+        vocab_size: usize,
+        special: &[String],
+        progress: &dyn Progress,
+    ) -> Result<Tokenizer> {
+        let others = special.iter().map(String::as_str).filter(|&name| name != END_OF_TEXT);
+        let specials: Vec<&str> = std::iter::once(END_OF_TEXT).chain(others).collect();
+        check_specials(&specials)?;
+        let first_merge = specials.len() + 256;
+        let Some(n_merges) = vocab_size.checked_sub(first_merge).filter(|_| vocab_size < u32::MAX as usize)
+        else {
+            bail!(
+                "a vocabulary of {vocab_size} cannot be: it takes at least {first_merge} tokens, 256 bytes and {} special",
+                specials.len()
+            );
+        };
+
+        let mut vocab: Vec<String> = specials.iter().map(|&name| name.to_owned()).collect();
+        let mut alphabet: Vec<u8> = (0..=255).collect();
+        alphabet.sort_by_key(|&byte| alphabet::char_of(byte));
+        let mut byte_ids = [0; 256];
+        for byte in alphabet {
+            byte_ids[usize::from(byte)] = vocab.len() as u32;
+            vocab.push(alphabet::written(&[byte]));
+        }
+
+        let counts = train::count_words(documents, train::Limits::default(), progress)?;
+        ensure!(!counts.is_empty(), "no text to learn a vocabulary from: the documents are empty");
+        // A merge that spelled a special token would make it from text.
+        let first_merge = first_merge as u32;
+        let merges =
+            train::learn_merges(counts, &byte_ids, first_merge, n_merges, progress, |(left, right)| {
+                let token = format!("{}{}", vocab[left as usize], vocab[right as usize]);
+                let allowed = !specials.contains(&token.as_str());
+                if allowed {
+                    vocab.push(token);
+                }
+                allowed
+            })?;
+        if merges.len() < n_merges {
+            let got = vocab.len();
+            progress.line(&format!("the corpus has no more pairs: {got} tokens instead of {vocab_size}"));
+        }
+        files::from_vocab(vocab, &merges, &specials)
+    }
+
+    /// Loads a Hugging Face directory, as [`Tokenizer::from_file`] does, which says what can be loaded.
+    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Tokenizer> {
+        files::load(dir.as_ref())
+    }
+
+    /// Loads a tokenizer: a `tokenizer.json`, with the `tokenizer_config.json` beside it if there is one; either of
+    /// GPT-2's own two files, with the other beside it; or a directory that has the one or the others.
+    ///
+    /// # Errors
+    /// What is missing or malformed; a tokenizer that is not byte-level (it could not encode every text); one without an
+    /// end-of-text token (`<|endoftext|>`, or the `eos_token` of `tokenizer_config.json`).
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer> {
+        files::load(path.as_ref())
+    }
+
+    /// Loads GPT-2's own files, `encoder.json` and `vocab.bpe`.
+    pub fn from_gpt2(encoder_json: impl AsRef<Path>, vocab_bpe: impl AsRef<Path>) -> Result<Tokenizer> {
+        files::load_gpt2(encoder_json.as_ref(), vocab_bpe.as_ref())
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into the directory `path`, which is made if need be; a path
+    /// that ends in `.json` names the first file, and the second goes beside it.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        files::save(self, path.as_ref())
+    }
+
+    /// The content of `tokenizer.json`, byte for byte what was loaded or what [`Tokenizer::save`] writes.
+    pub fn to_json(&self) -> &str {
+        &self.json
+    }
+
+    /// The content of `tokenizer_config.json`, which names the special tokens for Python.
+    pub fn config_json(&self) -> &str {
+        &self.config
+    }
+
+    /// What tells this tokenizer from others: BLAKE3 of `tokenizer.json`, in hexadecimal.
+    pub fn digest(&self) -> String {
+        blake3::hash(self.json.as_bytes()).to_hex().to_string()
+    }
+
+    /// The tokens of `text`, none of them special.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        self.encode_into(text, &mut Scratch::default(), &mut ids);
+        ids
+    }
+
+    /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8.
+    pub fn encode_bytes(&self, bytes: &[u8]) -> Vec<u32> {
+        let (mut ids, mut scratch) = (Vec::with_capacity(bytes.len() / 3), Scratch::default());
+        for chunk in bytes.utf8_chunks() {
+            self.encode_into(chunk.valid(), &mut scratch, &mut ids);
+            ids.extend(chunk.invalid().iter().map(|&byte| self.byte_id(byte)));
+        }
+        ids
+    }
+
+    /// The tokens of each text, on all threads.
+    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Vec<Vec<u32>> {
+        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    fn encode_into(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
+        match &self.encoder {
+            Encoder::Gpt2(bpe) => {
+                split::words(text).for_each(|word| bpe.encode_word(word.as_bytes(), scratch, ids));
+            }
+            Encoder::Foreign(foreign) => foreign.encode(text, ids),
+        }
+    }
+
+    fn byte_id(&self, byte: u8) -> u32 {
+        match &self.encoder {
+            Encoder::Gpt2(bpe) => bpe.byte_id(byte),
+            Encoder::Foreign(foreign) => foreign.byte_id(byte),
+        }
+    }
+
+    /// The text of `ids`; special tokens appear by name, and bytes that are not UTF-8 as U+FFFD. Fails on an id that the
+    /// vocabulary does not have.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned())
+    }
+
+    /// The bytes of `ids`: for any bytes, `decode_bytes(&encode_bytes(bytes))` is `bytes` (unless a foreign file
+    /// normalizes text). Fails on an id that the vocabulary does not have.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            bytes.extend_from_slice(self.token_bytes(id)?);
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes that a token stands for; a special token's are its name. Fails on an id that the vocabulary does not
+    /// have.
+    pub fn token_bytes(&self, id: u32) -> Result<&[u8]> {
+        let token = self.tokens.get(id as usize).and_then(|token| token.as_deref());
+        token.with_context(|| format!("token id {id} is not in the vocabulary of {}", self.vocab_size()))
+    }
+
+    /// The id of the special token `name`.
+    pub fn special(&self, name: &str) -> Option<u32> {
+        self.specials.iter().find(|(special, _)| special == name).map(|&(_, id)| id)
+    }
+
+    /// The special tokens and their ids, in the order of ids.
+    pub fn specials(&self) -> &[(String, u32)] {
+        &self.specials
+    }
+
+    /// The token that ends a document.
+    pub fn end_of_text(&self) -> u32 {
+        self.end_of_text
+    }
+
+    /// How many rows an embedding needs: one more than the largest id.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// How well the vocabulary fits `documents`, which are encoded for it.
+    pub fn stats(
+        &self,
+        documents: impl Iterator<Item = Result<String>>,
+        progress: &dyn Progress,
+    ) -> Result<Stats> {
+        stats::measure(self, documents, progress)
+    }
+}
+
+/// Names of special tokens must be told apart from each other and from bytes.
+fn check_specials(names: &[&str]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for &name in names {
+        ensure!(
+            name.chars().nth(1).is_some(),
+            "special token {name:?} is too short: it takes two characters"
+        );
+        ensure!(seen.insert(name), "special token {name:?} is named twice");
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("specials", &self.specials)
+            .finish()
+    }
+}

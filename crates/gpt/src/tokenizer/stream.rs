@@ -1,0 +1,53 @@
+//! Text from tokens that arrive one at a time.
+
+use super::Tokenizer;
+use anyhow::Result;
+
+/// Decodes a stream of tokens without ever cutting a character: bytes that begin a UTF-8 character wait until it is
+/// whole, bytes that cannot become one turn into U+FFFD. All its text joined is what [`Tokenizer::decode`] gives.
+pub struct StreamDecoder<'a> {
+    tokenizer: &'a Tokenizer,
+    pending: Vec<u8>,
+}
+
+impl<'a> StreamDecoder<'a> {
+    /// A decoder at the beginning of a text.
+    pub fn new(tokenizer: &'a Tokenizer) -> StreamDecoder<'a> {
+        StreamDecoder { tokenizer, pending: Vec::new() }
+    }
+
+    /// The text that is complete with this token: often empty inside a character of several bytes. Fails when the
+    /// vocabulary does not have the id; the stream is then as before.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.pending.extend_from_slice(self.tokenizer.token_bytes(id)?);
+        Ok(take_text(&mut self.pending, false))
+    }
+
+    /// The end: what still waits, an unfinished character, becomes U+FFFD.
+    pub fn finish(mut self) -> String {
+        take_text(&mut self.pending, true)
+    }
+}
+
+/// Removes the decodable beginning of `pending`; at the `end` of the stream that is all of it.
+fn take_text(pending: &mut Vec<u8>, end: bool) -> String {
+    let (mut text, mut done) = (String::new(), 0);
+    for chunk in pending.utf8_chunks() {
+        text.push_str(chunk.valid());
+        done += chunk.valid().len();
+        let invalid = chunk.invalid();
+        let is_last = done + invalid.len() == pending.len();
+        if invalid.is_empty() || (is_last && !end && begins_a_character(invalid)) {
+            break;
+        }
+        text.push(char::REPLACEMENT_CHARACTER);
+        done += invalid.len();
+    }
+    pending.drain(..done);
+    text
+}
+
+/// Whether more bytes could make a character of these.
+fn begins_a_character(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+}
