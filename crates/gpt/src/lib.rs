@@ -1,6 +1,7 @@
 //! The system of mynah: from raw text to a model that answers.
 
 pub mod corpus;
+pub mod eval;
 pub mod model;
 pub mod objective;
 pub mod progress;

@@ -33,29 +33,29 @@ pub struct Settings {
     pub seq_len: usize,
     /// Probability of dropout.
     #[serde(default)]
-    pub dropout: f32,
+    pub dropout: f64,
     /// Highest learning rate.
-    pub lr: f32,
+    pub lr: f64,
     /// What is left of it at the end, as a fraction.
     #[serde(default = "tenth")]
-    pub min_lr_frac: f32,
+    pub min_lr_frac: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
     /// Decoupled weight decay of matrices and embeddings.
     #[serde(default = "tenth")]
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// AdamW's decay of the first moment.
     #[serde(default = "beta1")]
-    pub beta1: f32,
+    pub beta1: f64,
     /// AdamW's decay of the second moment.
     #[serde(default = "beta2")]
-    pub beta2: f32,
+    pub beta2: f64,
     /// AdamW's ε.
     #[serde(default = "eps")]
-    pub eps: f32,
+    pub eps: f64,
     /// The gradient's norm is clipped to this; 0 never clips.
     #[serde(default = "one")]
-    pub grad_clip: f32,
+    pub grad_clip: f64,
     /// Tokens of a step.
     pub batch_tokens: usize,
     /// Steps of the run.
@@ -74,19 +74,19 @@ pub struct Settings {
     pub keep_last: usize,
 }
 
-fn tenth() -> f32 {
+fn tenth() -> f64 {
     0.1
 }
-fn beta1() -> f32 {
+fn beta1() -> f64 {
     0.9
 }
-fn beta2() -> f32 {
+fn beta2() -> f64 {
     0.95
 }
-fn eps() -> f32 {
+fn eps() -> f64 {
     1e-8
 }
-fn one() -> f32 {
+fn one() -> f64 {
     1.0
 }
 fn eval_windows() -> usize {
@@ -180,7 +180,7 @@ impl Settings {
             n_head: self.n_head,
             d_model: self.d_model,
             d_ff: self.d_ff,
-            dropout: self.dropout,
+            dropout: self.dropout as f32,
             norm_eps: 1e-5,
             tied_head: true,
         }
@@ -189,8 +189,8 @@ impl Settings {
     /// The learning rate over the run.
     pub fn schedule(&self) -> Schedule {
         Schedule {
-            lr: self.lr,
-            min_lr_frac: self.min_lr_frac,
+            lr: self.lr as f32,
+            min_lr_frac: self.min_lr_frac as f32,
             warmup_steps: self.warmup_steps,
             steps: self.steps,
         }
@@ -199,11 +199,11 @@ impl Settings {
     /// AdamW's settings.
     pub fn optimizer(&self) -> Optimizer {
         Optimizer {
-            beta1: self.beta1,
-            beta2: self.beta2,
-            eps: self.eps,
-            weight_decay: self.weight_decay,
-            grad_clip: self.grad_clip,
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            eps: self.eps as f32,
+            weight_decay: self.weight_decay as f32,
+            grad_clip: self.grad_clip as f32,
         }
     }
 

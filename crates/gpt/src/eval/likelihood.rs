@@ -1,0 +1,52 @@
+//! How well held-out text was predicted.
+
+use std::ops::AddAssign;
+
+/// Log-likelihood of text, and how much text it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Likelihood {
+    /// Sum of the natural logarithms of the probabilities of all tokens.
+    pub logprob: f64,
+    /// Tokens predicted.
+    pub tokens: u64,
+    /// Bytes of text that these tokens stand for.
+    pub bytes: u64,
+}
+
+impl Likelihood {
+    /// Mean negative log-likelihood of a token, in nats: comparable between models of one tokenizer.
+    pub fn loss(&self) -> f64 {
+        -self.logprob / self.tokens as f64
+    }
+
+    /// `e^loss`: among how many equally likely tokens the model would be as unsure.
+    pub fn perplexity(&self) -> f64 {
+        self.loss().exp()
+    }
+
+    /// Negative log₂-likelihood of a byte: comparable between any two models of the same text.
+    pub fn bits_per_byte(&self) -> f64 {
+        -self.logprob / std::f64::consts::LN_2 / self.bytes as f64
+    }
+}
+
+impl AddAssign for Likelihood {
+    fn add_assign(&mut self, other: Self) {
+        self.logprob += other.logprob;
+        self.tokens += other.tokens;
+        self.bytes += other.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uniform_guess_costs_the_logarithm_of_the_choices() {
+        let mut sum = Likelihood::default();
+        sum += Likelihood { logprob: 3.0 * (0.25f64).ln(), tokens: 3, bytes: 6 };
+        assert!((sum.perplexity() - 4.0).abs() < 1e-12);
+        assert!((sum.bits_per_byte() - 1.0).abs() < 1e-12, "two bits a token of two bytes");
+    }
+}

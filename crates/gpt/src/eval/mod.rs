@@ -1,0 +1,9 @@
+//! How good a model is: figures that mean the same for every model.
+
+mod likelihood;
+mod next_line;
+mod ngram;
+
+pub use likelihood::Likelihood;
+pub use next_line::{NextLine, first_line, next_lines};
+pub use ngram::Ngram;
