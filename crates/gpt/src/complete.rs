@@ -1,0 +1,266 @@
+//! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
+
+use crate::model::{Config, Engine, Finish, Generated, Request, Sampling, Weights};
+use crate::tokenizer::{StreamDecoder, Tokenizer};
+use anyhow::{Result, ensure};
+use kernels::Backend;
+use std::ops::ControlFlow;
+
+/// How a text is continued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Tokens to add at most.
+    pub max_tokens: usize,
+    /// How they are drawn.
+    pub sampling: Sampling,
+    /// Texts that end a completion; they are not part of it. They may begin and end anywhere in a token.
+    pub stop: Vec<String>,
+}
+
+/// A continuation of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// What comes after the prompt.
+    pub text: String,
+    /// The tokens drawn; with a stop string the last of them may reach beyond `text`.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens at the beginning of the prompt that did not fit the context and were left out.
+    pub dropped_tokens: usize,
+}
+
+/// A model and its tokenizer, ready to continue texts.
+pub struct Completer<'a, B: Backend> {
+    backend: &'a mut B,
+    tokenizer: &'a Tokenizer,
+    config: Config,
+    engine: Engine<B::Tensor>,
+}
+
+impl<'a, B: Backend> Completer<'a, B> {
+    /// Prepares `weights` for continuing `slots` texts at once.
+    ///
+    /// # Errors
+    /// The tokenizer has more tokens than the model.
+    pub fn new(
+        backend: &'a mut B,
+        config: &Config,
+        weights: &Weights<B::Tensor>,
+        tokenizer: &'a Tokenizer,
+        slots: usize,
+    ) -> Result<Self> {
+        ensure!(
+            tokenizer.vocab_size() <= config.vocab_size,
+            "the tokenizer has {} tokens but the model only {}: they do not belong together",
+            tokenizer.vocab_size(),
+            config.vocab_size
+        );
+        let engine = Engine::new(backend, config, weights, slots);
+        Ok(Completer { backend, tokenizer, config: config.clone(), engine })
+    }
+
+    /// Continues each prompt; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
+    /// Prompt `i` draws the random numbers of request `i`, so the same prompt given twice gets two continuations.
+    ///
+    /// # Errors
+    /// The model drew a token that the tokenizer does not have.
+    pub fn complete(
+        &mut self,
+        prompts: &[&str],
+        options: &Options,
+        mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<Completion>> {
+        let mut dropped = Vec::with_capacity(prompts.len());
+        let requests: Vec<Request> = (0..)
+            .zip(prompts)
+            .map(|(number, prompt)| {
+                let (prompt, left_out) = self.fit(prompt, options.max_tokens);
+                dropped.push(left_out);
+                let stop_tokens = vec![self.tokenizer.end_of_text()];
+                Request {
+                    prompt,
+                    max_tokens: options.max_tokens,
+                    sampling: options.sampling,
+                    number,
+                    stop_tokens,
+                }
+            })
+            .collect();
+
+        let mut streams: Vec<_> =
+            prompts.iter().map(|_| TextStream::new(self.tokenizer, &options.stop)).collect();
+        let mut failure = None;
+        let generated = self.engine.generate(self.backend, &requests, |index, token| {
+            match streams[index].push(token, &mut |text| on_text(index, text)) {
+                Ok(flow) => flow,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let finished = generated.into_iter().zip(streams).zip(dropped).enumerate();
+        Ok(finished
+            .map(|(index, ((Generated { tokens, finish }, stream), dropped_tokens))| {
+                let text = stream.finish(&mut |text| on_text(index, text));
+                Completion { text, tokens, finish, dropped_tokens }
+            })
+            .collect())
+    }
+
+    /// The prompt's tokens, without as many of the first as the context cannot hold: there must be room for the
+    /// continuation, though never more than half the context. An empty prompt becomes the beginning of a document.
+    fn fit(&self, prompt: &str, max_tokens: usize) -> (Vec<u32>, usize) {
+        let mut tokens = self.tokenizer.encode(prompt);
+        if tokens.is_empty() {
+            tokens.push(self.tokenizer.end_of_text());
+        }
+        let room = self.config.seq_len - max_tokens.min(self.config.seq_len / 2);
+        let dropped = tokens.len().saturating_sub(room);
+        tokens.drain(..dropped);
+        (tokens, dropped)
+    }
+}
+
+/// The text of one continuation as it grows: complete characters only, and nothing that may turn out to belong to a
+/// stop string.
+struct TextStream<'a> {
+    decoder: StreamDecoder<'a>,
+    stop: &'a [String],
+    text: String,
+    /// Bytes of `text` that were handed out.
+    sent: usize,
+    stopped: bool,
+}
+
+impl<'a> TextStream<'a> {
+    fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
+        TextStream {
+            decoder: StreamDecoder::new(tokenizer),
+            stop,
+            text: String::new(),
+            sent: 0,
+            stopped: false,
+        }
+    }
+
+    fn push(
+        &mut self,
+        token: u32,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let piece = self.decoder.push(token)?;
+        self.text.push_str(&piece);
+        let open = &self.text[self.sent..];
+        let found = self
+            .stop
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .filter_map(|stop| open.find(stop.as_str()))
+            .min();
+        let certain = match found {
+            Some(at) => self.sent + at,
+            None => self.text.len() - held_back(open, self.stop),
+        };
+        let mut flow = ControlFlow::Continue(());
+        if certain > self.sent {
+            flow = on_text(&self.text[self.sent..certain]);
+            self.sent = certain;
+        }
+        if found.is_some() || flow.is_break() {
+            self.text.truncate(certain);
+            self.stopped = true;
+            flow = ControlFlow::Break(());
+        }
+        Ok(flow)
+    }
+
+    /// The end: what was held back is certain now.
+    fn finish(self, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> String {
+        let mut text = self.text;
+        if !self.stopped {
+            text.push_str(&self.decoder.finish());
+            if text.len() > self.sent {
+                let _ = on_text(&text[self.sent..]);
+            }
+        }
+        text
+    }
+}
+
+/// Length of the longest end of `text` that a stop string begins with.
+fn held_back(text: &str, stop: &[String]) -> usize {
+    let longest = |stop: &String| {
+        let starts = stop.char_indices().map(|(at, _)| at).skip(1);
+        starts.filter(|&len| text.ends_with(&stop[..len])).max().unwrap_or(0)
+    };
+    stop.iter().map(longest).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    fn tokenizer() -> Tokenizer {
+        let documents = ["def add(a, b):\n    return a + b\n", "日本語 émoji 🙂 text\n\n\n"];
+        Tokenizer::train(documents.iter().map(|d| Ok(d.to_string())), 270, &[], &Silent).unwrap()
+    }
+
+    /// Feeds `text` byte by byte, as tokens of one byte would.
+    fn stream(text: &str, stop: &[&str]) -> (String, String, bool) {
+        let tokenizer = tokenizer();
+        let stop: Vec<String> = stop.iter().map(|s| s.to_string()).collect();
+        let mut stream = TextStream::new(&tokenizer, &stop);
+        let mut heard = String::new();
+        let mut stopped = false;
+        for byte in text.bytes() {
+            let token =
+                (0..tokenizer.vocab_size() as u32).find(|&id| tokenizer.token_bytes(id).unwrap() == [byte]);
+            let flow = stream.push(token.unwrap(), &mut |text| hear(&mut heard, text)).unwrap();
+            if flow.is_break() {
+                stopped = true;
+                break;
+            }
+        }
+        let text = stream.finish(&mut |text| hear(&mut heard, text));
+        (text, heard, stopped)
+    }
+
+    fn hear(heard: &mut String, text: &str) -> ControlFlow<()> {
+        heard.push_str(text);
+        ControlFlow::Continue(())
+    }
+
+    #[test]
+    fn stop_strings_cross_tokens_and_are_never_heard() {
+        for (text, stop, want, stops) in [
+            ("one\n\ntwo", vec!["\n\n"], "one", true),
+            ("one\ntwo\n", vec!["\n\n"], "one\ntwo\n", false),
+            ("ababac", vec!["abac"], "ab", true),
+            ("日本語🙂 end", vec!["🙂"], "日本語", true),
+            ("日本語🙂", vec!["🙃"], "日本語🙂", false),
+            ("x def y class", vec!["class", "def"], "x ", true),
+            ("abc", vec![""], "abc", false),
+        ] {
+            let (got, heard, stopped) = stream(text, &stop);
+            assert_eq!((got.as_str(), heard.as_str(), stopped), (want, want, stops), "{text:?} {stop:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_heard_as_soon_as_it_is_certain() {
+        let tokenizer = tokenizer();
+        let stop = ["end".to_string()];
+        let mut stream = TextStream::new(&tokenizer, &stop);
+        let mut heard = String::new();
+        for token in tokenizer.encode("x e e") {
+            let _ = stream.push(token, &mut |text| hear(&mut heard, text)).unwrap();
+        }
+        assert_eq!(heard, "x e ", "the last e may become `end`");
+    }
+}
