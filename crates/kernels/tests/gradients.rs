@@ -97,7 +97,7 @@ fn check(name: &str, case: &Case) {
 }
 
 fn noise(stream: u64, len: usize) -> F64Tensor {
-    F64Tensor(harness::normal(stream, len))
+    F64Tensor(harness::noise(stream, len).into_iter().map(f64::from).collect())
 }
 
 fn case(

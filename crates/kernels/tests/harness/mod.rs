@@ -2,9 +2,9 @@
 
 use kernels::rng;
 
-/// `len` standard normal values; another `stream`, other values.
-pub(crate) fn normal(stream: u64, len: usize) -> Vec<f64> {
-    (0..len as u64).map(|i| rng::normal(1, stream, i)).collect()
+/// `len` random values of mean 0 and variance 1; another `stream`, other values.
+pub(crate) fn noise(stream: u64, len: usize) -> Vec<f32> {
+    (0..len as u64).map(|i| (rng::uniform(1, stream, i) - 0.5) * 12f32.sqrt()).collect()
 }
 
 /// The names of the trait's methods, from its source: what a suite has to cover.

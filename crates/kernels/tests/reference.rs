@@ -1,0 +1,122 @@
+//! The [`Reference`] where the answer is known without computing it.
+
+use kernels::{AdamW, AttentionShape, Backend, Dropout, F64Tensor, HeadShape, Reference};
+
+fn tensor(values: &[f64]) -> F64Tensor {
+    F64Tensor(values.to_vec())
+}
+
+fn assert_close(values: &[f64], expected: &[f64]) {
+    assert_eq!(values.len(), expected.len());
+    for (x, expected) in values.iter().zip(expected) {
+        // Settings are f32: 0.1 is 0.1 to 8 digits.
+        assert!((x - expected).abs() < 1e-6, "{values:?}, expected {expected:?}");
+    }
+}
+
+/// 0.841192 and -0.158808 are the tanh form's; the exact GELU has 0.841345 and -0.158655.
+#[test]
+fn gelu_is_the_tanh_form() {
+    let mut out = tensor(&[0.0; 4]);
+    Reference.gelu_forward(&mut out, &tensor(&[0.0, 1.0, -1.0, 20.0]));
+    assert_close(&out.0, &[0.0, 0.8411919906, -0.1588080094, 20.0]);
+}
+
+#[test]
+fn layer_norm_has_the_biased_variance() {
+    let (mut out, mut stats) = (tensor(&[0.0; 4]), tensor(&[0.0; 2]));
+    let (x, weight, bias) =
+        (tensor(&[1.0, 2.0, 4.0, 5.0]), tensor(&[1.0, 1.0, 1.0, 2.0]), tensor(&[0.0, 0.0, 0.0, 1.0]));
+    Reference.layer_norm_forward(&mut out, &mut stats, &x, &weight, Some(&bias), 0.0);
+    let rstd = 1.0 / 2.5f64.sqrt();
+    assert_close(&stats.0, &[3.0, rstd]);
+    assert_close(&out.0, &[-2.0 * rstd, -rstd, rstd, 1.0 + 4.0 * rstd]);
+}
+
+/// Queries of zero see everything equally: the output is the mean of the values they see.
+#[test]
+fn attention_sees_its_own_sequence_up_to_itself() {
+    let shape = AttentionShape { n_head: 4, n_kv_head: 2, head_dim: 1, scale: 1.0, window: None };
+    // A row: 4 queries, 2 keys, 2 values.
+    let row = |value: f64| vec![0.0, 0.0, 0.0, 0.0, 3.0, -7.0, value, 100.0 * value];
+    let qkv = F64Tensor([1.0, 3.0, 8.0, 5.0, 7.0].iter().flat_map(|&value| row(value)).collect());
+    let means_of = |window: Option<usize>| {
+        let (mut out, mut lse) = (tensor(&[0.0; 5 * 4]), tensor(&[0.0; 5 * 4]));
+        let shape = AttentionShape { window, ..shape };
+        Reference.attention_forward(&mut out, &mut lse, &qkv, &[3, 2], &shape, None);
+        let (mut means, mut counts) = (Vec::new(), Vec::new());
+        for (out, lse) in out.0.chunks(4).zip(lse.0.chunks(4)) {
+            // Two query heads read the first key/value head, two the second.
+            assert_close(out, &[out[0], out[0], 100.0 * out[0], 100.0 * out[0]]);
+            means.push(out[0]);
+            counts.push(lse[0].exp());
+        }
+        (means, counts)
+    };
+    let (means, counts) = means_of(None);
+    assert_close(&means, &[1.0, 2.0, 4.0, 5.0, 6.0]);
+    assert_close(&counts, &[1.0, 2.0, 3.0, 1.0, 2.0]);
+    let (means, counts) = means_of(Some(2));
+    assert_close(&means, &[1.0, 2.0, 5.5, 5.0, 6.0]);
+    assert_close(&counts, &[1.0, 2.0, 2.0, 1.0, 2.0]);
+    assert_close(&means_of(Some(1)).0, &[1.0, 3.0, 8.0, 5.0, 7.0]);
+}
+
+/// Scores 0 and ln 3 give probabilities ¼ and ¾.
+#[test]
+fn attention_is_the_softmax_of_scaled_scores() {
+    let shape = AttentionShape { n_head: 1, n_kv_head: 1, head_dim: 2, scale: 0.5, window: None };
+    let qkv = [[0.0, 0.0, 0.0, 0.0, 8.0, 4.0], [2.0, 0.0, 3f64.ln(), 9.0, 16.0, 0.0]].concat();
+    let (mut out, mut lse) = (tensor(&[0.0; 4]), tensor(&[0.0; 2]));
+    Reference.attention_forward(&mut out, &mut lse, &F64Tensor(qkv), &[2], &shape, None);
+    assert_close(&out.0, &[8.0, 4.0, 14.0, 1.0]);
+    assert_close(&lse.0, &[0.0, 4f64.ln()]);
+}
+
+#[test]
+fn a_head_without_opinion_gives_every_token_the_same_chance() {
+    let shape = HeadShape { rows: 1, d_model: 2, vocab_size: 10, temperature: 0.5 };
+    let mut logprobs = [0.0];
+    Reference.head_forward(&mut logprobs, &tensor(&[3.0, 4.0]), &tensor(&[0.0; 20]), &[7], &shape);
+    assert_close(&logprobs, &[-(10f64.ln())]);
+    // Logits 0 and ln 2 at temperature ½ are probabilities 1 : 4.
+    let shape = HeadShape { vocab_size: 2, ..shape };
+    let weight = tensor(&[0.0, 0.0, 2f64.ln(), 0.0]);
+    Reference.head_forward(&mut logprobs, &tensor(&[1.0, 0.0]), &weight, &[1], &shape);
+    assert_close(&logprobs, &[0.8f64.ln()]);
+}
+
+#[test]
+fn dropout_keeps_the_mean_and_depends_on_the_row_in_the_step() {
+    let dropped = |first_row: u64, rows: usize| {
+        let mut x = tensor(&vec![1.0; rows * 100]);
+        Reference.dropout(&mut x, 100, &Dropout { p: 0.25, seed: 1, stream: 2, first_row });
+        x.0
+    };
+    let all = dropped(0, 1000);
+    assert!((all.iter().sum::<f64>() / 1e5 - 1.0).abs() < 0.01);
+    let zeros = all.iter().filter(|&&x| x == 0.0).count();
+    assert!((zeros as f64 / 1e5 - 0.25).abs() < 0.01);
+    assert_eq!(all[300 * 100..302 * 100], dropped(300, 2));
+}
+
+/// The first update has the size of the learning rate, whatever the gradient; then the weight decays.
+#[test]
+fn adamw_corrects_its_bias() {
+    let settings =
+        AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, weight_decay: 0.5, step: 1, grad_scale: 0.5 };
+    let [mut weight, mut m, mut v] = [[2.0, 2.0], [0.0; 2], [0.0; 2]].map(|values| tensor(&values));
+    Reference.adamw(&mut weight, &mut m, &mut v, &tensor(&[8.0, -0.02]), &settings);
+    assert_close(&weight.0, &[2.0 - 0.1 - 0.1, 2.0 + 0.1 - 0.1]);
+    assert_close(&m.0, &[0.4, -0.001]);
+    assert_close(&v.0, &[0.16, 0.000001]);
+    // A second, equal gradient leaves both corrected moments as they were.
+    Reference.adamw(
+        &mut weight,
+        &mut m,
+        &mut v,
+        &tensor(&[8.0, -0.02]),
+        &AdamW { step: 2, weight_decay: 0.0, ..settings },
+    );
+    assert_close(&weight.0, &[1.7, 2.1]);
+}
