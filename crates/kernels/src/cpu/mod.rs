@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_macros, unused_imports)]
 
 mod aligned;
+pub mod bench;
 mod bf16;
 mod gemm;
 mod head;

@@ -101,6 +101,34 @@ impl Kernel {
         if self.word == Word::Bf16Pair { 2 } else { 1 }
     }
 
+    /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops) operations.
+    pub(crate) fn peak(self, steps: usize) -> f32 {
+        // SAFETY: the level is available.
+        unsafe {
+            match (self.level, self.word) {
+                #[cfg(target_arch = "x86_64")]
+                (Level::Avx512Bf16, Word::Bf16Pair) => super::kernel_avx512::peak_bf16(steps),
+                #[cfg(target_arch = "x86_64")]
+                (Level::Avx512 | Level::Avx512Bf16, _) => super::kernel_avx512::peak_f32(steps),
+                #[cfg(target_arch = "x86_64")]
+                (Level::Avx2, _) => super::kernel_avx2::peak(steps),
+                _ => peak_portable(steps),
+            }
+        }
+    }
+
+    /// Operations of a step of [`peak`](Self::peak), multiplications and additions.
+    pub(crate) fn peak_flops(self) -> usize {
+        let sums = match self.level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 | Level::Avx512Bf16 => super::kernel_avx512::PEAK_SUMS * 16,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => super::kernel_avx2::PEAK_SUMS * 8,
+            _ => PEAK_SUMS_PORTABLE,
+        };
+        2 * sums * self.step()
+    }
+
     /// Computes a tile.
     ///
     /// # Safety
@@ -122,6 +150,26 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Independent sums of a step of the peak: eight registers of the baseline.
+const PEAK_SUMS_PORTABLE: usize = 32;
+
+fn peak_portable(steps: usize) -> f32 {
+    let (left, right) = (std::hint::black_box(0.75), std::hint::black_box([1e-3; PEAK_SUMS_PORTABLE]));
+    let mut sums = right;
+    for _ in 0..steps {
+        for (sum, right) in sums.iter_mut().zip(right) {
+            *sum = multiply_add(left, right, *sum);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// `left · right + sum`: fused on ARM, whose baseline can; on baseline x86 that would be a library call.
+#[inline(always)]
+fn multiply_add(left: f32, right: f32, sum: f32) -> f32 {
+    if cfg!(target_arch = "aarch64") { left.mul_add(right, sum) } else { left * right + sum }
 }
 
 /// # Safety
@@ -152,9 +200,7 @@ unsafe fn portable<const R: usize>(tile: &Tile) {
     for (left, right) in left.iter().zip(right) {
         for (sums, &left) in sums.iter_mut().zip(left) {
             for (sum, &right) in sums.iter_mut().zip(right) {
-                // Baseline ARM has fused multiply-add; baseline x86 would call a library function.
-                let fused = cfg!(target_arch = "aarch64");
-                *sum = if fused { left.mul_add(right, *sum) } else { left * right + *sum };
+                *sum = multiply_add(left, right, *sum);
             }
         }
     }

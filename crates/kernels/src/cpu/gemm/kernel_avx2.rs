@@ -3,8 +3,12 @@
 use super::kernel::{Tile, finish};
 use super::layout::UNIT;
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 const MR: usize = 6;
+
+/// Independent sums of a step of the peak.
+pub(super) const PEAK_SUMS: usize = 12;
 
 /// # Safety
 ///
@@ -51,4 +55,22 @@ unsafe fn tile_of<const R: usize>(tile: &Tile) {
     }
     // SAFETY: passed on.
     unsafe { finish(tile, &sums) };
+}
+
+/// `steps` times 12 multiply-adds on registers.
+///
+/// # Safety
+///
+/// The processor must have AVX2.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn peak(steps: usize) -> f32 {
+    let (left, right) = (_mm256_set1_ps(black_box(0.75)), _mm256_set1_ps(black_box(1e-3)));
+    let mut sums = [left; PEAK_SUMS];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(left, right, *sum);
+        }
+    }
+    let total = sums.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).expect("twelve sums");
+    _mm256_cvtss_f32(total)
 }

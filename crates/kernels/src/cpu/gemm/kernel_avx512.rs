@@ -3,9 +3,13 @@
 use super::kernel::{Out, Tile};
 use super::layout::UNIT;
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::mem::transmute;
 
 const MR: usize = 8;
+
+/// Independent sums of a step of the peak.
+pub(super) const PEAK_SUMS: usize = 24;
 
 /// The instructions in which the two kinds of words differ.
 trait Words {
@@ -173,5 +177,42 @@ unsafe fn store_row<W: Words, const U: usize>(tile: &Tile, i: usize, sums: &[__m
                 }
             }
         }
+    }
+}
+
+/// `steps` times 24 multiply-adds on registers of pairs.
+///
+/// # Safety
+///
+/// The processor must have AVX-512 and bfloat16 dot products.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(super) unsafe fn peak_bf16(steps: usize) -> f32 {
+    // SAFETY: passed on.
+    unsafe { peak::<Bf16>(steps) }
+}
+
+/// `steps` times 24 multiply-adds on registers of `f32`.
+///
+/// # Safety
+///
+/// The processor must have AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn peak_f32(steps: usize) -> f32 {
+    // SAFETY: passed on.
+    unsafe { peak::<F32>(steps) }
+}
+
+#[inline(always)]
+unsafe fn peak<W: Words>(steps: usize) -> f32 {
+    // SAFETY: the callers' promise.
+    unsafe {
+        let (left, right) = (_mm512_set1_ps(black_box(0.75)), _mm512_set1_ps(black_box(1e-3)));
+        let mut sums = [left; PEAK_SUMS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = W::multiply_add(*sum, left, right);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
     }
 }
