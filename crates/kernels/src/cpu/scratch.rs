@@ -8,7 +8,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Number of buffers.
-    pub(crate) const BUFFERS: usize = 12;
+    pub(crate) const BUFFERS: usize = 16;
 
     /// Whether any buffer has grown since the last call.
     pub(crate) fn take_grown(&mut self) -> bool {

@@ -70,3 +70,18 @@ pub(super) fn error(x: &CpuTensor, exact: &F64Tensor) -> f64 {
     let difference = |(x, exact): (f32, &f64)| (f64::from(x) - exact).abs();
     floats(x).into_iter().zip(&exact.0).map(difference).fold(0.0, f64::max) / largest
 }
+
+/// The values of a tensor.
+pub(super) fn values_of(x: &CpuTensor) -> Vec<f32> {
+    let mut widened = vec![0.0; x.len()];
+    x.values().read(0, x.len(), &mut widened).to_vec()
+}
+
+/// A random activation, values in `-2 .. 2`.
+pub(super) fn random(cpu: &Cpu, seed: u64, len: usize) -> CpuTensor {
+    let mut x = cpu.activation(len);
+    let values = tensor(cpu, seed, len);
+    // SAFETY: the only thread.
+    unsafe { x.sink().write(0, len, &mut vec![0.0; len], |x| x.copy_from_slice(values.f32s())) };
+    x
+}

@@ -80,7 +80,7 @@ impl Kernel {
     }
 
     /// Rows of a panel: as many as the registers hold sums for.
-    pub(super) fn mr(self) -> usize {
+    pub(crate) fn mr(self) -> usize {
         match self.level {
             Level::Portable => 4,
             Level::Avx2 => 6,

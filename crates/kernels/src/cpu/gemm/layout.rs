@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 /// Columns of a unit, the narrowest panel: one 512-bit vector.
-pub(super) const UNIT: usize = 16;
+pub(crate) const UNIT: usize = 16;
 
 /// Longest stretch of k that is summed before the sum is added to the result: so long that adding costs nothing, so
 /// short that a panel of the right factor stays in the first-level cache.

@@ -30,8 +30,9 @@ mod tests;
 mod tile;
 
 pub(super) use kernel::Kernel;
-pub(super) use layout::Blocks;
+pub(super) use layout::{Blocks, UNIT};
 pub(super) use pack::Factor;
 pub(super) use product::{PackedWeight, Product, Right, pack_right};
+pub(super) use tile::Part;
 
 use super::Level;

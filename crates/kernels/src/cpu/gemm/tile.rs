@@ -12,9 +12,12 @@
 //!
 //! Elements are summed over all of k at once, in order: their bits do not depend on `m` and `n`.
 
-use super::kernel::{Kernel, Out, Tile};
-use super::layout::Columns;
+use super::super::bf16::{round_bf16, to_bf16};
+use super::super::tensor::Values;
+use super::kernel::{Kernel, Out, Tile, Word};
+use super::layout::{Columns, UNIT};
 use super::pack::Factor;
+use std::ops::Range;
 
 impl Kernel {
     /// Words of a packed left factor of `m × k`.
@@ -56,24 +59,55 @@ impl Kernel {
         (m, n, k): (usize, usize, usize),
         add: bool,
     ) {
-        if m * n == 0 {
+        self.multiply_part(
+            out,
+            stride,
+            left,
+            right,
+            (m, n, k),
+            Part { rows: 0..m, cols: 0..n, k: 0..k },
+            add,
+        );
+    }
+
+    /// [`multiply`](Self::multiply), where only a [`Part`] is wanted.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn multiply_part(
+        self,
+        out: &mut [f32],
+        stride: usize,
+        left: &[u32],
+        right: &[u32],
+        (m, n, k): (usize, usize, usize),
+        part: Part,
+        add: bool,
+    ) {
+        let Part { rows, cols, k: part_k } = part;
+        if rows.is_empty() || cols.is_empty() {
             return;
         }
         assert_eq!(left.len(), self.left_words(m, k), "a left factor of another size");
         assert_eq!(right.len(), self.right_words(k, n), "a right factor of another size");
         assert!(stride >= n && out.len() >= (m - 1) * stride + n, "a result of another size");
+        assert!(rows.end <= m && cols.end <= n && part_k.end <= k, "a part outside of the product");
+        assert!(rows.start.is_multiple_of(self.mr()), "a cut panel");
         let columns = Columns::new(n, self.max_units());
         let words = k.div_ceil(self.step());
+        let part_words =
+            part_k.start / self.step()..part_k.end.div_ceil(self.step()).max(part_k.start / self.step());
         for panel in 0..columns.panels() {
-            let range = columns.range(panel);
-            let right = right[columns.start(panel) * words..].as_ptr();
-            for row in (0..m).step_by(self.mr()) {
+            let (range, width) = (columns.range(panel), columns.units(panel) * UNIT);
+            if range.end <= cols.start || range.start >= cols.end {
+                continue;
+            }
+            let right = right[columns.start(panel) * words + part_words.start * width..].as_ptr();
+            for row in rows.clone().step_by(self.mr()) {
                 let out = out[row * stride + range.start..].as_mut_ptr();
                 let tile = Tile {
-                    words,
-                    left: left[row * words..].as_ptr(),
+                    words: part_words.len(),
+                    left: left[row * words + part_words.start * self.mr()..].as_ptr(),
                     right,
-                    rows: (m - row).min(self.mr()),
+                    rows: (rows.end - row).min(self.mr()),
                     units: columns.units(panel),
                     cols: range.len(),
                     out: Out::F32(out),
@@ -87,4 +121,60 @@ impl Kernel {
             }
         }
     }
+
+    /// Whether the words of a packed right factor hold just what `values` stores, so that they can be kept there.
+    pub(crate) fn packs_as_stored(self, values: Values<'_>) -> bool {
+        matches!((self.word, values), (Word::F32, Values::F32(_)) | (Word::Bf16Pair, Values::Bf16(_)))
+    }
+
+    /// Writes one column of a packed right factor of `k × n`; `k` fills whole words.
+    pub(crate) fn put_column(self, words: &mut [u32], (k, n): (usize, usize), column: usize, values: &[f32]) {
+        let columns = Columns::new(n, self.max_units());
+        let depth = k / self.step();
+        let panel = (0..columns.panels()).find(|&panel| columns.range(panel).contains(&column));
+        let start = columns.start(panel.expect("a column of the factor"));
+        let width = columns.units(panel.expect("a column of the factor")) * UNIT;
+        let column = words[start * depth + column - start..].iter_mut().step_by(width);
+        match self.word {
+            Word::F32 => column.zip(values).for_each(|(word, value)| *word = value.to_bits()),
+            Word::RoundedF32 => {
+                column.zip(values).for_each(|(word, value)| *word = round_bf16(*value).to_bits())
+            }
+            Word::Bf16Pair => {
+                let (pairs, _) = values.as_chunks::<2>();
+                for (word, [low, high]) in column.zip(pairs) {
+                    *word = u32::from(to_bf16(*low)) | u32::from(to_bf16(*high)) << 16;
+                }
+            }
+        }
+    }
+
+    /// Writes row `row` of a packed right factor of `k × n`. Rows come in order: the next one becomes zero where it
+    /// shares its words with this one.
+    pub(crate) fn put_row(self, words: &mut [u32], (k, n): (usize, usize), row: usize, values: &[f32]) {
+        let columns = Columns::new(n, self.max_units());
+        let depth = k.div_ceil(self.step());
+        for panel in 0..columns.panels() {
+            let (start, width) = (columns.start(panel), columns.units(panel) * UNIT);
+            let words = &mut words[start * depth + row / self.step() * width..][..width];
+            for (word, value) in words.iter_mut().zip(&values[columns.range(panel)]) {
+                *word = match self.word {
+                    Word::F32 => value.to_bits(),
+                    Word::RoundedF32 => round_bf16(*value).to_bits(),
+                    Word::Bf16Pair if row.is_multiple_of(2) => u32::from(to_bf16(*value)),
+                    Word::Bf16Pair => *word & 0xffff | u32::from(to_bf16(*value)) << 16,
+                };
+            }
+        }
+    }
+}
+
+/// The part of a product that is wanted. Other elements of the result may be computed too, or left as they are.
+pub(crate) struct Part {
+    /// Rows of the left factor, from the start of a panel on.
+    pub(crate) rows: Range<usize>,
+    /// Columns of the right factor.
+    pub(crate) cols: Range<usize>,
+    /// What is summed, and with it the rest of the first and the last word.
+    pub(crate) k: Range<usize>,
 }
