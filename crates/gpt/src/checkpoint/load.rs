@@ -1,0 +1,210 @@
+//! A model directory → configuration and weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use kernels::Backend;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::family::{Family, LM_HEAD_WEIGHT};
+use super::find::{ModelDir, resolve_model};
+use super::manifest::{Manifest, is_plain};
+use super::tensor_file::{TensorFiles, transpose};
+use super::{CONFIG, INDEX, MODEL, OPTIMIZER};
+use crate::model::{Config, Spec, Weights, specs};
+
+/// No array of a model has a longer side; keeps the products of sizes far from overflow.
+const MAX_SIZE: usize = 1 << 30;
+
+/// A model directory whose headers were read and found to fit its configuration. The numbers are still on the disk.
+pub struct Checkpoint {
+    /// The directory.
+    pub path: PathBuf,
+    /// The model's shape.
+    pub config: Config,
+    /// Where it comes from; none for a directory that others wrote.
+    pub manifest: Option<Manifest>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    family: &'static Family,
+    specs: Weights<Spec>,
+    tensors: TensorFiles,
+}
+
+/// Opens the model that `path` names (see [`resolve_model`]) and checks that names, shapes and number formats are
+/// those of its configuration.
+///
+/// # Errors
+/// Which file and which tensor is missing, unknown, misshaped or damaged, or what is not supported.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    resolve_model(path)?.open()
+}
+
+impl ModelDir {
+    /// Opens the directory; see [`open`].
+    pub fn open(self) -> Result<Checkpoint> {
+        let ModelDir { path, manifest, mut warnings } = self;
+        let config_path = path.join(CONFIG);
+        let (family, mut config) =
+            read_config(&config_path, &mut warnings).with_context(|| config_path.display().to_string())?;
+
+        let tensors = open_tensors(&path, family)?;
+        ensure!(
+            config.n_layer <= tensors.len(),
+            "{}: {} layers, but the model has {} tensors in all",
+            config_path.display(),
+            config.n_layer,
+            tensors.len()
+        );
+        if config.tied_head && has_other_head(&tensors, family, &config)? {
+            config.tied_head = false;
+            warnings.push(format!(
+                "{}: tie_word_embeddings is true, but {LM_HEAD_WEIGHT} differs from the embedding: it is used",
+                config_path.display()
+            ));
+        }
+        let specs = specs(&config);
+        check_tensors(&tensors, family, &specs)?;
+        Ok(Checkpoint { path, config, manifest, warnings, family, specs, tensors })
+    }
+}
+
+impl Checkpoint {
+    /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,
+    /// [`to_backend`] uploads them. At most one leaf is in memory besides what `make` keeps.
+    pub fn weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
+        read_tree(&self.specs, |spec| {
+            let (name, transposed) = self.family.theirs(&spec.name);
+            let tensor = self.tensors.expect(&name, &file_shape(spec, transposed))?;
+            let values = self.tensors.read(tensor)?;
+            Ok(make(spec, if transposed { transpose(&values, spec.shape[1], spec.shape[0]) } else { values }))
+        })
+    }
+
+    /// The optimizer's first and second moments, read likewise; none where there is no `optimizer.safetensors`.
+    pub fn moments<T>(
+        &self,
+        mut make: impl FnMut(&Spec, Vec<f32>) -> T,
+    ) -> Result<Option<(Weights<T>, Weights<T>)>> {
+        let path = self.path.join(OPTIMIZER);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        let mut read = |prefix: &str| {
+            read_tree(&self.specs, |spec| {
+                let tensor = tensors.expect(&format!("{prefix}{}", spec.name), &spec.shape)?;
+                Ok(make(spec, tensors.read(tensor)?))
+            })
+        };
+        Ok(Some((read(super::FIRST_MOMENT)?, read(super::SECOND_MOMENT)?)))
+    }
+}
+
+/// Keeps a leaf in host memory.
+pub fn to_host(_: &Spec, values: Vec<f32>) -> Vec<f32> {
+    values
+}
+
+/// Uploads leaves to a backend.
+pub fn to_backend<B: Backend>(backend: &mut B) -> impl FnMut(&Spec, Vec<f32>) -> B::Tensor {
+    |_, values| {
+        let mut tensor = backend.zeros(values.len());
+        backend.upload(&mut tensor, &values);
+        tensor
+    }
+}
+
+/// A tree of what `read` gives for each leaf.
+fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> Result<Weights<T>> {
+    let mut leaves = specs.leaves().into_iter().map(read).collect::<Result<Vec<T>>>()?.into_iter();
+    Ok(specs.map(|_| leaves.next().expect("map visits the leaves in the order of leaves()")))
+}
+
+fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Family, Config)> {
+    let json: Value = serde_json::from_slice(&fs::read(path)?).context("not JSON")?;
+    let family = Family::of(&json)?;
+    let mut config = (family.read_config)(&json, warnings)?;
+    let sizes =
+        [config.vocab_size, config.seq_len, config.n_layer, config.n_head, config.d_model, config.d_ff];
+    ensure!(sizes.iter().all(|size| *size <= MAX_SIZE), "a size is beyond any model: {config:?}");
+    ensure!(config.norm_eps.is_finite() && config.norm_eps >= 0.0, "the norm's ε is {}", config.norm_eps);
+    config.check()?;
+    let class = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+    config.tied_head |= class == Some(family.without_head);
+    Ok((family, config))
+}
+
+/// The parts of `model.safetensors.index.json` that are read.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The model's tensors under their full names: one file, or the shards of an index.
+fn open_tensors(dir: &Path, family: &Family) -> Result<TensorFiles> {
+    let (single, index) = (dir.join(MODEL), dir.join(INDEX));
+    let full_name = |name: &str| family.full_name(name);
+    if single.exists() {
+        return TensorFiles::open(&[single], full_name);
+    }
+    ensure!(
+        index.exists(),
+        "{}: neither {MODEL} nor {INDEX} is there; a model in another format (pytorch_model.bin) is converted by \
+         transformers: from_pretrained, then save_pretrained",
+        dir.display()
+    );
+    let read = || -> Result<Index> { Ok(serde_json::from_slice(&fs::read(&index)?)?) };
+    let weight_map = read().with_context(|| index.display().to_string())?.weight_map;
+    let names: BTreeSet<&String> = weight_map.values().collect();
+    for name in &names {
+        ensure!(is_plain(name), "{}: {name:?} is not the name of a file beside it", index.display());
+    }
+    let paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
+    let tensors = TensorFiles::open(&paths, full_name)?;
+    for (name, file) in &weight_map {
+        let held = tensors.file_of(&family.full_name(name));
+        ensure!(held == Some(&dir.join(file)), "{}: {name} is not in {file}", index.display());
+    }
+    Ok(tensors)
+}
+
+/// Whether there is a matrix for the head that is not the embedding again.
+fn has_other_head(tensors: &TensorFiles, family: &Family, config: &Config) -> Result<bool> {
+    if tensors.file_of(LM_HEAD_WEIGHT).is_none() {
+        return Ok(false);
+    }
+    let shape = [config.vocab_size, config.d_model];
+    let wte = tensors.expect(&family.theirs("wte").0, &shape)?;
+    let head = tensors.expect(LM_HEAD_WEIGHT, &shape)?;
+    Ok(!tensors.equal(wte, head)?)
+}
+
+/// Every leaf is there with its shape, and nothing else is.
+fn check_tensors(tensors: &TensorFiles, family: &Family, specs: &Weights<Spec>) -> Result<()> {
+    let mut expected = BTreeSet::from([LM_HEAD_WEIGHT.to_owned()]);
+    for spec in specs.leaves() {
+        let (name, transposed) = family.theirs(&spec.name);
+        tensors.expect(&name, &file_shape(spec, transposed))?;
+        expected.insert(name);
+    }
+    let unknown: Vec<&str> =
+        tensors.names().filter(|name| !expected.contains(*name) && !family.is_buffer(name)).take(5).collect();
+    if let Some(first) = unknown.first() {
+        let path = tensors.file_of(first).unwrap_or(Path::new(MODEL)).display();
+        bail!("{path}: unknown tensors, which this architecture does not have: {}", unknown.join(", "));
+    }
+    Ok(())
+}
+
+/// A leaf's shape in the file.
+pub(super) fn file_shape(spec: &Spec, transposed: bool) -> Vec<usize> {
+    let mut shape = spec.shape.clone();
+    if transposed {
+        shape.reverse();
+    }
+    shape
+}

@@ -1,0 +1,157 @@
+//! `mynah.json`: where a checkpoint comes from, and the digest of every file in it, its own included.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::disk;
+
+/// The file's name.
+pub(super) const MANIFEST: &str = "mynah.json";
+
+/// The version that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+
+/// Where a checkpoint comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// The stage that made it: `pretrain`, `sft` …
+    pub stage: String,
+    /// Steps of the stage behind it.
+    pub step: u64,
+    /// Optimizer updates behind it: steps without those that were left out because something was not finite.
+    pub updates: u64,
+    /// The seed that decided everything random.
+    pub seed: u64,
+    /// The model it began from; none for random weights.
+    pub parent: Option<String>,
+    /// Digest of the training data.
+    pub data_digest: Option<String>,
+    /// Digest of the tokenizer.
+    pub tokenizer_digest: Option<String>,
+    /// Digest of the recipe.
+    pub recipe_digest: Option<String>,
+    /// Measured on held-out data, such as `val_loss`; null where the figure was not finite.
+    pub evaluation: BTreeMap<String, Option<f64>>,
+}
+
+/// The content of `mynah.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// Where the checkpoint comes from.
+    #[serde(flatten)]
+    pub about: About,
+    /// Every other file of the checkpoint.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// What a file was when it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Its length.
+    pub bytes: u64,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub blake3: String,
+}
+
+/// The version alone, to be read before anything else is believed.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+impl Manifest {
+    /// The manifest of a checkpoint with these files.
+    pub(super) fn new(about: About, files: BTreeMap<String, FileRecord>) -> Self {
+        Manifest { format: FORMAT, about, files }
+    }
+
+    /// The text of the file. Its last field is the digest of all bytes before that field.
+    pub(super) fn to_text(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self)?;
+        let open = json.strip_suffix("\n}").context("a manifest is a JSON object")?;
+        let body = format!("{open},\n");
+        let seal = seal(&body);
+        Ok(body + &seal)
+    }
+
+    /// Understands a file's bytes.
+    ///
+    /// # Errors
+    /// A byte was changed, or another version wrote it.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).context("damaged: not UTF-8")?;
+        let sealed = text.len().checked_sub(seal("").len()).and_then(|at| text.split_at_checked(at));
+        let intact = sealed.is_some_and(|(body, end)| end == seal(body));
+        ensure!(intact, "damaged: its digest is not that of its text");
+        let version: Version = serde_json::from_str(text).context("damaged: no format version")?;
+        ensure!(
+            version.format == FORMAT,
+            "format version {} is not known here, {FORMAT} is: use the mynah that wrote it, or a newer one",
+            version.format
+        );
+        let manifest: Manifest =
+            serde_json::from_str(text).context("damaged: fields are missing or wrong")?;
+        for name in manifest.files.keys() {
+            ensure!(is_plain(name), "damaged: {name:?} is not the name of a file in the same directory");
+        }
+        Ok(manifest)
+    }
+}
+
+/// The end of the file, for the text before it.
+fn seal(body: &str) -> String {
+    format!("  \"blake3\": \"{}\"\n}}\n", blake3::hash(body.as_bytes()).to_hex())
+}
+
+/// Whether a name stays within its directory.
+pub(super) fn is_plain(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|last| last == name)
+}
+
+/// Reads a checkpoint's manifest and holds every file against it.
+///
+/// # Errors
+/// Which file is damaged, and how.
+pub fn verify(dir: &Path) -> Result<Manifest> {
+    let path = dir.join(MANIFEST);
+    let read = || -> Result<Manifest> {
+        let mut bytes = Vec::new();
+        disk::open(&path)?.read_to_end(&mut bytes)?;
+        Manifest::from_bytes(&bytes)
+    };
+    let manifest = read().with_context(|| path.display().to_string())?;
+    for required in [super::CONFIG, super::MODEL] {
+        ensure!(manifest.files.contains_key(required), "{}: does not list {required}", path.display());
+    }
+    for (name, record) in &manifest.files {
+        let path = dir.join(name);
+        check_file(&path, record).with_context(|| path.display().to_string())?;
+    }
+    Ok(manifest)
+}
+
+fn check_file(path: &Path, record: &FileRecord) -> Result<()> {
+    let file = disk::open(path)?;
+    let bytes = file.metadata()?.len();
+    ensure!(bytes == record.bytes, "damaged: has {bytes} bytes, {} were written", record.bytes);
+    let digest = digest(file)?;
+    ensure!(digest == record.blake3, "damaged: its bytes are not those that were written (BLAKE3 differs)");
+    Ok(())
+}
+
+fn digest(mut file: File) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().to_hex().to_string()),
+            n => hasher.update(&buffer[..n]),
+        };
+    }
+}

@@ -1,0 +1,242 @@
+//! Writing a checkpoint so that, whatever happens in between, there is a whole one under every name that counts:
+//! everything goes into a temporary directory, each file is flushed, and the directory then gets its name at once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use kernels::Backend;
+use serde_json::json;
+
+use super::disk::Disk;
+use super::family::Family;
+use super::gpt2::GPT2;
+use super::manifest::{About, MANIFEST, Manifest, is_plain, verify};
+use super::writer::{Array, Writer, write_arrays};
+use super::{CONFIG, FIRST_MOMENT, GENERATION_CONFIG, MODEL, OPTIMIZER, SECOND_MOMENT};
+use crate::model::{Config, Spec, Weights, specs};
+
+/// Everything that goes into a checkpoint. `T` is an array, wherever it lies.
+pub struct Contents<'a, T> {
+    /// The model's shape.
+    pub config: &'a Config,
+    /// The model.
+    pub weights: &'a Weights<T>,
+    /// The optimizer's first and second moments, for a checkpoint that training continues from.
+    pub moments: Option<(&'a Weights<T>, &'a Weights<T>)>,
+    /// Copies a leaf to the host: [`from_host`], [`from_backend`].
+    pub read: &'a mut dyn FnMut(&T, &mut [f32]),
+    /// The token that begins and ends a document.
+    pub eot_token: Option<u32>,
+    /// Further files by name, such as `tokenizer.json`.
+    pub files: &'a [(&'a str, &'a [u8])],
+    /// Where it comes from.
+    pub about: About,
+}
+
+/// Copies leaves that are on the host already.
+#[expect(clippy::ptr_arg, reason = "it is a `Contents::read` for leaves of this type")]
+pub fn from_host(leaf: &Vec<f32>, out: &mut [f32]) {
+    out.copy_from_slice(leaf);
+}
+
+/// Copies leaves from a backend.
+pub fn from_backend<B: Backend>(backend: &mut B) -> impl FnMut(&B::Tensor, &mut [f32]) {
+    |leaf, out| backend.download(out, leaf)
+}
+
+/// Writes the checkpoint `dir`. A good checkpoint of the same stage and step that is there already stays as it is; a
+/// damaged one is set aside as `NAME.damaged`.
+///
+/// # Errors
+/// What could not be written and why; then nothing of it is left, and other checkpoints are as before.
+pub fn save<T>(dir: &Path, contents: Contents<'_, T>) -> Result<()> {
+    save_on(&mut Disk::default(), dir, contents)
+}
+
+/// [`save`] on a watched disk.
+pub fn save_on<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
+    let context = || format!("the checkpoint {} was not saved", dir.display());
+    let temporary = beside(dir, ".tmp").with_context(context)?;
+    let done = make_room(disk, dir, &contents).and_then(|room| match room {
+        Room::Taken => Ok(()),
+        Room::Free => fill(disk, &temporary, contents).and_then(|()| publish(disk, &temporary, dir)),
+    });
+    let Err(error) = done else { return Ok(()) };
+    if temporary.exists()
+        && let Err(second) = disk.remove(&temporary)
+    {
+        return Err(error.context(format!("{second:#}")).context(context()));
+    }
+    Err(error.context(context()))
+}
+
+/// `NAME` → `NAME` + `suffix`, in the same directory.
+fn beside(dir: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = dir.file_name().context("a path that ends in a name is needed")?;
+    let mut name = OsString::from(name);
+    name.push(suffix);
+    Ok(dir.with_file_name(name))
+}
+
+/// The directory that `dir` is named in.
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// What stands where the checkpoint is to be.
+enum Room {
+    /// Nothing.
+    Free,
+    /// The same checkpoint.
+    Taken,
+}
+
+/// Prepares the place: parent directory, no leftovers, free space.
+fn make_room<T>(disk: &mut Disk<'_>, dir: &Path, contents: &Contents<'_, T>) -> Result<Room> {
+    let parent_dir = parent(dir);
+    if !parent_dir.exists() {
+        disk.create_dir(parent_dir)?;
+        disk.sync_dir(parent(parent_dir))?;
+    }
+    let temporary = beside(dir, ".tmp")?;
+    if temporary.exists() {
+        disk.remove(&temporary)?;
+    }
+    let needed = needed_bytes(contents);
+    let free = disk.free_bytes(parent_dir)?;
+    ensure!(
+        free >= needed,
+        "it needs {} MB and {} has {} MB left: free some space or keep fewer checkpoints (keep_last), then give the \
+         same command again",
+        needed.div_ceil(1_000_000),
+        parent_dir.display(),
+        free / 1_000_000
+    );
+    if dir.exists() { judge_occupant(disk, dir, &contents.about) } else { Ok(Room::Free) }
+}
+
+/// Decides about a directory that has the checkpoint's name already.
+fn judge_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Room> {
+    match verify(dir) {
+        Ok(Manifest { about: there, .. }) => {
+            let same = (&there.stage, there.step, there.seed) == (&about.stage, about.step, about.seed);
+            let same =
+                same && there.recipe_digest == about.recipe_digest && there.data_digest == about.data_digest;
+            ensure!(
+                same,
+                "another checkpoint has this name (stage {}, step {}, seed {}): choose another directory",
+                there.stage,
+                there.step,
+                there.seed
+            );
+            Ok(Room::Taken)
+        }
+        Err(_) if dir.join(MANIFEST).exists() || is_empty(dir) || is_step(dir) => {
+            let aside = beside(dir, ".damaged")?;
+            if aside.exists() {
+                disk.remove(&aside)?;
+            }
+            disk.rename(dir, &aside)?;
+            Ok(Room::Free)
+        }
+        Err(_) => bail!("the directory holds something else: choose another one, or remove it"),
+    }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn is_step(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"))
+}
+
+/// Bytes of all arrays and files, and a little for headers.
+fn needed_bytes<T>(contents: &Contents<'_, T>) -> u64 {
+    let copies = if contents.moments.is_some() { 3 } else { 1 };
+    let arrays = copies * 4 * contents.config.parameters() as u64;
+    let files: u64 = contents.files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    arrays + files + (1 << 20)
+}
+
+/// Gives the finished directory its name.
+fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
+    disk.sync_dir(temporary)?;
+    disk.rename(temporary, dir)?;
+    disk.sync_dir(parent(dir))
+}
+
+/// Writes all files, the manifest last.
+fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
+    let Contents { config, weights, moments, read, eot_token, files, about } = contents;
+    let family = &GPT2;
+    let specs = specs(config);
+    assert_eq!(
+        specs.leaves().len(),
+        weights.leaves().len(),
+        "the weights are not those of the configuration"
+    );
+
+    disk.create_dir(dir)?;
+    let mut records = BTreeMap::new();
+    let config_json = pretty(&(family.write_config)(config, eot_token))?;
+    let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": eot_token }))?;
+    let own = [(CONFIG, config_json.as_bytes()), (GENERATION_CONFIG, generation.as_bytes())];
+    for (name, bytes) in own.into_iter().chain(files.iter().copied()) {
+        assert!(is_plain(name), "{name:?} is not the name of a file in the checkpoint");
+        let mut writer = Writer::create(disk, dir, name)?;
+        writer.write(bytes)?;
+        let replaced = records.insert(name.to_owned(), writer.finish()?);
+        assert!(replaced.is_none(), "the checkpoint has two files of the name {name}");
+    }
+
+    let model = write_arrays(disk, dir, MODEL, model_arrays(family, &specs, weights), read)?;
+    records.insert(MODEL.to_owned(), model);
+    if let Some((m, v)) = moments {
+        let arrays = moment_arrays(FIRST_MOMENT, &specs, m).chain(moment_arrays(SECOND_MOMENT, &specs, v));
+        let optimizer = write_arrays(disk, dir, OPTIMIZER, arrays.collect(), read)?;
+        records.insert(OPTIMIZER.to_owned(), optimizer);
+    }
+
+    let mut writer = Writer::create(disk, dir, MANIFEST)?;
+    writer.write(Manifest::new(about, records).to_text()?.as_bytes())?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn pretty(json: &serde_json::Value) -> Result<String> {
+    Ok(serde_json::to_string_pretty(json)? + "\n")
+}
+
+fn model_arrays<'a, T>(
+    family: &Family,
+    specs: &'a Weights<Spec>,
+    weights: &'a Weights<T>,
+) -> Vec<Array<'a, T>> {
+    let pairs = specs.leaves().into_iter().zip(weights.leaves());
+    pairs
+        .map(|(spec, leaf)| {
+            let (name, transposed) = family.theirs(&spec.name);
+            Array { name, leaf, spec, transposed }
+        })
+        .collect()
+}
+
+fn moment_arrays<'a, T>(
+    prefix: &str,
+    specs: &'a Weights<Spec>,
+    moments: &'a Weights<T>,
+) -> impl Iterator<Item = Array<'a, T>> {
+    let pairs = specs.leaves().into_iter().zip(moments.leaves());
+    pairs.map(move |(spec, leaf)| Array {
+        name: format!("{prefix}{}", spec.name),
+        leaf,
+        spec,
+        transposed: false,
+    })
+}

@@ -1,0 +1,192 @@
+//! Reading safetensors tensor by tensor, so that a model is never in memory twice. Files may come from anywhere: every
+//! number of the header is held against the length of the file before anything is allocated.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::disk;
+
+/// Values converted at a time.
+const CHUNK: usize = 1 << 18;
+
+/// Longest header that is read; the format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// One or several safetensors files (the shards of a model) as one set of tensors.
+pub(super) struct TensorFiles {
+    files: Vec<(PathBuf, File)>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Clone, Debug)]
+pub(super) struct Tensor {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    file: usize,
+    start: u64,
+}
+
+impl Tensor {
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl TensorFiles {
+    /// Opens files and reads their headers; a tensor's name becomes `rename(name)`.
+    ///
+    /// # Errors
+    /// A file is not safetensors, is shorter or longer than its header says, or two tensors have one name.
+    pub(super) fn open(paths: &[PathBuf], rename: impl Fn(&str) -> String) -> Result<Self> {
+        let mut all = TensorFiles { files: Vec::new(), tensors: BTreeMap::new() };
+        for path in paths {
+            let file = disk::open(path)?;
+            let (header, data_start) = read_header(&file).with_context(|| path.display().to_string())?;
+            for (name, info) in header.tensors() {
+                let start = data_start + info.data_offsets.0 as u64;
+                let tensor =
+                    Tensor { shape: info.shape.clone(), dtype: info.dtype, file: all.files.len(), start };
+                let name = rename(&name);
+                if all.tensors.insert(name.clone(), tensor).is_some() {
+                    bail!("{}: the tensor {name} is there twice", path.display());
+                }
+            }
+            all.files.push((path.clone(), file));
+        }
+        Ok(all)
+    }
+
+    /// Every name, sorted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    pub(super) fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// The file that holds the tensor of this name.
+    pub(super) fn file_of(&self, name: &str) -> Option<&Path> {
+        self.tensors.get(name).map(|tensor| self.files[tensor.file].0.as_path())
+    }
+
+    /// The tensor of this name, which must have this shape and numbers that can be read.
+    pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
+        let files =
+            || self.files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let Some(tensor) = self.tensors.get(name) else {
+            bail!("{}: the tensor {name} is missing", files());
+        };
+        let path = self.files[tensor.file].0.display();
+        ensure!(
+            tensor.shape == shape,
+            "{path}: the tensor {name} has shape {:?}, the configuration asks for {shape:?}",
+            tensor.shape
+        );
+        ensure!(
+            matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16),
+            "{path}: the tensor {name} holds {:?}; readable are F32, F16 and BF16",
+            tensor.dtype
+        );
+        Ok(tensor)
+    }
+
+    /// All values of a tensor, as `f32`, in the file's order.
+    pub(super) fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; tensor.len()];
+        let mut start = 0;
+        for chunk in values.chunks_mut(CHUNK) {
+            self.read_range(tensor, start, chunk)?;
+            start += chunk.len();
+        }
+        Ok(values)
+    }
+
+    /// Whether two tensors hold the same bits, as `f32`.
+    pub(super) fn equal(&self, a: &Tensor, b: &Tensor) -> Result<bool> {
+        if a.shape != b.shape {
+            return Ok(false);
+        }
+        let (mut left, mut right) = (vec![0.0; CHUNK.min(a.len())], vec![0.0; CHUNK.min(a.len())]);
+        for start in (0..a.len()).step_by(CHUNK) {
+            let len = CHUNK.min(a.len() - start);
+            self.read_range(a, start, &mut left[..len])?;
+            self.read_range(b, start, &mut right[..len])?;
+            if left[..len].iter().zip(&right[..len]).any(|(x, y)| x.to_bits() != y.to_bits()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The values `start ..` of a tensor, as many as `out` holds.
+    fn read_range(&self, tensor: &Tensor, start: usize, out: &mut [f32]) -> Result<()> {
+        let (path, file) = &self.files[tensor.file];
+        let read = |bytes: &mut [u8], size: usize| {
+            file.read_exact_at(bytes, tensor.start + (start * size) as u64)
+                .with_context(|| format!("cannot read {}", path.display()))
+        };
+        if tensor.dtype == Dtype::F32 {
+            return read(bytemuck::cast_slice_mut(out), 4);
+        }
+        let mut halves = vec![0u16; out.len()];
+        read(bytemuck::cast_slice_mut(&mut halves), 2)?;
+        for (value, bits) in out.iter_mut().zip(halves) {
+            *value = match tensor.dtype {
+                Dtype::F16 => half::f16::from_bits(bits).to_f32(),
+                Dtype::BF16 => half::bf16::from_bits(bits).to_f32(),
+                other => panic!("a tensor of {other:?} was not refused"),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The header of a safetensors file and where its data begin.
+fn read_header(file: &File) -> Result<(Metadata, u64)> {
+    let file_bytes = file.metadata()?.len();
+    let mut length = [0; 8];
+    ensure!(file_bytes >= 8, "{file_bytes} bytes are too few for a safetensors file: it was cut off");
+    file.read_exact_at(&mut length, 0)?;
+    let length = u64::from_le_bytes(length);
+    ensure!(
+        length <= file_bytes - 8 && length <= MAX_HEADER_BYTES,
+        "not a safetensors file, or cut off: its header would have {length} bytes, the file has {file_bytes}"
+    );
+    let header: Range<u64> = 8..8 + length;
+    let mut json = vec![0; length as usize];
+    file.read_exact_at(&mut json, header.start)?;
+    let metadata: Metadata = serde_json::from_slice(&json).context("the safetensors header is damaged")?;
+    let expected = header.end + metadata.data_len() as u64;
+    ensure!(
+        file_bytes == expected,
+        "cut off or overlong: the header describes {expected} bytes, the file has {file_bytes}"
+    );
+    Ok((metadata, header.end))
+}
+
+/// `[rows, columns]` → `[columns, rows]`.
+pub(super) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    // Square tiles: one side of the copy would else touch a new cache line for every value.
+    const TILE: usize = 16;
+    let mut out = vec![0.0; values.len()];
+    for row0 in (0..rows).step_by(TILE) {
+        for column0 in (0..columns).step_by(TILE) {
+            for row in row0..rows.min(row0 + TILE) {
+                for column in column0..columns.min(column0 + TILE) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    out
+}

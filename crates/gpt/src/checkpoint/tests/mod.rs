@@ -1,0 +1,69 @@
+mod damage;
+mod faults;
+mod load;
+mod round_trip;
+
+use std::path::{Path, PathBuf};
+
+use kernels::rng;
+
+use super::{About, Contents, Disk, Operation, from_host, save_on};
+use crate::model::{Config, Weights, specs};
+
+/// The model as transformers saves it; `tools/golden_gpt2.py` made it.
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2-tiny")
+}
+
+/// The smallest model that has every kind of array, with all sides different.
+fn tiny() -> Config {
+    Config {
+        vocab_size: 7,
+        seq_len: 5,
+        n_layer: 1,
+        n_head: 1,
+        d_model: 2,
+        d_ff: 3,
+        dropout: 0.1,
+        norm_eps: 1e-5,
+        tied_head: true,
+    }
+}
+
+/// Weights that differ from each other and from those of another seed.
+fn random(config: &Config, seed: u64) -> Weights<Vec<f32>> {
+    let mut stream = 0;
+    specs(config).map(|spec| {
+        stream += 1;
+        (0..spec.len() as u64).map(|i| rng::normal(seed, stream, i) as f32).collect()
+    })
+}
+
+const FILES: &[(&str, &[u8])] =
+    &[("tokenizer.json", b"{\"version\": \"1.0\"}"), ("tokenizer_config.json", b"{}")];
+
+fn about(step: u64) -> About {
+    About { stage: "pretrain".into(), step, updates: step, seed: 9, ..About::default() }
+}
+
+/// Saves the tiny model of a step, moments included, as `shelf/step-NNNNNN`.
+fn save_step(shelf: &Path, step: u64) -> PathBuf {
+    let dir = shelf.join(format!("step-{step:06}"));
+    let mut allow = |_: &Operation<'_>| Ok(());
+    with_contents(step, |contents| save_on(&mut Disk::watched(&mut allow), &dir, contents)).unwrap();
+    dir
+}
+
+/// Calls `act` with what a checkpoint of `step` holds.
+fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) -> R {
+    let (weights, m, v) = (random(&tiny(), step), random(&tiny(), step + 100), random(&tiny(), step + 200));
+    act(Contents {
+        config: &tiny(),
+        weights: &weights,
+        moments: Some((&m, &v)),
+        read: &mut from_host,
+        eot_token: Some(6),
+        files: FILES,
+        about: about(step),
+    })
+}
