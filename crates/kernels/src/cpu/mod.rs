@@ -1,15 +1,13 @@
-//! The operations on this machine's processor.
+//! The operations on this machine's processor; `backend` says which function does what.
 //!
 //! * `level`: what the processor can do; plain loops compiled once per level.
 //! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
 //! * `gemm`: the one matrix product; `linear` and `head` are made of it, `attention` of its tiles.
 //! * `math`: functions that vectorise. `pointwise`, `rows`, `norm`: operations bound by memory.
 
-// The operations land one by one: what the first of them need is not used yet.
-#![allow(dead_code, unused_macros, unused_imports)]
-
 mod aligned;
 mod attention;
+mod backend;
 pub mod bench;
 mod bf16;
 mod gemm;

@@ -9,7 +9,6 @@ use super::math::sigmoid;
 use super::pool::Disjoint;
 use super::tensor::{CpuTensor, Sink, Values};
 use crate::{AdamW, Dropout, rng};
-use std::ops::Range;
 
 /// Values of a chunk.
 const CHUNK: usize = 1 << 14;
@@ -39,6 +38,12 @@ fn for_each_block(cpu: &mut Cpu, len: usize, work: impl Fn(Level, Block<'_>) + S
 pub(super) fn fill(cpu: &mut Cpu, out: &mut CpuTensor, value: f32) {
     let (len, out) = (out.len(), out.sink());
     for_each_block(cpu, len, |level, block| fill_block(level, out, value, block));
+}
+
+/// `out = x`, from one storage to another.
+pub(super) fn copy(cpu: &mut Cpu, out: Sink<'_>, x: Values<'_>) {
+    assert_eq!(x.len(), out.len(), "values to copy");
+    for_each_block(cpu, x.len(), |level, block| copy_block(level, out, x, block));
 }
 
 pub(super) fn add(cpu: &mut Cpu, out: &mut CpuTensor, a: &CpuTensor, b: &CpuTensor) {
@@ -167,6 +172,13 @@ multiversion! {
         let Block { start, len, scratch: [scratch, ..] } = block;
         // SAFETY: the values of this block are its own.
         unsafe { out.write(start, len, scratch, |out| out.fill(value)) }
+    }
+
+    fn copy_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+        let x = x.read(start, len, scratch_x);
+        // SAFETY: the values of this block are its own.
+        unsafe { out.write(start, len, scratch, |out| out.copy_from_slice(x)) }
     }
 
     fn add_block(out: Sink<'_>, a: Values<'_>, b: Values<'_>, block: Block<'_>) {

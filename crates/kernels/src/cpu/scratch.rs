@@ -36,7 +36,7 @@ pub(crate) struct Buffer {
 /// A cache line, which is also the widest vector.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code, reason = "read through pointers")] [u8; 64]);
 
 impl Buffer {
     /// `len` values of `f32`.

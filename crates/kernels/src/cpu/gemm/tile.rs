@@ -7,7 +7,8 @@
 //! let right = right.words(kernel.right_words(d, n));
 //! kernel.pack_left(left, Factor::along_k(queries, q_stride), m, d);
 //! kernel.pack_right(right, Factor::along_k(keys, k_stride), d, n); // once for many `left`
-//! kernel.multiply(scores.floats(m * n), n, left, right, (m, n, d), false);
+//! let all = Part { rows: 0..m, cols: 0..n, k: 0..d };
+//! kernel.multiply_part(scores.floats(m * n), n, left, right, (m, n, d), all, false);
 //! ```
 //!
 //! Elements are summed over all of k at once, in order: their bits do not depend on `m` and `n`.
@@ -48,29 +49,8 @@ impl Kernel {
         }
     }
 
-    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`.
-    /// `stride` is the distance of rows of `out`.
-    pub(crate) fn multiply(
-        self,
-        out: &mut [f32],
-        stride: usize,
-        left: &[u32],
-        right: &[u32],
-        (m, n, k): (usize, usize, usize),
-        add: bool,
-    ) {
-        self.multiply_part(
-            out,
-            stride,
-            left,
-            right,
-            (m, n, k),
-            Part { rows: 0..m, cols: 0..n, k: 0..k },
-            add,
-        );
-    }
-
-    /// [`multiply`](Self::multiply), where only a [`Part`] is wanted.
+    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`, where a
+    /// [`Part`] of it is wanted. `stride` is the distance of rows of `out`.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn multiply_part(
         self,

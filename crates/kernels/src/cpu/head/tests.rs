@@ -1,7 +1,7 @@
 use super::super::testing::{error, floats, with_exact};
 use super::super::{CpuOptions, Level, Precision};
 use super::*;
-use crate::{Backend, F64Tensor, Reference, rng};
+use crate::{Backend, Reference, rng};
 
 const D_MODEL: usize = 40;
 

@@ -1,0 +1,265 @@
+//! [`Cpu`] as a [`Backend`]: which function does what.
+
+use super::pool::Disjoint;
+use super::tensor::{Sink, Values};
+use super::{Cpu, CpuTensor, Precision, attention, head, linear, norm, pointwise, rows};
+use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape};
+
+impl Backend for Cpu {
+    type Tensor = CpuTensor;
+
+    fn zeros(&mut self, len: usize) -> CpuTensor {
+        CpuTensor::zeros_f32(len)
+    }
+
+    fn activation(&mut self, len: usize) -> CpuTensor {
+        match self.options.precision {
+            Precision::F32 => CpuTensor::zeros_f32(len),
+            Precision::Bf16 => CpuTensor::zeros_bf16(len),
+        }
+    }
+
+    fn packed(&mut self, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
+        linear::packed(self, weight, d_in, d_out)
+    }
+
+    fn len(&self, x: &CpuTensor) -> usize {
+        x.len()
+    }
+
+    fn upload(&mut self, out: &mut CpuTensor, values: &[f32]) {
+        pointwise::copy(self, out.sink(), Values::F32(values));
+    }
+
+    fn download(&mut self, out: &mut [f32], x: &CpuTensor) {
+        pointwise::copy(self, Sink::F32(Disjoint::new(out)), x.values());
+    }
+
+    fn copy(&mut self, out: &mut CpuTensor, x: &CpuTensor) {
+        pointwise::copy(self, out.sink(), x.values());
+    }
+
+    fn resize(&mut self, x: &mut CpuTensor, len: usize) {
+        x.resize(len);
+    }
+
+    fn fill(&mut self, out: &mut CpuTensor, value: f32) {
+        pointwise::fill(self, out, value);
+    }
+
+    fn add(&mut self, out: &mut CpuTensor, a: &CpuTensor, b: &CpuTensor) {
+        pointwise::add(self, out, a, b);
+    }
+
+    fn accumulate(&mut self, sum: &mut CpuTensor, x: &CpuTensor) {
+        pointwise::accumulate(self, sum, x);
+    }
+
+    fn gelu_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor) {
+        pointwise::gelu_forward(self, out, x);
+    }
+
+    fn gelu_backward(&mut self, dx: &mut CpuTensor, dout: &CpuTensor, x: &CpuTensor) {
+        pointwise::gelu_backward(self, dx, dout, x);
+    }
+
+    fn dropout(&mut self, x: &mut CpuTensor, width: usize, dropout: &Dropout) {
+        pointwise::dropout(self, x, width, dropout);
+    }
+
+    fn embed_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        wte: &CpuTensor,
+        wpe: Option<&CpuTensor>,
+        tokens: &[u32],
+        positions: &[u32],
+        d_model: usize,
+    ) {
+        rows::embed_forward(self, out, wte, wpe, tokens, positions, d_model);
+    }
+
+    fn embed_backward(
+        &mut self,
+        dwte: &mut CpuTensor,
+        dwpe: Option<&mut CpuTensor>,
+        dout: &CpuTensor,
+        tokens: &[u32],
+        positions: &[u32],
+        d_model: usize,
+    ) {
+        rows::embed_backward(self, dwte, dwpe, dout, tokens, positions, d_model);
+    }
+
+    fn gather_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor, rows: &[u32], width: usize) {
+        rows::gather_forward(self, out, x, rows, width);
+    }
+
+    fn gather_backward(&mut self, dx: &mut CpuTensor, dout: &CpuTensor, rows: &[u32], width: usize) {
+        rows::gather_backward(self, dx, dout, rows, width);
+    }
+
+    fn layer_norm_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        stats: &mut CpuTensor,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: Option<&CpuTensor>,
+        eps: f32,
+    ) {
+        norm::forward(self, out, stats, x, weight, bias, eps);
+    }
+
+    fn layer_norm_backward(
+        &mut self,
+        dx: &mut CpuTensor,
+        dweight: &mut CpuTensor,
+        dbias: Option<&mut CpuTensor>,
+        dout: &CpuTensor,
+        x: &CpuTensor,
+        stats: &CpuTensor,
+        weight: &CpuTensor,
+        group_rows: usize,
+    ) {
+        norm::backward(self, dx, dweight, dbias, dout, x, stats, weight, group_rows);
+    }
+
+    fn linear_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: Option<&CpuTensor>,
+        shape: LinearShape,
+    ) {
+        linear::forward(self, out, x, weight, bias, shape);
+    }
+
+    fn linear_backward_input(
+        &mut self,
+        dx: &mut CpuTensor,
+        dout: &CpuTensor,
+        weight: &CpuTensor,
+        shape: LinearShape,
+    ) {
+        linear::backward_input(self, dx, dout, weight, shape);
+    }
+
+    fn linear_backward_weight(
+        &mut self,
+        dweight: &mut CpuTensor,
+        dbias: Option<&mut CpuTensor>,
+        dout: &CpuTensor,
+        x: &CpuTensor,
+        shape: LinearShape,
+        group_rows: usize,
+    ) {
+        linear::backward_weight(self, dweight, dbias, dout, x, shape, group_rows);
+    }
+
+    fn attention_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        lse: &mut CpuTensor,
+        qkv: &CpuTensor,
+        lens: &[usize],
+        shape: &AttentionShape,
+        dropout: Option<&Dropout>,
+    ) {
+        attention::forward(self, out, lse, qkv, lens, shape, dropout);
+    }
+
+    fn attention_backward(
+        &mut self,
+        dqkv: &mut CpuTensor,
+        dout: &CpuTensor,
+        out: &CpuTensor,
+        lse: &CpuTensor,
+        qkv: &CpuTensor,
+        lens: &[usize],
+        shape: &AttentionShape,
+        dropout: Option<&Dropout>,
+    ) {
+        attention::backward(self, dqkv, dout, out, lse, qkv, lens, shape, dropout);
+    }
+
+    fn attention_cached(
+        &mut self,
+        out: &mut CpuTensor,
+        keys: &mut CpuTensor,
+        values: &mut CpuTensor,
+        qkv: &CpuTensor,
+        spans: &[CacheSpan],
+        capacity: usize,
+        shape: &AttentionShape,
+    ) {
+        attention::cached(self, out, keys, values, qkv, spans, capacity, shape);
+    }
+
+    fn head_forward(
+        &mut self,
+        logprobs: &mut [f64],
+        hidden: &CpuTensor,
+        weight: &CpuTensor,
+        targets: &[u32],
+        shape: &HeadShape,
+    ) {
+        head::forward(self, logprobs, hidden, weight, targets, shape);
+    }
+
+    fn head_backward(
+        &mut self,
+        logprobs: &mut [f64],
+        dhidden: &mut CpuTensor,
+        dweight: &mut CpuTensor,
+        dlogprobs: &[f64],
+        hidden: &CpuTensor,
+        weight: &CpuTensor,
+        targets: &[u32],
+        shape: &HeadShape,
+        group_rows: usize,
+    ) {
+        head::backward(
+            self, logprobs, dhidden, dweight, dlogprobs, hidden, weight, targets, shape, group_rows,
+        );
+    }
+
+    fn sum_of_squares(&mut self, x: &CpuTensor) -> f64 {
+        pointwise::sum_of_squares(self, x)
+    }
+
+    fn adamw(
+        &mut self,
+        weight: &mut CpuTensor,
+        m: &mut CpuTensor,
+        v: &mut CpuTensor,
+        grad: &CpuTensor,
+        settings: &AdamW,
+    ) {
+        pointwise::adamw(self, weight, m, v, grad, settings);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CpuOptions;
+
+    #[test]
+    fn values_come_back_from_every_storage() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let mut cpu = Cpu::new(CpuOptions { precision, ..CpuOptions::default() });
+            let values: Vec<f32> = (0..5000u16).map(|i| f32::from(i % 200) - 70.5).collect();
+            for mut x in [Backend::zeros(&mut cpu, 1), Backend::activation(&mut cpu, 5000)] {
+                cpu.resize(&mut x, 5000);
+                cpu.upload(&mut x, &values);
+                let mut copy = Backend::activation(&mut cpu, 5000);
+                cpu.copy(&mut copy, &x);
+                let mut back = vec![0.0; 5000];
+                cpu.download(&mut back, &copy);
+                assert_eq!((back, Backend::len(&cpu, &copy)), (values.clone(), 5000));
+            }
+        }
+    }
+}
