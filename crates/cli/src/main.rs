@@ -1,3 +1,61 @@
-//! `mynah`: what a person touches.
+//! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
+//!
+//! `args` is what can be typed, `session` what was typed, resolved; `verbs` has one file a verb, `terminal` is what a
+//! person sees. Results go to standard output, everything meant for people to standard error.
 
-fn main() {}
+mod args;
+mod session;
+mod terminal;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Usage};
+use session::Session;
+use terminal::{ClosedPipe, tell};
+
+/// How a verb ended, unless it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All is done.
+    Done,
+    /// Somebody asked it to stop; what there was is saved.
+    #[expect(dead_code, reason = "training lands next")]
+    Stopped,
+}
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+const STOPPED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { WRONG_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let session = Session::new(cli.global);
+    let result = verbs::run(cli.verb, &session);
+    match result {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => STOPPED.into(),
+        Err(error) if error.is::<ClosedPipe>() => ExitCode::SUCCESS,
+        Err(error) => {
+            session.close();
+            tell(&format!("error: {error}"));
+            error.chain().skip(1).for_each(|cause| tell(&format!("  because: {cause}")));
+            if session.was_stopped() {
+                STOPPED.into()
+            } else if error.is::<Usage>() {
+                WRONG_USAGE.into()
+            } else {
+                FAILED.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What can be typed.
+
+use std::fmt;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kernels::Precision;
+
+use crate::verbs;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  mynah corpus ~/src --out corpus                        from raw text …
+  mynah tokenizer train --corpus corpus --vocab-size 8192 --out tokenizer.json
+  mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
+  mynah pretrain --data tokens --preset baby --out runs/code
+  mynah complete --model runs/code 'fn main() {'         … to a model that continues it
+
+`mynah VERB --help` explains a verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C after saving.";
+
+/// From raw text to your own GPT, in one program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mynah",
+    version,
+    styles = STYLES,
+    after_help = EXAMPLES,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Global {
+    /// Print results as JSON on standard output, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Decides everything random: the same seed gives the same numbers
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads; results do not depend on it [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+    /// Precision of products [default: bf16 where the processor multiplies it, else f32]
+    #[arg(long, global = true, value_enum, value_name = "f32|bf16", hide_possible_values = true)]
+    pub(crate) precision: Option<PrecisionName>,
+    /// Say nothing but results and errors
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// A [`Precision`] as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PrecisionName {
+    F32,
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+/// The verbs, in the order of the road.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Corpus(verbs::corpus::CorpusArgs),
+    Tokenizer(verbs::tokenizer::TokenizerArgs),
+}
+
+/// An error that is the fault of what was typed, found only after the arguments were read.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it takes at least one thread".into()),
+        Ok(n) if n <= 1024 => Ok(n),
+        _ => Err("not a number from 1 to 1024".into()),
+    }
+}
+
+/// A number that may be written short: `20M` is 20,000,000, `1.5G` is 1,500,000,000.
+pub(crate) fn amount(text: &str) -> Result<u64, String> {
+    let wrong = || "not a whole number such as 20000000, 20_000_000 or 20M".to_string();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" | "KB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "B" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let whole = whole.replace('_', "");
+    let all_digits = |s: &str| s.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !all_digits(&whole) || !all_digits(fraction) {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| "too large".to_string())?;
+    let fraction = match fraction {
+        "" => 0,
+        // A fraction must come out whole: nothing is rounded in silence.
+        digits => {
+            let unit =
+                10u64.checked_pow(digits.len() as u32).filter(|unit| factor % unit == 0).ok_or_else(wrong)?;
+            digits.parse::<u64>().map_err(|_| wrong())? * (factor / unit)
+        }
+    };
+    whole.checked_mul(factor).and_then(|n| n.checked_add(fraction)).ok_or_else(|| "too large".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        for (text, expected) in [
+            ("0", 0),
+            ("123", 123),
+            ("20M", 20_000_000),
+            ("1.5g", 1_500_000_000),
+            ("2_000k", 2_000_000),
+            ("1.25KB", 1250),
+        ] {
+            assert_eq!(amount(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "M", "-1", "1.5", "1.2345K", "1e6", "12X", "1.x", "99999999999T", "١"] {
+            assert!(amount(wrong).is_err(), "{wrong}");
+        }
+    }
+}

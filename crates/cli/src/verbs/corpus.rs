@@ -1,0 +1,101 @@
+//! `mynah corpus`: raw files in, clean documents out.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use gpt::corpus::{self, Options, Report};
+
+use crate::Ended;
+use crate::args::amount;
+use crate::session::Session;
+use crate::terminal::text::{bytes, count, plural, table};
+
+const DETAILS: &str = "\
+Decodes, drops what is binary, generated, minified or repeated, splits into training and validation documents, and
+counts all that was dropped, by reason and with examples, in report.json. The same command again does nothing.
+
+Examples:
+  mynah corpus ~/src --out corpus --include '*.py'
+  mynah corpus code.jsonl.gz --out corpus --keep-if-contains pandas,sklearn,matplotlib,seaborn
+  mynah corpus books/ --out corpus --max-bytes 20M --seed 1";
+
+/// Collect and clean raw text: directories, plain text, source code, JSON lines, gzip
+#[derive(Debug, Args)]
+#[command(after_help = DETAILS)]
+pub(crate) struct CorpusArgs {
+    /// Files and directories to read; .gitignore files are respected
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Directory for the documents and report.json
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Read only files that match; may be repeated, as in .gitignore
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Do not read files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Column of JSON records that holds the text [default: text, else content]
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// Keep only documents that contain one of these words, separated by commas
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    keep_if_contains: Vec<String>,
+    /// Keep exact duplicates
+    #[arg(long)]
+    no_dedup: bool,
+    /// Share of documents held out for validation, from 0 to below 1
+    #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction)]
+    val_fraction: f64,
+    /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
+    #[arg(long, value_name = "N", value_parser = amount)]
+    max_bytes: Option<u64>,
+}
+
+pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {
+    let options = Options {
+        paths: args.paths.clone(),
+        out: args.out.clone(),
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+        text_field: args.text_field.clone(),
+        keep_if_contains: args.keep_if_contains.clone(),
+        dedup: !args.no_dedup,
+        val_fraction: args.val_fraction,
+        max_bytes: args.max_bytes,
+        seed: session.seed(),
+        threads: session.threads(),
+        ..Options::default()
+    };
+    let report = corpus::build(&options, session.watcher())?;
+    session.summary(&report, || format!("{}→ {}", describe(&report), args.out.display()))?;
+    Ok(Ended::Done)
+}
+
+/// The report as a page of text.
+pub(crate) fn describe(report: &Report) -> String {
+    let total =
+        |name: &str, total: &corpus::Total| [name.to_string(), count(total.documents), bytes(total.bytes)];
+    let mut text = format!("{}, {} on disk\n", plural(report.files, "file"), bytes(report.file_bytes));
+    text += &table(&[
+        total("documents read", &report.read),
+        total("kept", &report.kept),
+        total("  to train on", &report.train),
+        total("  to validate on", &report.val),
+    ]);
+    if report.crlf_normalised > 0 {
+        text += &format!("{} had \\r\\n, now \\n\n", plural(report.crlf_normalised, "document"));
+    }
+    if !report.dropped.is_empty() {
+        text += "dropped\n";
+        let rows: Vec<[String; 3]> =
+            report.dropped.iter().map(|(r, d)| [format!("  {r}"), count(d.count), bytes(d.bytes)]).collect();
+        // The first example beside its row tells most; report.json has five of each.
+        for (line, dropped) in table(&rows).lines().zip(report.dropped.values()) {
+            let example = dropped.examples.first().map(|e| format!("   {e}")).unwrap_or_default();
+            text += &format!("{line}{example}\n");
+        }
+    }
+    text
+}
