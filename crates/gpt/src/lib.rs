@@ -7,6 +7,7 @@ pub mod eval;
 pub mod model;
 pub mod objective;
 pub mod progress;
+pub mod report;
 pub mod stage;
 pub mod tokenizer;
 pub mod train;

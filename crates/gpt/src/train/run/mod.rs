@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
 pub use journal::{Journal, Lines, read_lines};
+pub(crate) use recipe::leaves;
 pub use recipe::{FORMAT, Input, Recipe};
 
 /// File name of the [`Recipe`].

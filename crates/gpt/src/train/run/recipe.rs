@@ -89,20 +89,24 @@ impl Recipe {
         for (name, input) in &self.inputs {
             keys.insert(format!("inputs.{name}"), input.digest.clone());
         }
-        flatten("settings", &self.settings, &mut keys);
+        let settings = leaves(&self.settings).into_iter();
+        keys.extend(settings.map(|(key, value)| (format!("settings.{key}"), value)));
         keys
     }
 }
 
-/// Adds the leaves of `table` to `keys` under dotted names.
-fn flatten(prefix: &str, table: &toml::Table, keys: &mut BTreeMap<String, String>) {
+/// The leaves of a table under dotted names, each as TOML writes it.
+pub(crate) fn leaves(table: &toml::Table) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
     for (name, value) in table {
-        let name = format!("{prefix}.{name}");
         match value {
-            toml::Value::Table(inner) => flatten(&name, inner, keys),
+            toml::Value::Table(inner) => {
+                found.extend(leaves(inner).into_iter().map(|(key, leaf)| (format!("{name}.{key}"), leaf)));
+            }
             leaf => {
-                keys.insert(name, leaf.to_string());
+                found.insert(name.clone(), leaf.to_string());
             }
         }
     }
+    found
 }

@@ -1,0 +1,255 @@
+//! Line charts as SVG. Colours come from the style sheet by class, so that one drawing serves light and dark;
+//! values appear under the pointer by `:hover` and `<title>`, without scripts.
+
+use std::fmt::Write;
+
+use super::axis::{Axis, Scale, number};
+use super::html::Element;
+
+/// A drawing of series over steps.
+pub(super) struct Chart {
+    pub(super) title: String,
+    pub(super) x: Scale,
+    pub(super) y: Scale,
+    /// What the vertical axis spans.
+    pub(super) span: Span,
+    pub(super) series: Vec<Series>,
+    /// Steps marked at the foot, with what to say about them.
+    pub(super) marks: Vec<(f64, String)>,
+}
+
+/// What the vertical axis of a chart spans.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Span {
+    /// All values.
+    All,
+    /// All values and zero.
+    FromZero,
+    /// All values except those of the first steps, where a loss falls off a cliff that would flatten the rest.
+    /// Logarithmic steps give the cliff its room, and spans everything.
+    Late,
+}
+
+/// One curve: `(step, value)`, steps rising.
+#[derive(Clone)]
+pub(super) struct Series {
+    /// What it is called beside others.
+    pub(super) name: String,
+    /// Its colour: `train`, `val` or `other`.
+    pub(super) class: &'static str,
+    pub(super) look: Look,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// How a series is drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The whole range of the values, pale: what lies behind a smoothed line. Not told on hovering.
+    Range,
+    Line,
+    /// A line with a dot at every point.
+    Dots,
+}
+
+/// Where the curves are drawn, in the units of the drawing.
+struct Frame {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    x: Axis,
+    y: Axis,
+}
+
+/// Columns of a drawing that tell their values when the pointer is over them.
+const HOVER_COLUMNS: f64 = 120.0;
+
+impl Chart {
+    /// A chart of one nameless line with linear axes.
+    pub(super) fn of(title: &str, points: Vec<(f64, f64)>) -> Self {
+        let series = Series { name: String::new(), class: "other", look: Look::Line, points };
+        Self {
+            title: title.into(),
+            x: Scale::Linear,
+            y: Scale::Linear,
+            span: Span::All,
+            series: vec![series],
+            marks: Vec::new(),
+        }
+    }
+
+    /// The drawing, `width` by `height` units, to be scaled by the page; none if there is nothing to draw.
+    pub(super) fn svg(&self, width: f64, height: f64) -> Option<Element> {
+        let frame = self.frame(width, height)?;
+        let svg = Element::new("svg")
+            .attr("viewBox", format!("0 0 {width} {height}"))
+            .attr("role", "img")
+            .attr("aria-label", &self.title);
+        let svg =
+            svg.children(frame.grid()).children(self.series.iter().flat_map(|series| frame.draw(series)));
+        Some(svg.children(frame.marks(&self.marks)).children(self.hover(&frame)))
+    }
+
+    fn frame(&self, width: f64, height: f64) -> Option<Frame> {
+        let points = || self.series.iter().flat_map(|series| &series.points).copied();
+        let (left, right, top, bottom) = (46.0, width - 14.0, 20.0, height - 24.0);
+        let late = self.cliff();
+        let shown = points().filter(|point| point.0 >= late).map(|point| point.1);
+        let zero = (self.span == Span::FromZero).then_some(0.0);
+        let mut x = Axis::new(self.x, points().map(|point| point.0), 0.0, (width / 80.0) as usize)?;
+        let y = Axis::new(self.y, shown.chain(zero), 0.04, (height / 45.0) as usize)?;
+        x.ticks.retain(|(tick, _)| tick.fract() == 0.0); // steps are whole
+        Some(Frame { left, right, top, bottom, x, y })
+    }
+
+    /// The first step that must be seen whole.
+    fn cliff(&self) -> f64 {
+        let steps = self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
+        match self.x {
+            Scale::Log => f64::MIN_POSITIVE,
+            Scale::Linear if self.span == Span::Late => 0.04 * steps.fold(0.0, f64::max),
+            Scale::Linear => f64::NEG_INFINITY,
+        }
+    }
+
+    /// Whether some values lie outside the frame.
+    pub(super) fn is_cropped(&self) -> bool {
+        let Some(frame) = self.frame(1000.0, 340.0) else { return false };
+        self.series.iter().flat_map(|series| &series.points).any(|point| frame.y.place(point.1).is_none())
+    }
+
+    /// For every column with values a strip that, under the pointer, shows a line and says what they are.
+    fn hover(&self, frame: &Frame) -> Vec<Element> {
+        let mut columns: Vec<(f64, String)> = Vec::new();
+        let told: Vec<&Series> = self.series.iter().filter(|series| series.look != Look::Range).collect();
+        let mut steps: Vec<f64> =
+            told.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
+        steps.sort_by(f64::total_cmp);
+        steps.dedup();
+        let wide = (frame.right - frame.left) / HOVER_COLUMNS;
+        for step in steps.into_iter().rev() {
+            let Some(x) = frame.x.place(step).map(|place| frame.left + place * (frame.right - frame.left))
+            else {
+                continue;
+            };
+            // A point that is drawn as a dot deserves its own column; of the others one in each is enough.
+            let values: Vec<(&Series, f64)> =
+                told.iter().filter_map(|series| Some((*series, value_at(series, step)?))).collect();
+            let dotted = values.iter().any(|(series, _)| series.look == Look::Dots);
+            if !dotted && columns.last().is_some_and(|(last, _)| last - x < wide) {
+                continue;
+            }
+            let mut text = format!("step {step}");
+            for (series, value) in values {
+                let _ = write!(text, " · {}", format!("{} {}", series.name, number(value)).trim_start());
+            }
+            columns.push((x, text));
+        }
+        columns.reverse();
+        let middle = |i: usize| (columns[i].0 + columns[i + 1].0) / 2.0;
+        (0..columns.len())
+            .map(|i| {
+                let left = if i == 0 { frame.left } else { middle(i - 1) };
+                let right = if i + 1 == columns.len() { frame.right } else { middle(i) };
+                frame.strip(left, right, columns[i].0, &columns[i].1)
+            })
+            .collect()
+    }
+}
+
+/// The value of a series at a step, if it has one there.
+fn value_at(series: &Series, step: f64) -> Option<f64> {
+    let index = series.points.binary_search_by(|point| point.0.total_cmp(&step)).ok()?;
+    Some(series.points[index].1)
+}
+
+impl Frame {
+    fn at(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
+        let x = self.left + self.x.place(x)? * (self.right - self.left);
+        Some((x, self.bottom - self.y.place(y)? * (self.bottom - self.top)))
+    }
+
+    fn grid(&self) -> Vec<Element> {
+        let mut grid = Vec::new();
+        for (tick, label) in &self.y.ticks {
+            let y = self.bottom - self.y.place(*tick).unwrap_or(0.0) * (self.bottom - self.top);
+            grid.push(line("grid", (self.left, y), (self.right, y)));
+            grid.push(text("tick end", self.left - 7.0, y + 4.0, label));
+        }
+        for (tick, label) in &self.x.ticks {
+            let x = self.left + self.x.place(*tick).unwrap_or(0.0) * (self.right - self.left);
+            grid.push(line("axis", (x, self.bottom), (x, self.bottom + 4.0)));
+            grid.push(text("tick middle", x, self.bottom + 18.0, label));
+        }
+        grid.push(line("axis", (self.left, self.bottom), (self.right, self.bottom)));
+        grid
+    }
+
+    fn draw(&self, series: &Series) -> Vec<Element> {
+        let points: Vec<(f64, f64)> = series.points.iter().filter_map(|&point| self.at(point)).collect();
+        let mut path = String::new();
+        for (index, (x, y)) in thin(&points, series.look == Look::Range).into_iter().enumerate() {
+            let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' });
+        }
+        let look = if series.look == Look::Range { "range" } else { "line" };
+        let mut drawn = vec![Element::of("path", &format!("{look} {}", series.class)).attr("d", path)];
+        if series.look == Look::Dots || points.len() == 1 {
+            drawn.extend(points.iter().map(|(x, y)| {
+                let dot = Element::of("circle", &format!("dot {}", series.class)).attr("r", 2.5);
+                dot.attr("cx", format!("{x:.1}")).attr("cy", format!("{y:.1}"))
+            }));
+        }
+        drawn
+    }
+
+    fn marks(&self, marks: &[(f64, String)]) -> Vec<Element> {
+        let mark = |(step, label): &(f64, String)| {
+            let x = self.left + self.x.place(*step)? * (self.right - self.left);
+            let stroke = line("mark", (x, self.bottom - 9.0), (x, self.bottom + 1.0));
+            Some(Element::new("g").child(Element::new("title").text(label)).child(stroke))
+        };
+        marks.iter().filter_map(mark).collect()
+    }
+
+    fn strip(&self, left: f64, right: f64, x: f64, label: &str) -> Element {
+        let area = Element::new("rect")
+            .attr("x", format!("{left:.1}"))
+            .attr("width", format!("{:.1}", right - left))
+            .attr("y", self.top)
+            .attr("height", self.bottom - self.top);
+        Element::of("g", "hover")
+            .child(Element::new("title").text(label))
+            .child(area)
+            .child(line("guide", (x, self.top), (x, self.bottom)))
+            .child(text("value end", self.right, self.top - 8.0, label))
+    }
+}
+
+/// Points that fall into one column of the drawing become their mean, or with `range` their extremes.
+fn thin(points: &[(f64, f64)], range: bool) -> Vec<(f64, f64)> {
+    let mut thinned = Vec::new();
+    for column in points.chunk_by(|a, b| (a.0 / 1.5).floor() == (b.0 / 1.5).floor()) {
+        let mean = |values: &dyn Fn(&(f64, f64)) -> f64| {
+            column.iter().map(values).sum::<f64>() / column.len() as f64
+        };
+        let x = mean(&|point| point.0);
+        if range && column.len() > 1 {
+            let ys = column.iter().map(|point| point.1);
+            thinned.push((x, ys.clone().fold(f64::INFINITY, f64::min)));
+            thinned.push((x, ys.fold(f64::NEG_INFINITY, f64::max)));
+        } else {
+            thinned.push((x, mean(&|point| point.1)));
+        }
+    }
+    thinned
+}
+
+fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> Element {
+    let ends = [("x1", from.0), ("y1", from.1), ("x2", to.0), ("y2", to.1)];
+    ends.into_iter()
+        .fold(Element::of("line", class), |line, (name, value)| line.attr(name, format!("{value:.1}")))
+}
+
+fn text(class: &str, x: f64, y: f64, label: &str) -> Element {
+    Element::of("text", class).attr("x", format!("{x:.1}")).attr("y", format!("{y:.1}")).text(label)
+}
