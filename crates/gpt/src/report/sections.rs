@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::axis::{bytes, count, duration, number};
 use super::html::{Element, cell, table};
 use super::record::Record;
+use crate::corpus::{Report, Total};
 use crate::train::run::{EventKind, Sample, leaves};
 
 /// Steps whose samples are shown; of more, these many evenly chosen.
@@ -118,47 +118,17 @@ fn one_line(sample: &Sample) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
 }
 
-/// The parts of a corpus's `report.json` that are shown.
-#[derive(Deserialize)]
-struct Corpus {
-    files: u64,
-    read: Total,
-    kept: Total,
-    train: Total,
-    val: Total,
-    dropped: BTreeMap<String, Dropped>,
-}
-
-#[derive(Deserialize)]
-struct Total {
-    documents: u64,
-    bytes: u64,
-}
-
-#[derive(Deserialize)]
-struct Dropped {
-    count: u64,
-    bytes: u64,
-    #[serde(default)]
-    examples: Vec<Example>,
-}
-
-#[derive(Deserialize)]
-struct Example {
-    file: String,
-    line: u64,
-}
-
 /// What the data was made of, from the `report.json` and `meta.json` of the inputs.
 pub(super) fn corpus(record: &mut Record) -> Option<Element> {
-    let reports: Vec<(_, Corpus)> = record.beside_inputs("report.json");
+    let reports: Vec<(_, Report)> = record.beside_inputs("report.json");
     let metas: Vec<(_, Map<String, Value>)> = record.beside_inputs("meta.json");
     if reports.is_empty() && metas.is_empty() {
         return None;
     }
     let mut section = Element::of("section", "corpus").child(Element::new("h2").text("Data"));
     for (dir, corpus) in &reports {
-        section = section.child(Element::of("p", "path pale").text(dir.display())).child(corpus.table());
+        section =
+            section.child(Element::of("p", "path pale").text(dir.display())).child(corpus_table(corpus));
     }
     for (dir, meta) in metas {
         let leaves = meta.into_iter().filter(|(_, value)| !value.is_object() && !value.is_array());
@@ -169,35 +139,25 @@ pub(super) fn corpus(record: &mut Record) -> Option<Element> {
     Some(section)
 }
 
-impl Corpus {
-    fn table(&self) -> Element {
-        let row = |name: &str, documents: u64, size: u64| {
-            vec![cell(name), cell(count(documents)), cell(bytes(size as f64)), cell("")]
-        };
-        let total = |name: &str, total: &Total| row(name, total.documents, total.bytes);
-        let mut rows = vec![
-            total(&format!("read from {} files", count(self.files)), &self.read),
-            total("kept", &self.kept),
-        ];
-        rows.push(total("· to train on", &self.train));
-        rows.push(total("· to validate on", &self.val));
-        let mut dropped: Vec<(&String, &Dropped)> = self.dropped.iter().collect();
-        dropped.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.count));
-        for (reason, dropped) in dropped {
-            let mut cells =
-                row(&format!("dropped: {}", reason.replace('_', " ")), dropped.count, dropped.bytes);
-            cells[3] = Element::of("td", "path")
-                .text(dropped.examples.first().map_or(String::new(), Example::place));
-            rows.push(cells);
-        }
-        table(&["", "documents", "size", "for example"], rows)
-    }
-}
-
-impl Example {
-    fn place(&self) -> String {
-        if self.line == 0 { self.file.clone() } else { format!("{}:{}", self.file, self.line) }
-    }
+fn corpus_table(corpus: &Report) -> Element {
+    let row = |name: &str, documents: u64, size: u64, example: String| {
+        let example = Element::of("td", "path").text(example);
+        vec![cell(name), cell(count(documents)), cell(bytes(size as f64)), example]
+    };
+    let total = |name: &str, total: Total| row(name, total.documents, total.bytes, String::new());
+    let mut rows = vec![
+        total(&format!("read from {} files", count(corpus.files)), corpus.read),
+        total("kept", corpus.kept),
+        total("· to train on", corpus.train),
+        total("· to validate on", corpus.val),
+    ];
+    let mut dropped: Vec<_> = corpus.dropped.iter().collect();
+    dropped.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.count));
+    rows.extend(dropped.into_iter().map(|(reason, dropped)| {
+        let example = dropped.examples.first().map_or(String::new(), ToString::to_string);
+        row(&format!("dropped: {reason}"), dropped.count, dropped.bytes, example)
+    }));
+    table(&["", "documents", "size", "for example"], rows)
 }
 
 /// Every setting of the run.
@@ -206,7 +166,7 @@ pub(super) fn recipe(record: &Record) -> Element {
     let section = section.child(settings(&record.recipe.settings));
     let mut runtime = record.recipe.runtime.clone();
     // These two stand at the top of the page.
-    ["machine", "parameters"].map(|told| runtime.remove(told));
+    runtime.retain(|key, _| !["machine", "parameters"].contains(&key));
     if runtime.is_empty() {
         return section;
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::corpus::{Dropped, Example, Reason, Report, Total};
 use crate::train::run::{EVENTS, Event, EventKind, Input, METRICS, Recipe, RunDir, Sample};
 
 const HOSTILE: &str = "</pre><script>alert('x')</script> \"&amp;\" \0\u{1b}[31m \u{202e}gnp";
@@ -215,15 +216,16 @@ fn wilsons_interval_is_right() {
 fn the_corpus_and_the_shards_are_told() {
     let dir = tempfile::tempdir().unwrap();
     drop(a_run(dir.path(), 100));
-    let total = json!({"documents": 1234, "bytes": 5_000_000});
-    let examples = json!([{"file": "<a>.json", "line": 7, "detail": ""}]);
-    let dropped = json!({"torn_json": {"count": 3, "bytes": 900, "examples": examples}});
-    let report =
-        json!({"files": 20, "read": total, "kept": total, "train": total, "val": total, "dropped": dropped});
-    fs::write(dir.path().join("report.json"), report.to_string()).unwrap();
+    let total = Total { documents: 1234, bytes: 5_000_000 };
+    let mut report = Report { files: 20, read: total, kept: total, ..Report::default() };
+    let example = Example { file: "<a>.json".into(), line: 7, detail: "at column 3".into() };
+    report.dropped.insert(Reason::TornJson, Dropped { count: 3, bytes: 900, examples: vec![example] });
+    fs::write(dir.path().join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
     fs::write(dir.path().join("meta.json"), r#"{"bytes_per_token":3.18,"shards":[1,2]}"#).unwrap();
     let page = page_of(dir.path());
-    for told in ["1,234", "5 MB", "dropped: torn json", "&lt;a&gt;.json:7", "bytes_per_token", "3.18"] {
+    for told in
+        ["1,234", "5 MB", "dropped: torn JSON", "&lt;a&gt;.json:7: at column 3", "bytes_per_token", "3.18"]
+    {
         assert!(page.contains(told), "{told}");
     }
 }
