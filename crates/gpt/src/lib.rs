@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod complete;
 pub mod corpus;
+pub mod data;
 pub mod eval;
 pub mod model;
 pub mod objective;

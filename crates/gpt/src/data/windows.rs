@@ -1,0 +1,118 @@
+//! The batches of pretraining.
+//!
+//! *Packed* tokens are a ring: the last document's end of text is followed by the first document. Epoch `e` turns the
+//! ring by a random offset, cuts it into `⌊len / seq_len⌋` windows that do not overlap, and visits them in a random order,
+//! so an epoch predicts every token once (but `len mod seq_len`, which the next epoch's offset moves elsewhere) and no two epochs
+//! cut alike. *Chunks* are windows as they are, in a random order.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+use kernels::{NO_TARGET, rng};
+
+use super::shards::Tokens;
+use super::{Overflow, Permutation, TokenShards};
+use crate::corpus::Split;
+
+const ORDER: u64 = 0x4f52_4445 << 32;
+const OFFSET: u64 = 0x4f46_4653;
+
+/// Rows for the model: sequences one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The ids, `seq_len` a sequence.
+    pub tokens: Vec<u32>,
+    /// What follows each token: the next id, or [`NO_TARGET`].
+    pub targets: Vec<u32>,
+    /// The lengths of the sequences.
+    pub lens: Vec<usize>,
+}
+
+/// Cuts training batches out of token shards: a batch is a function of the seed and the step.
+pub struct Windows {
+    tokens: Tokens,
+    seq_len: usize,
+    /// Windows of an epoch.
+    per_epoch: u64,
+    seed: u64,
+    is_chunks: bool,
+    window: Vec<u32>,
+}
+
+impl Windows {
+    /// Windows of `seq_len` inputs over the training split.
+    ///
+    /// # Errors
+    /// Too few tokens for one window; chunks of another length than `seq_len`.
+    pub fn new(shards: &TokenShards, seq_len: usize, seed: u64) -> Result<Windows> {
+        let tokens = shards.tokens(Split::Train).clone();
+        let is_chunks = shards.meta().overflow == Overflow::Chunk;
+        assert!(seq_len > 0, "a window has tokens");
+        if is_chunks {
+            shards.check_chunks(seq_len)?;
+        }
+        let need = seq_len as u64 + u64::from(!is_chunks);
+        ensure!(
+            tokens.len >= need,
+            "the training split has {} tokens, one window of seq_len {seq_len} needs {need}: give more text, or a \
+             smaller seq_len",
+            tokens.len
+        );
+        let per_epoch = tokens.len / seq_len as u64;
+        Ok(Windows { tokens, seq_len, per_epoch, seed, is_chunks, window: Vec::new() })
+    }
+
+    /// How many windows an epoch has.
+    pub fn per_epoch(&self) -> u64 {
+        self.per_epoch
+    }
+
+    /// How many tokens of a sequence are predicted: `seq_len`, or one less for chunks, whose last token has no next.
+    pub fn predictions(&self) -> usize {
+        self.seq_len - usize::from(self.is_chunks)
+    }
+
+    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used again.
+    /// Cutting a step into several calls gives the same rows.
+    pub fn batch(
+        &mut self,
+        step: u64,
+        rows: Range<usize>,
+        sequences: usize,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        assert!(
+            step > 0 && rows.end <= sequences,
+            "steps count from 1, and rows {rows:?} lie within {sequences}"
+        );
+        batch.tokens.clear();
+        batch.targets.clear();
+        batch.lens.clear();
+        for row in rows {
+            let number = (step - 1) * sequences as u64 + row as u64;
+            self.window(number / self.per_epoch, number % self.per_epoch)?;
+            let window = &self.window;
+            batch.tokens.extend_from_slice(&window[..self.seq_len]);
+            batch.targets.extend_from_slice(&window[1..]);
+            if self.is_chunks {
+                batch.targets.push(NO_TARGET);
+            }
+            batch.lens.push(self.seq_len);
+        }
+        Ok(())
+    }
+
+    /// Reads the `i`-th window of an epoch: `seq_len + 1` tokens, or a chunk's `seq_len`.
+    fn window(&mut self, epoch: u64, i: u64) -> Result<()> {
+        self.window.clear();
+        let place = Permutation::new(self.per_epoch, self.seed, ORDER + epoch).at(i) * self.seq_len as u64;
+        if self.is_chunks {
+            return self.tokens.read(place, self.seq_len, &mut self.window);
+        }
+        let len = self.tokens.len;
+        let start = (rng::below(self.seed, OFFSET, epoch, len) + place) % len;
+        let first = (self.seq_len as u64 + 1).min(len - start) as usize;
+        self.tokens.read(start, first, &mut self.window)?;
+        self.tokens.read(0, self.seq_len + 1 - first, &mut self.window)
+    }
+}
