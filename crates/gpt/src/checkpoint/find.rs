@@ -49,8 +49,9 @@ pub fn newest_good(dir: &Path) -> Result<Newest> {
     Ok(Newest { found: None, damaged })
 }
 
-/// The checkpoints in a directory, oldest first, good or not.
-fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
+/// The `step-NNNNNN` directories in a directory by step, oldest first, good or not. A directory that does not exist has
+/// none.
+pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let context = || format!("cannot list {}", dir.display());
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -24,7 +24,7 @@ mod tests;
 mod writer;
 
 pub use disk::{Disk, Operation, Watcher};
-pub use find::{ModelDir, Newest, newest_good, resolve_model};
+pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
 pub use load::{Checkpoint, open, to_backend, to_host};
 pub use manifest::{About, FileRecord, Manifest, verify};
 pub use save::{Contents, from_backend, from_host, save, save_on};

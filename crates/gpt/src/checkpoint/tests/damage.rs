@@ -46,11 +46,14 @@ fn read_all(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Puts `bytes` in a file's place, or removes it.
+/// Puts `bytes` in a file's place, or nothing.
 fn put(path: &Path, bytes: Option<&[u8]>) {
-    match bytes {
-        Some(bytes) => fs::write(path, bytes).unwrap(),
-        None => fs::remove_file(path).unwrap(),
+    // A new file each time: some file systems flush one that is cut to nothing and written again.
+    if path.exists() {
+        fs::remove_file(path).unwrap();
+    }
+    if let Some(bytes) = bytes {
+        fs::write(path, bytes).unwrap();
     }
 }
 

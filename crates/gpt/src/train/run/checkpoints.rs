@@ -20,15 +20,8 @@ pub struct Checkpoint {
 
 /// The checkpoints of the run in `run_dir`, oldest first; needs no lock.
 pub fn checkpoints(run_dir: &Path) -> Result<Vec<Checkpoint>> {
-    let mut found: Vec<Checkpoint> = entries(run_dir)?
-        .into_iter()
-        .filter_map(|path| {
-            let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-            Some(Checkpoint { step, path })
-        })
-        .collect();
-    found.sort_by_key(|checkpoint| checkpoint.step);
-    Ok(found)
+    let found = crate::checkpoint::steps(&run_dir.join(super::CHECKPOINTS))?;
+    Ok(found.into_iter().map(|(step, path)| Checkpoint { step, path }).collect())
 }
 
 /// Where the checkpoint of `step` lies.
