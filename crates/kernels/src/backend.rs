@@ -285,8 +285,9 @@ pub trait Backend {
     );
 
     /// Attention of new rows over everything their slot holds, themselves included: first their keys and values are
-    /// written to the caches, `[slots, capacity, kv_width]`, then `out` is what
-    /// [`attention_forward`](Self::attention_forward) gives for the same positions. `spans` cover the rows in order.
+    /// written to the caches, then `out` is what [`attention_forward`](Self::attention_forward) gives for the same
+    /// positions. `spans` cover the rows in order, each in a slot of its own. A cache is an activation of
+    /// `slots · capacity · kv_width` values, in an order of the backend's own; what it held before does not matter.
     #[allow(clippy::too_many_arguments)]
     fn attention_cached(
         &mut self,

@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Pool {
-    /// Starts `threads - 1` workers (at least one thread in all: the caller).
+    /// Starts `threads - 1` workers (at least one thread in all: the caller) and waits until they run.
     pub(crate) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
@@ -63,15 +63,21 @@ impl Pool {
             asleep: (0..threads).map(|_| AtomicBool::new(false)).collect(),
             quit: AtomicBool::new(false),
         });
+        // What a thread's start allocates must not fall into a later step.
+        let started = Arc::new(Barrier::new(threads));
         let start = |index| {
-            let shared = Arc::clone(&shared);
+            let (shared, started) = (Arc::clone(&shared), Arc::clone(&started));
             let name = format!("kernels-{index}");
             thread::Builder::new()
                 .name(name)
-                .spawn(move || shared.work(index))
+                .spawn(move || {
+                    started.wait();
+                    shared.work(index);
+                })
                 .expect("a worker thread starts")
         };
         let workers = (1..threads).map(start).collect();
+        started.wait();
         Self { shared, workers }
     }
 
@@ -285,7 +291,7 @@ mod tests {
                 thread::yield_now();
             }
             // Both chunks must be in progress at once: a pool without its worker would wait here for ever.
-            let both = std::sync::Barrier::new(2);
+            let both = Barrier::new(2);
             pool.run(2, &|_, _| {
                 both.wait();
             });

@@ -79,8 +79,9 @@ pub(super) fn cached(
     assert_len(qkv, rows * shape.qkv_width(), "qkv");
     assert_len(values, keys.0.len(), "values");
     let mut row = 0;
-    for span in spans {
+    for (i, span) in spans.iter().enumerate() {
         assert!(span.start + span.len <= capacity, "{span:?} does not fit a cache of {capacity} positions");
+        assert!(spans[..i].iter().all(|other| other.slot != span.slot), "{span:?}: two spans in one slot");
         for position in span.start..span.start + span.len {
             let at = (span.slot * capacity + position) * kv_width;
             let (k, v) =

@@ -1,0 +1,220 @@
+//! After a first round of an operation on [`Cpu`], further rounds of the same sizes allocate nothing.
+//!
+//! A program of its own, without the usual test harness: the allocator counts for the whole process.
+
+mod harness;
+
+use kernels::{
+    AdamW, AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Dropout, HeadShape, Level, LinearShape,
+    Precision,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is the system's; counting on the side does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(start, layout, size) }
+    }
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    const ONCE: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download"];
+    let mut needed = harness::operations();
+    needed.retain(|name| !ONCE.contains(name));
+    let watched: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(needed, watched, "operations of the trait (left), those that are watched (right)");
+
+    for precision in [Precision::F32, Precision::Bf16] {
+        for level in Level::available() {
+            let mut cpu = Cpu::new(CpuOptions { threads: 2, precision, level });
+            let mut tensors = Tensors::new(&mut cpu);
+            for round in 0..4 {
+                for (name, operation) in OPERATIONS {
+                    let before = ALLOCATIONS.load(Relaxed);
+                    operation(&mut cpu, &mut tensors);
+                    let count = ALLOCATIONS.load(Relaxed) - before;
+                    let allowed = round == 0 || count == 0;
+                    assert!(
+                        allowed,
+                        "{level}, {precision:?}: {name} allocated {count} times in round {round}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+const ROWS: usize = 70;
+const LENS: [usize; 2] = [30, 40];
+const GROUP_ROWS: usize = 35;
+const WIDTH: usize = 48;
+const VOCAB: usize = 100;
+const LINEAR: LinearShape = LinearShape { rows: ROWS, d_in: WIDTH, d_out: 3 * WIDTH };
+const ATTENTION: AttentionShape =
+    AttentionShape { n_head: 3, n_kv_head: 3, head_dim: WIDTH / 3, scale: 0.25, window: None };
+const SPANS: [CacheSpan; 2] =
+    [CacheSpan { slot: 0, start: 3, len: ROWS - 1 }, CacheSpan { slot: 1, start: 20, len: 1 }];
+const CAPACITY: usize = ROWS + 2;
+const HEAD: HeadShape = HeadShape { rows: ROWS, d_model: WIDTH, vocab_size: VOCAB, temperature: 1.0 };
+const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 0 };
+const ADAMW: AdamW =
+    AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
+
+type Tensor = <Cpu as Backend>::Tensor;
+type Operation = fn(&mut Cpu, &mut Tensors);
+
+/// What the operations work on, in turn.
+struct Tensors {
+    stream: Tensor,
+    dstream: Tensor,
+    x: Tensor,
+    dx: Tensor,
+    /// Also what a linear layer turns `x` into.
+    qkv: Tensor,
+    dqkv: Tensor,
+    stats: Tensor,
+    lse: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    embedding: Tensor,
+    dembedding: Tensor,
+    weight: Tensor,
+    dweight: Tensor,
+    packed: Tensor,
+    bias: Tensor,
+    dbias: Tensor,
+    norm: Tensor,
+    dnorm: Tensor,
+    m: Tensor,
+    v: Tensor,
+    resized: Tensor,
+    indices: Vec<u32>,
+    logprobs: Vec<f64>,
+    dlogprobs: Vec<f64>,
+}
+
+impl Tensors {
+    fn new(cpu: &mut Cpu) -> Self {
+        let [mut weight, mut embedding] = [LINEAR.d_out, VOCAB].map(|rows| cpu.zeros(rows * WIDTH));
+        cpu.upload(&mut weight, &harness::noise(1, LINEAR.d_out * WIDTH));
+        cpu.upload(&mut embedding, &harness::noise(2, VOCAB * WIDTH));
+        Self {
+            stream: cpu.zeros(ROWS * WIDTH),
+            dstream: cpu.zeros(ROWS * WIDTH),
+            x: cpu.activation(ROWS * WIDTH),
+            dx: cpu.activation(ROWS * WIDTH),
+            qkv: cpu.activation(ROWS * 3 * WIDTH),
+            dqkv: cpu.activation(ROWS * 3 * WIDTH),
+            stats: cpu.zeros(ROWS * 2),
+            lse: cpu.zeros(ROWS * ATTENTION.n_head),
+            keys: cpu.activation(2 * CAPACITY * WIDTH),
+            values: cpu.activation(2 * CAPACITY * WIDTH),
+            embedding,
+            dembedding: cpu.zeros(VOCAB * WIDTH),
+            packed: cpu.packed(&weight, LINEAR.d_in, LINEAR.d_out),
+            dweight: cpu.zeros(LINEAR.d_out * LINEAR.d_in),
+            m: cpu.zeros(LINEAR.d_out * LINEAR.d_in),
+            v: cpu.zeros(LINEAR.d_out * LINEAR.d_in),
+            weight,
+            bias: cpu.zeros(LINEAR.d_out),
+            dbias: cpu.zeros(LINEAR.d_out),
+            norm: cpu.zeros(WIDTH),
+            dnorm: cpu.zeros(WIDTH),
+            resized: cpu.activation(0),
+            indices: (0..ROWS as u32).collect(),
+            logprobs: vec![0.0; ROWS],
+            dlogprobs: vec![-1.0; ROWS],
+        }
+    }
+}
+
+/// A round of each.
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("copy", |cpu, t| cpu.copy(&mut t.dx, &t.x)),
+    ("resize", |cpu, t| {
+        [WIDTH, 3 * WIDTH, 2 * WIDTH].iter().for_each(|&len| cpu.resize(&mut t.resized, len))
+    }),
+    ("fill", |cpu, t| cpu.fill(&mut t.dx, 0.5)),
+    ("add", |cpu, t| cpu.add(&mut t.stream, &t.dstream, &t.x)),
+    ("accumulate", |cpu, t| cpu.accumulate(&mut t.dstream, &t.x)),
+    ("gelu_forward", |cpu, t| cpu.gelu_forward(&mut t.x, &t.dx)),
+    ("gelu_backward", |cpu, t| cpu.gelu_backward(&mut t.qkv, &t.dqkv, &t.dqkv)),
+    ("dropout", |cpu, t| cpu.dropout(&mut t.x, WIDTH, &DROPOUT)),
+    ("embed_forward", |cpu, t| {
+        cpu.embed_forward(&mut t.stream, &t.embedding, Some(&t.embedding), &t.indices, &t.indices, WIDTH);
+    }),
+    ("embed_backward", |cpu, t| {
+        cpu.embed_backward(&mut t.dembedding, None, &t.stream, &t.indices, &t.indices, WIDTH);
+    }),
+    ("gather_forward", |cpu, t| cpu.gather_forward(&mut t.x, &t.dx, &t.indices, WIDTH)),
+    ("gather_backward", |cpu, t| cpu.gather_backward(&mut t.dstream, &t.dx, &t.indices, WIDTH)),
+    ("layer_norm_forward", |cpu, t| {
+        cpu.layer_norm_forward(&mut t.x, &mut t.stats, &t.stream, &t.norm, Some(&t.norm), 1e-5);
+    }),
+    ("layer_norm_backward", |cpu, t| {
+        let (dx, dweight, dbias) = (&mut t.dstream, &mut t.dnorm, None);
+        cpu.layer_norm_backward(dx, dweight, dbias, &t.dx, &t.stream, &t.stats, &t.norm, GROUP_ROWS);
+    }),
+    ("linear_forward", |cpu, t| {
+        cpu.linear_forward(&mut t.qkv, &t.x, &t.weight, Some(&t.bias), LINEAR);
+        cpu.linear_forward(&mut t.qkv, &t.x, &t.packed, Some(&t.bias), LINEAR);
+    }),
+    ("linear_backward_input", |cpu, t| cpu.linear_backward_input(&mut t.dx, &t.dqkv, &t.weight, LINEAR)),
+    ("linear_backward_weight", |cpu, t| {
+        let dbias = Some(&mut t.dbias);
+        cpu.linear_backward_weight(&mut t.dweight, dbias, &t.dqkv, &t.x, LINEAR, GROUP_ROWS);
+    }),
+    ("attention_forward", |cpu, t| {
+        cpu.attention_forward(&mut t.x, &mut t.lse, &t.qkv, &LENS, &ATTENTION, Some(&DROPOUT));
+    }),
+    ("attention_backward", |cpu, t| {
+        let dropout = Some(&DROPOUT);
+        cpu.attention_backward(&mut t.dqkv, &t.dx, &t.x, &t.lse, &t.qkv, &LENS, &ATTENTION, dropout);
+    }),
+    ("attention_cached", |cpu, t| {
+        let (keys, values) = (&mut t.keys, &mut t.values);
+        cpu.attention_cached(&mut t.x, keys, values, &t.qkv, &SPANS, CAPACITY, &ATTENTION);
+    }),
+    ("head_forward", |cpu, t| cpu.head_forward(&mut t.logprobs, &t.x, &t.embedding, &t.indices, &HEAD)),
+    ("head_backward", |cpu, t| {
+        let (logprobs, dhidden, dweight) = (&mut t.logprobs, &mut t.dx, &mut t.dembedding);
+        let (dlogprobs, targets) = (&t.dlogprobs, &t.indices);
+        cpu.head_backward(
+            logprobs,
+            dhidden,
+            dweight,
+            dlogprobs,
+            &t.x,
+            &t.embedding,
+            targets,
+            &HEAD,
+            GROUP_ROWS,
+        );
+    }),
+    ("sum_of_squares", |cpu, t| assert!(cpu.sum_of_squares(&t.dweight).is_finite())),
+    ("adamw", |cpu, t| cpu.adamw(&mut t.weight, &mut t.m, &mut t.v, &t.dweight, &ADAMW)),
+];

@@ -1,0 +1,314 @@
+//! What the conventions of the trait promise about the bits of results: an output row depends on that row's inputs
+//! only, and gradients of weights do not depend on how a batch is cut into micro-batches.
+
+use crate::lab::{self, Lab};
+use kernels::{AttentionShape, Backend, CacheSpan, Cpu, HeadShape, Level, LinearShape, NO_TARGET, Precision};
+use std::ops::Range;
+
+type Tensor = <Cpu as Backend>::Tensor;
+
+const ROWS: usize = 50;
+const D_IN: usize = 65;
+const D_OUT: usize = 130;
+
+/// Calls `test` for every level, precision and storage.
+fn in_every_setting(test: impl Fn(&mut Lab<Cpu>, &str)) {
+    for (precision, storage) in lab::SETTINGS {
+        for level in Level::available() {
+            let mut lab = crate::cpu_lab(level, 2, precision, storage);
+            test(&mut lab, &format!("{level}, {precision:?}, {storage:?} activations"));
+        }
+    }
+}
+
+fn assert_same_bits(a: &[f64], b: &[f64], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    let differs = a.iter().zip(b).position(|(a, b)| a.to_bits() != b.to_bits());
+    assert_eq!(differs, None, "{what}: the first value whose bits differ, of {}", a.len());
+}
+
+// ---- rows -------------------------------------------------------------------------------------------------------
+
+/// Holds the values of `rows(lab, x)` for all rows of `x` to those for some rows at a time.
+fn assert_rows_are_independent(
+    lab: &mut Lab<Cpu>,
+    setting: &str,
+    width: usize,
+    rows: impl Fn(&mut Lab<Cpu>, &[f32]) -> Vec<f64>,
+) {
+    let x = lab.noise(ROWS * width);
+    let together = rows(lab, &x);
+    for count in [1, 2, 7, 16, 17] {
+        let apart: Vec<f64> = x.chunks(count * width).flat_map(|x| rows(lab, x)).collect();
+        assert_same_bits(&together, &apart, &format!("{setting}, {ROWS} rows or {count} at a time"));
+    }
+}
+
+#[test]
+fn linear_forward_row_by_row_and_packed() {
+    in_every_setting(|lab, setting| {
+        let (weight, bias) = (lab.exact(D_OUT * D_IN), lab.exact(D_OUT));
+        let packed = lab.backend.packed(&weight, D_IN, D_OUT);
+        let forward = |lab: &mut Lab<Cpu>, x: &[f32], weight: &Tensor| {
+            let shape = LinearShape { rows: x.len() / D_IN, d_in: D_IN, d_out: D_OUT };
+            let (x, mut out) = (lab.activation_of(x), lab.activation(shape.rows * D_OUT));
+            lab.backend.linear_forward(&mut out, &x, weight, Some(&bias), shape);
+            lab.host(&out)
+        };
+        assert_rows_are_independent(lab, setting, D_IN, |lab, x| forward(lab, x, &weight));
+        assert_rows_are_independent(lab, setting, D_IN, |lab, x| forward(lab, x, &packed));
+        let x = lab.noise(ROWS * D_IN);
+        let (plain, packed) = (forward(lab, &x, &weight), forward(lab, &x, &packed));
+        assert_same_bits(&plain, &packed, &format!("{setting}, plain or packed"));
+    });
+}
+
+#[test]
+fn linear_backward_input_row_by_row() {
+    in_every_setting(|lab, setting| {
+        let weight = lab.exact(D_OUT * D_IN);
+        assert_rows_are_independent(lab, setting, D_OUT, |lab, dout| {
+            let shape = LinearShape { rows: dout.len() / D_OUT, d_in: D_IN, d_out: D_OUT };
+            let (dout, mut dx) = (lab.activation_of(dout), lab.activation(shape.rows * D_IN));
+            lab.backend.linear_backward_input(&mut dx, &dout, &weight, shape);
+            lab.host(&dx)
+        });
+    });
+}
+
+#[test]
+fn layer_norm_forward_row_by_row() {
+    in_every_setting(|lab, setting| {
+        let (weight, bias) = (lab.exact(D_IN), lab.exact(D_IN));
+        assert_rows_are_independent(lab, setting, D_IN, |lab, x| {
+            let mut stats = lab.exact(x.len() / D_IN * 2);
+            let (x, mut out) = (lab.exact_of(x), lab.activation(x.len()));
+            lab.backend.layer_norm_forward(&mut out, &mut stats, &x, &weight, Some(&bias), 1e-5);
+            lab.host(&out)
+        });
+    });
+}
+
+#[test]
+fn head_row_by_row() {
+    in_every_setting(|lab, setting| {
+        let weight = lab.exact(D_OUT * D_IN);
+        assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
+            let rows = hidden.len() / D_IN;
+            let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let (hidden, targets, mut logprobs) = (lab.activation_of(hidden), vec![5; rows], vec![0.0; rows]);
+            lab.backend.head_forward(&mut logprobs, &hidden, &weight, &targets, &shape);
+            logprobs
+        });
+        assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
+            let rows = hidden.len() / D_IN;
+            let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let (hidden, mut dhidden) = (lab.activation_of(hidden), lab.activation(hidden.len()));
+            let mut dweight = lab.exact(D_OUT * D_IN);
+            lab.backend.head_backward(
+                &mut vec![0.0; rows],
+                &mut dhidden,
+                &mut dweight,
+                &vec![0.3; rows],
+                &hidden,
+                &weight,
+                &vec![5; rows],
+                &shape,
+                rows,
+            );
+            lab.host(&dhidden)
+        });
+    });
+}
+
+// ---- attention --------------------------------------------------------------------------------------------------
+
+fn attention_shapes() -> [AttentionShape; 4] {
+    let shape = AttentionShape { n_head: 2, n_kv_head: 2, head_dim: 17, scale: 0.25, window: None };
+    let shared = AttentionShape { n_kv_head: 1, head_dim: 32, ..shape };
+    [
+        shape,
+        shared,
+        AttentionShape { window: Some(20), ..shape },
+        AttentionShape { window: Some(70), ..shared },
+    ]
+}
+
+fn attention(lab: &mut Lab<Cpu>, qkv: &[f32], lens: &[usize], shape: &AttentionShape) -> Vec<f64> {
+    let rows = qkv.len() / shape.qkv_width();
+    let (qkv, mut out) = (lab.activation_of(qkv), lab.activation(rows * shape.q_width()));
+    let mut lse = lab.exact(rows * shape.n_head);
+    lab.backend.attention_forward(&mut out, &mut lse, &qkv, lens, shape, None);
+    lab.host(&out)
+}
+
+/// A sequence in a batch, alone, and cut off after some rows.
+#[test]
+fn attention_rows_depend_on_what_they_see() {
+    const LENS: [usize; 3] = [5, 131, 66];
+    in_every_setting(|lab, setting| {
+        for shape in attention_shapes() {
+            let qkv = lab.noise(LENS.iter().sum::<usize>() * shape.qkv_width());
+            let batch = attention(lab, &qkv, &LENS, &shape);
+            let mut start = 0;
+            for len in LENS {
+                for prefix in [1, 2, 16, 17, 64, 65, len].into_iter().filter(|&prefix| prefix <= len) {
+                    let qkv = &qkv[start * shape.qkv_width()..][..prefix * shape.qkv_width()];
+                    let out = &batch[start * shape.q_width()..][..prefix * shape.q_width()];
+                    let alone = attention(lab, qkv, &[prefix], &shape);
+                    assert_same_bits(
+                        &alone,
+                        out,
+                        &format!("{setting}, {prefix} rows of {LENS:?}, {shape:?}"),
+                    );
+                }
+                start += len;
+            }
+        }
+    });
+}
+
+/// At once, token by token or in pieces, alone or beside another sequence: the same in `f32`.
+#[test]
+fn cached_attention_is_attention() {
+    const LEN: usize = 131;
+    for level in Level::available() {
+        let lab = &mut crate::cpu_lab(level, 2, Precision::F32, lab::Storage::Native);
+        for shape in attention_shapes() {
+            let qkv = lab.noise(LEN * shape.qkv_width());
+            let at_once = attention(lab, &qkv, &[LEN], &shape);
+            for piece in [1, 7, 16, 65, LEN] {
+                let cached = in_pieces(lab, &qkv, piece, &shape);
+                assert_same_bits(&cached, &at_once, &format!("{level}, {piece} at a time, {shape:?}"));
+            }
+        }
+    }
+}
+
+/// The sequence in slot 1 of a cache, `piece` rows at a time, while slot 0 gets a row of another one each time.
+fn in_pieces(lab: &mut Lab<Cpu>, qkv: &[f32], piece: usize, shape: &AttentionShape) -> Vec<f64> {
+    let capacity = qkv.len() / shape.qkv_width() + 3;
+    let cache_len = 2 * capacity * shape.kv_width();
+    let (mut keys, mut values) = (lab.activation(cache_len), lab.activation(cache_len));
+    let mut outs = Vec::new();
+    for (i, new) in qkv.chunks(piece * shape.qkv_width()).enumerate() {
+        let len = new.len() / shape.qkv_width();
+        let spans = [CacheSpan { slot: 0, start: i, len: 1 }, CacheSpan { slot: 1, start: i * piece, len }];
+        let rows = [&lab.noise(shape.qkv_width()), new].concat();
+        let (rows, mut out) = (lab.activation_of(&rows), lab.activation((1 + len) * shape.q_width()));
+        lab.backend.attention_cached(&mut out, &mut keys, &mut values, &rows, &spans, capacity, shape);
+        outs.extend_from_slice(&lab.host(&out)[shape.q_width()..]);
+    }
+    outs
+}
+
+// ---- micro-batches ----------------------------------------------------------------------------------------------
+
+const GROUP_ROWS: usize = 20;
+
+/// Holds what `add(lab, rows, gradient)` adds in one call for all rows to several calls, cut between groups.
+fn assert_cuts_do_not_matter(
+    lab: &mut Lab<Cpu>,
+    setting: &str,
+    gradient_len: usize,
+    add: impl Fn(&mut Lab<Cpu>, Range<usize>, &mut Tensor),
+) {
+    let start = lab.noise(gradient_len);
+    let mut gradient = |cuts: &[usize]| {
+        let mut gradient = lab.exact_of(&start);
+        cuts.windows(2).for_each(|cut| add(lab, cut[0]..cut[1], &mut gradient));
+        lab.host(&gradient)
+    };
+    let whole = gradient(&[0, ROWS]);
+    for cuts in [&[0, 20, ROWS][..], &[0, 40, ROWS], &[0, 20, 40, ROWS]] {
+        assert_same_bits(&gradient(cuts), &whole, &format!("{setting}, rows cut at {cuts:?}"));
+    }
+}
+
+/// The rows of a matrix.
+fn rows_of<'a, T>(matrix: &'a [T], rows: &Range<usize>, width: usize) -> &'a [T] {
+    &matrix[rows.start * width..rows.end * width]
+}
+
+#[test]
+fn linear_backward_weight_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (x, dout) = (lab.noise(ROWS * D_IN), lab.noise(ROWS * D_OUT));
+        let backward = |lab: &mut Lab<Cpu>, rows: Range<usize>, dweight: &mut Tensor, dbias: &mut Tensor| {
+            let shape = LinearShape { rows: rows.len(), d_in: D_IN, d_out: D_OUT };
+            let x = lab.activation_of(rows_of(&x, &rows, D_IN));
+            let dout = lab.activation_of(rows_of(&dout, &rows, D_OUT));
+            lab.backend.linear_backward_weight(dweight, Some(dbias), &dout, &x, shape, GROUP_ROWS);
+        };
+        assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
+            let mut dbias = lab.exact(D_OUT);
+            backward(lab, rows, dweight, &mut dbias);
+        });
+        assert_cuts_do_not_matter(lab, setting, D_OUT, |lab, rows, dbias| {
+            let mut dweight = lab.exact(D_OUT * D_IN);
+            backward(lab, rows, &mut dweight, dbias);
+        });
+    });
+}
+
+#[test]
+fn layer_norm_backward_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (x, dout, stats) = (lab.noise(ROWS * D_IN), lab.noise(ROWS * D_IN), lab.noise(ROWS * 2));
+        let weight = lab.exact(D_IN);
+        let backward = |lab: &mut Lab<Cpu>, rows: Range<usize>, dweight: &mut Tensor, dbias: &mut Tensor| {
+            let mut dx = lab.exact(rows.len() * D_IN);
+            let x = lab.exact_of(rows_of(&x, &rows, D_IN));
+            let dout = lab.activation_of(rows_of(&dout, &rows, D_IN));
+            let stats = lab.exact_of(rows_of(&stats, &rows, 2));
+            let dbias = Some(dbias);
+            lab.backend.layer_norm_backward(&mut dx, dweight, dbias, &dout, &x, &stats, &weight, GROUP_ROWS);
+        };
+        assert_cuts_do_not_matter(lab, setting, D_IN, |lab, rows, dweight| {
+            let mut dbias = lab.exact(D_IN);
+            backward(lab, rows, dweight, &mut dbias);
+        });
+        assert_cuts_do_not_matter(lab, setting, D_IN, |lab, rows, dbias| {
+            let mut dweight = lab.exact(D_IN);
+            backward(lab, rows, &mut dweight, dbias);
+        });
+    });
+}
+
+#[test]
+fn head_backward_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (hidden, mut targets) = (lab.noise(ROWS * D_IN), lab.indices(ROWS, D_OUT));
+        targets[17..23].fill(NO_TARGET);
+        let dlogprobs: Vec<f64> = lab.noise(ROWS).into_iter().map(f64::from).collect();
+        let weight = lab.exact(D_OUT * D_IN);
+        assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
+            let shape = HeadShape { rows: rows.len(), d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let hidden = lab.activation_of(rows_of(&hidden, &rows, D_IN));
+            let mut dhidden = lab.activation(rows.len() * D_IN);
+            lab.backend.head_backward(
+                &mut vec![0.0; rows.len()],
+                &mut dhidden,
+                dweight,
+                rows_of(&dlogprobs, &rows, 1),
+                &hidden,
+                &weight,
+                rows_of(&targets, &rows, 1),
+                &shape,
+                GROUP_ROWS,
+            );
+        });
+    });
+}
+
+#[test]
+fn embed_backward_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (dout, tokens) = (lab.noise(ROWS * D_IN), lab.indices(ROWS, 7));
+        assert_cuts_do_not_matter(lab, setting, 7 * D_IN, |lab, rows, dwte| {
+            let dout = lab.exact_of(rows_of(&dout, &rows, D_IN));
+            let tokens = rows_of(&tokens, &rows, 1);
+            lab.backend.embed_backward(dwte, None, &dout, tokens, tokens, D_IN);
+        });
+    });
+}

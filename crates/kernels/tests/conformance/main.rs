@@ -1,0 +1,88 @@
+//! Holds [`Cpu`] to the [`Reference`]: every operation at awkward sizes, at every SIMD level of this machine, in both
+//! precisions, with the same bits for any number of threads.
+//!
+//! * here: which operations there are; the test of one of them.
+//! * `lab`: makes inputs, records outputs, says when two records agree.
+//! * `operations`: one function each, generic in the backend: the same calls for both.
+//! * `bits`: what the conventions of the trait promise beyond the right values.
+
+mod bits;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod lab;
+mod operations;
+
+use kernels::{Cpu, CpuOptions, Level, Precision, Reference};
+use lab::{Lab, Sizes, Storage};
+
+/// Makes a test of each operation, and the list of them.
+macro_rules! conformance {
+    ($($operation:ident)*) => {
+        const COVERED: &[&str] = &[$(stringify!($operation)),*];
+        $(#[test]
+        fn $operation() {
+            conforms(operations::$operation::<Reference>, operations::$operation::<Cpu>);
+        })*
+    };
+}
+
+conformance! {
+    copy
+    resize
+    fill
+    add
+    accumulate
+    gelu_forward
+    gelu_backward
+    dropout
+    embed_forward
+    embed_backward
+    gather_forward
+    gather_backward
+    layer_norm_forward
+    layer_norm_backward
+    linear_forward
+    linear_backward_input
+    linear_backward_weight
+    attention_forward
+    attention_backward
+    attention_cached
+    head_forward
+    head_backward
+    sum_of_squares
+    adamw
+}
+
+#[test]
+fn every_operation_is_covered() {
+    // Every other test makes, fills and reads tensors; `bits` compares `packed` with the plain matrix.
+    const IN_PASSING: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download"];
+    let mut needed = harness::operations();
+    needed.retain(|name| !IN_PASSING.contains(name));
+    assert_eq!(needed, COVERED, "operations of the trait (left), those with a conformance test (right)");
+}
+
+/// Runs an operation on both backends in every setting and compares.
+fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cpu: fn(&mut Lab<Cpu>, Sizes)) {
+    for (precision, storage) in lab::SETTINGS {
+        let mut reference_lab = Lab::new(Reference, precision, storage);
+        let mut cpu_labs: Vec<(Level, [Lab<Cpu>; 3])> = Level::available()
+            .into_iter()
+            .map(|level| (level, [1, 2, 3].map(|threads| cpu_lab(level, threads, precision, storage))))
+            .collect();
+        for sizes in lab::all_sizes() {
+            let expected = reference_lab.run(reference, sizes);
+            for (level, labs) in &mut cpu_labs {
+                let setting = format!("{level}, {precision:?}, {storage:?} activations, sizes {sizes:?}");
+                let [one, two, three] = labs.each_mut().map(|lab| lab.run(cpu, sizes));
+                one.assert_close_to(&expected, &setting);
+                two.assert_same_bits(&one, &format!("{setting}, 2 threads"));
+                three.assert_same_bits(&one, &format!("{setting}, 3 threads"));
+            }
+        }
+    }
+}
+
+fn cpu_lab(level: Level, threads: usize, precision: Precision, storage: Storage) -> Lab<Cpu> {
+    Lab::new(Cpu::new(CpuOptions { threads, precision, level }), precision, storage)
+}

@@ -1,0 +1,313 @@
+//! One function for each operation: the same calls on every backend.
+
+use crate::lab::Error::{Exact, Product};
+use crate::lab::{Lab, Sizes};
+use kernels::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
+
+pub(crate) fn copy<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (x, mut out) = (lab.activation(rows * width), lab.activation(rows * width));
+    lab.backend.copy(&mut out, &x);
+    lab.record("out", &out, Exact);
+    let (x, mut out) = (lab.exact(rows * width), lab.exact(rows * width));
+    lab.backend.copy(&mut out, &x);
+    lab.record("out", &out, Exact);
+}
+
+pub(crate) fn resize<B: Backend>(lab: &mut Lab<B>, [before, len, ..]: Sizes) {
+    for mut x in [lab.activation(before), lab.exact(before)] {
+        lab.backend.resize(&mut x, len);
+        let values = lab.noise(len);
+        lab.backend.upload(&mut x, &values);
+        lab.record("x", &x, Product);
+    }
+}
+
+pub(crate) fn fill<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    for mut out in [lab.activation(rows * width), lab.exact(rows * width)] {
+        lab.backend.fill(&mut out, 1.5);
+        lab.record("out", &out, Exact);
+    }
+}
+
+/// Towards the residual stream, which is exact, and between activations.
+pub(crate) fn add<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let len = rows * width;
+    let (a, b) = (lab.exact(len), lab.activation(len));
+    let mut out = lab.exact(len);
+    lab.backend.add(&mut out, &a, &b);
+    lab.record("stream", &out, Exact);
+    let mut out = lab.activation(len);
+    lab.backend.add(&mut out, &b, &b);
+    lab.record("activation", &out, Product);
+}
+
+pub(crate) fn accumulate<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (mut sum, x) = (lab.exact(rows * width), lab.activation(rows * width));
+    lab.backend.accumulate(&mut sum, &x);
+    lab.record("sum", &sum, Exact);
+}
+
+pub(crate) fn gelu_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (mut out, x) = (lab.activation(rows * width), lab.activation(rows * width));
+    lab.backend.gelu_forward(&mut out, &x);
+    lab.record("out", &out, Product);
+}
+
+pub(crate) fn gelu_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let [mut dx, dout, x] = [(); 3].map(|()| lab.activation(rows * width));
+    lab.backend.gelu_backward(&mut dx, &dout, &x);
+    lab.record("dx", &dx, Product);
+}
+
+pub(crate) fn dropout<B: Backend>(lab: &mut Lab<B>, [rows, width, first_row, _]: Sizes) {
+    for p in [0.0, 0.1, 0.5] {
+        let dropout = Dropout { p, seed: 3, stream: 4, first_row: first_row as u64 };
+        let (mut x, mut stream) = (lab.activation(rows * width), lab.exact(rows * width));
+        lab.backend.dropout(&mut x, width, &dropout);
+        lab.record("x", &x, Product);
+        lab.backend.dropout(&mut stream, width, &dropout);
+        lab.record("stream", &stream, Exact);
+    }
+}
+
+pub(crate) fn embed_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab_size, seq_len]: Sizes) {
+    let (wte, wpe) = (lab.exact(vocab_size * d_model), lab.exact(seq_len * d_model));
+    let (tokens, positions) = (lab.indices(rows, vocab_size), lab.indices(rows, seq_len));
+    for wpe in [None, Some(&wpe)] {
+        let mut out = lab.exact(rows * d_model);
+        lab.backend.embed_forward(&mut out, &wte, wpe, &tokens, &positions, d_model);
+        lab.record("out", &out, Exact);
+    }
+}
+
+pub(crate) fn embed_backward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab_size, seq_len]: Sizes) {
+    let dout = lab.exact(rows * d_model);
+    let (tokens, positions) = (lab.indices(rows, vocab_size), lab.indices(rows, seq_len));
+    for with_positions in [false, true] {
+        let (mut dwte, mut dwpe) = (lab.exact(vocab_size * d_model), lab.exact(seq_len * d_model));
+        let dwpe_if = with_positions.then_some(&mut dwpe);
+        lab.backend.embed_backward(&mut dwte, dwpe_if, &dout, &tokens, &positions, d_model);
+        lab.record("dwte", &dwte, Exact);
+        lab.record("dwpe", &dwpe, Exact);
+    }
+}
+
+pub(crate) fn gather_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, rows_of_x, _]: Sizes) {
+    let (mut out, x) = (lab.activation(rows * width), lab.activation(rows_of_x * width));
+    let rows = lab.indices(rows, rows_of_x);
+    lab.backend.gather_forward(&mut out, &x, &rows, width);
+    lab.record("out", &out, Product);
+}
+
+pub(crate) fn gather_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, rows_of_x, _]: Sizes) {
+    let (mut dx, dout) = (lab.exact(rows_of_x * width), lab.activation(rows * width));
+    let rows = lab.indices(rows, rows_of_x);
+    lab.backend.gather_backward(&mut dx, &dout, &rows, width);
+    lab.record("dx", &dx, Exact);
+}
+
+pub(crate) fn layer_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (x, weight, bias) = (lab.exact(rows * width), lab.exact(width), lab.exact(width));
+    for bias in [None, Some(&bias)] {
+        let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows * 2));
+        lab.backend.layer_norm_forward(&mut out, &mut stats, &x, &weight, bias, EPS);
+        lab.record("out", &out, Product);
+        lab.record("stats", &stats, Exact);
+    }
+}
+
+/// Large enough that a row of one value, whose variance is 0, does not blow rounding errors up.
+const EPS: f32 = 1e-2;
+
+pub(crate) fn layer_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, group_rows, _]: Sizes) {
+    let (x, weight) = (lab.exact(rows * width), lab.exact(width));
+    let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows * 2));
+    lab.backend.layer_norm_forward(&mut out, &mut stats, &x, &weight, None, EPS);
+    let dout = lab.activation(rows * width);
+    for with_bias in [false, true] {
+        let (mut dx, mut dweight, mut dbias) = (lab.exact(rows * width), lab.exact(width), lab.exact(width));
+        let dbias_if = with_bias.then_some(&mut dbias);
+        lab.backend.layer_norm_backward(
+            &mut dx,
+            &mut dweight,
+            dbias_if,
+            &dout,
+            &x,
+            &stats,
+            &weight,
+            group_rows,
+        );
+        lab.record("dx", &dx, Exact);
+        lab.record("dweight", &dweight, Exact);
+        lab.record("dbias", &dbias, Exact);
+    }
+}
+
+pub(crate) fn linear_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let (x, bias) = (lab.activation(rows * d_in), lab.exact(d_out));
+    let weight = lab.noise_of_sums(d_out * d_in, d_in);
+    let weight = lab.exact_of(&weight);
+    for bias in [None, Some(&bias)] {
+        let mut out = lab.activation(rows * d_out);
+        lab.backend.linear_forward(&mut out, &x, &weight, bias, LinearShape { rows, d_in, d_out });
+        lab.record("out", &out, Product);
+    }
+}
+
+pub(crate) fn linear_backward_input<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let (mut dx, dout) = (lab.activation(rows * d_in), lab.activation(rows * d_out));
+    let weight = lab.noise_of_sums(d_out * d_in, d_out);
+    let weight = lab.exact_of(&weight);
+    lab.backend.linear_backward_input(&mut dx, &dout, &weight, LinearShape { rows, d_in, d_out });
+    lab.record("dx", &dx, Product);
+}
+
+pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, group_rows]: Sizes) {
+    let dout = lab.noise_of_sums(rows * d_out, rows);
+    let (dout, x) = (lab.activation_of(&dout), lab.activation(rows * d_in));
+    let shape = LinearShape { rows, d_in, d_out };
+    for with_bias in [false, true] {
+        let (mut dweight, mut dbias) = (lab.exact(d_out * d_in), lab.exact(d_out));
+        let dbias_if = with_bias.then_some(&mut dbias);
+        lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, &x, shape, group_rows);
+        lab.record("dweight", &dweight, Product);
+        lab.record("dbias", &dbias, Exact);
+    }
+}
+
+/// Heads alone, shared, and shared within a window, in turn; with dropout or without. No model has wider heads.
+fn attention_shape(head_dim: usize, [variant, window]: [usize; 2]) -> (AttentionShape, Option<Dropout>) {
+    let head_dim = head_dim.min(130);
+    let (n_head, n_kv_head, window) = [(3, 3, None), (4, 2, None), (2, 1, Some(window))][variant % 3];
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let dropout = Dropout { p: 0.2, seed: 3, stream: 4, first_row: 5 };
+    let shape = AttentionShape { n_head, n_kv_head, head_dim, scale, window };
+    (shape, variant.is_multiple_of(2).then_some(dropout))
+}
+
+pub(crate) fn attention_forward<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
+    let (lens, rows) = ([len, 1, other_len], len + 1 + other_len);
+    let (shape, dropout) = attention_shape(head_dim, [len + head_dim, window]);
+    let qkv = lab.activation(rows * shape.qkv_width());
+    let (mut out, mut lse) = (lab.activation(rows * shape.q_width()), lab.exact(rows * shape.n_head));
+    lab.backend.attention_forward(&mut out, &mut lse, &qkv, &lens, &shape, dropout.as_ref());
+    lab.record("out", &out, Product);
+    lab.record("lse", &lse, Product);
+}
+
+pub(crate) fn attention_backward<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
+    let (lens, rows) = ([len, 1, other_len], len + 1 + other_len);
+    let (shape, dropout) = attention_shape(head_dim, [len + head_dim, window]);
+    let dropout = dropout.as_ref();
+    let (qkv, dout) = (lab.activation(rows * shape.qkv_width()), lab.activation(rows * shape.q_width()));
+    let (mut out, mut lse) = (lab.activation(rows * shape.q_width()), lab.exact(rows * shape.n_head));
+    lab.backend.attention_forward(&mut out, &mut lse, &qkv, &lens, &shape, dropout);
+    let mut dqkv = lab.activation(rows * shape.qkv_width());
+    lab.backend.attention_backward(&mut dqkv, &dout, &out, &lse, &qkv, &lens, &shape, dropout);
+    lab.record("dqkv", &dqkv, Product);
+}
+
+/// Two sequences at once, then more of each, in the other order.
+pub(crate) fn attention_cached<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
+    let (shape, _) = attention_shape(head_dim, [len + head_dim, window]);
+    let capacity = len.max(other_len) + 2;
+    let (mut keys, mut values) =
+        (lab.activation(3 * capacity * shape.kv_width()), lab.activation(3 * capacity * shape.kv_width()));
+    let prefill = [CacheSpan { slot: 2, start: 0, len }, CacheSpan { slot: 0, start: 0, len: other_len }];
+    let decode = [CacheSpan { slot: 0, start: other_len, len: 1 }, CacheSpan { slot: 2, start: len, len: 2 }];
+    for spans in [prefill, decode] {
+        let rows: usize = spans.iter().map(|span| span.len).sum();
+        let (mut out, qkv) =
+            (lab.activation(rows * shape.q_width()), lab.activation(rows * shape.qkv_width()));
+        lab.backend.attention_cached(&mut out, &mut keys, &mut values, &qkv, &spans, capacity, &shape);
+        lab.record("out", &out, Product);
+    }
+}
+
+fn head_shape([rows, d_model, vocab_size, _]: Sizes) -> HeadShape {
+    HeadShape { rows, d_model, vocab_size, temperature: if rows % 2 == 0 { 1.0 } else { 0.8 } }
+}
+
+/// Every fifth row has no target.
+fn head_targets<B: Backend>(lab: &mut Lab<B>, shape: &HeadShape) -> Vec<u32> {
+    let mut targets = lab.indices(shape.rows, shape.vocab_size);
+    targets.iter_mut().skip(3).step_by(5).for_each(|target| *target = NO_TARGET);
+    targets
+}
+
+fn head_weight<B: Backend>(lab: &mut Lab<B>, shape: &HeadShape) -> B::Tensor {
+    let weight = lab.noise_of_sums(shape.vocab_size * shape.d_model, shape.d_model);
+    lab.exact_of(&weight)
+}
+
+pub(crate) fn head_forward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    let shape = head_shape(sizes);
+    let hidden = lab.activation(shape.rows * shape.d_model);
+    let weight = head_weight(lab, &shape);
+    let targets = head_targets(lab, &shape);
+    let mut logprobs = vec![f64::NAN; shape.rows];
+    lab.backend.head_forward(&mut logprobs, &hidden, &weight, &targets, &shape);
+    lab.record_host("logprobs", logprobs, Product);
+}
+
+pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    let shape = head_shape(sizes);
+    let [.., group_rows] = sizes;
+    let (hidden, mut dhidden) =
+        (lab.activation(shape.rows * shape.d_model), lab.activation(shape.rows * shape.d_model));
+    let weight = head_weight(lab, &shape);
+    let mut dweight = lab.exact(shape.vocab_size * shape.d_model);
+    let targets = head_targets(lab, &shape);
+    let dlogprobs: Vec<f64> = lab.noise(shape.rows).into_iter().map(f64::from).collect();
+    let mut logprobs = vec![f64::NAN; shape.rows];
+    lab.backend.head_backward(
+        &mut logprobs,
+        &mut dhidden,
+        &mut dweight,
+        &dlogprobs,
+        &hidden,
+        &weight,
+        &targets,
+        &shape,
+        group_rows,
+    );
+    lab.record_host("logprobs", logprobs, Product);
+    lab.record("dhidden", &dhidden, Product);
+    lab.record("dweight", &dweight, Product);
+}
+
+pub(crate) fn sum_of_squares<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let x = lab.exact(rows * width);
+    let sum = lab.backend.sum_of_squares(&x);
+    lab.record_host("sum", vec![sum], Exact);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = lab.noise(rows * width);
+        *values.last_mut().expect("sizes are positive") = bad;
+        let x = lab.exact_of(&values);
+        let is_finite = lab.backend.sum_of_squares(&x).is_finite();
+        lab.record_host("is finite", vec![f64::from(u8::from(is_finite))], Exact);
+    }
+}
+
+pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, [rows, width, step, _]: Sizes) {
+    let len = rows * width;
+    let [mut weight, mut m, grad] = [(); 3].map(|()| lab.exact(len));
+    let positive: Vec<f32> = lab.noise(len).iter().map(|x| x.abs()).collect();
+    let mut v = lab.exact_of(&positive);
+    for weight_decay in [0.0, 0.1] {
+        // Large rates, so that a mistake in any term shows.
+        let settings = AdamW {
+            lr: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-3,
+            weight_decay,
+            step: step as u64,
+            grad_scale: 0.5,
+        };
+        lab.backend.adamw(&mut weight, &mut m, &mut v, &grad, &settings);
+        lab.record("weight", &weight, Exact);
+        lab.record("m", &m, Exact);
+        lab.record("v", &v, Exact);
+    }
+}
