@@ -18,6 +18,13 @@ pub(super) enum Word {
     Bf16Pair,
 }
 
+impl Word {
+    /// Values of k in a word.
+    pub(super) fn step(self) -> usize {
+        if self == Self::Bf16Pair { 2 } else { 1 }
+    }
+}
+
 /// How products are computed: chosen once by level and precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
@@ -98,7 +105,7 @@ impl Kernel {
 
     /// Values of k in a word.
     pub(super) fn step(self) -> usize {
-        if self.word == Word::Bf16Pair { 2 } else { 1 }
+        self.word.step()
     }
 
     /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops) operations.

@@ -122,6 +122,7 @@ unsafe fn run<W: Words>(tile: &Tile) {
 unsafe fn tile_of<W: Words, const R: usize, const U: usize>(tile: &Tile) {
     // SAFETY: reads `words` words of both panels; writes the tile's rows and columns.
     unsafe {
+        prefetch_add::<R, U>(tile);
         let mut sums = [[_mm512_setzero_ps(); U]; R];
         let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
         for _ in 0..tile.words {
@@ -138,42 +139,90 @@ unsafe fn tile_of<W: Words, const R: usize, const U: usize>(tile: &Tile) {
             left = left.add(MR);
             right = right.add(UNIT * U);
         }
-        for (i, sums) in sums.iter().enumerate() {
-            if i < tile.rows {
-                store_row::<W, U>(tile, i, sums);
+        if tile.rows == R && tile.cols == UNIT * U {
+            finish::<W, R, U, true>(tile, sums);
+        } else {
+            finish::<W, R, U, false>(tile, sums);
+        }
+    }
+}
+
+/// Asks for the rows of `add`, which are needed when the sums are complete.
+///
+/// # Safety
+///
+/// As [`run`].
+#[inline(always)]
+unsafe fn prefetch_add<const R: usize, const U: usize>(tile: &Tile) {
+    if !tile.add.is_null() {
+        for i in 0..R.min(tile.rows) {
+            for j in 0..U {
+                let line = tile.add.wrapping_add(i * tile.add_stride + UNIT * j);
+                // SAFETY: a hint, for any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
             }
         }
     }
 }
 
-/// Adds and stores the sums of row `i`.
+/// Adds and stores a tile's sums. A `FULL` tile has `R` rows and `U` whole units.
 ///
 /// # Safety
 ///
-/// As [`run`], with `i < tile.rows`.
+/// As [`run`], with `tile.rows <= R` and `tile.units == U`.
 #[inline(always)]
-unsafe fn store_row<W: Words, const U: usize>(tile: &Tile, i: usize, sums: &[__m512; U]) {
-    for (j, &sum) in sums.iter().enumerate() {
-        let column = UNIT * j;
-        let left = tile.cols.saturating_sub(column);
-        let mask = if left >= UNIT { !0 } else { (1u16 << left) - 1 };
-        let mut sum = sum;
-        // SAFETY: the mask keeps to the tile's columns.
-        unsafe {
-            if !tile.add.is_null() {
-                let add = tile.add.add(i * tile.add_stride).wrapping_add(column);
-                sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, add));
-            }
-            if !tile.bias.is_null() {
-                sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, tile.bias.wrapping_add(column)));
-            }
-            match tile.out {
-                Out::F32(out) => {
-                    _mm512_mask_storeu_ps(out.add(i * tile.out_stride).wrapping_add(column), mask, sum);
+unsafe fn finish<W: Words, const R: usize, const U: usize, const FULL: bool>(
+    tile: &Tile,
+    mut sums: [[__m512; U]; R],
+) {
+    let rows = if FULL { R } else { tile.rows };
+    let mask = |j: usize| match tile.cols.saturating_sub(UNIT * j) {
+        _ if FULL => !0,
+        UNIT.. => !0,
+        columns => (1u16 << columns) - 1,
+    };
+    let masks: [u16; U] = std::array::from_fn(mask);
+    // SAFETY: rows below `rows` and, by the masks, columns below `tile.cols` only.
+    unsafe {
+        if !tile.add.is_null() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                if i < rows {
+                    let add = tile.add.add(i * tile.add_stride);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum =
+                            _mm512_add_ps(*sum, _mm512_maskz_loadu_ps(masks[j], add.wrapping_add(UNIT * j)));
+                    }
                 }
-                Out::Bf16(out) => {
-                    let out = out.add(i * tile.out_stride).wrapping_add(column);
-                    _mm256_mask_storeu_epi16(out.cast(), mask, W::narrow(sum));
+            }
+        }
+        if !tile.bias.is_null() {
+            for j in 0..U {
+                let bias = _mm512_maskz_loadu_ps(masks[j], tile.bias.wrapping_add(UNIT * j));
+                for sums in &mut sums {
+                    sums[j] = _mm512_add_ps(sums[j], bias);
+                }
+            }
+        }
+        match tile.out {
+            Out::F32(out) => {
+                for (i, sums) in sums.iter().enumerate() {
+                    if i < rows {
+                        let out = out.add(i * tile.out_stride);
+                        for (j, sum) in sums.iter().enumerate() {
+                            _mm512_mask_storeu_ps(out.wrapping_add(UNIT * j), masks[j], *sum);
+                        }
+                    }
+                }
+            }
+            Out::Bf16(out) => {
+                for (i, sums) in sums.iter().enumerate() {
+                    if i < rows {
+                        let out = out.add(i * tile.out_stride);
+                        for (j, sum) in sums.iter().enumerate() {
+                            let out = out.wrapping_add(UNIT * j);
+                            _mm256_mask_storeu_epi16(out.cast(), masks[j], W::narrow(*sum));
+                        }
+                    }
                 }
             }
         }

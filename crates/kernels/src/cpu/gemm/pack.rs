@@ -70,12 +70,8 @@ impl Kernel {
         assert!(window.lines <= width && panel.len() == words * width, "a panel of another size");
         #[cfg(target_arch = "x86_64")]
         if self.level >= super::Level::Avx512 && width.is_multiple_of(UNIT) {
-            for start in (0..width).step_by(UNIT) {
-                let lines = window.lines.saturating_sub(start).min(UNIT);
-                let part = window.lines(start.min(window.lines), lines);
-                // SAFETY: the level is available; a strip of 16 lines lies within the panel.
-                unsafe { super::pack_avx512::strip(self.word, panel.as_mut_ptr().add(start), width, part) };
-            }
+            // SAFETY: the level is available.
+            unsafe { super::pack_avx512::wide(self.word, panel, width, window) };
             return;
         }
         assert_ne!(self.word, Word::Bf16Pair, "pairs are packed by their own code");
@@ -88,11 +84,8 @@ impl Kernel {
         assert_eq!(panels.len(), window.lines.next_multiple_of(mr) * words, "panels of another size");
         #[cfg(target_arch = "x86_64")]
         if self.level >= super::Level::Avx512 {
-            for (start, panels) in (0..window.lines).step_by(UNIT).zip(panels.chunks_mut(UNIT * words)) {
-                let part = window.lines(start, (window.lines - start).min(UNIT));
-                // SAFETY: the level is available; a chunk holds one panel of eight lines, or two.
-                unsafe { super::pack_avx512::two_panels(self.word, panels, part) };
-            }
+            // SAFETY: the level is available.
+            unsafe { super::pack_avx512::eights(self.word, panels, window) };
             return;
         }
         for (start, panel) in (0..window.lines).step_by(mr).zip(panels.chunks_mut(mr * words)) {

@@ -8,44 +8,54 @@ use super::pack::Window;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-/// Where sixteen lines of packed words go.
+/// Strips that are packed side by side where lines are neighbours in memory.
+const STRIPS_AT_ONCE: usize = 4;
+
+/// How far ahead rows are asked for where lines are neighbours in memory: each row is elsewhere, and the processor
+/// does not guess where.
+const PREFETCH_K: usize = 16;
+
+/// Where packed words go, a strip of sixteen lines at a time.
 trait Target {
-    /// Stores the sixteen lines' word `word`.
+    /// Stores word `word` of the lines of a strip.
     ///
     /// # Safety
     ///
-    /// The processor must have AVX-512; `word` is below the target's number of words.
-    unsafe fn store(&self, word: usize, lines: __m512i);
+    /// The processor must have AVX-512; the target has the strip and the word.
+    unsafe fn store(&self, strip: usize, word: usize, lines: __m512i);
 }
 
-/// Sixteen lines of a wide panel.
-struct Strip {
+/// One panel of `width` lines, a multiple of sixteen.
+struct Wide {
     start: *mut u32,
     width: usize,
 }
 
-impl Target for Strip {
+impl Target for Wide {
     #[inline(always)]
-    unsafe fn store(&self, word: usize, lines: __m512i) {
+    unsafe fn store(&self, strip: usize, word: usize, lines: __m512i) {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_si512(self.start.add(word * self.width).cast(), lines) }
+        unsafe { _mm512_storeu_si512(self.start.add(word * self.width + UNIT * strip).cast(), lines) }
     }
 }
 
-/// Two panels of eight lines; the second may be missing.
-struct TwoPanels {
-    first: *mut u32,
-    second: Option<*mut u32>,
+/// Panels of eight lines, one after another; the last strip may lack its second one.
+struct Eights {
+    start: *mut u32,
+    words: usize,
+    panels: usize,
 }
 
-impl Target for TwoPanels {
+impl Target for Eights {
     #[inline(always)]
-    unsafe fn store(&self, word: usize, lines: __m512i) {
+    unsafe fn store(&self, strip: usize, word: usize, lines: __m512i) {
         // SAFETY: the caller's promise.
         unsafe {
-            _mm256_storeu_si256(self.first.add(8 * word).cast(), _mm512_castsi512_si256(lines));
-            if let Some(second) = self.second {
-                _mm256_storeu_si256(second.add(8 * word).cast(), _mm512_extracti64x4_epi64::<1>(lines));
+            let first = self.start.add(8 * (2 * strip * self.words + word));
+            _mm256_storeu_si256(first.cast(), _mm512_castsi512_si256(lines));
+            if 2 * strip + 1 < self.panels {
+                let second = first.add(8 * self.words);
+                _mm256_storeu_si256(second.cast(), _mm512_extracti64x4_epi64::<1>(lines));
             }
         }
     }
@@ -70,6 +80,15 @@ trait Source {
     ///
     /// As above.
     unsafe fn across_k(&self, index: usize, lines: usize, stride: usize, pair: bool) -> __m512i;
+
+    /// Asks for the cache line of a value, which need not exist.
+    fn prefetch(&self, index: usize);
+}
+
+#[inline(always)]
+fn prefetch<T>(start: *const T, index: usize) {
+    // SAFETY: a hint, for any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(index).cast()) }
 }
 
 /// The lower `count` of sixteen lanes.
@@ -88,6 +107,10 @@ fn lanes32(count: usize) -> u32 {
 struct Floats<const ROUND: bool>(*const f32);
 impl<const ROUND: bool> Source for Floats<ROUND> {
     const STEP: usize = 1;
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        prefetch(self.0, index);
+    }
     #[inline(always)]
     unsafe fn along_k(&self, index: usize, count: usize) -> __m512i {
         // SAFETY: the mask keeps to the values that are there.
@@ -108,6 +131,10 @@ impl<const ROUND: bool> Source for Floats<ROUND> {
 struct Halves(*const u16);
 impl Source for Halves {
     const STEP: usize = 1;
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        prefetch(self.0, index);
+    }
     #[inline(always)]
     unsafe fn along_k(&self, index: usize, count: usize) -> __m512i {
         // SAFETY: the mask keeps to the values that are there.
@@ -144,6 +171,10 @@ struct PairsOfFloats(*const f32);
 impl Source for PairsOfFloats {
     const STEP: usize = 2;
     #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        prefetch(self.0, index);
+    }
+    #[inline(always)]
     unsafe fn along_k(&self, index: usize, count: usize) -> __m512i {
         // SAFETY: the masks keep to the values that are there.
         unsafe {
@@ -171,6 +202,10 @@ struct PairsOfHalves(*const u16);
 impl Source for PairsOfHalves {
     const STEP: usize = 2;
     #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        prefetch(self.0, index);
+    }
+    #[inline(always)]
     unsafe fn along_k(&self, index: usize, count: usize) -> __m512i {
         // SAFETY: the mask keeps to the values that are there.
         unsafe { _mm512_maskz_loadu_epi16(lanes32(count), self.0.add(index).cast()) }
@@ -188,83 +223,105 @@ impl Source for PairsOfHalves {
     }
 }
 
-/// Packs up to sixteen lines into a panel of `width`, from its line `start` on.
-///
-/// # Safety
-///
-/// The processor must have the instructions of `word`; `start` begins `width` lines of the window's words, of which
-/// sixteen are this strip's.
-pub(super) unsafe fn strip(word: Word, start: *mut u32, width: usize, window: Window<'_>) {
-    // SAFETY: passed on.
-    unsafe { pack(word, Strip { start, width }, window) }
-}
-
-/// Packs up to sixteen lines into one or two panels of eight.
+/// Packs the window's lines as one panel of `width` lines, a multiple of sixteen.
 ///
 /// # Safety
 ///
 /// The processor must have the instructions of `word`.
-pub(super) unsafe fn two_panels(word: Word, panels: &mut [u32], window: Window<'_>) {
-    let step = if word == Word::Bf16Pair { 2 } else { 1 };
-    let words = window.len.div_ceil(step);
+pub(super) unsafe fn wide(word: Word, panel: &mut [u32], width: usize, window: Window<'_>) {
+    assert!(window.lines <= width && width.is_multiple_of(UNIT), "a panel of another width");
+    assert_eq!(panel.len(), width * window.len.div_ceil(word.step()), "a panel of another size");
+    // SAFETY: passed on; there is room for `width` lines.
+    unsafe { pack(word, Wide { start: panel.as_mut_ptr(), width }, width / UNIT, window) }
+}
+
+/// Packs the window's lines as panels of eight.
+///
+/// # Safety
+///
+/// The processor must have the instructions of `word`.
+pub(super) unsafe fn eights(word: Word, panels: &mut [u32], window: Window<'_>) {
+    let words = window.len.div_ceil(word.step());
     assert_eq!(panels.len(), window.lines.next_multiple_of(8) * words, "panels of another size");
-    let (first, second) = panels.split_at_mut(8 * words);
-    let second = (!second.is_empty()).then_some(second.as_mut_ptr());
-    // SAFETY: passed on; each panel has room for eight lines of all words.
-    unsafe { pack(word, TwoPanels { first: first.as_mut_ptr(), second }, window) }
+    let target = Eights { start: panels.as_mut_ptr(), words, panels: window.lines.div_ceil(8) };
+    // SAFETY: passed on; there is room for all lines.
+    unsafe { pack(word, target, window.lines.div_ceil(UNIT), window) }
 }
 
 #[inline(always)]
-unsafe fn pack<T: Target>(word: Word, target: T, window: Window<'_>) {
+unsafe fn pack<T: Target>(word: Word, target: T, strips: usize, window: Window<'_>) {
     // SAFETY: passed on.
     unsafe {
         match (word, window.values) {
-            (Word::F32, Values::F32(x)) => f32_words(Floats::<false>(x.as_ptr()), target, window),
-            (Word::RoundedF32, Values::F32(x)) => f32_words(Floats::<true>(x.as_ptr()), target, window),
-            (Word::F32 | Word::RoundedF32, Values::Bf16(x)) => f32_words(Halves(x.as_ptr()), target, window),
-            (Word::Bf16Pair, Values::F32(x)) => pairs(PairsOfFloats(x.as_ptr()), target, window),
-            (Word::Bf16Pair, Values::Bf16(x)) => pairs(PairsOfHalves(x.as_ptr()), target, window),
+            (Word::F32, Values::F32(x)) => f32_words(Floats::<false>(x.as_ptr()), target, strips, window),
+            (Word::RoundedF32, Values::F32(x)) => {
+                f32_words(Floats::<true>(x.as_ptr()), target, strips, window)
+            }
+            (Word::F32 | Word::RoundedF32, Values::Bf16(x)) => {
+                f32_words(Halves(x.as_ptr()), target, strips, window)
+            }
+            (Word::Bf16Pair, Values::F32(x)) => pairs(PairsOfFloats(x.as_ptr()), target, strips, window),
+            (Word::Bf16Pair, Values::Bf16(x)) => pairs(PairsOfHalves(x.as_ptr()), target, strips, window),
         }
     }
 }
 
 /// [`pack_lines`] for processors with AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn f32_words<S: Source, T: Target>(source: S, target: T, window: Window<'_>) {
+unsafe fn f32_words<S: Source, T: Target>(source: S, target: T, strips: usize, window: Window<'_>) {
     // SAFETY: passed on.
-    unsafe { pack_lines(source, target, window) }
+    unsafe { pack_lines(source, target, strips, window) }
 }
 
 /// [`pack_lines`] for processors with bfloat16 dot products.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn pairs<S: Source, T: Target>(source: S, target: T, window: Window<'_>) {
+unsafe fn pairs<S: Source, T: Target>(source: S, target: T, strips: usize, window: Window<'_>) {
     // SAFETY: passed on.
-    unsafe { pack_lines(source, target, window) }
+    unsafe { pack_lines(source, target, strips, window) }
 }
 
+/// Packs the window's lines as `strips` strips of sixteen, the last ones padded with zeros.
+///
+/// # Safety
+///
+/// The processor must have the instructions of the source; the target has the strips and the window's words.
 #[inline(always)]
-unsafe fn pack_lines<S: Source, T: Target>(source: S, target: T, window: Window<'_>) {
+unsafe fn pack_lines<S: Source, T: Target>(source: S, target: T, strips: usize, window: Window<'_>) {
     let Window { stride, along_k, lines, len, .. } = window;
-    // SAFETY: the window's elements lie within its values; the target has room for its words.
+    let lines_of = |strip: usize| lines.saturating_sub(UNIT * strip).min(UNIT);
+    // SAFETY: the window's elements lie within its values.
     unsafe {
         if along_k {
-            for k in (0..len).step_by(UNIT * S::STEP) {
-                let count = (len - k).min(UNIT * S::STEP);
-                let mut square = [_mm512_setzero_si512(); UNIT];
-                for (line, words) in square.iter_mut().enumerate() {
-                    if line < lines {
-                        *words = source.along_k(line * stride + k, count);
+            for strip in 0..strips {
+                for k in (0..len).step_by(UNIT * S::STEP) {
+                    let count = (len - k).min(UNIT * S::STEP);
+                    let mut square = [_mm512_setzero_si512(); UNIT];
+                    for (line, words) in square.iter_mut().enumerate() {
+                        if line < lines_of(strip) {
+                            *words = source.along_k((UNIT * strip + line) * stride + k, count);
+                            source.prefetch((UNIT * (strip + 1) + line) * stride + k);
+                        }
                     }
-                }
-                for (i, words) in transpose(square).into_iter().enumerate() {
-                    if i < count.div_ceil(S::STEP) {
-                        target.store(k / S::STEP + i, words);
+                    for (i, words) in transpose(square).into_iter().enumerate() {
+                        if i < count.div_ceil(S::STEP) {
+                            target.store(strip, k / S::STEP + i, words);
+                        }
                     }
                 }
             }
         } else {
-            for k in (0..len).step_by(S::STEP) {
-                target.store(k / S::STEP, source.across_k(k * stride, lines, stride, k + 1 < len));
+            // Whole cache lines of a row at a time, but few enough panels that they all stay in the nearest cache.
+            for first in (0..strips).step_by(STRIPS_AT_ONCE) {
+                for k in (0..len).step_by(S::STEP) {
+                    for strip in first..strips.min(first + STRIPS_AT_ONCE) {
+                        let start = k * stride + (UNIT * strip).min(lines);
+                        let words = source.across_k(start, lines_of(strip), stride, k + 1 < len);
+                        for k in 0..S::STEP {
+                            source.prefetch(start + (PREFETCH_K + k) * stride);
+                        }
+                        target.store(strip, k / S::STEP, words);
+                    }
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! their rows of the left factor block by block and multiply.
 
 use super::super::aligned::Aligned;
-use super::super::pool::Pool;
+use super::super::pool::{Disjoint, Pool};
 use super::super::scratch::Scratch;
 use super::super::tensor::Sink;
 use super::kernel::{Kernel, Out, Tile};
@@ -13,9 +13,12 @@ use super::pack::Factor;
 use std::ops::Range;
 
 /// Most rows of a chunk: a block of them, packed, stays in the second-level cache.
-const CHUNK_ROWS: usize = 128;
+const CHUNK_ROWS: usize = 96;
 /// Most columns of a chunk whose result is added up over several blocks, so that it stays in that cache as well.
-const CHUNK_COLUMNS: usize = 384;
+const CHUNK_COLUMNS: usize = 768;
+/// Panels of the right factor that are packed side by side, and values of k: whole words.
+const PACK_PANELS: usize = 4;
+const PACK_K: usize = 32;
 /// Chunks a thread should find, so that none is left waiting for another's last one.
 const CHUNKS_PER_THREAD: usize = 4;
 
@@ -95,16 +98,27 @@ pub(crate) fn pack_right<'a>(
 ) -> Right<'a> {
     let columns = Columns::new(n, kernel.max_units());
     assert_eq!(words.len(), columns.padded() * blocks.words(), "a right factor of another size");
-    let target = super::super::pool::Disjoint::new(&mut *words);
-    pool.run(columns.panels() * blocks.iter().len(), &|chunk, _| {
-        let (panel, block) = (chunk % columns.panels(), chunk / columns.panels());
-        let block = blocks.get(block);
-        let (start, range) = (columns.start(panel), columns.range(panel));
-        let width = columns.start(panel + 1) - start;
-        let first = start * blocks.words() + block.word * width;
-        // SAFETY: every chunk takes its own words.
-        let words = unsafe { target.slice(first, block.len.div_ceil(kernel.step()) * width) };
-        kernel.pack_panel(words, factor.window(range.start, range.len(), block.start, block.len), width);
+    let target = Disjoint::new(&mut *words);
+    let groups = columns.panels().div_ceil(PACK_PANELS);
+    pool.run(groups * blocks.iter().len(), &|chunk, _| {
+        let block = blocks.get(chunk / groups);
+        let first = chunk % groups * PACK_PANELS;
+        let panels = first..columns.panels().min(first + PACK_PANELS);
+        // A few k of all panels at a time, because they are neighbours in memory if the factor lies across k.
+        for skipped in (0..block.len).step_by(PACK_K) {
+            let len = PACK_K.min(block.len - skipped);
+            for panel in panels.clone() {
+                let (start, range) = (columns.start(panel), columns.range(panel));
+                let width = columns.start(panel + 1) - start;
+                let word = block.word + skipped / kernel.step();
+                // SAFETY: every chunk takes its own words.
+                let words = unsafe {
+                    target.slice(start * blocks.words() + word * width, len.div_ceil(kernel.step()) * width)
+                };
+                let window = factor.window(range.start, range.len(), block.start + skipped, len);
+                kernel.pack_panel(words, window, width);
+            }
+        }
     });
     Right(words)
 }
