@@ -255,8 +255,13 @@ impl Report {
 
     /// The row of an extension.
     pub(super) fn extension(&mut self, name: &str) -> &mut Extension {
-        let room = self.by_extension.len() < EXTENSIONS || self.by_extension.contains_key(name);
-        self.by_extension.entry(if room { name } else { "(other)" }.into()).or_default()
+        let known = self.by_extension.contains_key(name);
+        let name = if known || self.by_extension.len() < EXTENSIONS { name } else { "(other)" };
+        // Once for every document: the name is copied only when it is new.
+        if !self.by_extension.contains_key(name) {
+            self.by_extension.insert(name.into(), Extension::default());
+        }
+        self.by_extension.get_mut(name).expect("it was inserted")
     }
 
     /// The reasons that `choose` picks, one a line with their first examples: the body of a message.

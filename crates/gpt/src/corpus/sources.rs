@@ -24,9 +24,9 @@ pub struct Sources {
 
 /// What of these folders to read.
 pub const INCLUDE: &[&str] = &["*.rs", "*.py"];
-/// What of them not to read: installed packages, tests (half of Python's library) and its tables of characters.
+/// What of them not to read: below Python's library, installed packages, tests (half of it) and tables of characters.
 pub const EXCLUDE: &[&str] =
-    &["site-packages", "dist-packages", "tests", "test", "idle_test", "__pycache__", "encodings", "target"];
+    &["/site-packages", "/dist-packages", "/test", "/*/test", "/*/tests", "/*/idle_test", "/encodings"];
 
 impl Sources {
     /// Looks at the usual places of this machine.
@@ -115,5 +115,27 @@ mod tests {
         let found = Sources::find_in(&cargo, &home, root);
         assert_eq!(found.folders, [cargo.join("registry/src"), root.join("usr/lib/python3.11")]);
         assert_eq!(found.places.iter().filter(|p| p.found).count(), 3);
+
+        let python = root.join("usr/lib/python3.11");
+        for file in ["test/a.py", "ctypes/test/b.py", "site-packages/c.py", "json/tool.py"] {
+            fs::create_dir_all(python.join(file).parent().unwrap()).unwrap();
+            fs::write(python.join(file), format!("import sys  # {file}\n")).unwrap();
+        }
+        let krate = cargo.join("registry/src/index/a-1.0.0");
+        fs::create_dir_all(krate.join("tests")).unwrap();
+        fs::write(krate.join("tests/d.rs"), "#[test]\nfn works() {}\n").unwrap();
+        fs::write(krate.join("README.md"), "A crate.\n").unwrap();
+        let options = crate::corpus::Options {
+            paths: found.folders,
+            out: root.join("out"),
+            include: INCLUDE.iter().map(ToString::to_string).collect(),
+            exclude: EXCLUDE.iter().map(ToString::to_string).collect(),
+            val_fraction: 0.0,
+            ..Default::default()
+        };
+        crate::corpus::build(&options, &crate::progress::Silent).unwrap();
+        let documents = crate::corpus::Documents::open(&options.out, crate::corpus::Split::Train).unwrap();
+        let read: Vec<String> = documents.map(|d| d.unwrap().source).collect();
+        assert_eq!(read, ["src/index/a-1.0.0/tests/d.rs", "python3.11/json/tool.py"]);
     }
 }
