@@ -83,7 +83,7 @@ fn logits_agree<B: Backend>(mut b: B, tolerance: f32) {
     assert!(error < tolerance, "logits differ by {error:e}");
 }
 
-/// One pass over the golden batch in micro-batches of whole sequences; returns the loss.
+/// One pass over the golden batch in micro-batches of whole sequences; returns the loss, summed by sequence.
 fn accumulate<B: Backend>(trainer: &mut Trainer<B>, tokens: &[u32], targets: &[u32], micro: &[usize]) -> f64 {
     let (mut derivatives, mut loss, mut first) = (Vec::new(), 0.0, 0);
     for &sequences in micro {
@@ -91,7 +91,7 @@ fn accumulate<B: Backend>(trainer: &mut Trainer<B>, tokens: &[u32], targets: &[u
         cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
         let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
         let logprobs = trainer.accumulate(part, &targets[rows.clone()], &derivatives, CONFIG.seq_len);
-        loss += cross_entropy(logprobs, ROWS);
+        loss += logprobs.chunks(CONFIG.seq_len).map(|sequence| cross_entropy(sequence, ROWS)).sum::<f64>();
         first = rows.end;
     }
     loss
@@ -164,5 +164,57 @@ mod reference {
     #[test]
     fn greedy() {
         greedy_agrees(Reference);
+    }
+}
+
+mod cpu {
+    use super::*;
+    use kernels::cpu::{CpuOptions, Level};
+    use kernels::{Cpu, Precision};
+
+    fn at_every_level(precision: Precision, check: impl Fn(Cpu)) {
+        for level in Level::available() {
+            check(Cpu::new(CpuOptions { threads: 2, precision, level }));
+        }
+    }
+
+    #[test]
+    fn logits() {
+        at_every_level(Precision::F32, |cpu| logits_agree(cpu, 1e-5));
+        at_every_level(Precision::Bf16, |cpu| logits_agree(cpu, 3e-2));
+    }
+    #[test]
+    fn gradients() {
+        at_every_level(Precision::F32, |cpu| gradients_agree(cpu, 3e-5));
+        at_every_level(Precision::Bf16, |cpu| gradients_agree(cpu, 6e-2));
+    }
+    #[test]
+    fn ten_steps() {
+        at_every_level(Precision::F32, |cpu| curve_agrees(cpu, 1e-4));
+        at_every_level(Precision::Bf16, |cpu| curve_agrees(cpu, 3e-2));
+    }
+    #[test]
+    fn greedy() {
+        at_every_level(Precision::F32, greedy_agrees);
+    }
+
+    /// What training promises about bits: neither threads nor the cut into micro-batches change them.
+    #[test]
+    fn threads_and_micro_batches_change_nothing() {
+        let golden = Golden::read();
+        let (tokens, targets) = (golden.ids("tokens"), golden.ids("targets"));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let bits = |threads: usize, micro: &[usize]| {
+                let options = CpuOptions { threads, precision, level: Level::detect() };
+                let mut trainer = golden.trainer(Cpu::new(options));
+                let loss = accumulate(&mut trainer, &tokens, &targets, micro);
+                let (backend, gradients) = trainer.gradients();
+                let gradients: Vec<f32> =
+                    gradients.leaves().into_iter().flat_map(|g| host(backend, g)).collect();
+                (loss.to_bits(), gradients.iter().map(|g| g.to_bits()).collect::<Vec<_>>())
+            };
+            let once = bits(1, &[2]);
+            assert!(bits(3, &[2]) == once && bits(2, &[1, 1]) == once, "{precision:?}");
+        }
     }
 }

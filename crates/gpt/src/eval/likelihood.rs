@@ -1,5 +1,7 @@
 //! How well held-out text was predicted.
 
+use crate::data::ValWindow;
+use crate::model::Sequences;
 use std::ops::AddAssign;
 
 /// Log-likelihood of text, and how much text it was.
@@ -28,6 +30,19 @@ impl Likelihood {
     pub fn bits_per_byte(&self) -> f64 {
         -self.logprob / std::f64::consts::LN_2 / self.bytes as f64
     }
+}
+
+/// The likelihood of held-out windows; `logprob` gives the sum of a window's log-probabilities.
+pub fn likelihood(
+    windows: &[ValWindow],
+    mut logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64,
+) -> Likelihood {
+    let mut total = Likelihood::default();
+    for ValWindow { tokens, targets, bytes } in windows {
+        let logprob = logprob(Sequences { tokens, lens: &[tokens.len()], noise: None }, targets);
+        total += Likelihood { logprob, tokens: targets.len() as u64, bytes: *bytes };
+    }
+    total
 }
 
 impl AddAssign for Likelihood {

@@ -4,6 +4,6 @@ mod likelihood;
 mod next_line;
 mod ngram;
 
-pub use likelihood::Likelihood;
+pub use likelihood::{Likelihood, likelihood};
 pub use next_line::{NextLine, first_line, next_lines};
 pub use ngram::Ngram;

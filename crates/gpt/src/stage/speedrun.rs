@@ -1,0 +1,259 @@
+//! The whole road on data that is on the machine already: corpus → tokenizer → shards → pretraining → evaluation.
+//!
+//! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
+
+use super::held_out::{self, HeldOut};
+use super::{Machine, PretrainOptions, Settings, pretrain};
+use crate::corpus::{self, Document, Documents, Split, sources::Sources};
+use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
+use crate::model::{self, Activations, Gradients, Sequences};
+use crate::progress::Progress;
+use crate::report::{self, Results};
+use crate::tokenizer::Tokenizer;
+use anyhow::{Context, Result, bail};
+use kernels::Backend;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What the road starts from and how far it goes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// Folders of source code; empty to look for them.
+    pub sources: Vec<PathBuf>,
+    /// A preset; none to choose the shape that learns most in [`TRAINING_SECS`] on this machine.
+    pub preset: Option<String>,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Threads for what is not training.
+    pub threads: usize,
+}
+
+/// How the road ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The figures; none when somebody stopped it on the way.
+    pub results: Option<Results>,
+    /// The trained model's run directory.
+    pub run: PathBuf,
+    /// The page about it.
+    pub report: PathBuf,
+}
+
+/// How long the default training takes, about.
+pub const TRAINING_SECS: f64 = 300.0;
+
+/// Bytes of text to learn from; several times what five minutes of training can read.
+const CORPUS_BYTES: u64 = 24 << 20;
+const VOCAB_SIZE: usize = 4096;
+/// The same for the preset `tiny`, which must be through in seconds.
+const TINY_CORPUS_BYTES: u64 = 1 << 20;
+const TINY_VOCAB_SIZE: usize = 1024;
+
+/// Walks the road, from where it was left. `backend` makes a backend for each stage that computes.
+///
+/// # Errors
+/// No source code is found; a stage fails.
+pub fn speedrun<B: Backend>(
+    backend: &dyn Fn() -> B,
+    machine: &Machine,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let at = |name: &str| options.out.join(name);
+    let (corpus_dir, tokenizer_dir, tokens_dir, run) =
+        (at("corpus"), at("tokenizer"), at("tokens"), at("pretrain"));
+    let tiny = options.preset.as_deref() == Some("tiny");
+    let (bytes, vocab_size) =
+        if tiny { (TINY_CORPUS_BYTES, TINY_VOCAB_SIZE) } else { (CORPUS_BYTES, VOCAB_SIZE) };
+    let mut road = Road { stages: Vec::new(), progress };
+
+    road.stage("corpus", || {
+        let report = gather(options, &corpus_dir, bytes, progress)?;
+        Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
+    })?;
+    road.stage("tokenizer", || {
+        let tokenizer = train_tokenizer(&corpus_dir, &tokenizer_dir, vocab_size, progress)?;
+        Ok(format!("{} tokens", tokenizer.vocab_size()))
+    })?;
+    road.stage("tokens", || {
+        let meta = data::tokenize(
+            &TokenizeOptions {
+                corpus: corpus_dir.clone(),
+                tokenizer: tokenizer_dir.join("tokenizer.json"),
+                out: tokens_dir.clone(),
+                context: None,
+                overflow: Overflow::Pack,
+            },
+            progress,
+        )?;
+        let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
+        Ok(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens))
+    })?;
+    let settings = recipe(backend, options, &tokens_dir, progress)?;
+    let mut stopped = false;
+    road.stage("pretrain", || {
+        let options = PretrainOptions {
+            data: tokens_dir.clone(),
+            out: run.clone(),
+            settings: settings.clone(),
+            seed: options.seed,
+            init: None,
+        };
+        let outcome = pretrain(backend(), machine, &options, progress)?;
+        stopped = outcome.stopped;
+        Ok(format!("{} steps of {} tokens", outcome.step, settings.batch_tokens))
+    })?;
+    if stopped {
+        return Ok(Outcome { results: None, report: report::write(&run)?, run });
+    }
+    let mut results = Results::default();
+    road.stage("evaluate", || {
+        let texts = held_out::read(Documents::open(&corpus_dir, Split::Val)?, options.seed)?;
+        let HeldOut { baselines, completions } =
+            held_out::evaluate(&mut backend(), &tokens_dir, &run, &settings, &texts, options.seed, progress)?;
+        results.baselines = baselines;
+        results.completions = completions;
+        Ok(format!("{} lines, {} snippets", texts.lines.len(), texts.snippets.len()))
+    })?;
+    results.stages = road.stages;
+    results.save(&run)?;
+    Ok(Outcome { report: report::write(&run)?, results: Some(results), run })
+}
+
+/// Runs stages and remembers how long each took.
+struct Road<'a> {
+    stages: Vec<report::Stage>,
+    progress: &'a dyn Progress,
+}
+
+impl Road<'_> {
+    fn stage(&mut self, name: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
+        let began = Instant::now();
+        let note = work().with_context(|| format!("the stage `{name}` failed"))?;
+        let secs = began.elapsed().as_secs_f64();
+        self.progress.line(&format!("{name:<10} {note} ({secs:.1} s)"));
+        self.stages.push(report::Stage { name: name.into(), secs, note });
+        Ok(())
+    }
+}
+
+fn gather(options: &Options, out: &Path, max_bytes: u64, progress: &dyn Progress) -> Result<corpus::Report> {
+    let (mut paths, mut exclude) = (options.sources.clone(), Vec::new());
+    if paths.is_empty() {
+        let found = Sources::find();
+        if found.folders.is_empty() {
+            let looked: Vec<String> = found
+                .places
+                .iter()
+                .map(|place| format!("  {} ({})", place.path.display(), place.what))
+                .collect();
+            bail!(
+                "there is no source code to learn from. Looked for:\n{}\nGive a folder of code: mynah speedrun --source FOLDER",
+                looked.join("\n")
+            );
+        }
+        paths = found.folders;
+        exclude = corpus::sources::EXCLUDE.iter().map(|glob| glob.to_string()).collect();
+    }
+    corpus::build(
+        &corpus::Options {
+            paths,
+            out: out.into(),
+            include: corpus::sources::INCLUDE.iter().map(|glob| glob.to_string()).collect(),
+            exclude,
+            max_bytes: Some(max_bytes),
+            val_fraction: 0.02,
+            seed: options.seed,
+            threads: options.threads,
+            ..corpus::Options::default()
+        },
+        progress,
+    )
+}
+
+fn train_tokenizer(
+    corpus: &Path,
+    out: &Path,
+    vocab_size: usize,
+    progress: &dyn Progress,
+) -> Result<Tokenizer> {
+    if out.join("tokenizer.json").exists() {
+        return Tokenizer::from_dir(out);
+    }
+    let texts = Documents::open(corpus, Split::Train)?.map(|document: Result<Document>| Ok(document?.text));
+    let tokenizer = Tokenizer::train(texts, vocab_size, &[], progress)?;
+    tokenizer.save(out)?;
+    Ok(tokenizer)
+}
+
+/// The recipe of the road's pretraining: decided once, then read again.
+fn recipe<B: Backend>(
+    backend: &dyn Fn() -> B,
+    options: &Options,
+    tokens: &Path,
+    progress: &dyn Progress,
+) -> Result<Settings> {
+    let path = options.out.join("recipe.toml");
+    if path.exists() {
+        return Settings::resolve(path.to_str().context("a path that is UTF-8 is needed")?, &[]);
+    }
+    let settings = match &options.preset {
+        Some(preset) => Settings::resolve(preset, &[])?,
+        None => {
+            let vocab_size = TokenShards::open(tokens)?.vocab_size();
+            let flops = TRAINING_SECS * measure(&mut backend(), vocab_size)?;
+            let settings = for_budget(flops, vocab_size)?;
+            progress.line(&format!(
+                "{} layers of {} for {} steps: about {:.0} minutes on this machine",
+                settings.n_layer,
+                settings.d_model,
+                settings.steps,
+                TRAINING_SECS / 60.0
+            ));
+            settings
+        }
+    };
+    let text = toml::to_string_pretty(&settings).context("settings are a TOML table")?;
+    crate::train::run::write_atomically(&path, text.as_bytes())?;
+    Ok(settings)
+}
+
+/// Presets by the floating-point operations from which on they learn more than the one before
+/// (docs/RESULTS.md has the measurements).
+const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1.5e14, "baby")];
+
+/// The shape and the number of steps for a budget of floating-point operations.
+fn for_budget(flops: f64, vocab_size: usize) -> Result<Settings> {
+    let (_, preset) = LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");
+    let mut settings = Settings::resolve(preset, &[])?;
+    let per_step = settings.config(vocab_size).training_flops_per_token() * settings.batch_tokens as f64;
+    settings.steps = ((flops / per_step) as u64).max(2 * settings.warmup_steps);
+    settings.eval_every = (settings.steps / 10).max(1);
+    settings.checkpoint_every = settings.eval_every;
+    settings.sample_every = (settings.steps / 5).max(1);
+    Ok(settings)
+}
+
+/// Useful floating-point operations a second of a training pass on this machine, the best of three.
+fn measure<B: Backend>(b: &mut B, vocab_size: usize) -> Result<f64> {
+    let settings = Settings::resolve("baby", &[])?;
+    let c = settings.config(vocab_size);
+    let weights = model::init(b, &c, 0);
+    let (mut a, mut g) = (Activations::new(b, &c), Gradients::new(b, &c));
+    let lens = vec![c.seq_len; 4];
+    let tokens: Vec<u32> = (0..4 * c.seq_len as u32).map(|i| i % vocab_size as u32).collect();
+    let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
+    let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
+    let mut logprobs = vec![0.0; tokens.len()];
+    let mut best = f64::INFINITY;
+    for _ in 0..4 {
+        let began = Instant::now();
+        model::forward(b, &c, &weights, &mut a, batch);
+        model::head_backward(b, &c, &weights, &mut g, &a, &tokens, &derivatives, &mut logprobs, c.seq_len);
+        model::backward(b, &c, &weights, &mut g, &a, batch, c.seq_len);
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    Ok(c.training_flops_per_token() * tokens.len() as f64 / best)
+}

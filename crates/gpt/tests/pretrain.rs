@@ -1,0 +1,117 @@
+//! Pretraining on the processor, end to end: the loss falls, and neither an interruption nor the number of threads
+//! changes a bit.
+#![allow(clippy::unwrap_used)] // A test that finds no value has failed.
+
+use gpt::corpus;
+use gpt::data::{Overflow, TokenizeOptions, tokenize};
+use gpt::progress::{Progress, Silent, Unit};
+use gpt::stage::{Machine, PretrainOptions, Settings, pretrain};
+use gpt::tokenizer::Tokenizer;
+use kernels::cpu::{CpuOptions, Level};
+use kernels::{Cpu, Precision};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn cpu(threads: usize) -> Cpu {
+    Cpu::new(CpuOptions { threads, precision: Precision::F32, level: Level::detect() })
+}
+
+fn machine() -> Machine {
+    Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1e11 }
+}
+
+/// Sentences that a small model can learn, as token shards.
+fn data(dir: &Path) -> PathBuf {
+    let text: String =
+        (0..4000).map(|i| format!("line {i}: {} and {} make {}\n", i % 7, i % 5, i % 7 + i % 5)).collect();
+    std::fs::write(dir.join("text.txt"), &text).unwrap();
+    for (number, part) in text.as_bytes().chunks(4000).enumerate() {
+        std::fs::write(dir.join(format!("{number}.txt")), part).unwrap();
+    }
+    let (corpus_dir, tokens) = (dir.join("corpus"), dir.join("tokens"));
+    let options = corpus::Options {
+        paths: vec![dir.into()],
+        out: corpus_dir.clone(),
+        include: vec!["[0-9]*.txt".into()],
+        val_fraction: 0.1,
+        ..corpus::Options::default()
+    };
+    corpus::build(&options, &Silent).unwrap();
+    let tokenizer = Tokenizer::train([Ok(text)].into_iter(), 300, &[], &Silent).unwrap();
+    tokenizer.save(dir.join("tokenizer")).unwrap();
+    let options = TokenizeOptions {
+        corpus: corpus_dir,
+        tokenizer: dir.join("tokenizer/tokenizer.json"),
+        out: tokens.clone(),
+        context: None,
+        overflow: Overflow::Pack,
+    };
+    tokenize(&options, &Silent).unwrap();
+    tokens
+}
+
+fn options(data: &Path, out: PathBuf) -> PretrainOptions {
+    let changes = ["steps=30", "eval_every=10", "checkpoint_every=10", "sample_every=15", "dropout=0.1"];
+    let settings = Settings::resolve("tiny", &changes.map(String::from)).unwrap();
+    PretrainOptions { data: data.into(), out, settings, seed: 1, init: None }
+}
+
+/// Stops when so many steps are done.
+struct StopAt {
+    step: u64,
+    done: AtomicU64,
+}
+
+impl Progress for StopAt {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, n: u64) {
+        self.done.fetch_add(n, Ordering::Relaxed);
+    }
+    fn line(&self, _: &str) {}
+    fn end(&self) {}
+    fn should_stop(&self) -> bool {
+        self.done.load(Ordering::Relaxed) >= self.step
+    }
+}
+
+fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = ["metrics.jsonl", "samples.jsonl"].map(String::from).into_iter();
+    let checkpoint = ["model.safetensors", "optimizer.safetensors", "mynah.json", "config.json"];
+    let names = names.chain(checkpoint.map(|name| format!("checkpoints/step-000030/{name}")));
+    names.map(|name| (name.clone(), std::fs::read(run.join(&name)).unwrap())).collect()
+}
+
+#[test]
+fn learns_and_continues_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data(dir.path());
+    let whole = options(&data, dir.path().join("whole"));
+    let outcome = pretrain(cpu(2), &machine(), &whole, &Silent).unwrap();
+    assert_eq!((outcome.step, outcome.stopped), (30, false));
+    let loss = outcome.validation.unwrap().loss();
+    assert!(loss < 4.0, "{loss} is hardly better than the {:.2} of a guess", (300f64).ln());
+
+    let parts = options(&data, dir.path().join("parts"));
+    for step in [7, 13, 17] {
+        let stop = StopAt { step, done: AtomicU64::new(0) };
+        let outcome = pretrain(cpu(1), &machine(), &parts, &stop).unwrap();
+        assert_eq!((outcome.step, outcome.stopped), (step, true));
+    }
+    let outcome = pretrain(cpu(3), &machine(), &parts, &Silent).unwrap();
+    assert_eq!(outcome.step, 30);
+    for ((name, a), (_, b)) in contents(&whole.out).into_iter().zip(contents(&parts.out)) {
+        assert!(a == b, "{name} differs after interruptions");
+    }
+}
+
+#[test]
+fn another_recipe_is_refused_with_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data(dir.path());
+    let mut options = options(&data, dir.path().join("run"));
+    options.settings.steps = 2;
+    pretrain(cpu(2), &machine(), &options, &Silent).unwrap();
+    options.settings.lr = 1e-4;
+    let message = format!("{:#}", pretrain(cpu(2), &machine(), &options, &Silent).unwrap_err());
+    assert!(message.contains("settings.lr: 0.003 → 0.0001"), "{message}");
+}
