@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::checkpoint;
+
 /// A directory whose name holds this is unfinished or half removed: whoever opens the run sweeps it away.
 pub const TEMPORARY: &str = ".tmp";
 
@@ -20,8 +22,8 @@ pub struct Checkpoint {
 
 /// The checkpoints of the run in `run_dir`, oldest first; needs no lock.
 pub fn checkpoints(run_dir: &Path) -> Result<Vec<Checkpoint>> {
-    let found = crate::checkpoint::steps(&run_dir.join(super::CHECKPOINTS))?;
-    Ok(found.into_iter().map(|(step, path)| Checkpoint { step, path }).collect())
+    let steps = checkpoint::steps(&run_dir.join(super::CHECKPOINTS))?;
+    Ok(steps.into_iter().map(|(step, path)| Checkpoint { step, path }).collect())
 }
 
 /// Where the checkpoint of `step` lies.
@@ -31,10 +33,28 @@ pub fn checkpoint_path(run_dir: &Path, step: u64) -> PathBuf {
 
 /// Removes what an interruption left half written or half removed.
 pub(super) fn sweep(run_dir: &Path) -> Result<()> {
-    for path in entries(run_dir)? {
-        if path.file_name().is_some_and(|name| name.to_string_lossy().contains(TEMPORARY)) {
-            remove(&path)?;
+    let dir = run_dir.join(super::CHECKPOINTS);
+    let context = || format!("cannot list {}", dir.display());
+    for entry in fs::read_dir(&dir).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if entry.file_name().to_string_lossy().contains(TEMPORARY) {
+            remove(&entry.path())?;
         }
+    }
+    Ok(())
+}
+
+/// Renames the checkpoints after `step`, or all, to `NAME.damaged`. A run goes on from the newest good one, so these
+/// could not be used; left in place, they would be kept instead of newer good ones.
+pub(super) fn set_aside_after(run_dir: &Path, step: Option<u64>) -> Result<()> {
+    for checkpoint in checkpoints(run_dir)?.into_iter().filter(|checkpoint| Some(checkpoint.step) > step) {
+        let aside = checkpoint.path.with_extension("damaged");
+        if aside.exists() {
+            remove(&aside)?;
+        }
+        fs::rename(&checkpoint.path, &aside).with_context(|| {
+            format!("cannot set aside the damaged checkpoint {}", checkpoint.path.display())
+        })?;
     }
     Ok(())
 }
@@ -54,16 +74,6 @@ pub(super) fn retain(run_dir: &Path, keep_last: usize, best: Option<u64>) -> Res
         remove(&doomed)?;
     }
     Ok(())
-}
-
-fn entries(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    let dir = run_dir.join(super::CHECKPOINTS);
-    let listed = match fs::read_dir(&dir) {
-        Ok(listed) => listed.map(|entry| entry.map(|entry| entry.path())).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    listed.with_context(|| format!("cannot list {}", dir.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -165,13 +165,16 @@ impl RunDir {
         [&self.metrics, &self.timings, &self.samples, &self.events].into_iter().try_for_each(Journal::sync)
     }
 
-    /// Prepares to begin anew where no checkpoint was reached: empties the metrics and samples.
+    /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets damaged
+    /// checkpoints aside.
     pub fn restart(&mut self) -> Result<()> {
+        checkpoints::set_aside_after(&self.path, None)?;
         self.metrics.clear()?;
         self.samples.clear()
     }
 
-    /// Prepares to continue from the checkpoint of `step`: cuts the metrics and samples after it. Timings and events are history and stay; a step done twice stands there twice.
+    /// Prepares to continue from the checkpoint of `step`: cuts the metrics and samples after it, and sets
+    /// damaged later checkpoints aside. Timings and events are history and stay; a step done twice stands there twice.
     ///
     /// # Errors
     /// The metrics do not reach `step`, or are damaged before it.
@@ -187,7 +190,7 @@ impl RunDir {
                 self.path.display()
             );
         }
-        Ok(())
+        checkpoints::set_aside_after(&self.path, Some(step))
     }
 
     /// Where the checkpoint of `step` belongs.

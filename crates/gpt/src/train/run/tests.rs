@@ -181,6 +181,22 @@ fn unfinished_checkpoints_are_no_checkpoints_and_are_swept_away() {
 }
 
 #[test]
+fn damaged_checkpoints_do_not_take_the_place_of_good_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
+    train(&mut run, 1, 30);
+    [10, 20, 30].into_iter().for_each(|step| checkpoint(&run, step));
+    run.truncate_after(10).unwrap();
+    assert_eq!(steps(&run), [10]);
+    checkpoint(&run, 15);
+    run.retain(1, None).unwrap();
+    assert_eq!(steps(&run), [15]);
+    [20, 30].into_iter().for_each(|step| checkpoint(&run, step));
+    run.restart().unwrap();
+    assert_eq!((steps(&run), fs::read(dir.path().join(METRICS)).unwrap()), (vec![], vec![]));
+}
+
+#[test]
 fn a_file_is_replaced_whole() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("report.html");
