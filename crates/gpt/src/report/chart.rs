@@ -47,7 +47,7 @@ pub(super) enum Look {
     /// The whole range of the values, pale: what lies behind a smoothed line. Not told on hovering.
     Range,
     Line,
-    /// A line with a dot at every point.
+    /// A line with a dot at every point, if they are few.
     Dots,
 }
 
@@ -63,6 +63,10 @@ struct Frame {
 
 /// Columns of a drawing that tell their values when the pointer is over them.
 const HOVER_COLUMNS: f64 = 120.0;
+/// A series of more points has no dots: they would run into each other.
+const MOST_DOTS: usize = 100;
+/// The share of a run in which its loss falls off the cliff, see [`Span::Late`].
+pub(super) const CLIFF: f64 = 0.04;
 
 impl Chart {
     /// A chart of one nameless line with linear axes.
@@ -107,7 +111,7 @@ impl Chart {
         let steps = self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
         match self.x {
             Scale::Log => f64::MIN_POSITIVE,
-            Scale::Linear if self.span == Span::Late => 0.04 * steps.fold(0.0, f64::max),
+            Scale::Linear if self.span == Span::Late => CLIFF * steps.fold(0.0, f64::max),
             Scale::Linear => f64::NEG_INFINITY,
         }
     }
@@ -134,8 +138,8 @@ impl Chart {
             };
             // A point that is drawn as a dot deserves its own column; of the others one in each is enough.
             let values: Vec<(&Series, f64)> =
-                told.iter().filter_map(|series| Some((*series, value_at(series, step)?))).collect();
-            let dotted = values.iter().any(|(series, _)| series.look == Look::Dots);
+                told.iter().filter_map(|series| Some((*series, series.value_at(step)?))).collect();
+            let dotted = values.iter().any(|(series, _)| series.is_dotted());
             if !dotted && columns.last().is_some_and(|(last, _)| last - x < wide) {
                 continue;
             }
@@ -157,10 +161,16 @@ impl Chart {
     }
 }
 
-/// The value of a series at a step, if it has one there.
-fn value_at(series: &Series, step: f64) -> Option<f64> {
-    let index = series.points.binary_search_by(|point| point.0.total_cmp(&step)).ok()?;
-    Some(series.points[index].1)
+impl Series {
+    fn is_dotted(&self) -> bool {
+        self.look == Look::Dots && self.points.len() <= MOST_DOTS
+    }
+
+    /// The value at a step, if there is one.
+    fn value_at(&self, step: f64) -> Option<f64> {
+        let index = self.points.binary_search_by(|point| point.0.total_cmp(&step)).ok()?;
+        Some(self.points[index].1)
+    }
 }
 
 impl Frame {
@@ -193,7 +203,7 @@ impl Frame {
         }
         let look = if series.look == Look::Range { "range" } else { "line" };
         let mut drawn = vec![Element::of("path", &format!("{look} {}", series.class)).attr("d", path)];
-        if series.look == Look::Dots || points.len() == 1 {
+        if series.is_dotted() || points.len() == 1 {
             drawn.extend(points.iter().map(|(x, y)| {
                 let dot = Element::of("circle", &format!("dot {}", series.class)).attr("r", 2.5);
                 dot.attr("cx", format!("{x:.1}")).attr("cy", format!("{y:.1}"))

@@ -28,6 +28,7 @@ pub use results::{Baseline, Completion, RESULTS, Rate, Results, Stage};
 pub use terminal::{chart, sparkline};
 
 use crate::train::run::write_atomically;
+use chart::CLIFF;
 use html::Element;
 use record::Record;
 
@@ -44,10 +45,15 @@ pub fn write(run_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The smoothed training loss of a run so far as a picture for the terminal, see [`chart`].
+/// The smoothed training loss of a run so far as a picture for the terminal, see [`chart()`]. As on the page, the
+/// first steps are left out where they lie above everything that follows.
 pub fn loss_chart(run_dir: &Path, columns: usize, rows: usize) -> Result<String> {
-    let loss = Record::read(run_dir)?.metric("loss");
-    Ok(chart(&record::smooth(&loss), columns, rows))
+    let mut loss = record::smooth(&Record::read(run_dir)?.metric("loss"));
+    let late = CLIFF * loss.last().map_or(0.0, |point| point.0);
+    let top =
+        loss.iter().filter(|point| point.0 >= late).map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+    loss.retain(|point| point.1 <= top);
+    Ok(chart(&loss, columns, rows))
 }
 
 fn page(mut record: Record) -> String {
