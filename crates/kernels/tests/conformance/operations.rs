@@ -211,8 +211,9 @@ pub(crate) fn attention_backward<B: Backend>(lab: &mut Lab<B>, [len, other_len, 
 pub(crate) fn attention_cached<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
     let (shape, _) = attention_shape(head_dim, [len + head_dim, window]);
     let capacity = len.max(other_len) + 2;
-    let (mut keys, mut values) =
-        (lab.activation(3 * capacity * shape.kv_width()), lab.activation(3 * capacity * shape.kv_width()));
+    // What was there before must not matter, not even multiplied by zero.
+    let cache = vec![f32::NAN; 3 * capacity * shape.kv_width()];
+    let (mut keys, mut values) = (lab.activation_of(&cache), lab.activation_of(&cache));
     let prefill = [CacheSpan { slot: 2, start: 0, len }, CacheSpan { slot: 0, start: 0, len: other_len }];
     let decode = [CacheSpan { slot: 0, start: other_len, len: 1 }, CacheSpan { slot: 2, start: len, len: 2 }];
     for spans in [prefill, decode] {
