@@ -1,6 +1,6 @@
 //! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two multipliers.
 
-use super::kernel::{Out, Tile};
+use super::kernel::{Out, PREFETCH_LINES, PREFETCH_WORDS, Tile};
 use super::layout::UNIT;
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -125,19 +125,29 @@ unsafe fn tile_of<W: Words, const R: usize, const U: usize>(tile: &Tile) {
         prefetch_add::<R, U>(tile);
         let mut sums = [[_mm512_setzero_ps(); U]; R];
         let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
-        for _ in 0..tile.words {
-            let mut columns = [_mm512_setzero_ps(); U];
-            for (j, column) in columns.iter_mut().enumerate() {
-                *column = _mm512_loadu_ps(right.add(UNIT * j));
+        let mut next = tile.prefetch;
+        let mut words = tile.words;
+        while words > 0 {
+            for line in 0..PREFETCH_LINES {
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * UNIT).cast());
             }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = _mm512_set1_ps(*left.add(i));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = W::multiply_add(*sum, row, column);
+            next = next.wrapping_add(PREFETCH_LINES * UNIT);
+            let now = words.min(PREFETCH_WORDS);
+            words -= now;
+            for _ in 0..now {
+                let mut columns = [_mm512_setzero_ps(); U];
+                for (j, column) in columns.iter_mut().enumerate() {
+                    *column = _mm512_loadu_ps(right.add(UNIT * j));
                 }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let row = _mm512_set1_ps(*left.add(i));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = W::multiply_add(*sum, row, column);
+                    }
+                }
+                left = left.add(MR);
+                right = right.add(UNIT * U);
             }
-            left = left.add(MR);
-            right = right.add(UNIT * U);
         }
         if tile.rows == R && tile.cols == UNIT * U {
             finish::<W, R, U, true>(tile, sums);

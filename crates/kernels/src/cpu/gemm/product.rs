@@ -7,8 +7,8 @@ use super::super::aligned::Aligned;
 use super::super::pool::{Disjoint, Pool};
 use super::super::scratch::Scratch;
 use super::super::tensor::Sink;
-use super::kernel::{Kernel, Out, Tile};
-use super::layout::{Block, Blocks, Columns};
+use super::kernel::{Kernel, Out, PREFETCH_LINES, PREFETCH_WORDS, Tile};
+use super::layout::{Block, Blocks, Columns, UNIT};
 use super::pack::Factor;
 use std::ops::Range;
 
@@ -182,6 +182,8 @@ impl Product<'_> {
             for panel in panels.clone() {
                 let range = columns.range(panel);
                 let right = self.right_panel(columns, panel, block);
+                let next =
+                    if panel + 1 < panels.end { self.right_panel(columns, panel + 1, block) } else { right };
                 let offset = range.start - first_column;
                 for row in (0..rows.len()).step_by(kernel.mr()) {
                     let add = partial.wrapping_add(row * partial_stride + offset).cast_const();
@@ -190,6 +192,9 @@ impl Product<'_> {
                         words,
                         left: left[row * words..].as_ptr(),
                         right,
+                        prefetch: next.wrapping_add(
+                            row / kernel.mr() * words.div_ceil(PREFETCH_WORDS) * PREFETCH_LINES * UNIT,
+                        ),
                         rows: (rows.len() - row).min(kernel.mr()),
                         units: columns.units(panel),
                         cols: range.len(),

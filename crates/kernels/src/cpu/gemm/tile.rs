@@ -87,6 +87,7 @@ impl Kernel {
                     words: part_words.len(),
                     left: left[row * words + part_words.start * self.mr()..].as_ptr(),
                     right,
+                    prefetch: right,
                     rows: (rows.end - row).min(self.mr()),
                     units: columns.units(panel),
                     cols: range.len(),
