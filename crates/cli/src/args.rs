@@ -16,6 +16,7 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
+  mynah                                                  the whole road, on source code that lies on this machine
   mynah corpus ~/src --out corpus                        from raw text …
   mynah tokenizer train --corpus corpus --vocab-size 8192 --out tokenizer.json
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
@@ -34,13 +35,13 @@ Examples:
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
     disable_help_subcommand = true,
-    arg_required_else_help = true,
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Without one: `speedrun`.
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub(crate) verb: Option<Verb>,
 }
 
 /// What every verb understands.
@@ -85,6 +86,13 @@ impl From<PrecisionName> for Precision {
 pub(crate) enum Verb {
     Corpus(verbs::corpus::CorpusArgs),
     Tokenizer(verbs::tokenizer::TokenizerArgs),
+    Tokenize(verbs::tokenize::TokenizeArgs),
+    Pretrain(Box<verbs::pretrain::PretrainArgs>),
+    Complete(verbs::complete::CompleteArgs),
+    Show(verbs::show::ShowArgs),
+    Report(verbs::report::ReportArgs),
+    Bench(verbs::bench::BenchArgs),
+    Speedrun(verbs::speedrun::SpeedrunArgs),
 }
 
 /// An error that is the fault of what was typed, found only after the arguments were read.

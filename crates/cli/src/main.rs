@@ -22,7 +22,6 @@ enum Ended {
     /// All is done.
     Done,
     /// Somebody asked it to stop; what there was is saved.
-    #[expect(dead_code, reason = "training lands next")]
     Stopped,
 }
 

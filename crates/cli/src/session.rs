@@ -1,14 +1,20 @@
 //! What was typed for every verb, resolved: the machine, the terminal, where results go.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gpt::progress::Progress;
+use gpt::stage::Machine;
+use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
 use crate::args::Global;
 use crate::terminal::{self, Terminal};
+
+/// How long the peak is measured before a training.
+const PEAK_DURATION: Duration = Duration::from_millis(200);
 
 /// One call of the program.
 pub(crate) struct Session {
@@ -33,10 +39,6 @@ impl Session {
         self.global.threads.unwrap_or_else(|| CpuOptions::default().threads)
     }
 
-    pub(crate) fn precision(&self) -> Precision {
-        self.global.precision.map_or_else(|| CpuOptions::default().precision, Precision::from)
-    }
-
     /// The watcher of work that can be stopped: from the first call on, Ctrl-C asks the work to save and stop.
     pub(crate) fn watcher(&self) -> &Terminal {
         let terminal = self.terminal();
@@ -48,16 +50,20 @@ impl Session {
         self.terminal.get_or_init(|| Terminal::new(self.global.quiet))
     }
 
-    #[expect(dead_code, reason = "training lands next")]
-    /// The processor as a backend; says what it found.
+    /// The processor as a backend.
     pub(crate) fn cpu(&self) -> Cpu {
-        let cpu = Cpu::new(CpuOptions {
-            threads: self.threads(),
-            precision: self.precision(),
-            ..CpuOptions::default()
-        });
-        self.say(&cpu.describe());
-        cpu
+        let precision =
+            self.global.precision.map_or_else(|| CpuOptions::default().precision, Precision::from);
+        Cpu::new(CpuOptions { threads: self.threads(), precision, ..CpuOptions::default() })
+    }
+
+    /// What `cpu` is, its peak measured.
+    pub(crate) fn machine(&self, cpu: &mut Cpu) -> Machine {
+        Machine {
+            description: cpu.describe(),
+            precision: precision_name(cpu).into(),
+            peak_flops: bench::peak(cpu, PEAK_DURATION),
+        }
     }
 
     /// Gives the library's thread pool the number of threads asked for.
@@ -95,5 +101,13 @@ impl Session {
     /// Whether Ctrl-C was pressed.
     pub(crate) fn was_stopped(&self) -> bool {
         self.terminal.get().is_some_and(Terminal::was_stopped)
+    }
+}
+
+/// The precision of products, as it is typed.
+pub(crate) fn precision_name(cpu: &Cpu) -> &'static str {
+    match cpu.options().precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
     }
 }

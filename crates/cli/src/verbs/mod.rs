@@ -1,6 +1,13 @@
 //! One file a verb: its arguments, the call of the library, and its result as text and as JSON.
 
+pub(crate) mod bench;
+pub(crate) mod complete;
 pub(crate) mod corpus;
+pub(crate) mod pretrain;
+pub(crate) mod report;
+pub(crate) mod show;
+pub(crate) mod speedrun;
+pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 
 use anyhow::Result;
@@ -9,10 +16,17 @@ use crate::Ended;
 use crate::args::Verb;
 use crate::session::Session;
 
-/// Runs a verb.
-pub(crate) fn run(verb: Verb, session: &Session) -> Result<Ended> {
-    match verb {
+/// Runs a verb; none is `speedrun`.
+pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
+    match verb.unwrap_or_else(|| Verb::Speedrun(speedrun::SpeedrunArgs::default())) {
         Verb::Corpus(args) => corpus::run(&args, session),
         Verb::Tokenizer(args) => tokenizer::run(&args, session),
+        Verb::Tokenize(args) => tokenize::run(&args, session),
+        Verb::Pretrain(args) => pretrain::run(&args, session),
+        Verb::Complete(args) => complete::run(&args, session),
+        Verb::Show(args) => show::run(&args, session),
+        Verb::Report(args) => report::run(&args, session),
+        Verb::Bench(args) => bench::run(&args, session),
+        Verb::Speedrun(args) => speedrun::run(&args, session),
     }
 }

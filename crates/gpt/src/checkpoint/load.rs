@@ -73,6 +73,16 @@ impl ModelDir {
 }
 
 impl Checkpoint {
+    /// The class that `transformers` loads it with, such as `GPT2LMHeadModel`.
+    pub fn architecture(&self) -> &'static str {
+        self.family.with_head
+    }
+
+    /// The number formats of its tensors: `F32`, or several.
+    pub fn dtype(&self) -> String {
+        self.tensors.dtypes().join(", ")
+    }
+
     /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,
     /// [`to_backend`] uploads them. At most one leaf is in memory besides what `make` keeps.
     pub fn weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {

@@ -1,7 +1,7 @@
 //! Reading safetensors tensor by tensor, so that a model is never in memory twice. Files may come from anywhere: every
 //! number of the header is held against the length of the file before anything is allocated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -67,6 +67,12 @@ impl TensorFiles {
     /// Every name, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Every number format among them, sorted.
+    pub(super) fn dtypes(&self) -> Vec<String> {
+        let all: BTreeSet<String> = self.tensors.values().map(|tensor| tensor.dtype.to_string()).collect();
+        all.into_iter().collect()
     }
 
     /// Number of tensors.

@@ -1,0 +1,85 @@
+//! Greedy decoding with the cache, alone or many at once.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use gpt::model::{self, Engine, Request, Sampling};
+use serde_json::json;
+
+use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
+use crate::session::precision_name;
+use crate::terminal::text::count;
+
+const PROMPT_TOKENS: usize = 128;
+const NEW_TOKENS: usize = 128;
+const REPETITIONS: usize = 5;
+
+impl Bench<'_> {
+    /// Times `batch` sequences decoded together, and their prefill apart.
+    pub(super) fn decode(&self, batch: usize) -> Result<()> {
+        let config = &self.config;
+        ensure!(
+            config.seq_len >= PROMPT_TOKENS + NEW_TOKENS,
+            "the context of {} has {} tokens, decoding is measured over {}: choose a larger --preset",
+            self.preset,
+            config.seq_len,
+            PROMPT_TOKENS + NEW_TOKENS
+        );
+        let mut cpu = self.session.cpu();
+        let mut engine = {
+            let weights = model::init(&mut cpu, config, self.session.seed());
+            Engine::new(&mut cpu, config, &weights, batch)
+        };
+        let mut timed = |max_tokens| {
+            let requests: Vec<Request> = (0..batch as u64)
+                .map(|number| Request {
+                    prompt: random_tokens(config, self.session.seed(), number, PROMPT_TOKENS),
+                    max_tokens,
+                    sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+                    number,
+                    stop_tokens: Vec::new(),
+                })
+                .collect();
+            let began = Instant::now();
+            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()));
+            let secs = began.elapsed().as_secs_f64();
+            assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "greedy decoding ended early");
+            secs
+        };
+        timed(NEW_TOKENS);
+        let (mut prefills, mut totals) = (Vec::new(), Vec::new());
+        for _ in 0..REPETITIONS {
+            prefills.push(timed(1));
+            totals.push(timed(NEW_TOKENS));
+        }
+        let tokens = (batch * NEW_TOKENS) as f64;
+        // The first token falls out of the prefill.
+        let decode = (batch * (NEW_TOKENS - 1)) as f64 / (median(&totals) - median(&prefills));
+        let json = json!({
+            "bench": "decode",
+            "preset": self.preset,
+            "precision": precision_name(&cpu),
+            "threads": cpu.options().threads,
+            "batch": batch,
+            "prompt_tokens": PROMPT_TOKENS,
+            "new_tokens": NEW_TOKENS,
+            "repetitions": REPETITIONS,
+            "total_secs": median(&totals),
+            "prefill_secs": median(&prefills),
+            "tokens_per_sec": tokens / median(&totals),
+            "tokens_per_sec_min": tokens / largest(&totals),
+            "tokens_per_sec_max": tokens / smallest(&totals),
+            "decode_tokens_per_sec": decode,
+            "peak_memory_bytes": peak_memory_bytes(),
+        });
+        self.session.result(&json, || {
+            format!(
+                "decode    {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
+                self.preset,
+                count(decode as u64),
+                1e3 * median(&prefills)
+            )
+        })
+    }
+}

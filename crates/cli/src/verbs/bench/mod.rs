@@ -1,0 +1,154 @@
+//! `mynah bench`: how fast this machine is, in figures that can be put beside those of other programs.
+
+mod decode;
+mod products;
+mod train;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use gpt::model::Config;
+use gpt::stage::Settings;
+use kernels::cpu::bench;
+use serde_json::json;
+
+use super::pretrain::resolve;
+use crate::Ended;
+use crate::session::{Session, precision_name};
+use crate::terminal::text::scaled;
+
+const DETAILS: &str = "\
+Speeds are medians. With --json, one object a line.
+
+Examples:
+  mynah bench
+  mynah bench train --preset gpt2 --steps 5 --json
+  mynah bench decode --batch 16";
+
+/// How long the peak and each product are measured.
+const DURATION: Duration = Duration::from_millis(300);
+/// Rows of a training step.
+const ROWS: usize = 4096;
+
+/// Measure speed on this machine: peak, products, a training step, decoding
+#[derive(Debug, Args)]
+#[command(after_help = DETAILS)]
+pub(crate) struct BenchArgs {
+    /// What to measure [default: everything]
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// Shape of the model, by name
+    #[arg(long, value_name = "NAME", default_value = "baby")]
+    preset: String,
+    /// Training steps that are timed, after two that are not
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Sequences decoded at once [default: 1, then 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Multiply-adds on registers alone
+    Peak,
+    /// The matrix products of a training step
+    Products,
+    /// Whole training steps on random tokens
+    Train,
+    /// Greedy decoding: 128 tokens after a prompt of 128
+    Decode,
+}
+
+/// The machine and the model that are measured.
+struct Bench<'a> {
+    session: &'a Session,
+    preset: &'a str,
+    config: Config,
+    settings: Settings,
+}
+
+pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
+    let settings = resolve(&args.preset, &[])?;
+    let config = Config { dropout: 0.0, ..settings.config(vocab_size(&args.preset)) };
+    let bench = Bench { session, preset: &args.preset, config, settings };
+    session.say(&session.cpu().describe());
+    let wanted = |what| args.what.is_none_or(|only| only == what);
+    if wanted(What::Peak) {
+        bench.peak()?;
+    }
+    if wanted(What::Products) {
+        bench.products()?;
+    }
+    if wanted(What::Train) {
+        bench.train(args.steps)?;
+    }
+    if wanted(What::Decode) {
+        for batch in args.batch.map_or(vec![1, 16], |batch| vec![usize::from(batch)]) {
+            bench.decode(batch)?;
+        }
+    }
+    Ok(Ended::Done)
+}
+
+/// GPT-2's vocabulary rounded up to a multiple of 64, and one that fits the smaller shapes: what is customary to measure.
+fn vocab_size(preset: &str) -> usize {
+    if preset.starts_with("gpt2") { 50_304 } else { 8_192 }
+}
+
+impl Bench<'_> {
+    fn peak(&self) -> Result<()> {
+        let mut cpu = self.session.cpu();
+        let peak = bench::peak(&mut cpu, DURATION);
+        let json = json!({
+            "bench": "peak",
+            "precision": precision_name(&cpu),
+            "level": cpu.options().level.to_string(),
+            "threads": cpu.options().threads,
+            "flops_per_sec": peak.round(),
+        });
+        self.session
+            .result(&json, || format!("peak      {}FLOP/s in {}\n", scaled(peak), precision_name(&cpu)))
+    }
+}
+
+/// The middle value; of an even number, the upper of the two.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn smallest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// The most memory that this process has held at a time, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Some tokens; `stream` tells sequences from each other.
+fn random_tokens(config: &Config, seed: u64, stream: u64, len: usize) -> Vec<u32> {
+    let vocab_size = config.vocab_size as u64;
+    (0..len as u64).map(|i| kernels::rng::below(seed, stream, i, vocab_size) as u32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_statistics() {
+        let values = [3.0, 1.0, 2.0];
+        assert_eq!((median(&values), smallest(&values), largest(&values)), (2.0, 1.0, 3.0));
+    }
+}

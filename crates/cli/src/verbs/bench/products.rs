@@ -1,0 +1,55 @@
+//! The matrix products of a training step, each beside the peak.
+
+use anyhow::Result;
+use kernels::LinearShape;
+use kernels::cpu::bench::{self, LinearProduct};
+use serde_json::json;
+
+use super::{Bench, DURATION, ROWS};
+use crate::session::precision_name;
+
+impl Bench<'_> {
+    /// Forward and both backward products of every layer.
+    pub(super) fn products(&self) -> Result<()> {
+        let c = &self.config;
+        let layers = [
+            ("qkv", c.d_model, 3 * c.d_model),
+            ("attn_out", c.d_model, c.d_model),
+            ("mlp_up", c.d_model, c.d_ff),
+            ("mlp_down", c.d_ff, c.d_model),
+            ("lm_head", c.d_model, c.vocab_size),
+        ];
+        let products = [
+            ("forward", LinearProduct::Forward),
+            ("backward_input", LinearProduct::BackwardInput),
+            ("backward_weight", LinearProduct::BackwardWeight),
+        ];
+        let mut cpu = self.session.cpu();
+        for (layer, d_in, d_out) in layers {
+            for (name, product) in products {
+                // A machine shared with others drifts: the peak is taken again beside each product.
+                let peak = bench::peak(&mut cpu, DURATION / 3);
+                let shape = LinearShape { rows: ROWS, d_in, d_out };
+                let speed = bench::linear(&mut cpu, product, shape, DURATION);
+                let json = json!({
+                    "bench": "products",
+                    "preset": self.preset,
+                    "precision": precision_name(&cpu),
+                    "threads": cpu.options().threads,
+                    "layer": layer,
+                    "product": name,
+                    "rows": ROWS,
+                    "d_in": d_in,
+                    "d_out": d_out,
+                    "flops_per_sec": speed.round(),
+                    "fraction_of_peak": speed / peak,
+                });
+                self.session.result(&json, || {
+                    let (gigaflops, percent) = (speed / 1e9, 100.0 * speed / peak);
+                    format!("{layer:<9} {name:<16} {ROWS} × {d_in:<4} → {d_out:<6} {gigaflops:6.0} GFLOP/s, {percent:3.0} % of peak\n")
+                })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! Whole training steps: forward, backward, clipping, AdamW, on random tokens.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use gpt::model::{self, Sequences};
+use gpt::objective::{cross_entropy, cross_entropy_derivatives};
+use gpt::train::{Optimizer, Trainer};
+use kernels::Cpu;
+use kernels::cpu::bench;
+use serde_json::json;
+
+use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
+use crate::session::precision_name;
+use crate::terminal::text::{bytes, count, scaled};
+
+/// Steps that are not timed: memory is allocated in the first.
+const WARM_UP: u32 = 2;
+/// Different batches; after them the first comes again.
+const BATCHES: u64 = 8;
+const LEARNING_RATE: f32 = 3e-4;
+
+impl Bench<'_> {
+    /// Times `steps` steps.
+    pub(super) fn train(&self, steps: u32) -> Result<()> {
+        let config = &self.config;
+        let mut cpu = self.session.cpu();
+        let peak = bench::peak(&mut cpu, DURATION);
+        let (precision, threads) = (precision_name(&cpu), cpu.options().threads);
+        let weights = model::init(&mut cpu, config, self.session.seed());
+        let mut trainer = Trainer::new(cpu, config.clone(), weights);
+        let (mut times, mut losses) = (Vec::new(), Vec::new());
+        for step in 0..WARM_UP + steps {
+            let began = Instant::now();
+            losses.push(self.step(&mut trainer, u64::from(step) % BATCHES));
+            times.push(began.elapsed().as_secs_f64());
+        }
+        let times = &times[WARM_UP as usize..];
+        let rows = self.sequences() * config.seq_len;
+        let speed = |secs: f64| rows as f64 / secs;
+        let fraction = speed(median(times)) * config.training_flops_per_token() / peak;
+        let json = json!({
+            "bench": "train",
+            "preset": self.preset,
+            "precision": precision,
+            "threads": threads,
+            "parameters": config.parameters(),
+            "batch_tokens": rows,
+            "seq_len": config.seq_len,
+            "steps": steps,
+            "step_secs_median": median(times),
+            "step_secs_min": smallest(times),
+            "step_secs_max": largest(times),
+            "tokens_per_sec": speed(median(times)),
+            "tokens_per_sec_min": speed(largest(times)),
+            "tokens_per_sec_max": speed(smallest(times)),
+            "peak_flops_per_sec": peak.round(),
+            "fraction_of_peak": fraction,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "loss_first": losses[0],
+            "loss_last": losses[losses.len() - 1],
+        });
+        self.session.result(&json, || {
+            format!(
+                "train     {}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
+                self.preset,
+                count(speed(median(times)) as u64),
+                100.0 * fraction,
+                scaled(config.parameters() as f64),
+                peak_memory_bytes().map_or("unknown".into(), bytes),
+            )
+        })
+    }
+
+    /// Sequences of a step: as many as fill its rows.
+    fn sequences(&self) -> usize {
+        (ROWS / self.config.seq_len).max(1)
+    }
+
+    /// One step on batch number `batch`; returns its loss.
+    fn step(&self, trainer: &mut Trainer<Cpu>, batch: u64) -> f64 {
+        let seq_len = self.config.seq_len;
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        for i in 0..self.sequences() as u64 {
+            let stream = batch * self.sequences() as u64 + i;
+            let window = random_tokens(&self.config, self.session.seed(), stream, seq_len + 1);
+            tokens.extend_from_slice(&window[..seq_len]);
+            targets.extend_from_slice(&window[1..]);
+        }
+        let lens = vec![seq_len; self.sequences()];
+        let mut derivatives = Vec::new();
+        cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
+        let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
+        let logprobs = trainer.accumulate(sequences, &targets, &derivatives, seq_len);
+        let loss = cross_entropy(logprobs, targets.len());
+        let optimizer = Optimizer { grad_clip: 1.0, ..self.settings.optimizer() };
+        trainer.update(&optimizer, LEARNING_RATE, loss);
+        loss
+    }
+}

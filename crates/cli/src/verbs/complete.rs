@@ -1,0 +1,162 @@
+//! `mynah complete`: continues text or code.
+
+use std::io::{IsTerminal, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gpt::checkpoint;
+use gpt::complete::{Completer, Completion, Options};
+use gpt::model::{Config, Finish, Sampling, Weights};
+use gpt::tokenizer::Tokenizer;
+use kernels::{Backend, Cpu, CpuTensor};
+use serde_json::{Value, json};
+
+use crate::Ended;
+use crate::args::Usage;
+use crate::session::Session;
+use crate::terminal::print;
+use crate::terminal::text::plural;
+
+const EXAMPLES: &str = "\
+Examples:
+  mynah complete --model runs/code 'import numpy as'
+  mynah complete --model runs/code --temperature 0 --stop $'\\n' - < half.py
+  mynah complete --model path/to/gpt2 'The meaning of life is' --n 5 --json";
+
+/// Continue text or code
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CompleteArgs {
+    /// A run directory, a checkpoint, or any Hugging Face model directory
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// What to continue, or - for standard input; at a terminal it is asked for
+    prompt: Option<String>,
+    /// Tokens to add at most
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: usize,
+    /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one
+    #[arg(long, value_name = "F", default_value_t = 0.8, value_parser = temperature, help_heading = "Sampling")]
+    temperature: f32,
+    /// Draw from the N most likely tokens; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 40, help_heading = "Sampling")]
+    top_k: usize,
+    /// Draw from the fewest tokens whose probabilities reach F
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = top_p, help_heading = "Sampling")]
+    top_p: f32,
+    /// End before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Completions of the same prompt
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    n: u16,
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let value = text.parse::<f32>().ok().filter(|t| t.is_finite() && *t >= 0.0);
+    value.ok_or_else(|| "not a number from 0 up".into())
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    let value = text.parse::<f32>().ok().filter(|p| *p > 0.0 && *p <= 1.0);
+    value.ok_or_else(|| "not a number above 0 and up to 1".into())
+}
+
+/// A model in memory, ready for a [`Completer`].
+pub(crate) struct Model {
+    pub(crate) cpu: Cpu,
+    pub(crate) config: Config,
+    pub(crate) weights: Weights<CpuTensor>,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Model {
+    pub(crate) fn load(path: &Path, session: &Session) -> Result<Self> {
+        let model = checkpoint::open(path)?;
+        model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
+        let tokenizer = Tokenizer::from_dir(&model.path)?;
+        let mut cpu = session.cpu();
+        let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
+        Ok(Model { cpu, config: model.config, weights, tokenizer })
+    }
+}
+
+/// Continues `prompt` on standard output, piece by piece as it becomes certain.
+pub(crate) fn stream<B: Backend>(
+    completer: &mut Completer<'_, B>,
+    prompt: &str,
+    options: &Options,
+) -> Result<Completion> {
+    let mut heard = Ok(());
+    let mut completions = completer.complete(&[prompt], options, |_, text| {
+        heard = print(text.as_bytes());
+        if heard.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    heard?;
+    print(b"\n")?;
+    Ok(completions.remove(0))
+}
+
+pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
+    let prompt = prompt(args)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let n = usize::from(args.n);
+    let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
+    // The completer has a copy of its own.
+    drop(weights);
+    let CompleteArgs { max_tokens, temperature, top_k, top_p, ref stop, .. } = *args;
+    let sampling = Sampling { temperature, top_k, top_p, seed: session.seed() };
+    let options = Options { max_tokens, sampling, stop: stop.clone() };
+
+    let completions = if n == 1 && !session.json() {
+        if std::io::stdout().is_terminal() {
+            print(format!("\x1b[2m{prompt}\x1b[0m").as_bytes())?;
+        }
+        vec![stream(&mut completer, &prompt, &options)?]
+    } else {
+        let prompts = vec![prompt.as_str(); n];
+        let completions = completer.complete(&prompts, &options, |_, _| ControlFlow::Continue(()))?;
+        let json =
+            json!({ "prompt": prompt, "completions": completions.iter().map(to_json).collect::<Vec<_>>() });
+        session.result(&json, || {
+            let texts = completions.iter().enumerate();
+            texts.map(|(i, c)| format!("── {} of {n}\n{}\n", i + 1, c.text)).collect()
+        })?;
+        completions
+    };
+    if let Some(dropped) = completions.first().map(|c| c.dropped_tokens).filter(|&n| n > 0) {
+        let tokens = plural(dropped as u64, "token");
+        session
+            .say(&format!("note: the context is too short for the prompt: its first {tokens} were left out"));
+    }
+    Ok(Ended::Done)
+}
+
+fn to_json(completion: &Completion) -> Value {
+    let finish_reason = match completion.finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+    };
+    json!({ "text": completion.text, "tokens": completion.tokens, "finish_reason": finish_reason })
+}
+
+fn prompt(args: &CompleteArgs) -> Result<String> {
+    let mut text = String::new();
+    match args.prompt.as_deref() {
+        Some("-") => {
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read the prompt from standard input")?;
+        }
+        Some(prompt) => text.push_str(prompt),
+        None if std::io::stdin().is_terminal() => {
+            write!(std::io::stderr(), "Prompt: ").context("cannot ask for a prompt")?;
+            std::io::stdin().read_line(&mut text).context("cannot read the prompt")?;
+            text.truncate(text.trim_end_matches(['\r', '\n']).len());
+        }
+        None => return Err(Usage("no prompt: give a PROMPT, or - to read standard input".into()).into()),
+    }
+    Ok(text)
+}

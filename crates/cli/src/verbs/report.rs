@@ -1,0 +1,25 @@
+//! `mynah report`: the page about a run again.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use gpt::report;
+use serde_json::json;
+
+use crate::Ended;
+use crate::session::Session;
+
+/// Write the page about a run again: curves, samples, corpus, recipe, lineage
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Run directory, finished or not
+    run: PathBuf,
+}
+
+pub(crate) fn run(args: &ReportArgs, session: &Session) -> Result<Ended> {
+    let page = report::write(&args.run)?;
+    let chart = report::loss_chart(&args.run, 72, 8)?;
+    session.result(&json!({ "report": page }), || format!("{chart}{}\n", page.display()))?;
+    Ok(Ended::Done)
+}

@@ -1,0 +1,89 @@
+//! `mynah tokenize`: the map over the data set, documents to token shards.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use gpt::data::{self, Kept, Lost, Meta, Overflow, TokenizeOptions};
+
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::{bytes, count, plural, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
+  mynah tokenize --corpus corpus --tokenizer tokenizer.json --out chunks --overflow chunk --context 128
+
+The shards are NumPy arrays (uint16, or uint32 above 65,535 tokens) beside meta.json and the tokenizer.";
+
+/// Turn a corpus into token shards
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TokenizeArgs {
+    /// Directory made by `mynah corpus`
+    #[arg(long, value_name = "DIR")]
+    corpus: PathBuf,
+    /// A tokenizer.json, or a directory that has one
+    #[arg(long, value_name = "FILE")]
+    tokenizer: PathBuf,
+    /// Directory for the shards
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Tokens of a context, for chunk and drop
+    #[arg(long, value_name = "N", required_if_eq_any([("overflow", "chunk"), ("overflow", "drop")]))]
+    context: Option<usize>,
+    /// What becomes of documents longer than the context
+    #[arg(long, value_name = "HOW", value_enum, default_value = "pack")]
+    overflow: OverflowName,
+}
+
+/// An [`Overflow`] as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverflowName {
+    /// Concatenate documents with end-of-text between them; nothing is lost
+    Pack,
+    /// Cut each document into chunks of the context, keep only full ones
+    Chunk,
+    /// Leave documents out that are longer, pack the others
+    Drop,
+}
+
+pub(crate) fn run(args: &TokenizeArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let options = TokenizeOptions {
+        corpus: args.corpus.clone(),
+        tokenizer: args.tokenizer.clone(),
+        out: args.out.clone(),
+        context: args.context,
+        overflow: match args.overflow {
+            OverflowName::Pack => Overflow::Pack,
+            OverflowName::Chunk => Overflow::Chunk,
+            OverflowName::Drop => Overflow::Drop,
+        },
+    };
+    let meta = data::tokenize(&options, session.watcher())?;
+    session.summary(&meta, || format!("{}→ {}", describe(&meta), args.out.display()))?;
+    Ok(Ended::Done)
+}
+
+/// The shards as a page of text.
+pub(crate) fn describe(meta: &Meta) -> String {
+    let row = |name: &str, kept: &Kept| {
+        let per_token = if kept.tokens == 0 { 0.0 } else { kept.bytes as f64 / kept.tokens as f64 };
+        let cells = [count(kept.documents), bytes(kept.bytes), count(kept.tokens), format!("{per_token:.3}")];
+        let [documents, text, tokens, per_token] = cells;
+        [name.to_string(), documents, text, tokens, per_token]
+    };
+    let head = ["", "documents", "text", "tokens", "bytes per token"].map(String::from);
+    let mut page = table(&[head, row("to train on", &meta.train), row("to validate on", &meta.val)]);
+    for (name, Lost { documents, chunks, tokens }) in
+        [("training", meta.train_lost), ("validation", meta.val_lost)]
+    {
+        if tokens > 0 {
+            let (documents, chunks) = (plural(documents, "document"), plural(chunks, "short chunk"));
+            page += &format!("  left out of {name}: {documents}, {chunks}, {}\n", plural(tokens, "token"));
+        }
+    }
+    page + &format!("  {} tokens in the vocabulary, {}\n", count(meta.vocab_size as u64), meta.dtype)
+}
