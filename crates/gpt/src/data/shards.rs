@@ -1,6 +1,6 @@
 //! A directory of token shards, opened: what it is, checked, and any run of its tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -72,6 +72,8 @@ pub struct Meta {
     pub tokenizer_digest: String,
     /// Digest of the corpus.
     pub corpus_digest: String,
+    /// Where the corpus lay when it was tokenized; its report is read there.
+    pub corpus_dir: PathBuf,
     /// To train on.
     pub train: Kept,
     /// To validate on.

@@ -93,6 +93,7 @@ pub(super) fn tokenize_with(
         context,
         tokenizer_digest: tokenizer.digest(),
         corpus_digest: corpus.digest.clone(),
+        corpus_dir: std::path::absolute(&options.corpus)?,
         ..Meta::default()
     };
     let mut mapper = Mapper {

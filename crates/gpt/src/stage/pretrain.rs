@@ -488,6 +488,8 @@ fn recipe(options: &Options, machine: &Machine, shards: &TokenShards, init: Opti
     recipe.runtime.insert("keep_last".into(), keep_last);
     recipe.runtime.insert("machine".into(), machine.description.clone().into());
     recipe.inputs.insert("data".into(), Input::new(&options.data, shards.digest()));
+    let meta = shards.meta();
+    recipe.inputs.insert("corpus".into(), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
     recipe.inputs.insert("tokenizer".into(), Input::new(&options.data, shards.tokenizer().digest()));
     recipe.inputs.extend(init.map(|input| ("init".to_string(), input)));
     Ok(recipe)
