@@ -102,15 +102,37 @@ pub(super) const LANES: usize = 16;
 
 /// The sum of the lanes, in a fixed tree.
 #[inline(always)]
-pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    reduce_lanes(lanes, |a, b| a + b)
+}
+
+/// The lanes combined in a fixed tree.
+#[inline(always)]
+pub(super) fn reduce_lanes(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = combine(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
     lanes[0]
+}
+
+/// `Σ term(aᵢ, bᵢ)`, summed in lanes.
+#[inline(always)]
+pub(super) fn sum_by(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for i in 0..LANES {
+            lanes[i] += term(a[i], b[i]);
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += term(a, b);
+    }
+    sum_lanes(lanes)
 }
 
 #[cfg(test)]

@@ -1,26 +1,35 @@
 //! Functions that the standard library has no vectorisable form of: branch-free, so that plain loops become vectors,
 //! and without fused operations, so that the bits are the same at every level.
 
-/// `eˣ`, within one unit in the last place; 0 where the result would be subnormal, infinity where it overflows.
-///
-/// `eˣ = 2ⁿ · eʳ` with `n` the integer nearest to `x / ln 2` and a polynomial for `eʳ`, `|r| ≤ ln 2 / 2`.
+use std::f32::consts::{LN_2, LOG2_E};
+
+/// Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// `eˣ`, within one unit in the last place; 0 below -87.68 and infinity from 88.38 on.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    /// ln of the smallest normal number, and of the largest finite one rounded up.
-    const LOW: f32 = -87.336_54;
-    const HIGH: f32 = 88.722_84;
-    /// Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, the first with so few bits that its product with `n` is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-
-    // Comparisons this way round keep NaN.
-    let bounded = if x < LOW { LOW } else { x };
-    let bounded = if bounded > HIGH { HIGH } else { bounded };
-    let shifted = bounded * std::f32::consts::LOG2_E + ROUND;
+    let x = clamp(x, -127.0 * LN_2, 128.0 * LN_2);
+    let shifted = x * LOG2_E + ROUND;
     let n = shifted - ROUND;
-    let r = (bounded - n * LN_2_HIGH) - n * LN_2_LOW;
+    power(shifted, (x - n * LN_2_HIGH) - n * LN_2_LOW)
+}
+
+/// `2ˣ`, within one unit in the last place; 0 below -126.5 and infinity from 127.5 on.
+#[inline(always)]
+pub(super) fn exp2(x: f32) -> f32 {
+    let x = clamp(x, -127.0, 128.0);
+    let shifted = x + ROUND;
+    power(shifted, (x - (shifted - ROUND)) * LN_2)
+}
+
+/// `2ⁿ · eʳ` for the integer `n` in `shifted`, `-127 ≤ n ≤ 128`, and `|r| ≤ ln 2 / 2`. The smallest `n` gives 0 and the
+/// largest infinity, without further ado: such are the bits of their powers.
+#[inline(always)]
+fn power(shifted: f32, r: f32) -> f32 {
     // Minimax for (eʳ - 1 - r) / r².
     let q = 0.001_381_453_8;
     let q = q * r + 0.008_368_745;
@@ -28,23 +37,14 @@ pub(super) fn exp(x: f32) -> f32 {
     let q = q * r + 0.166_665_21;
     let q = q * r + 0.499_999_94;
     let exp_r = 1.0 + (r + r * r * q);
-    // 2¹²⁸ is no f32: the power of two comes in two factors.
-    let n = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
-    let half = n >> 1;
-    let y = exp_r * power_of_two(half) * power_of_two(n - half);
-    if x < LOW {
-        0.0
-    } else if x > HIGH {
-        f32::INFINITY
-    } else {
-        y
-    }
+    exp_r * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
-/// `2ⁿ` for `-126 ≤ n ≤ 127`.
+/// `x` within bounds, or NaN.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
 }
 
 /// `1 / (1 + e⁻ˣ)`, within 3 units in the last place.
@@ -82,11 +82,15 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_accurate() {
-        let all = floats(1e-9, 88.72, 331).chain(floats(-1e-9, -87.33, 331));
-        let error = worst(all, exp, f64::exp);
-        println!("exp: {error:.3} ulp");
-        assert!(error < 1.0, "{error}");
+    fn exponentials_are_accurate() {
+        for (ours, exact, low, high) in [
+            (exp as fn(f32) -> f32, f64::exp as fn(f64) -> f64, -87.3, 88.3),
+            (exp2, f64::exp2, -125.9, 127.4),
+        ] {
+            let error = worst(floats(1e-9, high, 331).chain(floats(-1e-9, low, 331)), ours, exact);
+            println!("{error:.3} ulp");
+            assert!(error < 1.0, "{error}");
+        }
     }
 
     #[test]
@@ -99,14 +103,15 @@ mod tests {
     }
 
     #[test]
-    fn exp_at_the_edges() {
-        let edges = [(0.0, 1.0), (-0.0, 1.0), (f32::NEG_INFINITY, 0.0), (-88.0, 0.0), (89.0, f32::INFINITY)];
-        for (x, expected) in edges {
-            assert_eq!(exp(x), expected, "exp({x})");
+    fn exponentials_at_the_edges() {
+        for f in [exp, exp2] {
+            for (x, expected) in [(0.0, 1.0), (-0.0, 1.0), (-128.0, 0.0), (129.0, f32::INFINITY)] {
+                assert_eq!(f(x), expected, "{x}");
+            }
+            assert_eq!(f(f32::NEG_INFINITY), 0.0);
+            assert_eq!(f(f32::INFINITY), f32::INFINITY);
+            assert!(f(f32::NAN).is_nan());
         }
-        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
-        assert!(exp(f32::NAN).is_nan());
-        assert!(exp(-87.336).is_normal() && exp(88.722).is_finite());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Layer normalisation (Ba et al. 2016).
 
 use super::Cpu;
-use super::level::{LANES, multiversion, sum_lanes};
+use super::level::{LANES, multiversion, sum_by, sum_lanes};
 use super::pointwise::add_to;
 use super::pool::Disjoint;
 use super::rows::for_each_rows;
@@ -182,22 +182,6 @@ fn norm_backward_row(
         *dweight += dout * x_hat;
         *dbias += dout;
     }
-}
-
-/// `Σ term(aᵢ, bᵢ)`, summed in lanes.
-#[inline(always)]
-fn sum_by(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for i in 0..LANES {
-            lanes[i] += term(a[i], b[i]);
-        }
-    }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += term(a, b);
-    }
-    sum_lanes(lanes)
 }
 
 /// Rows of `width` values in `x`.

@@ -190,6 +190,22 @@ impl Sink<'_> {
         }
     }
 
+    /// Overwrites the values from `start` on with those of `x`.
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these values meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn put(self, start: usize, x: &[f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(values) => values.slice(start, x.len()).copy_from_slice(x),
+                Self::Bf16(values) => narrow(values.slice(start, x.len()), x),
+            }
+        }
+    }
+
     /// Changes `len` values from `start` on: `edit` gets them as `f32`, in place or in `scratch[..len]`.
     ///
     /// # Safety

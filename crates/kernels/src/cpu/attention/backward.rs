@@ -4,18 +4,19 @@
 //! `dV += (P∘M)ᵀ dO`, `dP = (dO Vᵀ)∘M`, `dS = scale · P∘(dP - D)`, `dQ += dS K`, `dK += dSᵀ Q`.
 
 use super::super::gemm::{Factor, Kernel, Part};
-use super::super::level::{LANES, Level, multiversion, sum_lanes};
-use super::super::math::exp;
+use super::super::level::{LANES, Level, multiversion, sum_by};
+use super::super::math::exp2;
 use super::super::pointwise::Mask;
 use super::super::scratch::Buffer;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::forward::mask;
 use super::{
-    BLOCK, DROPOUT_COLUMNS, Matrix, Task, assert_shape, block_of, block_range, column_words, for_each_part,
-    gather, pack_columns, pack_rows, row_words, task,
+    DROPOUT_COLUMNS, KEYS, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words, head_rows,
+    pack_columns, pack_rows, row_words, task,
 };
 use crate::{AttentionShape, Dropout};
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 #[allow(clippy::too_many_arguments)]
@@ -95,13 +96,12 @@ impl Pass<'_> {
         let (dkeys, dvalues) = gradients.floats(2 * positions * d).split_at_mut(positions * d);
         dkeys.fill(0.0);
         dvalues.fill(0.0);
-        for start in (0..task.rows()).step_by(BLOCK) {
-            let rows = start..task.rows().min(start + BLOCK);
+        for start in (0..task.rows()).step_by(ROWS) {
+            let rows = start..task.rows().min(start + ROWS);
             self.rows(dqkv, task, rows, &packed, dkeys, dvalues, buffers);
         }
-        let [scratch, ..] = buffers else { panic!("few buffers") };
-        store(self.level, dqkv, keys.start, stride, dkeys, d, scratch.floats(d));
-        store(self.level, dqkv, values.start, stride, dvalues, d, scratch.floats(d));
+        store(self.level, dqkv, keys.start, stride, dkeys, d);
+        store(self.level, dqkv, values.start, stride, dvalues, d);
     }
 
     /// Adds what some rows contribute to the gradients of keys and values; stores that of their queries.
@@ -118,106 +118,69 @@ impl Pass<'_> {
     ) {
         let (kernel, level, d, m) = (self.kernel, self.level, task.shape.head_dim, rows.len());
         let [plain, lefts, rights, scores, left, ..] = buffers else { panic!("few buffers") };
-        let plain = plain.floats(3 * m * d + m);
-        let (queries, plain) = plain.split_at_mut(m * d);
-        let (douts, plain) = plain.split_at_mut(m * d);
-        let (outs, row_dots) = plain.split_at_mut(m * d);
-        gather(level, queries, self.qkv, task.shape.qkv_width(), task, rows.clone());
-        gather(level, douts, self.dout, task.shape.q_width(), task, rows.clone());
-        gather(level, outs, self.out, task.shape.q_width(), task, rows.clone());
-        dot_rows(level, row_dots, douts, outs, d);
-        let (query_left, dout_left) =
-            lefts.words(2 * kernel.left_words(m, d)).split_at_mut(kernel.left_words(m, d));
-        let (query_right, dout_right) =
-            rights.words(2 * kernel.right_words(m, d)).split_at_mut(kernel.right_words(m, d));
-        for (x, left, right) in
-            [(&*queries, &mut *query_left, &mut *query_right), (douts, dout_left, dout_right)]
-        {
-            kernel.pack_left(left, Factor::along_k(Values::F32(x), d), m, d);
-            kernel.pack_right(right, Factor::across_k(Values::F32(x), d), m, d);
-        }
-        let (probabilities, dscores) = scores.floats(2 * m * BLOCK).split_at_mut(m * BLOCK);
-        // The outputs are done with: their place takes the gradients of the queries.
-        let dqueries = outs;
+        let (gathered, rest) = plain.floats((3 * m + 2) * d + m).split_at_mut(2 * m * d);
+        let (queries, douts) = gathered.split_at_mut(m * d);
+        let (dqueries, rest) = rest.split_at_mut(m * d);
+        let (scratch, row_dots) = rest.split_at_mut(2 * d);
+        dot_rows(level, row_dots, self.dout, self.out, task, rows.clone(), scratch);
         dqueries.fill(0.0);
+        let (qkv_width, q_width) = (task.shape.qkv_width(), task.shape.q_width());
+        let (left_words, right_words) = (kernel.left_words(m, d), kernel.right_words(m, d));
+        let (query_left, dout_left) = lefts.words(2 * left_words).split_at_mut(left_words);
+        let (query_right, dout_right) = rights.words(2 * right_words).split_at_mut(right_words);
+        for (buffer, values, width, left, right) in [
+            (queries, self.qkv, qkv_width, &mut *query_left, &mut *query_right),
+            (douts, self.dout, q_width, dout_left, dout_right),
+        ] {
+            let (x, stride) = head_rows(level, buffer, values, width, task, rows.clone());
+            kernel.pack_left(left, Factor::along_k(x, stride), m, d);
+            kernel.pack_right(right, Factor::across_k(x, stride), m, d);
+        }
+        let (probabilities, dscores) = scores.floats(2 * m * KEYS).split_at_mut(m * KEYS);
 
         for b in task.blocks(&rows) {
             let block = block_range(b, task.positions);
             let n = block.len();
-            let columns = |words| block_of(words, kernel.right_words(d, BLOCK), b);
-            for_each_part(kernel, task, &rows, &block, |rows, seen| {
-                let part = || Part { rows: rows.clone(), cols: seen.clone(), k: 0..d };
-                let (keys, values) = (columns(packed.key_columns), columns(packed.value_columns));
-                kernel.multiply_part(probabilities, BLOCK, query_left, keys, (m, n, d), part(), false);
-                kernel.multiply_part(dscores, BLOCK, dout_left, values, (m, n, d), part(), false);
-            });
-            let (rows, lse, mask) = (rows.clone(), self.lse, self.mask);
-            differentiate(
-                level,
-                probabilities,
-                dscores,
-                lse,
-                row_dots,
-                task,
-                rows.clone(),
-                block.clone(),
-                mask,
-            );
+            let columns = |words| block_of(words, kernel.right_words(d, KEYS), b);
+            let seen =
+                |panel: Range<usize>| task.seen_in(rows.start + panel.start..rows.start + panel.end, &block);
+            let seeing =
+                |panel: Range<usize>| task.seeing(block.start + panel.start..block.start + panel.end, &rows);
+            let over_columns = |panel| Part { cols: seen(panel), k: 0..d };
+            let (keys, values) = (columns(packed.key_columns), columns(packed.value_columns));
+            kernel.multiply(probabilities, KEYS, query_left, keys, (m, n, d), false, over_columns);
+            kernel.multiply(dscores, KEYS, dout_left, values, (m, n, d), false, over_columns);
+            let (these, lse, mask) = (rows.clone(), self.lse, self.mask);
+            differentiate(level, probabilities, dscores, lse, row_dots, task, these, block.clone(), mask);
 
             let transposed = left.words(kernel.left_words(n, m));
-            let here = block.start * d..block.end * d;
             for (x, right, sums) in
                 [(&*probabilities, &*dout_right, &mut *dvalues), (dscores, query_right, dkeys)]
             {
-                kernel.pack_left(transposed, Factor::across_k(Values::F32(x), BLOCK), n, m);
-                let sums = &mut sums[here.clone()];
-                for_each_key_part(kernel, task, &rows, &block, |keys, rows| {
-                    let part = Part { rows: keys, cols: 0..d, k: rows };
-                    kernel.multiply_part(sums, d, transposed, right, (n, d, m), part, true);
-                });
+                kernel.pack_left(transposed, Factor::across_k(Values::F32(x), KEYS), n, m);
+                let sums = &mut sums[block.start * d..block.end * d];
+                let over_rows = |panel| Part { cols: 0..d, k: seeing(panel) };
+                kernel.multiply(sums, d, transposed, right, (n, d, m), true, over_rows);
             }
             let left = left.words(kernel.left_words(m, n));
-            kernel.pack_left(left, Factor::along_k(Values::F32(dscores), BLOCK), m, n);
-            let keys = block_of(packed.key_rows, kernel.right_words(BLOCK, d), b);
-            for_each_part(kernel, task, &rows, &block, |rows, seen| {
-                let part = Part { rows, cols: 0..d, k: seen };
-                kernel.multiply_part(dqueries, d, left, keys, (m, d, n), part, true);
-            });
+            kernel.pack_left(left, Factor::along_k(Values::F32(dscores), KEYS), m, n);
+            let keys = block_of(packed.key_rows, kernel.right_words(KEYS, d), b);
+            let over_keys = |panel| Part { cols: 0..d, k: seen(panel) };
+            kernel.multiply(dqueries, d, left, keys, (m, d, n), true, over_keys);
         }
-        scatter(level, dqkv, dqueries, task, rows, queries);
-    }
-}
-
-/// Calls `work` with the parts of a transposed block of scores that are worth computing: keys of the block, and those
-/// of the rows that see them. One part where all see all, else panel by panel.
-fn for_each_key_part(
-    kernel: Kernel,
-    task: Task<'_>,
-    rows: &Range<usize>,
-    block: &Range<usize>,
-    mut work: impl FnMut(Range<usize>, Range<usize>),
-) {
-    for start in block.clone().step_by(kernel.mr()) {
-        let panel = start..block.end.min(start + kernel.mr());
-        let seeing = task.seeing(&panel, rows);
-        if !seeing.is_empty() {
-            let panel = panel.start - block.start..panel.end - block.start;
-            work(panel, seeing.start - rows.start..seeing.end - rows.start);
-        }
+        scatter(level, dqkv, dqueries, task, rows);
     }
 }
 
 multiversion! {
-    /// `dots[r] = Σ a[r] · b[r]`.
-    fn dot_rows(dots: &mut [f32], a: &[f32], b: &[f32], width: usize) {
-        for (dot, (a, b)) in dots.iter_mut().zip(a.chunks_exact(width).zip(b.chunks_exact(width))) {
-            let mut lanes = [0.0; LANES];
-            for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-                for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-                    *lane += a * b;
-                }
-            }
-            *dot = sum_lanes(lanes);
+    /// `dots[r] = Σ a[r] · b[r]` for a task's rows.
+    fn dot_rows(dots: &mut [f32], a: Values<'_>, b: Values<'_>, task: Task<'_>, rows: Range<usize>, scratch: &mut [f32]) {
+        let head_dim = task.shape.head_dim;
+        let (scratch_a, scratch_b) = scratch.split_at_mut(head_dim);
+        for (dot, r) in dots.iter_mut().zip(rows) {
+            let start = task.offset(r, task.shape.q_width());
+            let (a, b) = (a.read(start, head_dim, scratch_a), b.read(start, head_dim, scratch_b));
+            *dot = sum_by(a, b, |a, b| a * b);
         }
     }
 
@@ -233,10 +196,11 @@ multiversion! {
         mask: Option<Mask>,
     ) {
         let scale = task.shape.scale;
-        let blocks = scores.chunks_exact_mut(BLOCK).zip(dscores.chunks_exact_mut(BLOCK));
+        let scale_log2 = scale * LOG2_E;
+        let blocks = scores.chunks_exact_mut(KEYS).zip(dscores.chunks_exact_mut(KEYS));
         for (((scores, dscores), r), &dot) in blocks.zip(rows).zip(dots) {
-            let seen = task.seen_in(&(r..r + 1), &block);
-            let lse = lse[task.query(r)];
+            let seen = task.seen_in(r..r + 1, &block);
+            let lse_log2 = lse[task.query(r)] * LOG2_E;
             let index = task.query(r) * DROPOUT_COLUMNS + block.start;
             let vectors = seen.start / LANES..seen.end.div_ceil(LANES);
             let (score_vectors, _) = scores.as_chunks_mut::<LANES>();
@@ -250,7 +214,7 @@ multiversion! {
                 }
                 let pairs = score_vectors[v].iter_mut().zip(&mut dscore_vectors[v]);
                 for ((score, dscore), factor) in pairs.zip(factors) {
-                    let p = exp(*score * scale - lse);
+                    let p = exp2(*score * scale_log2 - lse_log2);
                     *score = p * factor;
                     *dscore = scale * p * (*dscore * factor - dot);
                 }
@@ -263,20 +227,18 @@ multiversion! {
     }
 
     /// Stores the rows of `x` from `start` on, `stride` apart.
-    fn store(out: Sink<'_>, start: usize, stride: usize, x: &[f32], width: usize, scratch: &mut [f32]) {
+    fn store(out: Sink<'_>, start: usize, stride: usize, x: &[f32], width: usize) {
         for (r, x) in x.chunks_exact(width).enumerate() {
             // SAFETY: a task's gradients are its own.
-            unsafe { out.write(start + r * stride, width, scratch, |out| out.copy_from_slice(x)) };
+            unsafe { out.put(start + r * stride, x) };
         }
     }
 
     /// Stores the gradients of a task's queries.
-    fn scatter(dqkv: Sink<'_>, x: &[f32], task: Task<'_>, rows: Range<usize>, scratch: &mut [f32]) {
-        let head_dim = task.shape.head_dim;
-        for (x, r) in x.chunks_exact(head_dim).zip(rows) {
-            let start = task.offset(r, task.shape.qkv_width());
+    fn scatter(dqkv: Sink<'_>, x: &[f32], task: Task<'_>, rows: Range<usize>) {
+        for (x, r) in x.chunks_exact(task.shape.head_dim).zip(rows) {
             // SAFETY: a task's gradients are its own.
-            unsafe { dqkv.write(start, head_dim, scratch, |out| out.copy_from_slice(x)) };
+            unsafe { dqkv.put(task.offset(r, task.shape.qkv_width()), x) };
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::forward::attend;
 use super::{
-    BLOCK, KeyBlock, Matrix, Task, assert_shape, block_of, block_range, column_words, pack_columns,
+    KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words, pack_columns,
     pack_rows, row_words,
 };
 use crate::{AttentionShape, CacheSpan};
@@ -41,7 +41,7 @@ pub(in super::super) fn cached(
     }
     let (kernel, level, head_dim) = (cpu.kernel, cpu.options.level, shape.head_dim);
     let direct = kernel.packs_as_stored(keys.values()) && head_dim.is_multiple_of(UNIT);
-    let whole = if direct { capacity / BLOCK * BLOCK } else { 0 };
+    let whole = if direct { capacity / KEYS * KEYS } else { 0 };
     let (out, qkv, keys, values) = (out.sink(), qkv.values(), keys.sink(), values.sink());
     cpu.pool.run(spans.len() * shape.n_kv_head, &|chunk, scratch| {
         let (i, kv_head) = (chunk / shape.n_kv_head, chunk % shape.n_kv_head);
@@ -82,23 +82,23 @@ fn run(
     pack_columns(kernel, packed_keys, matrix(cache.keys.values()), rest, head_dim);
     pack_rows(kernel, packed_values, matrix(cache.values.values()), rest, head_dim);
 
-    let whole_blocks = whole / BLOCK;
+    let whole_blocks = whole / KEYS;
     let key_block = |b: usize| {
         if b < whole_blocks {
             let words = cache.block_words(b);
             let (keys, values) = (&cache.keys.words()[words.clone()], &cache.values.words()[words]);
-            return KeyBlock { positions: b * BLOCK..(b + 1) * BLOCK, keys, values };
+            return KeyBlock { positions: b * KEYS..(b + 1) * KEYS, keys, values };
         }
         let packed = b - whole_blocks;
         let positions = block_range(packed, rest);
         KeyBlock {
             positions: whole + positions.start..whole + positions.end,
-            keys: block_of(packed_keys, kernel.right_words(head_dim, BLOCK), packed),
-            values: block_of(packed_values, kernel.right_words(BLOCK, head_dim), packed),
+            keys: block_of(packed_keys, kernel.right_words(head_dim, KEYS), packed),
+            values: block_of(packed_values, kernel.right_words(KEYS, head_dim), packed),
         }
     };
-    for start in (0..task.rows()).step_by(BLOCK) {
-        let rows = start..task.rows().min(start + BLOCK);
+    for start in (0..task.rows()).step_by(ROWS) {
+        let rows = start..task.rows().min(start + ROWS);
         attend((kernel, level), task, rows, qkv, key_block, None, (out, None), attend_buffers);
     }
 }
@@ -116,17 +116,17 @@ struct Cache<'a> {
 impl Cache<'_> {
     /// Where block `b` lies among the words.
     fn block_words(&self, b: usize) -> Range<usize> {
-        let words = self.kernel.right_words(self.head_dim, BLOCK);
+        let words = self.kernel.right_words(self.head_dim, KEYS);
         b * words..(b + 1) * words
     }
 
     fn store(&mut self, position: usize, key: &[f32], value: &[f32]) {
         if position < self.whole {
-            let words = self.block_words(position / BLOCK);
+            let words = self.block_words(position / KEYS);
             let keys = &mut self.keys.words_mut()[words.clone()];
-            self.kernel.put_column(keys, (self.head_dim, BLOCK), position % BLOCK, key);
+            self.kernel.put_column(keys, (self.head_dim, KEYS), position % KEYS, key);
             let values = &mut self.values.words_mut()[words];
-            self.kernel.put_row(values, (BLOCK, self.head_dim), position % BLOCK, value);
+            self.kernel.put_row(values, (KEYS, self.head_dim), position % KEYS, value);
         } else {
             self.keys.write(position * self.head_dim, key);
             self.values.write(position * self.head_dim, value);

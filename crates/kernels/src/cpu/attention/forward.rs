@@ -1,18 +1,19 @@
 //! Forward: a running maximum, a running sum and a running output a row (Dao et al. 2022).
 
 use super::super::gemm::{Factor, Kernel, Part};
-use super::super::level::{LANES, Level, multiversion, sum_lanes};
-use super::super::math::exp;
+use super::super::level::{LANES, Level, multiversion, reduce_lanes, sum_lanes};
+use super::super::math::exp2;
 use super::super::pointwise::Mask;
 use super::super::pool::Disjoint;
 use super::super::scratch::Buffer;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::{
-    BLOCK, DROPOUT_COLUMNS, KeyBlock, Matrix, Task, assert_shape, block_of, block_range, column_words,
-    for_each_part, gather, pack_columns, pack_rows, row_words, task,
+    DROPOUT_COLUMNS, KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words,
+    head_rows, pack_columns, pack_rows, row_words, task,
 };
 use crate::{AttentionShape, Dropout};
+use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
 
 pub(in super::super) fn forward(
@@ -39,7 +40,7 @@ pub(in super::super) fn forward(
     let parts = if tasks >= 2 * threads { 1 } else { (4 * threads).div_ceil(tasks.max(1)) };
     cpu.pool.run(tasks * parts, &|chunk, scratch| {
         let (task, part) = (task(shape, lens, chunk / parts), chunk % parts);
-        let blocks = task.rows().div_ceil(BLOCK);
+        let blocks = task.rows().div_ceil(ROWS);
         if part >= blocks {
             return;
         }
@@ -53,11 +54,11 @@ pub(in super::super) fn forward(
         pack_rows(kernel, packed_values, values_matrix, task.positions, head_dim);
         let key_block = |b| KeyBlock {
             positions: block_range(b, task.positions),
-            keys: block_of(packed_keys, kernel.right_words(head_dim, BLOCK), b),
-            values: block_of(packed_values, kernel.right_words(BLOCK, head_dim), b),
+            keys: block_of(packed_keys, kernel.right_words(head_dim, KEYS), b),
+            values: block_of(packed_values, kernel.right_words(KEYS, head_dim), b),
         };
         for b in (part..blocks).step_by(parts) {
-            let rows = b * BLOCK..task.rows().min((b + 1) * BLOCK);
+            let rows = b * ROWS..task.rows().min((b + 1) * ROWS);
             attend((kernel, level), task, rows, values, key_block, mask, (out, Some(lse)), attend_buffers);
         }
     });
@@ -70,7 +71,7 @@ pub(super) fn mask(shape: &AttentionShape, dropout: Option<&Dropout>) -> Option<
         .map(|dropout| Mask::new(dropout, (shape.n_head * DROPOUT_COLUMNS) as u64))
 }
 
-/// Attention of at most [`BLOCK`] rows over all the keys that they see.
+/// Attention of at most [`ROWS`] rows over all the keys that they see.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attend<'k>(
     (kernel, level): (Kernel, Level),
@@ -84,11 +85,11 @@ pub(super) fn attend<'k>(
 ) {
     let (d, m) = (task.shape.head_dim, rows.len());
     let [queries, left, scores, sums, probabilities, ..] = buffers else { panic!("too few buffers") };
-    let queries = queries.floats(m * d);
-    gather(level, queries, qkv, task.shape.qkv_width(), task, rows.clone());
     let left = left.words(kernel.left_words(m, d));
-    kernel.pack_left(left, Factor::along_k(Values::F32(queries), d), m, d);
-    let scores = scores.floats(m * BLOCK);
+    let (queries, stride) =
+        head_rows(level, queries.floats(m * d), qkv, task.shape.qkv_width(), task, rows.clone());
+    kernel.pack_left(left, Factor::along_k(queries, stride), m, d);
+    let scores = scores.floats(m * KEYS);
     let (max, rest) = sums.floats(m * (2 + d)).split_at_mut(m);
     let (sum, sums) = rest.split_at_mut(m);
     max.fill(f32::NEG_INFINITY);
@@ -97,24 +98,26 @@ pub(super) fn attend<'k>(
     for b in task.blocks(&rows) {
         let KeyBlock { positions: block, keys, values } = key_block(b);
         let n = block.len();
-        for_each_part(kernel, task, &rows, &block, |rows, seen| {
-            let part = Part { rows, cols: seen, k: 0..d };
-            kernel.multiply_part(scores, BLOCK, left, keys, (m, n, d), part, false);
+        let seen =
+            |panel: Range<usize>| task.seen_in(rows.start + panel.start..rows.start + panel.end, &block);
+        kernel.multiply(scores, KEYS, left, keys, (m, n, d), false, |panel| Part {
+            cols: seen(panel),
+            k: 0..d,
         });
         softmax(level, scores, sums, max, sum, task, rows.clone(), block.clone(), mask);
         let probabilities = probabilities.words(kernel.left_words(m, n));
-        kernel.pack_left(probabilities, Factor::along_k(Values::F32(scores), BLOCK), m, n);
-        for_each_part(kernel, task, &rows, &block, |rows, seen| {
-            let part = Part { rows, cols: 0..d, k: seen };
-            kernel.multiply_part(sums, d, probabilities, values, (m, d, n), part, true);
+        kernel.pack_left(probabilities, Factor::along_k(Values::F32(scores), KEYS), m, n);
+        kernel.multiply(sums, d, probabilities, values, (m, d, n), true, |panel| Part {
+            cols: 0..d,
+            k: seen(panel),
         });
     }
-    finish(level, out, lse, sums, max, sum, task, rows, queries);
+    finish(level, out, lse, sums, max, sum, task, rows);
 }
 
 multiversion! {
     /// Scores become probabilities, as yet relative to the running maximum; what was summed under an older maximum
-    /// is scaled to the new one.
+    /// is scaled to the new one. Maxima are those of `scale · log₂e · score`: powers of two are quicker.
     fn softmax(
         scores: &mut [f32],
         sums: &mut [f32],
@@ -125,27 +128,37 @@ multiversion! {
         block: Range<usize>,
         mask: Option<Mask>,
     ) {
-        let sums = sums.chunks_exact_mut(task.shape.head_dim);
-        let state = max.iter_mut().zip(sum).zip(sums);
-        for ((scores, r), ((max, sum), sums)) in scores.chunks_exact_mut(BLOCK).zip(rows).zip(state) {
-            let seen = task.seen_in(&(r..r + 1), &block);
-            let vectors = seen.start / LANES..seen.end.div_ceil(LANES);
-            if seen.is_empty() {
-                scores.fill(0.0);
-                continue;
-            }
+        let scale = task.shape.scale * LOG2_E;
+        let (scores, _) = scores.as_chunks_mut::<KEYS>();
+        // Step by step for all the rows: what one row's steps wait for, others do not.
+        let mut new_max = [f32::NEG_INFINITY; ROWS];
+        let mut vectors = [0; ROWS];
+        for (i, (scores, r)) in scores.iter_mut().zip(rows.clone()).enumerate() {
+            let seen = task.seen_in(r..r + 1, &block);
+            vectors[i] = seen.end.div_ceil(LANES);
             scores[..seen.start].fill(f32::NEG_INFINITY);
-            scores[seen.end..vectors.end * LANES].fill(f32::NEG_INFINITY);
-            let (all, _) = scores.as_chunks_mut::<LANES>();
-            let new_max = scale_and_max(&mut all[vectors.clone()], task.shape.scale, *max);
-            let (shrink, block_sum) = (exp(*max - new_max), exp_and_sum(&mut all[vectors.clone()], new_max));
-            (*max, *sum) = (new_max, *sum * shrink + block_sum);
+            scores[seen.end..vectors[i] * LANES].fill(f32::NEG_INFINITY);
+            new_max[i] = scaled_max(&scores.as_chunks().0[..vectors[i]], scale, max[i]);
+        }
+        let mut shrink = [1.0; ROWS];
+        for ((shrink, old), new) in shrink.iter_mut().zip(max).zip(new_max) {
+            *shrink = if new == *old { 1.0 } else { exp2(*old - new) };
+            *old = new;
+        }
+        for (i, (scores, sum)) in scores.iter_mut().zip(sum).enumerate() {
+            let (seen, unseen) = scores.as_chunks_mut().0.split_at_mut(vectors[i]);
+            // A row that has seen nothing yet must not subtract infinities.
+            let max = if new_max[i] == f32::NEG_INFINITY { 0.0 } else { new_max[i] };
+            *sum = *sum * shrink[i] + exp_and_sum(seen, scale, max);
+            unseen.fill([0.0; LANES]);
+        }
+        for (sums, shrink) in sums.chunks_exact_mut(task.shape.head_dim).zip(shrink) {
             if shrink != 1.0 {
                 sums.iter_mut().for_each(|sum| *sum *= shrink);
             }
-            scores[..vectors.start * LANES].fill(0.0);
-            scores[vectors.end * LANES..].fill(0.0);
-            if let Some(mask) = mask {
+        }
+        if let Some(mask) = mask {
+            for (scores, r) in scores.iter_mut().zip(rows) {
                 let index = task.query(r) * DROPOUT_COLUMNS + block.start;
                 for (c, p) in scores.iter_mut().enumerate() {
                     *p *= mask.factor((index + c) as u64);
@@ -158,53 +171,48 @@ multiversion! {
     fn finish(
         out: Sink<'_>,
         lse: Option<Disjoint<'_, f32>>,
-        sums: &[f32],
+        sums: &mut [f32],
         max: &[f32],
         sum: &[f32],
         task: Task<'_>,
         rows: Range<usize>,
-        scratch: &mut [f32],
     ) {
         let head_dim = task.shape.head_dim;
-        let state = max.iter().zip(sum).zip(sums.chunks_exact(head_dim));
+        let state = max.iter().zip(sum).zip(sums.chunks_exact_mut(head_dim));
         for (r, ((max, sum), sums)) in rows.zip(state) {
             let factor = 1.0 / sum;
-            let scale = |out: &mut [f32]| {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum * factor;
-                }
-            };
+            sums.iter_mut().for_each(|sum| *sum *= factor);
             // SAFETY: a task's outputs are its own, and so are its logarithms.
             unsafe {
-                out.write(task.offset(r, task.shape.q_width()), head_dim, scratch, scale);
+                out.put(task.offset(r, task.shape.q_width()), sums);
                 if let Some(lse) = lse {
-                    lse.slice(task.query(r), 1)[0] = max + sum.ln();
+                    lse.slice(task.query(r), 1)[0] = (max + sum.log2()) * LN_2;
                 }
             }
         }
     }
 }
 
-/// Multiplies by `scale` and returns the largest, or `max`. NaN is passed over: it shows in [`exp_and_sum`].
+/// The largest `score · scale`, or `max`. NaN is passed over: it shows in [`exp_and_sum`].
 #[inline(always)]
-fn scale_and_max(scores: &mut [[f32; LANES]], scale: f32, max: f32) -> f32 {
+fn scaled_max(scores: &[[f32; LANES]], scale: f32, max: f32) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [max; LANES];
     for scores in scores {
         for (lane, score) in lanes.iter_mut().zip(scores) {
-            *score *= scale;
-            *lane = if *score > *lane { *score } else { *lane };
+            *lane = larger(*lane, score * scale);
         }
     }
-    lanes.into_iter().fold(max, |max, lane| if lane > max { lane } else { max })
+    reduce_lanes(lanes, larger)
 }
 
-/// Replaces scores by `exp(score - max)` and returns their sum.
+/// Scores become `2^(score · scale - max)`; returns their sum.
 #[inline(always)]
-fn exp_and_sum(scores: &mut [[f32; LANES]], max: f32) -> f32 {
+fn exp_and_sum(scores: &mut [[f32; LANES]], scale: f32, max: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     for scores in scores {
         for (lane, score) in lanes.iter_mut().zip(scores) {
-            *score = exp(*score - max);
+            *score = exp2(*score * scale - max);
             *lane += *score;
         }
     }

@@ -3,7 +3,7 @@
 //! A [`Task`] is one key/value head of one sequence with all the query heads that read it. Its *rows* are its queries,
 //! position by position and, within a position, head by head: so a head more is only a row more.
 //!
-//! Keys come in [`KeyBlock`]s that begin at multiples of [`BLOCK`], whoever asks: a row meets the same blocks in the
+//! Keys come in [`KeyBlock`]s that begin at multiples of [`KEYS`], whoever asks: a row meets the same blocks in the
 //! same order whether its sequence is computed at once or token by token, and blocks in which it sees nothing leave
 //! its sums as they are. With the products' sums in order of k, that makes cached and full attention agree in every
 //! bit.
@@ -21,13 +21,15 @@ mod tests;
 
 use super::bf16::widen;
 use super::gemm::{Factor, Kernel};
-use super::level::multiversion;
+use super::level::{Level, multiversion};
 use super::tensor::Values;
 use crate::AttentionShape;
 use std::ops::Range;
 
-/// Keys of a block, and rows of a block of queries.
-const BLOCK: usize = 64;
+/// Keys of a block.
+const KEYS: usize = 128;
+/// Rows that meet a block of keys together.
+const ROWS: usize = 64;
 
 /// Key positions per row and head that the numbering of dropout has room for.
 const DROPOUT_COLUMNS: usize = 1 << 20;
@@ -86,24 +88,25 @@ impl Task<'_> {
 
     /// The keys of a block that any of some rows sees, counted from the block's first.
     #[inline(always)]
-    fn seen_in(&self, rows: &Range<usize>, block: &Range<usize>) -> Range<usize> {
+    fn seen_in(&self, rows: Range<usize>, block: &Range<usize>) -> Range<usize> {
         let (start, end) = (self.seen(rows.start).start, self.seen(rows.end - 1).end);
         let end = end.clamp(block.start, block.end);
         start.clamp(block.start, end) - block.start..end - block.start
     }
 
-    /// Those of `rows` that see any of the positions `keys`.
-    fn seeing(&self, keys: &Range<usize>, rows: &Range<usize>) -> Range<usize> {
+    /// Those of `rows` that see any of the positions `keys`, counted from the first of them.
+    fn seeing(&self, keys: Range<usize>, rows: &Range<usize>) -> Range<usize> {
         let row_of =
             |position: usize| position.saturating_sub(self.first_position).saturating_mul(self.group());
-        let end = self.shape.window.map_or(usize::MAX, |window| row_of(keys.end - 1 + window));
+        let end =
+            self.shape.window.map_or(usize::MAX, |window| row_of((keys.end - 1).saturating_add(window)));
         let end = end.clamp(rows.start, rows.end);
-        row_of(keys.start).clamp(rows.start, end)..end
+        row_of(keys.start).clamp(rows.start, end) - rows.start..end - rows.start
     }
 
     /// The blocks of keys that any of some rows sees.
     fn blocks(&self, rows: &Range<usize>) -> Range<usize> {
-        self.seen(rows.start).start / BLOCK..self.seen(rows.end - 1).end.div_ceil(BLOCK)
+        self.seen(rows.start).start / KEYS..self.seen(rows.end - 1).end.div_ceil(KEYS)
     }
 }
 
@@ -116,29 +119,7 @@ fn task<'a>(shape: &'a AttentionShape, lens: &[usize], t: usize) -> Task<'a> {
 
 /// The positions of block `b`, of `positions` in all.
 fn block_range(b: usize, positions: usize) -> Range<usize> {
-    b * BLOCK..positions.min((b + 1) * BLOCK)
-}
-
-/// Calls `work` with the parts of a block of scores that are worth computing: rows of the block, and the keys that they
-/// see. One part where all see all, else panel by panel.
-fn for_each_part(
-    kernel: Kernel,
-    task: Task<'_>,
-    rows: &Range<usize>,
-    block: &Range<usize>,
-    mut work: impl FnMut(Range<usize>, Range<usize>),
-) {
-    let all_seen = |r| task.seen_in(&(r..r + 1), block) == (0..block.len());
-    if all_seen(rows.start) && all_seen(rows.end - 1) {
-        return work(0..rows.len(), 0..block.len());
-    }
-    for start in rows.clone().step_by(kernel.mr()) {
-        let panel = start..rows.end.min(start + kernel.mr());
-        let seen = task.seen_in(&panel, block);
-        if !seen.is_empty() {
-            work(panel.start - rows.start..panel.end - rows.start, seen);
-        }
-    }
+    b * KEYS..positions.min((b + 1) * KEYS)
 }
 
 /// Some keys and values, packed as right factors: of queries · keysᵀ and of probabilities · values.
@@ -166,7 +147,7 @@ impl<'a> Matrix<'a> {
 
 /// Packs block after block of `positions` rows as right factors `[head_dim, keys]`.
 fn pack_columns(kernel: Kernel, words: &mut [u32], matrix: Matrix<'_>, positions: usize, head_dim: usize) {
-    let block_words = kernel.right_words(head_dim, BLOCK);
+    let block_words = kernel.right_words(head_dim, KEYS);
     for (b, words) in words.chunks_mut(block_words).enumerate() {
         let block = block_range(b, positions);
         let factor = Factor::along_k(matrix.rows(&block, head_dim), matrix.stride);
@@ -176,7 +157,7 @@ fn pack_columns(kernel: Kernel, words: &mut [u32], matrix: Matrix<'_>, positions
 
 /// Packs block after block of `positions` rows as right factors `[keys, head_dim]`.
 fn pack_rows(kernel: Kernel, words: &mut [u32], matrix: Matrix<'_>, positions: usize, head_dim: usize) {
-    let block_words = kernel.right_words(BLOCK, head_dim);
+    let block_words = kernel.right_words(KEYS, head_dim);
     for (b, words) in words.chunks_mut(block_words).enumerate() {
         let block = block_range(b, positions);
         let factor = Factor::across_k(matrix.rows(&block, head_dim), matrix.stride);
@@ -186,19 +167,37 @@ fn pack_rows(kernel: Kernel, words: &mut [u32], matrix: Matrix<'_>, positions: u
 
 /// Words that [`pack_columns`] fills.
 fn column_words(kernel: Kernel, positions: usize, head_dim: usize) -> usize {
-    let rest = kernel.right_words(head_dim, positions % BLOCK);
-    positions / BLOCK * kernel.right_words(head_dim, BLOCK) + rest
+    let rest = kernel.right_words(head_dim, positions % KEYS);
+    positions / KEYS * kernel.right_words(head_dim, KEYS) + rest
 }
 
 /// Words that [`pack_rows`] fills.
 fn row_words(kernel: Kernel, positions: usize, head_dim: usize) -> usize {
-    let rest = kernel.right_words(positions % BLOCK, head_dim);
-    positions / BLOCK * kernel.right_words(BLOCK, head_dim) + rest
+    let rest = kernel.right_words(positions % KEYS, head_dim);
+    positions / KEYS * kernel.right_words(KEYS, head_dim) + rest
 }
 
 /// Block `b`'s part of what [`pack_columns`] or [`pack_rows`] filled, with blocks of `block_words`.
 fn block_of(words: &[u32], block_words: usize, b: usize) -> &[u32] {
     &words[b * block_words..words.len().min((b + 1) * block_words)]
+}
+
+/// A task's rows of `values`, whose rows are `width` long, as a matrix with a stride: in place where there is one head to
+/// a key, else copied to `buffer`.
+fn head_rows<'a>(
+    level: Level,
+    buffer: &'a mut [f32],
+    values: Values<'a>,
+    width: usize,
+    task: Task<'_>,
+    rows: Range<usize>,
+) -> (Values<'a>, usize) {
+    let head_dim = task.shape.head_dim;
+    if task.group() == 1 {
+        return (values.part(task.offset(rows.start, width), (rows.len() - 1) * width + head_dim), width);
+    }
+    gather(level, buffer, values, width, task, rows);
+    (Values::F32(buffer), head_dim)
 }
 
 multiversion! {

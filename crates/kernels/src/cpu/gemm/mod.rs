@@ -13,7 +13,7 @@
 //!
 //! * [`Product`] on whole matrices, by all threads.
 //! * Small tiles within one thread, as attention needs them: [`Kernel::pack_left`], [`Kernel::pack_right`],
-//!   [`Kernel::multiply_part`].
+//!   [`Kernel::multiply`].
 
 mod kernel;
 #[cfg(target_arch = "x86_64")]

@@ -7,8 +7,8 @@
 //! let right = right.words(kernel.right_words(d, n));
 //! kernel.pack_left(left, Factor::along_k(queries, q_stride), m, d);
 //! kernel.pack_right(right, Factor::along_k(keys, k_stride), d, n); // once for many `left`
-//! let all = Part { rows: 0..m, cols: 0..n, k: 0..d };
-//! kernel.multiply_part(scores.floats(m * n), n, left, right, (m, n, d), all, false);
+//! let all = |_| Part { cols: 0..n, k: 0..d };
+//! kernel.multiply(scores.floats(m * n), n, left, right, (m, n, d), false, all);
 //! ```
 //!
 //! Elements are summed over all of k at once, in order: their bits do not depend on `m` and `n`.
@@ -49,46 +49,44 @@ impl Kernel {
         }
     }
 
-    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`, where a
-    /// [`Part`] of it is wanted. `stride` is the distance of rows of `out`.
+    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`, where
+    /// `part` tells what of each panel of rows is wanted. `stride` is the distance of rows of `out`.
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn multiply_part(
+    pub(crate) fn multiply(
         self,
         out: &mut [f32],
         stride: usize,
         left: &[u32],
         right: &[u32],
         (m, n, k): (usize, usize, usize),
-        part: Part,
         add: bool,
+        part: impl Fn(Range<usize>) -> Part,
     ) {
-        let Part { rows, cols, k: part_k } = part;
-        if rows.is_empty() || cols.is_empty() {
+        if m * n == 0 {
             return;
         }
         assert_eq!(left.len(), self.left_words(m, k), "a left factor of another size");
         assert_eq!(right.len(), self.right_words(k, n), "a right factor of another size");
         assert!(stride >= n && out.len() >= (m - 1) * stride + n, "a result of another size");
-        assert!(rows.end <= m && cols.end <= n && part_k.end <= k, "a part outside of the product");
-        assert!(rows.start.is_multiple_of(self.mr()), "a cut panel");
         let columns = Columns::new(n, self.max_units());
         let words = k.div_ceil(self.step());
-        let part_words =
-            part_k.start / self.step()..part_k.end.div_ceil(self.step()).max(part_k.start / self.step());
-        for panel in 0..columns.panels() {
-            let (range, width) = (columns.range(panel), columns.units(panel) * UNIT);
-            if range.end <= cols.start || range.start >= cols.end {
-                continue;
-            }
-            let right = right[columns.start(panel) * words + part_words.start * width..].as_ptr();
-            for row in rows.clone().step_by(self.mr()) {
+        for row in (0..m).step_by(self.mr()) {
+            let rows = row..m.min(row + self.mr());
+            let Part { cols, k: part_k } = part(rows.clone());
+            assert!(part_k.start <= part_k.end && part_k.end <= k, "a part outside of the product");
+            let first_word = part_k.start / self.step();
+            for panel in 0..columns.panels() {
+                let (range, width) = (columns.range(panel), columns.units(panel) * UNIT);
+                if range.end <= cols.start || range.start >= cols.end {
+                    continue;
+                }
                 let out = out[row * stride + range.start..].as_mut_ptr();
                 let tile = Tile {
-                    words: part_words.len(),
-                    left: left[row * words + part_words.start * self.mr()..].as_ptr(),
-                    right,
-                    prefetch: right,
-                    rows: (rows.end - row).min(self.mr()),
+                    words: part_k.end.div_ceil(self.step()) - first_word,
+                    left: left[row * words + first_word * self.mr()..].as_ptr(),
+                    right: right[columns.start(panel) * words + first_word * width..].as_ptr(),
+                    prefetch: right.as_ptr(),
+                    rows: rows.len(),
                     units: columns.units(panel),
                     cols: range.len(),
                     out: Out::F32(out),
@@ -150,10 +148,8 @@ impl Kernel {
     }
 }
 
-/// The part of a product that is wanted. Other elements of the result may be computed too, or left as they are.
+/// What is wanted of a panel of rows. More may be computed too; what is not is left as it was.
 pub(crate) struct Part {
-    /// Rows of the left factor, from the start of a panel on.
-    pub(crate) rows: Range<usize>,
     /// Columns of the right factor.
     pub(crate) cols: Range<usize>,
     /// What is summed, and with it the rest of the first and the last word.
