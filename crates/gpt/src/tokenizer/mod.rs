@@ -89,7 +89,7 @@ impl Tokenizer {
             vocab.push(alphabet::written(&[byte]));
         }
 
-        let counts = train::count_words(documents, train::Limits::default(), progress)?;
+        let counts = train::count_words(documents, progress)?;
         ensure!(!counts.is_empty(), "no text to learn a vocabulary from: the documents are empty");
         // A merge that spelled a special token would make it from text.
         let first_merge = first_merge as u32;

@@ -14,50 +14,79 @@ use std::collections::{BinaryHeap, HashMap};
 /// Documents are read and counted in batches of at least this much text: the memory that reading takes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// A count of words, keyed by their bytes.
-pub(super) type WordCounts = HashMap<Box<[u8]>, u64, FixedState>;
-
-/// How many words are kept apart, and of how many bytes in all. Beyond that the rarest are dropped: about 800 MB at the
+/// How many words are kept apart, and of how many bytes in all. Beyond that the rarest are dropped: below 1 GB at the
 /// height of merging, whatever the size of the corpus.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) words: usize,
-    pub(super) bytes: usize,
+struct Limits {
+    words: usize,
+    bytes: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { words: 3_500_000, bytes: 40_000_000 }
-    }
+const LIMITS: Limits = Limits { words: 2_500_000, bytes: 28_000_000 };
+
+/// The words of a corpus and how often they occur.
+#[derive(Default)]
+pub(super) struct WordCounts {
+    counts: HashMap<Box<[u8]>, u64, FixedState>,
+    /// The length of all the different words.
+    bytes: usize,
+    /// How many words were dropped for being rare.
+    dropped: usize,
 }
 
 /// The words of all `documents` with their counts. Reads the next documents while it counts the last ones.
-pub(super) fn count_words<D>(mut documents: D, limits: Limits, progress: &dyn Progress) -> Result<WordCounts>
+pub(super) fn count_words<D>(mut documents: D, progress: &dyn Progress) -> Result<WordCounts>
 where
     D: Iterator<Item = Result<String>> + Send,
 {
     progress.begin("counting words", 0, Unit::Bytes);
-    let mut counts = WordCounts::default();
-    let mut dropped = 0;
+    let mut words = WordCounts::default();
     let mut batch = next_batch(&mut documents)?;
     while !batch.is_empty() {
         let (counted, next) = rayon::join(|| count_batch(&batch), || next_batch(&mut documents));
-        for (word, count) in counted {
-            match counts.get_mut(word) {
-                Some(total) => *total += count,
-                None => drop(counts.insert(word.into(), count)),
-            }
-        }
-        dropped += drop_rarest(&mut counts, limits);
+        counted.into_iter().for_each(|(word, count)| words.add(word, count));
+        words.keep_within(LIMITS);
         progress.advance(batch.iter().map(|text| text.len() as u64).sum());
         stop_if_asked(progress)?;
         batch = next?;
     }
     progress.end();
-    if dropped > 0 {
-        progress.line(&format!("left out {dropped} rare words, to stay within memory"));
+    if words.dropped > 0 {
+        progress.line(&format!("left out {} rare words, to stay within memory", words.dropped));
     }
-    Ok(counts)
+    Ok(words)
+}
+
+impl WordCounts {
+    /// Whether there was no text.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.dropped == 0
+    }
+
+    fn add(&mut self, word: &[u8], count: u64) {
+        match self.counts.get_mut(word) {
+            Some(total) => *total += count,
+            None => {
+                self.bytes += word.len();
+                self.counts.insert(word.into(), count);
+            }
+        }
+    }
+
+    /// Beyond the limits, drops the words that were counted once, then twice and so on, until half of them is free.
+    fn keep_within(&mut self, limits: Limits) {
+        if self.counts.len() <= limits.words && self.bytes <= limits.bytes {
+            return;
+        }
+        let before = self.counts.len();
+        let mut rare = 1;
+        while self.counts.len() > limits.words / 2 || self.bytes > limits.bytes / 2 {
+            self.counts.retain(|_, &mut count| count > rare);
+            self.bytes = self.counts.keys().map(|word| word.len()).sum();
+            rare += 1;
+        }
+        self.dropped += before - self.counts.len();
+    }
 }
 
 /// The next documents; none at the end.
@@ -86,21 +115,6 @@ fn count_batch(batch: &[String]) -> HashMap<&[u8], u64, FixedState> {
     };
     let pieces = batch.par_iter().flat_map_iter(|text| split::independent(text));
     pieces.fold(HashMap::default, count).reduce(HashMap::default, add)
-}
-
-/// Drops the words that were counted once, then twice and so on, until half of the limits is free; how many words.
-fn drop_rarest(counts: &mut WordCounts, limits: Limits) -> usize {
-    let bytes = |counts: &WordCounts| counts.keys().map(|word| word.len()).sum::<usize>();
-    let before = counts.len();
-    if before <= limits.words && bytes(counts) <= limits.bytes {
-        return 0;
-    }
-    let mut rare = 1;
-    while counts.len() > limits.words / 2 || bytes(counts) > limits.bytes / 2 {
-        counts.retain(|_, &mut count| count > rare);
-        rare += 1;
-    }
-    before - counts.len()
 }
 
 fn stop_if_asked(progress: &dyn Progress) -> Result<()> {
@@ -134,7 +148,7 @@ struct Occurrences {
 /// Learns up to `n_merges` merges; the first makes token `first_id`. `add` is told of each pair about to become a
 /// token, and may refuse.
 pub(super) fn learn_merges(
-    counts: WordCounts,
+    words: WordCounts,
     byte_ids: &[u32; 256],
     first_id: u32,
     n_merges: usize,
@@ -142,7 +156,7 @@ pub(super) fn learn_merges(
     mut add: impl FnMut(Pair) -> bool,
 ) -> Result<Vec<Pair>> {
     progress.begin("learning merges", n_merges as u64, Unit::Count);
-    let mut words = Words::new(counts, byte_ids);
+    let mut words = Words::new(words, byte_ids);
     let mut pairs: HashMap<Pair, Occurrences, FixedState> = HashMap::default();
     for (index, span) in words.spans.iter().enumerate() {
         for pair in words.tokens[span.start..span.start + span.len].windows(2) {
@@ -190,9 +204,9 @@ impl Occurrences {
 }
 
 impl Words {
-    fn new(counts: WordCounts, byte_ids: &[u32; 256]) -> Words {
+    fn new(counted: WordCounts, byte_ids: &[u32; 256]) -> Words {
         let mut words = Words { tokens: Vec::new(), spans: Vec::new() };
-        for (word, count) in counts.into_iter().filter(|(word, _)| word.len() > 1) {
+        for (word, count) in counted.counts.into_iter().filter(|(word, _)| word.len() > 1) {
             words.spans.push(Span { start: words.tokens.len(), len: word.len(), count: count as i64 });
             words.tokens.extend(word.iter().map(|&byte| byte_ids[usize::from(byte)]));
         }
@@ -217,8 +231,8 @@ impl Words {
         };
         let mut kept = 0;
         let mut at = 0;
-        // A first pass takes the old pairs away, compacts the word, and a second one below counts the new pairs: the
-        // pairs next to two merges in a row are then seen once, as they end.
+        // This pass takes the old pairs away, the one below counts the new ones: so a pair between two merges in a row
+        // is counted once, as it ends.
         while at < tokens.len() {
             if at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair {
                 if kept > 0 && tokens[kept - 1] != id {
@@ -244,5 +258,55 @@ impl Words {
             });
             seen.add(index, span.count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    fn counted(words: &[(&str, u64)]) -> WordCounts {
+        let mut counts = WordCounts::default();
+        words.iter().for_each(|(word, count)| counts.add(word.as_bytes(), *count));
+        counts
+    }
+
+    /// Sennrich et al.'s corpus: "low" 5, "lower" 2, "newest" 6, "widest" 3. By hand: "es" and "st" 9, the first by
+    /// order; "est" 9; "lo" 7; "low" 7; "ne", "ew" and "w" before "est" 6, of which "e" is the smallest to begin with;
+    /// "new" 6 likewise.
+    #[test]
+    fn textbook() {
+        let words = counted(&[("low", 5), ("lower", 2), ("newest", 6), ("widest", 3)]);
+        let byte_ids = std::array::from_fn(|byte| byte as u32);
+        let mut tokens: Vec<String> = (0..=255).map(|byte: u8| char::from(byte).to_string()).collect();
+        let merges = learn_merges(words, &byte_ids, 256, 6, &Silent, |(left, right)| {
+            tokens.push(format!("{}{}", tokens[left as usize], tokens[right as usize]));
+            true
+        });
+        assert_eq!(merges.expect("nobody stops it").len(), 6);
+        assert_eq!(tokens[256..], ["es", "est", "lo", "low", "ew", "new"]);
+    }
+
+    #[test]
+    fn counts_words_across_documents() {
+        let documents = ["a b a", "b a", " a"].map(|text| Ok(text.to_owned()));
+        let words = count_words(documents.into_iter(), &Silent).expect("readable documents");
+        let mut counts: Vec<_> = words.counts.iter().map(|(word, &count)| (&**word, count)).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(b" a".as_slice(), 3), (b" b", 1), (b"a", 1), (b"b", 1)]);
+        assert_eq!(words.bytes, 6);
+    }
+
+    #[test]
+    fn memory_is_bounded_by_dropping_the_rarest() {
+        let mut words = counted(&[("a", 9), ("bb", 1), ("ccc", 2), ("d", 3)]);
+        words.keep_within(Limits { words: 4, bytes: 7 });
+        assert_eq!((words.counts.len(), words.dropped), (4, 0));
+        words.keep_within(Limits { words: 4, bytes: 6 });
+        assert_eq!((words.counts.len(), words.bytes, words.dropped), (2, 2, 2));
+        words.keep_within(Limits { words: 1, bytes: 6 });
+        assert_eq!((words.counts.len(), words.dropped), (0, 4));
+        assert!(!words.is_empty());
     }
 }
