@@ -11,6 +11,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gpt::progress::Stopped;
 
 use args::{Cli, Usage};
 use session::Session;
@@ -44,17 +45,16 @@ fn main() -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => STOPPED.into(),
         Err(error) if error.is::<ClosedPipe>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => {
+            session.close();
+            tell(&format!("{:#}", error));
+            STOPPED.into()
+        }
         Err(error) => {
             session.close();
             tell(&format!("error: {error}"));
             error.chain().skip(1).for_each(|cause| tell(&format!("  because: {cause}")));
-            if session.was_stopped() {
-                STOPPED.into()
-            } else if error.is::<Usage>() {
-                WRONG_USAGE.into()
-            } else {
-                FAILED.into()
-            }
+            if error.is::<Usage>() { WRONG_USAGE.into() } else { FAILED.into() }
         }
     }
 }

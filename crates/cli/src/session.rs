@@ -97,11 +97,6 @@ impl Session {
             terminal.close();
         }
     }
-
-    /// Whether Ctrl-C was pressed.
-    pub(crate) fn was_stopped(&self) -> bool {
-        self.terminal.get().is_some_and(Terminal::was_stopped)
-    }
 }
 
 /// The precision of products, as it is typed.

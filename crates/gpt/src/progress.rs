@@ -24,6 +24,18 @@ pub trait Progress: Sync {
     fn should_stop(&self) -> bool;
 }
 
+/// The error of work that ended because [`Progress::should_stop`] said so; it tells what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped(pub &'static str);
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stopped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// Nobody watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

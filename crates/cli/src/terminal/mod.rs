@@ -57,9 +57,9 @@ impl Terminal {
         self.stop.get_or_init(Stop::listen);
     }
 
-    /// Whether Ctrl-C was pressed.
-    pub(crate) fn was_stopped(&self) -> bool {
-        self.stop.get().is_some_and(Stop::is_asked)
+    /// Nothing is left to save: from now on Ctrl-C ends the program at once.
+    pub(crate) fn stop_at_once(&self) {
+        self.stop.get_or_init(Stop::listen).next_is_last();
     }
 
     /// Takes moving bars off the screen.
@@ -122,7 +122,7 @@ impl Progress for Terminal {
         if self.stop.get().is_some_and(Stop::is_news) {
             self.line("saving, press Ctrl-C again to stop at once");
         }
-        self.was_stopped()
+        self.stop.get().is_some_and(Stop::is_asked)
     }
 }
 

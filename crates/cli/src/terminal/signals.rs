@@ -27,6 +27,12 @@ impl Stop {
         Stop { asked, told: AtomicBool::new(false) }
     }
 
+    /// Lets the next signal end the program.
+    pub(super) fn next_is_last(&self) {
+        self.told.store(true, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }

@@ -38,13 +38,13 @@ pub(crate) struct CompleteArgs {
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
     /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one
-    #[arg(long, value_name = "F", default_value_t = 0.8, value_parser = temperature, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", default_value_t = 0.8, allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
     temperature: f32,
     /// Draw from the N most likely tokens; 0 for all
     #[arg(long, value_name = "N", default_value_t = 40, help_heading = "Sampling")]
     top_k: usize,
     /// Draw from the fewest tokens whose probabilities reach F
-    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = top_p, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
     top_p: f32,
     /// End before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

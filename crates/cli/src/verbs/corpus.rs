@@ -46,11 +46,16 @@ pub(crate) struct CorpusArgs {
     #[arg(long)]
     no_dedup: bool,
     /// Share of documents held out for validation, from 0 to below 1
-    #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction)]
+    #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction, allow_negative_numbers = true, value_parser = fraction)]
     val_fraction: f64,
     /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
     #[arg(long, value_name = "N", value_parser = amount)]
     max_bytes: Option<u64>,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|f| (0.0..1.0).contains(f));
+    value.ok_or_else(|| "not a number from 0 to below 1".into())
 }
 
 pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {

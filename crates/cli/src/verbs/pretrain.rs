@@ -43,7 +43,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "N", value_parser = amount, help_heading = "Recipe")]
     batch_tokens: Option<u64>,
     /// Highest learning rate [default: the preset's]
-    #[arg(long, value_name = "F", help_heading = "Recipe")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
     lr: Option<f64>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
@@ -105,22 +105,25 @@ fn preset_help() -> String {
     format!("Shape and schedule: {}, or a .toml file", names.join(", "))
 }
 
-/// The keys of `--set`, with their values in a few presets.
+/// The keys of `--set`: their values in a few presets, and what they are.
 fn recipe_keys() -> String {
     let presets = ["tiny", "baby", "gpt2"];
     let values = presets.map(|name| {
         let settings = Settings::resolve(name, &[]).expect("a preset that comes with the program resolves");
-        match serde_json::to_value(settings) {
-            Ok(serde_json::Value::Object(values)) => values,
-            _ => unreachable!("settings are a table"),
-        }
+        serde_json::to_value(settings).expect("settings are plain numbers")
     });
-    let head = ["key".to_string()].into_iter().chain(presets.map(String::from));
-    let mut rows = vec![head.collect::<Vec<_>>()];
-    for key in values[0].keys() {
-        rows.push(std::iter::once(key.clone()).chain(values.iter().map(|v| v[key].to_string())).collect());
+    let row = |key: &str| {
+        let [tiny, baby, gpt2] = values.each_ref().map(|settings| settings[key].to_string());
+        [key.to_string(), tiny, baby, gpt2]
+    };
+    let mut rows = vec![["key", "tiny", "baby", "gpt2"].map(String::from)];
+    rows.extend(Settings::KEYS.iter().map(|(key, _)| row(key)));
+    let mut text =
+        String::from("Recipe keys, for --set and preset files, with the values of some presets:\n");
+    let meanings = std::iter::once("").chain(Settings::KEYS.iter().map(|(_, meaning)| meaning.trim()));
+    for (line, meaning) in table(&rows).lines().zip(meanings) {
+        text += format!("{line}  {meaning}").trim_end();
+        text.push('\n');
     }
-    let rows: Vec<[String; 4]> =
-        rows.into_iter().map(|row| std::array::from_fn(|i| row[i].clone())).collect();
-    format!("Recipe keys (for --set and preset files):\n{}", table(&rows))
+    text
 }

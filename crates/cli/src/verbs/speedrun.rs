@@ -79,6 +79,7 @@ pub(crate) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
 /// Completes what a person types, until they have enough.
 fn chat(run: &Path, session: &Session) -> Result<()> {
     session.say("\nType the beginning of some code; an empty line ends.");
+    session.watcher().stop_at_once();
     let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
@@ -88,7 +89,7 @@ fn chat(run: &Path, session: &Session) -> Result<()> {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).context("cannot read the prompt")?;
         let prompt = line.trim_end_matches(['\r', '\n']);
-        if prompt.is_empty() || session.was_stopped() {
+        if prompt.is_empty() {
             return Ok(());
         }
         stream(&mut completer, prompt, &options)?;

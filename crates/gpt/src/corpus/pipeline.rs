@@ -16,7 +16,7 @@ use super::judge::{Judged, judge, no_record};
 use super::read::{Payload, Raw, read};
 use super::report::Reason;
 use super::sample::Sample;
-use crate::progress::Progress;
+use crate::progress::{Progress, Stopped};
 
 const MAX_THREADS: usize = 16;
 /// A batch is handed on when it holds this many bytes or records.
@@ -74,7 +74,7 @@ pub(super) fn run(
                 let _ = permit_in.send(());
             }
             if progress.should_stop() {
-                bail!("stopped: the same command makes the corpus from the beginning");
+                bail!(Stopped("the same command makes the corpus from the beginning"));
             }
         }
         Ok(())

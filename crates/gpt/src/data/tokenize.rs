@@ -9,7 +9,7 @@ use serde_json::json;
 use super::npy::{Width, Writer};
 use super::shards::{Kept, Lost, Meta, RECORD, TokenFile, token_bytes};
 use crate::corpus::{Documents, OutDir, Report, Split, completed};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Stopped, Unit};
 use crate::tokenizer::Tokenizer;
 
 /// Documents are encoded in batches of about this much text (4 MiB), on all threads.
@@ -160,7 +160,7 @@ fn map(
         }
         progress.advance(bytes as u64);
         if progress.should_stop() {
-            bail!("stopped: the same command tokenizes from the beginning");
+            bail!(Stopped("the same command tokenizes from the beginning"));
         }
     }
 }

@@ -16,62 +16,81 @@ pub const PRESETS: [(&str, &str); 7] = [
     ("gpt2-xl", include_str!("../../../../presets/gpt2-xl.toml")),
 ];
 
-/// Everything that decides a pretraining besides its data, its seed and where it starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Blocks.
-    pub n_layer: usize,
-    /// Attention heads of a block.
-    pub n_head: usize,
-    /// Width of the residual stream.
-    pub d_model: usize,
-    /// Width of the feed-forward layer; `4 · d_model` where it is not given.
-    #[serde(default)]
-    pub d_ff: usize,
-    /// Tokens of the context.
-    pub seq_len: usize,
-    /// Probability of dropout.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Highest learning rate.
-    pub lr: f64,
-    /// What is left of it at the end, as a fraction.
-    #[serde(default = "tenth")]
-    pub min_lr_frac: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// Decoupled weight decay of matrices and embeddings.
-    #[serde(default = "tenth")]
-    pub weight_decay: f64,
-    /// AdamW's decay of the first moment.
-    #[serde(default = "beta1")]
-    pub beta1: f64,
-    /// AdamW's decay of the second moment.
-    #[serde(default = "beta2")]
-    pub beta2: f64,
-    /// AdamW's ε.
-    #[serde(default = "eps")]
-    pub eps: f64,
-    /// The gradient's norm is clipped to this; 0 never clips.
-    #[serde(default = "one")]
-    pub grad_clip: f64,
-    /// Tokens of a step.
-    pub batch_tokens: usize,
-    /// Steps of the run.
-    pub steps: u64,
-    /// Steps between validations.
-    pub eval_every: u64,
-    /// Windows of a validation, `seq_len` tokens each, evenly spread over the validation split.
-    #[serde(default = "eval_windows")]
-    pub eval_windows: usize,
-    /// Steps between checkpoints.
-    pub checkpoint_every: u64,
-    /// Steps between samples; 0 for none.
-    pub sample_every: u64,
-    /// Checkpoints that are kept, besides the best one.
-    #[serde(default = "keep_last")]
-    pub keep_last: usize,
+/// A struct whose fields can tell what they are: their documentation is there at run time, for `--help`.
+macro_rules! described {
+    ($(#[$outer:meta])* pub struct $name:ident {
+        $(#[doc = $doc:literal] $(#[$inner:meta])* pub $field:ident: $type:ty,)+
+    }) => {
+        $(#[$outer])*
+        pub struct $name {
+            $(#[doc = $doc] $(#[$inner])* pub $field: $type,)+
+        }
+
+        impl $name {
+            /// Every key and what it is, in order.
+            pub const KEYS: &[(&str, &str)] = &[$((stringify!($field), $doc)),+];
+        }
+    };
+}
+
+described! {
+    /// Everything that decides a pretraining besides its data, its seed and where it starts.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Settings {
+        /// Blocks.
+        pub n_layer: usize,
+        /// Attention heads of a block.
+        pub n_head: usize,
+        /// Width of the residual stream.
+        pub d_model: usize,
+        /// Width of the feed-forward layer; `4 · d_model` where it is not given.
+        #[serde(default)]
+        pub d_ff: usize,
+        /// Tokens of the context.
+        pub seq_len: usize,
+        /// Probability of dropout.
+        #[serde(default)]
+        pub dropout: f64,
+        /// Highest learning rate.
+        pub lr: f64,
+        /// What is left of it at the end, as a fraction.
+        #[serde(default = "tenth")]
+        pub min_lr_frac: f64,
+        /// Steps of linear warm-up.
+        pub warmup_steps: u64,
+        /// Decoupled weight decay of matrices and embeddings.
+        #[serde(default = "tenth")]
+        pub weight_decay: f64,
+        /// AdamW's decay of the first moment.
+        #[serde(default = "beta1")]
+        pub beta1: f64,
+        /// AdamW's decay of the second moment.
+        #[serde(default = "beta2")]
+        pub beta2: f64,
+        /// AdamW's ε.
+        #[serde(default = "eps")]
+        pub eps: f64,
+        /// The gradient's norm is clipped to this; 0 never clips.
+        #[serde(default = "one")]
+        pub grad_clip: f64,
+        /// Tokens of a step.
+        pub batch_tokens: usize,
+        /// Steps of the run.
+        pub steps: u64,
+        /// Steps between validations.
+        pub eval_every: u64,
+        /// Windows of a validation, `seq_len` tokens each, evenly spread over the validation split.
+        #[serde(default = "eval_windows")]
+        pub eval_windows: usize,
+        /// Steps between checkpoints.
+        pub checkpoint_every: u64,
+        /// Steps between samples; 0 for none.
+        pub sample_every: u64,
+        /// Checkpoints that are kept, besides the best one.
+        #[serde(default = "keep_last")]
+        pub keep_last: usize,
+    }
 }
 
 fn tenth() -> f64 {

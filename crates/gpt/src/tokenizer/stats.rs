@@ -1,7 +1,7 @@
 //! How well a vocabulary fits a corpus.
 
 use super::Tokenizer;
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Stopped, Unit};
 use anyhow::{Result, bail};
 use serde::Serialize;
 
@@ -50,7 +50,7 @@ pub(super) fn measure(
         bytes += batch_bytes;
         progress.advance(batch_bytes);
         if progress.should_stop() {
-            bail!("stopped while measuring the tokenizer");
+            bail!(Stopped("the tokenizer was not measured to the end"));
         }
     }
     progress.end();

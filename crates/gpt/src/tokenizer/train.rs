@@ -4,7 +4,7 @@
 
 use super::bpe::Pair;
 use super::split;
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Stopped, Unit};
 use anyhow::{Result, bail};
 use foldhash::fast::FixedState;
 use rayon::prelude::*;
@@ -119,7 +119,7 @@ fn count_batch(batch: &[String]) -> HashMap<&[u8], u64, FixedState> {
 
 fn stop_if_asked(progress: &dyn Progress) -> Result<()> {
     if progress.should_stop() {
-        bail!("stopped while training the tokenizer; nothing was written");
+        bail!(Stopped("no tokenizer was written, the same command trains it from the beginning"));
     }
     Ok(())
 }

@@ -1,0 +1,39 @@
+//! Speeds have their shape; how high they are is no business of a test.
+
+use serde_json::Value;
+
+use super::workshop::{fails, keys, stdout};
+
+fn lines(arguments: &[&str]) -> Vec<Value> {
+    let text = stdout(&[&["bench"], arguments, &["--json"]].concat());
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn the_peak_is_a_number() {
+    let peak = lines(&["peak", "--threads", "1"]);
+    assert_eq!(keys(&peak[0]), ["bench", "precision", "level", "threads", "flops_per_sec"]);
+    assert!(peak[0]["flops_per_sec"].as_f64() > Some(1e8));
+}
+
+#[test]
+fn a_training_step_is_timed() {
+    let train = &lines(&["train", "--preset", "tiny", "--steps", "3", "--precision", "f32"])[0];
+    assert_eq!(
+        (&train["steps"], &train["batch_tokens"], &train["precision"]),
+        (&3.into(), &4096.into(), &"f32".into())
+    );
+    assert!(train["tokens_per_sec"].as_f64() > Some(1.0));
+    for loss in ["loss_first", "loss_last"] {
+        let loss = train[loss].as_f64().expect("a loss");
+        assert!((loss - 8192f64.ln()).abs() < 0.2, "random tokens cannot be told: {loss}");
+    }
+}
+
+#[test]
+fn decoding_is_measured_only_where_the_context_allows() {
+    fails(&["bench", "decode", "--preset", "tiny"], 1, &["tiny", "64 tokens"]);
+    let decode = &lines(&["decode", "--preset", "nano", "--batch", "2"])[0];
+    assert_eq!((&decode["batch"], &decode["new_tokens"]), (&2.into(), &128.into()));
+    assert!(decode["decode_tokens_per_sec"].as_f64() > Some(1.0));
+}

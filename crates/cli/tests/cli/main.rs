@@ -1,0 +1,8 @@
+//! The program as scripts meet it: what is typed, what comes out, how it ends. No network, no Python.
+
+mod bad_input;
+mod bench;
+mod interrupt;
+mod road;
+mod usage;
+mod workshop;

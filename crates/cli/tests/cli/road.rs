@@ -1,0 +1,198 @@
+//! From raw text to completions, and the shapes of JSON that programs read.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json as object};
+
+use super::workshop::{fails, json, keys, mynah, road, run, stderr, stdout};
+
+#[test]
+fn a_corpus_reports_what_it_kept() {
+    let report = json(&["show", &road().path("corpus")]);
+    assert_eq!(report["kind"], "corpus");
+    assert_eq!((&report["files"], &report["kept"]["documents"]), (&object!(60), &object!(60)));
+    let [train, val] = ["train", "val"].map(|split| report[split]["documents"].as_u64().expect("a number"));
+    assert!(train + val == 60 && (1..=15).contains(&val), "{train} + {val}");
+    let page = stdout(&["show", &road().path("corpus")]);
+    assert!(page.contains("documents read    60") && page.contains("to validate on"), "{page}");
+}
+
+#[test]
+fn a_corpus_keeps_only_what_holds_a_keyword() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lines = [
+        r#"{"content":"import pandas as pd\nprint(pd)"}"#,
+        r#"{"content":"import os\nprint(os)"}"#,
+        r#"{"content":"import seaborn\nprint(seaborn)"}"#,
+    ];
+    let (file, out) = (dir.path().join("code.jsonl"), dir.path().join("out"));
+    fs::write(&file, lines.join("\n")).expect("a file");
+    let keywords = "pandas,sklearn,matplotlib,seaborn";
+    let (file, out) = (file.to_str().expect("text"), out.to_str().expect("text"));
+    let report = json(&["corpus", file, "--out", out, "--keep-if-contains", keywords, "--val-fraction", "0"]);
+    assert_eq!(report["kept"]["documents"], 2);
+    assert_eq!(report["dropped"]["no_keyword"]["examples"][0]["line"], 2);
+}
+
+#[test]
+fn tokens_come_back_as_the_same_bytes() {
+    let tokenizer = road().path("tokenizer.json");
+    let encoded = json(&["tokenizer", "encode", "--tokenizer", &tokenizer, "def f(x):"]);
+    assert_eq!(keys(&encoded), ["ids"]);
+    assert!(encoded["ids"].as_array().is_some_and(|ids| !ids.is_empty() && ids.iter().all(Value::is_u64)));
+
+    let bytes = b"def caf\xc3\xa9():\n\t\xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x99\x82 <|endoftext|>\xff\x00\n";
+    let assert =
+        mynah(&["tokenizer", "encode", "--tokenizer", &tokenizer, "-"]).write_stdin(bytes).assert().success();
+    let ids = assert.get_output().stdout.clone();
+    assert!(
+        !ids.starts_with(b"0 ") && !String::from_utf8_lossy(&ids).contains(" 0 "),
+        "a special token from text"
+    );
+    let assert =
+        mynah(&["tokenizer", "decode", "--tokenizer", &tokenizer, "-"]).write_stdin(ids).assert().success();
+    assert_eq!(assert.get_output().stdout, bytes);
+
+    fails(&["tokenizer", "decode", "--tokenizer", &tokenizer, "1 two"], 2, &["two", "not a token id"]);
+    fails(&["tokenizer", "decode", "--tokenizer", &tokenizer, "1 999999"], 1, &["999999"]);
+}
+
+#[test]
+fn a_tokenizer_is_measured() {
+    let (tokenizer, corpus) = (road().path("tokenizer.json"), road().path("corpus"));
+    let stats = json(&["tokenizer", "show", "--tokenizer", &tokenizer, "--corpus", &corpus]);
+    let ratio = stats["bytes_per_token"].as_f64().expect("a number");
+    assert!(ratio > 1.2 && ratio < 10.0, "{ratio}");
+    let held_out = json(&["show", &corpus])["val"]["documents"].clone();
+    assert_eq!(stats["documents"], held_out);
+    assert!(
+        stdout(&["tokenizer", "show", "--tokenizer", &tokenizer, "--corpus", &corpus])
+            .contains("bytes per token")
+    );
+}
+
+#[test]
+fn tokens_lie_in_numpy_arrays() {
+    let road = road();
+    let meta = json(&["show", &road.path("tokens")]);
+    assert_eq!((&meta["kind"], &meta["dtype"]), (&object!("tokens"), &object!("uint16")));
+    let shard = fs::read(format!("{}/train-00000.npy", road.path("tokens"))).expect("a shard");
+    assert!(shard.starts_with(b"\x93NUMPY"));
+
+    let (corpus, tokenizer, out) = (road.path("corpus"), road.path("tokenizer.json"), road.path("chunks"));
+    let chunks = ["tokenize", "--corpus", &corpus, "--tokenizer", &tokenizer, "--out", &out];
+    let meta = json(&[&chunks[..], &["--overflow", "chunk", "--context", "32"]].concat());
+    let tokens = meta["train"]["tokens"].as_u64().expect("a number");
+    assert!(tokens > 0 && tokens.is_multiple_of(32), "only full chunks are kept: {tokens}");
+}
+
+#[test]
+fn a_run_leaves_what_a_person_looks_for() {
+    let run = road().path("run");
+    let at = |name: &str| Path::new(&run).join(name);
+    let metrics = fs::read_to_string(at("metrics.jsonl")).expect("metrics");
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 40);
+    assert!(keys(&lines[0]).starts_with(&["step", "loss", "lr", "grad_norm", "tokens"]));
+    assert!(lines[39]["val_loss"].as_f64() < Some(lines[0]["loss"].as_f64().expect("a loss")));
+    assert!(lines[39]["val_bpb"].is_number() && lines[0].get("val_bpb").is_none());
+    let checkpoint = at("checkpoints/step-000040");
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "mynah.json", "optimizer.safetensors"]
+    {
+        assert!(checkpoint.join(name).exists(), "{name}");
+    }
+    assert!(fs::read_to_string(at("report.html")).expect("a page").contains("</html>"));
+    fs::remove_file(at("report.html")).expect("the page");
+    let again = json(&["report", &run]);
+    assert!(again["report"].as_str().is_some_and(|page| Path::new(page).exists()));
+}
+
+#[test]
+fn a_model_shows_its_shape_and_lineage() {
+    let model = json(&["show", &road().path("run")]);
+    assert_eq!((&model["kind"], &model["architecture"]), (&object!("model"), &object!("GPT2LMHeadModel")));
+    // Embeddings, a block of 12·d² + 13·d, the last norm.
+    let vocab_size = model["config"]["vocab_size"].as_u64().expect("a number");
+    assert_eq!(model["parameters"], (vocab_size + 32) * 16 + 12 * 256 + 13 * 16 + 32);
+    assert_eq!((&model["lineage"]["stage"], &model["lineage"]["step"]), (&object!("pretrain"), &object!(40)));
+    let page = stdout(&["show", &road().path("run")]);
+    assert!(page.contains("blocks × 1") && page.contains("pretrain, step 40, seed 0"), "{page}");
+}
+
+#[test]
+fn completions_have_the_shape_that_programs_read() {
+    let model = road().path("run");
+    let complete = |rest: &[&str]| json(&[&["complete", "--model", &model, "def function"], rest].concat());
+    let result = complete(&["--max-tokens", "6", "--temperature", "0"]);
+    assert_eq!(keys(&result), ["prompt", "completions"]);
+    assert_eq!(result["prompt"], "def function");
+    let completion = &result["completions"][0];
+    assert_eq!(keys(completion), ["text", "tokens", "finish_reason"]);
+    assert_eq!(
+        (completion["tokens"].as_array().map(Vec::len), &completion["finish_reason"]),
+        (Some(6), &object!("length"))
+    );
+
+    let text = completion["text"].as_str().expect("text");
+    let streamed =
+        stdout(&["complete", "--model", &model, "def function", "--max-tokens", "6", "--temperature", "0"]);
+    assert_eq!(streamed, format!("{text}\n"), "what is streamed is what programs read");
+
+    let stop: String = text.chars().skip(2).take(2).collect();
+    let stopped = complete(&["--max-tokens", "6", "--temperature", "0", "--stop", &stop]);
+    let stopped = &stopped["completions"][0];
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert_eq!(stopped["text"].as_str(), text.split(&stop).next());
+
+    let draw = |seed| {
+        complete(&["--n", "3", "--max-tokens", "12", "--temperature", "2", "--top-k", "0", "--seed", seed])
+    };
+    let drawn = draw("1");
+    assert_eq!(drawn["completions"].as_array().map(Vec::len), Some(3));
+    assert_ne!(drawn["completions"][0]["tokens"], drawn["completions"][1]["tokens"]);
+    assert_eq!(drawn, draw("1"));
+    assert_ne!(drawn, draw("2"));
+}
+
+#[test]
+fn the_same_command_continues_and_another_is_refused() {
+    let road = road();
+    let again = road.pretrain("again", "20");
+    let words: Vec<&str> = again.iter().map(String::as_str).collect();
+    run(&words, 0);
+    let metrics = fs::read(format!("{}/metrics.jsonl", road.path("again"))).expect("metrics");
+    run(&words, 0);
+    assert_eq!(fs::read(format!("{}/metrics.jsonl", road.path("again"))).expect("metrics"), metrics);
+    fails(&[&words[..], &["--lr", "0.5"]].concat(), 1, &["different command", "settings.lr: 0.003 → 0.5"]);
+    fails(&[&words[..], &["--seed", "7"]].concat(), 1, &["settings.seed: 0 → 7"]);
+}
+
+#[test]
+fn training_goes_on_from_another_model() {
+    let road = road();
+    let mut words = road.pretrain("further", "20");
+    words.extend(["--init".to_string(), road.path("run")]);
+    run(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let first = |run: &str| -> f64 {
+        let metrics = fs::read_to_string(format!("{}/metrics.jsonl", road.path(run))).expect("metrics");
+        let line: Value = serde_json::from_str(metrics.lines().next().expect("a line")).expect("JSON");
+        line["loss"].as_f64().expect("a loss")
+    };
+    assert!(first("further") < first("run") - 0.1, "{} {}", first("further"), first("run"));
+    let model = json(&["show", &road.path("further")]);
+    assert_eq!(model["lineage"]["parent"].as_str(), Some(road.path("run").as_str()));
+}
+
+#[test]
+fn words_for_people_stay_off_standard_output() {
+    let road = road();
+    let words = road.pretrain("words", "20");
+    let assert = run(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    assert!(assert.get_output().stdout.is_empty());
+    let told = stderr(&assert);
+    assert!(
+        told.contains("step 20/20") && told.contains("validation") && told.contains("report.html"),
+        "{told}"
+    );
+}

@@ -1,0 +1,122 @@
+//! Help, wrong usage, and where output goes.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use super::workshop::{fails, mynah, path, road, run, stderr, stdout};
+
+const VERBS: [&str; 9] =
+    ["corpus", "tokenizer", "tokenize", "pretrain", "complete", "show", "report", "bench", "speedrun"];
+
+#[test]
+fn help_explains_every_verb() {
+    let help = stdout(&["--help"]);
+    for verb in VERBS {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb} is missing in:\n{help}");
+        let own = stdout(&[verb, "--help"]);
+        assert!(own.contains("Usage: mynah") && own.contains("--seed"), "{own}");
+    }
+    assert!(stdout(&["--version"]).starts_with("mynah "));
+}
+
+#[test]
+fn help_of_pretraining_lists_the_recipe_with_its_values() {
+    let help = stdout(&["pretrain", "--help"]);
+    let keys = "n_layer n_head d_model d_ff seq_len dropout lr min_lr_frac warmup_steps weight_decay beta1 beta2 eps \
+                grad_clip batch_tokens steps eval_every checkpoint_every sample_every keep_last";
+    for key in keys.split_whitespace() {
+        assert!(
+            help.lines().any(|line| line.split_whitespace().next() == Some(key)),
+            "{key} is missing in:\n{help}"
+        );
+    }
+    let width = help.lines().find(|line| line.trim_start().starts_with("d_model")).expect("a row");
+    assert!(width.contains("384") && width.contains("768"), "{width}");
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    fails(&["fly"], 2, &["fly"]);
+    fails(&["corpus", "somewhere"], 2, &["--out"]);
+    fails(&["corpus", "somewhere", "--out", "x", "--max-bytes", "much"], 2, &["20M"]);
+    fails(&["bench", "--threads", "0"], 2, &["at least one thread"]);
+    fails(&["bench", "--precision", "f16"], 2, &["f32, bf16"]);
+    fails(&["complete", "--model", "m", "x", "--temperature", "-1"], 2, &["from 0 up"]);
+    fails(&["corpus", "somewhere", "--out", "x", "--val-fraction", "1"], 2, &["below 1"]);
+    fails(&["complete", "--model", "m"], 2, &["no prompt"]);
+    fails(
+        &["tokenize", "--corpus", "c", "--tokenizer", "t", "--out", "o", "--overflow", "chunk"],
+        2,
+        &["--context"],
+    );
+}
+
+#[test]
+fn unknown_presets_and_keys_name_what_there_is() {
+    let pretrain = ["pretrain", "--data", "d", "--out", "o", "--preset"];
+    let with = |rest: &[&'static str]| [&pretrain[..], rest].concat();
+    fails(&with(&["huge"]), 2, &["huge", "gpt2-xl", "tiny"]);
+    fails(&with(&["tiny", "--set", "learning_rate=1"]), 2, &["learning_rate", "warmup_steps"]);
+    fails(&with(&["tiny", "--set", "steps=many"]), 2, &["steps"]);
+    fails(&with(&["tiny", "--batch-tokens", "100"]), 2, &["128 would do"]);
+    fails(&with(&["tiny", "--lr", "-1"]), 2, &["lr is -1", "positive"]);
+    fails(&with(&["tiny", "--steps", "5", "--tokens", "5"]), 2, &["cannot be used with"]);
+    fails(&["speedrun", "--preset", "huge"], 2, &["huge", "tiny"]);
+}
+
+#[test]
+fn quiet_says_nothing_but_results() {
+    let road = road();
+    let assert = run(&["show", &road.path("corpus"), "--quiet"], 0);
+    assert_eq!(stderr(&assert), "");
+    assert!(!assert.get_output().stdout.is_empty());
+    let again =
+        ["corpus", &road.path("sources"), "--out", &road.path("corpus"), "--val-fraction", "0.1", "--quiet"];
+    let assert = run(&again, 0);
+    assert_eq!((stderr(&assert).as_str(), assert.get_output().stdout.len()), ("", 0));
+}
+
+/// A reader who leaves early, as `head` does, is no failure.
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let road = road();
+    let text = "some words to be encoded, and some more of them\n".repeat(40_000);
+    let file = path(std::path::Path::new(&road.path("")), "long.txt");
+    std::fs::write(&file, text).expect("a file");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mynah"))
+        .args(["tokenizer", "encode", "--tokenizer", &road.path("tokenizer.json"), "-"])
+        .stdin(std::fs::File::open(&file).expect("a file"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = [0; 4];
+    child.stdout.take().expect("a pipe").read_exact(&mut first).expect("some output");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let output = Command::new(env!("CARGO_BIN_EXE_mynah"))
+        .args(["tokenizer", "encode", "--tokenizer", &road().path("tokenizer.json"), "text"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write to standard output"));
+}
+
+#[test]
+fn a_prompt_may_come_from_standard_input_and_look_like_a_flag() {
+    let (model, tokenizer) = (road().path("run"), road().path("tokenizer.json"));
+    let arguments = ["complete", "--model", &model, "-", "--max-tokens", "2", "--json"];
+    let assert = mynah(&arguments).write_stdin("def f").assert().success();
+    assert!(String::from_utf8_lossy(&assert.get_output().stdout).starts_with(r#"{"prompt":"def f","#));
+    let ids = stdout(&["tokenizer", "encode", "--tokenizer", &tokenizer, "--", "--quiet"]);
+    let text = stdout(&["tokenizer", "decode", "--tokenizer", &tokenizer, ids.trim()]);
+    assert_eq!(text, "--quiet");
+}
