@@ -44,12 +44,22 @@ pub struct Outcome {
 /// How long the default training takes, about.
 pub const TRAINING_SECS: f64 = 300.0;
 
-/// Bytes of text to learn from; several times what five minutes of training can read.
-const CORPUS_BYTES: u64 = 24 << 20;
-const VOCAB_SIZE: usize = 4096;
-/// The same for the preset `tiny`, which must be through in seconds.
-const TINY_CORPUS_BYTES: u64 = 1 << 20;
-const TINY_VOCAB_SIZE: usize = 1024;
+/// How much text the road takes, how large a vocabulary it learns, and the share it holds out.
+struct Scale {
+    corpus_bytes: u64,
+    vocab_size: usize,
+    val_fraction: f64,
+}
+
+impl Scale {
+    /// Several times the text that five minutes of training can read; less for `tiny`, which is through in seconds.
+    fn of(preset: Option<&str>) -> Self {
+        match preset {
+            Some("tiny") => Scale { corpus_bytes: 2 << 20, vocab_size: 1024, val_fraction: 0.1 },
+            _ => Scale { corpus_bytes: 24 << 20, vocab_size: 4096, val_fraction: 0.02 },
+        }
+    }
+}
 
 /// Walks the road, from where it was left. `backend` makes a backend for each stage that computes.
 ///
@@ -64,17 +74,15 @@ pub fn speedrun<B: Backend>(
     let at = |name: &str| options.out.join(name);
     let (corpus_dir, tokenizer_dir, tokens_dir, run) =
         (at("corpus"), at("tokenizer"), at("tokens"), at("pretrain"));
-    let tiny = options.preset.as_deref() == Some("tiny");
-    let (bytes, vocab_size) =
-        if tiny { (TINY_CORPUS_BYTES, TINY_VOCAB_SIZE) } else { (CORPUS_BYTES, VOCAB_SIZE) };
+    let scale = Scale::of(options.preset.as_deref());
     let mut road = Road { stages: Vec::new(), progress };
 
     road.stage("corpus", || {
-        let report = gather(options, &corpus_dir, bytes, progress)?;
+        let report = gather(options, &corpus_dir, &scale, progress)?;
         Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
     })?;
     road.stage("tokenizer", || {
-        let tokenizer = train_tokenizer(&corpus_dir, &tokenizer_dir, vocab_size, progress)?;
+        let tokenizer = train_tokenizer(&corpus_dir, &tokenizer_dir, scale.vocab_size, progress)?;
         Ok(format!("{} tokens", tokenizer.vocab_size()))
     })?;
     road.stage("tokens", || {
@@ -139,7 +147,7 @@ impl Road<'_> {
     }
 }
 
-fn gather(options: &Options, out: &Path, max_bytes: u64, progress: &dyn Progress) -> Result<corpus::Report> {
+fn gather(options: &Options, out: &Path, scale: &Scale, progress: &dyn Progress) -> Result<corpus::Report> {
     let (mut paths, mut exclude) = (options.sources.clone(), Vec::new());
     if paths.is_empty() {
         let found = Sources::find();
@@ -163,8 +171,8 @@ fn gather(options: &Options, out: &Path, max_bytes: u64, progress: &dyn Progress
             out: out.into(),
             include: corpus::sources::INCLUDE.iter().map(|glob| glob.to_string()).collect(),
             exclude,
-            max_bytes: Some(max_bytes),
-            val_fraction: 0.02,
+            max_bytes: Some(scale.corpus_bytes),
+            val_fraction: scale.val_fraction,
             seed: options.seed,
             threads: options.threads,
             ..corpus::Options::default()
