@@ -7,8 +7,8 @@ use super::tensor::Values;
 use super::{Cpu, CpuTensor};
 use crate::LinearShape;
 
-/// Columns of a bias gradient that are summed together.
-const BIAS_COLUMNS: usize = 64;
+/// Columns of a bias gradient that are summed together: enough of a row that memory is read in runs.
+const BIAS_COLUMNS: usize = 512;
 
 pub(super) fn packed(cpu: &mut Cpu, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
     assert_eq!(weight.len(), d_in * d_out, "length of weight");
@@ -99,33 +99,36 @@ fn assert_lengths(shape: LinearShape, x: &CpuTensor, weight: &CpuTensor, out: &C
 
 /// `sum += Σ rows` of `x`: within groups of `group_rows` first, then group after group.
 fn sum_rows(cpu: &mut Cpu, sum: &mut [f32], x: Values<'_>, group_rows: usize) {
-    let width = sum.len();
-    let level = cpu.options.level;
-    let sum = Disjoint::new(sum);
-    cpu.pool.run(width.div_ceil(BIAS_COLUMNS), &|chunk, _| {
-        let start = chunk * BIAS_COLUMNS;
-        // SAFETY: every chunk takes its own columns.
-        let sum = unsafe { sum.slice(start, BIAS_COLUMNS.min(width - start)) };
-        sum_columns(level, sum, x, start, width, group_rows);
+    let Cpu { options, pool, partials, .. } = cpu;
+    let (level, width) = (options.level, sum.len());
+    let (rows, parts) = (x.len() / width, width.div_ceil(BIAS_COLUMNS));
+    let groups = rows.div_ceil(group_rows);
+    let group_sums = Disjoint::new(partials.floats(groups * width));
+    let columns = |part: usize| part * BIAS_COLUMNS..width.min((part + 1) * BIAS_COLUMNS);
+    pool.run(groups * parts, &|chunk, scratch| {
+        let (group, columns) = (chunk / parts, columns(chunk % parts));
+        let rows = group * group_rows..rows.min((group + 1) * group_rows);
+        // SAFETY: every chunk takes its own group and columns.
+        let group_sum = unsafe { group_sums.slice(group * width + columns.start, columns.len()) };
+        group_sum.fill(0.0);
+        let scratch = scratch.buffers[0].floats(columns.len());
+        for row in rows {
+            add_row(level, group_sum, x, row * width + columns.start, scratch);
+        }
     });
+    // SAFETY: the only part.
+    let group_sums = unsafe { group_sums.slice(0, groups * width) };
+    for group_sum in group_sums.chunks_exact(width) {
+        sum.iter_mut().zip(group_sum).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 multiversion! {
-    /// [`sum_rows`] for the columns from `start` on, as many as `sum` has, of rows of `width`.
-    fn sum_columns(sum: &mut [f32], x: Values<'_>, start: usize, width: usize, group_rows: usize) {
-        let rows = x.len() / width;
-        let mut scratch = [0.0; BIAS_COLUMNS];
-        for group in (0..rows).step_by(group_rows) {
-            let mut group_sum = [0.0; BIAS_COLUMNS];
-            for row in group..rows.min(group + group_rows) {
-                let row = x.read(row * width + start, sum.len(), &mut scratch);
-                for (group_sum, x) in group_sum.iter_mut().zip(row) {
-                    *group_sum += x;
-                }
-            }
-            for (sum, group_sum) in sum.iter_mut().zip(group_sum) {
-                *sum += group_sum;
-            }
+    /// Adds the values of `x` from `start` on.
+    fn add_row(sum: &mut [f32], x: Values<'_>, start: usize, scratch: &mut [f32]) {
+        let x = x.read(start, sum.len(), scratch);
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum += x;
         }
     }
 }

@@ -9,8 +9,6 @@ use super::layout::UNIT;
 
 /// Words of k between two prefetches.
 pub(super) const PREFETCH_WORDS: usize = 8;
-/// Cache lines of a prefetch: as many tiles as a chunk has below each other bring the next panel.
-pub(super) const PREFETCH_LINES: usize = 2;
 
 /// What a packed word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +43,8 @@ pub(super) struct Tile {
     pub(super) left: *const u32,
     /// A panel of columns, `[words][units · UNIT]`.
     pub(super) right: *const u32,
-    /// What to bring nearer meanwhile, [`PREFETCH_LINES`] for every [`PREFETCH_WORDS`]: anything that is read soon.
-    pub(super) prefetch: *const u32,
+    /// What to bring nearer meanwhile, so many cache lines for every [`PREFETCH_WORDS`]: anything that is read soon.
+    pub(super) prefetch: (*const u32, usize),
     /// Rows of the result, `1 ..= mr`.
     pub(super) rows: usize,
     /// Units of the right panel.

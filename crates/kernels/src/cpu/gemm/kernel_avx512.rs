@@ -1,6 +1,6 @@
 //! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two multipliers.
 
-use super::kernel::{Out, PREFETCH_LINES, PREFETCH_WORDS, Tile};
+use super::kernel::{Out, PREFETCH_WORDS, Tile};
 use super::layout::UNIT;
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -125,13 +125,13 @@ unsafe fn tile_of<W: Words, const R: usize, const U: usize>(tile: &Tile) {
         prefetch_add::<R, U>(tile);
         let mut sums = [[_mm512_setzero_ps(); U]; R];
         let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
-        let mut next = tile.prefetch;
+        let (mut next, lines) = tile.prefetch;
         let mut words = tile.words;
         while words > 0 {
-            for line in 0..PREFETCH_LINES {
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * UNIT).cast());
+            for _ in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(UNIT);
             }
-            next = next.wrapping_add(PREFETCH_LINES * UNIT);
             let now = words.min(PREFETCH_WORDS);
             words -= now;
             for _ in 0..now {

@@ -7,7 +7,7 @@ use super::super::aligned::Aligned;
 use super::super::pool::{Disjoint, Pool};
 use super::super::scratch::Scratch;
 use super::super::tensor::Sink;
-use super::kernel::{Kernel, Out, PREFETCH_LINES, PREFETCH_WORDS, Tile};
+use super::kernel::{Kernel, Out, PREFETCH_WORDS, Tile};
 use super::layout::{Block, Blocks, Columns, UNIT};
 use super::pack::Factor;
 use std::ops::Range;
@@ -172,6 +172,9 @@ impl Product<'_> {
                 (Out::Bf16(out), sums.as_mut_ptr(), width)
             }
         };
+        // The tiles of a panel bring the next one nearer, each its share; a lone one reads as fast as memory gives.
+        let tiles = rows.len().div_ceil(kernel.mr());
+        let share = if tiles > 1 { (PREFETCH_WORDS * kernel.max_units()).div_ceil(tiles) } else { 0 };
         let last = self.blocks.iter().len() - 1;
         for (index, block) in self.blocks.iter().enumerate() {
             let words = block.len.div_ceil(kernel.step());
@@ -179,6 +182,7 @@ impl Product<'_> {
             kernel.pack_rows(left, self.left.window(rows.start, rows.len(), block.start, block.len));
             let (to, to_stride) =
                 if index == last { (target, self.n) } else { (Out::F32(partial), partial_stride) };
+            let share_of_tile = words.div_ceil(PREFETCH_WORDS) * share;
             for panel in panels.clone() {
                 let range = columns.range(panel);
                 let right = self.right_panel(columns, panel, block);
@@ -192,9 +196,7 @@ impl Product<'_> {
                         words,
                         left: left[row * words..].as_ptr(),
                         right,
-                        prefetch: next.wrapping_add(
-                            row / kernel.mr() * words.div_ceil(PREFETCH_WORDS) * PREFETCH_LINES * UNIT,
-                        ),
+                        prefetch: (next.wrapping_add(row / kernel.mr() * share_of_tile * UNIT), share),
                         rows: (rows.len() - row).min(kernel.mr()),
                         units: columns.units(panel),
                         cols: range.len(),

@@ -85,7 +85,7 @@ impl Kernel {
                     words: part_k.end.div_ceil(self.step()) - first_word,
                     left: left[row * words + first_word * self.mr()..].as_ptr(),
                     right: right[columns.start(panel) * words + first_word * width..].as_ptr(),
-                    prefetch: right.as_ptr(),
+                    prefetch: (right.as_ptr(), 0),
                     rows: rows.len(),
                     units: columns.units(panel),
                     cols: range.len(),

@@ -14,8 +14,8 @@ use super::{Cpu, CpuTensor, Precision, bf16};
 use crate::{HeadShape, NO_TARGET};
 use std::ops::Range;
 
-/// Logits that exist at once, within the limits of [`CHUNK_ROWS`]: 64 MB.
-const CHUNK_LOGITS: usize = 1 << 24;
+/// Logits that exist at once, within the limits of [`CHUNK_ROWS`]: 8 MB, which a shared cache can hold.
+const CHUNK_LOGITS: usize = 1 << 21;
 /// Fewest and most rows of a chunk. With fewer the weight's gradient is read and written too often.
 const CHUNK_ROWS: Range<usize> = 256..1024;
 /// Rows that a thread copies at a time.
