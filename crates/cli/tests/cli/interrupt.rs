@@ -1,10 +1,12 @@
-//! Ctrl-C saves, and the same command goes on as if nothing had happened.
+//! Ctrl-C saves, `kill -9` does not, and the same command goes on as if nothing had happened.
 #![cfg(unix)]
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use kernels::rng;
 
 use super::workshop::{road, run};
 
@@ -35,13 +37,47 @@ fn an_interrupted_run_ends_with_the_same_bytes() {
     }
 }
 
+#[test]
+fn twenty_kills_at_random_moments_leave_no_trace() {
+    const STEPS: u64 = 1000;
+    let road = road();
+    let steps = STEPS.to_string();
+    let whole = road.pretrain("whole", &steps);
+    run(&whole.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+
+    let killed = road.pretrain("killed", &steps);
+    let metrics = Path::new(&road.path("killed")).join("metrics.jsonl");
+    let lines = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count() as u64);
+    let mut reached = 0;
+    for kill in 0..20 {
+        let mut child = start(&killed);
+        // Some steps beyond the last kill or a little before it, so that kills fall between checkpoints, into them, and
+        // into what the run does again; then a moment more, so that they fall into the middle of a step.
+        let target = reached + rng::below(1, 1, kill, 20);
+        wait_until(|| lines() > target || child.try_wait().expect("a state").is_some());
+        std::thread::sleep(Duration::from_micros(rng::below(1, 2, kill, 12_000)));
+        child.kill().expect("SIGKILL");
+        let status = child.wait().expect("it ends");
+        assert!(status.code().is_none(), "kill {kill} came too late: {status}");
+        reached = lines();
+    }
+    run(&killed.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let checkpoint = format!("checkpoints/step-{STEPS:06}");
+    let names =
+        ["model.safetensors", "optimizer.safetensors", "mynah.json"].map(|n| format!("{checkpoint}/{n}"));
+    for name in names.iter().map(String::as_str).chain(["metrics.jsonl", "samples.jsonl"]) {
+        let bytes = |run: &str| fs::read(Path::new(&road.path(run)).join(name)).expect("a file");
+        assert!(bytes("whole") == bytes("killed"), "{name} differs");
+    }
+}
+
 fn start(arguments: &[String]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mynah"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().expect("it starts")
 }
 
-fn wait_until(condition: impl Fn() -> bool) {
+fn wait_until(mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_secs(60), "it did not begin");
