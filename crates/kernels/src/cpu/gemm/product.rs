@@ -19,6 +19,8 @@ const CHUNK_COLUMNS: usize = 768;
 /// Panels of the right factor that are packed side by side, and values of k: whole words.
 const PACK_PANELS: usize = 4;
 const PACK_K: usize = 32;
+/// Rows from which on a chunk is rather cut across: fewer, and panels of the right factor are read too often.
+const FEW_ROWS: usize = 32;
 /// Chunks a thread should find, so that none is left waiting for another's last one.
 const CHUNKS_PER_THREAD: usize = 4;
 
@@ -239,12 +241,12 @@ impl Grid {
         let mut panels_per_chunk =
             if blocks == 1 { wide } else { wide.min((CHUNK_COLUMNS / panel_width).max(1)) };
         let count = |rows: usize, panels: usize| m.div_ceil(rows) * wide.div_ceil(panels);
-        // Few chunks: halve the longer side, down to one tile.
+        // Few chunks: halve their rows first, because rows are packed once for each chunk across.
         while threads > 1 && count(rows, panels_per_chunk) < CHUNKS_PER_THREAD * threads {
-            if panels_per_chunk > 1 && panels_per_chunk * panel_width >= rows {
-                panels_per_chunk = panels_per_chunk.div_ceil(2);
-            } else if rows > kernel.mr() {
+            if rows > FEW_ROWS || panels_per_chunk == 1 && rows > kernel.mr() {
                 rows = (rows / 2).next_multiple_of(kernel.mr());
+            } else if panels_per_chunk > 1 {
+                panels_per_chunk = panels_per_chunk.div_ceil(2);
             } else {
                 break;
             }
