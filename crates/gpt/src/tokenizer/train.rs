@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use foldhash::fast::FixedState;
 use rayon::prelude::*;
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
 /// Documents are read and counted in batches of at least this much text: the memory that reading takes.
@@ -22,7 +23,7 @@ struct Limits {
     bytes: usize,
 }
 
-const LIMITS: Limits = Limits { words: 2_500_000, bytes: 28_000_000 };
+const LIMITS: Limits = Limits { words: 1_500_000, bytes: 16_000_000 };
 
 /// The words of a corpus and how often they occur.
 #[derive(Default)]
@@ -168,8 +169,8 @@ pub(super) fn learn_merges(
     while merges.len() < n_merges
         && let Some((count, Reverse(pair))) = queue.pop()
     {
-        // Counts only fall while a pair waits in the queue: a stale one goes back to its place.
-        let now = pairs[&pair].count;
+        // Counts only fall while a pair waits in the queue: a stale one goes back to its place, or is gone.
+        let now = pairs.get(&pair).map_or(0, |seen| seen.count);
         if now < count {
             if now > 0 {
                 queue.push((now, Reverse(pair)));
@@ -225,8 +226,11 @@ impl Words {
         let span = &mut self.spans[index as usize];
         let tokens = &mut self.tokens[span.start..span.start + span.len];
         let mut forget = |pair| {
-            if let Some(seen) = pairs.get_mut(&pair) {
-                seen.count -= span.count;
+            if let Entry::Occupied(mut seen) = pairs.entry(pair) {
+                seen.get_mut().count -= span.count;
+                if seen.get().count == 0 {
+                    seen.remove();
+                }
             }
         };
         let mut kept = 0;
