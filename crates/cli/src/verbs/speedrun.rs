@@ -135,7 +135,11 @@ fn side_by_side(completion: &Completion) -> String {
         (completion.model.lines().collect(), completion.truth.lines().collect());
     for i in 0..model.len().max(truth.len()) {
         let cell = |lines: &[&str]| -> String {
-            lines.get(i).copied().unwrap_or("").replace('\t', "    ").chars().take(WIDTH).collect()
+            let line = lines.get(i).copied().unwrap_or("").replace('\t', "    ");
+            match line.char_indices().nth(WIDTH) {
+                Some(_) => line.chars().take(WIDTH - 1).chain(['…']).collect(),
+                None => line,
+            }
         };
         text += format!("  {:<WIDTH$} │ {}", cell(&model), cell(&truth)).trim_end();
         text.push('\n');
