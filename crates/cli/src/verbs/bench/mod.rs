@@ -19,7 +19,8 @@ use crate::session::{Session, precision_name};
 use crate::terminal::text::scaled;
 
 const DETAILS: &str = "\
-Speeds are medians. With --json, one object a line.
+Speeds are medians; memory is the most that the process held, so measure `train` alone for its own. With --json, one
+object a line.
 
 Examples:
   mynah bench
