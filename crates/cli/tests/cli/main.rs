@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod interrupt;
+mod readme;
 mod road;
 mod usage;
 mod workshop;

@@ -24,9 +24,19 @@ pub struct Sources {
 
 /// What of these folders to read.
 pub const INCLUDE: &[&str] = &["*.rs", "*.py"];
-/// What of them not to read: below Python's library, installed packages, tests (half of it) and tables of characters.
-pub const EXCLUDE: &[&str] =
-    &["/site-packages", "/dist-packages", "/test", "/*/test", "/*/tests", "/*/idle_test", "/encodings"];
+/// What of them not to read: below Python's library, installed packages, tests (half of it) and tables of characters;
+/// of crates, the bindings to operating systems, which a program wrote.
+pub const EXCLUDE: &[&str] = &[
+    "/site-packages",
+    "/dist-packages",
+    "/test",
+    "/*/test",
+    "/*/idle_test",
+    "/encodings",
+    "/windows*",
+    "/winapi*",
+    "/linux-raw-sys*",
+];
 
 impl Sources {
     /// Looks at the usual places of this machine.
@@ -40,8 +50,10 @@ impl Sources {
     pub fn find_in(cargo: &Path, home: &Path, root: &Path) -> Sources {
         let mut sources = Sources::default();
         let registry = cargo.join("registry/src");
-        let found = !children(&registry).is_empty();
-        sources.add("Rust sources of cargo's registry", registry, found);
+        let indexes = children(&registry);
+        let what = "Rust sources of cargo's registry";
+        sources.places.push(Place { what, path: registry, found: !indexes.is_empty() });
+        sources.folders.extend(indexes);
         let libraries = [
             root.join("usr/lib"),
             root.join("usr/local/lib"),
@@ -66,13 +78,6 @@ impl Sources {
         }
         sources.folders.extend(best.map(|(_, path)| path));
         sources
-    }
-
-    fn add(&mut self, what: &'static str, path: PathBuf, found: bool) {
-        if found {
-            self.folders.push(path.clone());
-        }
-        self.places.push(Place { what, path, found });
     }
 }
 
@@ -113,7 +118,7 @@ mod tests {
             fs::write(root.join(library).join("fileinput.py"), "").unwrap();
         }
         let found = Sources::find_in(&cargo, &home, root);
-        assert_eq!(found.folders, [cargo.join("registry/src"), root.join("usr/lib/python3.11")]);
+        assert_eq!(found.folders, [cargo.join("registry/src/index"), root.join("usr/lib/python3.11")]);
         assert_eq!(found.places.iter().filter(|p| p.found).count(), 3);
 
         let python = root.join("usr/lib/python3.11");
@@ -136,6 +141,6 @@ mod tests {
         crate::corpus::build(&options, &crate::progress::Silent).unwrap();
         let documents = crate::corpus::Documents::open(&options.out, crate::corpus::Split::Train).unwrap();
         let read: Vec<String> = documents.map(|d| d.unwrap().source).collect();
-        assert_eq!(read, ["src/index/a-1.0.0/tests/d.rs", "python3.11/json/tool.py"]);
+        assert_eq!(read, ["index/a-1.0.0/tests/d.rs", "python3.11/json/tool.py"]);
     }
 }

@@ -58,8 +58,10 @@ fn snippet(document: &Document, seed: u64, number: u64) -> Option<Completion> {
     let last = lines.len().checked_sub(TRUTH_LINES)?;
     let cuts: Vec<usize> = (PROMPT_LINES..last).filter(|&i| solid(i) && solid(i - 1)).collect();
     let cut = *cuts.get(rng::below(seed, SNIPPET, number, cuts.len() as u64) as usize)?;
+    // Within its folder: the folder's own name says nothing to a reader.
+    let source = document.source.split_once('/').map_or(document.source.as_str(), |(_, rest)| rest);
     Some(Completion {
-        source: document.source.clone(),
+        source: source.into(),
         prompt: lines[cut - PROMPT_LINES..cut].join("\n"),
         model: String::new(),
         truth: lines[cut..cut + TRUTH_LINES].join("\n"),
