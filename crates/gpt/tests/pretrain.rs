@@ -115,3 +115,20 @@ fn another_recipe_is_refused_with_the_difference() {
     let message = format!("{:#}", pretrain(cpu(2), &machine(), &options, &Silent).unwrap_err());
     assert!(message.contains("settings.lr: 0.003 → 0.0001"), "{message}");
 }
+
+#[test]
+fn a_run_that_diverges_leaves_its_bad_steps_out_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data(dir.path());
+    let mut options = options(&data, dir.path().join("run"));
+    options.settings.lr = 1e30;
+    options.settings.warmup_steps = 0;
+    let message = format!("{:#}", pretrain(cpu(2), &machine(), &options, &Silent).unwrap_err());
+    assert!(message.contains("does not recover") && message.contains("--lr"), "{message}");
+    let metrics = std::fs::read_to_string(options.out.join("metrics.jsonl")).unwrap();
+    let skipped: Vec<bool> = metrics.lines().map(|line| line.contains("\"skipped\":true")).collect();
+    // The first update is applied and ruins the weights; after three bad steps the run begins again with the data that
+    // comes next, and the same happens.
+    assert_eq!(skipped, [false, true, true, true, false, true, true, true]);
+    assert_eq!(std::fs::read_dir(options.out.join("checkpoints")).unwrap().count(), 0, "nothing bad was saved");
+}
