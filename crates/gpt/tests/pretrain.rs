@@ -130,5 +130,9 @@ fn a_run_that_diverges_leaves_its_bad_steps_out_and_says_so() {
     // The first update is applied and ruins the weights; after three bad steps the run begins again with the data that
     // comes next, and the same happens.
     assert_eq!(skipped, [false, true, true, true, false, true, true, true]);
-    assert_eq!(std::fs::read_dir(options.out.join("checkpoints")).unwrap().count(), 0, "nothing bad was saved");
+    assert_eq!(
+        std::fs::read_dir(options.out.join("checkpoints")).unwrap().count(),
+        0,
+        "nothing bad was saved"
+    );
 }

@@ -1,0 +1,217 @@
+//! The state of a run between sittings: how it begins, what a checkpoint holds, and how it goes on.
+
+use super::{Machine, Options, Outcome, Pretraining};
+use crate::checkpoint::{self, About, Contents};
+use crate::data::{Batch, TokenShards, Windows};
+use crate::model::{self, Config, Weights};
+use crate::progress::Progress;
+use crate::report;
+use crate::train::Trainer;
+use crate::train::run::{CHECKPOINTS, Event, EventKind, Input, Recipe, RunDir};
+use anyhow::{Context, Result, ensure};
+use kernels::Backend;
+use std::collections::BTreeMap;
+
+impl<'a, B: Backend> Pretraining<'a, B> {
+    /// Opens the run directory for the recipe and continues what is in it, or begins.
+    pub(super) fn open(
+        mut backend: B,
+        machine: &'a Machine,
+        options: &'a Options,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let settings = &options.settings;
+        let shards = TokenShards::open(&options.data)?;
+        let windows = Windows::new(&shards, settings.seq_len, options.seed)?;
+        let val_windows = shards.val_windows(settings.eval_windows, settings.seq_len)?;
+        let (config, weights, init) = first_weights(&mut backend, options, shards.vocab_size())?;
+        let recipe = recipe(options, machine, &shards, init)?;
+        let recipe_digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
+        let run = RunDir::open(&options.out, &recipe)?;
+        let mut training = Pretraining {
+            trainer: Trainer::new(backend, config, weights),
+            options,
+            machine,
+            shards,
+            windows,
+            val_windows,
+            run,
+            recipe_digest,
+            step: 0,
+            saved: None,
+            bad_steps: 0,
+            rolled_back_to: None,
+            validation: None,
+            batch: Batch::default(),
+            derivatives: Vec::new(),
+        };
+        training.resume(progress)?;
+        Ok(training)
+    }
+
+    /// Continues from the newest good checkpoint; without one, begins.
+    fn resume(&mut self, progress: &dyn Progress) -> Result<()> {
+        match self.restore(progress)? {
+            Some(step) => {
+                self.run.truncate_after(step)?;
+                self.step = step;
+                self.saved = Some(step);
+                self.event(EventKind::Resumed, self.machine.description.clone())?;
+                progress.line(&format!("continuing after step {step}"));
+            }
+            None => {
+                self.run.restart()?;
+                self.event(EventKind::Started, self.machine.description.clone())?;
+                let parameters = self.trainer.config.parameters();
+                progress.line(&format!("{parameters} parameters, {}", self.machine.description));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the newest good checkpoint of the run and returns its step.
+    pub(super) fn restore(&mut self, progress: &dyn Progress) -> Result<Option<u64>> {
+        let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?;
+        for damaged in newest.damaged {
+            progress.line(&format!("not used: {damaged}"));
+            self.event(EventKind::DamagedCheckpoint, damaged)?;
+        }
+        let Some((path, manifest)) = newest.found else { return Ok(None) };
+        let checkpoint = checkpoint::open(&path)?;
+        ensure!(
+            checkpoint.config == self.trainer.config,
+            "{} holds a model of another shape than this run's recipe",
+            path.display()
+        );
+        let b = &mut self.trainer.backend;
+        let weights = checkpoint.weights(checkpoint::to_backend(b))?;
+        let moments = checkpoint.moments(checkpoint::to_backend(b))?;
+        let (m, v) = moments.with_context(|| format!("{} has no optimizer state", path.display()))?;
+        self.trainer.weights = weights;
+        self.trainer.first_moment = m;
+        self.trainer.second_moment = v;
+        self.trainer.updates = manifest.about.updates;
+        Ok(Some(manifest.about.step))
+    }
+
+    /// Goes back to the first weights, with moments at zero.
+    pub(super) fn begin_again(&mut self) -> Result<()> {
+        let b = &mut self.trainer.backend;
+        let (config, weights, _) = first_weights(b, self.options, self.shards.vocab_size())?;
+        let zeros = |b: &mut B| model::zeros(b, &config);
+        (self.trainer.first_moment, self.trainer.second_moment) = (zeros(b), zeros(b));
+        self.trainer.weights = weights;
+        self.trainer.updates = 0;
+        Ok(())
+    }
+
+    /// Writes the checkpoint of the current step and removes those that the rule does not keep.
+    pub(super) fn save(&mut self) -> Result<()> {
+        self.run.sync()?;
+        let evaluation = self.validation.map_or_else(BTreeMap::new, |v| {
+            BTreeMap::from([
+                ("val_loss".to_string(), Some(v.loss())),
+                ("val_bpb".to_string(), Some(v.bits_per_byte())),
+            ])
+        });
+        let about = About {
+            stage: "pretrain".into(),
+            step: self.step,
+            updates: self.trainer.updates,
+            seed: self.options.seed,
+            parent: self.options.init.as_ref().map(|path| path.display().to_string()),
+            data_digest: Some(self.shards.digest().to_string()),
+            tokenizer_digest: Some(self.shards.tokenizer().digest()),
+            recipe_digest: Some(self.recipe_digest.clone()),
+            evaluation,
+        };
+        let tokenizer = self.shards.tokenizer();
+        let files = [
+            ("tokenizer.json", tokenizer.to_json().as_bytes()),
+            ("tokenizer_config.json", tokenizer.config_json().as_bytes()),
+        ];
+        let Trainer { backend, config, weights, first_moment, second_moment, .. } = &mut self.trainer;
+        checkpoint::save(
+            &self.run.checkpoint_path(self.step),
+            Contents {
+                config,
+                weights,
+                moments: Some((first_moment, second_moment)),
+                read: &mut checkpoint::from_backend(backend),
+                eot_token: Some(tokenizer.end_of_text()),
+                files: &files,
+                about,
+            },
+        )?;
+        self.saved = Some(self.step);
+        self.run.retain(self.options.settings.keep_last, self.run.best_checkpoint()?)
+    }
+
+    pub(super) fn event(&mut self, event: EventKind, detail: String) -> Result<()> {
+        self.run.event(&Event { step: self.step, event, detail })
+    }
+
+    /// The end, reached or asked for: what is not saved yet is saved, and the page is written.
+    pub(super) fn close(mut self, progress: &dyn Progress) -> Result<Outcome> {
+        let stopped = self.step < self.options.settings.steps;
+        if self.saved != Some(self.step) && self.bad_steps == 0 && self.step > 0 {
+            self.save()?;
+        }
+        let kind = if stopped { EventKind::Stopped } else { EventKind::Finished };
+        self.event(kind, String::new())?;
+        let report = report::write(self.run.path())?;
+        if stopped {
+            progress.line(&format!("stopped after step {}; the same command continues", self.step));
+        }
+        Ok(Outcome { step: self.step, stopped, validation: self.validation, report })
+    }
+}
+
+/// What the run begins with: fresh weights, or those of `--init` with their digest.
+fn first_weights<B: Backend>(
+    backend: &mut B,
+    options: &Options,
+    vocab_size: usize,
+) -> Result<(Config, Weights<B::Tensor>, Option<Input>)> {
+    let mut config = options.settings.config(vocab_size);
+    config.check()?;
+    let Some(path) = &options.init else {
+        let weights = model::init(backend, &config, options.seed);
+        return Ok((config, weights, None));
+    };
+    let init = checkpoint::open(path)?;
+    config.tied_head = init.config.tied_head;
+    config.norm_eps = init.config.norm_eps;
+    ensure!(
+        Config { dropout: 0.0, ..config.clone() } == Config { dropout: 0.0, ..init.config.clone() },
+        "{} has another shape than the recipe: {:?} there, {config:?} here",
+        path.display(),
+        init.config
+    );
+    let weights = init.weights(checkpoint::to_backend(backend))?;
+    let model = std::fs::read(init.path.join("model.safetensors"))
+        .with_context(|| format!("cannot read the model in {}", init.path.display()))?;
+    let input = Input::new(path, blake3::hash(&model).to_hex().to_string());
+    Ok((config, weights, Some(input)))
+}
+
+/// The resolved recipe as it is stored.
+fn recipe(options: &Options, machine: &Machine, shards: &TokenShards, init: Option<Input>) -> Result<Recipe> {
+    let mut settings =
+        toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
+    let keep_last = settings.remove("keep_last").expect("a field of the settings");
+    settings.insert(
+        "seed".into(),
+        toml::Value::Integer(i64::try_from(options.seed).context("--seed is too large")?),
+    );
+    settings.insert("precision".into(), machine.precision.clone().into());
+    let mut recipe = Recipe::new("pretrain", settings);
+    recipe.runtime.insert("keep_last".into(), keep_last);
+    recipe.runtime.insert("machine".into(), machine.description.clone().into());
+    recipe.inputs.insert("data".into(), Input::new(&options.data, shards.digest()));
+    let meta = shards.meta();
+    recipe.inputs.insert("corpus".into(), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
+    recipe.inputs.insert("tokenizer".into(), Input::new(&options.data, shards.tokenizer().digest()));
+    recipe.inputs.extend(init.map(|input| ("init".to_string(), input)));
+    Ok(recipe)
+}
