@@ -6,7 +6,7 @@ use super::held_out::{self, HeldOut};
 use super::{Machine, PretrainOptions, Settings, pretrain};
 use crate::corpus::{self, Document, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
-use crate::model::{self, Activations, Gradients, Sequences};
+use crate::model::{self, Activations, Config, Gradients, Sequences};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::tokenizer::Tokenizer;
@@ -211,8 +211,7 @@ fn recipe<B: Backend>(
         Some(preset) => Settings::resolve(preset, &[])?,
         None => {
             let vocab_size = TokenShards::open(tokens)?.vocab_size();
-            let flops = TRAINING_SECS * measure(&mut backend(), vocab_size)?;
-            let settings = for_budget(flops, vocab_size)?;
+            let settings = for_budget(TRAINING_SECS, &mut backend(), vocab_size)?;
             progress.line(&format!(
                 "{} layers of {} for {} steps: about {:.0} minutes on this machine",
                 settings.n_layer,
@@ -228,40 +227,41 @@ fn recipe<B: Backend>(
     Ok(settings)
 }
 
-/// Presets by the floating-point operations from which on they learn more than the one before
+/// Presets by the floating-point operations of training from which on they learn more than the one before
 /// (docs/RESULTS.md has the measurements).
-const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1.5e14, "baby")];
+const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1e15, "baby")];
 
-/// The shape and the number of steps for a budget of floating-point operations.
-fn for_budget(flops: f64, vocab_size: usize) -> Result<Settings> {
+/// The shape that learns most in `secs` of training on this machine, and as many steps as fit.
+fn for_budget<B: Backend>(secs: f64, b: &mut B, vocab_size: usize) -> Result<Settings> {
+    let smallest = Settings::resolve(LADDER[0].1, &[])?;
+    let config = smallest.config(vocab_size);
+    let flops = secs * config.training_flops_per_token() * tokens_per_sec(b, &config);
     let (_, preset) = LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");
     let mut settings = Settings::resolve(preset, &[])?;
-    let per_step = settings.config(vocab_size).training_flops_per_token() * settings.batch_tokens as f64;
-    settings.steps = ((flops / per_step) as u64).max(2 * settings.warmup_steps);
+    let speed = tokens_per_sec(b, &settings.config(vocab_size));
+    settings.steps = ((secs * speed) as u64 / settings.batch_tokens as u64).max(2 * settings.warmup_steps);
     settings.eval_every = (settings.steps / 10).max(1);
     settings.checkpoint_every = settings.eval_every;
     settings.sample_every = (settings.steps / 5).max(1);
     Ok(settings)
 }
 
-/// Useful floating-point operations a second of a training pass on this machine, the best of three.
-fn measure<B: Backend>(b: &mut B, vocab_size: usize) -> Result<f64> {
-    let settings = Settings::resolve("baby", &[])?;
-    let c = settings.config(vocab_size);
-    let weights = model::init(b, &c, 0);
-    let (mut a, mut g) = (Activations::new(b, &c), Gradients::new(b, &c));
-    let lens = vec![c.seq_len; 4];
-    let tokens: Vec<u32> = (0..4 * c.seq_len as u32).map(|i| i % vocab_size as u32).collect();
+/// Tokens a second of training on this machine, the best of three passes after a first one.
+fn tokens_per_sec<B: Backend>(b: &mut B, c: &Config) -> f64 {
+    let weights = model::init(b, c, 0);
+    let (mut a, mut g) = (Activations::new(b, c), Gradients::new(b, c));
+    let lens = vec![c.seq_len; 8];
+    let tokens: Vec<u32> = (0..8 * c.seq_len).map(|i| (i % c.vocab_size) as u32).collect();
     let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
     let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
     let mut logprobs = vec![0.0; tokens.len()];
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let began = Instant::now();
-        model::forward(b, &c, &weights, &mut a, batch);
-        model::head_backward(b, &c, &weights, &mut g, &a, &tokens, &derivatives, &mut logprobs, c.seq_len);
-        model::backward(b, &c, &weights, &mut g, &a, batch, c.seq_len);
+        model::forward(b, c, &weights, &mut a, batch);
+        model::head_backward(b, c, &weights, &mut g, &a, &tokens, &derivatives, &mut logprobs, c.seq_len);
+        model::backward(b, c, &weights, &mut g, &a, batch, c.seq_len);
         best = best.min(began.elapsed().as_secs_f64());
     }
-    Ok(c.training_flops_per_token() * tokens.len() as f64 / best)
+    tokens.len() as f64 / best
 }
