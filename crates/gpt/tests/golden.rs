@@ -198,6 +198,34 @@ mod cpu {
         at_every_level(Precision::F32, greedy_agrees);
     }
 
+    /// What the engine promises about bits: token by token with a cache, with packed weights, is what a whole pass gives.
+    #[test]
+    fn cached_and_full_passes_give_the_same_bits() {
+        let golden = Golden::read();
+        let tokens = &golden.ids("tokens")[..CONFIG.seq_len];
+        at_every_level(Precision::F32, |mut cpu| {
+            let b = &mut cpu;
+            let mut weights = golden.weights(b);
+            let mut activations = Activations::new(b, &CONFIG);
+            model::forward(b, &CONFIG, &weights, &mut activations, batch(tokens, &[CONFIG.seq_len]));
+            let mut logits = b.zeros(CONFIG.seq_len * CONFIG.vocab_size);
+            let (d_in, d_out) = (CONFIG.d_model, CONFIG.vocab_size);
+            let shape = kernels::LinearShape { rows: CONFIG.seq_len, d_in, d_out };
+            b.linear_forward(&mut logits, &activations.hidden, weights.head(), None, shape);
+            let full = host(b, &logits);
+
+            weights.lm_head = Some(b.packed(&weights.wte, d_in, d_out));
+            let mut cache = Cache::new(b, &CONFIG, 2, CONFIG.seq_len);
+            let mut cached = vec![0.0; CONFIG.vocab_size];
+            for (start, want) in full.chunks(CONFIG.vocab_size).enumerate() {
+                let span = CacheSpan { slot: 1, start, len: 1 };
+                let new = &tokens[start..=start];
+                model::forward_cached(b, &CONFIG, &weights, &mut cache, new, &[span], &[0], &mut cached);
+                assert!(cached.iter().zip(want).all(|(a, b)| a.to_bits() == b.to_bits()), "position {start}");
+            }
+        });
+    }
+
     /// What training promises about bits: neither threads nor the cut into micro-batches change them.
     #[test]
     fn threads_and_micro_batches_change_nothing() {
