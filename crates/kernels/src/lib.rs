@@ -7,7 +7,7 @@
 //!
 //! This crate knows nothing about models, files or training; it is the only one with `unsafe`.
 
-mod backend;
+pub mod backend;
 pub mod cpu;
 mod reference;
 pub mod rng;
