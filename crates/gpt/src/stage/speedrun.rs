@@ -192,7 +192,11 @@ fn train_tokenizer(
     }
     let texts = Documents::open(corpus, Split::Train)?.map(|document: Result<Document>| Ok(document?.text));
     let tokenizer = Tokenizer::train(texts, vocab_size, &[], progress)?;
-    tokenizer.save(out)?;
+    // Under its name only when it is whole: what is there is taken for finished when the road is walked again.
+    let unfinished = out.with_extension("unfinished");
+    tokenizer.save(&unfinished)?;
+    std::fs::rename(&unfinished, out)
+        .with_context(|| format!("cannot rename {} to {}", unfinished.display(), out.display()))?;
     Ok(tokenizer)
 }
 
