@@ -168,6 +168,13 @@ pub trait Backend {
     /// `dx = dout · gelu'(x)`.
     fn gelu_backward(&mut self, dx: &mut Self::Tensor, dout: &Self::Tensor, x: &Self::Tensor);
 
+    /// SwiGLU (Shazeer 2020): a row of `x` holds `d_ff` gate values, then `d_ff` up values;
+    /// `out = silu(gate) · up`, rows of `d_ff`, with `silu(z) = z / (1 + e⁻ᶻ)`.
+    fn swiglu_forward(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, d_ff: usize);
+    /// With `s = 1 / (1 + e⁻ᵍᵃᵗᵉ)`, rows of `dx` laid out as those of `x`:
+    /// `dgate = dout · up · s · (1 + gate · (1 - s))`, `dup = dout · gate · s`.
+    fn swiglu_backward(&mut self, dx: &mut Self::Tensor, dout: &Self::Tensor, x: &Self::Tensor, d_ff: usize);
+
     /// [`Dropout`] in place on rows of `width` values. The map is linear and diagonal, hence its own backward pass.
     fn dropout(&mut self, x: &mut Self::Tensor, width: usize, dropout: &Dropout);
 
@@ -224,6 +231,82 @@ pub trait Backend {
         stats: &Self::Tensor,
         weight: &Self::Tensor,
         group_rows: usize,
+    );
+
+    /// RMSNorm (Zhang & Sennrich 2019) of rows as long as `weight`: `out = x · rstd · weight`,
+    /// `rstd = 1/√(mean(x²) + eps)`. `stats` gets `rstd` of every row (1 value a row).
+    fn rms_norm_forward(
+        &mut self,
+        out: &mut Self::Tensor,
+        stats: &mut Self::Tensor,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    );
+    /// With `x̂ = x·rstd` and `g = dout·weight`: `dx += rstd · (g - x̂ · mean(g·x̂))`, `dweight += Σ dout·x̂`.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_backward(
+        &mut self,
+        dx: &mut Self::Tensor,
+        dweight: &mut Self::Tensor,
+        dout: &Self::Tensor,
+        x: &Self::Tensor,
+        stats: &Self::Tensor,
+        weight: &Self::Tensor,
+        group_rows: usize,
+    );
+
+    /// QK-norm (Henry et al. 2020, in the form that Qwen3 has): every query head and every key head of `qkv` becomes
+    /// its own [RMSNorm](Self::rms_norm_forward) over its `head_dim` values, with the gains `q_weight` for all query
+    /// heads and `k_weight` for all key heads, `[head_dim]` each; values are copied. `stats` gets `rstd`,
+    /// `[rows, n_head + n_kv_head]`.
+    #[allow(clippy::too_many_arguments)]
+    fn head_norm_forward(
+        &mut self,
+        out: &mut Self::Tensor,
+        stats: &mut Self::Tensor,
+        qkv: &Self::Tensor,
+        q_weight: &Self::Tensor,
+        k_weight: &Self::Tensor,
+        eps: f32,
+        shape: &AttentionShape,
+    );
+    /// `dqkv` from `dout`: head by head what [`rms_norm_backward`](Self::rms_norm_backward) adds; `dq_weight` and
+    /// `dk_weight` are added to, the heads of a row belonging to its group.
+    #[allow(clippy::too_many_arguments)]
+    fn head_norm_backward(
+        &mut self,
+        dqkv: &mut Self::Tensor,
+        dq_weight: &mut Self::Tensor,
+        dk_weight: &mut Self::Tensor,
+        dout: &Self::Tensor,
+        qkv: &Self::Tensor,
+        stats: &Self::Tensor,
+        q_weight: &Self::Tensor,
+        k_weight: &Self::Tensor,
+        shape: &AttentionShape,
+        group_rows: usize,
+    );
+
+    /// Rotary position embedding (Su et al. 2021) of the queries and keys of `qkv`, in place. With `half = head_dim/2`,
+    /// values `i` and `i + half` of a head are a pair (as Llama's files have them), which is turned by an angle:
+    /// `x[i], x[i+half] = x[i]·cos - x[i+half]·sin, x[i+half]·cos + x[i]·sin`. Row `p` of `table`,
+    /// `[positions, head_dim]`, has the cosines of the `half` angles of position `p`, then their sines (a factor on
+    /// both, as YaRN has it, is already in them). `head_dim` is even.
+    fn rope_forward(
+        &mut self,
+        qkv: &mut Self::Tensor,
+        table: &Self::Tensor,
+        positions: &[u32],
+        shape: &AttentionShape,
+    );
+    /// The transpose of [`rope_forward`](Self::rope_forward), in place on a gradient: turned back, the same factor.
+    fn rope_backward(
+        &mut self,
+        dqkv: &mut Self::Tensor,
+        table: &Self::Tensor,
+        positions: &[u32],
+        shape: &AttentionShape,
     );
 
     // ---- products -----------------------------------------------------------------------------------------------

@@ -72,6 +72,8 @@ const ROWS: usize = 70;
 const LENS: [usize; 2] = [30, 40];
 const GROUP_ROWS: usize = 35;
 const WIDTH: usize = 48;
+/// Enough that both threads get a chunk.
+const FF: usize = 500;
 const VOCAB: usize = 100;
 const LINEAR: LinearShape = LinearShape { rows: ROWS, d_in: WIDTH, d_out: 3 * WIDTH };
 const ATTENTION: AttentionShape =
@@ -96,7 +98,13 @@ struct Tensors {
     /// Also what a linear layer turns `x` into.
     qkv: Tensor,
     dqkv: Tensor,
+    normed: Tensor,
+    gate_up: Tensor,
+    dgate_up: Tensor,
+    ff: Tensor,
     stats: Tensor,
+    rms_stats: Tensor,
+    head_stats: Tensor,
     lse: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -109,6 +117,8 @@ struct Tensors {
     dbias: Tensor,
     norm: Tensor,
     dnorm: Tensor,
+    gains: [Tensor; 2],
+    dgains: [Tensor; 2],
     m: Tensor,
     v: Tensor,
     resized: Tensor,
@@ -129,7 +139,13 @@ impl Tensors {
             dx: cpu.activation(ROWS * WIDTH),
             qkv: cpu.activation(ROWS * 3 * WIDTH),
             dqkv: cpu.activation(ROWS * 3 * WIDTH),
+            normed: cpu.activation(ROWS * 3 * WIDTH),
+            gate_up: cpu.activation(ROWS * 2 * FF),
+            dgate_up: cpu.activation(ROWS * 2 * FF),
+            ff: cpu.activation(ROWS * FF),
             stats: cpu.zeros(ROWS * 2),
+            rms_stats: cpu.zeros(ROWS),
+            head_stats: cpu.zeros(ROWS * 2 * ATTENTION.n_head),
             lse: cpu.zeros(ROWS * ATTENTION.n_head),
             keys: cpu.activation(2 * CAPACITY * WIDTH),
             values: cpu.activation(2 * CAPACITY * WIDTH),
@@ -144,6 +160,8 @@ impl Tensors {
             dbias: cpu.zeros(LINEAR.d_out),
             norm: cpu.zeros(WIDTH),
             dnorm: cpu.zeros(WIDTH),
+            gains: [(); 2].map(|()| cpu.zeros(ATTENTION.head_dim)),
+            dgains: [(); 2].map(|()| cpu.zeros(ATTENTION.head_dim)),
             resized: cpu.activation(0),
             indices: (0..ROWS as u32).collect(),
             logprobs: vec![0.0; ROWS],
@@ -163,6 +181,8 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("accumulate", |cpu, t| cpu.accumulate(&mut t.dstream, &t.x)),
     ("gelu_forward", |cpu, t| cpu.gelu_forward(&mut t.x, &t.dx)),
     ("gelu_backward", |cpu, t| cpu.gelu_backward(&mut t.qkv, &t.dqkv, &t.dqkv)),
+    ("swiglu_forward", |cpu, t| cpu.swiglu_forward(&mut t.ff, &t.gate_up, FF)),
+    ("swiglu_backward", |cpu, t| cpu.swiglu_backward(&mut t.dgate_up, &t.ff, &t.gate_up, FF)),
     ("dropout", |cpu, t| cpu.dropout(&mut t.x, WIDTH, &DROPOUT)),
     ("embed_forward", |cpu, t| {
         cpu.embed_forward(&mut t.stream, &t.embedding, Some(&t.embedding), &t.indices, &t.indices, WIDTH);
@@ -179,6 +199,24 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let (dx, dweight, dbias) = (&mut t.dstream, &mut t.dnorm, None);
         cpu.layer_norm_backward(dx, dweight, dbias, &t.dx, &t.stream, &t.stats, &t.norm, GROUP_ROWS);
     }),
+    ("rms_norm_forward", |cpu, t| {
+        cpu.rms_norm_forward(&mut t.x, &mut t.rms_stats, &t.stream, &t.norm, 1e-5);
+    }),
+    ("rms_norm_backward", |cpu, t| {
+        let (dx, dweight) = (&mut t.dstream, &mut t.dnorm);
+        cpu.rms_norm_backward(dx, dweight, &t.dx, &t.stream, &t.rms_stats, &t.norm, GROUP_ROWS);
+    }),
+    ("head_norm_forward", |cpu, t| {
+        let (out, stats, [q, k]) = (&mut t.dqkv, &mut t.head_stats, &t.gains);
+        cpu.head_norm_forward(out, stats, &t.qkv, q, k, 1e-5, &ATTENTION);
+    }),
+    ("head_norm_backward", |cpu, t| {
+        let (stats, [q, k], [dq, dk]) = (&t.head_stats, &t.gains, &mut t.dgains);
+        let (dqkv, shape) = (&mut t.qkv, &ATTENTION);
+        cpu.head_norm_backward(dqkv, dq, dk, &t.dqkv, &t.normed, stats, q, k, shape, GROUP_ROWS);
+    }),
+    ("rope_forward", |cpu, t| cpu.rope_forward(&mut t.qkv, &t.stream, &t.indices, &ATTENTION)),
+    ("rope_backward", |cpu, t| cpu.rope_backward(&mut t.dqkv, &t.stream, &t.indices, &ATTENTION)),
     ("linear_forward", |cpu, t| {
         cpu.linear_forward(&mut t.qkv, &t.x, &t.weight, Some(&t.bias), LINEAR);
         cpu.linear_forward(&mut t.qkv, &t.x, &t.packed, Some(&t.bias), LINEAR);

@@ -13,10 +13,14 @@ use kernels::{AttentionShape, Backend, Dropout, F64Tensor, HeadShape, LinearShap
 /// Every backward operation and its cases; [`every_backward_operation_is_listed`] holds the list complete.
 const OPERATIONS: &[(&str, Cases)] = &[
     ("gelu_backward", gelu),
+    ("swiglu_backward", swiglu),
     ("dropout", dropout),
     ("embed_backward", embed),
     ("gather_backward", gather),
     ("layer_norm_backward", layer_norm),
+    ("rms_norm_backward", rms_norm),
+    ("head_norm_backward", head_norm),
+    ("rope_backward", rope),
     ("linear_backward_input", linear_input),
     ("linear_backward_weight", linear_weight),
     ("attention_backward", attention),
@@ -118,6 +122,18 @@ fn gelu() -> Vec<Case> {
     })]
 }
 
+fn swiglu() -> Vec<Case> {
+    let setting = |rows: usize, d_ff: usize| {
+        case(
+            vec![(noise(1, rows * 2 * d_ff), Overwritten)],
+            rows * d_ff,
+            move |out, x| Reference.swiglu_forward(out, &x[0], d_ff),
+            move |dx, dout, x| Reference.swiglu_backward(&mut dx[0], dout, &x[0], d_ff),
+        )
+    };
+    vec![setting(1, 20), setting(4, 5)]
+}
+
 /// Dropout works in place, and is its own backward pass.
 fn dropout() -> Vec<Case> {
     let apply = |p: f32, first_row: u64| {
@@ -199,6 +215,69 @@ fn layer_norm() -> Vec<Case> {
         )
     };
     vec![setting(5, 7, true, 2), setting(5, 7, false, 5), setting(3, 2, true, 8)]
+}
+
+fn rms_norm() -> Vec<Case> {
+    const EPS: f32 = 1e-5;
+    let setting = |rows: usize, width: usize, group_rows: usize| {
+        case(
+            vec![(noise(1, rows * width), Added), (noise(2, width), Added)],
+            rows * width,
+            move |out, x| Reference.rms_norm_forward(out, &mut noise(4, rows), &x[0], &x[1], EPS),
+            move |gradients, dout, inputs| {
+                let ([dx, dweight], [x, weight]) = (gradients, inputs) else { unreachable!() };
+                let mut stats = noise(4, rows);
+                Reference.rms_norm_forward(&mut noise(5, rows * width), &mut stats, x, weight, EPS);
+                Reference.rms_norm_backward(dx, dweight, dout, x, &stats, weight, group_rows);
+            },
+        )
+    };
+    vec![setting(5, 7, 2), setting(5, 7, 5), setting(3, 2, 8)]
+}
+
+fn head_norm() -> Vec<Case> {
+    const EPS: f32 = 1e-5;
+    const ROWS: usize = 5;
+    let setting = |n_kv_head: usize, group_rows: usize| {
+        let shape = AttentionShape { n_head: 4, n_kv_head, head_dim: 3, scale: 1.0, window: None };
+        let (len, stats_len) = (ROWS * shape.qkv_width(), ROWS * (shape.n_head + n_kv_head));
+        case(
+            vec![(noise(1, len), Overwritten), (noise(2, 3), Added), (noise(3, 3), Added)],
+            len,
+            move |out, x| {
+                Reference.head_norm_forward(out, &mut noise(4, stats_len), &x[0], &x[1], &x[2], EPS, &shape);
+            },
+            move |gradients, dout, inputs| {
+                let ([dqkv, dq, dk], [qkv, q, k]) = (gradients, inputs) else { unreachable!() };
+                let mut stats = noise(4, stats_len);
+                Reference.head_norm_forward(&mut noise(5, len), &mut stats, qkv, q, k, EPS, &shape);
+                Reference.head_norm_backward(dqkv, dq, dk, dout, qkv, &stats, q, k, &shape, group_rows);
+            },
+        )
+    };
+    vec![setting(4, 2), setting(2, 5), setting(1, 8)]
+}
+
+/// Works in place, on any table: also one that is no rotation.
+fn rope() -> Vec<Case> {
+    const POSITIONS: [u32; 5] = [0, 1, 2, 0, 6];
+    let setting = |n_kv_head: usize, head_dim: usize| {
+        let shape = AttentionShape { n_head: 4, n_kv_head, head_dim, scale: 1.0, window: None };
+        let len = POSITIONS.len() * shape.qkv_width();
+        case(
+            vec![(noise(1, len), Overwritten)],
+            len,
+            move |out, x| {
+                out.clone_from(&x[0]);
+                Reference.rope_forward(out, &noise(2, 7 * head_dim), &POSITIONS, &shape);
+            },
+            move |dx, dout, _| {
+                dx[0].clone_from(dout);
+                Reference.rope_backward(&mut dx[0], &noise(2, 7 * head_dim), &POSITIONS, &shape);
+            },
+        )
+    };
+    vec![setting(4, 2), setting(2, 6), setting(1, 4)]
 }
 
 fn linear_input() -> Vec<Case> {

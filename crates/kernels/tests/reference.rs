@@ -33,6 +33,48 @@ fn layer_norm_has_the_biased_variance() {
     assert_close(&out.0, &[-2.0 * rstd, -rstd, rstd, 1.0 + 4.0 * rstd]);
 }
 
+#[test]
+fn rms_norm_divides_by_the_root_mean_square() {
+    let (mut out, mut stats) = (tensor(&[0.0; 4]), tensor(&[0.0; 2]));
+    let (x, weight) = (tensor(&[3.0, -4.0, 0.0, 0.0]), tensor(&[1.0, 2.0]));
+    Reference.rms_norm_forward(&mut out, &mut stats, &x, &weight, 0.25);
+    let rstd = 1.0 / 12.75f64.sqrt();
+    assert_close(&stats.0, &[rstd, 2.0]);
+    assert_close(&out.0, &[3.0 * rstd, -8.0 * rstd, 0.0, 0.0]);
+}
+
+/// A row: 2 queries, a key, a value of two numbers each.
+#[test]
+fn head_norm_treats_every_query_and_key_alone_and_no_value() {
+    let shape = AttentionShape { n_head: 2, n_kv_head: 1, head_dim: 2, scale: 1.0, window: None };
+    let (mut out, mut stats) = (tensor(&[0.0; 8]), tensor(&[0.0; 3]));
+    let qkv = tensor(&[1.0, 7.0, 0.0, -2.0, 5.0, 5.0, 9.0, 8.0]);
+    let (q_weight, k_weight) = (tensor(&[1.0, 10.0]), tensor(&[3.0, -1.0]));
+    Reference.head_norm_forward(&mut out, &mut stats, &qkv, &q_weight, &k_weight, 0.0, &shape);
+    assert_close(&stats.0, &[0.2, 0.5f64.sqrt(), 0.2]);
+    assert_close(&out.0, &[0.2, 14.0, 0.0, -20.0 * 0.5f64.sqrt(), 3.0, -1.0, 9.0, 8.0]);
+}
+
+/// Position 0 stays, position 2 turns the first pair by a right angle and stretches the second one.
+#[test]
+fn rope_turns_pairs_that_are_half_a_head_apart() {
+    let shape = AttentionShape { n_head: 1, n_kv_head: 1, head_dim: 4, scale: 1.0, window: None };
+    let table = tensor(&[1.0, 1.0, 0.0, 0.0, 9.0, 9.0, 9.0, 9.0, 0.0, 2.0, 1.0, 0.0]);
+    let row = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
+    let turned = [-3.0, 4.0, 1.0, 8.0, -7.0, 12.0, 5.0, 16.0, 9.0, 10.0, 11.0, 12.0];
+    let mut qkv = tensor(&[row, row].concat());
+    Reference.rope_forward(&mut qkv, &table, &[0, 2], &shape);
+    assert_close(&qkv.0, &[row, turned].concat());
+}
+
+/// silu(1) = 0.731059 and silu(-1) = -0.268941.
+#[test]
+fn swiglu_gates_with_the_first_half() {
+    let mut out = tensor(&[0.0; 4]);
+    Reference.swiglu_forward(&mut out, &tensor(&[1.0, -1.0, 10.0, 2.0, 0.0, -40.0, 5.0, 7.0]), 2);
+    assert_close(&out.0, &[7.310585786, -0.5378828427, 0.0, 0.0]);
+}
+
 /// Queries of zero see everything equally: the output is the mean of the values they see.
 #[test]
 fn attention_sees_its_own_sequence_up_to_itself() {

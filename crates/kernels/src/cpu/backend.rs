@@ -2,7 +2,7 @@
 
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
-use super::{Cpu, CpuTensor, Precision, attention, head, linear, norm, pointwise, rows};
+use super::{Cpu, CpuTensor, Precision, attention, head, linear, norm, pointwise, rope, rows, swiglu};
 use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape};
 
 impl Backend for Cpu {
@@ -63,6 +63,14 @@ impl Backend for Cpu {
         pointwise::gelu_backward(self, dx, dout, x);
     }
 
+    fn swiglu_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor, d_ff: usize) {
+        swiglu::forward(self, out, x, d_ff);
+    }
+
+    fn swiglu_backward(&mut self, dx: &mut CpuTensor, dout: &CpuTensor, x: &CpuTensor, d_ff: usize) {
+        swiglu::backward(self, dx, dout, x, d_ff);
+    }
+
     fn dropout(&mut self, x: &mut CpuTensor, width: usize, dropout: &Dropout) {
         pointwise::dropout(self, x, width, dropout);
     }
@@ -108,7 +116,7 @@ impl Backend for Cpu {
         bias: Option<&CpuTensor>,
         eps: f32,
     ) {
-        norm::forward(self, out, stats, x, weight, bias, eps);
+        norm::layer::forward(self, out, stats, x, weight, bias, eps);
     }
 
     fn layer_norm_backward(
@@ -122,7 +130,81 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         group_rows: usize,
     ) {
-        norm::backward(self, dx, dweight, dbias, dout, x, stats, weight, group_rows);
+        norm::layer::backward(self, dx, dweight, dbias, dout, x, stats, weight, group_rows);
+    }
+
+    fn rms_norm_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        stats: &mut CpuTensor,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        eps: f32,
+    ) {
+        norm::rms::forward(self, out, stats, x, weight, eps);
+    }
+
+    fn rms_norm_backward(
+        &mut self,
+        dx: &mut CpuTensor,
+        dweight: &mut CpuTensor,
+        dout: &CpuTensor,
+        x: &CpuTensor,
+        stats: &CpuTensor,
+        weight: &CpuTensor,
+        group_rows: usize,
+    ) {
+        norm::rms::backward(self, dx, dweight, dout, x, stats, weight, group_rows);
+    }
+
+    fn head_norm_forward(
+        &mut self,
+        out: &mut CpuTensor,
+        stats: &mut CpuTensor,
+        qkv: &CpuTensor,
+        q_weight: &CpuTensor,
+        k_weight: &CpuTensor,
+        eps: f32,
+        shape: &AttentionShape,
+    ) {
+        norm::heads::forward(self, out, stats, qkv, [q_weight, k_weight], eps, shape);
+    }
+
+    fn head_norm_backward(
+        &mut self,
+        dqkv: &mut CpuTensor,
+        dq_weight: &mut CpuTensor,
+        dk_weight: &mut CpuTensor,
+        dout: &CpuTensor,
+        qkv: &CpuTensor,
+        stats: &CpuTensor,
+        q_weight: &CpuTensor,
+        k_weight: &CpuTensor,
+        shape: &AttentionShape,
+        group_rows: usize,
+    ) {
+        let (dweights, weights) = ([dq_weight, dk_weight], [q_weight, k_weight]);
+        norm::heads::backward(self, dqkv, dweights, dout, qkv, stats, weights, shape, group_rows);
+    }
+
+    fn rope_forward(
+        &mut self,
+        qkv: &mut CpuTensor,
+        table: &CpuTensor,
+        positions: &[u32],
+        shape: &AttentionShape,
+    ) {
+        rope::rotate(self, qkv, table, positions, shape, 1.0);
+    }
+
+    fn rope_backward(
+        &mut self,
+        dqkv: &mut CpuTensor,
+        table: &CpuTensor,
+        positions: &[u32],
+        shape: &AttentionShape,
+    ) {
+        rope::rotate(self, dqkv, table, positions, shape, -1.0);
     }
 
     fn linear_forward(

@@ -3,7 +3,7 @@
 //! * `level`: what the processor can do; plain loops compiled once per level.
 //! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
 //! * `gemm`: the one matrix product; `linear` and `head` are made of it, `attention` of its tiles.
-//! * `math`: functions that vectorise. `pointwise`, `rows`, `norm`: operations bound by memory.
+//! * `math`: functions that vectorise. `pointwise`, `swiglu`, `rows`, `rope`, `norm`: operations bound by memory.
 
 mod aligned;
 mod attention;
@@ -18,8 +18,10 @@ mod math;
 mod norm;
 mod pointwise;
 mod pool;
+mod rope;
 mod rows;
 mod scratch;
+mod swiglu;
 mod tensor;
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,9 @@
 
 mod attention;
 mod head;
+mod norm;
+mod rope;
+mod swiglu;
 
 use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, rng};
 use std::ops::Range;
@@ -97,6 +100,14 @@ impl Backend for Reference {
         }
     }
 
+    fn swiglu_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, d_ff: usize) {
+        swiglu::forward(out, x, d_ff);
+    }
+
+    fn swiglu_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, x: &F64Tensor, d_ff: usize) {
+        swiglu::backward(dx, dout, x, d_ff);
+    }
+
     fn dropout(&mut self, x: &mut F64Tensor, width: usize, dropout: &Dropout) {
         assert_rows(x, width, "x");
         for (r, row) in x.0.chunks_exact_mut(width).enumerate() {
@@ -163,62 +174,95 @@ impl Backend for Reference {
         bias: Option<&F64Tensor>,
         eps: f32,
     ) {
-        let width = weight.0.len();
-        let rows = assert_rows(x, width, "x");
-        assert_len(out, rows * width, "out");
-        assert_len(stats, rows * 2, "stats");
-        if let Some(bias) = bias {
-            assert_len(bias, width, "bias");
-        }
-        for r in 0..rows {
-            let x = row(&x.0, r, width);
-            let mean = x.iter().sum::<f64>() / width as f64;
-            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / width as f64;
-            let rstd = 1.0 / (variance + f64::from(eps)).sqrt();
-            row_mut(&mut stats.0, r, 2).copy_from_slice(&[mean, rstd]);
-            for (c, out) in row_mut(&mut out.0, r, width).iter_mut().enumerate() {
-                *out = (x[c] - mean) * rstd * weight.0[c] + bias.map_or(0.0, |bias| bias.0[c]);
-            }
-        }
+        norm::layer_forward(out, stats, x, weight, bias, eps);
     }
 
     fn layer_norm_backward(
         &mut self,
         dx: &mut F64Tensor,
         dweight: &mut F64Tensor,
-        mut dbias: Option<&mut F64Tensor>,
+        dbias: Option<&mut F64Tensor>,
         dout: &F64Tensor,
         x: &F64Tensor,
         stats: &F64Tensor,
         weight: &F64Tensor,
         group_rows: usize,
     ) {
-        let width = weight.0.len();
-        let rows = assert_rows(x, width, "x");
-        assert_len(dx, rows * width, "dx");
-        assert_len(dout, rows * width, "dout");
-        assert_len(stats, rows * 2, "stats");
-        assert_len(dweight, width, "dweight");
-        for group in groups(rows, group_rows) {
-            let (mut dweight_sum, mut dbias_sum) = (vec![0.0; width], vec![0.0; width]);
-            for r in group {
-                let (x, dout) = (row(&x.0, r, width), row(&dout.0, r, width));
-                let (mean, rstd) = (stats.0[2 * r], stats.0[2 * r + 1]);
-                let x_hat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
-                let g: Vec<f64> = dout.iter().zip(&weight.0).map(|(dout, weight)| dout * weight).collect();
-                let mean_g = g.iter().sum::<f64>() / width as f64;
-                let mean_gx = dot(&g, &x_hat) / width as f64;
-                for (c, dx) in row_mut(&mut dx.0, r, width).iter_mut().enumerate() {
-                    *dx += rstd * (g[c] - mean_g - x_hat[c] * mean_gx);
-                    dweight_sum[c] += dout[c] * x_hat[c];
-                    dbias_sum[c] += dout[c];
-                }
-            }
-            add_scaled(&mut dweight.0, 1.0, &dweight_sum);
-            if let Some(dbias) = &mut dbias {
-                add_scaled(&mut dbias.0, 1.0, &dbias_sum);
-            }
-        }
+        norm::layer_backward(dx, dweight, dbias, dout, x, stats, weight, group_rows);
+    }
+
+    fn rms_norm_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        stats: &mut F64Tensor,
+        x: &F64Tensor,
+        weight: &F64Tensor,
+        eps: f32,
+    ) {
+        norm::rms_forward(out, stats, x, weight, eps);
+    }
+
+    fn rms_norm_backward(
+        &mut self,
+        dx: &mut F64Tensor,
+        dweight: &mut F64Tensor,
+        dout: &F64Tensor,
+        x: &F64Tensor,
+        stats: &F64Tensor,
+        weight: &F64Tensor,
+        group_rows: usize,
+    ) {
+        norm::rms_backward(dx, dweight, dout, x, stats, weight, group_rows);
+    }
+
+    fn head_norm_forward(
+        &mut self,
+        out: &mut F64Tensor,
+        stats: &mut F64Tensor,
+        qkv: &F64Tensor,
+        q_weight: &F64Tensor,
+        k_weight: &F64Tensor,
+        eps: f32,
+        shape: &AttentionShape,
+    ) {
+        norm::head_forward(out, stats, qkv, q_weight, k_weight, eps, shape);
+    }
+
+    fn head_norm_backward(
+        &mut self,
+        dqkv: &mut F64Tensor,
+        dq_weight: &mut F64Tensor,
+        dk_weight: &mut F64Tensor,
+        dout: &F64Tensor,
+        qkv: &F64Tensor,
+        stats: &F64Tensor,
+        q_weight: &F64Tensor,
+        k_weight: &F64Tensor,
+        shape: &AttentionShape,
+        group_rows: usize,
+    ) {
+        let weights = [q_weight, k_weight];
+        norm::head_backward(dqkv, [dq_weight, dk_weight], dout, qkv, stats, weights, shape, group_rows);
+    }
+
+    fn rope_forward(
+        &mut self,
+        qkv: &mut F64Tensor,
+        table: &F64Tensor,
+        positions: &[u32],
+        shape: &AttentionShape,
+    ) {
+        rope::rotate(qkv, table, positions, shape, 1.0);
+    }
+
+    fn rope_backward(
+        &mut self,
+        dqkv: &mut F64Tensor,
+        table: &F64Tensor,
+        positions: &[u32],
+        shape: &AttentionShape,
+    ) {
+        rope::rotate(dqkv, table, positions, shape, -1.0);
     }
 
     fn linear_forward(

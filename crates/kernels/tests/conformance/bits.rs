@@ -90,6 +90,48 @@ fn layer_norm_forward_row_by_row() {
 }
 
 #[test]
+fn rms_norm_forward_row_by_row() {
+    in_every_setting(|lab, setting| {
+        let weight = lab.exact(D_IN);
+        assert_rows_are_independent(lab, setting, D_IN, |lab, x| {
+            let mut stats = lab.exact(x.len() / D_IN);
+            let (x, mut out) = (lab.exact_of(x), lab.activation(x.len()));
+            lab.backend.rms_norm_forward(&mut out, &mut stats, &x, &weight, 1e-5);
+            lab.host(&out)
+        });
+    });
+}
+
+/// Norm of the heads, then rotation, all rows at one position.
+#[test]
+fn heads_row_by_row() {
+    in_every_setting(|lab, setting| {
+        let shape = AttentionShape { n_head: 4, n_kv_head: 2, head_dim: 22, scale: 1.0, window: None };
+        let [q_weight, k_weight] = [(); 2].map(|()| lab.exact(shape.head_dim));
+        let table = lab.exact(6 * shape.head_dim);
+        assert_rows_are_independent(lab, setting, shape.qkv_width(), |lab, qkv| {
+            let rows = qkv.len() / shape.qkv_width();
+            let mut stats = lab.exact(rows * (shape.n_head + shape.n_kv_head));
+            let (qkv, mut out) = (lab.activation_of(qkv), lab.activation(qkv.len()));
+            lab.backend.head_norm_forward(&mut out, &mut stats, &qkv, &q_weight, &k_weight, 1e-5, &shape);
+            lab.backend.rope_forward(&mut out, &table, &vec![5; rows], &shape);
+            lab.host(&out)
+        });
+    });
+}
+
+#[test]
+fn swiglu_row_by_row() {
+    in_every_setting(|lab, setting| {
+        assert_rows_are_independent(lab, setting, 2 * D_IN, |lab, x| {
+            let (x, mut out) = (lab.activation_of(x), lab.activation(x.len() / 2));
+            lab.backend.swiglu_forward(&mut out, &x, D_IN);
+            lab.host(&out)
+        });
+    });
+}
+
+#[test]
 fn head_row_by_row() {
     in_every_setting(|lab, setting| {
         let weight = lab.exact(D_OUT * D_IN);
@@ -272,6 +314,44 @@ fn layer_norm_backward_in_micro_batches() {
             let mut dweight = lab.exact(D_IN);
             backward(lab, rows, &mut dweight, dbias);
         });
+    });
+}
+
+#[test]
+fn rms_norm_backward_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (x, dout, stats) = (lab.noise(ROWS * D_IN), lab.noise(ROWS * D_IN), lab.noise(ROWS));
+        let weight = lab.exact(D_IN);
+        assert_cuts_do_not_matter(lab, setting, D_IN, |lab, rows, dweight| {
+            let mut dx = lab.exact(rows.len() * D_IN);
+            let x = lab.exact_of(rows_of(&x, &rows, D_IN));
+            let dout = lab.activation_of(rows_of(&dout, &rows, D_IN));
+            let stats = lab.exact_of(rows_of(&stats, &rows, 1));
+            lab.backend.rms_norm_backward(&mut dx, dweight, &dout, &x, &stats, &weight, GROUP_ROWS);
+        });
+    });
+}
+
+#[test]
+fn head_norm_backward_in_micro_batches() {
+    let shape = AttentionShape { n_head: 4, n_kv_head: 2, head_dim: 20, scale: 1.0, window: None };
+    let (width, heads) = (shape.qkv_width(), shape.n_head + shape.n_kv_head);
+    in_every_setting(|lab, setting| {
+        let (qkv, dout, stats) = (lab.noise(ROWS * width), lab.noise(ROWS * width), lab.noise(ROWS * heads));
+        let weight = lab.exact(shape.head_dim);
+        for keys in [false, true] {
+            assert_cuts_do_not_matter(lab, setting, shape.head_dim, |lab, rows, dweight| {
+                let (mut dqkv, mut other) = (lab.activation(rows.len() * width), lab.exact(shape.head_dim));
+                let (dq, dk) = if keys { (&mut other, dweight) } else { (dweight, &mut other) };
+                let qkv = lab.activation_of(rows_of(&qkv, &rows, width));
+                let dout = lab.activation_of(rows_of(&dout, &rows, width));
+                let stats = lab.exact_of(rows_of(&stats, &rows, heads));
+                let backend = &mut lab.backend;
+                backend.head_norm_backward(
+                    &mut dqkv, dq, dk, &dout, &qkv, &stats, &weight, &weight, &shape, GROUP_ROWS,
+                );
+            });
+        }
     });
 }
 

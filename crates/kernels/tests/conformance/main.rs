@@ -34,6 +34,8 @@ conformance! {
     accumulate
     gelu_forward
     gelu_backward
+    swiglu_forward
+    swiglu_backward
     dropout
     embed_forward
     embed_backward
@@ -41,6 +43,12 @@ conformance! {
     gather_backward
     layer_norm_forward
     layer_norm_backward
+    rms_norm_forward
+    rms_norm_backward
+    head_norm_forward
+    head_norm_backward
+    rope_forward
+    rope_backward
     linear_forward
     linear_backward_input
     linear_backward_weight

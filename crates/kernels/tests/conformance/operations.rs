@@ -59,6 +59,19 @@ pub(crate) fn gelu_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Siz
     lab.record("dx", &dx, Product);
 }
 
+pub(crate) fn swiglu_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_ff, ..]: Sizes) {
+    let (mut out, x) = (lab.activation(rows * d_ff), lab.activation(rows * 2 * d_ff));
+    lab.backend.swiglu_forward(&mut out, &x, d_ff);
+    lab.record("out", &out, Product);
+}
+
+pub(crate) fn swiglu_backward<B: Backend>(lab: &mut Lab<B>, [rows, d_ff, ..]: Sizes) {
+    let [mut dx, x] = [(); 2].map(|()| lab.activation(rows * 2 * d_ff));
+    let dout = lab.activation(rows * d_ff);
+    lab.backend.swiglu_backward(&mut dx, &dout, &x, d_ff);
+    lab.record("dx", &dx, Product);
+}
+
 pub(crate) fn dropout<B: Backend>(lab: &mut Lab<B>, [rows, width, first_row, _]: Sizes) {
     for p in [0.0, 0.1, 0.5] {
         let dropout = Dropout { p, seed: 3, stream: 4, first_row: first_row as u64 };
@@ -143,13 +156,92 @@ pub(crate) fn layer_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, gr
     }
 }
 
+/// Of the residual stream and of what is between operations.
+pub(crate) fn rms_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let weight = lab.exact(width);
+    for x in [lab.exact(rows * width), lab.activation(rows * width)] {
+        let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows));
+        lab.backend.rms_norm_forward(&mut out, &mut stats, &x, &weight, EPS);
+        lab.record("out", &out, Product);
+        lab.record("stats", &stats, Exact);
+    }
+}
+
+pub(crate) fn rms_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, group_rows, _]: Sizes) {
+    let (x, weight) = (lab.exact(rows * width), lab.exact(width));
+    let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows));
+    lab.backend.rms_norm_forward(&mut out, &mut stats, &x, &weight, EPS);
+    let dout = lab.activation(rows * width);
+    let (mut dx, mut dweight) = (lab.exact(rows * width), lab.exact(width));
+    lab.backend.rms_norm_backward(&mut dx, &mut dweight, &dout, &x, &stats, &weight, group_rows);
+    lab.record("dx", &dx, Exact);
+    lab.record("dweight", &dweight, Exact);
+}
+
+/// Heads alone and shared, in turn.
+fn heads_shape(rows: usize, head_dim: usize) -> AttentionShape {
+    let (n_head, n_kv_head) = [(2, 2), (6, 2), (3, 1)][rows % 3];
+    AttentionShape { n_head, n_kv_head, head_dim, scale: 1.0, window: None }
+}
+
+pub(crate) fn head_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, ..]: Sizes) {
+    let shape = heads_shape(rows, head_dim);
+    let (qkv, mut out) = (lab.activation(rows * shape.qkv_width()), lab.activation(rows * shape.qkv_width()));
+    let (q_weight, k_weight) = (lab.exact(head_dim), lab.exact(head_dim));
+    let mut stats = lab.exact(rows * (shape.n_head + shape.n_kv_head));
+    lab.backend.head_norm_forward(&mut out, &mut stats, &qkv, &q_weight, &k_weight, EPS, &shape);
+    lab.record("out", &out, Product);
+    lab.record("stats", &stats, Exact);
+}
+
+pub(crate) fn head_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, group_rows, _]: Sizes) {
+    let shape = heads_shape(rows, head_dim);
+    let [qkv, mut out, mut dqkv] = [(); 3].map(|()| lab.activation(rows * shape.qkv_width()));
+    let [q_weight, k_weight, mut dq, mut dk] = [(); 4].map(|()| lab.exact(head_dim));
+    let mut stats = lab.exact(rows * (shape.n_head + shape.n_kv_head));
+    lab.backend.head_norm_forward(&mut out, &mut stats, &qkv, &q_weight, &k_weight, EPS, &shape);
+    // Once for the rows' gradients, once for the gains', which are sums over heads besides rows.
+    for terms in [1, rows * shape.n_head] {
+        let dout = lab.noise_of_sums(rows * shape.qkv_width(), terms);
+        let dout = lab.activation_of(&dout);
+        lab.backend.head_norm_backward(
+            &mut dqkv, &mut dq, &mut dk, &dout, &qkv, &stats, &q_weight, &k_weight, &shape, group_rows,
+        );
+        if terms == 1 {
+            lab.record("dqkv", &dqkv, Product);
+            [dq, dk] = [(); 2].map(|()| lab.exact(head_dim));
+        }
+    }
+    lab.record("dq_weight", &dq, Exact);
+    lab.record("dk_weight", &dk, Exact);
+}
+
+type Rope<B> = fn(&mut B, &mut <B as Backend>::Tensor, &<B as Backend>::Tensor, &[u32], &AttentionShape);
+
+fn rope<B: Backend>(lab: &mut Lab<B>, [rows, half, seq_len, _]: Sizes, rotate: Rope<B>) {
+    let shape = heads_shape(rows, 2 * half);
+    let (mut qkv, table) = (lab.activation(rows * shape.qkv_width()), lab.exact(seq_len * 2 * half));
+    let positions = lab.indices(rows, seq_len);
+    rotate(&mut lab.backend, &mut qkv, &table, &positions, &shape);
+    lab.record("qkv", &qkv, Product);
+}
+
+pub(crate) fn rope_forward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    rope(lab, sizes, B::rope_forward);
+}
+
+pub(crate) fn rope_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    rope(lab, sizes, B::rope_backward);
+}
+
+/// Of rows between operations and of rows that are kept exactly, as those after a norm behind the sublayer are.
 pub(crate) fn linear_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
-    let (x, bias) = (lab.activation(rows * d_in), lab.exact(d_out));
+    let (x, exact, bias) = (lab.activation(rows * d_in), lab.exact(rows * d_in), lab.exact(d_out));
     let weight = lab.noise_of_sums(d_out * d_in, d_in);
     let weight = lab.exact_of(&weight);
-    for bias in [None, Some(&bias)] {
+    for (x, bias) in [(&x, None), (&x, Some(&bias)), (&exact, None)] {
         let mut out = lab.activation(rows * d_out);
-        lab.backend.linear_forward(&mut out, &x, &weight, bias, LinearShape { rows, d_in, d_out });
+        lab.backend.linear_forward(&mut out, x, &weight, bias, LinearShape { rows, d_in, d_out });
         lab.record("out", &out, Product);
     }
 }
@@ -164,12 +256,12 @@ pub(crate) fn linear_backward_input<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d
 
 pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, group_rows]: Sizes) {
     let dout = lab.noise_of_sums(rows * d_out, rows);
-    let (dout, x) = (lab.activation_of(&dout), lab.activation(rows * d_in));
+    let (dout, x, exact) = (lab.activation_of(&dout), lab.activation(rows * d_in), lab.exact(rows * d_in));
     let shape = LinearShape { rows, d_in, d_out };
-    for with_bias in [false, true] {
+    for (x, with_bias) in [(&x, false), (&x, true), (&exact, false)] {
         let (mut dweight, mut dbias) = (lab.exact(d_out * d_in), lab.exact(d_out));
         let dbias_if = with_bias.then_some(&mut dbias);
-        lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, &x, shape, group_rows);
+        lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, x, shape, group_rows);
         lab.record("dweight", &dweight, Product);
         lab.record("dbias", &dbias, Exact);
     }

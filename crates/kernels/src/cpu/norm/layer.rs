@@ -1,17 +1,14 @@
 //! Layer normalisation (Ba et al. 2016).
 
-use super::Cpu;
-use super::level::{LANES, multiversion, sum_by, sum_lanes};
-use super::pointwise::add_to;
-use super::pool::Disjoint;
-use super::rows::for_each_rows;
-use super::tensor::{CpuTensor, Sink, Values};
+use super::super::level::{LANES, multiversion, sum_by, sum_lanes};
+use super::super::pool::Disjoint;
+use super::super::rows::for_each_rows;
+use super::super::tensor::{Sink, Values};
+use super::super::{Cpu, CpuTensor};
+use super::{add_slice, assert_rows, sum_partials};
 use std::ops::Range;
 
-/// Rows whose share of the gradients of the weights is summed by one thread.
-const PARTIAL_ROWS: usize = 64;
-
-pub(super) fn forward(
+pub(in super::super) fn forward(
     cpu: &mut Cpu,
     out: &mut CpuTensor,
     stats: &mut CpuTensor,
@@ -33,7 +30,7 @@ pub(super) fn forward(
 }
 
 #[allow(clippy::too_many_arguments)]
-pub(super) fn backward(
+pub(in super::super) fn backward(
     cpu: &mut Cpu,
     dx: &mut CpuTensor,
     dweight: &mut CpuTensor,
@@ -46,7 +43,6 @@ pub(super) fn backward(
 ) {
     let width = weight.len();
     let rows = assert_rows(x, width);
-    assert!(group_rows > 0, "group_rows is 0");
     for (len, name) in [(dx.len(), "dx"), (dout.len(), "dout")] {
         assert_eq!(len, x.len(), "values of {name}");
     }
@@ -57,29 +53,16 @@ pub(super) fn backward(
     let level = cpu.options.level;
     let (dx, dout, x) = (Disjoint::new(dx.f32s_mut()), dout.values(), x.values());
     let (stats, weight) = (stats.f32s(), weight.f32s());
-    // A partial sum begins anew with every group, so that it never depends on another group's rows.
-    let group_partials = group_rows.min(rows).div_ceil(PARTIAL_ROWS).max(1);
-    let partials = rows.div_ceil(group_rows) * group_partials;
-    let sums = cpu.partials.floats(partials * 2 * width);
-    let shared_sums = Disjoint::new(sums);
-    cpu.pool.run(partials, &|partial, scratch| {
-        let group_end = rows.min((partial / group_partials + 1) * group_rows);
-        let start = partial / group_partials * group_rows + partial % group_partials * PARTIAL_ROWS;
-        let rows = start.min(group_end)..group_end.min(start + PARTIAL_ROWS);
-        // SAFETY: each partial sum is one chunk's own.
-        let sums = unsafe { shared_sums.slice(partial * 2 * width, 2 * width) };
-        let [a, b, ..] = &mut scratch.buffers;
-        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a.floats(width), b.floats(width));
-    });
     let mut dbias = dbias.map(CpuTensor::f32s_mut);
-    for group in sums.chunks_exact_mut(group_partials * 2 * width) {
-        let (total, others) = group.split_at_mut(2 * width);
-        others.chunks_exact(2 * width).for_each(|sum| add_slice(level, total, sum));
-        add_slice(level, dweight.f32s_mut(), &total[..width]);
+    let work = |rows: Range<usize>, sums: &mut [f32], [a, b, _]: [&mut [f32]; 3]| {
+        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a, b);
+    };
+    sum_partials(cpu, rows, group_rows, [2 * width, width], work, |sums| {
+        add_slice(level, dweight.f32s_mut(), &sums[..width]);
         if let Some(dbias) = &mut dbias {
-            add_slice(level, dbias, &total[width..]);
+            add_slice(level, dbias, &sums[width..]);
         }
-    }
+    });
 }
 
 // Rows and partial sums are handed out once each: that is what makes the writing below sound.
@@ -133,7 +116,6 @@ multiversion! {
         scratch_x: &mut [f32],
     ) {
         let width = weight.len();
-        sums.fill(0.0);
         let (dweight, dbias) = sums.split_at_mut(width);
         for r in rows {
             let (dout, x) = (dout.read(r * width, width, scratch_dout), x.read(r * width, width, scratch_x));
@@ -141,10 +123,6 @@ multiversion! {
             let dx = unsafe { dx.slice(r * width, width) };
             norm_backward_row(dx, dweight, dbias, dout, x, [stats[2 * r], stats[2 * r + 1]], weight);
         }
-    }
-
-    fn add_slice(sum: &mut [f32], x: &[f32]) {
-        add_to(sum, x);
     }
 }
 
@@ -182,12 +160,6 @@ fn norm_backward_row(
         *dweight += dout * x_hat;
         *dbias += dout;
     }
-}
-
-/// Rows of `width` values in `x`.
-fn assert_rows(x: &CpuTensor, width: usize) -> usize {
-    assert!(width > 0 && x.len().is_multiple_of(width), "{} values are not rows of {width}", x.len());
-    x.len() / width
 }
 
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! QK-norm: RMSNorm of the query heads and key heads within rows of `qkv`.
+
+use super::super::level::multiversion;
+use super::super::pool::Disjoint;
+use super::super::rows::for_each_rows;
+use super::super::tensor::{Sink, Values};
+use super::super::{Cpu, CpuTensor};
+use super::rms::{norm_backward_row, norm_row};
+use super::{add_slice, assert_rows, sum_partials};
+use crate::AttentionShape;
+use std::ops::Range;
+
+/// Query heads and key heads of a row.
+fn normed_heads(shape: &AttentionShape) -> usize {
+    shape.n_head + shape.n_kv_head
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn forward(
+    cpu: &mut Cpu,
+    out: &mut CpuTensor,
+    stats: &mut CpuTensor,
+    qkv: &CpuTensor,
+    weights: [&CpuTensor; 2],
+    eps: f32,
+    shape: &AttentionShape,
+) {
+    let rows = assert_lengths(qkv, stats, weights, shape);
+    assert_eq!(out.len(), qkv.len(), "values of out");
+    let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
+    let (qkv, weights) = (qkv.values(), weights.map(CpuTensor::f32s));
+    for_each_rows(&mut cpu.pool, rows, shape.qkv_width(), |rows, [a, b, _]| {
+        norm_rows(level, out, stats, qkv, weights, eps, shape, rows, a, b);
+    });
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn backward(
+    cpu: &mut Cpu,
+    dqkv: &mut CpuTensor,
+    dweights: [&mut CpuTensor; 2],
+    dout: &CpuTensor,
+    qkv: &CpuTensor,
+    stats: &CpuTensor,
+    weights: [&CpuTensor; 2],
+    shape: &AttentionShape,
+    group_rows: usize,
+) {
+    let rows = assert_lengths(qkv, stats, weights, shape);
+    for (len, name) in [(dqkv.len(), "dqkv"), (dout.len(), "dout")] {
+        assert_eq!(len, qkv.len(), "values of {name}");
+    }
+    let [dq_weight, dk_weight] = dweights.map(CpuTensor::f32s_mut);
+    assert_eq!([dq_weight.len(), dk_weight.len()], [shape.head_dim; 2], "values of the gains' gradients");
+
+    let (level, dqkv, dout, qkv) = (cpu.options.level, dqkv.sink(), dout.values(), qkv.values());
+    let (stats, weights) = (stats.f32s(), weights.map(CpuTensor::f32s));
+    let work = |rows: Range<usize>, sums: &mut [f32], [a, b, c]: [&mut [f32]; 3]| {
+        norm_backward_rows(level, dqkv, sums, dout, qkv, stats, weights, shape, rows, a, b, c);
+    };
+    sum_partials(cpu, rows, group_rows, [2 * shape.head_dim, shape.qkv_width()], work, |sums| {
+        add_slice(level, dq_weight, &sums[..shape.head_dim]);
+        add_slice(level, dk_weight, &sums[shape.head_dim..]);
+    });
+}
+
+// Rows and partial sums are handed out once each: that is what makes the writing below sound.
+multiversion! {
+    fn norm_rows(
+        out: Sink<'_>,
+        stats: Disjoint<'_, f32>,
+        qkv: Values<'_>,
+        weights: [&[f32]; 2],
+        eps: f32,
+        shape: &AttentionShape,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+        scratch_qkv: &mut [f32],
+    ) {
+        let (width, heads, head_dim) = (shape.qkv_width(), normed_heads(shape), shape.head_dim);
+        for r in rows {
+            let x = qkv.read(r * width, width, scratch_qkv);
+            // SAFETY: the statistics of this row are its chunk's own.
+            let stats = unsafe { stats.slice(r * heads, heads) };
+            let norm = |out: &mut [f32]| {
+                let pairs = out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim));
+                for (head, (rstd, (out, x))) in stats.iter_mut().zip(pairs).enumerate() {
+                    *rstd = norm_row(out, x, weights[usize::from(head >= shape.n_head)], eps);
+                }
+                out[heads * head_dim..].copy_from_slice(&x[heads * head_dim..]);
+            };
+            // SAFETY: this row is its chunk's own.
+            unsafe { out.write(r * width, width, scratch, norm) }
+        }
+    }
+
+    /// `sums` gets the rows' share of the gradients of the queries' gain, then of the keys'.
+    fn norm_backward_rows(
+        dqkv: Sink<'_>,
+        sums: &mut [f32],
+        dout: Values<'_>,
+        qkv: Values<'_>,
+        stats: &[f32],
+        weights: [&[f32]; 2],
+        shape: &AttentionShape,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+        scratch_dout: &mut [f32],
+        scratch_qkv: &mut [f32],
+    ) {
+        let (width, heads, head_dim) = (shape.qkv_width(), normed_heads(shape), shape.head_dim);
+        for r in rows {
+            let dout = dout.read(r * width, width, scratch_dout);
+            let x = qkv.read(r * width, width, scratch_qkv);
+            let differentiate = |dx: &mut [f32]| {
+                let triples = dx.chunks_exact_mut(head_dim).zip(dout.chunks_exact(head_dim).zip(x.chunks_exact(head_dim)));
+                for (head, (rstd, (dx, (dout, x)))) in stats[r * heads..][..heads].iter().zip(triples).enumerate() {
+                    let part = usize::from(head >= shape.n_head);
+                    let dweight = &mut sums[part * head_dim..][..head_dim];
+                    norm_backward_row(dx, dweight, dout, x, *rstd, weights[part], |dx, value| *dx = value);
+                }
+                dx[heads * head_dim..].copy_from_slice(&dout[heads * head_dim..]);
+            };
+            // SAFETY: this row is its chunk's own.
+            unsafe { dqkv.write(r * width, width, scratch, differentiate) }
+        }
+    }
+}
+
+/// Rows of `qkv`.
+fn assert_lengths(
+    qkv: &CpuTensor,
+    stats: &CpuTensor,
+    weights: [&CpuTensor; 2],
+    shape: &AttentionShape,
+) -> usize {
+    let rows = assert_rows(qkv, shape.qkv_width());
+    assert_eq!(stats.len(), rows * normed_heads(shape), "values of stats");
+    assert_eq!(weights.map(CpuTensor::len), [shape.head_dim; 2], "values of the gains");
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{for_every_cpu, random, tensor};
+
+    #[test]
+    fn bits_depend_on_neither_threads_nor_level() {
+        const ROWS: usize = 150;
+        // Heads that fill no vector.
+        let shape = AttentionShape { n_head: 6, n_kv_head: 2, head_dim: 20, scale: 1.0, window: None };
+        for_every_cpu(|cpu| {
+            let qkv = random(cpu, 1, ROWS * shape.qkv_width());
+            let [q_weight, k_weight] = [2, 3].map(|seed| tensor(cpu, seed, shape.head_dim));
+            let weights = [&q_weight, &k_weight];
+            let (mut out, mut stats) = (cpu.activation(qkv.len()), cpu.zeros(ROWS * normed_heads(&shape)));
+            forward(cpu, &mut out, &mut stats, &qkv, weights, 1e-5, &shape);
+            let mut dqkv = cpu.activation(qkv.len());
+            let [mut dq_weight, mut dk_weight] = [(); 2].map(|()| cpu.zeros(shape.head_dim));
+            let dweights = [&mut dq_weight, &mut dk_weight];
+            backward(cpu, &mut dqkv, dweights, &out, &qkv, &stats, weights, &shape, 70);
+            vec![out, stats, dqkv, dq_weight, dk_weight]
+        });
+    }
+}

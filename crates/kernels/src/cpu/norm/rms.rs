@@ -1,0 +1,170 @@
+//! RMSNorm (Zhang & Sennrich 2019).
+
+use super::super::level::{LANES, multiversion, sum_by, sum_lanes};
+use super::super::pool::Disjoint;
+use super::super::rows::for_each_rows;
+use super::super::tensor::{Sink, Values};
+use super::super::{Cpu, CpuTensor};
+use super::{add_slice, assert_rows, sum_partials};
+use std::ops::Range;
+
+pub(in super::super) fn forward(
+    cpu: &mut Cpu,
+    out: &mut CpuTensor,
+    stats: &mut CpuTensor,
+    x: &CpuTensor,
+    weight: &CpuTensor,
+    eps: f32,
+) {
+    let width = weight.len();
+    let rows = assert_rows(x, width);
+    assert_eq!(out.len(), x.len(), "values of out");
+    assert_eq!(stats.len(), rows, "values of stats");
+    let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
+    let (x, weight) = (x.values(), weight.f32s());
+    for_each_rows(&mut cpu.pool, rows, width, |rows, [a, b, _]| {
+        norm_rows(level, out, stats, x, weight, eps, rows, a, b);
+    });
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn backward(
+    cpu: &mut Cpu,
+    dx: &mut CpuTensor,
+    dweight: &mut CpuTensor,
+    dout: &CpuTensor,
+    x: &CpuTensor,
+    stats: &CpuTensor,
+    weight: &CpuTensor,
+    group_rows: usize,
+) {
+    let width = weight.len();
+    let rows = assert_rows(x, width);
+    for (len, name) in [(dx.len(), "dx"), (dout.len(), "dout")] {
+        assert_eq!(len, x.len(), "values of {name}");
+    }
+    assert_eq!(stats.len(), rows, "values of stats");
+    assert_eq!(dweight.len(), width, "values of dweight");
+
+    let level = cpu.options.level;
+    let (dx, dout, x) = (Disjoint::new(dx.f32s_mut()), dout.values(), x.values());
+    let (stats, weight, dweight) = (stats.f32s(), weight.f32s(), dweight.f32s_mut());
+    let work = |rows: Range<usize>, sums: &mut [f32], [a, b, _]: [&mut [f32]; 3]| {
+        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a, b);
+    };
+    sum_partials(cpu, rows, group_rows, [width; 2], work, |sums| add_slice(level, dweight, sums));
+}
+
+// Rows and partial sums are handed out once each: that is what makes the writing below sound.
+multiversion! {
+    fn norm_rows(
+        out: Sink<'_>,
+        stats: Disjoint<'_, f32>,
+        x: Values<'_>,
+        weight: &[f32],
+        eps: f32,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+        scratch_x: &mut [f32],
+    ) {
+        let width = weight.len();
+        for r in rows {
+            let x = x.read(r * width, width, scratch_x);
+            // SAFETY: this row and its statistics are its chunk's own.
+            unsafe {
+                let rstd = &mut stats.slice(r, 1)[0];
+                out.write(r * width, width, scratch, |out| *rstd = norm_row(out, x, weight, eps));
+            }
+        }
+    }
+
+    fn norm_backward_rows(
+        dx: Disjoint<'_, f32>,
+        dweight: &mut [f32],
+        dout: Values<'_>,
+        x: Values<'_>,
+        stats: &[f32],
+        weight: &[f32],
+        rows: Range<usize>,
+        scratch_dout: &mut [f32],
+        scratch_x: &mut [f32],
+    ) {
+        let width = weight.len();
+        for r in rows {
+            let (dout, x) = (dout.read(r * width, width, scratch_dout), x.read(r * width, width, scratch_x));
+            // SAFETY: this row is its chunk's own.
+            let dx = unsafe { dx.slice(r * width, width) };
+            norm_backward_row(dx, dweight, dout, x, stats[r], weight, |dx, value| *dx += value);
+        }
+    }
+}
+
+/// `out = x · rstd · weight`; returns `rstd`.
+#[inline(always)]
+pub(super) fn norm_row(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) -> f32 {
+    let mean_square = sum_by(x, x, |x, _| x * x) / x.len() as f32;
+    let rstd = 1.0 / (mean_square + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * rstd * weight;
+    }
+    rstd
+}
+
+/// Adds a row's share to `dweight` and calls `put` with its gradient, value by value.
+#[inline(always)]
+pub(super) fn norm_backward_row(
+    dx: &mut [f32],
+    dweight: &mut [f32],
+    dout: &[f32],
+    x: &[f32],
+    rstd: f32,
+    weight: &[f32],
+    put: impl Fn(&mut f32, f32),
+) {
+    let mean_gx = sum_of_products(dout, weight, x) * rstd / x.len() as f32;
+    let gradients = dx.iter_mut().zip(dweight);
+    for (((dx, dweight), (dout, x)), weight) in gradients.zip(dout.iter().zip(x)).zip(weight) {
+        let x_hat = x * rstd;
+        put(dx, rstd * (dout * weight - x_hat * mean_gx));
+        *dweight += dout * x_hat;
+    }
+}
+
+/// `Σ aᵢ·bᵢ·cᵢ`, summed in lanes.
+#[inline(always)]
+fn sum_of_products(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let mut add = |a: &[f32], b: &[f32], c: &[f32]| {
+        for i in 0..a.len() {
+            lanes[i] += a[i] * b[i] * c[i];
+        }
+    };
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let (c_blocks, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
+        add(a, b, c);
+    }
+    add(a_rest, b_rest, c_rest);
+    sum_lanes(lanes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{for_every_cpu, random, tensor};
+
+    #[test]
+    fn bits_depend_on_neither_threads_nor_level() {
+        // A width that fills no vector, and enough rows for several chunks and partial sums.
+        const WIDTH: usize = 130;
+        const ROWS: usize = 300;
+        for_every_cpu(|cpu| {
+            let (x, weight) = (random(cpu, 1, ROWS * WIDTH), tensor(cpu, 2, WIDTH));
+            let (mut out, mut stats) = (cpu.activation(ROWS * WIDTH), cpu.zeros(ROWS));
+            forward(cpu, &mut out, &mut stats, &x, &weight, 1e-5);
+            let (mut dx, mut dweight) = (tensor(cpu, 3, ROWS * WIDTH), cpu.zeros(WIDTH));
+            backward(cpu, &mut dx, &mut dweight, &out, &x, &stats, &weight, 140);
+            vec![out, stats, dx, dweight]
+        });
+    }
+}

@@ -1,0 +1,27 @@
+//! Rotary position embedding, one pair at a time.
+
+use super::{F64Tensor, assert_len, row};
+use crate::AttentionShape;
+
+/// Turns every pair by its angle times `direction`: 1 forward, -1 back.
+pub(super) fn rotate(
+    qkv: &mut F64Tensor,
+    table: &F64Tensor,
+    positions: &[u32],
+    shape: &AttentionShape,
+    direction: f64,
+) {
+    let (head_dim, half) = (shape.head_dim, shape.head_dim / 2);
+    assert!(head_dim.is_multiple_of(2), "a head of {head_dim} values has no pairs");
+    assert_len(qkv, positions.len() * shape.qkv_width(), "qkv");
+    for (qkv, &position) in qkv.0.chunks_exact_mut(shape.qkv_width()).zip(positions) {
+        let (cos, sin) = row(&table.0, position as usize, head_dim).split_at(half);
+        for head in qkv[..shape.q_width() + shape.kv_width()].chunks_exact_mut(head_dim) {
+            for i in 0..half {
+                let (a, b, sin) = (head[i], head[i + half], direction * sin[i]);
+                head[i] = a * cos[i] - b * sin;
+                head[i + half] = b * cos[i] + a * sin;
+            }
+        }
+    }
+}
