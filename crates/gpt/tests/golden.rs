@@ -9,19 +9,13 @@ use gpt::train::{Optimizer, Schedule, Trainer};
 use kernels::{Backend, CacheSpan, Reference};
 use safetensors::SafeTensors;
 
-const CONFIG: Config = Config {
-    vocab_size: 67,
-    seq_len: 16,
-    n_layer: 2,
-    n_head: 3,
-    d_model: 24,
-    d_ff: 96,
-    dropout: 0.0,
-    norm_eps: 1e-5,
-    tied_head: true,
-};
-const ROWS: usize = 2 * CONFIG.seq_len;
-const LENS: [usize; 2] = [CONFIG.seq_len; 2];
+const SEQ_LEN: usize = 16;
+const ROWS: usize = 2 * SEQ_LEN;
+const LENS: [usize; 2] = [SEQ_LEN; 2];
+
+fn config() -> Config {
+    Config::gpt2(67, SEQ_LEN, 2, 3, 24)
+}
 
 struct Golden(Vec<u8>);
 
@@ -40,7 +34,7 @@ impl Golden {
         self.bytes(name).into_iter().map(u32::from_le_bytes).collect()
     }
     fn weights<B: Backend>(&self, b: &mut B) -> Weights<B::Tensor> {
-        specs(&CONFIG).map(|spec| {
+        specs(&config()).map(|spec| {
             let values = self.floats(&format!("weight.{}", spec.name));
             let mut tensor = b.zeros(values.len());
             b.upload(&mut tensor, &values);
@@ -49,7 +43,7 @@ impl Golden {
     }
     fn trainer<B: Backend>(&self, mut b: B) -> Trainer<B> {
         let weights = self.weights(&mut b);
-        Trainer::new(b, CONFIG, weights)
+        Trainer::new(b, config(), weights)
     }
 }
 
@@ -73,11 +67,11 @@ fn batch<'a>(tokens: &'a [u32], lens: &'a [usize]) -> Sequences<'a> {
 fn logits_agree<B: Backend>(mut b: B, tolerance: f32) {
     let golden = Golden::read();
     let weights = golden.weights(&mut b);
-    let mut activations = Activations::new(&mut b, &CONFIG);
+    let mut activations = Activations::new(&mut b, &config());
     let tokens = golden.ids("tokens");
-    model::forward(&mut b, &CONFIG, &weights, &mut activations, batch(&tokens, &LENS));
-    let mut logits = b.zeros(ROWS * CONFIG.vocab_size);
-    let shape = kernels::LinearShape { rows: ROWS, d_in: CONFIG.d_model, d_out: CONFIG.vocab_size };
+    model::forward(&mut b, &config(), &weights, &mut activations, batch(&tokens, &LENS));
+    let mut logits = b.zeros(ROWS * config().vocab_size);
+    let shape = kernels::LinearShape { rows: ROWS, d_in: config().d_model, d_out: config().vocab_size };
     b.linear_forward(&mut logits, &activations.hidden, weights.head(), None, shape);
     let error = worst(&host(&mut b, &logits), &golden.floats("logits"));
     assert!(error < tolerance, "logits differ by {error:e}");
@@ -87,11 +81,11 @@ fn logits_agree<B: Backend>(mut b: B, tolerance: f32) {
 fn accumulate<B: Backend>(trainer: &mut Trainer<B>, tokens: &[u32], targets: &[u32], micro: &[usize]) -> f64 {
     let (mut derivatives, mut loss, mut first) = (Vec::new(), 0.0, 0);
     for &sequences in micro {
-        let rows = first..first + sequences * CONFIG.seq_len;
+        let rows = first..first + sequences * SEQ_LEN;
         cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
         let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
-        let logprobs = trainer.accumulate(part, &targets[rows.clone()], &derivatives, CONFIG.seq_len);
-        loss += logprobs.chunks(CONFIG.seq_len).map(|sequence| cross_entropy(sequence, ROWS)).sum::<f64>();
+        let logprobs = trainer.accumulate(part, &targets[rows.clone()], &derivatives, SEQ_LEN);
+        loss += logprobs.chunks(SEQ_LEN).map(|sequence| cross_entropy(sequence, ROWS)).sum::<f64>();
         first = rows.end;
     }
     loss
@@ -104,7 +98,7 @@ fn gradients_agree<B: Backend>(b: B, tolerance: f32) {
     let expected = golden.floats("loss")[0];
     assert!((loss as f32 - expected).abs() < tolerance * expected, "loss {loss}, PyTorch {expected}");
     let (backend, gradients) = trainer.gradients();
-    for (gradient, spec) in gradients.leaves().into_iter().zip(specs(&CONFIG).leaves()) {
+    for (gradient, spec) in gradients.leaves().into_iter().zip(specs(&config()).leaves()) {
         let error = worst(&host(backend, gradient), &golden.floats(&format!("grad.{}", spec.name)));
         assert!(error < tolerance, "the gradient of {} differs by {error:e}", spec.name);
     }
@@ -130,15 +124,15 @@ fn curve_agrees<B: Backend>(b: B, tolerance: f64) {
 fn greedy_agrees<B: Backend>(mut b: B) {
     let golden = Golden::read();
     let weights = golden.weights(&mut b);
-    let mut cache = Cache::new(&mut b, &CONFIG, 1, CONFIG.seq_len);
-    let mut logits = vec![0.0; CONFIG.vocab_size];
+    let mut cache = Cache::new(&mut b, &config(), 1, SEQ_LEN);
+    let mut logits = vec![0.0; config().vocab_size];
     let mut tokens = golden.ids("greedy.prompt");
     let mut start = 0;
-    while tokens.len() < CONFIG.seq_len {
+    while tokens.len() < SEQ_LEN {
         let new = &tokens[start..];
         let span = CacheSpan { slot: 0, start, len: new.len() };
         let wanted = [new.len() as u32 - 1];
-        model::forward_cached(&mut b, &CONFIG, &weights, &mut cache, new, &[span], &wanted, &mut logits);
+        model::forward_cached(&mut b, &config(), &weights, &mut cache, new, &[span], &wanted, &mut logits);
         start = tokens.len();
         let best = (0..logits.len()).max_by(|&i, &j| logits[i].total_cmp(&logits[j])).unwrap();
         tokens.push(best as u32);
@@ -202,25 +196,25 @@ mod cpu {
     #[test]
     fn cached_and_full_passes_give_the_same_bits() {
         let golden = Golden::read();
-        let tokens = &golden.ids("tokens")[..CONFIG.seq_len];
+        let tokens = &golden.ids("tokens")[..SEQ_LEN];
         at_every_level(Precision::F32, |mut cpu| {
             let b = &mut cpu;
             let mut weights = golden.weights(b);
-            let mut activations = Activations::new(b, &CONFIG);
-            model::forward(b, &CONFIG, &weights, &mut activations, batch(tokens, &[CONFIG.seq_len]));
-            let mut logits = b.zeros(CONFIG.seq_len * CONFIG.vocab_size);
-            let (d_in, d_out) = (CONFIG.d_model, CONFIG.vocab_size);
-            let shape = kernels::LinearShape { rows: CONFIG.seq_len, d_in, d_out };
+            let mut activations = Activations::new(b, &config());
+            model::forward(b, &config(), &weights, &mut activations, batch(tokens, &[SEQ_LEN]));
+            let mut logits = b.zeros(SEQ_LEN * config().vocab_size);
+            let (d_in, d_out) = (config().d_model, config().vocab_size);
+            let shape = kernels::LinearShape { rows: SEQ_LEN, d_in, d_out };
             b.linear_forward(&mut logits, &activations.hidden, weights.head(), None, shape);
             let full = host(b, &logits);
 
             weights.lm_head = Some(b.packed(&weights.wte, d_in, d_out));
-            let mut cache = Cache::new(b, &CONFIG, 2, CONFIG.seq_len);
-            let mut cached = vec![0.0; CONFIG.vocab_size];
-            for (start, want) in full.chunks(CONFIG.vocab_size).enumerate() {
+            let mut cache = Cache::new(b, &config(), 2, SEQ_LEN);
+            let mut cached = vec![0.0; config().vocab_size];
+            for (start, want) in full.chunks(config().vocab_size).enumerate() {
                 let span = CacheSpan { slot: 1, start, len: 1 };
                 let new = &tokens[start..=start];
-                model::forward_cached(b, &CONFIG, &weights, &mut cache, new, &[span], &[0], &mut cached);
+                model::forward_cached(b, &config(), &weights, &mut cache, new, &[span], &[0], &mut cached);
                 assert!(cached.iter().zip(want).all(|(a, b)| a.to_bits() == b.to_bits()), "position {start}");
             }
         });

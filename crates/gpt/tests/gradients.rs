@@ -3,23 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
-use gpt::model::{self, Config, Noise, Sequences, specs};
+use gpt::model::{self, Biases, Config, Noise, Sequences, specs};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
 use gpt::train::{Optimizer, Trainer};
 use kernels::{Backend, NO_TARGET, Reference, rng};
 
 fn config(tied_head: bool, dropout: f32) -> Config {
-    Config {
-        vocab_size: 13,
-        seq_len: 8,
-        n_layer: 2,
-        n_head: 2,
-        d_model: 6,
-        d_ff: 10,
-        dropout,
-        norm_eps: 1e-5,
-        tied_head,
-    }
+    Config { d_ff: 10, dropout, tied_head, ..Config::gpt2(13, 8, 2, 2, 6) }
 }
 
 const LENS: [usize; 3] = [5, 1, 8];
@@ -89,6 +79,34 @@ fn every_leaf_of_an_untied_model_with_dropout() {
 }
 
 #[test]
+fn every_leaf_of_a_post_norm_model() {
+    every_leaf(&Config { d_ff: 10, dropout: 0.3, ..Config::gpt1(13, 8, 2, 2, 6) });
+}
+
+#[test]
+fn every_leaf_of_a_banded_model() {
+    every_leaf(&Config { d_ff: 10, band: Some(3), ..Config::gpt3(13, 8, 2, 2, 6) });
+}
+
+#[test]
+fn every_leaf_of_a_rotary_model_with_grouped_queries() {
+    let llama = Config { d_ff: 10, n_kv_head: 1, tied_head: false, ..Config::modern(13, 8, 2, 2, 8) };
+    every_leaf(&llama);
+    every_leaf(&Config { biases: Biases::Qkv, dropout: 0.2, ..llama });
+}
+
+#[test]
+fn every_leaf_of_a_rotary_model_with_normed_heads_wider_than_the_stream() {
+    every_leaf(&Config {
+        d_ff: 10,
+        n_kv_head: 2,
+        head_dim: 4,
+        qk_norm: true,
+        ..Config::modern(13, 8, 2, 4, 6)
+    });
+}
+
+#[test]
 fn a_bad_step_changes_nothing() {
     let config = config(true, 0.0);
     let (tokens, targets) = (tokens(), targets());
@@ -111,12 +129,12 @@ fn a_bad_step_changes_nothing() {
 
 #[test]
 fn parameters_start_as_the_paper_says() {
-    let config = Config { d_model: 48, d_ff: 192, vocab_size: 500, ..config(true, 0.0) };
+    let config = Config::gpt2(500, 8, 2, 2, 48);
     let weights = model::init(&mut Reference, &config, 1);
     let std = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
     assert!((std(&weights.wte.0) - 0.02).abs() < 4e-4);
     assert!((std(&weights.blocks[1].mlp_up.weight.0) - 0.02).abs() < 6e-4);
     assert!((std(&weights.blocks[1].mlp_down.weight.0) - 0.01).abs() < 3e-4, "0.02 / √(2 · 2 layers)");
     assert!(weights.blocks[0].norm1.weight.0.iter().all(|&x| x == 1.0));
-    assert!(weights.blocks[0].qkv.bias.0.iter().all(|&x| x == 0.0));
+    assert!(weights.blocks[0].qkv.bias.as_ref().unwrap().0.iter().all(|&x| x == 0.0));
 }

@@ -59,22 +59,46 @@ fn show_model(path: &Path, session: &Session) -> Result<()> {
 }
 
 fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Value {
-    let Config { vocab_size, seq_len, n_layer, n_head, d_model, d_ff, dropout, norm_eps, tied_head } =
-        &model.config;
     json!({
         "kind": "model",
         "path": model.path,
         "architecture": model.architecture(),
         "parameters": model.config.parameters(),
         "dtype": model.dtype(),
-        "config": {
-            "vocab_size": vocab_size, "seq_len": seq_len, "n_layer": n_layer, "n_head": n_head,
-            "d_model": d_model, "d_ff": d_ff, "dropout": shortest(*dropout), "norm_eps": shortest(*norm_eps),
-            "tied_head": tied_head,
-        },
+        "config": config_json(&model.config),
         "tokenizer": tokenizer.map(|t| json!({ "vocab_size": t.vocab_size(), "digest": t.digest() })),
         "lineage": model.manifest.as_ref().map(|manifest| &manifest.about),
         "warnings": model.warnings,
+    })
+}
+
+fn config_json(config: &Config) -> Value {
+    let Config {
+        vocab_size,
+        seq_len,
+        n_layer,
+        n_head,
+        n_kv_head,
+        head_dim,
+        d_model,
+        d_ff,
+        dropout,
+        norm_eps,
+        tied_head,
+        norm,
+        norm_place,
+        positions,
+        mlp,
+        biases,
+        qk_norm,
+        band,
+    } = config;
+    json!({
+        "vocab_size": vocab_size, "seq_len": seq_len, "n_layer": n_layer, "n_head": n_head,
+        "n_kv_head": n_kv_head, "head_dim": head_dim, "d_model": d_model, "d_ff": d_ff,
+        "dropout": shortest(*dropout), "norm_eps": shortest(*norm_eps), "tied_head": tied_head,
+        "norm": norm, "norm_place": norm_place, "positions": positions, "mlp": mlp, "biases": biases,
+        "qk_norm": qk_norm, "band": band,
     })
 }
 
@@ -94,7 +118,7 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
         ],
         ["stored as".into(), model.dtype()],
         ["context".into(), format!("{} tokens", count(c.seq_len as u64))],
-        ["heads".into(), format!("{} of {}", c.n_head, c.head_dim())],
+        ["heads".into(), heads(c)],
         [
             "tokenizer".into(),
             tokenizer.map_or("none".into(), |t| format!("{} tokens", count(t.vocab_size() as u64))),
@@ -106,6 +130,11 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let facts: String = rows.iter().map(|[name, value]| format!("  {name:<width$}  {value}\n")).collect();
     format!("{facts}\n{}", tree(c))
+}
+
+fn heads(c: &Config) -> String {
+    let queries = format!("{} of {}", c.n_head, c.head_dim);
+    if c.n_kv_head == c.n_head { queries } else { format!("{queries}, {} for keys and values", c.n_kv_head) }
 }
 
 /// Where a checkpoint comes from.
@@ -179,17 +208,7 @@ mod tests {
 
     #[test]
     fn the_tree_shows_every_array_and_its_size() {
-        let config = Config {
-            vocab_size: 100,
-            seq_len: 16,
-            n_layer: 3,
-            n_head: 2,
-            d_model: 8,
-            d_ff: 32,
-            dropout: 0.0,
-            norm_eps: 1e-5,
-            tied_head: true,
-        };
+        let config = Config::gpt2(100, 16, 3, 2, 8);
         let drawn = tree(&config);
         let expected = "  \
   ├─ wte              100 × 8    800

@@ -71,17 +71,19 @@ fn read_config(json: &Value, warnings: &mut Vec<String>) -> Result<Config> {
             ));
         }
     }
-    let d_model: usize = field(json, "n_embd", None)?;
+    let shape = Config::gpt2(
+        field(json, "vocab_size", None)?,
+        field(json, "n_positions", None)?,
+        field(json, "n_layer", None)?,
+        field(json, "n_head", None)?,
+        field(json, "n_embd", None)?,
+    );
     Ok(Config {
-        vocab_size: field(json, "vocab_size", None)?,
-        seq_len: field(json, "n_positions", None)?,
-        n_layer: field(json, "n_layer", None)?,
-        n_head: field(json, "n_head", None)?,
-        d_model,
-        d_ff: field(json, "n_inner", Some(d_model.saturating_mul(4)))?,
+        d_ff: field(json, "n_inner", Some(shape.d_ff))?,
         dropout,
         norm_eps: field(json, "layer_norm_epsilon", Some(1e-5))?,
         tied_head: field(json, "tie_word_embeddings", Some(true))?,
+        ..shape
     })
 }
 
@@ -94,7 +96,7 @@ fn field<T: DeserializeOwned>(json: &Value, name: &str, default: Option<T>) -> R
 }
 
 fn write_config(config: &Config, eot_token: Option<u32>) -> Value {
-    let &Config { vocab_size, seq_len, n_layer, n_head, d_model, d_ff, dropout, norm_eps, tied_head } =
+    let &Config { vocab_size, seq_len, n_layer, n_head, d_model, d_ff, dropout, norm_eps, tied_head, .. } =
         config;
     let (dropout, norm_eps) = (shortest(dropout), shortest(norm_eps));
     json!({

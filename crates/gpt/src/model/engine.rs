@@ -186,17 +186,7 @@ mod tests {
     use kernels::Reference;
 
     fn config() -> Config {
-        Config {
-            vocab_size: 29,
-            seq_len: 12,
-            n_layer: 2,
-            n_head: 2,
-            d_model: 8,
-            d_ff: 16,
-            dropout: 0.1,
-            norm_eps: 1e-5,
-            tied_head: true,
-        }
+        Config { d_ff: 16, dropout: 0.1, ..Config::gpt2(29, 12, 2, 2, 8) }
     }
 
     fn request(number: u64, prompt: &[u32], max_tokens: usize) -> Request {

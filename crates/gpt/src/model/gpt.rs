@@ -2,7 +2,7 @@
 //!
 //! State belongs to the caller: weights, gradients and activations come in as arguments.
 
-use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients};
+use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, norm};
 use super::{Config, Weights, zeros};
 use kernels::{Backend, CacheSpan, Dropout, HeadShape};
 
@@ -29,6 +29,7 @@ pub struct Noise {
 /// What the forward pass leaves for the backward pass.
 pub struct Activations<T> {
     positions: Vec<u32>,
+    angles: Option<T>,
     /// The residual stream before each block, and after the last.
     residual: Vec<T>,
     blocks: Vec<BlockActivations<T>>,
@@ -42,8 +43,9 @@ impl<T> Activations<T> {
     pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
         Activations {
             positions: Vec::new(),
+            angles: angles(b, c, c.seq_len),
             residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
-            blocks: (0..c.n_layer).map(|_| BlockActivations::new(b)).collect(),
+            blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
             stats: b.zeros(0),
             hidden: b.activation(0),
         }
@@ -54,8 +56,16 @@ impl<T> Activations<T> {
         for x in self.residual.iter_mut().chain([&mut self.hidden]) {
             b.resize(x, rows * c.d_model);
         }
-        b.resize(&mut self.stats, rows * 2);
+        b.resize(&mut self.stats, rows * norm::stats_width(c));
     }
+}
+
+/// The rotary embedding's table for this many positions, where positions are rotary.
+fn angles<B: Backend>(b: &mut B, c: &Config, positions: usize) -> Option<B::Tensor> {
+    let table = c.rope()?.table(positions, c.head_dim);
+    let mut tensor = b.zeros(table.len());
+    b.upload(&mut tensor, &table);
+    Some(tensor)
 }
 
 /// Gradients of a model's weights, and the buffers that the backward pass needs between operations.
@@ -124,25 +134,27 @@ pub fn forward<B: Backend>(
     a.positions.clear();
     a.positions.extend(batch.lens.iter().flat_map(|&len| 0..len as u32));
 
-    b.embed_forward(&mut a.residual[0], &w.wte, Some(&w.wpe), batch.tokens, &a.positions, c.d_model);
+    b.embed_forward(&mut a.residual[0], &w.wte, w.wpe.as_ref(), batch.tokens, &a.positions, c.d_model);
     if let Some(dropout) = embedding_dropout(c, batch.noise) {
         b.dropout(&mut a.residual[0], c.d_model, &dropout);
     }
     for (i, block) in w.blocks.iter().enumerate() {
         let (before, after) = a.residual.split_at_mut(i + 1);
-        let dropout = block_dropout(c, batch.noise, i);
+        let place = Place {
+            layer: i,
+            positions: &a.positions,
+            angles: a.angles.as_ref(),
+            dropout: block_dropout(c, batch.noise, i),
+            group_rows: 0,
+        };
         let attend = Attend::Within(batch.lens);
-        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, dropout.as_ref());
+        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, &place);
     }
     let last = &a.residual[c.n_layer];
-    b.layer_norm_forward(
-        &mut a.hidden,
-        &mut a.stats,
-        last,
-        &w.final_norm.weight,
-        Some(&w.final_norm.bias),
-        c.norm_eps,
-    );
+    match &w.final_norm {
+        Some(final_norm) => norm::forward(b, c, final_norm, &mut a.hidden, &mut a.stats, last),
+        None => b.copy(&mut a.hidden, last),
+    }
 }
 
 /// The trunk in reverse: from `g.hidden` to the gradients of all weights but the head's.
@@ -156,29 +168,31 @@ pub fn backward<B: Backend>(
     group_rows: usize,
 ) {
     let dx = &mut g.residual;
-    b.fill(dx, 0.0);
     let last = &a.residual[c.n_layer];
-    block::norm(
-        b,
-        dx,
-        &mut g.weights.final_norm,
-        &g.hidden,
-        last,
-        &a.stats,
-        &w.final_norm.weight,
-        group_rows,
-    );
+    match (&w.final_norm, &mut g.weights.final_norm) {
+        (Some(final_norm), Some(dfinal_norm)) => {
+            b.fill(dx, 0.0);
+            norm::backward(b, c, final_norm, dfinal_norm, dx, &g.hidden, last, &a.stats, group_rows);
+        }
+        _ => b.copy(dx, &g.hidden),
+    }
     for (i, block) in w.blocks.iter().enumerate().rev() {
-        let dropout = block_dropout(c, batch.noise, i);
+        let place = Place {
+            layer: i,
+            positions: &a.positions,
+            angles: a.angles.as_ref(),
+            dropout: block_dropout(c, batch.noise, i),
+            group_rows,
+        };
         let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
         let (a, g) = (&a.blocks[i], &mut g.block);
-        block::backward(b, c, block, dw, a, g, dx, x, batch.lens, dropout.as_ref(), group_rows);
+        block::backward(b, c, block, dw, a, g, dx, x, batch.lens, &place);
     }
     if let Some(dropout) = embedding_dropout(c, batch.noise) {
         b.dropout(dx, c.d_model, &dropout);
     }
     let Weights { wte, wpe, .. } = &mut g.weights;
-    b.embed_backward(wte, Some(wpe), dx, batch.tokens, &a.positions, c.d_model);
+    b.embed_backward(wte, wpe.as_mut(), dx, batch.tokens, &a.positions, c.d_model);
 }
 
 /// Log-probability of each row's target after a [`forward`] pass.
@@ -250,6 +264,7 @@ pub struct Cache<T> {
     values: Vec<T>,
     capacity: usize,
     positions: Vec<u32>,
+    angles: Option<T>,
     residual: [T; 2],
     block: BlockActivations<T>,
     stats: T,
@@ -261,14 +276,15 @@ pub struct Cache<T> {
 impl<T> Cache<T> {
     /// Room for `slots` sequences of up to `capacity` positions.
     pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
-        let size = slots * capacity * c.d_model;
+        let size = slots * capacity * c.kv_width();
         Cache {
             keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
             values: (0..c.n_layer).map(|_| b.activation(size)).collect(),
             capacity,
             positions: Vec::new(),
+            angles: angles(b, c, capacity),
             residual: [b.zeros(0), b.zeros(0)],
-            block: BlockActivations::new(b),
+            block: BlockActivations::new(b, c),
             stats: b.zeros(0),
             hidden: b.activation(0),
             last: b.activation(0),
@@ -297,6 +313,7 @@ pub fn forward_cached<B: Backend>(
         values,
         capacity,
         positions,
+        angles,
         residual: [x, next],
         block: a,
         stats,
@@ -308,20 +325,24 @@ pub fn forward_cached<B: Backend>(
     for tensor in [&mut *x, &mut *next, &mut *hidden] {
         b.resize(tensor, rows * c.d_model);
     }
-    b.resize(stats, rows * 2);
+    b.resize(stats, rows * norm::stats_width(c));
     b.resize(last, wanted.len() * c.d_model);
     b.resize(device, wanted.len() * c.vocab_size);
     positions.clear();
     positions.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
 
-    b.embed_forward(x, &w.wte, Some(&w.wpe), tokens, positions, c.d_model);
+    b.embed_forward(x, &w.wte, w.wpe.as_ref(), tokens, positions, c.d_model);
     for (i, block) in w.blocks.iter().enumerate() {
         let attend =
             Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
-        block::forward(b, c, block, a, next, x, attend, None);
+        let place = Place { layer: i, positions, angles: angles.as_ref(), dropout: None, group_rows: 0 };
+        block::forward(b, c, block, a, next, x, attend, &place);
         std::mem::swap(x, next);
     }
-    b.layer_norm_forward(hidden, stats, x, &w.final_norm.weight, Some(&w.final_norm.bias), c.norm_eps);
+    match &w.final_norm {
+        Some(final_norm) => norm::forward(b, c, final_norm, hidden, stats, x),
+        None => b.copy(hidden, x),
+    }
     b.gather_forward(last, hidden, wanted, c.d_model);
     let shape = kernels::LinearShape { rows: wanted.len(), d_in: c.d_model, d_out: c.vocab_size };
     b.linear_forward(device, last, w.head(), None, shape);

@@ -4,15 +4,17 @@ mod block;
 mod config;
 mod engine;
 mod gpt;
+mod rope;
 mod sample;
 mod weights;
 
-pub use config::Config;
+pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
     Activations, Cache, Gradients, Noise, Sequences, backward, forward, forward_cached, head_backward,
     logprobs,
 };
+pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 

@@ -3,19 +3,19 @@
 //! A tree is taken apart exhaustively, so that a forgotten field does not compile; names, shapes, initial values and
 //! weight decay are said once, in [`specs`].
 
-use super::Config;
+use super::{Config, NormKind, NormPlace};
 
 /// The tree. `T` is a tensor, a gradient, a moment, a [`Spec`] …
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights<T> {
     /// Token embedding `[vocab_size, d_model]`.
     pub wte: T,
-    /// Position embedding `[seq_len, d_model]`.
-    pub wpe: T,
+    /// Position embedding `[seq_len, d_model]`, where positions are learned.
+    pub wpe: Option<T>,
     /// The blocks, first to last.
     pub blocks: Vec<Block<T>>,
-    /// The norm after the last block.
-    pub final_norm: Norm<T>,
+    /// The norm after the last block, where norms stand before the layers.
+    pub final_norm: Option<Norm<T>>,
     /// The head's own matrix `[vocab_size, d_model]`; none where it is tied to `wte`.
     pub lm_head: Option<T>,
 }
@@ -23,36 +23,40 @@ pub struct Weights<T> {
 /// One decoder block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block<T> {
-    /// Before attention.
+    /// Attention's norm.
     pub norm1: Norm<T>,
     /// Queries, keys and values in one product.
     pub qkv: Linear<T>,
+    /// The gain of every query head's norm `[head_dim]`, where there is one.
+    pub q_norm: Option<T>,
+    /// The gain of every key head's norm `[head_dim]`.
+    pub k_norm: Option<T>,
     /// Attention's output projection.
     pub attn_out: Linear<T>,
-    /// Before the feed-forward layer.
+    /// The feed-forward layer's norm.
     pub norm2: Norm<T>,
-    /// Feed-forward, to `d_ff`.
+    /// Feed-forward, to `d_ff`; SwiGLU's gate and value in one product, the gate first.
     pub mlp_up: Linear<T>,
     /// Feed-forward, back to `d_model`.
     pub mlp_down: Linear<T>,
 }
 
-/// A norm's gain and bias, `[d_model]` each.
+/// A norm's gain and, for LayerNorm, its bias, `[d_model]` each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm<T> {
     /// Gain.
     pub weight: T,
     /// Bias.
-    pub bias: T,
+    pub bias: Option<T>,
 }
 
-/// A linear layer: `weight` `[d_out, d_in]`, `bias` `[d_out]`.
+/// A linear layer: `weight` `[d_out, d_in]` and, perhaps, `bias` `[d_out]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear<T> {
     /// The matrix, one row an output.
     pub weight: T,
     /// The bias.
-    pub bias: T,
+    pub bias: Option<T>,
 }
 
 /// What a leaf is.
@@ -88,12 +92,16 @@ pub enum Init {
     Normal(f32),
 }
 
-/// Describes every array of a model: GPT-2's initialisation is N(0, 0.02), the projections that write into the
-/// residual stream divided by √(number of residual layers), norms 1 and 0, biases 0 (Radford et al. 2019, §2.3).
+/// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with norms
+/// before the layers, the projections that write into the residual stream are divided by √(number of residual layers)
+/// (Radford et al. 2019, §2.3).
 pub fn specs(config: &Config) -> Weights<Spec> {
     let (d, ff) = (config.d_model, config.d_ff);
     let std = 0.02;
-    let residual = std / (2.0 * config.n_layer as f32).sqrt();
+    let residual = match config.norm_place {
+        NormPlace::Pre => std / (2.0 * config.n_layer as f32).sqrt(),
+        NormPlace::Post => std,
+    };
     let matrix = |name: String, rows, columns, std| Spec {
         name,
         shape: vec![rows, columns],
@@ -104,26 +112,31 @@ pub fn specs(config: &Config) -> Weights<Spec> {
         |name: String, len, value| Spec { name, shape: vec![len], init: Init::Constant(value), decay: false };
     let norm = |name: String| Norm {
         weight: vector(format!("{name}.weight"), d, 1.0),
-        bias: vector(format!("{name}.bias"), d, 0.0),
+        bias: (config.norm == NormKind::LayerNorm).then(|| vector(format!("{name}.bias"), d, 0.0)),
     };
-    let linear = |name: String, d_out, d_in, std| Linear {
+    let linear = |name: String, d_out, d_in, std, biased: bool| Linear {
         weight: matrix(format!("{name}.weight"), d_out, d_in, std),
-        bias: vector(format!("{name}.bias"), d_out, 0.0),
+        bias: biased.then(|| vector(format!("{name}.bias"), d_out, 0.0)),
     };
+    let (on_qkv, on_others) = (config.biases.on_qkv(), config.biases.on_others());
+    let qkv_width = config.q_width() + 2 * config.kv_width();
+    let gain = |name: String| config.qk_norm.then(|| vector(name, config.head_dim, 1.0));
     Weights {
         wte: matrix("wte".into(), config.vocab_size, d, std),
-        wpe: matrix("wpe".into(), config.seq_len, d, std),
+        wpe: config.rope().is_none().then(|| matrix("wpe".into(), config.seq_len, d, std)),
         blocks: (0..config.n_layer)
             .map(|i| Block {
                 norm1: norm(format!("blocks.{i}.norm1")),
-                qkv: linear(format!("blocks.{i}.qkv"), 3 * d, d, std),
-                attn_out: linear(format!("blocks.{i}.attn_out"), d, d, residual),
+                qkv: linear(format!("blocks.{i}.qkv"), qkv_width, d, std, on_qkv),
+                q_norm: gain(format!("blocks.{i}.q_norm")),
+                k_norm: gain(format!("blocks.{i}.k_norm")),
+                attn_out: linear(format!("blocks.{i}.attn_out"), d, config.q_width(), residual, on_others),
                 norm2: norm(format!("blocks.{i}.norm2")),
-                mlp_up: linear(format!("blocks.{i}.mlp_up"), ff, d, std),
-                mlp_down: linear(format!("blocks.{i}.mlp_down"), d, ff, residual),
+                mlp_up: linear(format!("blocks.{i}.mlp_up"), config.up_width(), d, std, on_others),
+                mlp_down: linear(format!("blocks.{i}.mlp_down"), d, ff, residual, on_others),
             })
             .collect(),
-        final_norm: norm("final_norm".into()),
+        final_norm: (config.norm_place == NormPlace::Pre).then(|| norm("final_norm".into())),
         lm_head: (!config.tied_head).then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
     }
 }
@@ -137,13 +150,18 @@ impl<T> Weights<T> {
     /// All leaves, in the order of the forward pass.
     pub fn leaves(&self) -> Vec<&T> {
         let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
-        let mut leaves = vec![wte, wpe];
-        for Block { norm1, qkv, attn_out, norm2, mlp_up, mlp_down } in blocks {
-            leaves.extend([&norm1.weight, &norm1.bias, &qkv.weight, &qkv.bias]);
-            leaves.extend([&attn_out.weight, &attn_out.bias, &norm2.weight, &norm2.bias]);
-            leaves.extend([&mlp_up.weight, &mlp_up.bias, &mlp_down.weight, &mlp_down.bias]);
+        let mut leaves = vec![wte];
+        leaves.extend(wpe);
+        for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
+            norm1.collect(&mut leaves);
+            qkv.collect(&mut leaves);
+            leaves.extend(q_norm.iter().chain(k_norm));
+            attn_out.collect(&mut leaves);
+            norm2.collect(&mut leaves);
+            mlp_up.collect(&mut leaves);
+            mlp_down.collect(&mut leaves);
         }
-        leaves.extend([&final_norm.weight, &final_norm.bias]);
+        final_norm.iter().for_each(|norm| norm.collect(&mut leaves));
         leaves.extend(lm_head);
         leaves
     }
@@ -151,13 +169,18 @@ impl<T> Weights<T> {
     /// All leaves, in the same order, to change.
     pub fn leaves_mut(&mut self) -> Vec<&mut T> {
         let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
-        let mut leaves = vec![wte, wpe];
-        for Block { norm1, qkv, attn_out, norm2, mlp_up, mlp_down } in blocks {
-            leaves.extend([&mut norm1.weight, &mut norm1.bias, &mut qkv.weight, &mut qkv.bias]);
-            leaves.extend([&mut attn_out.weight, &mut attn_out.bias, &mut norm2.weight, &mut norm2.bias]);
-            leaves.extend([&mut mlp_up.weight, &mut mlp_up.bias, &mut mlp_down.weight, &mut mlp_down.bias]);
+        let mut leaves = vec![wte];
+        leaves.extend(wpe);
+        for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
+            norm1.collect_mut(&mut leaves);
+            qkv.collect_mut(&mut leaves);
+            leaves.extend(q_norm.iter_mut().chain(k_norm));
+            attn_out.collect_mut(&mut leaves);
+            norm2.collect_mut(&mut leaves);
+            mlp_up.collect_mut(&mut leaves);
+            mlp_down.collect_mut(&mut leaves);
         }
-        leaves.extend([&mut final_norm.weight, &mut final_norm.bias]);
+        final_norm.iter_mut().for_each(|norm| norm.collect_mut(&mut leaves));
         leaves.extend(lm_head);
         leaves
     }
@@ -167,9 +190,9 @@ impl<T> Weights<T> {
         let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
         Weights {
             wte: f(wte),
-            wpe: f(wpe),
+            wpe: wpe.as_ref().map(&mut f),
             blocks: blocks.iter().map(|block| block.map(&mut f)).collect(),
-            final_norm: final_norm.map(&mut f),
+            final_norm: final_norm.as_ref().map(|norm| norm.map(&mut f)),
             lm_head: lm_head.as_ref().map(&mut f),
         }
     }
@@ -177,10 +200,12 @@ impl<T> Weights<T> {
 
 impl<T> Block<T> {
     fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Block<U> {
-        let Block { norm1, qkv, attn_out, norm2, mlp_up, mlp_down } = self;
+        let Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } = self;
         Block {
             norm1: norm1.map(f),
             qkv: qkv.map(f),
+            q_norm: q_norm.as_ref().map(&mut *f),
+            k_norm: k_norm.as_ref().map(&mut *f),
             attn_out: attn_out.map(f),
             norm2: norm2.map(f),
             mlp_up: mlp_up.map(f),
@@ -189,16 +214,27 @@ impl<T> Block<T> {
     }
 }
 
-impl<T> Norm<T> {
-    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Norm<U> {
-        let Norm { weight, bias } = self;
-        Norm { weight: f(weight), bias: f(bias) }
-    }
+/// A layer of a weight and, perhaps, a bias.
+macro_rules! weight_and_bias {
+    ($layer:ident) => {
+        impl<T> $layer<T> {
+            fn collect<'a>(&'a self, leaves: &mut Vec<&'a T>) {
+                let $layer { weight, bias } = self;
+                leaves.push(weight);
+                leaves.extend(bias);
+            }
+            fn collect_mut<'a>(&'a mut self, leaves: &mut Vec<&'a mut T>) {
+                let $layer { weight, bias } = self;
+                leaves.push(weight);
+                leaves.extend(bias);
+            }
+            fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> $layer<U> {
+                let $layer { weight, bias } = self;
+                $layer { weight: f(weight), bias: bias.as_ref().map(f) }
+            }
+        }
+    };
 }
 
-impl<T> Linear<T> {
-    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Linear<U> {
-        let Linear { weight, bias } = self;
-        Linear { weight: f(weight), bias: f(bias) }
-    }
-}
+weight_and_bias!(Norm);
+weight_and_bias!(Linear);

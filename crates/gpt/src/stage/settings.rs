@@ -1,20 +1,22 @@
 //! The recipe of a pretraining: preset, file, `--set`, flags → one resolved table of settings.
 
-use crate::model::Config;
+use crate::model::{Config, Positions, Rope};
 use crate::train::{Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+macro_rules! presets {
+    ($($name:literal)+) => {
+        [$(($name, include_str!(concat!("../../../../presets/", $name, ".toml")))),+]
+    };
+}
+
 /// The presets that come with the program, by name.
-pub const PRESETS: [(&str, &str); 7] = [
-    ("tiny", include_str!("../../../../presets/tiny.toml")),
-    ("nano", include_str!("../../../../presets/nano.toml")),
-    ("baby", include_str!("../../../../presets/baby.toml")),
-    ("gpt2", include_str!("../../../../presets/gpt2.toml")),
-    ("gpt2-medium", include_str!("../../../../presets/gpt2-medium.toml")),
-    ("gpt2-large", include_str!("../../../../presets/gpt2-large.toml")),
-    ("gpt2-xl", include_str!("../../../../presets/gpt2-xl.toml")),
-];
+pub const PRESETS: [(&str, &str); 23] = presets! {
+    "tiny" "nano" "baby" "gpt1" "gpt2" "gpt2-medium" "gpt2-large" "gpt2-xl"
+    "gpt3-small" "gpt3-medium" "gpt3-large" "gpt3-xl" "gpt3-2.7b" "gpt3-6.7b" "gpt3-13b" "gpt3-175b"
+    "modern-tiny" "modern-nano" "modern-baby" "modern-small" "modern-medium" "modern-large" "modern-xl"
+};
 
 /// A struct whose fields can tell what they are: their documentation is there at run time, for `--help`.
 macro_rules! described {
@@ -38,15 +40,29 @@ described! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     pub struct Settings {
+        /// The kind of model: gpt1, gpt2, gpt3 or modern.
+        #[serde(default)]
+        pub family: Family,
         /// Blocks.
         pub n_layer: usize,
         /// Attention heads of a block.
         pub n_head: usize,
+        /// Key and value heads, at most `n_head`; `n_head` where it is not given. For modern.
+        pub n_kv_head: Option<usize>,
         /// Width of the residual stream.
         pub d_model: usize,
-        /// Width of the feed-forward layer; `4 · d_model` where it is not given.
+        /// Width of the feed-forward layer; `4 · d_model`, for modern `8/3 · d_model`, where it is not given.
+        pub d_ff: Option<usize>,
+        /// Whether heads of queries and keys are normalised. For modern.
         #[serde(default)]
-        pub d_ff: usize,
+        pub qk_norm: bool,
+        /// Base of the rotary positions' angles; 10,000 where it is not given. For modern.
+        pub rope_theta: Option<f64>,
+        /// How far back every second block sees. For gpt3, whose paper does not tell: 256 where it is not given.
+        pub band: Option<usize>,
+        /// Whether the head is the token embedding.
+        #[serde(default = "yes")]
+        pub tied_head: bool,
         /// Tokens of the context.
         pub seq_len: usize,
         /// Probability of dropout.
@@ -93,6 +109,24 @@ described! {
     }
 }
 
+/// The families of models that a recipe can name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Norms after the layers (Radford et al. 2018).
+    Gpt1,
+    /// Norms before the layers (Radford et al. 2019).
+    #[default]
+    Gpt2,
+    /// GPT-2 with every second block banded (Brown et al. 2020).
+    Gpt3,
+    /// Llama's and Qwen's layout.
+    Modern,
+}
+
+fn yes() -> bool {
+    true
+}
 fn tenth() -> f64 {
     0.1
 }
@@ -141,22 +175,35 @@ impl Settings {
                 bail!("`{change}` is not of the form key=value, such as lr=1e-3")
             };
             let (key, value) = (key.trim(), value.trim());
-            let parsed: toml::Table = toml::from_str(&format!("value = {value}")).map_err(|_| {
-                anyhow::anyhow!("`{value}` is not a value that {key} could have: write a number")
-            })?;
-            table.insert(key.to_string(), parsed["value"].clone());
+            let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"));
+            // What is not TOML is a name, such as that of a family.
+            let parsed = parsed.map_or_else(
+                |_| value.into(),
+                |mut table| table.remove("value").unwrap_or_else(|| value.into()),
+            );
+            table.insert(key.to_string(), parsed);
         }
         let mut settings: Settings =
             table.try_into().with_context(|| format!("the recipe made of {name} and --set is not valid"))?;
-        if settings.d_ff == 0 {
-            settings.d_ff = 4 * settings.d_model;
-        }
+        let shape = settings.config(1);
+        settings.d_ff = Some(shape.d_ff);
+        settings.n_kv_head = Some(shape.n_kv_head);
+        settings.band = shape.band;
         settings.check()?;
         Ok(settings)
     }
 
     fn check(&self) -> Result<()> {
         self.config(1).check()?;
+        let modern = self.family == Family::Modern;
+        for (key, given, belongs) in [
+            ("n_kv_head", self.n_kv_head != Some(self.n_head), modern),
+            ("qk_norm", self.qk_norm, modern),
+            ("rope_theta", self.rope_theta.is_some(), modern),
+            ("band", self.band.is_some(), self.family == Family::Gpt3),
+        ] {
+            ensure!(belongs || !given, "{key} is given, but no model of the family {:?} has it", self.family);
+        }
         ensure!(
             self.batch_tokens > 0 && self.batch_tokens.is_multiple_of(self.seq_len),
             "batch_tokens {} is not a multiple of seq_len {}: a step is made of whole sequences; {} would do",
@@ -192,16 +239,26 @@ impl Settings {
 
     /// The model's shape, for a vocabulary.
     pub fn config(&self, vocab_size: usize) -> Config {
+        let family = match self.family {
+            Family::Gpt1 => Config::gpt1,
+            Family::Gpt2 => Config::gpt2,
+            Family::Gpt3 => Config::gpt3,
+            Family::Modern => Config::modern,
+        };
+        let shape = family(vocab_size, self.seq_len, self.n_layer, self.n_head, self.d_model);
+        let positions = match (&shape.positions, self.rope_theta) {
+            (Positions::Rotary(rope), Some(theta)) => Positions::Rotary(Rope { theta, ..rope.clone() }),
+            _ => shape.positions.clone(),
+        };
         Config {
-            vocab_size,
-            seq_len: self.seq_len,
-            n_layer: self.n_layer,
-            n_head: self.n_head,
-            d_model: self.d_model,
-            d_ff: self.d_ff,
+            n_kv_head: self.n_kv_head.unwrap_or(shape.n_kv_head),
+            d_ff: self.d_ff.unwrap_or(shape.d_ff),
             dropout: self.dropout as f32,
-            norm_eps: 1e-5,
-            tied_head: true,
+            tied_head: self.tied_head,
+            qk_norm: self.qk_norm,
+            band: self.band.or(shape.band),
+            positions,
+            ..shape
         }
     }
 
@@ -240,7 +297,7 @@ mod tests {
     fn every_preset_resolves() {
         for (name, _) in PRESETS {
             let settings = Settings::resolve(name, &[]).unwrap();
-            assert_eq!(settings.d_ff, 4 * settings.d_model, "{name}");
+            assert_eq!(settings.d_ff.is_some(), settings.n_kv_head.is_some(), "{name}");
         }
         assert_eq!(Settings::resolve("gpt2", &[]).unwrap().config(50_257).parameters(), 124_439_808);
     }

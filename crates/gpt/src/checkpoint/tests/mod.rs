@@ -17,17 +17,7 @@ fn golden_dir() -> PathBuf {
 
 /// The smallest model that has every kind of array, with all sides different.
 fn tiny() -> Config {
-    Config {
-        vocab_size: 7,
-        seq_len: 5,
-        n_layer: 1,
-        n_head: 1,
-        d_model: 2,
-        d_ff: 3,
-        dropout: 0.1,
-        norm_eps: 1e-5,
-        tied_head: true,
-    }
+    Config { d_ff: 3, dropout: 0.1, ..Config::gpt2(7, 5, 1, 1, 2) }
 }
 
 /// Weights that differ from each other and from those of another seed.

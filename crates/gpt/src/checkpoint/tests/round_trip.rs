@@ -132,7 +132,7 @@ fn a_directory_of_something_else_is_left_alone() {
 fn too_little_space_is_said_before_anything_is_written() {
     let shelf = tempdir().unwrap();
     let weights = random(&tiny(), 1);
-    let huge = crate::model::Config { d_model: 1 << 24, ..tiny() };
+    let huge = crate::model::Config { vocab_size: 1 << 40, ..tiny() };
     let contents = Contents {
         config: &huge,
         weights: &weights,

@@ -1,0 +1,162 @@
+//! The attention branch: queries, keys and values, normalised and rotated where the model does so, attention, the
+//! output projection, dropout.
+
+use super::super::{Block, Config};
+use super::{Place, linear_backward};
+use kernels::{AttentionShape, Backend, CacheSpan, LinearShape};
+
+/// What a row may look at.
+pub(in super::super) enum Attend<'a, T> {
+    /// The rows before it in its own sequence: training and evaluation.
+    Within(&'a [usize]),
+    /// Everything its slot of the cache holds: generation.
+    Cached { keys: &'a mut T, values: &'a mut T, spans: &'a [CacheSpan], capacity: usize },
+}
+
+/// What the branch leaves behind for its backward pass.
+pub(super) struct Activations<T> {
+    /// Queries, keys and values before their norms; empty where heads are not normalised.
+    raw: T,
+    head_stats: T,
+    qkv: T,
+    attended: T,
+    lse: T,
+}
+
+impl<T> Activations<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        Activations {
+            raw: b.activation(0),
+            head_stats: b.zeros(0),
+            qkv: b.activation(0),
+            attended: b.activation(0),
+            lse: b.zeros(0),
+        }
+    }
+
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        let Self { raw, head_stats, qkv, attended, lse } = self;
+        let s = shape(c, 0);
+        b.resize(qkv, rows * s.qkv_width());
+        if c.qk_norm {
+            b.resize(raw, rows * s.qkv_width());
+            b.resize(head_stats, rows * (s.n_head + s.n_kv_head));
+        }
+        b.resize(attended, rows * s.q_width());
+        b.resize(lse, rows * s.n_head);
+    }
+}
+
+/// Gradients between the branch's operations.
+pub(super) struct Gradients<T> {
+    attended: T,
+    qkv: T,
+    raw: T,
+}
+
+impl<T> Gradients<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        Gradients { attended: b.activation(0), qkv: b.activation(0), raw: b.activation(0) }
+    }
+
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        let Self { attended, qkv, raw } = self;
+        let s = shape(c, 0);
+        b.resize(attended, rows * s.q_width());
+        b.resize(qkv, rows * s.qkv_width());
+        if c.qk_norm {
+            b.resize(raw, rows * s.qkv_width());
+        }
+    }
+}
+
+fn shape(c: &Config, layer: usize) -> AttentionShape {
+    AttentionShape {
+        n_head: c.n_head,
+        n_kv_head: c.n_kv_head,
+        head_dim: c.head_dim,
+        scale: 1.0 / (c.head_dim as f32).sqrt(),
+        window: c.window(layer),
+    }
+}
+
+/// The shapes of the two products over `rows` rows.
+fn products(c: &Config, rows: usize) -> (LinearShape, LinearShape) {
+    let qkv = LinearShape { rows, d_in: c.d_model, d_out: shape(c, 0).qkv_width() };
+    (qkv, LinearShape { rows, d_in: c.q_width(), d_out: c.d_model })
+}
+
+/// `out = attention(x)`, before the residual sum.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    a: &mut Activations<B::Tensor>,
+    out: &mut B::Tensor,
+    x: &B::Tensor,
+    attend: Attend<'_, B::Tensor>,
+    place: &Place<'_, B::Tensor>,
+) {
+    let (s, (to_qkv, to_out)) = (shape(c, place.layer), products(c, b.len(x) / c.d_model));
+    let dropout = place.dropout.as_ref();
+
+    let projected = if c.qk_norm { &mut a.raw } else { &mut a.qkv };
+    b.linear_forward(projected, x, &w.qkv.weight, w.qkv.bias.as_ref(), to_qkv);
+    if let (Some(q), Some(k)) = (&w.q_norm, &w.k_norm) {
+        b.head_norm_forward(&mut a.qkv, &mut a.head_stats, &a.raw, q, k, c.norm_eps, &s);
+    }
+    if let Some(angles) = place.angles {
+        b.rope_forward(&mut a.qkv, angles, place.positions, &s);
+    }
+    match attend {
+        Attend::Within(lens) => {
+            let dropped = dropout.map(|d| &d.attention);
+            b.attention_forward(&mut a.attended, &mut a.lse, &a.qkv, lens, &s, dropped);
+        }
+        Attend::Cached { keys, values, spans, capacity } => {
+            b.attention_cached(&mut a.attended, keys, values, &a.qkv, spans, capacity, &s);
+        }
+    }
+    b.linear_forward(out, &a.attended, &w.attn_out.weight, w.attn_out.bias.as_ref(), to_out);
+    if let Some(d) = dropout {
+        b.dropout(out, c.d_model, &d.attn_branch);
+    }
+}
+
+/// `dx` from `dout`, which is overwritten by its own dropout; adds to the weights' gradients.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    dw: &mut Block<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    g: &mut Gradients<B::Tensor>,
+    dx: &mut B::Tensor,
+    dout: &mut B::Tensor,
+    x: &B::Tensor,
+    lens: &[usize],
+    place: &Place<'_, B::Tensor>,
+) {
+    let (s, (to_qkv, to_out)) = (shape(c, place.layer), products(c, b.len(x) / c.d_model));
+    let (dropout, group_rows) = (place.dropout.as_ref(), place.group_rows);
+
+    if let Some(d) = dropout {
+        b.dropout(dout, c.d_model, &d.attn_branch);
+    }
+    linear_backward(b, &mut dw.attn_out, dout, &a.attended, to_out, group_rows);
+    b.linear_backward_input(&mut g.attended, dout, &w.attn_out.weight, to_out);
+    let dropped = dropout.map(|d| &d.attention);
+    b.attention_backward(&mut g.qkv, &g.attended, &a.attended, &a.lse, &a.qkv, lens, &s, dropped);
+    if let Some(angles) = place.angles {
+        b.rope_backward(&mut g.qkv, angles, place.positions, &s);
+    }
+    let gains = w.q_norm.as_ref().zip(w.k_norm.as_ref()).zip(dw.q_norm.as_mut().zip(dw.k_norm.as_mut()));
+    if let Some(((q, k), (dq, dk))) = gains {
+        b.head_norm_backward(&mut g.raw, dq, dk, &g.qkv, &a.raw, &a.head_stats, q, k, &s, group_rows);
+    }
+    let projected = if c.qk_norm { &g.raw } else { &g.qkv };
+    linear_backward(b, &mut dw.qkv, projected, x, to_qkv, group_rows);
+    b.linear_backward_input(dx, projected, &w.qkv.weight, to_qkv);
+}

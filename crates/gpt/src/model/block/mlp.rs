@@ -1,0 +1,82 @@
+//! The feed-forward branch: up, the activation, down, dropout.
+
+use super::super::{Block, Config, Mlp};
+use super::{Place, linear_backward};
+use kernels::{Backend, LinearShape};
+
+/// What the branch leaves behind for its backward pass.
+pub(super) struct Activations<T> {
+    up: T,
+    active: T,
+}
+
+impl<T> Activations<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        Activations { up: b.activation(0), active: b.activation(0) }
+    }
+
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        let Self { up, active } = self;
+        b.resize(up, rows * c.up_width());
+        b.resize(active, rows * c.d_ff);
+    }
+}
+
+/// Gradients between the branch's operations: as wide as what they are gradients of.
+pub(super) type Gradients<T> = Activations<T>;
+
+/// The shapes of the two products over `rows` rows.
+fn products(c: &Config, rows: usize) -> (LinearShape, LinearShape) {
+    let up = LinearShape { rows, d_in: c.d_model, d_out: c.up_width() };
+    (up, LinearShape { rows, d_in: c.d_ff, d_out: c.d_model })
+}
+
+/// `out = mlp(x)`, before the residual sum.
+pub(super) fn forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    a: &mut Activations<B::Tensor>,
+    out: &mut B::Tensor,
+    x: &B::Tensor,
+    place: &Place<'_, B::Tensor>,
+) {
+    let (to_up, to_out) = products(c, b.len(x) / c.d_model);
+    b.linear_forward(&mut a.up, x, &w.mlp_up.weight, w.mlp_up.bias.as_ref(), to_up);
+    match c.mlp {
+        Mlp::Gelu => b.gelu_forward(&mut a.active, &a.up),
+        Mlp::SwiGlu => b.swiglu_forward(&mut a.active, &a.up, c.d_ff),
+    }
+    b.linear_forward(out, &a.active, &w.mlp_down.weight, w.mlp_down.bias.as_ref(), to_out);
+    if let Some(d) = &place.dropout {
+        b.dropout(out, c.d_model, &d.mlp_branch);
+    }
+}
+
+/// `dx` from `dout`, which is overwritten by its own dropout; adds to the weights' gradients.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    dw: &mut Block<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    g: &mut Gradients<B::Tensor>,
+    dx: &mut B::Tensor,
+    dout: &mut B::Tensor,
+    x: &B::Tensor,
+    place: &Place<'_, B::Tensor>,
+) {
+    let (to_up, to_out) = products(c, b.len(x) / c.d_model);
+    if let Some(d) = &place.dropout {
+        b.dropout(dout, c.d_model, &d.mlp_branch);
+    }
+    linear_backward(b, &mut dw.mlp_down, dout, &a.active, to_out, place.group_rows);
+    b.linear_backward_input(&mut g.active, dout, &w.mlp_down.weight, to_out);
+    match c.mlp {
+        Mlp::Gelu => b.gelu_backward(&mut g.up, &g.active, &a.up),
+        Mlp::SwiGlu => b.swiglu_backward(&mut g.up, &g.active, &a.up, c.d_ff),
+    }
+    linear_backward(b, &mut dw.mlp_up, &g.up, x, to_up, place.group_rows);
+    b.linear_backward_input(dx, &g.up, &w.mlp_up.weight, to_up);
+}

@@ -1,0 +1,208 @@
+//! One decoder block, forward and backward: attention and a feed-forward layer, each in a residual branch.
+//!
+//! With norms before the layers (GPT-2 and everything since) a branch is `x + f(norm(x))`; with norms after them (GPT-1)
+//! it is `norm(x + f(x))`. What `f` is stands in `attention` and `mlp`.
+
+mod attention;
+mod mlp;
+pub(super) mod norm;
+
+pub(super) use attention::Attend;
+
+use super::{Block, Config, Linear, NormPlace};
+use kernels::{Backend, Dropout, LinearShape};
+use norm::stats_width;
+
+/// What a block leaves behind for its backward pass. `rows` × `d_model` unless said otherwise.
+pub(super) struct BlockActivations<T> {
+    /// The first norm's output: attention's input, or in a post-norm block the feed-forward layer's.
+    norm1: T,
+    stats1: T,
+    attention: attention::Activations<T>,
+    /// The sum after attention.
+    mid: T,
+    /// The second norm's output: the feed-forward layer's input. A post-norm block writes it to the block's output.
+    norm2: T,
+    stats2: T,
+    mlp: mlp::Activations<T>,
+    /// The sum after the feed-forward layer. A pre-norm block writes it to the block's output.
+    end: T,
+    branch: T,
+}
+
+impl<T> BlockActivations<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
+        BlockActivations {
+            // A post-norm block adds to its first norm's output, so that one is part of the residual stream.
+            norm1: match c.norm_place {
+                NormPlace::Pre => b.activation(0),
+                NormPlace::Post => b.zeros(0),
+            },
+            stats1: b.zeros(0),
+            attention: attention::Activations::new(b),
+            mid: b.zeros(0),
+            norm2: b.activation(0),
+            stats2: b.zeros(0),
+            mlp: mlp::Activations::new(b),
+            end: b.zeros(0),
+            branch: b.activation(0),
+        }
+    }
+
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        let Self { norm1, stats1, attention, mid, norm2, stats2, mlp, end, branch } = self;
+        let second = match c.norm_place {
+            NormPlace::Pre => norm2,
+            NormPlace::Post => end,
+        };
+        for x in [norm1, mid, second, branch] {
+            b.resize(x, rows * c.d_model);
+        }
+        for x in [stats1, stats2] {
+            b.resize(x, rows * stats_width(c));
+        }
+        attention.resize(b, c, rows);
+        mlp.resize(b, c, rows);
+    }
+}
+
+/// Gradients between the operations of a block, used by one block after another.
+pub(super) struct BlockGradients<T> {
+    branch: T,
+    /// Of a branch's input.
+    input: T,
+    attention: attention::Gradients<T>,
+    mlp: mlp::Gradients<T>,
+    /// Of the sum after the feed-forward layer, in post-norm blocks.
+    end: T,
+}
+
+impl<T> BlockGradients<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        BlockGradients {
+            branch: b.activation(0),
+            input: b.activation(0),
+            attention: attention::Gradients::new(b),
+            mlp: mlp::Gradients::new(b),
+            end: b.zeros(0),
+        }
+    }
+
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+        let Self { branch, input, attention, mlp, end } = self;
+        for x in [branch, input] {
+            b.resize(x, rows * c.d_model);
+        }
+        attention.resize(b, c, rows);
+        mlp.resize(b, c, rows);
+        if c.norm_place == NormPlace::Post {
+            b.resize(end, rows * c.d_model);
+        }
+    }
+}
+
+/// Where a block stands and what its rows are.
+pub(super) struct Place<'a, T> {
+    /// The block's number.
+    pub(super) layer: usize,
+    /// Position of each row in its sequence.
+    pub(super) positions: &'a [u32],
+    /// The rotary embedding's table, where positions are rotary.
+    pub(super) angles: Option<&'a T>,
+    /// Where values are dropped, in training.
+    pub(super) dropout: Option<BlockDropout>,
+    /// Rows whose gradients are summed together first.
+    pub(super) group_rows: usize,
+}
+
+/// Where a block drops values: a stream of random numbers for each of its three places.
+#[derive(Clone, Copy)]
+pub(super) struct BlockDropout {
+    pub(super) attention: Dropout,
+    pub(super) attn_branch: Dropout,
+    pub(super) mlp_branch: Dropout,
+}
+
+/// `out = block(x)`, both `[rows, d_model]` of the residual stream.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    a: &mut BlockActivations<B::Tensor>,
+    out: &mut B::Tensor,
+    x: &B::Tensor,
+    attend: Attend<'_, B::Tensor>,
+    place: &Place<'_, B::Tensor>,
+) {
+    match c.norm_place {
+        NormPlace::Pre => {
+            norm::forward(b, c, &w.norm1, &mut a.norm1, &mut a.stats1, x);
+            attention::forward(b, c, w, &mut a.attention, &mut a.branch, &a.norm1, attend, place);
+            b.add(&mut a.mid, x, &a.branch);
+            norm::forward(b, c, &w.norm2, &mut a.norm2, &mut a.stats2, &a.mid);
+            mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, &a.norm2, place);
+            b.add(out, &a.mid, &a.branch);
+        }
+        NormPlace::Post => {
+            attention::forward(b, c, w, &mut a.attention, &mut a.branch, x, attend, place);
+            b.add(&mut a.mid, x, &a.branch);
+            norm::forward(b, c, &w.norm1, &mut a.norm1, &mut a.stats1, &a.mid);
+            mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, &a.norm1, place);
+            b.add(&mut a.end, &a.norm1, &a.branch);
+            norm::forward(b, c, &w.norm2, out, &mut a.stats2, &a.end);
+        }
+    }
+}
+
+/// Turns `dx` from the gradient of the block's output into that of its input, and adds to the weights' gradients.
+/// The forward pass in reverse, line by line.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Block<B::Tensor>,
+    dw: &mut Block<B::Tensor>,
+    a: &BlockActivations<B::Tensor>,
+    g: &mut BlockGradients<B::Tensor>,
+    dx: &mut B::Tensor,
+    x: &B::Tensor,
+    lens: &[usize],
+    place: &Place<'_, B::Tensor>,
+) {
+    let group_rows = place.group_rows;
+    let BlockGradients { branch, input, attention, mlp, end } = g;
+    match c.norm_place {
+        NormPlace::Pre => {
+            b.copy(branch, dx);
+            mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm2, place);
+            norm::backward(b, c, &w.norm2, &mut dw.norm2, dx, input, &a.mid, &a.stats2, group_rows);
+            b.copy(branch, dx);
+            attention::backward(b, c, w, dw, &a.attention, attention, input, branch, &a.norm1, lens, place);
+            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, input, x, &a.stats1, group_rows);
+        }
+        NormPlace::Post => {
+            b.fill(end, 0.0);
+            norm::backward(b, c, &w.norm2, &mut dw.norm2, end, dx, &a.end, &a.stats2, group_rows);
+            b.copy(branch, end);
+            mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm1, place);
+            b.accumulate(end, input);
+            b.fill(dx, 0.0);
+            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, end, &a.mid, &a.stats1, group_rows);
+            b.copy(branch, dx);
+            attention::backward(b, c, w, dw, &a.attention, attention, input, branch, x, lens, place);
+            b.accumulate(dx, input);
+        }
+    }
+}
+
+fn linear_backward<B: Backend>(
+    b: &mut B,
+    dw: &mut Linear<B::Tensor>,
+    dout: &B::Tensor,
+    x: &B::Tensor,
+    shape: LinearShape,
+    group_rows: usize,
+) {
+    b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, group_rows);
+}
