@@ -65,9 +65,9 @@ fn activation(cpu: &Cpu, len: usize) -> CpuTensor {
         Precision::F32 => CpuTensor::zeros_f32(len),
         Precision::Bf16 => CpuTensor::zeros_bf16(len),
     };
-    let fill = |x: &mut [f32]| x.iter_mut().enumerate().for_each(|(i, x)| *x = value(i));
+    let values: Vec<f32> = (0..len).map(value).collect();
     // SAFETY: nobody else has the tensor.
-    unsafe { x.sink().write(0, len, &mut vec![0.0; len], fill) };
+    unsafe { x.sink().put(0, &values) };
     x
 }
 

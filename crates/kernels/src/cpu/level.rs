@@ -65,8 +65,8 @@ impl fmt::Display for Level {
 /// axpy(cpu.level, y, 2.0, x);
 /// ```
 ///
-/// Functions that the body calls must be `#[inline(always)]`, or they are compiled for the baseline. To give the same
-/// bits at every level, a body uses no `mul_add` (without hardware support it is a library call; multiply and add are
+/// Functions that the body calls must be `#[inline(always)]`, or they are compiled for the baseline; so are closures
+/// that the compiler does not inline, hence loops stay outside of them. To give the same bits at every level, a body uses no `mul_add` (without hardware support it is a library call; multiply and add are
 /// never fused by the compiler) and sums in explicit lanes ([`LANES`]), which the compiler would not reorder anyway.
 ///
 /// Sound because every `Level` inside a [`Cpu`](super::Cpu) was checked by [`Cpu::new`](super::Cpu::new).
@@ -131,6 +131,23 @@ pub(super) fn sum_by(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f3
     }
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += term(a, b);
+    }
+    sum_lanes(lanes)
+}
+
+/// `Σ term(aᵢ, bᵢ, cᵢ)`, summed in lanes.
+#[inline(always)]
+pub(super) fn sum_by3(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let (c_blocks, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
+        for i in 0..LANES {
+            lanes[i] += term(a[i], b[i], c[i]);
+        }
+    }
+    for (lane, ((&a, &b), &c)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest).zip(c_rest)) {
+        *lane += term(a, b, c);
     }
     sum_lanes(lanes)
 }

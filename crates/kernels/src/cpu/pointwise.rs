@@ -171,68 +171,68 @@ multiversion! {
     fn fill_block(out: Sink<'_>, value: f32, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, ..] } = block;
         // SAFETY: the values of this block are its own.
-        unsafe { out.write(start, len, scratch, |out| out.fill(value)) }
+        let out = unsafe { out.overwrite(start, len, scratch) };
+        out.values.fill(value);
+        out.store();
     }
 
     fn copy_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
-        let x = x.read(start, len, scratch_x);
+        let Block { start, len, scratch: [scratch, ..] } = block;
+        let x = x.read(start, len, scratch);
         // SAFETY: the values of this block are its own.
-        unsafe { out.write(start, len, scratch, |out| out.copy_from_slice(x)) }
+        unsafe { out.put(start, x) }
     }
 
     fn add_block(out: Sink<'_>, a: Values<'_>, b: Values<'_>, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, scratch_a, scratch_b] } = block;
         let (a, b) = (a.read(start, len, scratch_a), b.read(start, len, scratch_b));
-        let sum = |out: &mut [f32]| {
-            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-                *out = a + b;
-            }
-        };
         // SAFETY: the values of this block are its own.
-        unsafe { out.write(start, len, scratch, sum) }
+        let out = unsafe { out.overwrite(start, len, scratch) };
+        for ((out, a), b) in out.values.iter_mut().zip(a).zip(b) {
+            *out = a + b;
+        }
+        out.store();
     }
 
     fn accumulate_block(sum: Sink<'_>, x: Values<'_>, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
         // SAFETY: the values of this block are its own.
-        unsafe { sum.update(start, len, scratch, |sum| add_to(sum, x)) }
+        let sum = unsafe { sum.update(start, len, scratch) };
+        add_to(sum.values, x);
+        sum.store();
     }
 
     fn gelu_forward_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
-        let apply = |out: &mut [f32]| {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = gelu(x);
-            }
-        };
         // SAFETY: the values of this block are its own.
-        unsafe { out.write(start, len, scratch, apply) }
+        let out = unsafe { out.overwrite(start, len, scratch) };
+        for (out, &x) in out.values.iter_mut().zip(x) {
+            *out = gelu(x);
+        }
+        out.store();
     }
 
     fn gelu_backward_block(dx: Sink<'_>, dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, scratch_dout, scratch_x] } = block;
         let (dout, x) = (dout.read(start, len, scratch_dout), x.read(start, len, scratch_x));
-        let apply = |dx: &mut [f32]| {
-            for ((dx, &dout), &x) in dx.iter_mut().zip(dout).zip(x) {
-                *dx = dout * gelu_derivative(x);
-            }
-        };
         // SAFETY: the values of this block are its own.
-        unsafe { dx.write(start, len, scratch, apply) }
+        let dx = unsafe { dx.overwrite(start, len, scratch) };
+        for ((dx, &dout), &x) in dx.values.iter_mut().zip(dout).zip(x) {
+            *dx = dout * gelu_derivative(x);
+        }
+        dx.store();
     }
 
     fn dropout_block(x: Sink<'_>, mask: Mask, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, ..] } = block;
-        let apply = |x: &mut [f32]| {
-            for (i, x) in x.iter_mut().enumerate() {
-                *x *= mask.factor((start + i) as u64);
-            }
-        };
         // SAFETY: the values of this block are its own.
-        unsafe { x.update(start, len, scratch, apply) }
+        let x = unsafe { x.update(start, len, scratch) };
+        for (i, x) in x.values.iter_mut().enumerate() {
+            *x *= mask.factor((start + i) as u64);
+        }
+        x.store();
     }
 
     fn adamw_block(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], settings: &AdamW) {

@@ -37,17 +37,16 @@ multiversion! {
         let (head_dim, half) = (shape.head_dim, shape.head_dim / 2);
         for r in rows {
             let (cos, sin) = table[positions[r] as usize * head_dim..][..head_dim].split_at(half);
-            let rotate = |heads: &mut [f32]| {
-                for head in heads.chunks_exact_mut(head_dim) {
-                    let (a, b) = head.split_at_mut(half);
-                    for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
-                        let sin = direction * sin;
-                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-                    }
-                }
-            };
             // SAFETY: a row is handed out once.
-            unsafe { qkv.update(r * shape.qkv_width(), shape.q_width() + shape.kv_width(), scratch, rotate) }
+            let heads = unsafe { qkv.update(r * shape.qkv_width(), shape.q_width() + shape.kv_width(), scratch) };
+            for head in heads.values.chunks_exact_mut(head_dim) {
+                let (a, b) = head.split_at_mut(half);
+                for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+                    let sin = direction * sin;
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
+            heads.store();
         }
     }
 }

@@ -106,16 +106,17 @@ multiversion! {
         let len = wte.len();
         let wte = wte.read(0, len, scratch_wte);
         let wpe = wpe.as_ref().map(|wpe| wpe.read(0, len, scratch_wpe));
-        let sum = |out: &mut [f32]| match wpe {
-            None => out.copy_from_slice(wte),
+        // SAFETY: this row is its chunk's own.
+        let out = unsafe { out.overwrite(start, len, scratch) };
+        match wpe {
+            None => out.values.copy_from_slice(wte),
             Some(wpe) => {
-                for ((out, a), b) in out.iter_mut().zip(wte).zip(wpe) {
+                for ((out, a), b) in out.values.iter_mut().zip(wte).zip(wpe) {
                     *out = a + b;
                 }
             }
-        };
-        // SAFETY: this row is its chunk's own.
-        unsafe { out.write(start, len, scratch, sum) }
+        }
+        out.store();
     }
 
     /// `dx[rows[i]] += dout[i]` in some columns.

@@ -77,13 +77,12 @@ multiversion! {
         let Block { d_ff, len, scratch: [scratch, scratch_gate, scratch_up, ..], .. } = block;
         let gate = x.read(gate_start, len, scratch_gate);
         let up = x.read(gate_start + d_ff, len, scratch_up);
-        let apply = |out: &mut [f32]| {
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = gate * sigmoid(*gate) * up;
-            }
-        };
         // SAFETY: the values of this block are its own.
-        unsafe { out.write(out_start, len, scratch, apply) }
+        let out = unsafe { out.overwrite(out_start, len, scratch) };
+        for ((out, gate), up) in out.values.iter_mut().zip(gate).zip(up) {
+            *out = gate * sigmoid(*gate) * up;
+        }
+        out.store();
     }
 
     fn backward_block(dx: Sink<'_>, dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
@@ -92,20 +91,18 @@ multiversion! {
         let up_start = gate_start + d_ff;
         let dout = dout.read(out_start, len, scratch_dout);
         let (gate, up) = (x.read(gate_start, len, scratch_gate), x.read(up_start, len, scratch_up));
-        let apply = |dgate: &mut [f32], dup: &mut [f32]| {
-            let gradients = dgate.iter_mut().zip(dup);
-            for (((dgate, dup), dout), (gate, up)) in gradients.zip(dout).zip(gate.iter().zip(up)) {
-                let s = sigmoid(*gate);
-                *dgate = dout * up * (s * (1.0 + gate * (1.0 - s)));
-                *dup = dout * (gate * s);
-            }
-        };
         // SAFETY: the values of this block are its own, and those of the gate are not those of the up projection.
-        unsafe {
-            dx.write(gate_start, len, scratch_dgate, |dgate| {
-                dx.write(up_start, len, scratch_dup, |dup| apply(dgate, dup));
-            });
+        let (dgate, dup) = unsafe {
+            (dx.overwrite(gate_start, len, scratch_dgate), dx.overwrite(up_start, len, scratch_dup))
+        };
+        let gradients = dgate.values.iter_mut().zip(&mut *dup.values);
+        for (((dgate, dup), dout), (gate, up)) in gradients.zip(dout).zip(gate.iter().zip(up)) {
+            let s = sigmoid(*gate);
+            *dgate = dout * up * (s * (1.0 + gate * (1.0 - s)));
+            *dup = dout * (gate * s);
         }
+        dgate.store();
+        dup.store();
     }
 }
 

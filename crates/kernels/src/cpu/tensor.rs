@@ -164,30 +164,44 @@ impl Sink<'_> {
         }
     }
 
-    /// Overwrites `len` values from `start` on: `fill` gets the stored ones, or `scratch[..len]`, which is rounded
-    /// afterwards. What `fill` finds there is unspecified.
+    /// `len` values from `start` on to be overwritten: those stored, or `scratch[..len]`. What they are at first is
+    /// unspecified.
     ///
     /// # Safety
     ///
-    /// No other thread touches these values meanwhile.
+    /// While the part lives, no other thread touches these values.
     #[inline(always)]
-    pub(super) unsafe fn write(
-        self,
-        start: usize,
-        len: usize,
-        scratch: &mut [f32],
-        fill: impl FnOnce(&mut [f32]),
-    ) {
-        match self {
-            // SAFETY: the caller's promise.
-            Self::F32(values) => fill(unsafe { values.slice(start, len) }),
-            Self::Bf16(values) => {
-                let scratch = &mut scratch[..len];
-                fill(scratch);
-                // SAFETY: the caller's promise.
-                narrow(unsafe { values.slice(start, len) }, scratch);
+    pub(super) unsafe fn overwrite<'s>(self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s>
+    where
+        Self: 's,
+    {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(values) => Part { values: values.slice(start, len), stored: None },
+                Self::Bf16(values) => {
+                    Part { values: &mut scratch[..len], stored: Some(values.slice(start, len)) }
+                }
             }
         }
+    }
+
+    /// `len` values from `start` on to be changed.
+    ///
+    /// # Safety
+    ///
+    /// While the part lives, no other thread touches these values.
+    #[inline(always)]
+    pub(super) unsafe fn update<'s>(self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s>
+    where
+        Self: 's,
+    {
+        // SAFETY: the caller's promise.
+        let part = unsafe { self.overwrite(start, len, scratch) };
+        if let Some(stored) = &part.stored {
+            widen(part.values, stored);
+        }
+        part
     }
 
     /// Overwrites the values from `start` on with those of `x`.
@@ -205,31 +219,22 @@ impl Sink<'_> {
             }
         }
     }
+}
 
-    /// Changes `len` values from `start` on: `edit` gets them as `f32`, in place or in `scratch[..len]`.
-    ///
-    /// # Safety
-    ///
-    /// No other thread touches these values meanwhile.
+/// Numbers that are being written; [`store`](Self::store) ends it.
+pub(super) struct Part<'a> {
+    /// The stored numbers, or scratch for them.
+    pub(super) values: &'a mut [f32],
+    /// Where the numbers in scratch go.
+    stored: Option<&'a mut [u16]>,
+}
+
+impl Part<'_> {
+    /// Rounds what is in scratch to where it belongs.
     #[inline(always)]
-    pub(super) unsafe fn update(
-        self,
-        start: usize,
-        len: usize,
-        scratch: &mut [f32],
-        edit: impl FnOnce(&mut [f32]),
-    ) {
-        match self {
-            // SAFETY: the caller's promise.
-            Self::F32(values) => edit(unsafe { values.slice(start, len) }),
-            Self::Bf16(values) => {
-                let scratch = &mut scratch[..len];
-                // SAFETY: the caller's promise.
-                let values = unsafe { values.slice(start, len) };
-                widen(scratch, values);
-                edit(scratch);
-                narrow(values, scratch);
-            }
+    pub(super) fn store(self) {
+        if let Some(stored) = self.stored {
+            narrow(stored, self.values);
         }
     }
 }

@@ -48,12 +48,7 @@ fn bits(x: &CpuTensor) -> Vec<u32> {
 pub(super) fn with_exact(cpu: &Cpu, seed: u64, len: usize, activation: bool) -> (CpuTensor, F64Tensor) {
     let value = |i| round_bf16(rng::uniform(seed, 0, i as u64) - 0.5);
     let mut x = if activation { cpu.activation(len) } else { cpu.zeros(len) };
-    // SAFETY: one thread.
-    unsafe {
-        x.sink().write(0, len, &mut vec![0.0; len], |x| {
-            x.iter_mut().enumerate().for_each(|(i, x)| *x = value(i))
-        });
-    }
+    put(&mut x, &(0..len).map(value).collect::<Vec<_>>());
     (x, F64Tensor((0..len).map(|i| f64::from(value(i))).collect()))
 }
 
@@ -80,8 +75,13 @@ pub(super) fn values_of(x: &CpuTensor) -> Vec<f32> {
 /// A random activation, values in `-2 .. 2`.
 pub(super) fn random(cpu: &Cpu, seed: u64, len: usize) -> CpuTensor {
     let mut x = cpu.activation(len);
-    let values = tensor(cpu, seed, len);
-    // SAFETY: the only thread.
-    unsafe { x.sink().write(0, len, &mut vec![0.0; len], |x| x.copy_from_slice(values.f32s())) };
+    put(&mut x, tensor(cpu, seed, len).f32s());
     x
+}
+
+/// Overwrites all values.
+pub(super) fn put(x: &mut CpuTensor, values: &[f32]) {
+    assert_eq!(x.len(), values.len());
+    // SAFETY: the only thread.
+    unsafe { x.sink().put(0, values) };
 }

@@ -1,5 +1,5 @@
-use super::super::testing::{random, values_of};
-use super::super::{Cpu, CpuOptions, CpuTensor, Level, Precision};
+use super::super::testing::{put, random, values_of};
+use super::super::{Cpu, CpuOptions, Level, Precision};
 use super::{backward, cached, forward};
 use crate::{AttentionShape, CacheSpan, Dropout};
 
@@ -137,10 +137,4 @@ fn cached_attention_is_full_attention() {
             });
         }
     }
-}
-
-/// Overwrites all values.
-fn put(x: &mut CpuTensor, values: &[f32]) {
-    // SAFETY: the only thread.
-    unsafe { x.sink().write(0, values.len(), &mut vec![0.0; values.len()], |x| x.copy_from_slice(values)) };
 }

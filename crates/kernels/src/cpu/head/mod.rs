@@ -333,7 +333,9 @@ fn fill_zeros(pool: &mut Pool, out: Sink<'_>) {
         let len = CHUNK.min(out.len() - chunk * CHUNK);
         let scratch = scratch.buffers[0].floats(len);
         // SAFETY: every chunk takes its own values.
-        unsafe { out.write(chunk * CHUNK, len, scratch, |values| values.fill(0.0)) };
+        let out = unsafe { out.overwrite(chunk * CHUNK, len, scratch) };
+        out.values.fill(0.0);
+        out.store();
     });
 }
 

@@ -80,17 +80,14 @@ multiversion! {
         let (width, heads, head_dim) = (shape.qkv_width(), normed_heads(shape), shape.head_dim);
         for r in rows {
             let x = qkv.read(r * width, width, scratch_qkv);
-            // SAFETY: the statistics of this row are its chunk's own.
-            let stats = unsafe { stats.slice(r * heads, heads) };
-            let norm = |out: &mut [f32]| {
-                let pairs = out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim));
-                for (head, (rstd, (out, x))) in stats.iter_mut().zip(pairs).enumerate() {
-                    *rstd = norm_row(out, x, weights[usize::from(head >= shape.n_head)], eps);
-                }
-                out[heads * head_dim..].copy_from_slice(&x[heads * head_dim..]);
-            };
-            // SAFETY: this row is its chunk's own.
-            unsafe { out.write(r * width, width, scratch, norm) }
+            // SAFETY: this row and its statistics are its chunk's own.
+            let (out, stats) = unsafe { (out.overwrite(r * width, width, scratch), stats.slice(r * heads, heads)) };
+            let pairs = out.values.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim));
+            for (head, (rstd, (out, x))) in stats.iter_mut().zip(pairs).enumerate() {
+                *rstd = norm_row(out, x, weights[usize::from(head >= shape.n_head)], eps);
+            }
+            out.values[heads * head_dim..].copy_from_slice(&x[heads * head_dim..]);
+            out.store();
         }
     }
 
@@ -112,17 +109,17 @@ multiversion! {
         for r in rows {
             let dout = dout.read(r * width, width, scratch_dout);
             let x = qkv.read(r * width, width, scratch_qkv);
-            let differentiate = |dx: &mut [f32]| {
-                let triples = dx.chunks_exact_mut(head_dim).zip(dout.chunks_exact(head_dim).zip(x.chunks_exact(head_dim)));
-                for (head, (rstd, (dx, (dout, x)))) in stats[r * heads..][..heads].iter().zip(triples).enumerate() {
-                    let part = usize::from(head >= shape.n_head);
-                    let dweight = &mut sums[part * head_dim..][..head_dim];
-                    norm_backward_row(dx, dweight, dout, x, *rstd, weights[part], |dx, value| *dx = value);
-                }
-                dx[heads * head_dim..].copy_from_slice(&dout[heads * head_dim..]);
-            };
             // SAFETY: this row is its chunk's own.
-            unsafe { dqkv.write(r * width, width, scratch, differentiate) }
+            let dx = unsafe { dqkv.overwrite(r * width, width, scratch) };
+            let pairs = dout.chunks_exact(head_dim).zip(x.chunks_exact(head_dim));
+            let triples = dx.values.chunks_exact_mut(head_dim).zip(pairs);
+            for (head, (rstd, (dx, (dout, x)))) in stats[r * heads..][..heads].iter().zip(triples).enumerate() {
+                let part = usize::from(head >= shape.n_head);
+                let dweight = &mut sums[part * head_dim..][..head_dim];
+                norm_backward_row(dx, dweight, dout, x, *rstd, weights[part], |dx, value| *dx = value);
+            }
+            dx.values[heads * head_dim..].copy_from_slice(&dout[heads * head_dim..]);
+            dx.store();
         }
     }
 }

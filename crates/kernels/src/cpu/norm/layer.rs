@@ -1,6 +1,6 @@
 //! Layer normalisation (Ba et al. 2016).
 
-use super::super::level::{LANES, multiversion, sum_by, sum_lanes};
+use super::super::level::{multiversion, sum_by, sum_by3};
 use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
 use super::super::tensor::{Sink, Values};
@@ -86,20 +86,21 @@ multiversion! {
             let rstd = 1.0 / (variance + eps).sqrt();
             // SAFETY: the statistics of this row are its chunk's own.
             unsafe { stats.slice(2 * r, 2).copy_from_slice(&[mean, rstd]) };
-            let scale = |out: &mut [f32]| match bias {
+            // SAFETY: this row is its chunk's own.
+            let out = unsafe { out.overwrite(r * width, width, scratch) };
+            match bias {
                 None => {
-                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                    for ((out, x), weight) in out.values.iter_mut().zip(x).zip(weight) {
                         *out = (x - mean) * rstd * weight;
                     }
                 }
                 Some(bias) => {
-                    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                    for (((out, x), weight), bias) in out.values.iter_mut().zip(x).zip(weight).zip(bias) {
                         *out = (x - mean) * rstd * weight + bias;
                     }
                 }
-            };
-            // SAFETY: this row is its chunk's own.
-            unsafe { out.write(r * width, width, scratch, scale) }
+            }
+            out.store();
         }
     }
 
@@ -136,22 +137,10 @@ fn norm_backward_row(
     [mean, rstd]: [f32; 2],
     weight: &[f32],
 ) {
-    let (mut g_lanes, mut gx_lanes) = ([0.0; LANES], [0.0; LANES]);
-    let mut add = |dout: &[f32], x: &[f32], weight: &[f32]| {
-        for i in 0..dout.len() {
-            let g = dout[i] * weight[i];
-            g_lanes[i] += g;
-            gx_lanes[i] += g * ((x[i] - mean) * rstd);
-        }
-    };
-    let (dout_blocks, dout_rest) = dout.as_chunks::<LANES>();
-    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-    let (weight_blocks, weight_rest) = weight.as_chunks::<LANES>();
-    for ((dout, x), weight) in dout_blocks.iter().zip(x_blocks).zip(weight_blocks) {
-        add(dout, x, weight);
-    }
-    add(dout_rest, x_rest, weight_rest);
-    let (mean_g, mean_gx) = (sum_lanes(g_lanes) / x.len() as f32, sum_lanes(gx_lanes) / x.len() as f32);
+    let width = x.len() as f32;
+    let mean_g = sum_by(dout, weight, |dout, weight| dout * weight) / width;
+    let gx = |dout: f32, weight: f32, x: f32| dout * weight * ((x - mean) * rstd);
+    let mean_gx = sum_by3(dout, weight, x, gx) / width;
 
     let gradients = dx.iter_mut().zip(dweight).zip(dbias);
     for ((((dx, dweight), dbias), (dout, x)), weight) in gradients.zip(dout.iter().zip(x)).zip(weight) {

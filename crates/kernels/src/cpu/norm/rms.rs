@@ -1,6 +1,6 @@
 //! RMSNorm (Zhang & Sennrich 2019).
 
-use super::super::level::{LANES, multiversion, sum_by, sum_lanes};
+use super::super::level::{multiversion, sum_by, sum_by3};
 use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
 use super::super::tensor::{Sink, Values};
@@ -71,10 +71,9 @@ multiversion! {
         for r in rows {
             let x = x.read(r * width, width, scratch_x);
             // SAFETY: this row and its statistics are its chunk's own.
-            unsafe {
-                let rstd = &mut stats.slice(r, 1)[0];
-                out.write(r * width, width, scratch, |out| *rstd = norm_row(out, x, weight, eps));
-            }
+            let (out, stats) = unsafe { (out.overwrite(r * width, width, scratch), stats.slice(r, 1)) };
+            stats[0] = norm_row(out.values, x, weight, eps);
+            out.store();
         }
     }
 
@@ -121,31 +120,13 @@ pub(super) fn norm_backward_row(
     weight: &[f32],
     put: impl Fn(&mut f32, f32),
 ) {
-    let mean_gx = sum_of_products(dout, weight, x) * rstd / x.len() as f32;
+    let mean_gx = sum_by3(dout, weight, x, |dout, weight, x| dout * weight * x) * rstd / x.len() as f32;
     let gradients = dx.iter_mut().zip(dweight);
     for (((dx, dweight), (dout, x)), weight) in gradients.zip(dout.iter().zip(x)).zip(weight) {
         let x_hat = x * rstd;
         put(dx, rstd * (dout * weight - x_hat * mean_gx));
         *dweight += dout * x_hat;
     }
-}
-
-/// `Σ aᵢ·bᵢ·cᵢ`, summed in lanes.
-#[inline(always)]
-fn sum_of_products(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let mut add = |a: &[f32], b: &[f32], c: &[f32]| {
-        for i in 0..a.len() {
-            lanes[i] += a[i] * b[i] * c[i];
-        }
-    };
-    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let (c_blocks, c_rest) = c.as_chunks::<LANES>();
-    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
-        add(a, b, c);
-    }
-    add(a_rest, b_rest, c_rest);
-    sum_lanes(lanes)
 }
 
 #[cfg(test)]
