@@ -1,4 +1,5 @@
-"""Makes crates/gpt/tests/golden/tokenizer.json: what Python's `tokenizers` learns from a small text, and its ids.
+"""Makes what Python's `tokenizers` learns from a small text, and its ids: crates/gpt/tests/golden/tokenizer.json (GPT-2's kind)
+and foreign_tokenizers.json (the kinds of other models).
 
 usage: python tools/golden_tokenizer.py   (needs the package `tokenizers`; the fixture names the version used)
 """
@@ -7,7 +8,7 @@ import json
 import pathlib
 
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 DOCUMENTS = [
     "The lighthouse keeper counted the ships. There were seven ships, then eight, and by night there were none.\n",
@@ -50,15 +51,111 @@ tokenizer.train_from_iterator(
 )
 # Text is text: the string of a special token in it is not one.
 tokenizer.encode_special_tokens = True
-golden = {
-    "made_by": f"tools/golden_tokenizer.py with tokenizers {tokenizers.__version__}",
-    "documents": DOCUMENTS,
-    "vocab_size": VOCAB_SIZE,
-    "special": SPECIAL,
-    "tokenizer": json.loads(tokenizer.to_str()),
-    "cases": [[text, tokenizer.encode(text, add_special_tokens=False).ids] for text in CASES],
-}
-path = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden/tokenizer.json"
-path.parent.mkdir(parents=True, exist_ok=True)
-path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", encoding="utf-8")
-print(f"{path}: {len(CASES)} cases, {tokenizer.get_vocab_size()} tokens")
+
+
+def write(name, golden):
+    golden = {"made_by": f"tools/golden_tokenizer.py with tokenizers {tokenizers.__version__}", **golden}
+    path = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+def ids(tokenizer, text):
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+write(
+    "tokenizer.json",
+    {
+        "documents": DOCUMENTS,
+        "vocab_size": VOCAB_SIZE,
+        "special": SPECIAL,
+        "tokenizer": json.loads(tokenizer.to_str()),
+        "cases": [[text, ids(tokenizer, text)] for text in CASES],
+    },
+)
+
+
+def trained(model, trainer, special, *, normalizer=None, pre_tokenizer=None, decoder, **options):
+    """A tokenizer of these parts, learned from DOCUMENTS; it treats the string of a special token as text."""
+    tokenizer = Tokenizer(model)
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoder
+    special = [AddedToken(name, special=True) for name in special]
+    tokenizer.train_from_iterator(DOCUMENTS, trainer(special_tokens=special, show_progress=False, **options))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+alphabet = pre_tokenizers.ByteLevel.alphabet()
+bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+metaspace = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+from_metaspace = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+
+# GPT-NeoX (Black et al. 2022): NFC, and runs of spaces as added tokens that are not special.
+neox = trained(
+    models.BPE(), trainers.BpeTrainer, ["<|endoftext|>", "<|padding|>"], vocab_size=VOCAB_SIZE, initial_alphabet=alphabet,
+    normalizer=normalizers.NFC(), pre_tokenizer=byte_level, decoder=decoders.ByteLevel(),
+)
+neox.add_tokens([AddedToken(" " * n, normalized=True, special=False) for n in range(24, 1, -1)])
+# SmolLM2: digits one by one; the vocabulary has only those bytes that its text had.
+smollm = trained(
+    models.BPE(), trainers.BpeTrainer, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], vocab_size=300,
+    pre_tokenizer=pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
+    decoder=decoders.ByteLevel(),
+)
+# Llama 2: SentencePiece's spaces, byte fallback; as BPE and, like its cousins, as Unigram (Kudo 2018).
+llama = trained(
+    models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True), trainers.BpeTrainer, ["<unk>", "<s>", "</s>", *bytes_],
+    vocab_size=VOCAB_SIZE, limit_alphabet=60, normalizer=normalizers.Sequence(metaspace),
+    decoder=decoders.Sequence(from_metaspace),
+)
+unigram = trained(
+    models.Unigram(), trainers.UnigramTrainer, ["<unk>", "<s>", "</s>", *bytes_], unk_token="<unk>", vocab_size=400,
+    normalizer=normalizers.Sequence(metaspace), decoder=decoders.Sequence(from_metaspace),
+)
+unigram = json.loads(unigram.to_str())
+unigram["model"]["byte_fallback"] = True
+# GPT-1 (Radford et al. 2018): lower case, words that end in </w>; no end of text.
+gpt1 = trained(
+    models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"), trainers.BpeTrainer, ["<unk>"], vocab_size=VOCAB_SIZE,
+    end_of_word_suffix="</w>", normalizer=normalizers.BertNormalizer(lowercase=True),
+    pre_tokenizer=pre_tokenizers.BertPreTokenizer(), decoder=decoders.BPEDecoder("</w>"),
+)
+
+
+def without_bytes_as_added(tokenizer):
+    """The entries for bytes belong to the model alone: only training needs them as special tokens."""
+    file = json.loads(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] not in bytes_]
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def foreign(name, tokenizer, eos=None, before="", after=""):
+    """What decoding gives here is `before` and `after` around what it gives in Python, which strips at both ends."""
+    cases = [(text, ids(tokenizer, text)) for text in CASES]
+    cases = [(text, ids, tokenizer.decode(ids, skip_special_tokens=False)) for text, ids in cases]
+    return {
+        "name": name, "eos": eos, "before": before, "after": after, "tokenizer": json.loads(tokenizer.to_str()), "cases": cases,
+    }
+
+
+write(
+    "foreign_tokenizers.json",
+    {
+        "tokenizers": [
+            foreign("gpt-neox", neox),
+            foreign("smollm2", smollm),
+            foreign("llama-2", without_bytes_as_added(llama.to_str()), eos="</s>", before=" "),
+            foreign("unigram", without_bytes_as_added(unigram), eos="</s>", before=" "),
+            foreign("gpt-1", gpt1, after=" "),
+        ],
+    },
+)

@@ -2,7 +2,7 @@
 
 use crate::model::{Config, Engine, Finish, Generated, Request, Sampling, Weights};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
 
@@ -64,7 +64,8 @@ impl<'a, B: Backend> Completer<'a, B> {
     /// Prompt `i` draws the random numbers of request `i`, so the same prompt given twice gets two continuations.
     ///
     /// # Errors
-    /// The model drew a token that the tokenizer does not have.
+    /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; the model drew a token
+    /// that the tokenizer does not have.
     pub fn complete(
         &mut self,
         prompts: &[&str],
@@ -72,21 +73,18 @@ impl<'a, B: Backend> Completer<'a, B> {
         mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
         let mut dropped = Vec::with_capacity(prompts.len());
-        let requests: Vec<Request> = (0..)
-            .zip(prompts)
-            .map(|(number, prompt)| {
-                let (prompt, left_out) = self.fit(prompt, options.max_tokens);
-                dropped.push(left_out);
-                let stop_tokens = vec![self.tokenizer.end_of_text()];
-                Request {
-                    prompt,
-                    max_tokens: options.max_tokens,
-                    sampling: options.sampling,
-                    number,
-                    stop_tokens,
-                }
-            })
-            .collect();
+        let mut requests = Vec::with_capacity(prompts.len());
+        for (number, prompt) in (0..).zip(prompts) {
+            let (prompt, left_out) = self.fit(prompt, options.max_tokens)?;
+            dropped.push(left_out);
+            requests.push(Request {
+                prompt,
+                max_tokens: options.max_tokens,
+                sampling: options.sampling,
+                number,
+                stop_tokens: self.tokenizer.end_of_text().into_iter().collect(),
+            });
+        }
 
         let mut streams: Vec<_> =
             prompts.iter().map(|_| TextStream::new(self.tokenizer, &options.stop)).collect();
@@ -114,15 +112,17 @@ impl<'a, B: Backend> Completer<'a, B> {
 
     /// The prompt's tokens, without as many of the first as the context cannot hold: there must be room for the
     /// continuation, though never more than half the context. An empty prompt becomes the beginning of a document.
-    fn fit(&self, prompt: &str, max_tokens: usize) -> (Vec<u32>, usize) {
+    fn fit(&self, prompt: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
         let mut tokens = self.tokenizer.encode(prompt);
         if tokens.is_empty() {
-            tokens.push(self.tokenizer.end_of_text());
+            let begin = self.tokenizer.end_of_text();
+            tokens
+                .push(begin.context("the tokenizer has no end-of-text token to begin with: give a prompt")?);
         }
         let room = self.config.seq_len - max_tokens.min(self.config.seq_len / 2);
         let dropped = tokens.len().saturating_sub(room);
         tokens.drain(..dropped);
-        (tokens, dropped)
+        Ok((tokens, dropped))
     }
 }
 

@@ -104,7 +104,10 @@ fn refuses_what_it_cannot_train() {
 #[test]
 fn special_tokens_come_first_and_by_name_only() {
     assert_eq!(SMALL.specials(), [(END_OF_TEXT.to_owned(), 0), ("<|user|>".to_owned(), 1)]);
-    assert_eq!((SMALL.end_of_text(), SMALL.special("<|user|>"), SMALL.special("a")), (0, Some(1), None));
+    assert_eq!(
+        (SMALL.end_of_text(), SMALL.special("<|user|>"), SMALL.special("a")),
+        (Some(0), Some(1), None)
+    );
     assert_eq!(SMALL.decode(&[0, 1]).unwrap(), "<|endoftext|><|user|>");
 }
 
@@ -192,10 +195,13 @@ fn bad_files_are_refused_with_reasons() {
         format!("{:#}", Tokenizer::from_file(&file).unwrap_err())
     };
     assert!(refuse("not json").contains("not a Hugging Face tokenizer.json"));
-    assert!(refuse(r#"{"model":{"type":"Unigram","vocab":[["a",0.0]]}}"#).contains("not byte-level"));
-    assert!(refuse(&SMALL.to_json().replacen("\"Ā\": ", "\"ĀĀĀ\": ", 1)).contains("no token for the byte 0"));
+    assert!(refuse(r#"{"model":{"type":"Unigram","vocab":[["a",0.0]]}}"#).contains("neither byte-level"));
+    let no_bytes = r#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"vocab":{"ab":0},"merges":[]}}"#;
+    assert!(refuse(no_bytes).contains("no token for any byte"));
     assert!(refuse(&SMALL.to_json().replacen("\"Ā\": ", "\"Ā\": 7000000000", 1)).contains("the id of token"));
-    assert!(refuse(&SMALL.to_json().replace("<|endoftext|>", "<|end|>")).contains("no <|endoftext|>"));
+    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "<end>"}"#).unwrap();
+    let no_end = refuse(&SMALL.to_json().replace("<|endoftext|>", "<|end|>"));
+    assert!(no_end.contains("<end> is not in the vocabulary"), "{no_end}");
     let missing = format!("{:#}", Tokenizer::from_file(dir.path().join("none")).unwrap_err());
     assert!(missing.contains("cannot read") && missing.contains("none"), "{missing}");
     let empty = tempfile::tempdir().unwrap();

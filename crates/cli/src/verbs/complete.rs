@@ -77,6 +77,7 @@ impl Model {
         let model = checkpoint::open(path)?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = Tokenizer::from_dir(&model.path)?;
+        tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu();
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
         Ok(Model { cpu, config: model.config, weights, tokenizer })

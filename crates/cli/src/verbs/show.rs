@@ -55,6 +55,8 @@ fn show_model(path: &Path, session: &Session) -> Result<()> {
     let has_tokenizer =
         ["tokenizer.json", "vocab.bpe", "merges.txt"].iter().any(|f| model.path.join(f).exists());
     let tokenizer = has_tokenizer.then(|| Tokenizer::from_dir(&model.path)).transpose()?;
+    let warnings = tokenizer.iter().flat_map(Tokenizer::warnings);
+    warnings.for_each(|warning| session.say(&format!("note: {warning}")));
     session.result(&to_json(&model, tokenizer.as_ref()), || describe(&model, tokenizer.as_ref()))
 }
 
@@ -66,7 +68,9 @@ fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Value {
         "parameters": model.config.parameters(),
         "dtype": model.dtype(),
         "config": config_json(&model.config),
-        "tokenizer": tokenizer.map(|t| json!({ "vocab_size": t.vocab_size(), "digest": t.digest() })),
+        "tokenizer": tokenizer.map(|t| json!({
+            "vocab_size": t.vocab_size(), "digest": t.digest(), "chat_template": t.chat_template(), "warnings": t.warnings(),
+        })),
         "lineage": model.manifest.as_ref().map(|manifest| &manifest.about),
         "warnings": model.warnings,
     })
@@ -121,7 +125,10 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
         ["heads".into(), heads(c)],
         [
             "tokenizer".into(),
-            tokenizer.map_or("none".into(), |t| format!("{} tokens", count(t.vocab_size() as u64))),
+            tokenizer.map_or("none".into(), |t| {
+                let chat = if t.chat_template().is_some() { ", with a chat template" } else { "" };
+                format!("{} tokens{chat}", count(t.vocab_size() as u64))
+            }),
         ],
     ];
     if let Some(manifest) = &model.manifest {

@@ -77,9 +77,13 @@ pub(crate) fn describe(meta: &Meta) -> String {
     };
     let head = ["", "documents", "text", "tokens", "bytes per token"].map(String::from);
     let mut page = table(&[head, row("to train on", &meta.train), row("to validate on", &meta.val)]);
-    for (name, Lost { documents, chunks, tokens }) in
+    for (name, Lost { documents, chunks, tokens, bytes: missing }) in
         [("training", meta.train_lost), ("validation", meta.val_lost)]
     {
+        if missing > 0 {
+            page +=
+                &format!("  left out of {name}: {}, which the vocabulary has no token for\n", bytes(missing));
+        }
         if tokens > 0 {
             let (documents, chunks) = (plural(documents, "document"), plural(chunks, "short chunk"));
             page += &format!("  left out of {name}: {documents}, {chunks}, {}\n", plural(tokens, "token"));

@@ -29,7 +29,7 @@ pub struct Kept {
     pub bytes: u64,
 }
 
-/// What one split lost to the context's length.
+/// What one split lost to the context's length, and to the vocabulary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Documents of which nothing was kept.
@@ -38,6 +38,9 @@ pub struct Lost {
     pub chunks: u64,
     /// Their tokens.
     pub tokens: u64,
+    /// Bytes of text that the vocabulary has no token for.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// One file of tokens.

@@ -10,7 +10,7 @@ use super::npy::{Width, Writer};
 use super::shards::{Kept, Lost, Meta, RECORD, TokenFile, token_bytes};
 use crate::corpus::{Documents, OutDir, Report, Split, completed};
 use crate::progress::{Progress, Stopped, Unit};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{END_OF_TEXT, FILES, Tokenizer};
 
 /// Documents are encoded in batches of about this much text (4 MiB), on all threads.
 const BATCH_BYTES: usize = 4 << 20;
@@ -69,6 +69,13 @@ pub(super) fn tokenize_with(
     }
     let corpus = Report::load(&options.corpus)?;
     let tokenizer = Tokenizer::from_file(&options.tokenizer)?;
+    let end_of_text = tokenizer.end_of_text().with_context(|| {
+        format!(
+            "{} has no token that ends a document: add one with `mynah tokenizer extend --special '{END_OF_TEXT}'`",
+            options.tokenizer.display()
+        )
+    })?;
+    tokenizer.warnings().iter().for_each(|warning| progress.line(&format!("note: {warning}")));
     let identity = json!({
         "corpus": corpus.digest,
         "tokenizer": tokenizer.digest(),
@@ -88,7 +95,7 @@ pub(super) fn tokenize_with(
         options: identity,
         vocab_size,
         dtype: Width::of(vocab_size).name().into(),
-        end_of_text: tokenizer.end_of_text(),
+        end_of_text,
         overflow: options.overflow,
         context,
         tokenizer_digest: tokenizer.digest(),
@@ -100,7 +107,7 @@ pub(super) fn tokenize_with(
         token_bytes: token_bytes(&tokenizer, vocab_size),
         overflow: options.overflow,
         context: context.unwrap_or(0),
-        end_of_text: tokenizer.end_of_text(),
+        end_of_text,
         kept: Kept::default(),
         lost: Lost::default(),
         shards: Shards {
@@ -128,13 +135,14 @@ pub(super) fn tokenize_with(
     meta.digest = digest(&meta);
     tokenizer.save(&work)?;
     let shards = meta.shards.iter().map(|s| s.name.as_str());
-    out.commit(&work, shards.chain(["tokenizer.json", "tokenizer_config.json"]), &meta)?;
+    let files = tokenizer.files().into_iter().map(|(name, _)| name);
+    out.commit(&work, shards.chain(files), &meta)?;
     Ok(meta)
 }
 
 fn is_ours(name: &str) -> bool {
     let is_shard = name.ends_with(".npy") && (name.starts_with("train-") || name.starts_with("val-"));
-    is_shard || name == "tokenizer.json" || name == "tokenizer_config.json"
+    is_shard || FILES.contains(&name)
 }
 
 /// Encodes documents batch by batch.
@@ -156,6 +164,7 @@ fn map(
             return Ok(());
         }
         for (text, ids) in texts.iter().zip(tokenizer.encode_batch(&texts)) {
+            mapper.lost.bytes += tokenizer.missing_bytes(text);
             mapper.document(text.len() as u64, ids)?;
         }
         progress.advance(bytes as u64);

@@ -192,7 +192,7 @@ fn counting(
                 (0..p.len()).rev().max_by(|&i, &j| p[i].total_cmp(&p[j])).expect("a vocabulary") as u32;
             context.push(best);
             let text = tokenizer.decode(&context[begin..])?;
-            let end = context.len() - begin == LINE_TOKENS || best == tokenizer.end_of_text();
+            let end = context.len() - begin == LINE_TOKENS || Some(best) == tokenizer.end_of_text();
             if end || first_line(&text, false).is_some() {
                 break text;
             }

@@ -8,6 +8,9 @@ use std::collections::{BinaryHeap, HashMap};
 /// Two neighbouring tokens.
 pub(super) type Pair = (u32, u32);
 
+/// The token of each byte. Vocabularies that others trained may lack bytes that their text did not have.
+pub(super) type ByteIds = [Option<u32>; 256];
+
 /// Words are cut here, so that no text needs more than some hundred megabytes on the way.
 const MAX_WORD_BYTES: usize = 1 << 24;
 
@@ -21,7 +24,7 @@ struct Merge {
 
 /// The merges of a byte-level vocabulary.
 pub(super) struct Bpe {
-    byte_ids: [u32; 256],
+    byte_ids: ByteIds,
     merges: HashMap<Pair, Merge, FixedState>,
     /// The words that end as one token: most words of a text, which then need no merging.
     whole_words: HashMap<Box<[u8]>, u32, FixedState>,
@@ -50,7 +53,7 @@ impl Bpe {
     /// From the ids of the 256 bytes, the merges `(left, right, result)` in the order they were learned, and the bytes
     /// of every token.
     pub(super) fn new<'a>(
-        byte_ids: [u32; 256],
+        byte_ids: ByteIds,
         merges: impl IntoIterator<Item = (u32, u32, u32)>,
         tokens: impl IntoIterator<Item = &'a [u8]>,
     ) -> Bpe {
@@ -68,12 +71,7 @@ impl Bpe {
         bpe
     }
 
-    /// The id of a single byte.
-    pub(super) fn byte_id(&self, byte: u8) -> u32 {
-        self.byte_ids[usize::from(byte)]
-    }
-
-    /// Appends the tokens of `word` to `ids`.
+    /// Appends the tokens of `word` to `ids`; a byte without token is left out, as the `tokenizers` library does.
     pub(super) fn encode_word(&self, word: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
         match self.whole_words.get(word) {
             Some(&id) => ids.push(id),
@@ -83,13 +81,16 @@ impl Bpe {
 
     fn merge_word(&self, word: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
         let Scratch { symbols, queue } = scratch;
-        let last = word.len().wrapping_sub(1) as u32;
         symbols.clear();
-        symbols.extend((0u32..).zip(word).map(|(at, &byte)| Symbol {
-            id: self.byte_id(byte),
+        let known = word.iter().filter_map(|&byte| self.byte_ids[usize::from(byte)]);
+        symbols.extend((0u32..).zip(known).map(|(at, id)| Symbol {
+            id,
             prev: at.wrapping_sub(1),
-            next: if at == last { NONE } else { at + 1 },
+            next: at + 1,
         }));
+        if let Some(last) = symbols.last_mut() {
+            last.next = NONE;
+        }
         queue.extend((0u32..).zip(symbols.windows(2)).filter_map(|(at, pair)| {
             self.merges.get(&(pair[0].id, pair[1].id)).map(|merge| Reverse((merge.rank, at)))
         }));
@@ -129,33 +130,45 @@ impl Bpe {
 mod tests {
     use super::*;
 
+    fn byte_ids() -> ByteIds {
+        std::array::from_fn(|byte| Some(byte as u32))
+    }
+
+    fn encode(bpe: &Bpe, word: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        bpe.encode_word(word.as_bytes(), &mut Scratch::default(), &mut ids);
+        ids
+    }
+
     /// Sennrich et al.'s example with merges learned by hand: "es", "est", "lo", "low".
     #[test]
     fn textbook() {
-        let byte_ids = std::array::from_fn(|byte| byte as u32);
         let [e, s, t, l, o, w] = *b"estlow";
         let [e, s, t, l, o, w] = [e, s, t, l, o, w].map(u32::from);
         let merges = [(e, s, 256), (256, t, 257), (l, o, 258), (258, w, 259)];
         let tokens: [&[u8]; 4] = [b"es", b"est", b"lo", b"low"];
-        let bpe = Bpe::new(byte_ids, merges, tokens);
-        let encode = |word: &str| {
-            let mut ids = Vec::new();
-            bpe.encode_word(word.as_bytes(), &mut Scratch::default(), &mut ids);
-            ids
-        };
-        assert_eq!(encode("low"), [259]);
-        assert_eq!(encode("lowest"), [259, 257]);
-        assert_eq!(encode("slower"), [s, 259, e, u32::from(b'r')]);
-        assert_eq!(encode("lot"), [258, t]);
-        assert_eq!(encode(""), [0u32; 0]);
+        let bpe = Bpe::new(byte_ids(), merges, tokens);
+        assert_eq!(encode(&bpe, "low"), [259]);
+        assert_eq!(encode(&bpe, "lowest"), [259, 257]);
+        assert_eq!(encode(&bpe, "slower"), [s, 259, e, u32::from(b'r')]);
+        assert_eq!(encode(&bpe, "lot"), [258, t]);
+        assert_eq!(encode(&bpe, ""), [0u32; 0]);
+    }
+
+    #[test]
+    fn what_stands_around_a_byte_without_token_merges() {
+        let (a, b) = (u32::from(b'a'), u32::from(b'b'));
+        let mut known = byte_ids();
+        known[4] = None;
+        let bpe = Bpe::new(known, [(a, b, 256)], []);
+        assert_eq!(encode(&bpe, "a\u{4}\u{4}ba\u{4}"), [256, a]);
+        assert_eq!(encode(&bpe, "\u{4}"), [0u32; 0]);
     }
 
     #[test]
     fn equal_pairs_merge_from_the_left() {
         let a = u32::from(b'a');
-        let bpe = Bpe::new(std::array::from_fn(|byte| byte as u32), [(a, a, 256), (256, 256, 257)], []);
-        let mut ids = Vec::new();
-        bpe.encode_word(b"aaaaaaa", &mut Scratch::default(), &mut ids);
-        assert_eq!(ids, [257, 256, a]);
+        let bpe = Bpe::new(byte_ids(), [(a, a, 256), (256, 256, 257)], []);
+        assert_eq!(encode(&bpe, "aaaaaaa"), [257, 256, a]);
     }
 }

@@ -1,8 +1,9 @@
-//! Text ⇄ tokens: byte-level byte pair encoding as in GPT-2 (Radford et al. 2019), trained here or loaded from any
-//! byte-level Hugging Face `tokenizer.json`.
+//! Text ⇄ tokens: byte-level byte pair encoding as in GPT-2 (Radford et al. 2019), trained here or loaded from a Hugging
+//! Face `tokenizer.json`.
 //!
 //! Its one idea: **text never becomes a special token**. Encoding treats the string of a special token like any other
-//! text; a special id is had by name only, from [`Tokenizer::special`]. Any bytes encode, and decode to themselves.
+//! text; a special id is had by name only, from [`Tokenizer::special`]. Any bytes encode, and decode to themselves,
+//! unless a loaded file says otherwise ([`Tokenizer::warnings`]).
 //!
 //! It is not a place for chat formats: which special tokens surround a message is the chat template's business.
 
@@ -10,17 +11,20 @@ mod alphabet;
 mod bpe;
 mod files;
 mod foreign;
+mod format;
+mod spelling;
 mod split;
 mod stats;
 mod stream;
 mod train;
 
+pub use files::FILES;
 pub use stats::Stats;
 pub use stream::StreamDecoder;
 
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
-use bpe::{Bpe, Scratch};
+use bpe::{Bpe, ByteIds, Scratch};
 use foreign::Foreign;
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -35,19 +39,25 @@ pub struct Tokenizer {
     json: String,
     /// The content of `tokenizer_config.json`.
     config: String,
+    /// The content of `chat_template.jinja`.
+    template: Option<String>,
+    /// The content of `special_tokens_map.json`.
+    special_map: Option<String>,
     encoder: Encoder,
+    byte_ids: ByteIds,
     /// The bytes of each id; `None` where the vocabulary leaves an id out.
     tokens: Vec<Option<Box<[u8]>>>,
     /// In the order of their ids.
     specials: Vec<(String, u32)>,
-    end_of_text: u32,
+    end_of_text: Option<u32>,
+    warnings: Vec<String>,
 }
 
 /// Who turns text into ids.
 enum Encoder {
     /// GPT-2's pre-tokenizer, no normalizer: what mynah trains.
     Gpt2(Box<Bpe>),
-    /// Another pre-tokenizer or normalizer: the library follows the file.
+    /// Another pre-tokenizer, normalizer or model: the library follows the file.
     Foreign(Box<Foreign>),
 }
 
@@ -114,12 +124,12 @@ impl Tokenizer {
         files::load(dir.as_ref())
     }
 
-    /// Loads a tokenizer: a `tokenizer.json`, with the `tokenizer_config.json` beside it if there is one; either of
-    /// GPT-2's own two files, with the other beside it; or a directory that has the one or the others.
+    /// Loads a tokenizer: a `tokenizer.json`, with the other [`FILES`] beside it if they are there; either of GPT-2's own
+    /// two files, with the other beside it; or a directory that has the one or the others.
     ///
     /// # Errors
-    /// What is missing or malformed; a tokenizer that is not byte-level (it could not encode every text); one without an
-    /// end-of-text token (`<|endoftext|>`, or the `eos_token` of `tokenizer_config.json`).
+    /// What is missing or malformed; a tokenizer that is neither byte-level nor falls back to bytes nor is GPT-1's (it
+    /// could not encode most texts).
     pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer> {
         files::load(path.as_ref())
     }
@@ -129,13 +139,22 @@ impl Tokenizer {
         files::load_gpt2(encoder_json.as_ref(), vocab_bpe.as_ref())
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into the directory `path`, which is made if need be; a path
-    /// that ends in `.json` names the first file, and the second goes beside it.
+    /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be; a path that ends in `.json` names
+    /// the first file, and the others go beside it.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         files::save(self, path.as_ref())
     }
 
-    /// The content of `tokenizer.json`, byte for byte what was loaded or what [`Tokenizer::save`] writes.
+    /// The names and contents of its files: `tokenizer.json` and `tokenizer_config.json`, and, where it was loaded with
+    /// them, `chat_template.jinja` and `special_tokens_map.json`. Byte for byte what was loaded.
+    pub fn files(&self) -> Vec<(&'static str, &[u8])> {
+        let contents =
+            [Some(&self.json), Some(&self.config), self.template.as_ref(), self.special_map.as_ref()];
+        let files = FILES.into_iter().zip(contents);
+        files.filter_map(|(name, content)| Some((name, content?.as_bytes()))).collect()
+    }
+
+    /// The content of `tokenizer.json`.
     pub fn to_json(&self) -> &str {
         &self.json
     }
@@ -143,6 +162,27 @@ impl Tokenizer {
     /// The content of `tokenizer_config.json`, which names the special tokens for Python.
     pub fn config_json(&self) -> &str {
         &self.config
+    }
+
+    /// The Jinja template that makes text of messages: `chat_template.jinja`, else the `chat_template` of
+    /// `tokenizer_config.json`, of several the one named `default`.
+    pub fn chat_template(&self) -> Option<String> {
+        if let Some(template) = &self.template {
+            return Some(template.clone());
+        }
+        let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
+        let template = match &config["chat_template"] {
+            serde_json::Value::Array(named) => {
+                &named.iter().find(|named| named["name"] == "default")?["template"]
+            }
+            template => template,
+        };
+        template.as_str().map(str::to_owned)
+    }
+
+    /// What a person should know of a tokenizer that others made: text that it does not keep.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What tells this tokenizer from others: BLAKE3 of `tokenizer.json`, in hexadecimal.
@@ -157,12 +197,13 @@ impl Tokenizer {
         ids
     }
 
-    /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8.
+    /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8, if
+    /// the vocabulary has it.
     pub fn encode_bytes(&self, bytes: &[u8]) -> Vec<u32> {
         let (mut ids, mut scratch) = (Vec::with_capacity(bytes.len() / 3), Scratch::default());
         for chunk in bytes.utf8_chunks() {
             self.encode_into(chunk.valid(), &mut scratch, &mut ids);
-            ids.extend(chunk.invalid().iter().map(|&byte| self.byte_id(byte)));
+            ids.extend(chunk.invalid().iter().filter_map(|&byte| self.byte_ids[usize::from(byte)]));
         }
         ids
     }
@@ -181,11 +222,13 @@ impl Tokenizer {
         }
     }
 
-    fn byte_id(&self, byte: u8) -> u32 {
-        match &self.encoder {
-            Encoder::Gpt2(bpe) => bpe.byte_id(byte),
-            Encoder::Foreign(foreign) => foreign.byte_id(byte),
+    /// How many bytes of `text` the vocabulary has no token for; encoding leaves them out. 0 for a vocabulary that was
+    /// trained here.
+    pub fn missing_bytes(&self, text: &str) -> u64 {
+        if self.byte_ids.iter().all(Option::is_some) {
+            return 0;
         }
+        text.bytes().filter(|&byte| self.byte_ids[usize::from(byte)].is_none()).count() as u64
     }
 
     /// The text of `ids`; special tokens appear by name, and bytes that are not UTF-8 as U+FFFD. Fails on an id that the
@@ -194,8 +237,8 @@ impl Tokenizer {
         Ok(String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned())
     }
 
-    /// The bytes of `ids`: for any bytes, `decode_bytes(&encode_bytes(bytes))` is `bytes` (unless a foreign file
-    /// normalizes text). Fails on an id that the vocabulary does not have.
+    /// The bytes of `ids`: for any bytes, `decode_bytes(&encode_bytes(bytes))` is `bytes`, unless a foreign file changes
+    /// text (a normalizer, a space put before it) or lacks bytes. Fails on an id that the vocabulary does not have.
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
@@ -221,8 +264,8 @@ impl Tokenizer {
         &self.specials
     }
 
-    /// The token that ends a document.
-    pub fn end_of_text(&self) -> u32 {
+    /// The token that ends a document: `<|endoftext|>`, else the `eos_token` of its files. GPT-1's has none.
+    pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
     }
 

@@ -82,7 +82,7 @@ impl<B: Backend> Pretraining<'_, B> {
     pub(super) fn sample(&mut self, progress: &dyn Progress) -> Result<()> {
         const BEGINNING: usize = 24;
         const TOKENS: usize = 40;
-        let stop = vec![self.shards.tokenizer().end_of_text()];
+        let stop = vec![self.shards.meta().end_of_text];
         let picks = [0, self.val_windows.len() / 2].map(|i| &self.val_windows[i].tokens);
         let requests: Vec<Request> = (0..)
             .zip(picks)

@@ -126,10 +126,6 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             evaluation,
         };
         let tokenizer = self.shards.tokenizer();
-        let files = [
-            ("tokenizer.json", tokenizer.to_json().as_bytes()),
-            ("tokenizer_config.json", tokenizer.config_json().as_bytes()),
-        ];
         let Trainer { backend, config, weights, first_moment, second_moment, .. } = &mut self.trainer;
         checkpoint::save(
             &self.run.checkpoint_path(self.step),
@@ -138,8 +134,8 @@ impl<'a, B: Backend> Pretraining<'a, B> {
                 weights,
                 moments: Some((first_moment, second_moment)),
                 read: &mut checkpoint::from_backend(backend),
-                eot_token: Some(tokenizer.end_of_text()),
-                files: &files,
+                eot_token: tokenizer.end_of_text(),
+                files: &tokenizer.files(),
                 about,
             },
         )?;
