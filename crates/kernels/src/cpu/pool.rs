@@ -261,6 +261,17 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: within the slice by the assertion, not aliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+
+    /// `len` values from `start` on for reading.
+    ///
+    /// # Safety
+    ///
+    /// While the part lives, no other part of the same slice that is to be written overlaps it.
+    pub(crate) unsafe fn shared(self, start: usize, len: usize) -> &'a [T] {
+        assert!(start <= self.len && len <= self.len - start, "{start} + {len} values of {}", self.len);
+        // SAFETY: within the slice by the assertion, not changed by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(start), len) }
+    }
 }
 
 #[cfg(test)]

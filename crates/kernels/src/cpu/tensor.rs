@@ -204,6 +204,25 @@ impl Sink<'_> {
         part
     }
 
+    /// `len` values from `start` on for reading.
+    ///
+    /// # Safety
+    ///
+    /// While they live, nobody changes these values.
+    #[inline(always)]
+    pub(super) unsafe fn values<'s>(self, start: usize, len: usize) -> Values<'s>
+    where
+        Self: 's,
+    {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(values) => Values::F32(values.shared(start, len)),
+                Self::Bf16(values) => Values::Bf16(values.shared(start, len)),
+            }
+        }
+    }
+
     /// Overwrites the values from `start` on with those of `x`.
     ///
     /// # Safety

@@ -7,13 +7,13 @@
 use super::super::bf16::narrow;
 use super::super::gemm::{Kernel, UNIT};
 use super::super::level::Level;
-use super::super::scratch::Buffer;
+use super::super::scratch::{Buffer, Scratch};
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::forward::attend;
 use super::{
     KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words, pack_columns,
-    pack_rows, row_words,
+    pack_rows, parts, row_words,
 };
 use crate::{AttentionShape, CacheSpan};
 use std::ops::Range;
@@ -41,100 +41,149 @@ pub(in super::super) fn cached(
     }
     let (kernel, level, head_dim) = (cpu.kernel, cpu.options.level, shape.head_dim);
     let direct = kernel.packs_as_stored(keys.values()) && head_dim.is_multiple_of(UNIT);
-    let whole = if direct { capacity / KEYS * KEYS } else { 0 };
-    let (out, qkv, keys, values) = (out.sink(), qkv.values(), keys.sink(), values.sink());
-    cpu.pool.run(spans.len() * shape.n_kv_head, &|chunk, scratch| {
-        let (i, kv_head) = (chunk / shape.n_kv_head, chunk % shape.n_kv_head);
+    let layout = Layout { kernel, whole: if direct { capacity / KEYS * KEYS } else { 0 }, head_dim };
+    let (qkv, out) = (qkv.values(), out.sink());
+    // A task, and where its head's part of the caches begins.
+    let head_len = capacity * head_dim;
+    let task = |t: usize| {
+        let (i, kv_head) = (t / shape.n_kv_head, t % shape.n_kv_head);
         let CacheSpan { slot, start: first_position, len: positions } = spans[i];
         let first_row = spans[..i].iter().map(|span| span.len).sum();
         let task = Task { shape, first_row, first_position, positions, kv_head };
-        let start = (slot * shape.n_kv_head + kv_head) * capacity * head_dim;
-        // SAFETY: a head of a slot belongs to one chunk, because no two spans share a slot.
-        let [keys, values] =
-            unsafe { [keys, values].map(|sink| Memory::new(sink, start, capacity * head_dim)) };
-        let cache = Cache { kernel, whole, head_dim, keys, values };
-        run((kernel, level), task, cache, qkv, out, &mut scratch.buffers);
-    });
+        (task, (slot * shape.n_kv_head + kv_head) * head_len)
+    };
+    let (key_sink, value_sink) = (keys.sink(), values.sink());
+    let append = |t: usize, scratch: &mut Scratch| {
+        let (task, start) = task(t);
+        // SAFETY: no two spans share a slot, hence no two tasks a head of one; nothing is attended to meanwhile.
+        let [keys, values] = unsafe { [key_sink, value_sink].map(|sink| Memory::new(sink, start, head_len)) };
+        layout.append(task, keys, values, qkv, &mut scratch.buffers[0]);
+    };
+    let attend = |t: usize, part, scratch: &mut Scratch| {
+        let (task, start) = task(t);
+        // SAFETY: what there is of this head has been appended.
+        let [keys, values] = unsafe { [key_sink, value_sink].map(|sink| sink.values(start, head_len)) };
+        attend_part((layout, level), task, part, [keys, values], qkv, out, &mut scratch.buffers);
+    };
+
+    let (pool, tasks) = (&mut cpu.pool, spans.len() * shape.n_kv_head);
+    let longest = spans.iter().map(|span| span.len).max().unwrap_or(0);
+    let row_blocks = (longest * shape.n_head / shape.n_kv_head).div_ceil(ROWS);
+    let parts = parts(pool.threads(), tasks).min(row_blocks);
+    if parts <= 1 {
+        pool.run(tasks, &|t, scratch| {
+            append(t, scratch);
+            attend(t, (0, 1), scratch);
+        });
+    } else {
+        pool.run(tasks, &append);
+        pool.run(tasks * parts, &|chunk, scratch| attend(chunk / parts, (chunk % parts, parts), scratch));
+    }
 }
 
-/// Appends a task's new keys and values and attends to all that are there.
-fn run(
-    (kernel, level): (Kernel, Level),
+/// Every so many blocks of a task's rows attend to all that is in their head's part of the caches.
+fn attend_part(
+    (layout, level): (Layout, Level),
     task: Task<'_>,
-    mut cache: Cache<'_>,
+    (part, parts): (usize, usize),
+    [keys, values]: [Values<'_>; 2],
     qkv: Values<'_>,
     out: Sink<'_>,
     buffers: &mut [Buffer],
 ) {
-    let (head_dim, whole) = (cache.head_dim, cache.whole);
-    let [row, packed_keys, packed_values, attend_buffers @ ..] = buffers else { panic!("too few buffers") };
-    let (key, value) = row.floats(2 * head_dim).split_at_mut(head_dim);
-    for i in 0..task.positions {
-        let start = (task.first_row + i) * task.shape.qkv_width() + task.key_column();
-        let key = qkv.read(start, head_dim, key);
-        let value = qkv.read(start + task.shape.kv_width(), head_dim, value);
-        cache.store(task.first_position + i, key, value);
+    let Layout { kernel, whole, head_dim } = layout;
+    let row_blocks = task.rows().div_ceil(ROWS);
+    if part >= row_blocks {
+        return;
     }
-    let rest = (task.first_position + task.positions).saturating_sub(whole);
+    let [packed_keys, packed_values, attend_buffers @ ..] = buffers else { panic!("too few buffers") };
+    // What is not kept packed, from the first block on that these rows see.
+    let seen = task.blocks(&(part * ROWS..task.rows()));
+    let first = seen.start.max(whole / KEYS);
+    let rest = (task.first_position + task.positions).saturating_sub(first * KEYS);
     let packed_keys = packed_keys.words(column_words(kernel, rest, head_dim));
     let packed_values = packed_values.words(row_words(kernel, rest, head_dim));
-    let matrix = |values| Matrix { values, start: whole * head_dim, stride: head_dim };
-    pack_columns(kernel, packed_keys, matrix(cache.keys.values()), rest, head_dim);
-    pack_rows(kernel, packed_values, matrix(cache.values.values()), rest, head_dim);
+    let matrix = |values| Matrix { values, start: first * KEYS * head_dim, stride: head_dim };
+    pack_columns(kernel, packed_keys, matrix(keys), rest, head_dim);
+    pack_rows(kernel, packed_values, matrix(values), rest, head_dim);
 
-    let whole_blocks = whole / KEYS;
+    let (key_words, value_words) = (words(keys), words(values));
     let key_block = |b: usize| {
-        if b < whole_blocks {
-            let words = cache.block_words(b);
-            let (keys, values) = (&cache.keys.words()[words.clone()], &cache.values.words()[words]);
+        if b < first {
+            let block = layout.block_words(b);
+            let (keys, values) = (&key_words[block.clone()], &value_words[block]);
             return KeyBlock { positions: b * KEYS..(b + 1) * KEYS, keys, values };
         }
-        let packed = b - whole_blocks;
-        let positions = block_range(packed, rest);
+        let positions = block_range(b - first, rest);
         KeyBlock {
-            positions: whole + positions.start..whole + positions.end,
-            keys: block_of(packed_keys, kernel.right_words(head_dim, KEYS), packed),
-            values: block_of(packed_values, kernel.right_words(KEYS, head_dim), packed),
+            positions: first * KEYS + positions.start..first * KEYS + positions.end,
+            keys: block_of(packed_keys, kernel.right_words(head_dim, KEYS), b - first),
+            values: block_of(packed_values, kernel.right_words(KEYS, head_dim), b - first),
         }
     };
-    for start in (0..task.rows()).step_by(ROWS) {
-        let rows = start..task.rows().min(start + ROWS);
+    for block in (part..row_blocks).step_by(parts) {
+        let rows = block * ROWS..task.rows().min((block + 1) * ROWS);
         attend((kernel, level), task, rows, qkv, key_block, None, (out, None), attend_buffers);
     }
 }
 
-/// The keys and the values of one head of one slot.
-struct Cache<'a> {
+/// How the keys and the values of a head lie in its part of the caches.
+#[derive(Clone, Copy)]
+struct Layout {
     kernel: Kernel,
     /// Positions that are kept packed: whole blocks.
     whole: usize,
     head_dim: usize,
-    keys: Memory<'a>,
-    values: Memory<'a>,
 }
 
-impl Cache<'_> {
+impl Layout {
     /// Where block `b` lies among the words.
     fn block_words(&self, b: usize) -> Range<usize> {
         let words = self.kernel.right_words(self.head_dim, KEYS);
         b * words..(b + 1) * words
     }
 
-    fn store(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        if position < self.whole {
-            let words = self.block_words(position / KEYS);
-            let keys = &mut self.keys.words_mut()[words.clone()];
-            self.kernel.put_column(keys, (self.head_dim, KEYS), position % KEYS, key);
-            let values = &mut self.values.words_mut()[words];
-            self.kernel.put_row(values, (KEYS, self.head_dim), position % KEYS, value);
-        } else {
-            self.keys.write(position * self.head_dim, key);
-            self.values.write(position * self.head_dim, value);
+    /// Writes a task's new keys and values.
+    fn append(
+        &self,
+        task: Task<'_>,
+        mut keys: Memory<'_>,
+        mut values: Memory<'_>,
+        qkv: Values<'_>,
+        scratch: &mut Buffer,
+    ) {
+        let Self { kernel, whole, head_dim } = *self;
+        let (key, value) = scratch.floats(2 * head_dim).split_at_mut(head_dim);
+        for i in 0..task.positions {
+            let start = (task.first_row + i) * task.shape.qkv_width() + task.key_column();
+            let key = qkv.read(start, head_dim, key);
+            let value = qkv.read(start + task.shape.kv_width(), head_dim, value);
+            let position = task.first_position + i;
+            if position < whole {
+                let words = self.block_words(position / KEYS);
+                let (keys, values) = (&mut keys.words()[words.clone()], &mut values.words()[words]);
+                kernel.put_column(keys, (head_dim, KEYS), position % KEYS, key);
+                kernel.put_row(values, (KEYS, head_dim), position % KEYS, value);
+            } else {
+                keys.write(position * head_dim, key);
+                values.write(position * head_dim, value);
+            }
         }
     }
 }
 
-/// Part of a tensor's memory, as numbers or as the words of packed factors.
+/// The words in a head's memory, from the first whole one on: it begins with one where whole blocks are kept packed.
+fn words<'a>(values: Values<'a>) -> &'a [u32] {
+    // SAFETY: any bits are a `u32`.
+    unsafe {
+        match values {
+            Values::F32(values) => values.align_to().1,
+            Values::Bf16(values) => values.align_to().1,
+        }
+    }
+}
+
+/// A head's memory for writing, as numbers or as the words of packed factors.
 enum Memory<'a> {
     F32(&'a mut [f32]),
     Bf16(&'a mut [u16]),
@@ -154,26 +203,8 @@ impl<'a> Memory<'a> {
         }
     }
 
-    fn values(&self) -> Values<'_> {
-        match self {
-            Self::F32(values) => Values::F32(values),
-            Self::Bf16(values) => Values::Bf16(values),
-        }
-    }
-
-    /// From the first whole word on; a head's memory begins with one where whole blocks are kept packed.
-    fn words(&self) -> &[u32] {
-        // SAFETY: any bits are a `u32`.
-        unsafe {
-            match self {
-                Self::F32(values) => values.align_to().1,
-                Self::Bf16(values) => values.align_to().1,
-            }
-        }
-    }
-
-    /// Mutable [`words`](Self::words).
-    fn words_mut(&mut self) -> &mut [u32] {
+    /// Mutable [`words`].
+    fn words(&mut self) -> &mut [u32] {
         // SAFETY: any bits are a `u32`, an `f32`, or two `u16`.
         unsafe {
             match self {

@@ -10,7 +10,7 @@ use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::{
     DROPOUT_COLUMNS, KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words,
-    head_rows, pack_columns, pack_rows, row_words, task,
+    head_rows, pack_columns, pack_rows, parts, row_words, task,
 };
 use crate::{AttentionShape, Dropout};
 use std::f32::consts::{LN_2, LOG2_E};
@@ -35,9 +35,7 @@ pub(in super::super) fn forward(
     let (out, lse, values) = (out.sink(), Disjoint::new(lse.f32s_mut()), qkv.values());
 
     let tasks = lens.len() * shape.n_kv_head;
-    // Few tasks are split: each part takes every so many blocks of rows and packs the keys again.
-    let threads = cpu.pool.threads();
-    let parts = if tasks >= 2 * threads { 1 } else { (4 * threads).div_ceil(tasks.max(1)) };
+    let parts = parts(cpu.pool.threads(), tasks);
     cpu.pool.run(tasks * parts, &|chunk, scratch| {
         let (task, part) = (task(shape, lens, chunk / parts), chunk % parts);
         let blocks = task.rows().div_ceil(ROWS);

@@ -117,6 +117,12 @@ fn task<'a>(shape: &'a AttentionShape, lens: &[usize], t: usize) -> Task<'a> {
     Task { shape, first_row, first_position: 0, positions: lens[sequence], kv_head }
 }
 
+/// Into how many parts a task is split, where there are few of them: each part takes every so many blocks of rows and
+/// packs the keys again.
+fn parts(threads: usize, tasks: usize) -> usize {
+    if tasks >= 2 * threads { 1 } else { (4 * threads).div_ceil(tasks.max(1)) }
+}
+
 /// The positions of block `b`, of `positions` in all.
 fn block_range(b: usize, positions: usize) -> Range<usize> {
     b * KEYS..positions.min((b + 1) * KEYS)
