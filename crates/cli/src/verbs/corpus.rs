@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use gpt::corpus::{self, Options, Report};
+use gpt::corpus::{self, Filter, Options, Report};
 
 use crate::Ended;
 use crate::args::amount;
@@ -18,9 +18,11 @@ counts all that was dropped, by reason and with examples, in report.json. The sa
 Examples:
   mynah corpus ~/src --out corpus --include '*.py'
   mynah corpus code.jsonl.gz --out corpus --keep-if-contains pandas,sklearn,matplotlib,seaborn
+  mynah corpus stack/*.parquet --out corpus --text-field content --where license=mit,apache-2.0 --where lang=rust
+  mynah corpus wiki.jsonl.zst --out corpus --text-field title,body
   mynah corpus books/ --out corpus --max-bytes 20M --seed 1";
 
-/// Collect and clean raw text: directories, plain text, source code, JSON lines, gzip
+/// Collect and clean raw text: directories, plain text, source code, JSON, Parquet; gzip and zstd of these
 #[derive(Debug, Args)]
 #[command(after_help = DETAILS)]
 pub(crate) struct CorpusArgs {
@@ -36,9 +38,14 @@ pub(crate) struct CorpusArgs {
     /// Do not read files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Column of JSON records that holds the text [default: text, else content]
-    #[arg(long, value_name = "NAME")]
-    text_field: Option<String>,
+    /// Column of JSON objects or Parquet rows that holds the text; several, as in title,body, are joined by a blank line
+    /// [default: text, else content]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    text_field: Vec<String>,
+    /// Keep only records with one of these values in this column, as in license=mit,apache-2.0; may be repeated for other
+    /// columns. Records without the column, and files that have no columns, are dropped
+    #[arg(long = "where", value_name = "COLUMN=A,B", value_parser = filter)]
+    filters: Vec<Filter>,
     /// Keep only documents that contain one of these words, separated by commas
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     keep_if_contains: Vec<String>,
@@ -51,11 +58,40 @@ pub(crate) struct CorpusArgs {
     /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
     #[arg(long, value_name = "N", value_parser = amount)]
     max_bytes: Option<u64>,
+    /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0 to 1
+    #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, allow_negative_numbers = true, value_parser = share)]
+    max_bad_fraction: f64,
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().ok().filter(|f| (0.0..1.0).contains(f));
     value.ok_or_else(|| "not a number from 0 to below 1".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|f| (0.0..=1.0).contains(f));
+    value.ok_or_else(|| "not a number from 0 to 1".into())
+}
+
+fn filter(text: &str) -> Result<Filter, String> {
+    match text.split_once('=') {
+        Some((column, values)) if !column.is_empty() && !values.is_empty() => {
+            Ok(Filter { column: column.into(), values: values.split(',').map(String::from).collect() })
+        }
+        _ => Err("not of the form COLUMN=VALUE or COLUMN=VALUE,VALUE".into()),
+    }
+}
+
+/// One filter a column: values that were given in several places are alternatives all the same.
+fn merged(filters: &[Filter]) -> Vec<Filter> {
+    let mut merged: Vec<Filter> = Vec::new();
+    for filter in filters {
+        match merged.iter_mut().find(|f| f.column == filter.column) {
+            Some(same) => same.values.extend(filter.values.iter().cloned()),
+            None => merged.push(filter.clone()),
+        }
+    }
+    merged
 }
 
 pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {
@@ -64,14 +100,15 @@ pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {
         out: args.out.clone(),
         include: args.include.clone(),
         exclude: args.exclude.clone(),
-        text_field: args.text_field.clone(),
+        text_fields: args.text_field.clone(),
+        filters: merged(&args.filters),
         keep_if_contains: args.keep_if_contains.clone(),
         dedup: !args.no_dedup,
         val_fraction: args.val_fraction,
         max_bytes: args.max_bytes,
+        max_bad_fraction: args.max_bad_fraction,
         seed: session.seed(),
         threads: session.threads(),
-        ..Options::default()
     };
     let report = corpus::build(&options, session.watcher())?;
     session.summary(&report, || format!("{}→ {}", describe(&report), args.out.display()))?;

@@ -63,6 +63,29 @@ fn a_corrupt_archive() {
     bytes.truncate(bytes.len() / 2);
     corpus_fails("code.jsonl.gz", &bytes, &["gzip", "code.jsonl.gz"]);
     corpus_fails("other.jsonl.gz", b"this is not gzip", &["gzip", "other.jsonl.gz"]);
+    corpus_fails("other.jsonl.zst", b"this is not zstd", &["damaged zstd", "other.jsonl.zst"]);
+    corpus_fails("other.parquet", b"this is not parquet", &["damaged Parquet", "other.parquet", "PAR1"]);
+}
+
+/// More bad records than are allowed stop the build, and the flag that the message names allows more.
+#[test]
+fn bad_records_are_allowed_by_the_flag_that_is_named() {
+    let dir = temporary();
+    let good =
+        |i: usize| format!("{{\"text\":\"the sentence number {i}\",\"lang\":\"{}\"}}\n", ["en", "de"][i % 2]);
+    let lines: String = (0..90).map(good).collect::<String>() + &"{\"text\":\n".repeat(10);
+    let file = path(dir.path(), "lines.jsonl");
+    fs::write(&file, lines).expect("a file");
+    let out = path(dir.path(), "out");
+    let corpus = ["corpus", &file, "--out", &out];
+    fails(&corpus, 1, &["10 of 100 records are bad, more than 1 %", "lines.jsonl:91", "--max-bad-fraction"]);
+    let lenient = [&corpus[..], &["--max-bad-fraction", "0.1", "--where", "lang=EN,fr"]].concat();
+    let report = json(&lenient);
+    assert_eq!((&report["kept"]["documents"], &report["bad_records"]), (&45.into(), &10.into()));
+    assert_eq!(report["dropped"]["filtered"]["count"], 45);
+    assert_eq!(report["dropped"]["filtered"]["examples"][0]["detail"], "lang is de");
+    fails(&[&corpus[..], &["--where", "lang"]].concat(), 2, &["COLUMN=VALUE"]);
+    fails(&[&corpus[..], &["--max-bad-fraction", "2"]].concat(), 2, &["from 0 to 1"]);
 }
 
 #[test]

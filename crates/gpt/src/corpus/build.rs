@@ -10,7 +10,8 @@ use super::dedup::{Key, MAX_SEEN, Repeats, Seen, key};
 use super::documents::{Document, Documents, RECORD, ShardWriter, to_line};
 use super::files::find;
 use super::judge::{Clean, Judged};
-use super::report::{Example, Reason, Report, Shard, Total};
+use super::reason::Reason;
+use super::report::{Example, Report, Shard, Total};
 use super::sample::{Sample, Weights};
 use super::{Options, OutDir, Split, completed, pipeline};
 use crate::progress::{Progress, Unit};
@@ -120,7 +121,7 @@ impl Sequencer<'_> {
         report.records += u64::from(is_record);
         report.bad_records += u64::from(bad);
         report.crlf_normalised += u64::from(crlf && drawn);
-        let damaged = bad || matches!(verdict, Err((Reason::DamagedGzip, _))) && !input.is_single();
+        let damaged = bad || matches!(&verdict, Err((reason, _)) if reason.is_damage()) && !input.is_single();
         let (reason, detail) = match verdict {
             _ if !drawn && !damaged => (Reason::NotSampled, String::new()),
             Err(why) => why,
@@ -174,7 +175,7 @@ impl Sequencer<'_> {
             return Ok(());
         }
         bail!(
-            "{bad} of {records} JSON records are bad, more than {} %:{}\nmend them, name the text's column with \
+            "{bad} of {records} records are bad, more than {} %:{}\nmend them, name the text's column with \
              --text-field, or allow more with --max-bad-fraction",
             100.0 * allowed,
             self.report.reasons(Reason::is_bad_record)

@@ -5,7 +5,8 @@
 //! characters", files under 1 MB), with CodeParrot's quarter for the last one (von Werra & Tunstall 2021). Prose is held
 //! only to that quarter: a paragraph may well be one long line.
 
-use super::report::Reason;
+use super::kind::unpacked_name;
+use super::reason::Reason;
 
 /// A reason and what exactly was wrong.
 pub(super) type Verdict = (Reason, String);
@@ -59,10 +60,7 @@ pub(super) fn extension(name: &str) -> String {
 /// The extension of what a document's source names: `FILE`, `FILE:LINE` or `FILE:LINE:PATH`, compressed or not.
 pub(super) fn source_extension(source: &str) -> String {
     let file = source.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix(':').unwrap_or(source);
-    match extension(file).as_str() {
-        "gz" => extension(&file[..file.len() - 3]),
-        ext => ext.to_string(),
-    }
+    extension(unpacked_name(file).0)
 }
 
 /// Bytes to text: UTF-8 without a byte order mark.
@@ -203,6 +201,7 @@ mod tests {
             ("a.py", "py"),
             ("a.txt.gz:170", "txt"),
             ("a.jsonl.gz:17:b/c.rs", "rs"),
+            ("a.md.zst:3", "md"),
             ("a.jsonl:17:Makefile", ""),
             ("a.mp3", "mp3"),
         ] {

@@ -1,4 +1,4 @@
-//! Which files are read: the walk, the globs, the kinds.
+//! Which files are read: the walk and the globs.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,92 +9,9 @@ use ignore::WalkBuilder;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::Options;
-use super::clean::{extension, is_code};
-use super::report::{Example, Reason, Report};
-
-/// Kinds that hold text but cannot be read yet, or that never are text.
-const UNSUPPORTED: &[&str] = &[
-    "7z",
-    "a",
-    "arrow",
-    "avi",
-    "bin",
-    "bmp",
-    "bz2",
-    "class",
-    "db",
-    "dll",
-    "dmg",
-    "doc",
-    "docx",
-    "dylib",
-    "eot",
-    "epub",
-    "exe",
-    "feather",
-    "gif",
-    "h5",
-    "ico",
-    "jar",
-    "jpeg",
-    "jpg",
-    "lib",
-    "lz4",
-    "mp3",
-    "mp4",
-    "npy",
-    "npz",
-    "o",
-    "obj",
-    "odt",
-    "onnx",
-    "otf",
-    "parquet",
-    "pdf",
-    "pickle",
-    "pkl",
-    "png",
-    "ppt",
-    "pptx",
-    "pt",
-    "pth",
-    "pyc",
-    "rar",
-    "rlib",
-    "rmeta",
-    "safetensors",
-    "so",
-    "sqlite",
-    "tar",
-    "tgz",
-    "tif",
-    "tiff",
-    "ttf",
-    "wasm",
-    "wav",
-    "webp",
-    "whl",
-    "woff",
-    "woff2",
-    "xls",
-    "xlsx",
-    "xz",
-    "zip",
-    "zst",
-];
-
-/// How a file is cut into records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// JSON, one object a line.
-    Lines,
-    /// JSON: an array of objects, or objects one after the other.
-    Json,
-    /// Source code: the file is one document.
-    Code,
-    /// Text: cut at paragraphs.
-    Prose,
-}
+use super::kind::{Form, Kind, Packing};
+use super::reason::Reason;
+use super::report::{Example, Report};
 
 /// A file to read.
 #[derive(Debug)]
@@ -106,14 +23,16 @@ pub(super) struct Input {
     pub(super) size: u64,
     /// Whether it was named on the command line, rather than met in a directory.
     pub(super) named: bool,
+    /// How it is packed and cut.
+    pub(super) form: Form,
 }
 
 impl Input {
-    fn new(path: PathBuf, root: &Path, size: u64, named: bool) -> Input {
+    fn new(path: PathBuf, root: &Path, size: u64, named: bool, form: Form) -> Input {
         let above = root.parent().map_or(0, |p| p.as_os_str().len());
         let text = path.to_string_lossy();
         let name_at = above + text.get(above..).map_or(0, |s| s.len() - s.trim_start_matches('/').len());
-        Input { path, name_at, size, named }
+        Input { path, name_at, size, named, form }
     }
 
     /// The path from the given directory's own name on: the same on every machine.
@@ -122,33 +41,12 @@ impl Input {
         text.get(self.name_at..).unwrap_or(&text).to_string()
     }
 
-    /// Whether the file is compressed with gzip.
-    pub(super) fn is_gzip(&self) -> bool {
-        extension(&self.path.to_string_lossy()) == "gz"
-    }
-
-    /// The extension, without `.gz`.
-    pub(super) fn extension(&self) -> String {
-        let name = self.path.to_string_lossy();
-        let stem = if self.is_gzip() { &name[..name.len() - 3] } else { &name };
-        extension(stem)
-    }
-
-    pub(super) fn kind(&self) -> Kind {
-        match self.extension().as_str() {
-            "jsonl" | "ndjson" => Kind::Lines,
-            "json" => Kind::Json,
-            ext if is_code(ext) => Kind::Code,
-            _ => Kind::Prose,
-        }
-    }
-
     /// Whether the file is one document at most, so that it need not be opened to know whether the sample wants it.
     pub(super) fn is_single(&self) -> bool {
-        match self.kind() {
-            Kind::Lines | Kind::Json => false,
+        match self.form.kind {
+            Kind::Lines | Kind::Json | Kind::Parquet => false,
             Kind::Code => true,
-            Kind::Prose => !self.is_gzip() && self.size <= super::PIECE_BYTES as u64,
+            Kind::Prose => self.form.packing == Packing::None && self.size <= super::PIECE_BYTES as u64,
         }
     }
 }
@@ -228,12 +126,11 @@ fn add(
     } else if !globs.includes(&path) {
         drop_file(report, Reason::NotIncluded, &path, size, String::new());
     } else {
-        let input = Input::new(path, root, size, named);
-        let ext = input.extension();
-        if UNSUPPORTED.binary_search(&ext.as_str()).is_ok() {
-            drop_file(report, Reason::UnsupportedKind, &input.path, size, format!(".{ext}"));
-        } else {
-            inputs.push(input);
+        match Form::of(&path) {
+            Ok(form) => inputs.push(Input::new(path, root, size, named, form)),
+            Err(extension) => {
+                drop_file(report, Reason::UnsupportedKind, &path, size, format!(".{extension}"));
+            }
         }
     }
 }
@@ -276,23 +173,12 @@ mod tests {
 
     #[test]
     fn names_begin_at_the_given_folder() {
-        let name = |path: &str, root: &str| Input::new(path.into(), Path::new(root), 0, false).name();
+        let form = Form { packing: Packing::None, kind: Kind::Prose };
+        let name = |path: &str, root: &str| Input::new(path.into(), Path::new(root), 0, false, form).name();
         assert_eq!(name("/a/b/src/lib.rs", "/a/b/src"), "src/lib.rs");
         assert_eq!(name("/a/b/src/lib.rs", "/a/b/src/"), "src/lib.rs");
         assert_eq!(name("/a/x.txt", "/a/x.txt"), "x.txt");
         assert_eq!(name("/x.txt", "/"), "x.txt");
         assert_eq!(name("data/x.txt", "data"), "data/x.txt");
-    }
-
-    #[test]
-    fn kinds_follow_the_extension() {
-        assert!(UNSUPPORTED.is_sorted());
-        let input = |name: &str, size| Input::new(name.into(), Path::new(""), size, false);
-        assert_eq!(input("a.JSONL.gz", 0).kind(), Kind::Lines);
-        assert_eq!(input("a.json", 0).kind(), Kind::Json);
-        assert_eq!(input("a.py.gz", 0).kind(), Kind::Code);
-        assert_eq!(input("LICENSE", 0).kind(), Kind::Prose);
-        assert!(input("a.rs", 1 << 30).is_single() && input("a.txt", 100).is_single());
-        assert!(!input("a.txt", 1 << 30).is_single() && !input("a.txt.gz", 100).is_single());
     }
 }

@@ -1,9 +1,10 @@
 //! Raw files in, clean documents out: what a model will read, chosen, decoded, cleaned, deduplicated and split.
 //!
-//! The road of a file: `files` finds it, `read` cuts it into raw records, workers decode and judge each
-//! record (`judge`, `clean`), and one sequencer (`build`) receives the verdicts **in the order of the input**, whatever the
-//! number of threads, drops duplicates, draws the sample, splits, writes and counts. Nothing is skipped in silence:
-//! all that does not become a document is counted under a [`Reason`] with its first five examples by file and line.
+//! The road of a file: `files` finds it, `kind` tells what it is, `unpack` and `read` (or `parquet`) cut it into raw
+//! records, workers decode and judge each record (`record`, `judge`, `clean`), and one sequencer (`build`) receives the
+//! verdicts **in the order of the input**, whatever the number of threads, drops duplicates, draws the sample, splits,
+//! writes and counts. Nothing is skipped in silence: all that does not become a document is counted under a [`Reason`]
+//! with its first five examples by file and line (or row).
 //!
 //! What comes out: `train-00000.jsonl …`, `val-00000.jsonl …` (one `{"text","source"}` a line) and `report.json`, which is
 //! written last: a directory without it is not a corpus. [`Documents`] reads it back.
@@ -14,20 +15,26 @@
 //! 150 bytes a file.
 
 mod build;
+mod caught;
 mod clean;
 mod dedup;
 mod documents;
 mod files;
 mod json_values;
 mod judge;
+mod kind;
 mod out_dir;
+mod parquet;
 mod pipeline;
 mod read;
+mod reason;
+mod record;
 mod report;
 mod sample;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::path::PathBuf;
 
@@ -38,7 +45,9 @@ pub use dedup::MAX_SEEN;
 pub use documents::{Document, Documents, Split};
 pub(crate) use out_dir::{OutDir, completed};
 pub use read::{MAX_RECORD_BYTES, PIECE_BYTES};
-pub use report::{Dropped, Example, Extension, Reason, Report, Shard, Total};
+pub use reason::Reason;
+pub use record::Filter;
+pub use report::{Dropped, Example, Extension, Report, Shard, Total};
 
 /// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,8 +62,11 @@ pub struct Options {
     pub include: Vec<String>,
     /// Globs in `.gitignore`'s syntax of what is not read.
     pub exclude: Vec<String>,
-    /// The column of JSON records that holds the text; `None` tries `text`, then `content`.
-    pub text_field: Option<String>,
+    /// The columns of records that hold the text, joined by blank lines; when there are none, `text` is tried, then
+    /// `content`.
+    pub text_fields: Vec<String>,
+    /// What records must say in other columns to be kept; all of these must hold.
+    pub filters: Vec<Filter>,
     /// When there are any, only documents that contain one of these substrings are kept.
     pub keep_if_contains: Vec<String>,
     /// Whether exact duplicates are dropped.
@@ -63,7 +75,7 @@ pub struct Options {
     pub val_fraction: f64,
     /// Keep a random sample of at most this many bytes of text.
     pub max_bytes: Option<u64>,
-    /// The share of JSON records that may be bad before the build stops.
+    /// The share of records that may be bad before the build stops.
     pub max_bad_fraction: f64,
     /// Decides the split and the sample.
     pub seed: u64,
@@ -79,7 +91,8 @@ impl Default for Options {
             out: PathBuf::new(),
             include: Vec::new(),
             exclude: Vec::new(),
-            text_field: None,
+            text_fields: Vec::new(),
+            filters: Vec::new(),
             keep_if_contains: Vec::new(),
             dedup: true,
             val_fraction: 0.01,

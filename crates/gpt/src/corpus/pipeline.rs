@@ -12,9 +12,10 @@ use anyhow::{Result, bail};
 
 use super::Options;
 use super::files::Input;
-use super::judge::{Judged, judge, no_record};
+use super::judge::{Judged, judge};
 use super::read::{Payload, Raw, read};
-use super::report::Reason;
+use super::reason::Reason;
+use super::record::Wanted;
 use super::sample::Sample;
 use crate::progress::{Progress, Stopped};
 
@@ -92,14 +93,14 @@ fn read_all(
     progress: &dyn Progress,
     batches: &mut Batches,
 ) -> bool {
-    let probe = |json: &[u8]| no_record(json, options.text_field.as_deref());
+    let wanted = Wanted::new(options);
     inputs.into_iter().map(Arc::new).all(|input| {
         if input.is_single() && !sample.holds(&input.name()) {
             progress.advance(input.size);
             let payload = Payload::Dropped(Reason::NotSampled, String::new());
             return batches.push(Raw { line: 0, payload, bytes: input.size, input });
         }
-        read(&input, &probe, progress, &mut |raw| batches.push(raw))
+        read(&input, &wanted, progress, &mut |raw| batches.push(raw))
     })
 }
 
@@ -114,8 +115,8 @@ struct Batches {
 
 impl Batches {
     fn push(&mut self, raw: Raw) -> bool {
-        if let Payload::Json(data) | Payload::Text(data) = &raw.payload {
-            self.bytes += data.len() as u64;
+        if !matches!(raw.payload, Payload::Dropped(..)) {
+            self.bytes += raw.bytes;
         }
         self.raws.push(raw);
         if self.bytes >= BATCH_BYTES || self.raws.len() >= BATCH_RECORDS { self.flush() } else { true }

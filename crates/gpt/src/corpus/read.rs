@@ -1,16 +1,16 @@
 //! Cuts files into raw records: lines, JSON values, whole source files, pieces of prose. Nothing here judges content; a
 //! file of any size streams through a few megabytes.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
-use super::clean::Verdict;
-use super::files::{Input, Kind};
+use super::files::Input;
 use super::json_values::JsonValues;
-use super::report::Reason;
+use super::kind::{Kind, Packing};
+use super::parquet;
+use super::reason::Reason;
+use super::record::{Record, Wanted};
+use super::unpack;
 use crate::progress::Progress;
 
 /// The longest JSON record (8 MiB): what is longer is counted and skipped.
@@ -28,6 +28,8 @@ const SNIFF_BYTES: usize = 8 << 10;
 pub(super) enum Payload {
     /// One JSON value, not parsed.
     Json(Vec<u8>),
+    /// A row of a table: the columns that are wanted.
+    Record(Record),
     /// Text, not decoded.
     Text(Vec<u8>),
     /// Nothing: why, and what exactly was wrong.
@@ -48,62 +50,47 @@ pub(super) struct Raw {
 /// Receives records; `false` ends the reading.
 pub(super) type Emit<'a> = dyn FnMut(Raw) -> bool + 'a;
 
-/// Tells why a JSON value is no record with a text column, if it is none.
-pub(super) type Probe<'a> = dyn Fn(&[u8]) -> Option<Verdict> + 'a;
-
 /// Reads one file to its end. Returns `false` when `emit` did.
 ///
 /// A JSON file that was met in a directory and whose first value is no record is a configuration or somebody's log, not
-/// a corpus with bad records: `probe` tells.
-pub(super) fn read(input: &Arc<Input>, probe: &Probe, progress: &dyn Progress, emit: &mut Emit) -> bool {
-    let file = match File::open(&input.path) {
-        Ok(file) => Counted { file, progress },
-        Err(error) => {
-            return Cutter { input, line: 0, emit }.dropped(Reason::Unreadable, error.to_string(), 0);
-        }
-    };
-    let file = BufReader::with_capacity(256 << 10, file);
-    let mut cutter = Cutter { input, line: 1, emit };
-    if input.is_gzip() {
-        cutter.cut(&mut BufReader::with_capacity(256 << 10, MultiGzDecoder::new(file)), probe)
-    } else {
-        cutter.cut(&mut { file }, probe)
+/// a corpus with bad records.
+pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress, emit: &mut Emit) -> bool {
+    if input.form.kind == Kind::Parquet {
+        return parquet::read(input, wanted, progress, emit);
     }
-}
-
-/// Tells the progress how much of the file on disk is read.
-struct Counted<'a> {
-    file: File,
-    progress: &'a dyn Progress,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buffer)?;
-        self.progress.advance(n as u64);
-        Ok(n)
+    match unpack::open(input, progress) {
+        Ok(mut reader) => Cutter { input, wanted, line: 1, emit }.cut(&mut *reader),
+        Err(error) => {
+            Cutter { input, wanted, line: 0, emit }.dropped(Reason::Unreadable, error.to_string(), 0)
+        }
     }
 }
 
 struct Cutter<'a, 'b> {
     input: &'a Arc<Input>,
+    wanted: &'a Wanted<'a>,
     /// The line that comes next, from 1.
     line: u64,
     emit: &'a mut Emit<'b>,
 }
 
 impl Cutter<'_, '_> {
-    fn cut(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> bool {
-        let result = skip_bom(reader).and_then(|()| match self.input.kind() {
-            Kind::Lines => self.lines(reader, probe),
-            Kind::Json => self.json(reader, probe),
+    fn cut(&mut self, reader: &mut dyn BufRead) -> bool {
+        let result = skip_bom(reader).and_then(|()| match self.input.form.kind {
+            Kind::Lines => self.lines(reader),
+            Kind::Json => self.json(reader),
             Kind::Code => self.code(reader),
-            Kind::Prose => self.prose(reader),
+            Kind::Prose | Kind::Parquet => self.prose(reader),
         });
         match result {
             Ok(go_on) => go_on,
             Err(error) => {
-                let reason = if self.input.is_gzip() { Reason::DamagedGzip } else { Reason::Unreadable };
+                let reason = match self.input.form.packing {
+                    _ if error.kind() == io::ErrorKind::Unsupported => Reason::UnsupportedKind,
+                    Packing::None => Reason::Unreadable,
+                    Packing::Gzip => Reason::DamagedGzip,
+                    Packing::Zstd => Reason::DamagedZstd,
+                };
                 self.dropped(reason, error.to_string(), 0)
             }
         }
@@ -119,7 +106,7 @@ impl Cutter<'_, '_> {
 
     /// Whether the first value of a file that nobody named says that there are no records in it.
     fn is_other(&self, reason: Reason) -> bool {
-        !self.input.named && (self.input.kind() == Kind::Json || reason == Reason::MissingColumn)
+        !self.input.named && (self.input.form.kind == Kind::Json || reason == Reason::MissingColumn)
     }
 
     fn not_records(&mut self, detail: String) -> io::Result<bool> {
@@ -127,7 +114,7 @@ impl Cutter<'_, '_> {
         Ok(self.dropped(Reason::NotRecords, detail, self.input.size as usize))
     }
 
-    fn lines(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> io::Result<bool> {
+    fn lines(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
         let mut first = true;
         loop {
             let mut line = Vec::new();
@@ -143,7 +130,7 @@ impl Cutter<'_, '_> {
                 self.dropped(Reason::BlankLine, String::new(), n)
             } else {
                 if std::mem::take(&mut first)
-                    && let Some((reason, detail)) = probe(&line)
+                    && let Some((reason, detail)) = self.wanted.no_record(&line)
                     && self.is_other(reason)
                 {
                     return self.not_records(detail);
@@ -158,13 +145,13 @@ impl Cutter<'_, '_> {
     }
 
     /// `.json` is three things: an array of objects, objects line by line, and a configuration.
-    fn json(&mut self, reader: &mut dyn BufRead, probe: &Probe) -> io::Result<bool> {
+    fn json(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
         let head = reader.fill_buf()?;
         if let Some(end) = head.iter().position(|&b| b == b'\n')
             && !head[end..].iter().all(u8::is_ascii_whitespace)
             && serde_json::from_slice::<serde_json::Map<_, _>>(&head[..end]).is_ok()
         {
-            return self.lines(reader, probe);
+            return self.lines(reader);
         }
         let mut values = JsonValues::new();
         let mut first = true;
@@ -172,7 +159,7 @@ impl Cutter<'_, '_> {
             let mut value = Vec::new();
             let Some(start) = values.next(reader, &mut value, &mut self.line)? else { break };
             if std::mem::take(&mut first)
-                && let Some((reason, detail)) = probe(&value)
+                && let Some((reason, detail)) = self.wanted.no_record(&value)
                 && self.is_other(reason)
             {
                 return self.not_records(detail);

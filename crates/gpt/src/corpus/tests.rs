@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::{Compression, write::GzEncoder};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::build::build_with;
 use super::*;
@@ -108,6 +109,9 @@ fn hostile_folder(dir: &Path) {
     let whole = gzip(many.as_bytes());
     put(dir, "torn.jsonl.gz", &whole[..whole.len() - 4]);
     put(dir, "not_gzip.txt.gz", "plain text");
+    let frame = |i: usize| compress_to_vec(record(i).as_bytes(), CompressionLevel::Fastest);
+    put(dir, "frames.jsonl", [frame(110), frame(111)].concat());
+    put(dir, "not_zstd.txt.zst", "plain text");
 }
 
 #[test]
@@ -122,10 +126,12 @@ fn a_hostile_folder_is_counted_exactly() {
 
     use Reason::*;
     let mut want = BTreeMap::from([
-        (UnsupportedKind, 2),
+        (UnsupportedKind, 1),
         (Binary, 1),
         (NotRecords, 3),
         (DamagedGzip, 2),
+        (DamagedZstd, 1),
+        (DamagedParquet, 1),
         (TornJson, 1),
         (MalformedJson, 2),
         (DeepJson, 1),
@@ -149,7 +155,7 @@ fn a_hostile_folder_is_counted_exactly() {
     }
     let got: BTreeMap<Reason, u64> = report.dropped.iter().map(|(&r, d)| (r, d.count)).collect();
     assert_eq!(got, want);
-    assert_eq!((report.records, report.bad_records), (16 + 2 + 3 + 61, 11));
+    assert_eq!((report.records, report.bad_records), (16 + 2 + 3 + 61 + 2 + 1, 12));
     let example = |reason: Reason, i: usize| {
         let e = &report.dropped[&reason].examples[i];
         let file = Path::new(&e.file).file_name().unwrap().to_string_lossy().into_owned();
@@ -168,6 +174,7 @@ fn a_hostile_folder_is_counted_exactly() {
     for source in [
         "in/data.jsonl:1:pkg/m10.py",
         "in/data.jsonl:17:pkg/m12.py",
+        "in/frames.jsonl:2:pkg/m111.py",
         "in/members.jsonl.gz:3:pkg/m22.py",
         "in/novel.txt:1",
         "in/src/a.py",
@@ -177,8 +184,8 @@ fn a_hostile_folder_is_counted_exactly() {
     ] {
         assert!(sources.iter().any(|s| s == source), "{source} is missing in {sources:?}");
     }
-    assert_eq!(sources.len(), 3 + 3 + 2 + 1 + 1 + 2 + 60);
-    assert_eq!(report.kept.documents, 72);
+    assert_eq!(sources.len(), 3 + 3 + 2 + 1 + 1 + 2 + 60 + 2);
+    assert_eq!(report.kept.documents, 74);
     assert_eq!(
         report.kept,
         Total {
@@ -192,7 +199,7 @@ fn a_hostile_folder_is_counted_exactly() {
     let kept: u64 = report.by_extension.values().map(|e| e.kept.documents).sum();
     let read: u64 = report.by_extension.values().map(|e| e.read.documents).sum();
     assert_eq!((kept, read), (report.kept.documents, report.read.documents));
-    assert_eq!(report.by_extension["py"].kept.documents, 68 + 1);
+    assert_eq!(report.by_extension["py"].kept.documents, 70 + 1);
     assert_eq!(Report::load(&out).unwrap(), report);
 }
 
@@ -249,7 +256,7 @@ fn more_than_the_allowed_share_of_bad_records_stops() {
     with_bad(203);
     let error = build(&options(&input, &out), &Silent).unwrap_err().to_string();
     assert!(
-        error.contains("203 of 20003 JSON records are bad") && error.contains("a.jsonl:1: ends at byte 1"),
+        error.contains("203 of 20003 records are bad") && error.contains("a.jsonl:1: ends at byte 1"),
         "{error}"
     );
     assert!(!out.exists(), "nothing is left of it");
@@ -261,11 +268,11 @@ fn more_than_the_allowed_share_of_bad_records_stops() {
 
     // A wrong column is told at once, with the columns that are there.
     let wrong = Options {
-        text_field: Some("code".into()),
+        text_fields: vec!["code".into()],
         ..options(&input.join("a.jsonl"), &dir.path().join("wrong"))
     };
     let error = build(&wrong, &Silent).unwrap_err().to_string();
-    assert!(error.contains("it has content, path") && error.contains("of 1000 JSON records"), "{error}");
+    assert!(error.contains("it has content, path") && error.contains("of 1000 records"), "{error}");
 }
 
 #[test]

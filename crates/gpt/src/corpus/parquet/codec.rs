@@ -1,0 +1,71 @@
+//! Unpacks a page, whose sizes in the file are claims: never more memory than the packed bytes can fill.
+
+use std::io::{BufRead, Error, ErrorKind, Read, Result};
+
+use flate2::bufread::MultiGzDecoder;
+use parquet::basic::Compression;
+
+use crate::corpus::caught::caught;
+use crate::corpus::unpack::Zstd;
+
+/// The most that a byte of Snappy or LZ4 stands for: a copy of 64 bytes takes three; a length grows by 255 a byte.
+const SNAPPY_RATIO: usize = 22;
+const LZ4_RATIO: usize = 255;
+/// Reserved for a page of the other codecs, in multiples of its packed size; what is packed better grows as it comes.
+const USUAL_RATIO: usize = 16;
+
+/// Reads the `packed` bytes that are left in `source` and unpacks them to exactly `size`.
+pub(super) fn unpack(
+    codec: Compression,
+    mut source: impl BufRead,
+    packed: usize,
+    size: usize,
+) -> Result<Vec<u8>> {
+    let whole = |source: &mut dyn Read| {
+        let mut bytes = vec![0; packed];
+        source.read_exact(&mut bytes).map(|()| bytes)
+    };
+    let page = match codec {
+        Compression::UNCOMPRESSED => whole(&mut source)?,
+        Compression::SNAPPY => {
+            let bytes = whole(&mut source)?;
+            let mut page = room(size, packed, SNAPPY_RATIO)?;
+            let n = caught(|| snap::raw::Decoder::new().decompress(&bytes, &mut page).map_err(Error::from))?;
+            page.truncate(n);
+            page
+        }
+        Compression::LZ4_RAW => {
+            let bytes = whole(&mut source)?;
+            let mut page = room(size, packed, LZ4_RATIO)?;
+            let n = caught(|| lz4_flex::block::decompress_into(&bytes, &mut page).map_err(Error::other))?;
+            page.truncate(n);
+            page
+        }
+        Compression::GZIP(_) => stream(&mut MultiGzDecoder::new(source), packed, size)?,
+        Compression::ZSTD(_) => stream(&mut Zstd::new(source), packed, size)?,
+        Compression::BROTLI(_) => {
+            stream(&mut brotli_decompressor::Decompressor::new(source, 4096), packed, size)?
+        }
+        other => {
+            return Err(Error::new(ErrorKind::Unsupported, format!("its pages are packed with {other}")));
+        }
+    };
+    if page.len() == size { Ok(page) } else { Err(damaged("a page is not as large as it says")) }
+}
+
+fn room(size: usize, packed: usize, ratio: usize) -> Result<Vec<u8>> {
+    if size > packed.saturating_mul(ratio) + 64 {
+        return Err(damaged("a page says that it is larger than it can be"));
+    }
+    Ok(vec![0; size])
+}
+
+fn stream(decoder: &mut dyn Read, packed: usize, size: usize) -> Result<Vec<u8>> {
+    let mut page = Vec::with_capacity(size.min(packed.saturating_mul(USUAL_RATIO) + 64));
+    caught(|| decoder.take(size as u64 + 1).read_to_end(&mut page))?;
+    Ok(page)
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidData, what)
+}

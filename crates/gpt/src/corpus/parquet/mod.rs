@@ -1,0 +1,188 @@
+//! Rows of a Parquet file: of each row the columns that are asked for, one row after the other.
+//!
+//! The one idea: a file is not believed. The `parquet` crate decodes it, but only after its footer (`footer`), its pages'
+//! sizes (`pages`, `codec`) and its packed lengths (`delta`) were found to be what the bytes there can hold; what it panics at
+//! all the same is an error. Rows are decoded one at a time, so that a page or two of each column are the memory that it takes.
+
+mod codec;
+mod column;
+mod delta;
+mod footer;
+mod pages;
+mod thrift;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+
+use self::column::Column;
+use super::clean::Verdict;
+use super::files::Input;
+use super::read::{Emit, MAX_RECORD_BYTES, Payload, Raw};
+use super::reason::Reason;
+use super::record::{Record, Wanted};
+use crate::progress::Progress;
+
+/// Why a file ends before its rows do.
+enum Stop {
+    /// `emit` wanted no more.
+    Told,
+    /// Something about the file.
+    Because(Verdict),
+}
+
+impl From<ParquetError> for Stop {
+    fn from(error: ParquetError) -> Stop {
+        Stop::Because(match error {
+            ParquetError::NYI(what) => (Reason::UnsupportedKind, format!("Parquet: {what}")),
+            ParquetError::General(what) => (Reason::DamagedParquet, what),
+            other => (Reason::DamagedParquet, other.to_string()),
+        })
+    }
+}
+
+/// Reads one file to its end. Returns `false` when `emit` did.
+pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress, emit: &mut Emit) -> bool {
+    let mut rows = Rows { input, row: 1, told: 0, progress, emit };
+    let result = rows.read(wanted);
+    progress.advance(input.size - rows.told);
+    match result {
+        Ok(()) => true,
+        Err(Stop::Told) => false,
+        Err(Stop::Because((reason, detail))) => {
+            let payload = Payload::Dropped(reason, detail);
+            (rows.emit)(Raw { input: input.clone(), line: rows.row - 1, payload, bytes: 0 })
+        }
+    }
+}
+
+struct Rows<'a, 'b> {
+    input: &'a Arc<Input>,
+    /// The row that comes next, from 1.
+    row: u64,
+    /// Bytes of the file that the progress knows to be done.
+    told: u64,
+    progress: &'a dyn Progress,
+    emit: &'a mut Emit<'b>,
+}
+
+impl Rows<'_, '_> {
+    fn read(&mut self, wanted: &Wanted) -> Result<(), Stop> {
+        let unreadable = |e: std::io::Error| Stop::Because((Reason::Unreadable, e.to_string()));
+        let mut file = File::open(&self.input.path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let metadata = footer::read(&mut file, size)?;
+        let columns = columns(&metadata, wanted).map_err(|(reason, detail)| match reason {
+            // As of JSON that was met in a directory: it is no corpus.
+            Reason::MissingColumn if !self.input.named => Stop::Because((Reason::NotRecords, detail)),
+            _ => Stop::Because((reason, detail)),
+        })?;
+        for (index, group) in metadata.row_groups().iter().enumerate() {
+            self.group(group, size, &columns).map_err(|stop| match stop {
+                Stop::Because((reason, detail)) => {
+                    Stop::Because((reason, format!("row group {}: {detail}", index + 1)))
+                }
+                told => told,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, group: &RowGroupMetaData, size: u64, wanted: &[(String, usize)]) -> Result<(), Stop> {
+        let count = group.num_rows().max(0) as u64;
+        let mut columns = Vec::new();
+        for (name, index) in wanted {
+            columns.push(Column::open(name, &self.input.path, size, group.column(*index))?);
+        }
+        let (before, share) = (self.told, group.compressed_size().max(0) as f64 / count.max(1) as f64);
+        for row in 0..count {
+            let payload = record(&mut columns)?;
+            let Some((payload, bytes)) = payload else {
+                let what = format!("it ends after {row} of {count} rows");
+                return Err(Stop::Because((Reason::DamagedParquet, what)));
+            };
+            if !(self.emit)(Raw { input: self.input.clone(), line: self.row, payload, bytes }) {
+                return Err(Stop::Told);
+            }
+            self.row += 1;
+            if row % 256 == 0 || row + 1 == count {
+                self.tell(before + (share * (row + 1) as f64) as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, done: u64) {
+        let done = done.clamp(self.told, self.input.size);
+        self.progress.advance(done - self.told);
+        self.told = done;
+    }
+}
+
+/// The next row, with its size; `None` after the last one.
+fn record(columns: &mut [Column]) -> Result<Option<(Payload, u64)>, ParquetError> {
+    let (mut record, mut bytes, mut bad) = (Record::new(), 0, None);
+    for column in columns {
+        let value = match column.next()? {
+            Some(Ok(value)) => value,
+            Some(Err(verdict)) => {
+                bad = bad.or(Some(verdict));
+                continue;
+            }
+            None => return Ok(None),
+        };
+        bytes += value.as_str().map_or(0, str::len);
+        record.insert(column.name.clone(), value);
+    }
+    if bytes > MAX_RECORD_BYTES {
+        bad = Some((Reason::LongRecord, format!("{bytes} bytes")));
+    }
+    let payload = match bad {
+        Some((reason, detail)) => Payload::Dropped(reason, detail),
+        None => Payload::Record(record),
+    };
+    Ok(Some((payload, bytes as u64)))
+}
+
+/// The columns to read, by the names that were asked for, with their places.
+fn columns(metadata: &ParquetMetaData, wanted: &Wanted) -> Result<Vec<(String, usize)>, Verdict> {
+    let schema = metadata.file_metadata().schema_descr();
+    // A leaf's own path, or the column that it is the only leaf of, as of a list of strings.
+    let find = |name: &str| {
+        let exact = schema.columns().iter().position(|c| c.path().string() == name);
+        exact.or_else(|| {
+            let mut under = (0..schema.num_columns()).filter(|&i| schema.get_column_root(i).name() == name);
+            under.next().filter(|_| under.next().is_none())
+        })
+    };
+    let fields = schema.root_schema().get_fields();
+    let is_there = |name: &str| fields.iter().any(|f| f.name() == name);
+    let mut chosen: Vec<(String, usize)> = Vec::new();
+    for name in wanted.text(is_there) {
+        match find(name) {
+            Some(index) if column::is_text(&schema.column(index)) => chosen.push((name.to_string(), index)),
+            Some(_) => return Err((Reason::WrongType, format!("{name} is no column of strings, one a row"))),
+            None if is_there(name) => {
+                return Err((
+                    Reason::WrongType,
+                    format!("{name} is a column of lists or groups, not of strings"),
+                ));
+            }
+            None => {
+                let names = fields.iter().map(|f| f.name().to_string());
+                return Err((Reason::MissingColumn, super::record::columns(names)));
+            }
+        }
+    }
+    for name in wanted.others() {
+        if let Some(index) = find(name)
+            && column::is_plain(&schema.column(index))
+            && !chosen.iter().any(|(chosen, _)| chosen == name)
+        {
+            chosen.push((name.to_string(), index));
+        }
+    }
+    Ok(chosen)
+}
