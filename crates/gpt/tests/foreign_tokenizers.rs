@@ -183,3 +183,73 @@ fn chat_template_and_special_tokens_are_carried_along() {
     assert_eq!(several.chat_template().as_deref(), Some("b"));
     assert_eq!(load(&files[..1]).unwrap().chat_template(), None);
 }
+
+#[test]
+fn special_tokens_are_added_after_the_last_and_python_agrees() {
+    for fixture in &GOLDEN.tokenizers {
+        let tokenizer = fixture.load();
+        let first = tokenizer.specials()[0].clone();
+        let more = ["<|fim_prefix|>", &first.0, "<|fim_suffix|>"].map(str::to_owned);
+        let extended = tokenizer.extended(&more).unwrap();
+        let size = tokenizer.vocab_size() as u32;
+        let ids: Vec<Option<u32>> = more.iter().map(|name| extended.special(name)).collect();
+        assert_eq!(ids, [Some(size), Some(first.1), Some(size + 1)], "{}", fixture.name);
+        assert_eq!(extended.end_of_text(), tokenizer.end_of_text());
+        let library: tokenizers::Tokenizer = extended.to_json().parse().unwrap();
+        assert!(more.iter().zip(ids).all(|(name, id)| library.token_to_id(name) == id));
+        for (text, ids, _) in &fixture.cases {
+            assert_eq!(&extended.encode(text), ids, "{}: {text:?}", fixture.name);
+        }
+        let text = "a <|fim_prefix|> b";
+        assert!(extended.encode(text).iter().all(|&id| id < size));
+        // Once more changes nothing.
+        assert_eq!(extended.extended(&more).unwrap().digest(), extended.digest());
+    }
+}
+
+#[test]
+fn extending_keeps_what_is_there() {
+    let fixture = fixture("gpt-neox");
+    // An added token that is not special becomes so and keeps its id; so does a word of the vocabulary.
+    let tokenizer = fixture.load();
+    let run = tokenizer.encode("a  b")[1];
+    let word = tokenizer.encode("ships")[0];
+    let name = tokenizer.decode(&[word]).unwrap();
+    let extended = tokenizer.extended(&["  ".into(), name.clone()]).unwrap();
+    assert_eq!((extended.special("  "), extended.special(&name)), (Some(run), Some(word)));
+    assert_eq!(extended.vocab_size(), tokenizer.vocab_size());
+    let ids = extended.encode("a  b ships");
+    assert!(!ids.contains(&run) && !ids.contains(&word));
+    assert_eq!(extended.decode(&ids).unwrap(), "a  b ships");
+
+    let config = json!({ "eos_token": "<|endoftext|>", "added_tokens_decoder": { "0": { "content": "<|endoftext|>" } } });
+    let files = [
+        ("tokenizer.json", &*fixture.tokenizer.to_string()),
+        ("tokenizer_config.json", &config.to_string()),
+        ("chat_template.jinja", "{{ messages }}"),
+    ];
+    let extended = load(&files).unwrap().extended(&["<|user|>".into()]).unwrap();
+    assert_eq!(extended.chat_template().as_deref(), Some("{{ messages }}"));
+    let config: Value = serde_json::from_str(extended.config_json()).unwrap();
+    let id = extended.special("<|user|>").unwrap().to_string();
+    assert_eq!(config["added_tokens_decoder"][&id]["content"], "<|user|>");
+    assert_eq!(config["added_tokens_decoder"]["0"]["content"], "<|endoftext|>");
+}
+
+#[test]
+fn what_cannot_be_added_is_refused() {
+    let message = |tokenizer: &Tokenizer, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        format!("{:#}", tokenizer.extended(&names).unwrap_err())
+    };
+    let tokenizer = fixture("gpt-neox").load();
+    assert!(message(&tokenizer, &["a"]).contains("too short"));
+    assert!(message(&tokenizer, &["<a>", "<a>"]).contains("twice"));
+    // With a hole among the ids the library would give a new token the id of the last one.
+    let mut file = fixture("smollm2").tokenizer.clone();
+    let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+    let last = vocab.values().map(|id| id.as_u64().unwrap()).max().unwrap();
+    vocab.values_mut().filter(|id| id.as_u64() == Some(last)).for_each(|id| *id = (last + 1).into());
+    let tokenizer = load(&[("tokenizer.json", &file.to_string())]).unwrap();
+    assert!(message(&tokenizer, &["<|user|>"]).contains("leaves ids out"));
+}

@@ -5,7 +5,7 @@
 use gpt::corpus;
 use gpt::data::{Overflow, TokenizeOptions, tokenize};
 use gpt::progress::{Progress, Silent, Unit};
-use gpt::stage::{Machine, PretrainOptions, Settings, pretrain};
+use gpt::stage::{Machine, PretrainOptions, Settings, Start, pretrain};
 use gpt::tokenizer::Tokenizer;
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, Precision};
@@ -52,8 +52,8 @@ fn data(dir: &Path) -> PathBuf {
 
 fn options(data: &Path, out: PathBuf) -> PretrainOptions {
     let changes = ["steps=30", "eval_every=10", "checkpoint_every=10", "sample_every=15", "dropout=0.1"];
-    let settings = Settings::resolve("tiny", &changes.map(String::from)).unwrap();
-    PretrainOptions { data: data.into(), out, settings, seed: 1, init: None }
+    let (shape, settings) = Settings::resolve("tiny", &changes.map(String::from)).unwrap();
+    PretrainOptions { data: data.into(), out, settings, seed: 1, start: Start::Random(shape) }
 }
 
 /// Stops when so many steps are done.

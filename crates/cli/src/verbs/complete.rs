@@ -76,7 +76,8 @@ impl Model {
     pub(crate) fn load(path: &Path, session: &Session) -> Result<Self> {
         let model = checkpoint::open(path)?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-        let tokenizer = Tokenizer::from_dir(&model.path)?;
+        let tokenizer = model.tokenizer()?;
+        let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu();
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;

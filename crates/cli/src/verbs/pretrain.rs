@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
-use gpt::stage::{PRESETS, PretrainOptions, PretrainOutcome, Settings, pretrain};
-use serde_json::json;
+use clap::{Args, ValueEnum};
+use gpt::checkpoint;
+use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Start, pretrain};
+use serde_json::{Value, json};
 
 use crate::Ended;
 use crate::args::{Usage, amount};
@@ -19,7 +20,7 @@ directories. Ctrl-C saves and stops; the same command again continues, bit for b
 Examples:
   mynah pretrain --data tokens --preset tiny --out runs/first
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
-  mynah pretrain --data tokens --preset gpt2 --out runs/more --init path/to/gpt2";
+  mynah pretrain --data tokens --out runs/more --init path/to/model --tokens 2M --lr 5e-5";
 
 /// Train a model on tokens, from random weights or from another model
 #[derive(Debug, Args)]
@@ -28,8 +29,8 @@ pub(crate) struct PretrainArgs {
     /// Directory made by `mynah tokenize`
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    #[arg(long, value_name = "NAME", help = preset_help())]
-    preset: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "init", help = preset_help())]
+    preset: Option<String>,
     /// Run directory
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -48,45 +49,90 @@ pub(crate) struct PretrainArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
-    /// Begin from this model instead of random weights: a run, a checkpoint or a Hugging Face directory
+    /// Begin from this model instead of random weights: a run, a checkpoint or a Hugging Face directory. The shape is
+    /// the model's then, and the preset says only how to train
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// Whether the optimizer of the model begins anew or goes on
+    #[arg(long, value_name = "STATE", requires = "init", default_value = "fresh")]
+    optimizer: OptimizerState,
+    /// Add a special token to the model's vocabulary; may be repeated
+    #[arg(long, value_name = "TOKEN", requires = "init")]
+    special: Vec<String>,
+}
+
+/// What becomes of the optimizer's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OptimizerState {
+    /// Moments begin at zero
+    Fresh,
+    /// Moments and the count of updates go on
+    Continued,
 }
 
 impl PretrainArgs {
-    /// The recipe: preset, then `--set`, then the flags.
-    fn settings(&self) -> Result<Settings, Usage> {
+    /// Where the weights come from, and the recipe: preset, then `--set`, then the flags.
+    fn recipe(&self, session: &Session) -> Result<(Start, Settings)> {
+        let mut changes = self.changes();
+        let Some(path) = &self.init else {
+            let preset = self.preset.as_deref().expect("required where there is no --init");
+            let (_, settings) = resolve(preset, &changes)?;
+            changes.extend(self.steps_for_tokens(&settings));
+            let (shape, settings) = resolve(preset, &changes)?;
+            return Ok((Start::Random(shape), settings));
+        };
+        let model = checkpoint::open(path)?;
+        model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
+        let resolve = |changes: &[String]| {
+            Settings::resolve_for(self.preset.as_deref(), changes, &model.config)
+                .map_err(|error| Usage(format!("{error:#}")))
+        };
+        changes.extend(self.steps_for_tokens(&resolve(&changes)?));
+        let settings = resolve(&changes)?;
+        let tokenizer = model.tokenizer()?;
+        let continued = self.optimizer == OptimizerState::Continued;
+        let name = path.display().to_string();
+        let init = Init::new(name, model, tokenizer, &self.special, continued)?;
+        Ok((Start::Model(Box::new(init)), settings))
+    }
+
+    fn changes(&self) -> Vec<String> {
         let mut changes = self.set.clone();
         changes.extend(self.lr.map(|lr| format!("lr={lr:?}")));
         changes.extend(self.batch_tokens.map(|n| format!("batch_tokens={n}")));
         changes.extend(self.steps.map(|n| format!("steps={n}")));
-        let settings = resolve(&self.preset, &changes)?;
-        let Some(tokens) = self.tokens else { return Ok(settings) };
-        changes.push(format!("steps={}", tokens.div_ceil(settings.batch_tokens as u64)));
-        resolve(&self.preset, &changes)
+        changes
+    }
+
+    /// The steps that `--tokens` asks for.
+    fn steps_for_tokens(&self, settings: &Settings) -> Option<String> {
+        self.tokens.map(|tokens| format!("steps={}", tokens.div_ceil(settings.batch_tokens as u64)))
     }
 }
 
 /// A recipe by name; a mistake in it is a mistake in what was typed.
-pub(crate) fn resolve(preset: &str, changes: &[String]) -> Result<Settings, Usage> {
+pub(crate) fn resolve(preset: &str, changes: &[String]) -> Result<(Shape, Settings), Usage> {
     Settings::resolve(preset, changes).map_err(|error| Usage(format!("{error:#}")))
 }
 
 pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
+    let (start, settings) = args.recipe(session)?;
     let options = PretrainOptions {
         data: args.data.clone(),
         out: args.out.clone(),
-        settings: args.settings()?,
+        settings,
         seed: session.seed(),
-        init: args.init.clone(),
+        start,
     };
     let mut cpu = session.cpu();
     let machine = session.machine(&mut cpu);
     let outcome = pretrain(cpu, &machine, &options, session.watcher())?;
-    let PretrainOutcome { step, stopped, validation, report } = &outcome;
+    let PretrainOutcome { step, stopped, before, validation, report } = &outcome;
     let summary = json!({
         "step": step,
         "stopped": stopped,
+        "val_loss_before": before.map(|v| v.loss()),
+        "val_bpb_before": before.map(|v| v.bits_per_byte()),
         "val_loss": validation.map(|v| v.loss()),
         "val_bpb": validation.map(|v| v.bits_per_byte()),
         "run": args.out,
@@ -107,20 +153,29 @@ fn preset_help() -> String {
 
 /// The keys of `--set`: their values in a few presets, and what they are.
 fn recipe_keys() -> String {
-    let presets = ["tiny", "baby", "gpt2"];
+    let presets = ["tiny", "baby", "gpt2", "modern-small"];
     let values = presets.map(|name| {
-        let settings = Settings::resolve(name, &[]).expect("a preset that comes with the program resolves");
-        serde_json::to_value(settings).expect("settings are plain numbers")
+        let (shape, settings) =
+            Settings::resolve(name, &[]).expect("a preset that comes with the program resolves");
+        let plain = "a recipe is made of plain values";
+        [serde_json::to_value(shape).expect(plain), serde_json::to_value(settings).expect(plain)]
     });
     let row = |key: &str| {
-        let [tiny, baby, gpt2] = values.each_ref().map(|settings| settings[key].to_string());
-        [key.to_string(), tiny, baby, gpt2]
+        let value = |recipe: &[Value; 2]| match recipe.iter().find_map(|part| part.get(key)) {
+            None | Some(Value::Null) => "-".to_string(),
+            Some(Value::String(name)) => name.clone(),
+            Some(value) => value.to_string(),
+        };
+        let [a, b, c, d] = values.each_ref().map(value);
+        [key.to_string(), a, b, c, d]
     };
-    let mut rows = vec![["key", "tiny", "baby", "gpt2"].map(String::from)];
-    rows.extend(Settings::KEYS.iter().map(|(key, _)| row(key)));
+    let keys = || Shape::KEYS.iter().chain(Settings::KEYS);
+    let [a, b, c, d] = presets;
+    let mut rows = vec![["key", a, b, c, d].map(String::from)];
+    rows.extend(keys().map(|(key, _)| row(key)));
     let mut text =
         String::from("Recipe keys, for --set and preset files, with the values of some presets:\n");
-    let meanings = std::iter::once("").chain(Settings::KEYS.iter().map(|(_, meaning)| meaning.trim()));
+    let meanings = std::iter::once("").chain(keys().map(|(_, meaning)| meaning.trim()));
     for (line, meaning) in table(&rows).lines().zip(meanings) {
         text += format!("{line}  {meaning}").trim_end();
         text.push('\n');

@@ -51,10 +51,7 @@ fn tagged(kind: &str, value: &impl serde::Serialize) -> Result<Value> {
 fn show_model(path: &Path, session: &Session) -> Result<()> {
     let model = checkpoint::open(path)?;
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-    // A model without a tokenizer is whole, only speechless; one that cannot be read is said to be so.
-    let has_tokenizer =
-        ["tokenizer.json", "vocab.bpe", "merges.txt"].iter().any(|f| model.path.join(f).exists());
-    let tokenizer = has_tokenizer.then(|| Tokenizer::from_dir(&model.path)).transpose()?;
+    let tokenizer = model.tokenizer()?;
     let warnings = tokenizer.iter().flat_map(Tokenizer::warnings);
     warnings.for_each(|warning| session.say(&format!("note: {warning}")));
     session.result(&to_json(&model, tokenizer.as_ref()), || describe(&model, tokenizer.as_ref()))

@@ -20,7 +20,8 @@ Examples:
   mynah tokenizer train --corpus corpus --vocab-size 8192 --out tokenizer.json
   mynah tokenizer encode --tokenizer tokenizer.json 'fn main() {}'
   mynah tokenizer encode --tokenizer tokenizer.json - < main.rs | mynah tokenizer decode --tokenizer tokenizer.json -
-  mynah tokenizer show --tokenizer tokenizer.json --corpus corpus";
+  mynah tokenizer show --tokenizer tokenizer.json --corpus corpus
+  mynah tokenizer extend --tokenizer path/to/model --special '<|user|>' --special '<|assistant|>' --out more/tokenizer.json";
 
 /// Learn a vocabulary (byte-level BPE), encode, decode, measure.
 #[derive(Debug, Args)]
@@ -33,6 +34,7 @@ pub(crate) struct TokenizerArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     Train(TrainArgs),
+    Extend(ExtendArgs),
     Encode(EncodeArgs),
     Decode(DecodeArgs),
     Show(ShowArgs),
@@ -53,6 +55,19 @@ struct TrainArgs {
     /// A special token beside <|endoftext|>; may be repeated
     #[arg(long, value_name = "TOKEN")]
     special: Vec<String>,
+}
+
+/// Add special tokens to a tokenizer, its own or a foreign one; tokens that are there keep their ids.
+#[derive(Debug, Args)]
+struct ExtendArgs {
+    #[command(flatten)]
+    file: TokenizerFile,
+    /// A special token; may be repeated
+    #[arg(long, value_name = "TOKEN", required = true)]
+    special: Vec<String>,
+    /// The new file; what came with the old one goes beside it
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
 }
 
 /// Text to token ids. Special tokens are never made from text.
@@ -96,6 +111,7 @@ pub(crate) fn run(args: &TokenizerArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     match &args.action {
         Action::Train(args) => train(args, session)?,
+        Action::Extend(args) => extend(args, session)?,
         Action::Encode(args) => encode(args, session)?,
         Action::Decode(args) => decode(args, session)?,
         Action::Show(args) => show(args, session)?,
@@ -106,16 +122,24 @@ pub(crate) fn run(args: &TokenizerArgs, session: &Session) -> Result<Ended> {
 fn train(args: &TrainArgs, session: &Session) -> Result<()> {
     let documents = texts(&args.corpus, Split::Train)?;
     let tokenizer = Tokenizer::train(documents, args.vocab_size, &args.special, session.watcher())?;
-    tokenizer.save(&args.out)?;
+    save(&tokenizer, &args.out, session)
+}
+
+fn extend(args: &ExtendArgs, session: &Session) -> Result<()> {
+    let tokenizer = Tokenizer::from_file(&args.file.tokenizer)?.extended(&args.special)?;
+    save(&tokenizer, &args.out, session)
+}
+
+fn save(tokenizer: &Tokenizer, out: &Path, session: &Session) -> Result<()> {
+    tokenizer.save(out)?;
     let summary = json!({
         "vocab_size": tokenizer.vocab_size(),
         "specials": tokenizer.specials().iter().map(|(name, id)| (name.clone(), json!(id))).collect::<serde_json::Map<_, _>>(),
         "digest": tokenizer.digest(),
-        "out": args.out,
+        "out": out,
     });
-    session.summary(&summary, || {
-        format!("{} tokens → {}", count(tokenizer.vocab_size() as u64), args.out.display())
-    })
+    session
+        .summary(&summary, || format!("{} tokens → {}", count(tokenizer.vocab_size() as u64), out.display()))
 }
 
 fn encode(args: &EncodeArgs, session: &Session) -> Result<()> {

@@ -134,7 +134,7 @@ fn a_tokenizer_that_does_not_fit_the_model() {
     words.extend(["--data".into(), tokens, "--init".into(), road.path("run")]);
     let at = words.iter().position(|word| word == "--data").expect("a flag");
     words.drain(at..at + 2);
-    fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, &["another shape", "vocab_size"]);
+    fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 1, &["another tokenizer", "mynah tokenize"]);
 }
 
 #[test]

@@ -184,6 +184,29 @@ fn training_goes_on_from_another_model() {
     assert_eq!(model["lineage"]["parent"].as_str(), Some(road.path("run").as_str()));
 }
 
+/// New special tokens get rows of the embedding, at the mean of the others; the optimizer goes on where it was told to.
+#[test]
+fn a_vocabulary_grows_and_an_optimizer_goes_on() {
+    let road = road();
+    let mut words = road.pretrain("grown", "3");
+    let init = road.path("run");
+    words.extend(
+        ["--init", &init, "--special", "<|fim_middle|>", "--optimizer", "continued"].map(String::from),
+    );
+    run(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let (before, after) = (json(&["show", &road.path("run")]), json(&["show", &road.path("grown")]));
+    let size = |model: &Value| model["config"]["vocab_size"].as_u64().expect("a size");
+    assert_eq!(size(&after), size(&before) + 1);
+    assert_eq!(after["tokenizer"]["vocab_size"].as_u64(), Some(size(&after)));
+    let updates = |model: &Value| model["lineage"]["updates"].as_u64().expect("a count");
+    assert_eq!(updates(&after), updates(&before) + 3);
+    json(&["complete", "--model", &road.path("grown"), "x", "--max-tokens", "2"]);
+
+    let mut words = road.pretrain("other-shape", "3");
+    words.extend(["--init", &init, "--set", "n_layer=2"].map(String::from));
+    fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["n_layer = 2 cannot be"]);
+}
+
 /// The default command, on a folder of our own: figures for programs, a page for people, and nothing done twice.
 #[test]
 fn the_whole_road_in_one_command() {

@@ -15,6 +15,7 @@ use super::manifest::{Manifest, is_plain};
 use super::tensor_file::{TensorFiles, transpose};
 use super::{CONFIG, INDEX, MODEL, OPTIMIZER};
 use crate::model::{Config, Spec, Weights, specs};
+use crate::tokenizer::Tokenizer;
 
 /// No array of a model has a longer side; keeps the products of sizes far from overflow.
 const MAX_SIZE: usize = 1 << 30;
@@ -81,6 +82,17 @@ impl Checkpoint {
     /// The number formats of its tensors: `F32`, or several.
     pub fn dtype(&self) -> String {
         self.tensors.dtypes().join(", ")
+    }
+
+    /// The tokenizer that lies beside it; none where there is none: the model is whole, only speechless.
+    pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        let found = Tokenizer::is_in(&self.path);
+        found.then(|| Tokenizer::from_dir(&self.path)).transpose()
+    }
+
+    /// BLAKE3 of the files that hold its tensors: tells one model from another.
+    pub fn digest(&self) -> Result<String> {
+        self.tensors.digest()
     }
 
     /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,

@@ -64,6 +64,16 @@ impl TensorFiles {
         Ok(all)
     }
 
+    /// BLAKE3 of all files, one after another.
+    pub(super) fn digest(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        for (path, _) in &self.files {
+            let file = disk::open(path)?;
+            hasher.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
     /// Every name, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -5,6 +5,6 @@ mod pretrain;
 mod settings;
 mod speedrun;
 
-pub use pretrain::{Machine, Options as PretrainOptions, Outcome as PretrainOutcome, pretrain};
-pub use settings::{PRESETS, Settings};
+pub use pretrain::{Init, Machine, Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
+pub use settings::{Family, PRESETS, Settings, Shape};
 pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};

@@ -3,7 +3,7 @@
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
 use super::held_out::{self, HeldOut};
-use super::{Machine, PretrainOptions, Settings, pretrain};
+use super::{Machine, PretrainOptions, Settings, Shape, Start, pretrain};
 use crate::corpus::{self, Document, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
 use crate::model::{self, Activations, Config, Gradients, Sequences};
@@ -99,7 +99,7 @@ pub fn speedrun<B: Backend>(
         let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
         Ok(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens))
     })?;
-    let settings = recipe(backend, options, &tokens_dir, progress)?;
+    let (shape, settings) = recipe(backend, options, &tokens_dir, progress)?;
     let mut stopped = false;
     road.stage("pretrain", || {
         let options = PretrainOptions {
@@ -107,7 +107,7 @@ pub fn speedrun<B: Backend>(
             out: run.clone(),
             settings: settings.clone(),
             seed: options.seed,
-            init: None,
+            start: Start::Random(shape.clone()),
         };
         let outcome = pretrain(backend(), machine, &options, progress)?;
         stopped = outcome.stopped;
@@ -206,29 +206,31 @@ fn recipe<B: Backend>(
     options: &Options,
     tokens: &Path,
     progress: &dyn Progress,
-) -> Result<Settings> {
+) -> Result<(Shape, Settings)> {
     let path = options.out.join("recipe.toml");
     if path.exists() {
         return Settings::resolve(path.to_str().context("a path that is UTF-8 is needed")?, &[]);
     }
-    let settings = match &options.preset {
+    let (shape, settings) = match &options.preset {
         Some(preset) => Settings::resolve(preset, &[])?,
         None => {
             let vocab_size = TokenShards::open(tokens)?.vocab_size();
-            let settings = for_budget(TRAINING_SECS, &mut backend(), vocab_size)?;
+            let (shape, settings) = for_budget(TRAINING_SECS, &mut backend(), vocab_size)?;
             progress.line(&format!(
                 "{} layers of {} for {} steps: about {:.0} minutes on this machine",
-                settings.n_layer,
-                settings.d_model,
+                shape.n_layer,
+                shape.d_model,
                 settings.steps,
                 TRAINING_SECS / 60.0
             ));
-            settings
+            (shape, settings)
         }
     };
-    let text = toml::to_string_pretty(&settings).context("settings are a TOML table")?;
+    let mut table = toml::Table::try_from(&shape).context("the shape is a TOML table")?;
+    table.extend(toml::Table::try_from(&settings).context("settings are a TOML table")?);
+    let text = toml::to_string_pretty(&table).context("a table is TOML")?;
     crate::train::run::write_atomically(&path, text.as_bytes())?;
-    Ok(settings)
+    Ok((shape, settings))
 }
 
 /// Presets by the floating-point operations of training from which on they learn more than the one before
@@ -236,18 +238,18 @@ fn recipe<B: Backend>(
 const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1e15, "baby")];
 
 /// The shape that learns most in `secs` of training on this machine, and as many steps as fit.
-fn for_budget<B: Backend>(secs: f64, b: &mut B, vocab_size: usize) -> Result<Settings> {
-    let smallest = Settings::resolve(LADDER[0].1, &[])?;
-    let config = smallest.config(vocab_size);
+fn for_budget<B: Backend>(secs: f64, b: &mut B, vocab_size: usize) -> Result<(Shape, Settings)> {
+    let (smallest, settings) = Settings::resolve(LADDER[0].1, &[])?;
+    let config = smallest.config(vocab_size, &settings);
     let flops = secs * config.training_flops_per_token() * tokens_per_sec(b, &config);
     let (_, preset) = LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");
-    let mut settings = Settings::resolve(preset, &[])?;
-    let speed = tokens_per_sec(b, &settings.config(vocab_size));
+    let (shape, mut settings) = Settings::resolve(preset, &[])?;
+    let speed = tokens_per_sec(b, &shape.config(vocab_size, &settings));
     settings.steps = ((secs * speed) as u64 / settings.batch_tokens as u64).max(2 * settings.warmup_steps);
     settings.eval_every = (settings.steps / 10).max(1);
     settings.checkpoint_every = settings.eval_every;
     settings.sample_every = (settings.steps / 5).max(1);
-    Ok(settings)
+    Ok((shape, settings))
 }
 
 /// Tokens a second of training on this machine, the best of three passes after a first one.

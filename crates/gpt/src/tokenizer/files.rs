@@ -21,6 +21,12 @@ pub(super) const SPECIAL_MAP: &str = "special_tokens_map.json";
 /// A vocabulary and its merges, under OpenAI's names and under those of older Hugging Face directories.
 const GPT2_FILES: [(&str, &str); 2] = [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")];
 
+/// What [`Tokenizer::is_in`] does.
+pub(super) fn are_in(dir: &Path) -> bool {
+    let mut names = [JSON].into_iter().chain(GPT2_FILES.map(|(vocab, _)| vocab));
+    names.any(|name| dir.join(name).is_file())
+}
+
 /// What [`Tokenizer::from_file`] does.
 pub(super) fn load(path: &Path) -> Result<Tokenizer> {
     let (dir, name) = if path.is_dir() {

@@ -9,6 +9,7 @@
 
 mod alphabet;
 mod bpe;
+mod extend;
 mod files;
 mod foreign;
 mod format;
@@ -124,6 +125,11 @@ impl Tokenizer {
         files::load(dir.as_ref())
     }
 
+    /// Whether the directory has a tokenizer's files.
+    pub fn is_in(dir: &Path) -> bool {
+        files::are_in(dir)
+    }
+
     /// Loads a tokenizer: a `tokenizer.json`, with the other [`FILES`] beside it if they are there; either of GPT-2's own
     /// two files, with the other beside it; or a directory that has the one or the others.
     ///
@@ -137,6 +143,15 @@ impl Tokenizer {
     /// Loads GPT-2's own files, `encoder.json` and `vocab.bpe`.
     pub fn from_gpt2(encoder_json: impl AsRef<Path>, vocab_bpe: impl AsRef<Path>) -> Result<Tokenizer> {
         files::load_gpt2(encoder_json.as_ref(), vocab_bpe.as_ref())
+    }
+
+    /// This tokenizer with further `special` tokens: new ones get the ids after the last, one that is there already keeps
+    /// its own, and is special from now on. All else is as before, the files beside included.
+    ///
+    /// # Errors
+    /// A name is too short or named twice; the vocabulary leaves ids out, which the library would fill.
+    pub fn extended(&self, special: &[String]) -> Result<Tokenizer> {
+        extend::extended(self, special)
     }
 
     /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be; a path that ends in `.json` names
@@ -188,6 +203,11 @@ impl Tokenizer {
     /// What tells this tokenizer from others: BLAKE3 of `tokenizer.json`, in hexadecimal.
     pub fn digest(&self) -> String {
         blake3::hash(self.json.as_bytes()).to_hex().to_string()
+    }
+
+    /// Whether ids mean the same in both: the same bytes and the same special tokens, however the files write them.
+    pub fn same_tokens(&self, other: &Tokenizer) -> bool {
+        self.tokens == other.tokens && self.specials == other.specials
     }
 
     /// The tokens of `text`, none of them special.

@@ -71,8 +71,8 @@ struct Bench<'a> {
 }
 
 pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
-    let settings = resolve(&args.preset, &[])?;
-    let config = Config { dropout: 0.0, ..settings.config(vocab_size(&args.preset)) };
+    let (shape, settings) = resolve(&args.preset, &[])?;
+    let config = Config { dropout: 0.0, ..shape.config(vocab_size(&args.preset), &settings) };
     let bench = Bench { session, preset: &args.preset, config, settings };
     session.say(&session.cpu().describe());
     let wanted = |what| args.what.is_none_or(|only| only == what);

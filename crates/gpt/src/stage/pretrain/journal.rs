@@ -1,6 +1,7 @@
 //! What a run tells while it goes: a line a step for people and one for programs, and samples.
 
 use super::Pretraining;
+use crate::eval::Likelihood;
 use crate::model::{Engine, Request, Sampling};
 use crate::progress::Progress;
 use crate::train::run::Sample;
@@ -24,6 +25,12 @@ struct Metrics {
     val_bpb: Option<f64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     skipped: bool,
+}
+
+/// A validation for people.
+pub(super) fn describe(v: &Likelihood) -> String {
+    let (loss, perplexity, bits) = (v.loss(), v.perplexity(), v.bits_per_byte());
+    format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits:.4} bits per byte")
 }
 
 /// A line of `timings.jsonl`.
@@ -68,12 +75,7 @@ impl<B: Backend> Pretraining<'_, B> {
             100.0 * mfu
         ));
         if let Some(v) = validation {
-            progress.line(&format!(
-                "     validation: loss {:.4}, perplexity {:.2}, {:.4} bits per byte",
-                v.loss(),
-                v.perplexity(),
-                v.bits_per_byte()
-            ));
+            progress.line(&format!("     validation: {}", describe(&v)));
         }
         Ok(())
     }

@@ -3,8 +3,11 @@
 //! Step `s` is a pure function of the recipe, the data and the state after step `s - 1`, so a run that is interrupted
 //! and started again ends with the same bits.
 
+mod begin;
 mod journal;
 mod state;
+
+pub use begin::{Init, Start};
 
 use super::Settings;
 use crate::data::{Batch, TokenShards, ValWindow, Windows};
@@ -26,7 +29,6 @@ const MICRO_BATCH_ROWS: usize = 4096;
 const BAD_STEPS_IN_A_ROW: u32 = 3;
 
 /// What to train, on what, and where to.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// A directory of token shards.
     pub data: PathBuf,
@@ -36,8 +38,8 @@ pub struct Options {
     pub settings: Settings,
     /// Decides everything random.
     pub seed: u64,
-    /// A model to begin from; none for random weights.
-    pub init: Option<PathBuf>,
+    /// Where the weights come from.
+    pub start: Start,
 }
 
 /// The machine that trains, for the report and for utilisation.
@@ -58,6 +60,8 @@ pub struct Outcome {
     pub step: u64,
     /// Whether somebody stopped it before its last step; its state is saved.
     pub stopped: bool,
+    /// The validation of the model that the run began from; none for random weights and in later sittings.
+    pub before: Option<Likelihood>,
     /// The validation after the last step; none where it was not due.
     pub validation: Option<Likelihood>,
     /// The page about the run.
@@ -103,6 +107,8 @@ struct Pretraining<'a, B: Backend> {
     bad_steps: u32,
     /// The checkpoint that training last returned to.
     rolled_back_to: Option<u64>,
+    /// Held-out likelihood of the model that the run began from.
+    before: Option<Likelihood>,
     /// Held-out likelihood after the last step, where it was due.
     validation: Option<Likelihood>,
     batch: Batch,

@@ -1,9 +1,10 @@
 //! The state of a run between sittings: how it begins, what a checkpoint holds, and how it goes on.
 
-use super::{Machine, Options, Outcome, Pretraining};
+use super::begin::{First, Start};
+use super::{Machine, Options, Outcome, Pretraining, journal};
 use crate::checkpoint::{self, About, Contents};
 use crate::data::{Batch, TokenShards, Windows};
-use crate::model::{self, Config, Weights};
+use crate::model::{self, Weights};
 use crate::progress::Progress;
 use crate::report;
 use crate::train::Trainer;
@@ -24,12 +25,13 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let shards = TokenShards::open(&options.data)?;
         let windows = Windows::new(&shards, settings.seq_len, options.seed)?;
         let val_windows = shards.val_windows(settings.eval_windows, settings.seq_len)?;
-        let (config, weights, init) = first_weights(&mut backend, options, shards.vocab_size())?;
-        let recipe = recipe(options, machine, &shards, init)?;
+        let config = options.start.config(settings, &shards)?;
+        let recipe = recipe(options, machine, &shards)?;
         let recipe_digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
         let run = RunDir::open(&options.out, &recipe)?;
+        let first = options.start.state(&mut backend, &config, options.seed)?;
         let mut training = Pretraining {
-            trainer: Trainer::new(backend, config, weights),
+            trainer: Trainer::new(backend, config, first.weights),
             options,
             machine,
             shards,
@@ -41,12 +43,21 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             saved: None,
             bad_steps: 0,
             rolled_back_to: None,
+            before: None,
             validation: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
         };
+        if let Some(optimizer) = first.optimizer {
+            training.take_over(optimizer);
+        }
         training.resume(progress)?;
         Ok(training)
+    }
+
+    fn take_over(&mut self, (m, v, updates): (Weights<B::Tensor>, Weights<B::Tensor>, u64)) {
+        (self.trainer.first_moment, self.trainer.second_moment) = (m, v);
+        self.trainer.updates = updates;
     }
 
     /// Continues from the newest good checkpoint; without one, begins.
@@ -64,6 +75,15 @@ impl<'a, B: Backend> Pretraining<'a, B> {
                 self.event(EventKind::Started, self.machine.description.clone())?;
                 let parameters = self.trainer.config.parameters();
                 progress.line(&format!("{parameters} parameters, {}", self.machine.description));
+                if let Start::Model(init) = &self.options.start {
+                    let before = self.validate();
+                    self.before = Some(before);
+                    progress.line(&format!(
+                        "{} before training: {}",
+                        init.name(),
+                        journal::describe(&before)
+                    ));
+                }
             }
         }
         Ok(())
@@ -96,12 +116,12 @@ impl<'a, B: Backend> Pretraining<'a, B> {
 
     /// Goes back to the first weights, with moments at zero.
     pub(super) fn begin_again(&mut self) -> Result<()> {
-        let b = &mut self.trainer.backend;
-        let (config, weights, _) = first_weights(b, self.options, self.shards.vocab_size())?;
-        let zeros = |b: &mut B| model::zeros(b, &config);
-        (self.trainer.first_moment, self.trainer.second_moment) = (zeros(b), zeros(b));
+        let Trainer { backend: b, config, .. } = &mut self.trainer;
+        let First { weights, optimizer } = self.options.start.state(b, config, self.options.seed)?;
+        let fresh = |b: &mut B| (model::zeros(b, config), model::zeros(b, config), 0);
+        let optimizer = optimizer.unwrap_or_else(|| fresh(b));
         self.trainer.weights = weights;
-        self.trainer.updates = 0;
+        self.take_over(optimizer);
         Ok(())
     }
 
@@ -119,13 +139,16 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             step: self.step,
             updates: self.trainer.updates,
             seed: self.options.seed,
-            parent: self.options.init.as_ref().map(|path| path.display().to_string()),
+            parent: match &self.options.start {
+                Start::Random(_) => None,
+                Start::Model(init) => Some(init.name().to_string()),
+            },
             data_digest: Some(self.shards.digest().to_string()),
-            tokenizer_digest: Some(self.shards.tokenizer().digest()),
+            tokenizer_digest: Some(self.options.start.tokenizer(&self.shards).digest()),
             recipe_digest: Some(self.recipe_digest.clone()),
             evaluation,
         };
-        let tokenizer = self.shards.tokenizer();
+        let tokenizer = self.options.start.tokenizer(&self.shards);
         let Trainer { backend, config, weights, first_moment, second_moment, .. } = &mut self.trainer;
         checkpoint::save(
             &self.run.checkpoint_path(self.step),
@@ -159,42 +182,22 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         if stopped {
             progress.line(&format!("stopped after step {}; the same command continues", self.step));
         }
-        Ok(Outcome { step: self.step, stopped, validation: self.validation, report })
+        Ok(Outcome { step: self.step, stopped, before: self.before, validation: self.validation, report })
     }
 }
 
-/// What the run begins with: fresh weights, or those of `--init` with their digest.
-fn first_weights<B: Backend>(
-    backend: &mut B,
-    options: &Options,
-    vocab_size: usize,
-) -> Result<(Config, Weights<B::Tensor>, Option<Input>)> {
-    let mut config = options.settings.config(vocab_size);
-    config.check()?;
-    let Some(path) = &options.init else {
-        let weights = model::init(backend, &config, options.seed);
-        return Ok((config, weights, None));
-    };
-    let init = checkpoint::open(path)?;
-    config.tied_head = init.config.tied_head;
-    config.norm_eps = init.config.norm_eps;
-    ensure!(
-        Config { dropout: 0.0, ..config.clone() } == Config { dropout: 0.0, ..init.config.clone() },
-        "{} has another shape than the recipe: {:?} there, {config:?} here",
-        path.display(),
-        init.config
-    );
-    let weights = init.weights(checkpoint::to_backend(backend))?;
-    let model = std::fs::read(init.path.join("model.safetensors"))
-        .with_context(|| format!("cannot read the model in {}", init.path.display()))?;
-    let input = Input::new(path, blake3::hash(&model).to_hex().to_string());
-    Ok((config, weights, Some(input)))
-}
-
 /// The resolved recipe as it is stored.
-fn recipe(options: &Options, machine: &Machine, shards: &TokenShards, init: Option<Input>) -> Result<Recipe> {
+fn recipe(options: &Options, machine: &Machine, shards: &TokenShards) -> Result<Recipe> {
     let mut settings =
         toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
+    match &options.start {
+        Start::Random(shape) => {
+            settings.extend(toml::Table::try_from(shape).context("the shape is not a TOML table")?)
+        }
+        Start::Model(init) => {
+            settings.insert("continue_optimizer".into(), init.continues_optimizer().into());
+        }
+    }
     let keep_last = settings.remove("keep_last").expect("a field of the settings");
     settings.insert(
         "seed".into(),
@@ -208,6 +211,12 @@ fn recipe(options: &Options, machine: &Machine, shards: &TokenShards, init: Opti
     let meta = shards.meta();
     recipe.inputs.insert("corpus".into(), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
     recipe.inputs.insert("tokenizer".into(), Input::new(&options.data, shards.tokenizer().digest()));
-    recipe.inputs.extend(init.map(|input| ("init".to_string(), input)));
+    if let Start::Model(init) = &options.start {
+        recipe.inputs.insert("init".into(), Input::new(&init.model().path, init.model().digest()?));
+        recipe.inputs.insert(
+            "init_tokenizer".into(),
+            Input::new(&init.model().path, options.start.tokenizer(shards).digest()),
+        );
+    }
     Ok(recipe)
 }

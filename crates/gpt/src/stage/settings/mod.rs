@@ -1,22 +1,9 @@
 //! The recipe of a pretraining: preset, file, `--set`, flags → one resolved table of settings.
 
-use crate::model::{Config, Positions, Rope};
+use crate::model::Config;
 use crate::train::{Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-
-macro_rules! presets {
-    ($($name:literal)+) => {
-        [$(($name, include_str!(concat!("../../../../presets/", $name, ".toml")))),+]
-    };
-}
-
-/// The presets that come with the program, by name.
-pub const PRESETS: [(&str, &str); 23] = presets! {
-    "tiny" "nano" "baby" "gpt1" "gpt2" "gpt2-medium" "gpt2-large" "gpt2-xl"
-    "gpt3-small" "gpt3-medium" "gpt3-large" "gpt3-xl" "gpt3-2.7b" "gpt3-6.7b" "gpt3-13b" "gpt3-175b"
-    "modern-tiny" "modern-nano" "modern-baby" "modern-small" "modern-medium" "modern-large" "modern-xl"
-};
 
 /// A struct whose fields can tell what they are: their documentation is there at run time, for `--help`.
 macro_rules! described {
@@ -35,34 +22,17 @@ macro_rules! described {
     };
 }
 
+mod presets;
+mod shape;
+
+pub use presets::PRESETS;
+pub use shape::{Family, Shape};
+
 described! {
-    /// Everything that decides a pretraining besides its data, its seed and where it starts.
+    /// Everything that decides a pretraining besides its data, its seed and where it begins.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     pub struct Settings {
-        /// The kind of model: gpt1, gpt2, gpt3 or modern.
-        #[serde(default)]
-        pub family: Family,
-        /// Blocks.
-        pub n_layer: usize,
-        /// Attention heads of a block.
-        pub n_head: usize,
-        /// Key and value heads, at most `n_head`; `n_head` where it is not given. For modern.
-        pub n_kv_head: Option<usize>,
-        /// Width of the residual stream.
-        pub d_model: usize,
-        /// Width of the feed-forward layer; `4 · d_model`, for modern `8/3 · d_model`, where it is not given.
-        pub d_ff: Option<usize>,
-        /// Whether heads of queries and keys are normalised. For modern.
-        #[serde(default)]
-        pub qk_norm: bool,
-        /// Base of the rotary positions' angles; 10,000 where it is not given. For modern.
-        pub rope_theta: Option<f64>,
-        /// How far back every second block sees. For gpt3, whose paper does not tell: 256 where it is not given.
-        pub band: Option<usize>,
-        /// Whether the head is the token embedding.
-        #[serde(default = "yes")]
-        pub tied_head: bool,
         /// Tokens of the context.
         pub seq_len: usize,
         /// Probability of dropout.
@@ -109,24 +79,6 @@ described! {
     }
 }
 
-/// The families of models that a recipe can name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Norms after the layers (Radford et al. 2018).
-    Gpt1,
-    /// Norms before the layers (Radford et al. 2019).
-    #[default]
-    Gpt2,
-    /// GPT-2 with every second block banded (Brown et al. 2020).
-    Gpt3,
-    /// Llama's and Qwen's layout.
-    Modern,
-}
-
-fn yes() -> bool {
-    true
-}
 fn tenth() -> f64 {
     0.1
 }
@@ -154,56 +106,50 @@ impl Settings {
     ///
     /// # Errors
     /// An unknown preset, key or value is named, together with what there is.
-    pub fn resolve(name: &str, changes: &[String]) -> Result<Self> {
-        let text = match PRESETS.iter().find(|preset| preset.0 == name) {
-            Some(preset) => preset.1.to_string(),
-            None if name.ends_with(".toml") => {
-                std::fs::read_to_string(name).with_context(|| format!("cannot read the preset {name}"))?
-            }
-            None => {
-                let names: Vec<&str> = PRESETS.iter().map(|preset| preset.0).collect();
-                bail!(
-                    "there is no preset `{name}`: choose one of {}, or a path ending in .toml",
-                    names.join(", ")
-                )
-            }
-        };
-        let mut table: toml::Table =
-            toml::from_str(&text).with_context(|| format!("the preset {name} is not a TOML table"))?;
-        for change in changes {
-            let Some((key, value)) = change.split_once('=') else {
-                bail!("`{change}` is not of the form key=value, such as lr=1e-3")
-            };
-            let (key, value) = (key.trim(), value.trim());
-            let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"));
-            // What is not TOML is a name, such as that of a family.
-            let parsed = parsed.map_or_else(
-                |_| value.into(),
-                |mut table| table.remove("value").unwrap_or_else(|| value.into()),
-            );
-            table.insert(key.to_string(), parsed);
+    pub fn resolve(name: &str, changes: &[String]) -> Result<(Shape, Self)> {
+        let mut table = preset(name)?;
+        apply(&mut table, changes)?;
+        let (shape, training) = split(table);
+        let context = || format!("the recipe made of {name} and --set is not valid");
+        let settings: Settings = training.try_into().with_context(context)?;
+        let mut shape: Shape = shape.try_into().with_context(context)?;
+        shape.resolve(&settings)?;
+        settings.check()?;
+        Ok((shape, settings))
+    }
+
+    /// The same for training that begins from `model`, whose shape it has: the preset, if there is one, says how to
+    /// train and not what.
+    ///
+    /// # Errors
+    /// As in [`resolve`](Self::resolve); a change of the shape; windows longer than the model's context.
+    pub fn resolve_for(name: Option<&str>, changes: &[String], model: &Config) -> Result<Self> {
+        let mut table = name.map_or_else(|| parse("continue", CONTINUE), preset)?;
+        if let Some(toml::Value::Integer(seq_len)) = table.get_mut("seq_len") {
+            *seq_len = (*seq_len).min(model.seq_len as i64);
         }
-        let mut settings: Settings =
-            table.try_into().with_context(|| format!("the recipe made of {name} and --set is not valid"))?;
-        let shape = settings.config(1);
-        settings.d_ff = Some(shape.d_ff);
-        settings.n_kv_head = Some(shape.n_kv_head);
-        settings.band = shape.band;
+        let changed = apply(&mut table, changes)?;
+        let (asked, training) = split(table);
+        let is = toml::Table::try_from(Shape::of(model)).context("a shape is a TOML table")?;
+        for (key, value) in asked.iter().filter(|(key, _)| changed.contains(key)) {
+            ensure!(
+                is.get(key) == Some(value),
+                "{key} = {value} cannot be: the model that training begins from decides it; leave it out"
+            );
+        }
+        let settings: Settings = training.try_into().context("the recipe is not valid")?;
+        ensure!(
+            settings.seq_len <= model.seq_len,
+            "seq_len {} is longer than the model's context of {}",
+            settings.seq_len,
+            model.seq_len
+        );
         settings.check()?;
         Ok(settings)
     }
 
     fn check(&self) -> Result<()> {
-        self.config(1).check()?;
-        let modern = self.family == Family::Modern;
-        for (key, given, belongs) in [
-            ("n_kv_head", self.n_kv_head != Some(self.n_head), modern),
-            ("qk_norm", self.qk_norm, modern),
-            ("rope_theta", self.rope_theta.is_some(), modern),
-            ("band", self.band.is_some(), self.family == Family::Gpt3),
-        ] {
-            ensure!(belongs || !given, "{key} is given, but no model of the family {:?} has it", self.family);
-        }
+        ensure!(self.seq_len > 0, "seq_len is 0: a window has at least one token");
         ensure!(
             self.batch_tokens > 0 && self.batch_tokens.is_multiple_of(self.seq_len),
             "batch_tokens {} is not a multiple of seq_len {}: a step is made of whole sequences; {} would do",
@@ -237,31 +183,6 @@ impl Settings {
         Ok(())
     }
 
-    /// The model's shape, for a vocabulary.
-    pub fn config(&self, vocab_size: usize) -> Config {
-        let family = match self.family {
-            Family::Gpt1 => Config::gpt1,
-            Family::Gpt2 => Config::gpt2,
-            Family::Gpt3 => Config::gpt3,
-            Family::Modern => Config::modern,
-        };
-        let shape = family(vocab_size, self.seq_len, self.n_layer, self.n_head, self.d_model);
-        let positions = match (&shape.positions, self.rope_theta) {
-            (Positions::Rotary(rope), Some(theta)) => Positions::Rotary(Rope { theta, ..rope.clone() }),
-            _ => shape.positions.clone(),
-        };
-        Config {
-            n_kv_head: self.n_kv_head.unwrap_or(shape.n_kv_head),
-            d_ff: self.d_ff.unwrap_or(shape.d_ff),
-            dropout: self.dropout as f32,
-            tied_head: self.tied_head,
-            qk_norm: self.qk_norm,
-            band: self.band.or(shape.band),
-            positions,
-            ..shape
-        }
-    }
-
     /// The learning rate over the run.
     pub fn schedule(&self) -> Schedule {
         Schedule {
@@ -289,23 +210,88 @@ impl Settings {
     }
 }
 
+/// How to train further where no preset is named.
+const CONTINUE: &str = include_str!("../../../../../presets/continue.toml");
+
+/// The table of a preset or of a TOML file.
+fn preset(name: &str) -> Result<toml::Table> {
+    if let Some((_, text)) = PRESETS.iter().find(|preset| preset.0 == name) {
+        return parse(name, text);
+    }
+    if name.ends_with(".toml") {
+        let text = std::fs::read_to_string(name).with_context(|| format!("cannot read the preset {name}"))?;
+        return parse(name, &text);
+    }
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.0).collect();
+    bail!("there is no preset `{name}`: choose one of {}, or a path ending in .toml", names.join(", "))
+}
+
+fn parse(name: &str, text: &str) -> Result<toml::Table> {
+    toml::from_str(text).with_context(|| format!("the preset {name} is not a TOML table"))
+}
+
+/// Applies `key=value` changes in order and returns their keys.
+fn apply(table: &mut toml::Table, changes: &[String]) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for change in changes {
+        let Some((key, value)) = change.split_once('=') else {
+            bail!("`{change}` is not of the form key=value, such as lr=1e-3")
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+        // What is not TOML is a name, such as that of a family.
+        let parsed = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| value.into());
+        table.insert(key.to_string(), parsed);
+        keys.push(key.to_string());
+    }
+    Ok(keys)
+}
+
+/// What is said about the model, and everything else.
+fn split(table: toml::Table) -> (toml::Table, toml::Table) {
+    table.into_iter().partition(|(key, _)| Shape::KEYS.iter().any(|(name, _)| name == key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_preset_resolves() {
+        let parameters = |name: &str, vocab_size| {
+            let (shape, settings) = Settings::resolve(name, &[]).unwrap();
+            shape.config(vocab_size, &settings).parameters()
+        };
         for (name, _) in PRESETS {
-            let settings = Settings::resolve(name, &[]).unwrap();
-            assert_eq!(settings.d_ff.is_some(), settings.n_kv_head.is_some(), "{name}");
+            assert!(parameters(name, 50_257) > 0, "{name}");
         }
-        assert_eq!(Settings::resolve("gpt2", &[]).unwrap().config(50_257).parameters(), 124_439_808);
+        assert_eq!(parameters("gpt2", 50_257), 124_439_808);
+        assert_eq!(parameters("gpt1", 40_478), 116_534_784);
+        // What the paper rounds to 175.0 billion, less the biases of queries, keys and values.
+        assert_eq!(parameters("gpt3-175b", 50_257), 174_604_259_328 - 96 * 3 * 12_288);
+    }
+
+    #[test]
+    fn a_model_decides_its_shape_and_limits_the_windows() {
+        let model = Config::gpt2(100, 48, 1, 1, 8);
+        let resolve = |preset, changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|c| c.to_string()).collect();
+            Settings::resolve_for(preset, &changes, &model)
+        };
+        let settings = resolve(None, &["batch_tokens=96"]).unwrap();
+        assert_eq!((settings.seq_len, settings.steps), (48, 200));
+        assert_eq!(resolve(Some("tiny"), &["batch_tokens=96"]).unwrap().steps, 300);
+        let message = |changes: &[&str]| format!("{:#}", resolve(None, changes).unwrap_err());
+        assert!(message(&["n_layer=3"]).contains("n_layer = 3 cannot be: the model"));
+        assert!(resolve(None, &["n_layer=1", "batch_tokens=96"]).is_ok(), "that is what the model has");
+        assert!(message(&["seq_len=64"]).contains("longer than the model's context of 48"));
     }
 
     #[test]
     fn changes_apply_in_order_and_mistakes_are_named() {
         let set = |changes: &[&str]| {
             Settings::resolve("tiny", &changes.iter().map(|c| c.to_string()).collect::<Vec<_>>())
+                .map(|(_, settings)| settings)
         };
         assert_eq!(set(&["lr=1", "lr = 2e-3"]).unwrap().lr, 2e-3);
         let message = |changes: &[&str]| format!("{:#}", set(changes).unwrap_err());
