@@ -44,6 +44,10 @@ pub(super) struct Tile {
     /// A panel of columns, `[words][units · UNIT]`.
     pub(super) right: *const u32,
     /// What to bring nearer meanwhile, so many cache lines for every [`PREFETCH_WORDS`]: anything that is read soon.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other processors look ahead themselves")
+    )]
     pub(super) prefetch: (*const u32, usize),
     /// Rows of the result, `1 ..= mr`.
     pub(super) rows: usize,
@@ -94,7 +98,7 @@ impl Kernel {
     /// Rows of a panel: as many as the registers hold sums for.
     pub(crate) fn mr(self) -> usize {
         match self.level {
-            Level::Portable => 4,
+            Level::Portable => super::kernel_portable::MR,
             Level::Avx2 => 6,
             Level::Avx512 | Level::Avx512Bf16 => 8,
         }
@@ -115,17 +119,17 @@ impl Kernel {
 
     /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops) operations.
     pub(crate) fn peak(self, steps: usize) -> f32 {
-        // SAFETY: the level is available.
-        unsafe {
-            match (self.level, self.word) {
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx512Bf16, Word::Bf16Pair) => super::kernel_avx512::peak_bf16(steps),
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx512 | Level::Avx512Bf16, _) => super::kernel_avx512::peak_f32(steps),
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, _) => super::kernel_avx2::peak(steps),
-                _ => peak_portable(steps),
-            }
+        match (self.level, self.word) {
+            // SAFETY: the level is available.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512Bf16, Word::Bf16Pair) => unsafe { super::kernel_avx512::peak_bf16(steps) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx512Bf16, _) => unsafe { super::kernel_avx512::peak_f32(steps) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx2, _) => unsafe { super::kernel_avx2::peak(steps) },
+            _ => super::kernel_portable::peak(steps),
         }
     }
 
@@ -136,7 +140,7 @@ impl Kernel {
             Level::Avx512 | Level::Avx512Bf16 => super::kernel_avx512::PEAK_SUMS * 16,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => super::kernel_avx2::PEAK_SUMS * 8,
-            _ => PEAK_SUMS_PORTABLE,
+            _ => super::kernel_portable::PEAK_SUMS,
         };
         2 * sums * self.step()
     }
@@ -158,66 +162,10 @@ impl Kernel {
                 (Level::Avx512 | Level::Avx512Bf16, _) => super::kernel_avx512::run_f32(tile),
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx2, _) => super::kernel_avx2::run(tile),
-                _ => run_portable(tile),
+                _ => super::kernel_portable::run(tile),
             }
         }
     }
-}
-
-/// Independent sums of a step of the peak: eight registers of the baseline.
-const PEAK_SUMS_PORTABLE: usize = 32;
-
-fn peak_portable(steps: usize) -> f32 {
-    let (left, right) = (std::hint::black_box(0.75), std::hint::black_box([1e-3; PEAK_SUMS_PORTABLE]));
-    let mut sums = right;
-    for _ in 0..steps {
-        for (sum, right) in sums.iter_mut().zip(right) {
-            *sum = multiply_add(left, right, *sum);
-        }
-    }
-    sums.iter().sum()
-}
-
-/// `left · right + sum`: fused on ARM, whose baseline can; on baseline x86 that would be a library call.
-#[inline(always)]
-fn multiply_add(left: f32, right: f32, sum: f32) -> f32 {
-    if cfg!(target_arch = "aarch64") { left.mul_add(right, sum) } else { left * right + sum }
-}
-
-/// # Safety
-///
-/// As [`Kernel::run`].
-unsafe fn run_portable(tile: &Tile) {
-    // SAFETY: passed on.
-    unsafe {
-        match tile.rows {
-            1 => portable::<1>(tile),
-            2 => portable::<2>(tile),
-            _ => portable::<4>(tile),
-        }
-    }
-}
-
-/// # Safety
-///
-/// As [`Kernel::run`], with `tile.rows <= R`.
-unsafe fn portable<const R: usize>(tile: &Tile) {
-    const MR: usize = 4;
-    let mut sums = [[0.0f32; UNIT]; R];
-    // SAFETY: panels of this many words.
-    let (left, right) = unsafe {
-        let left = std::slice::from_raw_parts(tile.left.cast::<[f32; MR]>(), tile.words);
-        (left, std::slice::from_raw_parts(tile.right.cast::<[f32; UNIT]>(), tile.words))
-    };
-    for (left, right) in left.iter().zip(right) {
-        for (sums, &left) in sums.iter_mut().zip(left) {
-            for (sum, &right) in sums.iter_mut().zip(right) {
-                *sum = multiply_add(left, right, *sum);
-            }
-        }
-    }
-    // SAFETY: passed on.
-    unsafe { finish(tile, &sums) };
 }
 
 /// Adds and stores a tile's sums.
@@ -228,26 +176,41 @@ unsafe fn portable<const R: usize>(tile: &Tile) {
 #[inline(always)]
 pub(super) unsafe fn finish<const R: usize>(tile: &Tile, sums: &[[f32; UNIT]; R]) {
     for (i, sums) in sums.iter().enumerate().take(tile.rows) {
-        let value = |j: usize| {
-            let mut sum = sums[j];
-            // SAFETY: `i` and `j` are within the tile's rows and columns.
-            unsafe {
-                if !tile.add.is_null() {
-                    sum += *tile.add.add(i * tile.add_stride + j);
-                }
-                if !tile.bias.is_null() {
-                    sum += *tile.bias.add(j);
-                }
-            }
-            sum
-        };
-        // SAFETY: as above.
+        // SAFETY: the row is one of the tile's.
         unsafe {
-            match tile.out {
-                Out::F32(out) => (0..tile.cols).for_each(|j| *out.add(i * tile.out_stride + j) = value(j)),
-                Out::Bf16(out) => {
-                    (0..tile.cols).for_each(|j| *out.add(i * tile.out_stride + j) = to_bf16(value(j)));
-                }
+            // A constant number of columns is a matter of vectors.
+            if tile.cols == UNIT {
+                finish_row(tile, i, sums, UNIT);
+            } else {
+                finish_row(tile, i, sums, tile.cols);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`Kernel::run`], with `i < tile.rows` and `cols <= tile.cols`.
+#[inline(always)]
+unsafe fn finish_row(tile: &Tile, i: usize, sums: &[f32; UNIT], cols: usize) {
+    let mut sums = *sums;
+    // SAFETY: `i` and `j` are within the tile's rows and columns.
+    unsafe {
+        if !tile.add.is_null() {
+            let add = tile.add.add(i * tile.add_stride);
+            (0..cols).for_each(|j| sums[j] += *add.add(j));
+        }
+        if !tile.bias.is_null() {
+            (0..cols).for_each(|j| sums[j] += *tile.bias.add(j));
+        }
+        match tile.out {
+            Out::F32(out) => {
+                let out = out.add(i * tile.out_stride);
+                (0..cols).for_each(|j| *out.add(j) = sums[j]);
+            }
+            Out::Bf16(out) => {
+                let out = out.add(i * tile.out_stride);
+                (0..cols).for_each(|j| *out.add(j) = to_bf16(sums[j]));
             }
         }
     }

@@ -20,8 +20,11 @@ mod kernel;
 mod kernel_avx2;
 #[cfg(target_arch = "x86_64")]
 mod kernel_avx512;
+mod kernel_portable;
 mod layout;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pack_avx2;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
 mod product;
@@ -34,5 +37,3 @@ pub(super) use layout::{Blocks, UNIT};
 pub(super) use pack::Factor;
 pub(super) use product::{PackedWeight, Product, Right, pack_right};
 pub(super) use tile::Part;
-
-use super::Level;

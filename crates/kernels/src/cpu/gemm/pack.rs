@@ -4,7 +4,6 @@ use super::super::bf16::{from_bf16, round_bf16};
 use super::super::level::multiversion;
 use super::super::tensor::Values;
 use super::kernel::{Kernel, Word};
-use super::layout::UNIT;
 
 /// A matrix as a factor of a product: seen as *lines* (rows of the left factor, columns of the right one) along k.
 #[derive(Clone, Copy)]
@@ -69,13 +68,20 @@ impl Kernel {
         let words = window.len.div_ceil(self.step());
         assert!(window.lines <= width && panel.len() == words * width, "a panel of another size");
         #[cfg(target_arch = "x86_64")]
-        if self.level >= super::Level::Avx512 && width.is_multiple_of(UNIT) {
+        if self.level >= super::super::Level::Avx512 && width.is_multiple_of(super::layout::UNIT) {
             // SAFETY: the level is available.
             unsafe { super::pack_avx512::wide(self.word, panel, width, window) };
             return;
         }
         assert_ne!(self.word, Word::Bf16Pair, "pairs are packed by their own code");
-        pack_plain(self.level, panel, window, width, self.word == Word::RoundedF32);
+        let round = self.word == Word::RoundedF32;
+        #[cfg(target_arch = "x86_64")]
+        if self.level == super::super::Level::Avx2 && window.along_k {
+            // SAFETY: the level is available; panels of this level have sixteen lines or six.
+            unsafe { super::pack_avx2::along_k(panel, window, width, round) };
+            return;
+        }
+        pack_plain(self.level, panel, window, width, round);
     }
 
     /// Packs the lines of `window` as panels of [`mr`](Self::mr) lines.
@@ -83,7 +89,7 @@ impl Kernel {
         let (mr, words) = (self.mr(), window.len.div_ceil(self.step()));
         assert_eq!(panels.len(), window.lines.next_multiple_of(mr) * words, "panels of another size");
         #[cfg(target_arch = "x86_64")]
-        if self.level >= super::Level::Avx512 {
+        if self.level >= super::super::Level::Avx512 {
             // SAFETY: the level is available.
             unsafe { super::pack_avx512::eights(self.word, panels, window) };
             return;
@@ -97,18 +103,35 @@ impl Kernel {
 multiversion! {
     /// Packs a panel of `f32` words, value by value.
     fn pack_plain(panel: &mut [u32], window: Window<'_>, width: usize, round: bool) {
-        let convert = |value: f32| if round { round_bf16(value) } else { value }.to_bits();
-        let (line_step, k_step) = if window.along_k { (window.stride, 1) } else { (1, window.stride) };
-        for (k, panel) in panel.chunks_exact_mut(width).enumerate() {
-            let (lines, padding) = panel.split_at_mut(window.lines);
-            for (line, word) in lines.iter_mut().enumerate() {
-                let index = line * line_step + k * k_step;
-                *word = convert(match window.values {
-                    Values::F32(values) => values[index],
-                    Values::Bf16(values) => from_bf16(values[index]),
-                });
+        match window.values {
+            Values::F32(values) if round => pack_values(panel, values, window, width, |x| round_bf16(x).to_bits()),
+            Values::F32(values) => pack_values(panel, values, window, width, f32::to_bits),
+            Values::Bf16(values) => pack_values(panel, values, window, width, |x| from_bf16(x).to_bits()),
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_values<T: Copy>(
+    panel: &mut [u32],
+    values: &[T],
+    window: Window<'_>,
+    width: usize,
+    word: impl Fn(T) -> u32,
+) {
+    let Window { stride, along_k, lines, .. } = window;
+    if lines < width {
+        panel.fill(0);
+    }
+    for (k, panel) in panel.chunks_exact_mut(width).enumerate() {
+        if along_k {
+            for (line, to) in panel[..lines].iter_mut().enumerate() {
+                *to = word(values[line * stride + k]);
             }
-            padding.fill(0);
+        } else {
+            for (to, &value) in panel[..lines].iter_mut().zip(&values[k * stride..][..lines]) {
+                *to = word(value);
+            }
         }
     }
 }
