@@ -11,7 +11,9 @@ pub mod backend;
 pub mod cpu;
 mod reference;
 pub mod rng;
+mod shapes;
 
-pub use backend::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
+pub use backend::Backend;
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
 pub use reference::{F64Tensor, Reference};
+pub use shapes::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};

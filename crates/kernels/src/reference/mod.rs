@@ -5,6 +5,7 @@
 
 mod attention;
 mod head;
+mod linear;
 mod norm;
 mod rope;
 mod swiglu;
@@ -273,13 +274,7 @@ impl Backend for Reference {
         bias: Option<&F64Tensor>,
         shape: LinearShape,
     ) {
-        let LinearShape { rows, d_in, d_out } = shape;
-        assert_linear(out, x, weight, bias, shape);
-        for r in 0..rows {
-            for (o, out) in row_mut(&mut out.0, r, d_out).iter_mut().enumerate() {
-                *out = dot(row(&x.0, r, d_in), row(&weight.0, o, d_in)) + bias.map_or(0.0, |bias| bias.0[o]);
-            }
-        }
+        linear::forward(out, x, weight, bias, shape);
     }
 
     fn linear_backward_input(
@@ -289,39 +284,19 @@ impl Backend for Reference {
         weight: &F64Tensor,
         shape: LinearShape,
     ) {
-        assert_linear(dout, dx, weight, None, shape);
-        dx.0.fill(0.0);
-        for r in 0..shape.rows {
-            for (o, &dout) in row(&dout.0, r, shape.d_out).iter().enumerate() {
-                add_scaled(row_mut(&mut dx.0, r, shape.d_in), dout, row(&weight.0, o, shape.d_in));
-            }
-        }
+        linear::backward_input(dx, dout, weight, shape);
     }
 
     fn linear_backward_weight(
         &mut self,
         dweight: &mut F64Tensor,
-        mut dbias: Option<&mut F64Tensor>,
+        dbias: Option<&mut F64Tensor>,
         dout: &F64Tensor,
         x: &F64Tensor,
         shape: LinearShape,
         group_rows: usize,
     ) {
-        let LinearShape { rows, d_in, d_out } = shape;
-        assert_linear(dout, x, dweight, dbias.as_deref(), shape);
-        for group in groups(rows, group_rows) {
-            let (mut dweight_sum, mut dbias_sum) = (vec![0.0; d_out * d_in], vec![0.0; d_out]);
-            for r in group {
-                for (o, &dout) in row(&dout.0, r, d_out).iter().enumerate() {
-                    add_scaled(row_mut(&mut dweight_sum, o, d_in), dout, row(&x.0, r, d_in));
-                    dbias_sum[o] += dout;
-                }
-            }
-            add_scaled(&mut dweight.0, 1.0, &dweight_sum);
-            if let Some(dbias) = &mut dbias {
-                add_scaled(&mut dbias.0, 1.0, &dbias_sum);
-            }
-        }
+        linear::backward_weight(dweight, dbias, dout, x, shape, group_rows);
     }
 
     fn attention_forward(
@@ -469,19 +444,4 @@ fn assert_rows(x: &F64Tensor, width: usize, name: &str) -> usize {
         x.0.len()
     );
     x.0.len() / width
-}
-
-fn assert_linear(
-    out: &F64Tensor,
-    x: &F64Tensor,
-    weight: &F64Tensor,
-    bias: Option<&F64Tensor>,
-    LinearShape { rows, d_in, d_out }: LinearShape,
-) {
-    assert_len(out, rows * d_out, "out");
-    assert_len(x, rows * d_in, "x");
-    assert_len(weight, d_out * d_in, "weight");
-    if let Some(bias) = bias {
-        assert_len(bias, d_out, "bias");
-    }
 }
