@@ -53,7 +53,7 @@ fn data(dir: &Path) -> PathBuf {
 fn options(data: &Path, out: PathBuf) -> PretrainOptions {
     let changes = ["steps=30", "eval_every=10", "checkpoint_every=10", "sample_every=15", "dropout=0.1"];
     let (shape, settings) = Settings::resolve("tiny", &changes.map(String::from)).unwrap();
-    PretrainOptions { data: data.into(), out, settings, seed: 1, start: Start::Random(shape) }
+    PretrainOptions { data: vec![(data.into(), 1.0)], out, settings, seed: 1, start: Start::Random(shape) }
 }
 
 /// Stops when so many steps are done.

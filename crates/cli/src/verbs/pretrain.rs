@@ -20,6 +20,7 @@ directories. Ctrl-C saves and stops; the same command again continues, bit for b
 Examples:
   mynah pretrain --data tokens --preset tiny --out runs/first
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
+  mynah pretrain --mix code=0.7,prose=0.3 --preset baby --out runs/mixed
   mynah pretrain --data tokens --out runs/more --init path/to/model --tokens 2M --lr 5e-5";
 
 /// Train a model on tokens, from random weights or from another model
@@ -27,8 +28,11 @@ Examples:
 #[command(after_help = format!("{}\n{DETAILS}", recipe_keys()))]
 pub(crate) struct PretrainArgs {
     /// Directory made by `mynah tokenize`
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "mix")]
+    data: Option<PathBuf>,
+    /// Several such directories and their shares of every batch, in place of --data
+    #[arg(long, value_name = "DIR=W,DIR=W", value_delimiter = ',', value_parser = weighted, conflicts_with = "data")]
+    mix: Vec<(PathBuf, f64)>,
     #[arg(long, value_name = "NAME", required_unless_present = "init", help = preset_help())]
     preset: Option<String>,
     /// Run directory
@@ -59,6 +63,13 @@ pub(crate) struct PretrainArgs {
     /// Add a special token to the model's vocabulary; may be repeated
     #[arg(long, value_name = "TOKEN", requires = "init")]
     special: Vec<String>,
+}
+
+/// `DIR=0.7`.
+fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
+    let (path, weight) = text.rsplit_once('=').ok_or("not of the form DIR=0.7")?;
+    let weight = weight.parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0);
+    Ok((path.into(), weight.ok_or_else(|| format!("the weight of {path} is not a positive number"))?))
 }
 
 /// What becomes of the optimizer's state.
@@ -117,20 +128,16 @@ pub(crate) fn resolve(preset: &str, changes: &[String]) -> Result<(Shape, Settin
 
 pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let (start, settings) = args.recipe(session)?;
-    let options = PretrainOptions {
-        data: args.data.clone(),
-        out: args.out.clone(),
-        settings,
-        seed: session.seed(),
-        start,
-    };
+    let data = args.data.iter().map(|dir| (dir.clone(), 1.0)).chain(args.mix.clone()).collect();
+    let options = PretrainOptions { data, out: args.out.clone(), settings, seed: session.seed(), start };
     let mut cpu = session.cpu();
     let machine = session.machine(&mut cpu);
     let outcome = pretrain(cpu, &machine, &options, session.watcher())?;
-    let PretrainOutcome { step, stopped, before, validation, report } = &outcome;
+    let PretrainOutcome { step, stopped, before, validation, exposure, report } = &outcome;
     let summary = json!({
         "step": step,
         "stopped": stopped,
+        "data": exposure.iter().map(|e| json!({"path": e.path, "share": e.share, "epochs": e.epochs})).collect::<Vec<_>>(),
         "val_loss_before": before.map(|v| v.loss()),
         "val_bpb_before": before.map(|v| v.bits_per_byte()),
         "val_loss": validation.map(|v| v.loss()),

@@ -184,6 +184,39 @@ fn training_goes_on_from_another_model() {
     assert_eq!(model["lineage"]["parent"].as_str(), Some(road.path("run").as_str()));
 }
 
+/// A mixture says how often each part is seen; parts that do not belong together are refused.
+#[test]
+fn training_mixes_data_by_share() {
+    let road = road();
+    let (corpus, tokenizer, tokens) = (road.path("corpus"), road.path("tokenizer.json"), road.path("tokens"));
+    let (again, chunks) = (road.path("tokens-again"), road.path("tokens-chunks"));
+    run(&["tokenize", "--corpus", &corpus, "--tokenizer", &tokenizer, "--out", &again], 0);
+    let chunked = ["--context", "32", "--overflow", "chunk"];
+    run(
+        &[&["tokenize", "--corpus", &corpus, "--tokenizer", &tokenizer, "--out", &chunks][..], &chunked]
+            .concat(),
+        0,
+    );
+
+    let mut words = road.pretrain("mixed", "20");
+    let at = words.iter().position(|word| word == "--data").expect("a flag");
+    let mut mixed = |mix: &str| -> Vec<String> {
+        words.splice(at..at + 2, ["--mix".to_string(), mix.to_string()]);
+        words.clone()
+    };
+    let good = mixed(&format!("{tokens}=3,{again}=1"));
+    let result = json(&good.iter().map(String::as_str).collect::<Vec<_>>());
+    let number = |part: usize, key: &str| result["data"][part][key].as_f64().expect("a number");
+    assert_eq!((number(0, "share"), number(1, "share")), (0.75, 0.25));
+    assert!((number(0, "epochs") / number(1, "epochs") - 3.0).abs() < 1e-9);
+    let fails_with = |words: Vec<String>, code, parts: &[&str]| {
+        fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), code, parts);
+    };
+    fails_with(mixed(&format!("{tokens}=1,{chunks}=1")), 1, &["--overflow"]);
+    fails_with(mixed(&format!("{tokens}=1,{tokens}=1")), 1, &["named twice"]);
+    fails_with(mixed(&format!("{tokens}=1,{again}=0")), 2, &["not a positive number"]);
+}
+
 /// New special tokens get rows of the embedding, at the mean of the others; the optimizer goes on where it was told to.
 #[test]
 fn a_vocabulary_grows_and_an_optimizer_goes_on() {

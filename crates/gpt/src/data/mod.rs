@@ -5,6 +5,7 @@
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
 
+mod mixture;
 mod npy;
 mod permutation;
 mod shards;
@@ -14,6 +15,7 @@ mod tokenize;
 mod val;
 mod windows;
 
+pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};
 pub use tokenize::{Overflow, TokenizeOptions, tokenize};

@@ -28,6 +28,15 @@ pub struct Batch {
     pub lens: Vec<usize>,
 }
 
+impl Batch {
+    pub(super) fn clear(&mut self) {
+        let Batch { tokens, targets, lens } = self;
+        tokens.clear();
+        targets.clear();
+        lens.clear();
+    }
+}
+
 /// Cuts training batches out of token shards: a batch is a function of the seed and the step.
 pub struct Windows {
     tokens: Tokens,
@@ -85,20 +94,23 @@ impl Windows {
             step > 0 && rows.end <= sequences,
             "steps count from 1, and rows {rows:?} lie within {sequences}"
         );
-        batch.tokens.clear();
-        batch.targets.clear();
-        batch.lens.clear();
+        batch.clear();
         for row in rows {
-            let number = (step - 1) * sequences as u64 + row as u64;
-            self.window(number / self.per_epoch, number % self.per_epoch)?;
-            let window = &self.window;
-            batch.tokens.extend_from_slice(&window[..self.seq_len]);
-            batch.targets.extend_from_slice(&window[1..]);
-            if self.is_chunks {
-                batch.targets.push(NO_TARGET);
-            }
-            batch.lens.push(self.seq_len);
+            self.push((step - 1) * sequences as u64 + row as u64, batch)?;
         }
+        Ok(())
+    }
+
+    /// Appends the window of this number, counted from the run's first, to `batch`.
+    pub(super) fn push(&mut self, number: u64, batch: &mut Batch) -> Result<()> {
+        self.window(number / self.per_epoch, number % self.per_epoch)?;
+        let window = &self.window;
+        batch.tokens.extend_from_slice(&window[..self.seq_len]);
+        batch.targets.extend_from_slice(&window[1..]);
+        if self.is_chunks {
+            batch.targets.push(NO_TARGET);
+        }
+        batch.lens.push(self.seq_len);
         Ok(())
     }
 

@@ -103,7 +103,7 @@ pub fn speedrun<B: Backend>(
     let mut stopped = false;
     road.stage("pretrain", || {
         let options = PretrainOptions {
-            data: tokens_dir.clone(),
+            data: vec![(tokens_dir.clone(), 1.0)],
             out: run.clone(),
             settings: settings.clone(),
             seed: options.seed,

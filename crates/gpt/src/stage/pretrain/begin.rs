@@ -2,7 +2,7 @@
 //! special tokens ask for it.
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::TokenShards;
+use crate::data::Mixture;
 use crate::model::{self, Config, Spec, Weights};
 use crate::stage::{Settings, Shape};
 use crate::tokenizer::Tokenizer;
@@ -71,8 +71,8 @@ impl Init {
     }
 
     /// Refuses data made with another tokenizer than the model's, with or without the tokens that are added.
-    fn check(&self, shards: &TokenShards) -> Result<()> {
-        let data = shards.tokenizer();
+    fn check(&self, data: &Mixture) -> Result<()> {
+        let data = data.tokenizer();
         let rows = self.model.config.vocab_size;
         match &self.tokenizers {
             Some((own, extended)) => ensure!(
@@ -127,13 +127,13 @@ impl Start {
     ///
     /// # Errors
     /// No model can have the shape; the data does not belong to the model.
-    pub(super) fn config(&self, settings: &Settings, shards: &TokenShards) -> Result<Config> {
+    pub(super) fn config(&self, settings: &Settings, data: &Mixture) -> Result<Config> {
         let config = match self {
-            Start::Random(shape) => shape.config(shards.vocab_size(), settings),
+            Start::Random(shape) => shape.config(data.vocab_size(), settings),
             Start::Model(init) => {
-                init.check(shards)?;
+                init.check(data)?;
                 Config {
-                    vocab_size: init.model.config.vocab_size.max(self.tokenizer(shards).vocab_size()),
+                    vocab_size: init.model.config.vocab_size.max(self.tokenizer(data).vocab_size()),
                     dropout: settings.dropout as f32,
                     ..init.model.config.clone()
                 }
@@ -144,12 +144,10 @@ impl Start {
     }
 
     /// The tokenizer that goes with the trained model.
-    pub(super) fn tokenizer<'a>(&'a self, shards: &'a TokenShards) -> &'a Tokenizer {
+    pub(super) fn tokenizer<'a>(&'a self, data: &'a Mixture) -> &'a Tokenizer {
         match self {
-            Start::Model(init) => {
-                init.tokenizers.as_ref().map_or(shards.tokenizer(), |(_, extended)| extended)
-            }
-            Start::Random(_) => shards.tokenizer(),
+            Start::Model(init) => init.tokenizers.as_ref().map_or(data.tokenizer(), |(_, extended)| extended),
+            Start::Random(_) => data.tokenizer(),
         }
     }
 

@@ -84,7 +84,7 @@ impl<B: Backend> Pretraining<'_, B> {
     pub(super) fn sample(&mut self, progress: &dyn Progress) -> Result<()> {
         const BEGINNING: usize = 24;
         const TOKENS: usize = 40;
-        let stop = vec![self.shards.meta().end_of_text];
+        let stop = vec![self.data.parts()[0].shards.meta().end_of_text];
         let picks = [0, self.val_windows.len() / 2].map(|i| &self.val_windows[i].tokens);
         let requests: Vec<Request> = (0..)
             .zip(picks)
@@ -100,7 +100,7 @@ impl<B: Backend> Pretraining<'_, B> {
         let mut engine = Engine::new(backend, config, weights, requests.len());
         let generated = engine.generate(backend, &requests, |_, _| ControlFlow::Continue(()));
         for (request, generated) in requests.iter().zip(generated) {
-            let tokenizer = self.shards.tokenizer();
+            let tokenizer = self.data.tokenizer();
             let prompt = tokenizer.decode(&request.prompt)?;
             let completion = tokenizer.decode(&generated.tokens)?;
             progress.line(&format!("     sample: {prompt:?} → {completion:?}"));

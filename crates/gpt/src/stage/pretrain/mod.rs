@@ -10,7 +10,7 @@ mod state;
 pub use begin::{Init, Start};
 
 use super::Settings;
-use crate::data::{Batch, TokenShards, ValWindow, Windows};
+use crate::data::{Batch, Exposure, MixedWindows, Mixture, ValWindow};
 use crate::eval::{Likelihood, likelihood};
 use crate::model::{Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
@@ -30,8 +30,8 @@ const BAD_STEPS_IN_A_ROW: u32 = 3;
 
 /// What to train, on what, and where to.
 pub struct Options {
-    /// A directory of token shards.
-    pub data: PathBuf,
+    /// Directories of token shards and their weights in a batch.
+    pub data: Vec<(PathBuf, f64)>,
     /// The run directory.
     pub out: PathBuf,
     /// The resolved recipe.
@@ -64,6 +64,8 @@ pub struct Outcome {
     pub before: Option<Likelihood>,
     /// The validation after the last step; none where it was not due.
     pub validation: Option<Likelihood>,
+    /// How much of each part of the data a whole run sees.
+    pub exposure: Vec<Exposure>,
     /// The page about the run.
     pub report: PathBuf,
 }
@@ -94,8 +96,8 @@ pub fn pretrain<B: Backend>(
 struct Pretraining<'a, B: Backend> {
     options: &'a Options,
     machine: &'a Machine,
-    shards: TokenShards,
-    windows: Windows,
+    data: Mixture,
+    windows: MixedWindows,
     val_windows: Vec<ValWindow>,
     trainer: Trainer<B>,
     run: RunDir,

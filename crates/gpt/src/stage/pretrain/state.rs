@@ -3,7 +3,7 @@
 use super::begin::{First, Start};
 use super::{Machine, Options, Outcome, Pretraining, journal};
 use crate::checkpoint::{self, About, Contents};
-use crate::data::{Batch, TokenShards, Windows};
+use crate::data::{Batch, Exposure, Mixture};
 use crate::model::{self, Weights};
 use crate::progress::Progress;
 use crate::report;
@@ -22,11 +22,11 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let settings = &options.settings;
-        let shards = TokenShards::open(&options.data)?;
-        let windows = Windows::new(&shards, settings.seq_len, options.seed)?;
-        let val_windows = shards.val_windows(settings.eval_windows, settings.seq_len)?;
-        let config = options.start.config(settings, &shards)?;
-        let recipe = recipe(options, machine, &shards)?;
+        let data = Mixture::open(&options.data)?;
+        let windows = data.windows(settings.seq_len, options.seed)?;
+        let val_windows = data.val_windows(settings.eval_windows, settings.seq_len)?;
+        let config = options.start.config(settings, &data)?;
+        let recipe = recipe(options, machine, &data)?;
         let recipe_digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
         let run = RunDir::open(&options.out, &recipe)?;
         let first = options.start.state(&mut backend, &config, options.seed)?;
@@ -34,7 +34,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             trainer: Trainer::new(backend, config, first.weights),
             options,
             machine,
-            shards,
+            data,
             windows,
             val_windows,
             run,
@@ -75,6 +75,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
                 self.event(EventKind::Started, self.machine.description.clone())?;
                 let parameters = self.trainer.config.parameters();
                 progress.line(&format!("{parameters} parameters, {}", self.machine.description));
+                self.describe_data(progress);
                 if let Start::Model(init) = &self.options.start {
                     let before = self.validate();
                     self.before = Some(before);
@@ -87,6 +88,20 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             }
         }
         Ok(())
+    }
+
+    /// How much of each part of the data the run will see.
+    fn describe_data(&self, progress: &dyn Progress) {
+        for Exposure { path, share, epochs } in self.exposure() {
+            let (percent, path) = (100.0 * share, path.display());
+            progress
+                .line(&format!("{percent:.0} % of every batch from {path}: {epochs:.2} epochs in this run"));
+        }
+    }
+
+    fn exposure(&self) -> Vec<Exposure> {
+        let settings = &self.options.settings;
+        self.data.exposure(settings.steps * settings.sequences() as u64, settings.seq_len)
     }
 
     /// Loads the newest good checkpoint of the run and returns its step.
@@ -143,12 +158,12 @@ impl<'a, B: Backend> Pretraining<'a, B> {
                 Start::Random(_) => None,
                 Start::Model(init) => Some(init.name().to_string()),
             },
-            data_digest: Some(self.shards.digest().to_string()),
-            tokenizer_digest: Some(self.options.start.tokenizer(&self.shards).digest()),
+            data_digest: Some(self.data.digest()),
+            tokenizer_digest: Some(self.options.start.tokenizer(&self.data).digest()),
             recipe_digest: Some(self.recipe_digest.clone()),
             evaluation,
         };
-        let tokenizer = self.options.start.tokenizer(&self.shards);
+        let tokenizer = self.options.start.tokenizer(&self.data);
         let Trainer { backend, config, weights, first_moment, second_moment, .. } = &mut self.trainer;
         checkpoint::save(
             &self.run.checkpoint_path(self.step),
@@ -182,12 +197,20 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         if stopped {
             progress.line(&format!("stopped after step {}; the same command continues", self.step));
         }
-        Ok(Outcome { step: self.step, stopped, before: self.before, validation: self.validation, report })
+        let exposure = self.exposure();
+        Ok(Outcome {
+            step: self.step,
+            stopped,
+            before: self.before,
+            validation: self.validation,
+            exposure,
+            report,
+        })
     }
 }
 
 /// The resolved recipe as it is stored.
-fn recipe(options: &Options, machine: &Machine, shards: &TokenShards) -> Result<Recipe> {
+fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe> {
     let mut settings =
         toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
     match &options.start {
@@ -207,15 +230,23 @@ fn recipe(options: &Options, machine: &Machine, shards: &TokenShards) -> Result<
     let mut recipe = Recipe::new("pretrain", settings);
     recipe.runtime.insert("keep_last".into(), keep_last);
     recipe.runtime.insert("machine".into(), machine.description.clone().into());
-    recipe.inputs.insert("data".into(), Input::new(&options.data, shards.digest()));
-    let meta = shards.meta();
-    recipe.inputs.insert("corpus".into(), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
-    recipe.inputs.insert("tokenizer".into(), Input::new(&options.data, shards.tokenizer().digest()));
+    for (number, part) in (1..).zip(data.parts()) {
+        // One directory is what most runs have; the parts of a mixture are told apart by number.
+        let key = |name: &str| if data.parts().len() == 1 { name.into() } else { format!("{name} {number}") };
+        let meta = part.shards.meta();
+        recipe.inputs.insert(key("data"), Input::new(&part.path, part.shards.digest()));
+        recipe.inputs.insert(key("corpus"), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
+    }
+    if data.parts().len() > 1 {
+        let shares: Vec<f64> = data.parts().iter().map(|part| part.share).collect();
+        recipe.settings.insert("mix".into(), toml::Value::try_from(shares).context("shares are numbers")?);
+    }
+    recipe.inputs.insert("tokenizer".into(), Input::new(&data.parts()[0].path, data.tokenizer().digest()));
     if let Start::Model(init) = &options.start {
         recipe.inputs.insert("init".into(), Input::new(&init.model().path, init.model().digest()?));
         recipe.inputs.insert(
             "init_tokenizer".into(),
-            Input::new(&init.model().path, options.start.tokenizer(shards).digest()),
+            Input::new(&init.model().path, options.start.tokenizer(data).digest()),
         );
     }
     Ok(recipe)
