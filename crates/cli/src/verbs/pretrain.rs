@@ -50,6 +50,9 @@ pub(crate) struct PretrainArgs {
     /// Highest learning rate [default: the preset's]
     #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
     lr: Option<f64>,
+    /// Number format of checkpoints [default: f32]; what continues does so from exact numbers
+    #[arg(long, value_name = "f32|f16|bf16", help_heading = "Recipe")]
+    dtype: Option<String>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
@@ -112,6 +115,7 @@ impl PretrainArgs {
         changes.extend(self.lr.map(|lr| format!("lr={lr:?}")));
         changes.extend(self.batch_tokens.map(|n| format!("batch_tokens={n}")));
         changes.extend(self.steps.map(|n| format!("steps={n}")));
+        changes.extend(self.dtype.as_ref().map(|dtype| format!("dtype={dtype}")));
         changes
     }
 

@@ -9,11 +9,11 @@ use kernels::Backend;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::family::{Family, LM_HEAD_WEIGHT};
+use super::family::{Family, LM_HEAD_WEIGHT, Piece};
 use super::find::{ModelDir, resolve_model};
 use super::manifest::{Manifest, is_plain};
-use super::tensor_file::{TensorFiles, transpose};
-use super::{CONFIG, INDEX, MODEL, OPTIMIZER};
+use super::tensor_file::TensorFiles;
+use super::{CONFIG, EXACT, FIRST_MOMENT, INDEX, MODEL, OPTIMIZER, SECOND_MOMENT};
 use crate::model::{Config, Spec, Weights, specs};
 use crate::tokenizer::Tokenizer;
 
@@ -68,7 +68,7 @@ impl ModelDir {
             ));
         }
         let specs = specs(&config);
-        check_tensors(&tensors, family, &specs)?;
+        check_tensors(&tensors, family, &config, &specs)?;
         Ok(Checkpoint { path, config, manifest, warnings, family, specs, tensors })
     }
 }
@@ -98,11 +98,19 @@ impl Checkpoint {
     /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,
     /// [`to_backend`] uploads them. At most one leaf is in memory besides what `make` keeps.
     pub fn weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
+        read_tree(&self.specs, |spec| Ok(make(spec, self.read(spec)?)))
+    }
+
+    /// The weights to go on training with: those that the model's files do not hold exactly, because of their number
+    /// format or the family's layout, are in `optimizer.safetensors` bit for bit.
+    pub fn exact_weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
+        let optimizer = self.optimizer()?;
         read_tree(&self.specs, |spec| {
-            let (name, transposed) = self.family.theirs(&spec.name);
-            let tensor = self.tensors.expect(&name, &file_shape(spec, transposed))?;
-            let values = self.tensors.read(tensor)?;
-            Ok(make(spec, if transposed { transpose(&values, spec.shape[1], spec.shape[0]) } else { values }))
+            let exact = format!("{EXACT}{}", spec.name);
+            match optimizer.as_ref().filter(|tensors| tensors.contains(&exact)) {
+                Some(tensors) => Ok(make(spec, read_as_it_is(tensors, exact, spec)?)),
+                None => Ok(make(spec, self.read(spec)?)),
+            }
         })
     }
 
@@ -111,19 +119,38 @@ impl Checkpoint {
         &self,
         mut make: impl FnMut(&Spec, Vec<f32>) -> T,
     ) -> Result<Option<(Weights<T>, Weights<T>)>> {
-        let path = self.path.join(OPTIMIZER);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        let Some(tensors) = self.optimizer()? else { return Ok(None) };
         let mut read = |prefix: &str| {
             read_tree(&self.specs, |spec| {
-                let tensor = tensors.expect(&format!("{prefix}{}", spec.name), &spec.shape)?;
-                Ok(make(spec, tensors.read(tensor)?))
+                Ok(make(spec, read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)?))
             })
         };
-        Ok(Some((read(super::FIRST_MOMENT)?, read(super::SECOND_MOMENT)?)))
+        Ok(Some((read(FIRST_MOMENT)?, read(SECOND_MOMENT)?)))
     }
+
+    fn optimizer(&self) -> Result<Option<TensorFiles>> {
+        let path = self.path.join(OPTIMIZER);
+        path.exists().then(|| TensorFiles::open(&[path], str::to_owned)).transpose()
+    }
+
+    /// A leaf, put together from the model's tensors.
+    fn read(&self, spec: &Spec) -> Result<Vec<f32>> {
+        read_pieces(&self.tensors, &self.family.pieces(&self.config, spec), spec)
+    }
+}
+
+fn read_pieces(tensors: &TensorFiles, pieces: &[Piece], spec: &Spec) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; spec.len()];
+    for piece in pieces {
+        let out = &mut values[piece.values.clone()];
+        tensors.read(tensors.expect(&piece.name, &piece.shape)?, out)?;
+        piece.make_ours(out);
+    }
+    Ok(values)
+}
+
+fn read_as_it_is(tensors: &TensorFiles, name: String, spec: &Spec) -> Result<Vec<f32>> {
+    read_pieces(tensors, &[Piece::whole(name, spec)], spec)
 }
 
 /// Keeps a leaf in host memory.
@@ -149,14 +176,16 @@ fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> 
 fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Family, Config)> {
     let json: Value = serde_json::from_slice(&fs::read(path)?).context("not JSON")?;
     let family = Family::of(&json)?;
-    let mut config = (family.read_config)(&json, warnings)?;
-    let sizes =
-        [config.vocab_size, config.seq_len, config.n_layer, config.n_head, config.d_model, config.d_ff];
-    ensure!(sizes.iter().all(|size| *size <= MAX_SIZE), "a size is beyond any model: {config:?}");
+    let config = family.config(&json, warnings)?;
+    let &Config { vocab_size, seq_len, n_layer, n_head, n_kv_head, head_dim, d_model, d_ff, .. } = &config;
+    let sizes = [vocab_size, seq_len, n_layer, n_head, n_kv_head, head_dim, d_model, d_ff];
+    let small = |size: usize| size <= MAX_SIZE;
+    ensure!(
+        sizes.into_iter().all(small) && small(config.q_width()) && small(config.kv_width()),
+        "a size is beyond any model: {config:?}"
+    );
     ensure!(config.norm_eps.is_finite() && config.norm_eps >= 0.0, "the norm's ε is {}", config.norm_eps);
     config.check()?;
-    let class = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
-    config.tied_head |= class == Some(family.without_head);
     Ok((family, config))
 }
 
@@ -196,22 +225,26 @@ fn open_tensors(dir: &Path, family: &Family) -> Result<TensorFiles> {
 
 /// Whether there is a matrix for the head that is not the embedding again.
 fn has_other_head(tensors: &TensorFiles, family: &Family, config: &Config) -> Result<bool> {
-    if tensors.file_of(LM_HEAD_WEIGHT).is_none() {
+    if !tensors.contains(LM_HEAD_WEIGHT) {
         return Ok(false);
     }
-    let shape = [config.vocab_size, config.d_model];
-    let wte = tensors.expect(&family.theirs("wte").0, &shape)?;
-    let head = tensors.expect(LM_HEAD_WEIGHT, &shape)?;
+    let embedding = &family.pieces(config, &specs(config).wte)[0];
+    let wte = tensors.expect(&embedding.name, &embedding.shape)?;
+    let head = tensors.expect(LM_HEAD_WEIGHT, &embedding.shape)?;
     Ok(!tensors.equal(wte, head)?)
 }
 
 /// Every leaf is there with its shape, and nothing else is.
-fn check_tensors(tensors: &TensorFiles, family: &Family, specs: &Weights<Spec>) -> Result<()> {
+fn check_tensors(
+    tensors: &TensorFiles,
+    family: &Family,
+    config: &Config,
+    specs: &Weights<Spec>,
+) -> Result<()> {
     let mut expected = BTreeSet::from([LM_HEAD_WEIGHT.to_owned()]);
-    for spec in specs.leaves() {
-        let (name, transposed) = family.theirs(&spec.name);
-        tensors.expect(&name, &file_shape(spec, transposed))?;
-        expected.insert(name);
+    for piece in specs.leaves().into_iter().flat_map(|spec| family.pieces(config, spec)) {
+        tensors.expect(&piece.name, &piece.shape)?;
+        expected.insert(piece.name);
     }
     let unknown: Vec<&str> =
         tensors.names().filter(|name| !expected.contains(*name) && !family.is_buffer(name)).take(5).collect();
@@ -220,13 +253,4 @@ fn check_tensors(tensors: &TensorFiles, family: &Family, specs: &Weights<Spec>) 
         bail!("{path}: unknown tensors, which this architecture does not have: {}", unknown.join(", "));
     }
     Ok(())
-}
-
-/// A leaf's shape in the file.
-pub(super) fn file_shape(spec: &Spec, transposed: bool) -> Vec<usize> {
-    let mut shape = spec.shape.clone();
-    if transposed {
-        shape.reverse();
-    }
-    shape
 }

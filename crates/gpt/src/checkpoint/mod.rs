@@ -1,20 +1,21 @@
 //! A checkpoint is a Hugging Face model directory that `transformers` loads as it is, and two files more:
 //!
 //! ```text
-//! config.json  model.safetensors  generation_config.json     as GPT2LMHeadModel saves them
+//! config.json  model.safetensors  generation_config.json     as GPT2LMHeadModel, LlamaForCausalLM … save them
 //! tokenizer.json  tokenizer_config.json                      the tokenizer's, carried along
-//! optimizer.safetensors   AdamW's moments, in our layout: `m.` and `v.` + the names of `model::specs`
+//! optimizer.safetensors   AdamW's moments, in our layout: `m.` and `v.` + the names of `model::specs`; and, under
+//!                         `w.`, the weights that model.safetensors does not hold exactly
 //! mynah.json              stage, step, seed, parent, evaluation, length and BLAKE3 of every file
 //! ```
 //!
 //! [`save`] writes one in a way that a kill, a power cut or a full disk cannot turn into a damaged one; [`verify`] and
-//! [`newest_good`] find damage from elsewhere; [`open`] reads any GPT-2 directory, whoever wrote it. Runs, and which of
-//! their checkpoints stay, are not known here.
+//! [`newest_good`] find damage from elsewhere; [`open`] reads the directory of any known family, whoever wrote it. Runs,
+//! and which of their checkpoints stay, are not known here.
 
 mod disk;
+mod dtype;
 mod family;
 mod find;
-mod gpt2;
 mod load;
 mod manifest;
 mod save;
@@ -24,6 +25,8 @@ mod tests;
 mod writer;
 
 pub use disk::{Disk, Operation, Watcher};
+pub use dtype::Dtype;
+pub use family::architecture_of;
 pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
 pub use load::{Checkpoint, open, to_backend, to_host};
 pub use manifest::{About, FileRecord, Manifest, verify};
@@ -36,6 +39,8 @@ const INDEX: &str = "model.safetensors.index.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const FIRST_MOMENT: &str = "m.";
 const SECOND_MOMENT: &str = "v.";
+/// A weight that the model's own files do not hold exactly.
+const EXACT: &str = "w.";
 
 // Files are little-endian, and arrays are written as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"));

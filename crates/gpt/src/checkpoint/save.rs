@@ -10,11 +10,11 @@ use kernels::Backend;
 use serde_json::json;
 
 use super::disk::Disk;
-use super::family::Family;
-use super::gpt2::GPT2;
+use super::dtype::Dtype;
+use super::family::{Family, Piece};
 use super::manifest::{About, MANIFEST, Manifest, is_plain, verify};
 use super::writer::{Array, Writer, write_arrays};
-use super::{CONFIG, FIRST_MOMENT, GENERATION_CONFIG, MODEL, OPTIMIZER, SECOND_MOMENT};
+use super::{CONFIG, EXACT, FIRST_MOMENT, GENERATION_CONFIG, MODEL, OPTIMIZER, SECOND_MOMENT};
 use crate::model::{Config, Spec, Weights, specs};
 
 /// Everything that goes into a checkpoint. `T` is an array, wherever it lies.
@@ -23,6 +23,8 @@ pub struct Contents<'a, T> {
     pub config: &'a Config,
     /// The model.
     pub weights: &'a Weights<T>,
+    /// The format that the model's files have. With moments, weights that they do not hold exactly are kept beside those.
+    pub dtype: Dtype,
     /// The optimizer's first and second moments, for a checkpoint that training continues from.
     pub moments: Option<(&'a Weights<T>, &'a Weights<T>)>,
     /// Copies a leaf to the host: [`from_host`], [`from_backend`].
@@ -107,7 +109,7 @@ fn make_room<T>(disk: &mut Disk<'_>, dir: &Path, contents: &Contents<'_, T>) -> 
     if temporary.exists() {
         disk.remove(&temporary)?;
     }
-    let needed = needed_bytes(contents);
+    let needed = needed_bytes(contents)?;
     let free = disk.free_bytes(parent_dir)?;
     ensure!(
         free >= needed,
@@ -157,11 +159,17 @@ fn is_step(dir: &Path) -> bool {
 }
 
 /// Bytes of all arrays and files, and a little for headers.
-fn needed_bytes<T>(contents: &Contents<'_, T>) -> u64 {
-    let copies = if contents.moments.is_some() { 3 } else { 1 };
-    let arrays = copies * 4 * contents.config.parameters() as u64;
-    let files: u64 = contents.files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    arrays + files + (1 << 20)
+fn needed_bytes<T>(contents: &Contents<'_, T>) -> Result<u64> {
+    let &Contents { config, dtype, .. } = contents;
+    let family = Family::for_config(config)?;
+    let array = |spec: &Spec| {
+        let exact = dtype == Dtype::F32 && family.pieces(config, spec).iter().all(Piece::is_exact);
+        let beside = if exact { 2 * 4 } else { 3 * 4 };
+        (dtype.bytes() + if contents.moments.is_some() { beside } else { 0 }) * spec.len()
+    };
+    let arrays: usize = specs(config).leaves().into_iter().map(array).sum();
+    let files: usize = contents.files.iter().map(|(_, bytes)| bytes.len()).sum();
+    Ok((arrays + files + (1 << 20)) as u64)
 }
 
 /// Gives the finished directory its name.
@@ -173,8 +181,8 @@ fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
 
 /// Writes all files, the manifest last.
 fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
-    let Contents { config, weights, moments, read, eot_token, files, about } = contents;
-    let family = &GPT2;
+    let Contents { config, weights, dtype, moments, read, eot_token, files, about } = contents;
+    let family = Family::for_config(config)?;
     let specs = specs(config);
     assert_eq!(
         specs.leaves().len(),
@@ -184,7 +192,7 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
 
     disk.create_dir(dir)?;
     let mut records = BTreeMap::new();
-    let config_json = pretty(&(family.write_config)(config, eot_token))?;
+    let config_json = pretty(&family.config_json(config, eot_token, dtype))?;
     let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": eot_token }))?;
     let own = [(CONFIG, config_json.as_bytes()), (GENERATION_CONFIG, generation.as_bytes())];
     for (name, bytes) in own.into_iter().chain(files.iter().copied()) {
@@ -195,11 +203,18 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
         assert!(replaced.is_none(), "the checkpoint has two files of the name {name}");
     }
 
-    let model = write_arrays(disk, dir, MODEL, model_arrays(family, &specs, weights), read)?;
+    let of_model = arrays(&specs, weights, |spec| family.pieces(config, spec));
+    let (model, exact) = write_arrays(disk, dir, MODEL, &of_model, dtype, read)?;
     records.insert(MODEL.to_owned(), model);
     if let Some((m, v)) = moments {
-        let arrays = moment_arrays(FIRST_MOMENT, &specs, m).chain(moment_arrays(SECOND_MOMENT, &specs, v));
-        let optimizer = write_arrays(disk, dir, OPTIMIZER, arrays.collect(), read)?;
+        let under = |prefix: &'static str| {
+            move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)]
+        };
+        let mut all = arrays(&specs, m, under(FIRST_MOMENT));
+        all.extend(arrays(&specs, v, under(SECOND_MOMENT)));
+        let weights = arrays(&specs, weights, under(EXACT)).into_iter().zip(exact);
+        all.extend(weights.filter(|(_, exact)| !exact).map(|(array, _)| array));
+        let (optimizer, _) = write_arrays(disk, dir, OPTIMIZER, &all, Dtype::F32, read)?;
         records.insert(OPTIMIZER.to_owned(), optimizer);
     }
 
@@ -213,30 +228,12 @@ fn pretty(json: &serde_json::Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(json)? + "\n")
 }
 
-fn model_arrays<'a, T>(
-    family: &Family,
+/// Every leaf of a tree, on its way into the tensors that `pieces` names.
+fn arrays<'a, T>(
     specs: &'a Weights<Spec>,
-    weights: &'a Weights<T>,
+    tree: &'a Weights<T>,
+    pieces: impl Fn(&Spec) -> Vec<Piece>,
 ) -> Vec<Array<'a, T>> {
-    let pairs = specs.leaves().into_iter().zip(weights.leaves());
-    pairs
-        .map(|(spec, leaf)| {
-            let (name, transposed) = family.theirs(&spec.name);
-            Array { name, leaf, spec, transposed }
-        })
-        .collect()
-}
-
-fn moment_arrays<'a, T>(
-    prefix: &str,
-    specs: &'a Weights<Spec>,
-    moments: &'a Weights<T>,
-) -> impl Iterator<Item = Array<'a, T>> {
-    let pairs = specs.leaves().into_iter().zip(moments.leaves());
-    pairs.map(move |(spec, leaf)| Array {
-        name: format!("{prefix}{}", spec.name),
-        leaf,
-        spec,
-        transposed: false,
-    })
+    let pairs = specs.leaves().into_iter().zip(tree.leaves());
+    pairs.map(|(spec, leaf)| Array { leaf, spec, pieces: pieces(spec) }).collect()
 }

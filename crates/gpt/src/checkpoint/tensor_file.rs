@@ -8,10 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::disk;
+use super::dtype::Dtype;
 
 /// Values converted at a time.
 const CHUNK: usize = 1 << 18;
@@ -29,7 +29,7 @@ pub(super) struct TensorFiles {
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {
     shape: Vec<usize>,
-    dtype: Dtype,
+    dtype: safetensors::Dtype,
     file: usize,
     start: u64,
 }
@@ -85,6 +85,11 @@ impl TensorFiles {
         all.into_iter().collect()
     }
 
+    /// Whether there is a tensor of this name.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// Number of tensors.
     pub(super) fn len(&self) -> usize {
         self.tensors.len()
@@ -109,22 +114,22 @@ impl TensorFiles {
             tensor.shape
         );
         ensure!(
-            matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16),
+            Dtype::of(tensor.dtype).is_some(),
             "{path}: the tensor {name} holds {:?}; readable are F32, F16 and BF16",
             tensor.dtype
         );
         Ok(tensor)
     }
 
-    /// All values of a tensor, as `f32`, in the file's order.
-    pub(super) fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; tensor.len()];
+    /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many.
+    pub(super) fn read(&self, tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+        assert_eq!(out.len(), tensor.len(), "room for another number of values");
         let mut start = 0;
-        for chunk in values.chunks_mut(CHUNK) {
+        for chunk in out.chunks_mut(CHUNK) {
             self.read_range(tensor, start, chunk)?;
             start += chunk.len();
         }
-        Ok(values)
+        Ok(())
     }
 
     /// Whether two tensors hold the same bits, as `f32`.
@@ -147,22 +152,13 @@ impl TensorFiles {
     /// The values `start ..` of a tensor, as many as `out` holds.
     fn read_range(&self, tensor: &Tensor, start: usize, out: &mut [f32]) -> Result<()> {
         let (path, file) = &self.files[tensor.file];
-        let read = |bytes: &mut [u8], size: usize| {
-            file.read_exact_at(bytes, tensor.start + (start * size) as u64)
-                .with_context(|| format!("cannot read {}", path.display()))
+        let Some(dtype) = Dtype::of(tensor.dtype) else {
+            panic!("a tensor of {} was not refused", tensor.dtype)
         };
-        if tensor.dtype == Dtype::F32 {
-            return read(bytemuck::cast_slice_mut(out), 4);
-        }
-        let mut halves = vec![0u16; out.len()];
-        read(bytemuck::cast_slice_mut(&mut halves), 2)?;
-        for (value, bits) in out.iter_mut().zip(halves) {
-            *value = match tensor.dtype {
-                Dtype::F16 => half::f16::from_bits(bits).to_f32(),
-                Dtype::BF16 => half::bf16::from_bits(bits).to_f32(),
-                other => panic!("a tensor of {other:?} was not refused"),
-            };
-        }
+        let mut bytes = vec![0; out.len() * dtype.bytes()];
+        file.read_exact_at(&mut bytes, tensor.start + (start * dtype.bytes()) as u64)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        dtype.decode(out, &bytes);
         Ok(())
     }
 }
@@ -188,21 +184,4 @@ fn read_header(file: &File) -> Result<(Metadata, u64)> {
         "cut off or overlong: the header describes {expected} bytes, the file has {file_bytes}"
     );
     Ok((metadata, header.end))
-}
-
-/// `[rows, columns]` → `[columns, rows]`.
-pub(super) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    // Square tiles: one side of the copy would else touch a new cache line for every value.
-    const TILE: usize = 16;
-    let mut out = vec![0.0; values.len()];
-    for row0 in (0..rows).step_by(TILE) {
-        for column0 in (0..columns).step_by(TILE) {
-            for row in row0..rows.min(row0 + TILE) {
-                for column in column0..columns.min(column0 + TILE) {
-                    out[column * rows + row] = values[row * columns + column];
-                }
-            }
-        }
-    }
-    out
 }

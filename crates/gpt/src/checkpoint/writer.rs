@@ -5,54 +5,61 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::disk::Disk;
-use super::load::file_shape;
+use super::dtype::Dtype;
+use super::family::Piece;
 use super::manifest::FileRecord;
-use super::tensor_file::transpose;
 use crate::model::Spec;
 
-/// An array on its way into a file.
+/// Values converted at a time.
+const CHUNK: usize = 1 << 18;
+
+/// An array on its way into a file, and the tensors there that it becomes.
 pub(super) struct Array<'a, T> {
-    pub(super) name: String,
     pub(super) leaf: &'a T,
     pub(super) spec: &'a Spec,
-    pub(super) transposed: bool,
+    pub(super) pieces: Vec<Piece>,
 }
 
-/// Writes a safetensors file, one array in memory at a time.
+/// Writes a safetensors file, one array in memory at a time, and tells of each array whether the file gives back the
+/// same bits.
 pub(super) fn write_arrays<T>(
     disk: &mut Disk<'_>,
     dir: &Path,
     name: &str,
-    arrays: Vec<Array<'_, T>>,
+    arrays: &[Array<'_, T>],
+    dtype: Dtype,
     read: &mut dyn FnMut(&T, &mut [f32]),
-) -> Result<FileRecord> {
+) -> Result<(FileRecord, Vec<bool>)> {
     let mut writer = Writer::create(disk, dir, name)?;
-    writer.write(&header(&arrays)?)?;
-    let mut values = Vec::new();
-    for Array { leaf, spec, transposed, .. } in arrays {
+    writer.write(&header(arrays, dtype)?)?;
+    let (mut values, mut exact) = (Vec::new(), Vec::new());
+    for Array { leaf, spec, pieces } in arrays {
         values.resize(spec.len(), 0.0);
         read(leaf, &mut values);
-        if transposed {
-            writer.write_values(&transpose(&values, spec.shape[0], spec.shape[1]))?;
-        } else {
-            writer.write_values(&values)?;
+        let mut same = true;
+        for piece in pieces {
+            let values = piece.in_file_order(&values[piece.values.clone()]);
+            same &= writer
+                .write_values(&values, piece.factor, dtype)
+                .with_context(|| format!("the tensor {}", piece.name))?;
         }
+        exact.push(same);
     }
-    writer.finish()
+    Ok((writer.finish()?, exact))
 }
 
 /// The beginning of a safetensors file: the header's length and the header, padded to a multiple of eight bytes.
-fn header<T>(arrays: &[Array<'_, T>]) -> Result<Vec<u8>> {
+fn header<T>(arrays: &[Array<'_, T>], dtype: Dtype) -> Result<Vec<u8>> {
     let mut end = 0;
-    let infos = arrays.iter().map(|array| {
+    let infos = arrays.iter().flat_map(|array| &array.pieces).map(|piece| {
         let start = end;
-        end += 4 * array.spec.len();
-        let shape = file_shape(array.spec, array.transposed);
-        (array.name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) })
+        end += dtype.bytes() * piece.values.len();
+        let info =
+            TensorInfo { dtype: dtype.safetensors(), shape: piece.shape.clone(), data_offsets: (start, end) };
+        (piece.name.clone(), info)
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos.collect()).context("cannot describe the arrays")?;
@@ -82,8 +89,19 @@ impl<'d, 'w> Writer<'d, 'w> {
         self.disk.write(&self.file, &self.path, bytes)
     }
 
-    fn write_values(&mut self, values: &[f32]) -> Result<()> {
-        self.write(bytemuck::cast_slice(values))
+    /// Writes values divided by a factor in a format, and tells whether a reader gets the same bits back.
+    fn write_values(&mut self, values: &[f32], factor: f32, dtype: Dtype) -> Result<bool> {
+        let mut same = true;
+        let mut theirs = Vec::new();
+        for ours in values.chunks(CHUNK) {
+            theirs.clear();
+            theirs.extend(ours.iter().map(|value| value / factor));
+            let bytes = dtype.encode(&theirs)?;
+            self.write(&bytes)?;
+            dtype.decode(&mut theirs, &bytes);
+            same &= ours.iter().zip(&theirs).all(|(a, b)| a.to_bits() == (b * factor).to_bits());
+        }
+        Ok(same)
     }
 
     /// Flushes the file to the disk.

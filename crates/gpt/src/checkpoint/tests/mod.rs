@@ -1,19 +1,25 @@
 mod damage;
+mod exact;
+mod families;
 mod faults;
 mod load;
 mod round_trip;
+mod variant;
 
 use std::path::{Path, PathBuf};
 
 use kernels::rng;
 
-use super::{About, Contents, Disk, Operation, from_host, save_on};
+use super::{About, Contents, Disk, Dtype, Operation, from_host, save_on};
 use crate::model::{Config, Weights, specs};
 
-/// The model as transformers saves it; `tools/golden_gpt2.py` made it.
-fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2-tiny")
+/// A model of the family as transformers saves it; `tools/golden_models.py` made it.
+fn golden_dir(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{family}-tiny"))
 }
+
+/// The families that have one.
+const FAMILIES: [&str; 6] = ["gpt1", "gpt2", "gpt_neo", "llama", "qwen2", "qwen3"];
 
 /// The smallest model that has every kind of array, with all sides different.
 fn tiny() -> Config {
@@ -50,6 +56,7 @@ fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) ->
     act(Contents {
         config: &tiny(),
         weights: &weights,
+        dtype: Dtype::F32,
         moments: Some((&m, &v)),
         read: &mut from_host,
         eot_token: Some(6),

@@ -44,6 +44,7 @@ fn a_head_of_its_own_is_kept() {
     let contents = Contents {
         config: &config,
         weights: &weights,
+        dtype: Dtype::F32,
         moments: None,
         read: &mut from_host,
         eot_token: None,
@@ -60,13 +61,14 @@ fn a_head_of_its_own_is_kept() {
 #[test]
 fn weights_go_to_a_backend_and_come_back() {
     let shelf = tempdir().unwrap();
-    let golden = open(&golden_dir()).unwrap();
+    let golden = open(&golden_dir("gpt2")).unwrap();
     let backend = &mut Reference;
     let weights: Weights<<Reference as Backend>::Tensor> = golden.weights(to_backend(backend)).unwrap();
     let dir = shelf.path().join("copy");
     let contents = Contents {
         config: &golden.config,
         weights: &weights,
+        dtype: Dtype::F32,
         moments: None,
         read: &mut from_backend(backend),
         eot_token: None,
@@ -136,6 +138,7 @@ fn too_little_space_is_said_before_anything_is_written() {
     let contents = Contents {
         config: &huge,
         weights: &weights,
+        dtype: Dtype::F32,
         moments: None,
         read: &mut from_host,
         eot_token: None,

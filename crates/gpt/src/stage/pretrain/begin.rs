@@ -107,10 +107,10 @@ impl Init {
         };
         let mut upload = checkpoint::to_backend(b);
         let mut weight = |spec: &Spec, values| upload(spec, grow(spec, values, NewRows::Mean));
-        let weights = self.model.weights(&mut weight)?;
         if !self.continue_optimizer {
-            return Ok(First { weights, optimizer: None });
+            return Ok(First { weights: self.model.weights(&mut weight)?, optimizer: None });
         }
+        let weights = self.model.exact_weights(&mut weight)?;
         let (m, v) = self
             .model
             .moments(|spec, values| upload(spec, grow(spec, values, NewRows::Zero)))?

@@ -119,7 +119,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             path.display()
         );
         let b = &mut self.trainer.backend;
-        let weights = checkpoint.weights(checkpoint::to_backend(b))?;
+        let weights = checkpoint.exact_weights(checkpoint::to_backend(b))?;
         let moments = checkpoint.moments(checkpoint::to_backend(b))?;
         let (m, v) = moments.with_context(|| format!("{} has no optimizer state", path.display()))?;
         self.trainer.weights = weights;
@@ -170,6 +170,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             Contents {
                 config,
                 weights,
+                dtype: self.options.settings.dtype,
                 moments: Some((first_moment, second_moment)),
                 read: &mut checkpoint::from_backend(backend),
                 eot_token: tokenizer.end_of_text(),
@@ -221,14 +222,15 @@ fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe
             settings.insert("continue_optimizer".into(), init.continues_optimizer().into());
         }
     }
-    let keep_last = settings.remove("keep_last").expect("a field of the settings");
+    // What is kept, and in which format, changes nothing of what is computed.
+    let kept = ["keep_last", "dtype"].map(|key| (key, settings.remove(key)));
     settings.insert(
         "seed".into(),
         toml::Value::Integer(i64::try_from(options.seed).context("--seed is too large")?),
     );
     settings.insert("precision".into(), machine.precision.clone().into());
     let mut recipe = Recipe::new("pretrain", settings);
-    recipe.runtime.insert("keep_last".into(), keep_last);
+    recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     recipe.runtime.insert("machine".into(), machine.description.clone().into());
     for (number, part) in (1..).zip(data.parts()) {
         // One directory is what most runs have; the parts of a mixture are told apart by number.

@@ -1,5 +1,6 @@
 //! The recipe of a pretraining: preset, file, `--set`, flags → one resolved table of settings.
 
+use crate::checkpoint::Dtype;
 use crate::model::Config;
 use crate::train::{Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
@@ -76,6 +77,9 @@ described! {
         /// Checkpoints that are kept, besides the best one.
         #[serde(default = "keep_last")]
         pub keep_last: usize,
+        /// Number format of checkpoints: f32, f16 or bf16. Training goes on from exact numbers all the same.
+        #[serde(default)]
+        pub dtype: Dtype,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a recipe says about the model.
 
 use super::Settings;
+use crate::checkpoint;
 use crate::model::{Config, NormPlace, Positions, Rope};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,7 @@ impl Shape {
         }
         let config = self.config(1, settings);
         config.check()?;
+        checkpoint::architecture_of(&config)?;
         (self.d_ff, self.n_kv_head, self.band) = (Some(config.d_ff), Some(config.n_kv_head), config.band);
         Ok(())
     }

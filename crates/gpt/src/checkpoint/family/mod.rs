@@ -1,0 +1,246 @@
+//! Under which names a family of models is published: every tensor of its files, and which rows of which of our arrays
+//! it holds. A further family is one more static like [`GPT2`](gpt2::GPT2), listed in [`FAMILIES`].
+
+mod fields;
+mod gpt2;
+mod gpt_neo;
+mod llama;
+mod openai_gpt;
+mod piece;
+mod qwen2;
+mod qwen3;
+mod rope;
+
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+pub(super) use piece::Piece;
+
+use super::dtype::Dtype;
+use crate::model::{Config, Spec};
+
+/// Every family whose directories can be read and written.
+pub(super) const FAMILIES: &[&Family] =
+    &[&gpt2::GPT2, &openai_gpt::OPENAI_GPT, &gpt_neo::GPT_NEO, &llama::LLAMA, &qwen2::QWEN2, &qwen3::QWEN3];
+
+/// A family of models, as Hugging Face directories spell it.
+pub(super) struct Family {
+    /// `model_type` in `config.json`.
+    model_type: &'static str,
+    /// The class with the language-model head, in `architectures` of `config.json`.
+    pub(super) with_head: &'static str,
+    /// The class without it: names lack the `prefix`, and the head is tied.
+    without_head: &'static str,
+    /// What stands before the name of every tensor, except the head's.
+    prefix: &'static str,
+    /// The tensors, in lists so that families may share some.
+    tensors: &'static [&'static [Tensor]],
+    /// Tensors that carry nothing learned, to be ignored.
+    buffers: &'static [&'static str],
+    /// Whether scores are divided by √head_dim. Where they are not, our queries are √head_dim times the file's.
+    scales_attention: bool,
+    /// Understands the family's fields of a `config.json`; what a person should know goes to `warnings`.
+    read_config: fn(&Value, warnings: &mut Vec<String>) -> Result<Config>,
+    /// Writes them, except those that every family has.
+    write_config: fn(&Config) -> Value,
+}
+
+/// A tensor of a file and what it holds; `{}` stands for the number of the block.
+struct Tensor {
+    /// The name in [`specs`](crate::model::specs) of the array that it is part of.
+    ours: &'static str,
+    /// Its own name.
+    theirs: &'static str,
+    /// The part.
+    rows: Rows,
+    /// Whether the file keeps `[d_in, d_out]`.
+    transposed: bool,
+}
+
+/// The rows of our array that a tensor holds.
+#[derive(Clone, Copy, PartialEq)]
+enum Rows {
+    All,
+    Queries,
+    Keys,
+    Values,
+    Gate,
+    Up,
+}
+
+/// A tensor that is a whole array of ours.
+const fn whole(ours: &'static str, theirs: &'static str) -> Tensor {
+    Tensor { ours, theirs, rows: Rows::All, transposed: false }
+}
+
+/// A tensor that is some rows of an array of ours.
+const fn part(ours: &'static str, theirs: &'static str, rows: Rows) -> Tensor {
+    Tensor { ours, theirs, rows, transposed: false }
+}
+
+/// A `Conv1D`, which keeps `[d_in, d_out]`.
+const fn conv1d(ours: &'static str, theirs: &'static str) -> Tensor {
+    Tensor { ours, theirs, rows: Rows::All, transposed: true }
+}
+
+/// The head's own matrix, under everybody's name.
+pub(super) const LM_HEAD_WEIGHT: &str = "lm_head.weight";
+
+impl Family {
+    /// The family of a `config.json`.
+    pub(super) fn of(json: &Value) -> Result<&'static Family> {
+        let model_type = json.get("model_type").and_then(Value::as_str);
+        let architecture = architecture(json);
+        let Some(family) = FAMILIES.iter().find(|family| match (model_type, architecture) {
+            (Some(model_type), None) => model_type == family.model_type,
+            (_, Some(class)) => class == family.with_head || class == family.without_head,
+            (None, None) => false,
+        }) else {
+            let said = architecture.or(model_type).unwrap_or("nothing");
+            bail!("architectures/model_type says {said:?}, which is not supported; known are {}", known());
+        };
+        if model_type.is_some_and(|said| said != family.model_type) {
+            bail!("model_type {:?} contradicts architectures {:?}", model_type, architecture);
+        }
+        Ok(family)
+    }
+
+    /// The family whose directories hold models of this shape: the one that reads back what it writes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn for_config(config: &Config) -> Result<&'static Family> {
+        let holds = |family: &&&Family| {
+            let json = family.config_json(config, None, Dtype::F32);
+            family.config(&json, &mut Vec::new()).is_ok_and(|read| read == *config)
+        };
+        FAMILIES.iter().find(holds).copied().with_context(|| {
+            format!(
+                "none of the classes of transformers that are known here ({}) is a model of this shape: {config:?}",
+                known()
+            )
+        })
+    }
+
+    /// Understands a `config.json`; what a person should know goes to `warnings`.
+    ///
+    /// # Errors
+    /// Which field is missing, wrong or not supported.
+    pub(super) fn config(&self, json: &Value, warnings: &mut Vec<String>) -> Result<Config> {
+        ensure!(
+            json.get("quantization_config").is_none_or(Value::is_null),
+            "quantization_config is there: quantised weights are not supported"
+        );
+        let mut config = (self.read_config)(json, warnings)?;
+        config.tied_head |= architecture(json) == Some(self.without_head);
+        Ok(config)
+    }
+
+    /// The `config.json` of a model.
+    pub(super) fn config_json(&self, config: &Config, eot_token: Option<u32>, dtype: Dtype) -> Value {
+        let mut json = json!({ "architectures": [self.with_head], "model_type": self.model_type });
+        let rest = json!({
+            "initializer_range": 0.02,
+            "use_cache": true,
+            "bos_token_id": eot_token,
+            "eos_token_id": eot_token,
+            "tie_word_embeddings": config.tied_head,
+            // The name of the field in transformers 4, then in 5.
+            "torch_dtype": dtype.torch_name(),
+            "dtype": dtype.torch_name(),
+        });
+        if let (Value::Object(json), Value::Object(own), Value::Object(rest)) =
+            (&mut json, (self.write_config)(config), rest)
+        {
+            json.extend(own.into_iter().chain(rest));
+        }
+        json
+    }
+
+    /// The tensors of a file that together are the array `spec`, in the file's names.
+    pub(super) fn pieces(&self, config: &Config, spec: &Spec) -> Vec<Piece> {
+        let (pattern, block) = generalise(&spec.name);
+        let width: usize = spec.shape[1..].iter().product();
+        let mut covered = 0;
+        let pieces = self.tensors.iter().copied().flatten().filter(|tensor| tensor.ours == pattern);
+        let pieces = pieces.map(|tensor| {
+            let rows = tensor.rows.range(config, spec.shape[0]);
+            covered += rows.len();
+            let mut shape = [&[rows.len()], &spec.shape[1..]].concat();
+            if tensor.transposed {
+                shape.reverse();
+            }
+            let unscaled = tensor.rows == Rows::Queries && !self.scales_attention;
+            Piece {
+                name: tensor.theirs.replace("{}", block),
+                shape,
+                values: rows.start * width..rows.end * width,
+                transposed: tensor.transposed,
+                factor: if unscaled { (config.head_dim as f32).sqrt() } else { 1.0 },
+            }
+        });
+        let pieces = pieces.collect();
+        assert_eq!(covered, spec.shape[0], "the table of {} lacks rows of {}", self.model_type, spec.name);
+        pieces
+    }
+
+    /// A tensor's full name: files of the class without head leave the prefix out.
+    pub(super) fn full_name(&self, name: &str) -> String {
+        if name.starts_with(self.prefix) || name == LM_HEAD_WEIGHT {
+            name.to_owned()
+        } else {
+            format!("{}{name}", self.prefix)
+        }
+    }
+
+    /// Whether the tensor of this full name carries nothing learned.
+    pub(super) fn is_buffer(&self, full_name: &str) -> bool {
+        self.buffers.contains(&generalise(full_name).0.as_str())
+    }
+}
+
+impl Rows {
+    /// Which rows they are of the `all` that our array has.
+    fn range(self, config: &Config, all: usize) -> Range<usize> {
+        let (q, kv, ff) = (config.q_width(), config.kv_width(), config.d_ff);
+        match self {
+            Rows::All => 0..all,
+            Rows::Queries => 0..q,
+            Rows::Keys => q..q + kv,
+            Rows::Values => q + kv..q + 2 * kv,
+            Rows::Gate => 0..ff,
+            Rows::Up => ff..2 * ff,
+        }
+    }
+}
+
+/// The class that `transformers` would load a model of this shape with, such as `GPT2LMHeadModel`.
+///
+/// # Errors
+/// There is none, so that such a model could not be saved.
+pub fn architecture_of(config: &Config) -> Result<&'static str> {
+    Family::for_config(config).map(|family| family.with_head)
+}
+
+/// The class that a `config.json` names.
+fn architecture(json: &Value) -> Option<&str> {
+    json.get("architectures")?.get(0)?.as_str()
+}
+
+/// All classes, for people.
+fn known() -> String {
+    let names: Vec<&str> = FAMILIES.iter().flat_map(|f| [f.with_head, f.without_head]).collect();
+    names.join(", ")
+}
+
+/// `blocks.7.qkv.weight` → `blocks.{}.qkv.weight` and `7`.
+fn generalise(name: &str) -> (String, &str) {
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(block) = name.split('.').find(is_number) else {
+        return (name.to_owned(), "");
+    };
+    let parts: Vec<&str> = name.split('.').map(|part| if part == block { "{}" } else { part }).collect();
+    (parts.join("."), block)
+}

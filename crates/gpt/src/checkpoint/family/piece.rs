@@ -1,0 +1,68 @@
+//! A tensor of a file, and where in one of our arrays its values go.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::model::Spec;
+
+/// A tensor of a file, and what it holds.
+pub(in super::super) struct Piece {
+    /// Its name in the file.
+    pub(in super::super) name: String,
+    /// Its shape there.
+    pub(in super::super) shape: Vec<usize>,
+    /// The values of our array that it holds.
+    pub(in super::super) values: Range<usize>,
+    /// Whether it is `[d_in, d_out]` there.
+    pub(super) transposed: bool,
+    /// Ours are theirs times this.
+    pub(in super::super) factor: f32,
+}
+
+impl Piece {
+    /// A tensor that is an array of ours as it is.
+    pub(in super::super) fn whole(name: String, spec: &Spec) -> Self {
+        Piece { name, shape: spec.shape.clone(), values: 0..spec.len(), transposed: false, factor: 1.0 }
+    }
+
+    /// Whether an `f32` comes back as it was: division by a power of two loses nothing.
+    pub(in super::super) fn is_exact(&self) -> bool {
+        self.factor.to_bits().trailing_zeros() >= f32::MANTISSA_DIGITS - 1
+    }
+
+    /// Turns the file's values into ours.
+    pub(in super::super) fn make_ours(&self, values: &mut [f32]) {
+        if self.transposed {
+            values.copy_from_slice(&transpose(values, self.shape[0], self.shape[1]));
+        }
+        if self.factor != 1.0 {
+            values.iter_mut().for_each(|value| *value *= self.factor);
+        }
+    }
+
+    /// Our values in the order of the file, not yet divided by the factor.
+    pub(in super::super) fn in_file_order<'a>(&self, values: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.transposed {
+            Cow::Owned(transpose(values, self.shape[1], self.shape[0]))
+        } else {
+            Cow::Borrowed(values)
+        }
+    }
+}
+
+/// `[rows, columns]` → `[columns, rows]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    // Square tiles: one side of the copy would else touch a new cache line for every value.
+    const TILE: usize = 16;
+    let mut out = vec![0.0; values.len()];
+    for row0 in (0..rows).step_by(TILE) {
+        for column0 in (0..columns).step_by(TILE) {
+            for row in row0..rows.min(row0 + TILE) {
+                for column in column0..columns.min(column0 + TILE) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    out
+}
