@@ -22,7 +22,7 @@ impl Bench<'_> {
         ensure!(
             config.seq_len >= PROMPT_TOKENS + NEW_TOKENS,
             "the context of {} has {} tokens, decoding is measured over {}: choose a larger --preset",
-            self.preset,
+            self.name,
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
@@ -58,7 +58,7 @@ impl Bench<'_> {
         let decode = (batch * (NEW_TOKENS - 1)) as f64 / (median(&totals) - median(&prefills));
         let json = json!({
             "bench": "decode",
-            "preset": self.preset,
+            "preset": self.name,
             "precision": precision_name(&cpu),
             "threads": cpu.options().threads,
             "batch": batch,
@@ -76,7 +76,7 @@ impl Bench<'_> {
         self.session.result(&json, || {
             format!(
                 "decode    {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
-                self.preset,
+                self.name,
                 count(decode as u64),
                 1e3 * median(&prefills)
             )

@@ -4,12 +4,14 @@ mod decode;
 mod products;
 mod train;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use gpt::checkpoint;
 use gpt::model::Config;
-use gpt::stage::Settings;
+use gpt::train::Optimizer;
 use kernels::cpu::bench;
 use serde_json::json;
 
@@ -25,10 +27,13 @@ object a line.
 Examples:
   mynah bench
   mynah bench train --preset gpt2 --steps 5 --json
-  mynah bench decode --batch 16";
+  mynah bench decode --batch 16
+  mynah bench decode --model path/to/model --batch 1";
 
 /// How long the peak and each product are measured.
 const DURATION: Duration = Duration::from_millis(300);
+/// The longest context that is measured.
+const LONGEST_CONTEXT: usize = 1024;
 /// Rows of a training step.
 const ROWS: usize = 4096;
 
@@ -42,6 +47,9 @@ pub(crate) struct BenchArgs {
     /// Shape of the model, by name
     #[arg(long, value_name = "NAME", default_value = "baby")]
     preset: String,
+    /// Shape of this model instead, with a context of at most 1,024 tokens
+    #[arg(long, value_name = "MODEL", conflicts_with = "preset")]
+    model: Option<PathBuf>,
     /// Training steps that are timed, after two that are not
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
@@ -65,15 +73,20 @@ enum What {
 /// The machine and the model that are measured.
 struct Bench<'a> {
     session: &'a Session,
-    preset: &'a str,
+    /// The preset or the model.
+    name: String,
     config: Config,
-    settings: Settings,
+    optimizer: Optimizer,
 }
 
 pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &[])?;
-    let config = Config { dropout: 0.0, ..shape.config(vocab_size(&args.preset), &settings) };
-    let bench = Bench { session, preset: &args.preset, config, settings };
+    let (name, config) = match &args.model {
+        Some(path) => (path.display().to_string(), checkpoint::open(path)?.config),
+        None => (args.preset.clone(), shape.config(vocab_size(&args.preset), &settings)),
+    };
+    let config = Config { dropout: 0.0, seq_len: config.seq_len.min(LONGEST_CONTEXT), ..config };
+    let bench = Bench { session, name, config, optimizer: settings.optimizer() };
     session.say(&session.cpu().describe());
     let wanted = |what| args.what.is_none_or(|only| only == what);
     if wanted(What::Peak) {
@@ -95,7 +108,7 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
 
 /// GPT-2's vocabulary rounded up to a multiple of 64, and one that fits the smaller shapes: what is customary to measure.
 fn vocab_size(preset: &str) -> usize {
-    if preset.starts_with("gpt2") { 50_304 } else { 8_192 }
+    if ["tiny", "nano", "baby"].iter().any(|small| preset.ends_with(small)) { 8_192 } else { 50_304 }
 }
 
 impl Bench<'_> {

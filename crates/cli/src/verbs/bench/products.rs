@@ -13,9 +13,9 @@ impl Bench<'_> {
     pub(super) fn products(&self) -> Result<()> {
         let c = &self.config;
         let layers = [
-            ("qkv", c.d_model, 3 * c.d_model),
-            ("attn_out", c.d_model, c.d_model),
-            ("mlp_up", c.d_model, c.d_ff),
+            ("qkv", c.d_model, c.q_width() + 2 * c.kv_width()),
+            ("attn_out", c.q_width(), c.d_model),
+            ("mlp_up", c.d_model, c.up_width()),
             ("mlp_down", c.d_ff, c.d_model),
             ("lm_head", c.d_model, c.vocab_size),
         ];
@@ -33,7 +33,7 @@ impl Bench<'_> {
                 let speed = bench::linear(&mut cpu, product, shape, DURATION);
                 let json = json!({
                     "bench": "products",
-                    "preset": self.preset,
+                    "preset": self.name,
                     "precision": precision_name(&cpu),
                     "threads": cpu.options().threads,
                     "layer": layer,

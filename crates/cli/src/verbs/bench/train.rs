@@ -41,7 +41,7 @@ impl Bench<'_> {
         let fraction = speed(median(times)) * config.training_flops_per_token() / peak;
         let json = json!({
             "bench": "train",
-            "preset": self.preset,
+            "preset": self.name,
             "precision": precision,
             "threads": threads,
             "parameters": config.parameters(),
@@ -63,7 +63,7 @@ impl Bench<'_> {
         self.session.result(&json, || {
             format!(
                 "train     {}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
-                self.preset,
+                self.name,
                 count(speed(median(times)) as u64),
                 100.0 * fraction,
                 scaled(config.parameters() as f64),
@@ -93,7 +93,7 @@ impl Bench<'_> {
         let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
         let logprobs = trainer.accumulate(sequences, &targets, &derivatives, seq_len);
         let loss = cross_entropy(logprobs, targets.len());
-        let optimizer = Optimizer { grad_clip: 1.0, ..self.settings.optimizer() };
+        let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
         trainer.update(&optimizer, LEARNING_RATE, loss);
         loss
     }
