@@ -56,7 +56,7 @@ impl<'a, B: Backend> Completer<'a, B> {
             tokenizer.vocab_size(),
             config.vocab_size
         );
-        let engine = Engine::new(backend, config, weights, slots);
+        let engine = Engine::new(backend, config, weights, slots).limited_to(tokenizer.vocab_size());
         Ok(Completer { backend, tokenizer, config: config.clone(), engine })
     }
 

@@ -49,6 +49,8 @@ pub struct Engine<T> {
     cache: Cache<T>,
     slots: Vec<Option<Running>>,
     sampler: Sampler,
+    /// Ids below it may be drawn.
+    n_tokens: usize,
 }
 
 struct Running {
@@ -72,7 +74,15 @@ impl<T> Engine<T> {
             cache: Cache::new(b, config, slots, config.seq_len),
             slots: (0..slots).map(|_| None).collect(),
             sampler: Sampler::default(),
+            n_tokens: config.vocab_size,
         }
+    }
+
+    /// Draws ids below `n_tokens` only: an embedding may be padded beyond the tokenizer's vocabulary (Qwen's is), and what
+    /// such rows score means nothing.
+    pub fn limited_to(self, n_tokens: usize) -> Self {
+        assert!((1..=self.config.vocab_size).contains(&n_tokens), "{n_tokens} tokens of a vocabulary");
+        Engine { n_tokens, ..self }
     }
 
     /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence. Results are
@@ -123,7 +133,8 @@ impl<T> Engine<T> {
                 running.cached += span.len;
                 let (index, request) = (running.index, &requests[running.index]);
                 let position = running.tokens.len() as u64;
-                let token = self.sampler.draw(logits, &request.sampling, request.number, position);
+                let token =
+                    self.sampler.draw(&logits[..self.n_tokens], &request.sampling, request.number, position);
                 let finish = if request.stop_tokens.contains(&token) {
                     Some(Finish::Stop)
                 } else {
@@ -245,6 +256,27 @@ mod tests {
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
         let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop });
+    }
+
+    #[test]
+    fn ids_beyond_the_limit_are_never_drawn() {
+        let (b, config) = (&mut Reference, config());
+        let weights = init(b, &config, 3);
+        let requests: Vec<Request> = (0..20)
+            .map(|i| {
+                let mut request = Request { stop_tokens: Vec::new(), ..request(i, &[1], 8) };
+                (request.sampling.temperature, request.sampling.top_k) = (5.0, 0);
+                request
+            })
+            .collect();
+        let mut largest = |engine: Engine<_>| {
+            let mut engine = engine;
+            let texts = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+            texts.into_iter().flat_map(|text| text.tokens).max()
+        };
+        let engine = || Engine::new(&mut Reference, &config, &weights, 2);
+        assert!(largest(engine()) > Some(6), "the whole vocabulary is drawn from");
+        assert_eq!(largest(engine().limited_to(7)), Some(6));
     }
 
     #[test]
