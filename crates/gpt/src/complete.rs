@@ -1,7 +1,7 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
 use crate::model::{Config, Engine, Finish, Generated, Request, Sampling, Weights};
-use crate::tokenizer::{StreamDecoder, Tokenizer};
+use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
@@ -15,6 +15,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// Texts that end a completion; they are not part of it. They may begin and end anywhere in a token.
     pub stop: Vec<String>,
+    /// What stands after the completion, for a model that has learned fill-in-the-middle.
+    pub suffix: Option<String>,
 }
 
 /// A continuation of a prompt.
@@ -26,7 +28,8 @@ pub struct Completion {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
-    /// Tokens at the beginning of the prompt that did not fit the context and were left out.
+    /// Tokens at the beginning of the prompt, and at the end of the suffix, that did not fit the context and were left
+    /// out.
     pub dropped_tokens: usize,
 }
 
@@ -64,8 +67,9 @@ impl<'a, B: Backend> Completer<'a, B> {
     /// Prompt `i` draws the random numbers of request `i`, so the same prompt given twice gets two continuations.
     ///
     /// # Errors
-    /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; the model drew a token
-    /// that the tokenizer does not have.
+    /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; there is a suffix, but the
+    /// tokenizer has no tokens of fill-in-the-middle, or the context no room for them; the model drew a token that the
+    /// tokenizer does not have.
     pub fn complete(
         &mut self,
         prompts: &[&str],
@@ -73,16 +77,23 @@ impl<'a, B: Backend> Completer<'a, B> {
         mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
         let mut dropped = Vec::with_capacity(prompts.len());
+        let fim = options.suffix.as_ref().map(|_| self.tokenizer.fim()).transpose()?;
+        let mut stop_tokens: Vec<u32> = self.tokenizer.end_of_text().into_iter().collect();
+        // A model that goes on after the middle begins another document.
+        stop_tokens.extend(fim.into_iter().flat_map(|tokens| [tokens.prefix, tokens.middle, tokens.suffix]));
         let mut requests = Vec::with_capacity(prompts.len());
         for (number, prompt) in (0..).zip(prompts) {
-            let (prompt, left_out) = self.fit(prompt, options.max_tokens)?;
+            let (prompt, left_out) = match (&options.suffix, &fim) {
+                (Some(suffix), Some(tokens)) => self.fit_gap(prompt, suffix, tokens, options.max_tokens)?,
+                _ => self.fit(prompt, options.max_tokens)?,
+            };
             dropped.push(left_out);
             requests.push(Request {
                 prompt,
                 max_tokens: options.max_tokens,
                 sampling: options.sampling,
                 number,
-                stop_tokens: self.tokenizer.end_of_text().into_iter().collect(),
+                stop_tokens: stop_tokens.clone(),
             });
         }
 
@@ -110,8 +121,7 @@ impl<'a, B: Backend> Completer<'a, B> {
             .collect())
     }
 
-    /// The prompt's tokens, without as many of the first as the context cannot hold: there must be room for the
-    /// continuation, though never more than half the context. An empty prompt becomes the beginning of a document.
+    /// The prompt's tokens, without as many of the first as the context cannot hold. An empty prompt becomes the beginning of a document.
     fn fit(&self, prompt: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
         let mut tokens = self.tokenizer.encode(prompt);
         if tokens.is_empty() {
@@ -119,11 +129,39 @@ impl<'a, B: Backend> Completer<'a, B> {
             tokens
                 .push(begin.context("the tokenizer has no end-of-text token to begin with: give a prompt")?);
         }
-        let room = self.config.seq_len - max_tokens.min(self.config.seq_len / 2);
+        let room = self.room(max_tokens);
         let dropped = tokens.len().saturating_sub(room);
         tokens.drain(..dropped);
         Ok((tokens, dropped))
     }
+
+    /// The prompt of a gap between `prefix` and `suffix`. Where the context cannot hold both, what is farthest from the gap
+    /// is left out: the suffix keeps half of the room, or what the prefix does not need.
+    fn fit_gap(
+        &self,
+        prefix: &str,
+        suffix: &str,
+        fim: &FimTokens,
+        max_tokens: usize,
+    ) -> Result<(Vec<u32>, usize)> {
+        let (prefix, suffix) = (self.tokenizer.encode(prefix), self.tokenizer.encode(suffix));
+        let room = self.room(max_tokens).checked_sub(fim.psm(&[], &[]).len());
+        let room = room.context("the context is too short for fill-in-the-middle")?;
+        let (prefix_len, suffix_len) = share(room, prefix.len(), suffix.len());
+        let prompt = fim.psm(&prefix[prefix.len() - prefix_len..], &suffix[..suffix_len]);
+        Ok((prompt, prefix.len() - prefix_len + suffix.len() - suffix_len))
+    }
+
+    /// Tokens that a prompt may have: there must be room for the continuation, though never more than half the context.
+    fn room(&self, max_tokens: usize) -> usize {
+        self.config.seq_len - max_tokens.min(self.config.seq_len / 2)
+    }
+}
+
+/// How many tokens of a prefix and a suffix `room` holds: the suffix gets half of it, or what the prefix does not need.
+fn share(room: usize, prefix: usize, suffix: usize) -> (usize, usize) {
+    let suffix = suffix.min((room / 2).max(room.saturating_sub(prefix)));
+    (prefix.min(room - suffix), suffix)
 }
 
 /// The text of one continuation as it grows: complete characters only, and nothing that may turn out to belong to a
@@ -249,6 +287,20 @@ mod tests {
         ] {
             let (got, heard, stopped) = stream(text, &stop);
             assert_eq!((got.as_str(), heard.as_str(), stopped), (want, want, stops), "{text:?} {stop:?}");
+        }
+    }
+
+    #[test]
+    fn prefix_and_suffix_share_the_room() {
+        for (room, prefix, suffix, want) in [
+            (10, 3, 4, (3, 4)),
+            (10, 20, 30, (5, 5)),
+            (10, 20, 2, (8, 2)),
+            (10, 2, 20, (2, 8)),
+            (11, 20, 30, (6, 5)),
+            (0, 2, 3, (0, 0)),
+        ] {
+            assert_eq!(share(room, prefix, suffix), want, "{room} {prefix} {suffix}");
         }
     }
 

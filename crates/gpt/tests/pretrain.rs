@@ -45,6 +45,7 @@ fn data(dir: &Path) -> PathBuf {
         out: tokens.clone(),
         context: None,
         overflow: Overflow::Pack,
+        fim: None,
     };
     tokenize(&options, &Silent).unwrap();
     tokens

@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   mynah complete --model runs/code 'import numpy as'
   mynah complete --model runs/code --temperature 0 --stop $'\\n' - < half.py
+  mynah complete --model runs/infill 'def area(width, height):' --suffix ' * height'
   mynah complete --model path/to/gpt2 'The meaning of life is' --n 5 --json";
 
 /// Continue text or code
@@ -34,6 +35,9 @@ pub(crate) struct CompleteArgs {
     model: PathBuf,
     /// What to continue, or - for standard input; at a terminal it is asked for
     prompt: Option<String>,
+    /// Complete between the prompt and this text; for models that have learned fill-in-the-middle
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    suffix: Option<String>,
     /// Tokens to add at most
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
@@ -110,7 +114,7 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     drop(weights);
     let CompleteArgs { max_tokens, temperature, top_k, top_p, ref stop, .. } = *args;
     let sampling = Sampling { temperature, top_k, top_p, seed: session.seed() };
-    let options = Options { max_tokens, sampling, stop: stop.clone() };
+    let options = Options { max_tokens, sampling, stop: stop.clone(), suffix: args.suffix.clone() };
 
     let completions = if n == 1 && !session.json() {
         if std::io::stdout().is_terminal() {
@@ -130,8 +134,13 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     };
     if let Some(dropped) = completions.first().map(|c| c.dropped_tokens).filter(|&n| n > 0) {
         let tokens = plural(dropped as u64, "token");
-        session
-            .say(&format!("note: the context is too short for the prompt: its first {tokens} were left out"));
+        session.say(&match args.suffix {
+            None => format!("note: the context is too short for the prompt: its first {tokens} were left out"),
+            Some(_) => format!(
+                "note: the context is too short for prompt and suffix: {tokens} were left out where the prompt begins and \
+                 the suffix ends"
+            ),
+        });
     }
     Ok(Ended::Done)
 }

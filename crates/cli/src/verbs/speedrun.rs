@@ -83,7 +83,7 @@ fn chat(run: &Path, session: &Session) -> Result<()> {
     let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
-    let options = Options { max_tokens: 64, sampling, stop: Vec::new() };
+    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None };
     loop {
         write!(std::io::stderr(), "> ").context("cannot ask for a prompt")?;
         let mut line = String::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpt::data::{self, Kept, Lost, Meta, Overflow, TokenizeOptions};
+use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions};
 
 use crate::Ended;
 use crate::session::Session;
@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out chunks --overflow chunk --context 128
+  mynah tokenize --corpus corpus --tokenizer tokenizer.json --out infill --fim-rate 0.5
 
 The shards are NumPy arrays (uint16, or uint32 above 65,535 tokens) beside meta.json and the tokenizer.";
 
@@ -36,6 +37,19 @@ pub(crate) struct TokenizeArgs {
     /// What becomes of documents longer than the context
     #[arg(long, value_name = "HOW", value_enum, default_value = "pack")]
     overflow: OverflowName,
+    /// Cut this fraction of the training documents for fill-in-the-middle: the model learns to complete before a suffix
+    #[arg(long, value_name = "F", help_heading = "Fill-in-the-middle")]
+    fim_rate: Option<f64>,
+    /// Of those, the fraction in the order suffix, prefix, middle; the others are prefix, suffix, middle, the order
+    /// that `mynah complete --suffix` asks in
+    #[arg(
+        long,
+        value_name = "F",
+        default_value_t = 0.5,
+        requires = "fim_rate",
+        help_heading = "Fill-in-the-middle"
+    )]
+    spm_rate: f64,
 }
 
 /// An [`Overflow`] as it is typed.
@@ -61,6 +75,7 @@ pub(crate) fn run(args: &TokenizeArgs, session: &Session) -> Result<Ended> {
             OverflowName::Chunk => Overflow::Chunk,
             OverflowName::Drop => Overflow::Drop,
         },
+        fim: args.fim_rate.map(|rate| Fim { rate, spm_rate: args.spm_rate, seed: session.seed() }),
     };
     let meta = data::tokenize(&options, session.watcher())?;
     session.summary(&meta, || format!("{}→ {}", describe(&meta), args.out.display()))?;
@@ -88,6 +103,12 @@ pub(crate) fn describe(meta: &Meta) -> String {
             let (documents, chunks) = (plural(documents, "document"), plural(chunks, "short chunk"));
             page += &format!("  left out of {name}: {documents}, {chunks}, {}\n", plural(tokens, "token"));
         }
+    }
+    if let Some(Cut { psm_documents, spm_documents }) = meta.fim_cut {
+        let (psm, spm) = (count(psm_documents), count(spm_documents));
+        page += &format!(
+            "  cut for fill-in-the-middle: {psm} documents as prefix, suffix, middle, {spm} as suffix, prefix, middle\n"
+        );
     }
     page + &format!("  {} tokens in the vocabulary, {}\n", count(meta.vocab_size as u64), meta.dtype)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json as object};
 
-use super::workshop::{fails, json, keys, mynah, road, run, stderr, stdout};
+use super::workshop::{fails, json, keys, mynah, path, road, run, stderr, stdout};
 
 #[test]
 fn a_corpus_reports_what_it_kept() {
@@ -56,6 +56,85 @@ fn tokens_come_back_as_the_same_bytes() {
 
     fails(&["tokenizer", "decode", "--tokenizer", &tokenizer, "1 two"], 2, &["two", "not a token id"]);
     fails(&["tokenizer", "decode", "--tokenizer", &tokenizer, "1 999999"], 1, &["999999"]);
+}
+
+#[test]
+fn a_tokenizer_takes_more_special_tokens() {
+    let (road, dir) = (road(), tempfile::tempdir().expect("a directory"));
+    let (old, new) = (road.path("tokenizer.json"), path(dir.path(), "tokenizer.json"));
+    let extend = ["tokenizer", "extend", "--tokenizer", &old, "--out", &new];
+    let made = json(&[&extend[..], &["--special", "<|user|>", "--special", "<|endoftext|>"]].concat());
+    let size = made["vocab_size"].as_u64().expect("a number");
+    assert_eq!(made["specials"], object!({ "<|endoftext|>": 0, "<|user|>": size - 1 }));
+    let encode =
+        |tokenizer: &str| stdout(&["tokenizer", "encode", "--tokenizer", tokenizer, "def f(x): <|user|>"]);
+    assert_eq!(encode(&old), encode(&new));
+    fails(&extend, 2, &["--special"]);
+    fails(&[&extend[..], &["--special", "a"]].concat(), 1, &["\"a\" is too short"]);
+}
+
+#[test]
+fn a_gap_is_filled_by_a_model_that_has_learned_it() {
+    let (road, dir) = (road(), tempfile::tempdir().expect("a directory"));
+    let [tokenizer, tokens, model] = ["tokenizer.json", "tokens", "run"].map(|name| path(dir.path(), name));
+    let (old, corpus) = (road.path("tokenizer.json"), road.path("corpus"));
+    let tokenize = ["tokenize", "--corpus", &corpus, "--fim-rate", "0.8", "--out", &tokens, "--tokenizer"];
+    fails(&[&tokenize[..], &[&old]].concat(), 1, &["mynah tokenizer extend", "<|fim_middle|>"]);
+    fails(
+        &["tokenize", "--corpus", &corpus, "--tokenizer", &old, "--out", &tokens, "--spm-rate", "1"],
+        2,
+        &["--fim-rate"],
+    );
+    let names = ["--special", "<fim_prefix>", "--special", "<fim_middle>", "--special", "<fim_suffix>"];
+    run(&[&["tokenizer", "extend", "--tokenizer", &old, "--out", &tokenizer], &names[..]].concat(), 0);
+    let meta = json(&[&tokenize[..], &[&tokenizer]].concat());
+    let cut = meta["fim_cut"]["psm_documents"].as_u64().zip(meta["fim_cut"]["spm_documents"].as_u64());
+    let (psm, spm) = cut.expect("they are counted");
+    let documents = meta["train"]["documents"].as_u64().expect("a number");
+    assert!(psm > 0 && spm > 0 && psm + spm <= documents, "{psm} {spm} {documents}");
+    assert_eq!(meta["fim"], object!({ "rate": 0.8, "spm_rate": 0.5, "seed": 0 }));
+    assert!(stdout(&["show", &tokens]).contains("cut for fill-in-the-middle"));
+
+    let mut pretrain = road.pretrain("", "20");
+    (pretrain[2], pretrain[6]) = (tokens, model.clone());
+    run(&pretrain.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let gap = [
+        "complete",
+        "--model",
+        &run,
+        "def f(",
+        "--suffix",
+        "return x",
+        "--max-tokens",
+        "6",
+        "--temperature",
+        "0",
+    ];
+    let filled = json(&gap);
+    assert_eq!(keys(&filled), ["prompt", "completions"]);
+    // The suffix reaches the model: with another one the likelihoods, hence the draws, are others.
+    let drawn = |suffix: &str| {
+        let gap = [
+            "complete",
+            "--model",
+            &run,
+            "def f(",
+            "--suffix",
+            suffix,
+            "--max-tokens",
+            "12",
+            "--temperature",
+            "1",
+        ];
+        json(&gap)["completions"][0]["tokens"].clone()
+    };
+    assert!(["a", "  return x", "\n\nclass A:\n"].map(drawn).windows(2).any(|pair| pair[0] != pair[1]));
+    let plain = road.path("run");
+    fails(
+        &["complete", "--model", &plain, "def f(", "--suffix", ")"],
+        1,
+        &["no special tokens for fill-in-the-middle"],
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
 
+mod fim;
 mod mixture;
 mod npy;
 mod permutation;
@@ -15,6 +16,7 @@ mod tokenize;
 mod val;
 mod windows;
 
+pub use fim::{Cut, Fim};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Overflow;
 use super::npy::{Array, Width};
+use super::{Cut, Fim, Overflow};
 use crate::corpus::Split;
 use crate::tokenizer::Tokenizer;
 
@@ -85,6 +85,12 @@ pub struct Meta {
     pub train_lost: Lost,
     /// What validation lost.
     pub val_lost: Lost,
+    /// How training documents were cut for fill-in-the-middle; none where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim: Option<Fim>,
+    /// How many were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim_cut: Option<Cut>,
     /// The files of tokens, in order.
     pub shards: Vec<TokenFile>,
     /// BLAKE3 over all of it.

@@ -35,6 +35,14 @@ impl World {
         World { dir }
     }
 
+    /// With the special tokens of fill-in-the-middle.
+    fn with_fim(self) -> World {
+        let names = ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"].map(str::to_owned);
+        let tokenizer = Tokenizer::from_dir(self.dir.path()).unwrap().extended(&names);
+        tokenizer.unwrap().save(self.dir.path()).unwrap();
+        self
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -46,6 +54,7 @@ impl World {
             out: self.path("tokens"),
             context,
             overflow,
+            fim: None,
         }
     }
 
@@ -142,6 +151,56 @@ fn dropping_counts_what_is_too_long() {
     assert_eq!(meta.train_lost, Lost { documents: long.len() as u64, chunks: 0, tokens, bytes: 0 });
     assert_eq!(meta.train.tokens, meta.train.bytes + meta.train.documents);
     assert_eq!(meta.train.documents + meta.train_lost.documents, world.texts(Split::Train).len() as u64);
+}
+
+#[test]
+fn training_documents_are_cut_for_fill_in_the_middle() {
+    let world = World::new(mixed(), 0.2);
+    let halves = Fim { rate: 0.5, spm_rate: 0.5, seed: 3 };
+    let fim = Some(halves);
+    let options = TokenizeOptions { fim, ..world.options(Overflow::Pack, None) };
+    let refused = format!("{:#}", tokenize_with(&options, &Silent, 500).unwrap_err());
+    assert!(refused.contains("tokenizer train … --special '<|fim_prefix|>'"), "{refused}");
+
+    let world = world.with_fim();
+    let options = TokenizeOptions { fim, ..world.options(Overflow::Pack, None) };
+    let with_threads = |n, out: &str| {
+        let options = TokenizeOptions { out: world.path(out), ..options.clone() };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        pool.install(|| tokenize_with(&options, &Silent, 500).unwrap());
+        TokenShards::open(&options.out).unwrap()
+    };
+    let (shards, three) = (with_threads(1, "one"), with_threads(3, "three"));
+    assert_eq!(shards.digest(), three.digest());
+    let (tokenizer, meta) = (shards.tokenizer(), shards.meta());
+    let [p, m, s] =
+        ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"].map(|name| tokenizer.special(name).unwrap());
+
+    // Each training document by itself: whole, or its pieces in one of the two orders.
+    let ids = all(&shards, Split::Train);
+    let documents: Vec<&[u32]> = ids.split_inclusive(|&id| Some(id) == tokenizer.end_of_text()).collect();
+    let texts = world.texts(Split::Train);
+    assert_eq!(documents.len(), texts.len());
+    let mut cut = 0;
+    for (ids, text) in documents.iter().zip(&texts) {
+        let ids = &ids[..ids.len() - 1];
+        let parts: Vec<&[u32]> = ids.split(|&id| id == p || id == m || id == s).collect();
+        let joined = match parts[..] {
+            // With suffix, prefix, middle the prefix stands in the last part, before the middle.
+            [[], prefix, suffix, middle] => [prefix, middle, suffix].concat(),
+            _ => ids.to_vec(),
+        };
+        cut += u64::from(parts.len() == 4);
+        assert_eq!(tokenizer.decode(&joined).unwrap(), *text);
+    }
+    let Some(Cut { psm_documents, spm_documents }) = meta.fim_cut else { panic!("not counted") };
+    assert_eq!(psm_documents + spm_documents, cut);
+    assert!(psm_documents > 5 && spm_documents > 5 && cut < texts.len() as u64 - 5, "{:?}", meta.fim_cut);
+    assert_eq!(meta.train.tokens, meta.train.bytes + meta.train.documents + 3 * cut);
+    // What is validated on stays whole, and another seed is another directory.
+    assert!(all(&shards, Split::Val).iter().all(|&id| id != p && id != m && id != s));
+    let other = TokenizeOptions { fim: Some(Fim { seed: 4, ..halves }), out: world.path("one"), ..options };
+    assert!(format!("{:#}", tokenize_with(&other, &Silent, 500).unwrap_err()).contains("seed"));
 }
 
 #[test]

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::fim::Order;
 use super::npy::{Width, Writer};
 use super::shards::{Kept, Lost, Meta, RECORD, TokenFile, token_bytes};
+use super::{Cut, Fim};
 use crate::corpus::{Documents, OutDir, Report, Split, completed};
 use crate::progress::{Progress, Stopped, Unit};
 use crate::tokenizer::{END_OF_TEXT, FILES, Tokenizer};
@@ -44,6 +47,8 @@ pub struct TokenizeOptions {
     pub context: Option<usize>,
     /// What becomes of documents that do not fit the context.
     pub overflow: Overflow,
+    /// Cuts training documents for fill-in-the-middle; validation documents stay whole.
+    pub fim: Option<Fim>,
 }
 
 /// Writes the tokens of a corpus as NumPy arrays, with the tokenizer and `meta.json` beside them. When `out` holds the
@@ -76,12 +81,18 @@ pub(super) fn tokenize_with(
         )
     })?;
     tokenizer.warnings().iter().for_each(|warning| progress.line(&format!("note: {warning}")));
-    let identity = json!({
+    let mut identity = json!({
         "corpus": corpus.digest,
         "tokenizer": tokenizer.digest(),
         "context": context,
         "overflow": options.overflow,
     });
+    let mut infill = None;
+    if let Some(fim) = options.fim {
+        fim.check()?;
+        identity["fim"] = json!(fim);
+        infill = Some((fim, tokenizer.fim()?));
+    }
     if let Some(found) = completed(&options.out, RECORD, &identity)? {
         progress.line(&format!("{} is complete already: nothing to do", options.out.display()));
         return serde_json::from_value(found)
@@ -110,6 +121,7 @@ pub(super) fn tokenize_with(
         end_of_text,
         kept: Kept::default(),
         lost: Lost::default(),
+        cut: Cut::default(),
         shards: Shards {
             dir: &work,
             width: Width::of(vocab_size),
@@ -122,7 +134,12 @@ pub(super) fn tokenize_with(
     progress.begin("tokenizing", corpus.kept.bytes, Unit::Bytes);
     for split in [Split::Train, Split::Val] {
         mapper.shards.split = split;
-        map(Documents::open(&options.corpus, split)?, &tokenizer, &mut mapper, progress)?;
+        let infill = infill.filter(|_| split == Split::Train);
+        let encode = |text: &str, document: u64| match &infill {
+            Some((fim, tokens)) => fim.encode(&tokenizer, tokens, text, document),
+            None => (tokenizer.encode(text), None),
+        };
+        map(Documents::open(&options.corpus, split)?, encode, &tokenizer, &mut mapper, progress)?;
         let totals = (std::mem::take(&mut mapper.kept), std::mem::take(&mut mapper.lost));
         match split {
             Split::Train => (meta.train, meta.train_lost) = totals,
@@ -131,6 +148,8 @@ pub(super) fn tokenize_with(
         meta.shards.append(&mut mapper.shards.finish()?);
     }
     progress.end();
+    meta.fim = options.fim;
+    meta.fim_cut = options.fim.map(|_| mapper.cut);
     check(&meta, &corpus)?;
     meta.digest = digest(&meta);
     tokenizer.save(&work)?;
@@ -145,13 +164,15 @@ fn is_ours(name: &str) -> bool {
     is_shard || FILES.contains(&name)
 }
 
-/// Encodes documents batch by batch.
+/// Encodes documents batch by batch, on all threads; `encode` hears the document's number.
 fn map(
     mut documents: Documents,
+    encode: impl Fn(&str, u64) -> (Vec<u32>, Option<Order>) + Sync,
     tokenizer: &Tokenizer,
     mapper: &mut Mapper,
     progress: &dyn Progress,
 ) -> Result<()> {
+    let mut first = 0;
     loop {
         let (mut texts, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES
@@ -163,8 +184,12 @@ fn map(
         if texts.is_empty() {
             return Ok(());
         }
-        for (text, ids) in texts.iter().zip(tokenizer.encode_batch(&texts)) {
+        let numbered = texts.par_iter().enumerate();
+        let encoded: Vec<_> = numbered.map(|(i, text)| encode(text, first + i as u64)).collect();
+        first += texts.len() as u64;
+        for (text, (ids, order)) in texts.iter().zip(encoded) {
             mapper.lost.bytes += tokenizer.missing_bytes(text);
+            mapper.cut.count(order);
             mapper.document(text.len() as u64, ids)?;
         }
         progress.advance(bytes as u64);
@@ -211,6 +236,7 @@ struct Mapper<'a> {
     end_of_text: u32,
     kept: Kept,
     lost: Lost,
+    cut: Cut,
     shards: Shards<'a>,
 }
 

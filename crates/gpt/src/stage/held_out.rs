@@ -140,7 +140,7 @@ fn network<B: Backend>(
 
 fn greedy(max_tokens: usize) -> Options {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    Options { max_tokens, sampling, stop: Vec::new() }
+    Options { max_tokens, sampling, stop: Vec::new(), suffix: None }
 }
 
 /// Continues the snippets by as many lines as the truth has.

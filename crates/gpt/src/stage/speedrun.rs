@@ -93,6 +93,7 @@ pub fn speedrun<B: Backend>(
                 out: tokens_dir.clone(),
                 context: None,
                 overflow: Overflow::Pack,
+                fim: None,
             },
             progress,
         )?;

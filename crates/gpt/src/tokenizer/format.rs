@@ -4,7 +4,7 @@ use super::bpe::{Bpe, ByteIds};
 use super::files::{CONFIG, SPECIAL_MAP};
 use super::foreign::Foreign;
 use super::spelling::Spelling;
-use super::{END_OF_TEXT, Encoder, Tokenizer};
+use super::{END_OF_TEXT, Encoder, Tokenizer, fim};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -175,7 +175,7 @@ fn warnings(spelling: &Spelling, byte_ids: &ByteIds) -> Vec<String> {
 
 impl File {
     fn specials(&self) -> Vec<(String, u32)> {
-        let specials = self.added_tokens.iter().filter(|added| added.special);
+        let specials = self.added_tokens.iter().filter(|added| added.special || fim::is_name(&added.content));
         specials.map(|added| (added.content.clone(), added.id)).collect()
     }
 

@@ -11,6 +11,7 @@ mod alphabet;
 mod bpe;
 mod extend;
 mod files;
+mod fim;
 mod foreign;
 mod format;
 mod spelling;
@@ -20,6 +21,7 @@ mod stream;
 mod train;
 
 pub use files::FILES;
+pub use fim::FimTokens;
 pub use stats::Stats;
 pub use stream::StreamDecoder;
 
