@@ -101,7 +101,7 @@ fn a_gap_is_filled_by_a_model_that_has_learned_it() {
     let gap = [
         "complete",
         "--model",
-        &run,
+        &model,
         "def f(",
         "--suffix",
         "return x",
@@ -117,7 +117,7 @@ fn a_gap_is_filled_by_a_model_that_has_learned_it() {
         let gap = [
             "complete",
             "--model",
-            &run,
+            &model,
             "def f(",
             "--suffix",
             suffix,
