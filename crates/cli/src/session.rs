@@ -46,7 +46,8 @@ impl Session {
         terminal
     }
 
-    fn terminal(&self) -> &Terminal {
+    /// Shows progress; Ctrl-C ends the program at once unless [`watcher`](Self::watcher) was asked for.
+    pub(crate) fn terminal(&self) -> &Terminal {
         self.terminal.get_or_init(|| Terminal::new(self.global.quiet))
     }
 

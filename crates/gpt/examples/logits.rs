@@ -24,7 +24,7 @@ const NEW_TOKENS: usize = 64;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [dir, prompt] = arguments.as_slice() else { anyhow::bail!("give a model directory and a prompt") };
-    let model = checkpoint::open(Path::new(dir))?;
+    let model = checkpoint::open(Path::new(dir), &gpt::progress::Silent)?;
     let config = &model.config;
     let b = &mut Cpu::new(CpuOptions { precision: Precision::F32, ..CpuOptions::default() });
     let weights = model.weights(checkpoint::to_backend(b))?;

@@ -5,6 +5,7 @@ pub mod complete;
 pub mod corpus;
 pub mod data;
 pub mod eval;
+pub mod hub;
 pub mod model;
 pub mod objective;
 pub mod progress;

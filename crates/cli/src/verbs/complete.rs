@@ -24,13 +24,13 @@ Examples:
   mynah complete --model runs/code 'import numpy as'
   mynah complete --model runs/code --temperature 0 --stop $'\\n' - < half.py
   mynah complete --model runs/infill 'def area(width, height):' --suffix ' * height'
-  mynah complete --model path/to/gpt2 'The meaning of life is' --n 5 --json";
+  mynah complete --model hf:openai-community/gpt2 'The meaning of life is' --n 5 --json";
 
 /// Continue text or code
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompleteArgs {
-    /// A run directory, a checkpoint, or any Hugging Face model directory
+    /// A run directory, a checkpoint, a Hugging Face model directory, or hf:OWNER/NAME[@REVISION]
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// What to continue, or - for standard input; at a terminal it is asked for
@@ -78,7 +78,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn load(path: &Path, session: &Session) -> Result<Self> {
-        let model = checkpoint::open(path)?;
+        let model = checkpoint::open(path, session.terminal())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = model.tokenizer()?;
         let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;

@@ -20,13 +20,17 @@ Examples:
   mynah corpus code.jsonl.gz --out corpus --keep-if-contains pandas,sklearn,matplotlib,seaborn
   mynah corpus stack/*.parquet --out corpus --text-field content --where license=mit,apache-2.0 --where lang=rust
   mynah corpus wiki.jsonl.zst --out corpus --text-field title,body
-  mynah corpus books/ --out corpus --max-bytes 20M --seed 1";
+  mynah corpus books/ --out corpus --max-bytes 20M --seed 1
+  mynah corpus hf:roneneldan/TinyStories --out corpus --include '*train*.parquet'
+
+hf:OWNER/NAME[@REVISION] is a data set of the Hugging Face hub; its .parquet, .jsonl, .json and .txt files are fetched, or
+those that --include names. HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are understood.";
 
 /// Collect and clean raw text: directories, plain text, source code, JSON, Parquet; gzip and zstd of these
 #[derive(Debug, Args)]
 #[command(after_help = DETAILS)]
 pub(crate) struct CorpusArgs {
-    /// Files and directories to read; .gitignore files are respected
+    /// Files and directories to read, or hf:OWNER/NAME; .gitignore files are respected
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Directory for the documents and report.json

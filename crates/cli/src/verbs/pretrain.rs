@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpt::checkpoint;
 use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Start, pretrain};
+use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
 use crate::Ended;
@@ -21,7 +22,7 @@ Examples:
   mynah pretrain --data tokens --preset tiny --out runs/first
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
   mynah pretrain --mix code=0.7,prose=0.3 --preset baby --out runs/mixed
-  mynah pretrain --data tokens --out runs/more --init path/to/model --tokens 2M --lr 5e-5";
+  mynah pretrain --data tokens --out runs/more --init hf:openai-community/gpt2 --tokens 2M --lr 5e-5";
 
 /// Train a model on tokens, from random weights or from another model
 #[derive(Debug, Args)]
@@ -56,8 +57,8 @@ pub(crate) struct PretrainArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
-    /// Begin from this model instead of random weights: a run, a checkpoint or a Hugging Face directory. The shape is
-    /// the model's then, and the preset says only how to train
+    /// Begin from this model instead of random weights: a run, a checkpoint, a Hugging Face directory or
+    /// hf:OWNER/NAME. The shape is the model's then, and the preset says only how to train
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
     /// Whether the optimizer of the model begins anew or goes on
@@ -95,7 +96,8 @@ impl PretrainArgs {
             let (shape, settings) = resolve(preset, &changes)?;
             return Ok((Start::Random(shape), settings));
         };
-        let model = checkpoint::open(path)?;
+        let pinned = Recipe::pinned(&self.out, "init", path)?;
+        let model = checkpoint::open(&pinned, session.watcher())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let resolve = |changes: &[String]| {
             Settings::resolve_for(self.preset.as_deref(), changes, &model.config)

@@ -7,6 +7,7 @@ use clap::Args;
 use gpt::checkpoint::{self, About, Checkpoint};
 use gpt::corpus::Report;
 use gpt::data::Meta;
+use gpt::hub::Name;
 use gpt::model::{Config, Spec, specs};
 use gpt::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -19,13 +20,17 @@ use crate::terminal::text::{count, scaled, table};
 /// Show what is in a model, a run, a corpus or a directory of tokens
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// A run, a checkpoint, a Hugging Face model directory, or what `mynah corpus` or `mynah tokenize` made
+    /// A run, a checkpoint, a Hugging Face model directory, hf:OWNER/NAME, or what `mynah corpus` or `mynah tokenize` made
     #[arg(value_name = "DIR")]
     path: PathBuf,
 }
 
 pub(crate) fn run(args: &ShowArgs, session: &Session) -> Result<Ended> {
     let path = args.path.as_path();
+    if Name::is(path) {
+        show_model(path, session)?;
+        return Ok(Ended::Done);
+    }
     ensure!(path.exists(), "{} does not exist: name a directory with a model, a run or data", path.display());
     if path.join("meta.json").exists() {
         let meta = Meta::load(path)?;
@@ -49,7 +54,7 @@ fn tagged(kind: &str, value: &impl serde::Serialize) -> Result<Value> {
 }
 
 fn show_model(path: &Path, session: &Session) -> Result<()> {
-    let model = checkpoint::open(path)?;
+    let model = checkpoint::open(path, session.terminal())?;
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
     let tokenizer = model.tokenizer()?;
     let warnings = tokenizer.iter().flat_map(Tokenizer::warnings);
@@ -61,6 +66,7 @@ fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Value {
     json!({
         "kind": "model",
         "path": model.path,
+        "origin": model.origin.as_ref().map(ToString::to_string),
         "architecture": model.architecture(),
         "parameters": model.config.parameters(),
         "dtype": model.dtype(),
@@ -128,6 +134,9 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
             }),
         ],
     ];
+    if let Some(origin) = &model.origin {
+        rows.insert(1, ["from".into(), origin.to_string()]);
+    }
     if let Some(manifest) = &model.manifest {
         rows.extend(lineage(&manifest.about));
     }

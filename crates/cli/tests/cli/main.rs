@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod bench;
+mod hub;
+#[path = "../../../gpt/tests/hub/server.rs"]
+mod hub_server;
 mod interrupt;
 mod readme;
 mod road;

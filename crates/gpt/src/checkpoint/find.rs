@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::manifest::{MANIFEST, Manifest, verify};
+use crate::hub::{Hub, Name};
+use crate::progress::Progress;
 
 /// A model directory that can be loaded.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct ModelDir {
     pub path: PathBuf,
     /// Where it comes from, with every digest checked; none for a directory that others wrote.
     pub manifest: Option<Manifest>,
+    /// For a model of the hub, what it is, pinned to a commit.
+    pub origin: Option<Name>,
     /// What a person should know: damaged checkpoints by file and reason, an unverified model.
     pub warnings: Vec<String>,
 }
@@ -69,14 +73,25 @@ pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(steps)
 }
 
-/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, or any Hugging Face
-/// model directory.
+/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging Face
+/// model directory, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
 ///
 /// # Errors
-/// Nothing is there, or every checkpoint is damaged; says which file and how.
-pub fn resolve_model(path: &Path) -> Result<ModelDir> {
+/// Nothing is there, or every checkpoint is damaged; says which file and how. Of the hub: see [`Hub::model`].
+pub fn resolve_model(path: &Path, progress: &dyn Progress) -> Result<ModelDir> {
+    let Some(name) = Name::of(path)? else { return resolve_local(path) };
+    let model = Hub::from_env()?.model(&name, progress)?;
+    let local = resolve_local(&model.path)?;
+    // Its files were held against the digests of the hub.
+    Ok(ModelDir { origin: Some(model.name), warnings: Vec::new(), ..local })
+}
+
+fn resolve_local(path: &Path) -> Result<ModelDir> {
     let shown = path.display();
-    ensure!(path.exists(), "{shown} does not exist: name a run directory or a Hugging Face model directory");
+    ensure!(
+        path.exists(),
+        "{shown} does not exist: name a run directory, a Hugging Face model directory, or hf:OWNER/NAME"
+    );
     ensure!(path.is_dir(), "{shown} is a file: name the directory it lies in");
     if path.join(super::CONFIG).exists() || path.join(MANIFEST).exists() {
         return single(path);
@@ -88,6 +103,7 @@ pub fn resolve_model(path: &Path) -> Result<ModelDir> {
         Some((path, manifest)) => Ok(ModelDir {
             path,
             manifest: Some(manifest),
+            origin: None,
             warnings: with_note(damaged, "an older one is used"),
         }),
         None if damaged.is_empty() => bail!(
@@ -107,7 +123,7 @@ fn single(path: &Path) -> Result<ModelDir> {
     let path = path.to_owned();
     if path.join(MANIFEST).exists() {
         let manifest = verify(&path)?;
-        return Ok(ModelDir { path, manifest: Some(manifest), warnings: Vec::new() });
+        return Ok(ModelDir { path, manifest: Some(manifest), origin: None, warnings: Vec::new() });
     }
     // Ours always has both: the manifest was lost, and with it the proof that the rest is whole.
     ensure!(
@@ -117,5 +133,5 @@ fn single(path: &Path) -> Result<ModelDir> {
         super::OPTIMIZER
     );
     let warnings = vec![format!("{}: no {MANIFEST}, hence unverified", path.display())];
-    Ok(ModelDir { path, manifest: None, warnings })
+    Ok(ModelDir { path, manifest: None, origin: None, warnings })
 }

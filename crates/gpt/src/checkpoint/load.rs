@@ -14,7 +14,9 @@ use super::find::{ModelDir, resolve_model};
 use super::manifest::{Manifest, is_plain};
 use super::tensor_file::TensorFiles;
 use super::{CONFIG, EXACT, FIRST_MOMENT, INDEX, MODEL, OPTIMIZER, SECOND_MOMENT};
+use crate::hub::Name;
 use crate::model::{Config, Spec, Weights, specs};
+use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
 /// No array of a model has a longer side; keeps the products of sizes far from overflow.
@@ -28,6 +30,8 @@ pub struct Checkpoint {
     pub config: Config,
     /// Where it comes from; none for a directory that others wrote.
     pub manifest: Option<Manifest>,
+    /// For a model of the hub, what it is, pinned to a commit: `hf:OWNER/NAME@COMMIT`.
+    pub origin: Option<Name>,
     /// What a person should know.
     pub warnings: Vec<String>,
     family: &'static Family,
@@ -40,14 +44,14 @@ pub struct Checkpoint {
 ///
 /// # Errors
 /// Which file and which tensor is missing, unknown, misshaped or damaged, or what is not supported.
-pub fn open(path: &Path) -> Result<Checkpoint> {
-    resolve_model(path)?.open()
+pub fn open(path: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
+    resolve_model(path, progress)?.open()
 }
 
 impl ModelDir {
     /// Opens the directory; see [`open`].
     pub fn open(self) -> Result<Checkpoint> {
-        let ModelDir { path, manifest, mut warnings } = self;
+        let ModelDir { path, manifest, origin, mut warnings } = self;
         let config_path = path.join(CONFIG);
         let (family, mut config) =
             read_config(&config_path, &mut warnings).with_context(|| config_path.display().to_string())?;
@@ -69,7 +73,7 @@ impl ModelDir {
         }
         let specs = specs(&config);
         check_tensors(&tensors, family, &config, &specs)?;
-        Ok(Checkpoint { path, config, manifest, warnings, family, specs, tensors })
+        Ok(Checkpoint { path, config, manifest, origin, warnings, family, specs, tensors })
     }
 }
 

@@ -14,6 +14,7 @@ use super::reason::Reason;
 use super::report::{Example, Report, Shard, Total};
 use super::sample::{Sample, Weights};
 use super::{Options, OutDir, Split, completed, pipeline};
+use crate::hub::Name;
 use crate::progress::{Progress, Unit};
 
 /// The stream of random numbers that decides the split.
@@ -35,7 +36,7 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, max_seen: u
         "the fraction of bad records must be in 0 ≤ f ≤ 1"
     );
     let mut options = options.clone();
-    for path in &mut options.paths {
+    for path in options.paths.iter_mut().filter(|path| !Name::is(path)) {
         *path = std::path::absolute(&*path).with_context(|| format!("“{}” is not a path", path.display()))?;
     }
     let identity = serde_json::to_value(&options)?;
@@ -47,7 +48,7 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, max_seen: u
     let out = OutDir::open(&options.out, RECORD, is_shard)?;
     let mut report = Report { format: 1, options: identity, ..Report::default() };
     let (sample, weights) = Sample::new(options.seed, options.max_bytes);
-    let mut inputs = find(&options, &mut report)?;
+    let mut inputs = find(&options, &mut report, progress)?;
     if !sample.is_unlimited() {
         // Files of many documents must be read anyhow; then single files by their lot, until the sample is full.
         inputs.sort_by_cached_key(|i| if i.is_single() { 1 + sample.lot(&i.name()) } else { 0 });

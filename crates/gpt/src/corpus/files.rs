@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail};
 use ignore::WalkBuilder;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::Options;
 use super::kind::{Form, Kind, Packing};
 use super::reason::Reason;
 use super::report::{Example, Report};
+use super::{Options, remote};
+use crate::hub::Name;
+use crate::progress::Progress;
 
 /// A file to read.
 #[derive(Debug)]
@@ -52,12 +54,16 @@ impl Input {
 }
 
 /// All files to read, in sorted order; what is not read is counted in `report`.
-pub(super) fn find(options: &Options, report: &mut Report) -> Result<Vec<Input>> {
+pub(super) fn find(options: &Options, report: &mut Report, progress: &dyn Progress) -> Result<Vec<Input>> {
     if options.paths.is_empty() {
         bail!("no path was given: name the folders or files to make the corpus from");
     }
     let mut inputs = Vec::new();
     for root in &options.paths {
+        if let Some(name) = Name::of(root)? {
+            remote::find(&name, options, &mut inputs, report, progress)?;
+            continue;
+        }
         let metadata = root.metadata().with_context(|| {
             format!("cannot read {}: check that the path exists and may be read", root.display())
         })?;
@@ -112,7 +118,7 @@ fn walk(root: &Path, options: &Options, inputs: &mut Vec<Input>, report: &mut Re
     Ok(())
 }
 
-fn add(
+pub(super) fn add(
     path: PathBuf,
     root: &Path,
     globs: &Globs,
@@ -135,18 +141,18 @@ fn add(
     }
 }
 
-fn drop_file(report: &mut Report, reason: Reason, path: &Path, size: u64, detail: String) {
+pub(super) fn drop_file(report: &mut Report, reason: Reason, path: &Path, size: u64, detail: String) {
     report.drop(reason, size, || Example { file: path.display().to_string(), line: 0, detail });
 }
 
 /// `--include` and `--exclude`.
-struct Globs {
+pub(super) struct Globs {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
 }
 
 impl Globs {
-    fn new(root: &Path, options: &Options) -> Result<Globs> {
+    pub(super) fn new(root: &Path, options: &Options) -> Result<Globs> {
         let build = |globs: &[String]| -> Result<Option<Gitignore>> {
             let mut builder = GitignoreBuilder::new(root);
             for glob in globs {
@@ -157,12 +163,12 @@ impl Globs {
         Ok(Globs { include: build(&options.include)?, exclude: build(&options.exclude)? })
     }
 
-    fn excludes(&self, path: &Path, is_dir: bool) -> bool {
+    pub(super) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
         self.exclude.as_ref().is_some_and(|g| g.matched(path, is_dir).is_ignore())
     }
 
     /// A glob that names a folder includes all that is in it.
-    fn includes(&self, path: &Path) -> bool {
+    pub(super) fn includes(&self, path: &Path) -> bool {
         self.include.as_ref().is_none_or(|g| g.matched_path_or_any_parents(path, false).is_ignore())
     }
 }

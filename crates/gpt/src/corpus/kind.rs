@@ -114,7 +114,7 @@ impl Form {
         Ok(if tells { form } else { form.corrected(path) })
     }
 
-    fn of_name(name: &str) -> Result<Form, String> {
+    pub(super) fn of_name(name: &str) -> Result<Form, String> {
         let (stem, packing) = unpacked_name(name);
         let ext = extension(stem);
         if UNSUPPORTED.binary_search(&ext.as_str()).is_ok() {

@@ -29,6 +29,7 @@ mod pipeline;
 mod read;
 mod reason;
 mod record;
+mod remote;
 mod report;
 mod sample;
 pub mod sources;
@@ -52,8 +53,8 @@ pub use report::{Dropped, Example, Extension, Report, Shard, Total};
 /// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
-    /// Files and directories. Directories are walked in sorted order; `.gitignore` files in them are respected,
-    /// hidden files and symbolic links are not followed.
+    /// Files, directories, and data sets of the hub (`hf:OWNER/NAME[@REVISION]`). Directories are walked in sorted order;
+    /// `.gitignore` files in them are respected, hidden files and symbolic links are not followed.
     pub paths: Vec<PathBuf>,
     /// Where the corpus goes.
     #[serde(skip)]

@@ -94,6 +94,9 @@ pub struct Report {
     pub format: u32,
     /// The [`Options`](super::Options) that decide the output.
     pub options: Value,
+    /// The data sets of the hub among the paths, each pinned to the commit that was read: `hf:OWNER/NAME@COMMIT`.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// Files found, after `.gitignore`.
     pub files: u64,
     /// Their size on disk (compressed as they are).

@@ -7,7 +7,7 @@ use kernels::rng;
 use tempfile::tempdir;
 
 use super::super::*;
-use super::{FAMILIES, golden_dir, save_step};
+use super::{FAMILIES, golden_dir, open, resolve_model, save_step};
 
 /// Decides everything random here.
 struct Dice {

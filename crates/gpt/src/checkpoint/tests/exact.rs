@@ -6,9 +6,9 @@ use std::path::Path;
 use half::{bf16, f16};
 use tempfile::tempdir;
 
-use super::super::{Contents, Dtype, MODEL, OPTIMIZER, from_host, open, save, to_host};
+use super::super::{Contents, Dtype, MODEL, OPTIMIZER, from_host, save, to_host};
 use super::variant::parse;
-use super::{about, random};
+use super::{about, open, random};
 use crate::model::{Config, Weights};
 
 fn save_as(dir: &Path, config: &Config, weights: &Weights<Vec<f32>>, dtype: Dtype) -> anyhow::Result<()> {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use super::super::family::Family;
-use super::super::{Contents, Dtype, MODEL, architecture_of, from_host, open, save, to_host};
+use super::super::{Contents, Dtype, MODEL, architecture_of, from_host, save, to_host};
 use super::variant::{Raw, floats, keep, parse, refusal, variant};
-use super::{FAMILIES, about, golden_dir, random};
+use super::{FAMILIES, about, golden_dir, open, random};
 use crate::model::{Biases, Config, Positions, Rope, RopeScaling, specs};
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
 use super::super::*;
-use super::{random, save_step, tiny, with_contents};
+use super::{open, random, save_step, tiny, with_contents};
 
 /// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,9 +6,9 @@ use safetensors::tensor::Dtype;
 use serde_json::json;
 use tempfile::tempdir;
 
-use super::super::{CONFIG, INDEX, MODEL, open, to_host};
-use super::golden_dir;
+use super::super::{CONFIG, INDEX, MODEL, to_host};
 use super::variant::{Tensors, floats, keep, parse, refusal, variant, write};
+use super::{golden_dir, open};
 use crate::model::Weights;
 
 fn golden_weights() -> Weights<Vec<f32>> {

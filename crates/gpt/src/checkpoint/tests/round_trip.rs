@@ -5,7 +5,7 @@ use kernels::{Backend, Reference};
 use tempfile::tempdir;
 
 use super::super::*;
-use super::{FILES, about, golden_dir, random, save_step, tiny, with_contents};
+use super::{FILES, about, golden_dir, open, random, save_step, tiny, with_contents};
 use crate::model::Weights;
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use super::super::*;
-use super::golden_dir;
+use super::{golden_dir, open};
 
 /// A tensor of a file that a test changes.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// Where a run begins.
 pub enum Start {
@@ -63,6 +64,11 @@ impl Init {
     /// How the person named the model.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a lineage calls the model: its name, and of a model of the hub the commit.
+    pub(super) fn origin(&self) -> PathBuf {
+        self.model.origin.as_ref().map_or_else(|| self.name.clone(), ToString::to_string).into()
     }
 
     /// Whether the model's optimizer goes on.

@@ -97,7 +97,7 @@ impl<B: Backend> Pretraining<'_, B> {
             })
             .collect();
         let Trainer { backend, config, weights, .. } = &mut self.trainer;
-        let known = self.shards.vocab_size();
+        let known = self.data.vocab_size();
         let mut engine = Engine::new(backend, config, weights, requests.len()).limited_to(known);
         let generated = engine.generate(backend, &requests, |_, _| ControlFlow::Continue(()));
         for (request, generated) in requests.iter().zip(generated) {

@@ -112,7 +112,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             self.event(EventKind::DamagedCheckpoint, damaged)?;
         }
         let Some((path, manifest)) = newest.found else { return Ok(None) };
-        let checkpoint = checkpoint::open(&path)?;
+        let checkpoint = checkpoint::open(&path, progress)?;
         ensure!(
             checkpoint.config == self.trainer.config,
             "{} holds a model of another shape than this run's recipe",
@@ -156,7 +156,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             seed: self.options.seed,
             parent: match &self.options.start {
                 Start::Random(_) => None,
-                Start::Model(init) => Some(init.name().to_string()),
+                Start::Model(init) => Some(init.origin().display().to_string()),
             },
             data_digest: Some(self.data.digest()),
             tokenizer_digest: Some(self.options.start.tokenizer(&self.data).digest()),
@@ -245,11 +245,12 @@ fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe
     }
     recipe.inputs.insert("tokenizer".into(), Input::new(&data.parts()[0].path, data.tokenizer().digest()));
     if let Start::Model(init) = &options.start {
-        recipe.inputs.insert("init".into(), Input::new(&init.model().path, init.model().digest()?));
-        recipe.inputs.insert(
-            "init_tokenizer".into(),
-            Input::new(&init.model().path, options.start.tokenizer(data).digest()),
-        );
+        let place = if init.model().origin.is_some() { init.origin() } else { init.model().path.clone() };
+        recipe.note_asked("init", init.name());
+        recipe.inputs.insert("init".into(), Input::new(&place, init.model().digest()?));
+        recipe
+            .inputs
+            .insert("init_tokenizer".into(), Input::new(&place, options.start.tokenizer(data).digest()));
     }
     Ok(recipe)
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::hub::Name;
+
 /// The layout of a run directory. It changes when an older run can no longer be continued.
 pub const FORMAT: u32 = 1;
 
@@ -34,16 +36,18 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Where it lay, as an absolute path; free to move.
+    /// Where it lay, as an absolute path, free to move; or what it is on the hub, pinned to a commit.
     pub path: PathBuf,
     /// A digest of its contents: this is what must stay.
     pub digest: String,
 }
 
 impl Input {
-    /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere.
+    /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere; a name
+    /// of the hub is one already.
     pub fn new(path: &Path, digest: impl Into<String>) -> Self {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let absolute = if Name::is(path) { Ok(path.to_owned()) } else { std::path::absolute(path) };
+        let path = absolute.unwrap_or_else(|_| path.to_path_buf());
         Self { path, digest: digest.into() }
     }
 }
@@ -67,6 +71,25 @@ impl Recipe {
             format!("cannot read {}: is {} a run directory?", path.display(), dir.display())
         })?;
         toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Keeps how the input `name` was asked for, where that is a name of the hub: another day it may mean another commit.
+    pub fn note_asked(&mut self, name: &str, asked: &str) {
+        if Name::is(Path::new(asked)) {
+            self.runtime.insert(name.to_owned(), asked.into());
+        }
+    }
+
+    /// What `asked` means as the input `name` of the run in `dir`: a name of the hub that the run was begun with is the
+    /// commit that it was then.
+    pub fn pinned(dir: &Path, name: &str, asked: &Path) -> Result<PathBuf> {
+        if !Name::is(asked) || !dir.join(super::CONFIG).exists() {
+            return Ok(asked.to_owned());
+        }
+        let begun = Recipe::load(dir)?;
+        let is_same = begun.runtime.get(name).and_then(toml::Value::as_str) == asked.to_str();
+        let pinned = begun.inputs.get(name).filter(|_| is_same);
+        Ok(pinned.map_or_else(|| asked.to_owned(), |input| input.path.clone()))
     }
 
     /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`.
