@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use gpt::corpus::{self, Filter, Options, Report};
+use gpt::corpus::{self, Filter, NEAR_THRESHOLDS, Options, Report};
 
 use crate::Ended;
 use crate::args::amount;
@@ -20,6 +20,7 @@ Examples:
   mynah corpus code.jsonl.gz --out corpus --keep-if-contains pandas,sklearn,matplotlib,seaborn
   mynah corpus stack/*.parquet --out corpus --text-field content --where license=mit,apache-2.0 --where lang=rust
   mynah corpus wiki.jsonl.zst --out corpus --text-field title,body
+  mynah corpus crawl.parquet --out corpus --near-dedup=0.85
   mynah corpus books/ --out corpus --max-bytes 20M --seed 1
   mynah corpus hf:roneneldan/TinyStories --out corpus --include '*train*.parquet'
 
@@ -56,6 +57,10 @@ pub(crate) struct CorpusArgs {
     /// Keep exact duplicates
     #[arg(long)]
     no_dedup: bool,
+    /// Also drop texts that resemble one that came before: their sets of five words in a row overlap by this share, 0.7 to 1,
+    /// estimated by MinHash (a pair just at 0.8 is found in 95 of 100 cases) [default when it is not given: 0.8]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.8", value_parser = similarity)]
+    near_dedup: Option<f64>,
     /// Share of documents held out for validation, from 0 to below 1
     #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction, allow_negative_numbers = true, value_parser = fraction)]
     val_fraction: f64,
@@ -75,6 +80,12 @@ fn fraction(text: &str) -> Result<f64, String> {
 fn share(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().ok().filter(|f| (0.0..=1.0).contains(f));
     value.ok_or_else(|| "not a number from 0 to 1".into())
+}
+
+fn similarity(text: &str) -> Result<f64, String> {
+    let (least, most) = (NEAR_THRESHOLDS.start(), NEAR_THRESHOLDS.end());
+    let value = text.parse::<f64>().ok().filter(|f| NEAR_THRESHOLDS.contains(f));
+    value.ok_or_else(|| format!("not a number from {least} to {most}"))
 }
 
 fn filter(text: &str) -> Result<Filter, String> {
@@ -108,6 +119,7 @@ pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {
         filters: merged(&args.filters),
         keep_if_contains: args.keep_if_contains.clone(),
         dedup: !args.no_dedup,
+        near_dedup: args.near_dedup,
         val_fraction: args.val_fraction,
         max_bytes: args.max_bytes,
         max_bad_fraction: args.max_bad_fraction,

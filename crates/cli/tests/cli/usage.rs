@@ -43,6 +43,7 @@ fn wrong_usage_is_2() {
     fails(&["bench", "--precision", "f16"], 2, &["f32, bf16"]);
     fails(&["complete", "--model", "m", "x", "--temperature", "-1"], 2, &["from 0 up"]);
     fails(&["corpus", "somewhere", "--out", "x", "--val-fraction", "1"], 2, &["below 1"]);
+    fails(&["corpus", "somewhere", "--out", "x", "--near-dedup=0.2"], 2, &["from 0.7 to 1"]);
     fails(&["complete", "--model", "m"], 2, &["no prompt"]);
     fails(
         &["tokenize", "--corpus", "c", "--tokenizer", "t", "--out", "o", "--overflow", "chunk"],

@@ -1,17 +1,18 @@
-//! The sequencer: receives judged records in order, deduplicates, samples, splits, writes, counts, and finishes.
+//! The sequencer: receives judged records in order, deduplicates, samples, splits, writes and counts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use kernels::rng;
 
 use super::clean::source_extension;
-use super::dedup::{Key, MAX_SEEN, Repeats, Seen, key};
-use super::documents::{Document, Documents, RECORD, ShardWriter, to_line};
+use super::dedup::{Key, MAX_SEEN, Seen};
+use super::documents::{RECORD, ShardWriter};
 use super::files::find;
 use super::judge::{Clean, Judged};
+use super::near::{MAX_NEAR, NEAR_THRESHOLDS, Near, Resemblance};
 use super::reason::Reason;
-use super::report::{Example, Report, Shard, Total};
+use super::report::{Example, Report, Total};
 use super::sample::{Sample, Weights};
 use super::{Options, OutDir, Split, completed, pipeline};
 use crate::hub::Name;
@@ -25,15 +26,30 @@ const EARLY_RECORDS: u64 = 1000;
 /// Makes a corpus. When `options.out` holds the complete corpus of the same options already, nothing is done and
 /// its report returned; a corpus of other options is refused with the difference.
 pub fn build(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    build_with(options, progress, MAX_SEEN)
+    build_with(options, progress, Limits { seen: MAX_SEEN, near: MAX_NEAR })
 }
 
-/// [`build`] with another number of keys in memory.
-pub(super) fn build_with(options: &Options, progress: &dyn Progress, max_seen: usize) -> Result<Report> {
+/// How much is kept in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Keys of documents.
+    pub(super) seen: usize,
+    /// Signatures of documents.
+    pub(super) near: usize,
+}
+
+/// [`build`] with other limits.
+pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Limits) -> Result<Report> {
     ensure!((0.0..1.0).contains(&options.val_fraction), "the validation fraction must be in 0 ≤ f < 1");
     ensure!(
         (0.0..=1.0).contains(&options.max_bad_fraction),
         "the fraction of bad records must be in 0 ≤ f ≤ 1"
+    );
+    ensure!(
+        options.near_dedup.is_none_or(|t| NEAR_THRESHOLDS.contains(&t)),
+        "the similarity of near duplicates must be from {} to {}",
+        NEAR_THRESHOLDS.start(),
+        NEAR_THRESHOLDS.end()
     );
     let mut options = options.clone();
     for path in options.paths.iter_mut().filter(|path| !Name::is(path)) {
@@ -59,7 +75,9 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, max_seen: u
         options: &options,
         sample: &sample,
         weights,
-        seen: options.dedup.then(|| Seen::new(out.work().join("keys"), max_seen)),
+        seen: options.dedup.then(|| Seen::new(out.work().join("keys"), limits.seen)),
+        near: options.near_dedup.map(|t| Near::new(t, out.work().join("signatures"), limits.near)),
+        resembled: Vec::new(),
         train: Side::new(&staged, Split::Train),
         val: Side::new(&staged, Split::Val),
         report,
@@ -78,30 +96,34 @@ fn is_shard(name: &str) -> bool {
 }
 
 /// One split while it is written.
-struct Side {
-    writer: ShardWriter,
-    total: Total,
+pub(super) struct Side {
+    pub(super) writer: ShardWriter,
+    pub(super) total: Total,
 }
 
 impl Side {
-    fn new(dir: &Path, split: Split) -> Side {
+    pub(super) fn new(dir: &Path, split: Split) -> Side {
         Side { writer: ShardWriter::new(dir, split.name()), total: Total::default() }
     }
 
-    fn write(&mut self, line: &[u8], text_bytes: u64) -> Result<()> {
+    pub(super) fn write(&mut self, line: &[u8], text_bytes: u64) -> Result<()> {
         self.total.add(text_bytes);
         self.writer.write(line)
     }
 }
 
-struct Sequencer<'a> {
-    options: &'a Options,
-    sample: &'a Sample,
+/// Receives what was judged, in order.
+pub(super) struct Sequencer<'a> {
+    pub(super) options: &'a Options,
+    pub(super) sample: &'a Sample,
     weights: Weights,
-    seen: Option<Seen>,
-    train: Side,
-    val: Side,
-    report: Report,
+    pub(super) seen: Option<Seen>,
+    pub(super) near: Option<Near>,
+    /// Examples of near duplicates, by their place in the report, that are not named yet.
+    pub(super) resembled: Vec<(usize, Resemblance)>,
+    pub(super) train: Side,
+    pub(super) val: Side,
+    pub(super) report: Report,
 }
 
 impl Sequencer<'_> {
@@ -127,6 +149,7 @@ impl Sequencer<'_> {
             _ if !drawn && !damaged => (Reason::NotSampled, String::new()),
             Err(why) => why,
             Ok(clean) if self.is_repeat(clean.key)? => (Reason::Duplicate, String::new()),
+            Ok(clean) if self.is_near(&clean)? => (Reason::NearDuplicate, String::new()),
             Ok(clean) => return self.keep(clean, &source, &extension),
         };
         let example = || Example { file: input.path.display().to_string(), line, detail };
@@ -143,6 +166,17 @@ impl Sequencer<'_> {
         self.seen.as_mut().map_or(Ok(false), |seen| seen.is_repeat(key, number))
     }
 
+    fn is_near(&mut self, clean: &Clean) -> Result<bool> {
+        let split = self.split(clean.key, self.threshold());
+        let number = number(split, self.side(split).total.documents);
+        let (Some(near), Some(signature)) = (&mut self.near, &clean.signature) else { return Ok(false) };
+        let Some(resemblance) = near.resembles(signature, number)? else { return Ok(false) };
+        if self.report.wants_example(Reason::NearDuplicate) {
+            self.resembled.push((self.report.examples(Reason::NearDuplicate), resemblance));
+        }
+        Ok(true)
+    }
+
     fn keep(&mut self, clean: Clean, source: &str, extension: &str) -> Result<()> {
         self.sample.take(&mut self.weights, source, clean.bytes);
         self.report.extension(extension).kept.add(clean.bytes);
@@ -150,7 +184,7 @@ impl Sequencer<'_> {
         self.side(split).write(&clean.line, clean.bytes)
     }
 
-    fn side(&mut self, split: Split) -> &mut Side {
+    pub(super) fn side(&mut self, split: Split) -> &mut Side {
         match split {
             Split::Train => &mut self.train,
             Split::Val => &mut self.val,
@@ -158,19 +192,19 @@ impl Sequencer<'_> {
     }
 
     /// A document's place in `0 .. 2⁶⁴`: what lies below the threshold validates.
-    fn place(&self, key: Key) -> u64 {
+    pub(super) fn place(&self, key: Key) -> u64 {
         rng::bits(self.options.seed, SPLIT_STREAM, key as u64)
     }
 
-    fn threshold(&self) -> u64 {
+    pub(super) fn threshold(&self) -> u64 {
         (self.options.val_fraction * 2f64.powi(64)) as u64
     }
 
-    fn split(&self, key: Key, threshold: u64) -> Split {
+    pub(super) fn split(&self, key: Key, threshold: u64) -> Split {
         if self.place(key) < threshold { Split::Val } else { Split::Train }
     }
 
-    fn check_bad(&self, allowed: f64) -> Result<()> {
+    pub(super) fn check_bad(&self, allowed: f64) -> Result<()> {
         let (bad, records) = (self.report.bad_records, self.report.records);
         if bad as f64 <= allowed * records as f64 {
             return Ok(());
@@ -182,109 +216,9 @@ impl Sequencer<'_> {
             self.report.reasons(Reason::is_bad_record)
         )
     }
-
-    /// Closes the shards, rewrites them where something must leave or change sides, and seals the report.
-    /// Returns it with the folder that holds the shards.
-    fn finish(mut self, work: &Path, progress: &dyn Progress) -> Result<(Report, PathBuf)> {
-        self.check_bad(self.options.max_bad_fraction)?;
-        let late = self.seen.take().map_or(Ok(Repeats::default()), Seen::late_repeats)?;
-        let staged = work.join("staged");
-        let train = std::mem::replace(&mut self.train, Side::new(work, Split::Train));
-        let val = std::mem::replace(&mut self.val, Side::new(work, Split::Val));
-        let mut totals = (train.total, val.total);
-        let mut shards = (train.writer.finish()?, val.writer.finish()?);
-        let missing = |t: &Total| t.documents == 0;
-        let one_sided = self.options.val_fraction > 0.0 && (missing(&totals.0) || missing(&totals.1));
-        let mut from = staged.clone();
-        if !late.is_empty() || !self.sample.is_everything() || one_sided {
-            self.rewrite(&staged, &shards, &late, progress)?;
-            totals = (self.train.total, self.val.total);
-            let done =
-                |side: &mut Side| std::mem::replace(&mut side.writer, ShardWriter::new(work, "")).finish();
-            shards = (done(&mut self.train)?, done(&mut self.val)?);
-            from = work.to_path_buf();
-        }
-        let mut report = self.report;
-        (report.train, report.val) = totals;
-        report.kept = Total {
-            documents: report.train.documents + report.val.documents,
-            bytes: report.train.bytes + report.val.bytes,
-        };
-        if report.kept.documents == 0 {
-            let why = report.reasons(|_| true);
-            bail!("the corpus would be empty: of {} files nothing was kept{why}", report.files);
-        }
-        report.shards = shards.0.into_iter().chain(shards.1).collect();
-        report.seal();
-        Ok((report, from))
-    }
-
-    /// Writes the staged documents again, without those that must leave, with at least one document on either side.
-    fn rewrite(
-        &mut self,
-        staged: &Path,
-        shards: &(Vec<Shard>, Vec<Shard>),
-        late: &Repeats,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let count = self.train.total.documents + self.val.total.documents;
-        progress.begin("finishing", count, Unit::Count);
-        let (mut lowest, mut highest) = (u64::MAX, 0);
-        for_each(staged, shards, &mut |number, document| {
-            if !late.contains(number) && self.sample.holds(&document.source) {
-                let place = self.place(key(&document.text));
-                (lowest, highest) = (lowest.min(place), highest.max(place));
-            }
-            Ok(())
-        })?;
-        let mut threshold = self.threshold();
-        if self.options.val_fraction > 0.0 && lowest <= highest {
-            ensure!(
-                lowest < highest,
-                "there is only one document, so none can be held out: give more text, or --val-fraction 0"
-            );
-            threshold = threshold.clamp(lowest + 1, highest);
-        }
-        for_each(staged, shards, &mut |number, document| {
-            progress.advance(1);
-            let bytes = document.text.len() as u64;
-            let reason = if late.contains(number) {
-                Reason::Duplicate
-            } else if !self.sample.holds(&document.source) {
-                Reason::NotSampled
-            } else {
-                let split = self.split(key(&document.text), threshold);
-                return self.side(split).write(&to_line(&document.text, &document.source), bytes);
-            };
-            let kept = &mut self.report.extension(&source_extension(&document.source)).kept;
-            (kept.documents, kept.bytes) = (kept.documents - 1, kept.bytes - bytes);
-            self.report.drop(reason, bytes, || Example {
-                file: document.source,
-                line: 0,
-                detail: String::new(),
-            });
-            Ok(())
-        })?;
-        progress.end();
-        Ok(())
-    }
 }
 
 /// What a staged document is called: its place in its split. The same text is always in the same split.
-fn number(split: Split, index: u64) -> u64 {
+pub(super) fn number(split: Split, index: u64) -> u64 {
     2 * index + u64::from(split == Split::Val)
-}
-
-/// Every staged document with its number, train first.
-fn for_each(
-    staged: &Path,
-    shards: &(Vec<Shard>, Vec<Shard>),
-    visit: &mut dyn FnMut(u64, Document) -> Result<()>,
-) -> Result<()> {
-    for (split, shards) in [(Split::Train, &shards.0), (Split::Val, &shards.1)] {
-        for (index, document) in Documents::of_shards(staged, shards.clone()).enumerate() {
-            visit(number(split, index as u64), document?)?;
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::dedup::{Key, key};
 use super::documents::to_line;
 use super::files::Input;
 use super::kind::Kind;
+use super::minhash::{Signature, signature};
 use super::read::{Payload, Raw};
 use super::reason::Reason;
 use super::record::{self, Record, Wanted};
@@ -27,6 +28,8 @@ pub(super) struct Judged {
 /// A document that may be kept.
 pub(super) struct Clean {
     pub(super) key: Key,
+    /// When near duplicates are looked for, and there are words.
+    pub(super) signature: Option<Signature>,
     /// Bytes of its text.
     pub(super) bytes: u64,
     /// Its line in a shard.
@@ -82,7 +85,12 @@ impl Judged {
         if options.max_bytes.is_some_and(|max| text.len() as u64 > max) {
             return Err((Reason::TooLong, format!("{} bytes, more than the whole sample", text.len())));
         }
-        Ok(Clean { key: key(text), bytes: text.len() as u64, line: to_line(text, &self.source) })
+        Ok(Clean {
+            key: key(text),
+            signature: options.near_dedup.and_then(|_| signature(text)),
+            bytes: text.len() as u64,
+            line: to_line(text, &self.source),
+        })
     }
 }
 

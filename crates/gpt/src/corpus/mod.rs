@@ -10,9 +10,9 @@
 //! written last: a directory without it is not a corpus. [`Documents`] reads it back.
 //!
 //! Memory stays below 1 GB for any input. Batches in flight are bounded in number and size, a record may be at most
-//! [`MAX_RECORD_BYTES`] long, and the set of seen contents holds [`MAX_SEEN`] (14.7 million) 16-byte keys (0.45 GB while it grows);
-//! beyond them keys go to a file and are compared partition by partition at the end. The list of files costs about
-//! 150 bytes a file.
+//! [`MAX_RECORD_BYTES`] long and a page of Parquet 128 MiB, the set of seen contents holds [`MAX_SEEN`] (14.7 million) 16-byte
+//! keys (0.45 GB while it grows), the index of near duplicates [`MAX_NEAR`] (1.6 million) signatures (0.35 GB); beyond them keys
+//! and signatures go to files and are compared part by part at the end. The list of files costs about 150 bytes a file.
 
 mod build;
 mod caught;
@@ -20,9 +20,12 @@ mod clean;
 mod dedup;
 mod documents;
 mod files;
+mod finish;
 mod json_values;
 mod judge;
 mod kind;
+mod minhash;
+mod near;
 mod out_dir;
 mod parquet;
 mod pipeline;
@@ -44,6 +47,7 @@ use serde::{Deserialize, Serialize};
 pub use build::build;
 pub use dedup::MAX_SEEN;
 pub use documents::{Document, Documents, Split};
+pub use near::{MAX_NEAR, NEAR_THRESHOLDS};
 pub(crate) use out_dir::{OutDir, completed};
 pub use read::{MAX_RECORD_BYTES, PIECE_BYTES};
 pub use reason::Reason;
@@ -72,6 +76,9 @@ pub struct Options {
     pub keep_if_contains: Vec<String>,
     /// Whether exact duplicates are dropped.
     pub dedup: bool,
+    /// The Jaccard similarity, in [`NEAR_THRESHOLDS`], from which on a document is dropped as a near duplicate of one that
+    /// was kept; `None`: they are kept.
+    pub near_dedup: Option<f64>,
     /// The share of documents that is held out, `0 ≤ f < 1`; above 0 at least one document is.
     pub val_fraction: f64,
     /// Keep a random sample of at most this many bytes of text.
@@ -96,6 +103,7 @@ impl Default for Options {
             filters: Vec::new(),
             keep_if_contains: Vec::new(),
             dedup: true,
+            near_dedup: None,
             val_fraction: 0.01,
             max_bytes: None,
             max_bad_fraction: 0.01,

@@ -70,6 +70,8 @@ pub enum Reason {
     FewAlphanumeric,
     /// The same text came before.
     Duplicate,
+    /// A text that resembles one that came before and was kept.
+    NearDuplicate,
     /// Not drawn for the sample (`--max-bytes`).
     NotSampled,
 }
@@ -135,6 +137,7 @@ impl fmt::Display for Reason {
             Minified => "minified",
             FewAlphanumeric => "too few letters and digits",
             Duplicate => "duplicate",
+            NearDuplicate => "near duplicate",
             NotSampled => "not in the sample",
         })
     }

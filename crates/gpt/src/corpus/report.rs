@@ -136,6 +136,16 @@ impl Report {
         }
     }
 
+    /// How many examples of a reason there are.
+    pub(super) fn examples(&self, reason: Reason) -> usize {
+        self.dropped.get(&reason).map_or(0, |d| d.examples.len())
+    }
+
+    /// Whether one more example of a reason would be kept.
+    pub(super) fn wants_example(&self, reason: Reason) -> bool {
+        self.examples(reason) < EXAMPLES
+    }
+
     /// How many were dropped for `reason`.
     pub fn count(&self, reason: Reason) -> u64 {
         self.dropped.get(&reason).map_or(0, |d| d.count)

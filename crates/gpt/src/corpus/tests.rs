@@ -1,5 +1,7 @@
 //! The whole road over hostile folders: exact counts, equal bytes for any number of threads, nothing half made.
 
+mod near;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::{Compression, write::GzEncoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use super::build::build_with;
+use super::build::{Limits, build_with};
 use super::*;
 use crate::progress::{Progress, Silent, Unit};
 
@@ -214,7 +216,8 @@ fn bytes_depend_neither_on_threads_nor_on_the_memory_for_keys() {
         let run = |name: String, threads, max_seen| {
             let out = dir.path().join(name);
             let options = Options { threads, max_bytes, max_bad_fraction: 1.0, ..options(&input, &out) };
-            let report = build_with(&options, &Silent, max_seen).unwrap();
+            let limits = Limits { seen: max_seen, near: MAX_NEAR };
+            let report = build_with(&options, &Silent, limits).unwrap();
             (all(&out), report)
         };
         let limit = max_bytes.unwrap_or(0);
