@@ -82,7 +82,7 @@ struct Bench<'a> {
 pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &[])?;
     let (name, config) = match &args.model {
-        Some(path) => (path.display().to_string(), checkpoint::open(path)?.config),
+        Some(path) => (path.display().to_string(), checkpoint::open(path, session.watcher())?.config),
         None => (args.preset.clone(), shape.config(vocab_size(&args.preset), &settings)),
     };
     let config = Config { dropout: 0.0, seq_len: config.seq_len.min(LONGEST_CONTEXT), ..config };
