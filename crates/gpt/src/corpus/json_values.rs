@@ -8,13 +8,20 @@ use super::read::MAX_RECORD_BYTES;
 pub(super) struct JsonValues {
     started: bool,
     in_array: bool,
+    /// Whether the stream ended within a value.
+    torn: bool,
     /// The size of the last value, also of one too long to be kept.
     pub(super) value_bytes: usize,
 }
 
 impl JsonValues {
     pub(super) fn new() -> Self {
-        JsonValues { started: false, in_array: false, value_bytes: 0 }
+        JsonValues { started: false, in_array: false, torn: false, value_bytes: 0 }
+    }
+
+    /// Whether the stream ended between two elements of an array, after which there should have been more.
+    pub(super) fn lacks_end(&self) -> bool {
+        self.in_array && !self.torn
     }
 
     /// The next value into `value` (at most [`MAX_RECORD_BYTES`] + 1 of it); returns the line where it begins.
@@ -30,6 +37,7 @@ impl JsonValues {
         loop {
             let buffer = reader.fill_buf()?;
             if buffer.is_empty() {
+                self.torn |= depth > 0 || in_string;
                 return Ok(start);
             }
             let (mut used, mut done) = (0, false);
@@ -94,6 +102,10 @@ mod tests {
     use super::*;
 
     fn values(text: &str) -> Vec<(u64, String)> {
+        read(text).0
+    }
+
+    fn read(text: &str) -> (Vec<(u64, String)>, bool) {
         // A tiny buffer makes every value cross its edge.
         let mut reader = BufReader::with_capacity(3, text.as_bytes());
         let (mut values, mut line, mut out) = (JsonValues::new(), 1, Vec::new());
@@ -101,7 +113,7 @@ mod tests {
             let mut value = Vec::new();
             match values.next(&mut reader, &mut value, &mut line).unwrap() {
                 Some(start) => out.push((start, String::from_utf8(value).unwrap())),
-                None => return out,
+                None => return (out, values.lacks_end()),
             }
         }
     }
@@ -115,5 +127,15 @@ mod tests {
         assert_eq!(values("{}\n{\"a\":1} [2]").len(), 3);
         assert_eq!(values("[{\"a\": 1"), [(1, "{\"a\": 1".to_string())], "a torn value is still seen");
         assert!(values("[]").is_empty() && values(" ").is_empty());
+        for (text, lacks_end) in [
+            ("[{}]", false),
+            ("[{}", true),
+            ("[{}, ", true),
+            ("[", true),
+            ("[{}, {\"a", false),
+            ("{}", false),
+        ] {
+            assert_eq!(read(text).1, lacks_end, "{text}");
+        }
     }
 }

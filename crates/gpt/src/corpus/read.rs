@@ -174,6 +174,9 @@ impl Cutter<'_, '_> {
                 return Ok(false);
             }
         }
+        if values.lacks_end() {
+            return Ok(self.dropped(Reason::TornJson, "the array does not end".into(), 0));
+        }
         Ok(true)
     }
 

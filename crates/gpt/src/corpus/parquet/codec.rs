@@ -69,3 +69,39 @@ fn stream(decoder: &mut dyn Read, packed: usize, size: usize) -> Result<Vec<u8>>
 fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_claims() {
+        let text = b"the same words, ".repeat(1000);
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&text).unwrap();
+        let packed = [
+            (Compression::UNCOMPRESSED, text.clone()),
+            (Compression::SNAPPY, snap::raw::Encoder::new().compress_vec(&text).unwrap()),
+            (Compression::LZ4_RAW, lz4_flex::block::compress(&text)),
+            (Compression::GZIP(Default::default()), gzip.finish().unwrap()),
+            (Compression::ZSTD(Default::default()), compress_to_vec(&text[..], CompressionLevel::Fastest)),
+        ];
+        for (codec, packed) in packed {
+            let of_size = |size| unpack(codec, &packed[..], packed.len(), size);
+            assert_eq!(of_size(text.len()).unwrap(), text, "{codec}");
+            for lie in [0, 1, text.len() - 1, text.len() + 1, 100 << 20] {
+                assert!(of_size(lie).is_err(), "{codec} as {lie} bytes");
+            }
+            let half = packed.len() / 2;
+            assert!(unpack(codec, &packed[..half], half, text.len()).is_err(), "half of {codec}");
+            assert!(unpack(codec, &packed[..half], packed.len(), text.len()).is_err(), "{codec}, too short");
+        }
+        let error = unpack(Compression::LZO, &[][..], 0, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}

@@ -43,6 +43,10 @@ impl From<ParquetError> for Stop {
     }
 }
 
+fn damaged(what: String) -> Stop {
+    Stop::Because((Reason::DamagedParquet, what))
+}
+
 /// Reads one file to its end. Returns `false` when `emit` did.
 pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress, emit: &mut Emit) -> bool {
     let mut rows = Rows { input, row: 1, told: 0, progress, emit };
@@ -87,7 +91,10 @@ impl Rows<'_, '_> {
                 told => told,
             })?;
         }
-        Ok(())
+        match metadata.file_metadata().num_rows() {
+            rows if rows == self.row as i64 - 1 => Ok(()),
+            rows => Err(damaged(format!("it says that it has {rows} rows, but there are {}", self.row - 1))),
+        }
     }
 
     fn group(&mut self, group: &RowGroupMetaData, size: u64, wanted: &[(String, usize)]) -> Result<(), Stop> {
@@ -100,8 +107,7 @@ impl Rows<'_, '_> {
         for row in 0..count {
             let payload = record(&mut columns)?;
             let Some((payload, bytes)) = payload else {
-                let what = format!("it ends after {row} of {count} rows");
-                return Err(Stop::Because((Reason::DamagedParquet, what)));
+                return Err(damaged(format!("it ends after {row} of {count} rows")));
             };
             if !(self.emit)(Raw { input: self.input.clone(), line: self.row, payload, bytes }) {
                 return Err(Stop::Told);
@@ -111,7 +117,13 @@ impl Rows<'_, '_> {
                 self.tell(before + (share * (row + 1) as f64) as u64);
             }
         }
-        Ok(())
+        match columns
+            .iter_mut()
+            .try_fold(false, |more, column| Ok::<_, Stop>(more | column.next()?.is_some()))?
+        {
+            true => Err(damaged(format!("it goes on after its {count} rows"))),
+            false => Ok(()),
+        }
     }
 
     fn tell(&mut self, done: u64) {
