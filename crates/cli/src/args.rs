@@ -90,6 +90,7 @@ pub(crate) enum Verb {
     Pretrain(Box<verbs::pretrain::PretrainArgs>),
     Complete(verbs::complete::CompleteArgs),
     Show(verbs::show::ShowArgs),
+    Gguf(verbs::gguf::GgufArgs),
     Report(verbs::report::ReportArgs),
     Bench(verbs::bench::BenchArgs),
     Speedrun(verbs::speedrun::SpeedrunArgs),

@@ -14,7 +14,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use gpt::checkpoint;
 use gpt::model::{self, Activations, Engine, Request, Sampling, Sequences};
-use gpt::tokenizer::Tokenizer;
 use kernels::{Backend, Cpu, CpuOptions, LinearShape, Precision};
 use serde_json::json;
 
@@ -28,10 +27,7 @@ fn main() -> Result<()> {
     let config = &model.config;
     let b = &mut Cpu::new(CpuOptions { precision: Precision::F32, ..CpuOptions::default() });
     let weights = model.weights(checkpoint::to_backend(b))?;
-    let tokenizer = match model.path.join("tokenizer.json").exists() {
-        true => Some(Tokenizer::from_dir(&model.path)?),
-        false => None,
-    };
+    let tokenizer = model.tokenizer()?;
     let tokens: Vec<u32> = match &tokenizer {
         Some(tokenizer) => tokenizer.encode(prompt),
         None => prompt.split(' ').map(str::parse).collect::<Result<_, _>>().context("ids are numbers")?,

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod complete;
 pub(crate) mod corpus;
+pub(crate) mod gguf;
 pub(crate) mod pretrain;
 pub(crate) mod report;
 pub(crate) mod show;
@@ -25,6 +26,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Pretrain(args) => pretrain::run(&args, session),
         Verb::Complete(args) => complete::run(&args, session),
         Verb::Show(args) => show::run(&args, session),
+        Verb::Gguf(args) => gguf::run(&args, session),
         Verb::Report(args) => report::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Speedrun(args) => speedrun::run(&args, session),

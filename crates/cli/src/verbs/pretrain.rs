@@ -57,7 +57,7 @@ pub(crate) struct PretrainArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
-    /// Begin from this model instead of random weights: a run, a checkpoint, a Hugging Face directory or
+    /// Begin from this model instead of random weights: a run, a checkpoint, a Hugging Face directory, a GGUF file or
     /// hf:OWNER/NAME. The shape is the model's then, and the preset says only how to train
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,

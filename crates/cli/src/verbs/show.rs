@@ -20,8 +20,9 @@ use crate::terminal::text::{count, scaled, table};
 /// Show what is in a model, a run, a corpus or a directory of tokens
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// A run, a checkpoint, a Hugging Face model directory, hf:OWNER/NAME, or what `mynah corpus` or `mynah tokenize` made
-    #[arg(value_name = "DIR")]
+    /// A run, a checkpoint, a Hugging Face model directory, a GGUF file, hf:OWNER/NAME, or what `mynah corpus` or `mynah
+    /// tokenize` made
+    #[arg(value_name = "PATH")]
     path: PathBuf,
 }
 
@@ -55,14 +56,17 @@ fn tagged(kind: &str, value: &impl serde::Serialize) -> Result<Value> {
 
 fn show_model(path: &Path, session: &Session) -> Result<()> {
     let model = checkpoint::open(path, session.terminal())?;
-    model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-    let tokenizer = model.tokenizer()?;
-    let warnings = tokenizer.iter().flat_map(Tokenizer::warnings);
-    warnings.for_each(|warning| session.say(&format!("note: {warning}")));
-    session.result(&to_json(&model, tokenizer.as_ref()), || describe(&model, tokenizer.as_ref()))
+    let mut warnings = model.warnings.clone();
+    let tokenizer = model.tokenizer();
+    // A model whose tokenizer cannot be read is whole, only speechless.
+    warnings.extend(tokenizer.as_ref().err().map(|error| format!("{error:#}")));
+    let found = tokenizer.as_ref().ok().and_then(Option::as_ref);
+    let all = warnings.iter().chain(found.iter().flat_map(|tokenizer| tokenizer.warnings()));
+    all.for_each(|warning| session.say(&format!("note: {warning}")));
+    session.result(&to_json(&model, found, &warnings), || describe(&model, &tokenizer))
 }
 
-fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Value {
+fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>, warnings: &[String]) -> Value {
     json!({
         "kind": "model",
         "path": model.path,
@@ -75,7 +79,7 @@ fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Value {
             "vocab_size": t.vocab_size(), "digest": t.digest(), "chat_template": t.chat_template(), "warnings": t.warnings(),
         })),
         "lineage": model.manifest.as_ref().map(|manifest| &manifest.about),
-        "warnings": model.warnings,
+        "warnings": warnings,
     })
 }
 
@@ -114,11 +118,11 @@ fn shortest(x: f32) -> f64 {
     x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }
 
-fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
+fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String {
     let c = &model.config;
     let mut rows = vec![
         ["model", model.architecture()].map(String::from),
-        ["directory".into(), model.path.display().to_string()],
+        ["path".into(), model.path.display().to_string()],
         [
             "parameters".into(),
             format!("{} ({})", count(c.parameters() as u64), scaled(c.parameters() as f64)),
@@ -126,13 +130,7 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
         ["stored as".into(), model.dtype()],
         ["context".into(), format!("{} tokens", count(c.seq_len as u64))],
         ["heads".into(), heads(c)],
-        [
-            "tokenizer".into(),
-            tokenizer.map_or("none".into(), |t| {
-                let chat = if t.chat_template().is_some() { ", with a chat template" } else { "" };
-                format!("{} tokens{chat}", count(t.vocab_size() as u64))
-            }),
-        ],
+        ["tokenizer".into(), about_tokenizer(tokenizer)],
     ];
     if let Some(origin) = &model.origin {
         rows.insert(1, ["from".into(), origin.to_string()]);
@@ -143,6 +141,17 @@ fn describe(model: &Checkpoint, tokenizer: Option<&Tokenizer>) -> String {
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let facts: String = rows.iter().map(|[name, value]| format!("  {name:<width$}  {value}\n")).collect();
     format!("{facts}\n{}", tree(c))
+}
+
+fn about_tokenizer(tokenizer: &Result<Option<Tokenizer>>) -> String {
+    match tokenizer {
+        Ok(Some(t)) => {
+            let chat = if t.chat_template().is_some() { ", with a chat template" } else { "" };
+            format!("{} tokens{chat}", count(t.vocab_size() as u64))
+        }
+        Ok(None) => "none".into(),
+        Err(_) => "there, but not readable".into(),
+    }
 }
 
 fn heads(c: &Config) -> String {

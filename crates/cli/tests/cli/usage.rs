@@ -5,8 +5,18 @@ use std::process::{Command, Stdio};
 
 use super::workshop::{fails, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 9] =
-    ["corpus", "tokenizer", "tokenize", "pretrain", "complete", "show", "report", "bench", "speedrun"];
+const VERBS: [&str; 10] = [
+    "corpus",
+    "tokenizer",
+    "tokenize",
+    "pretrain",
+    "complete",
+    "show",
+    "gguf",
+    "report",
+    "bench",
+    "speedrun",
+];
 
 #[test]
 fn help_explains_every_verb() {

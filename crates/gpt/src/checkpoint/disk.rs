@@ -23,7 +23,7 @@ pub enum Operation<'a> {
     SyncDir(&'a Path),
     /// Give another name.
     Rename(&'a Path, &'a Path),
-    /// Remove a directory and everything in it.
+    /// Remove a file, or a directory and everything in it.
     Remove(&'a Path),
 }
 
@@ -81,8 +81,9 @@ impl<'a> Disk<'a> {
         self.run(&Operation::Rename(from, to), "rename to its final name", from, || fs::rename(from, to))
     }
 
-    pub(super) fn remove(&mut self, dir: &Path) -> Result<()> {
-        self.run(&Operation::Remove(dir), "remove", dir, || fs::remove_dir_all(dir))
+    pub(super) fn remove(&mut self, path: &Path) -> Result<()> {
+        let act = || if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        self.run(&Operation::Remove(path), "remove", path, act)
     }
 
     fn run<R>(

@@ -1,5 +1,5 @@
-//! From what a person names to the directory that is loaded: the newest good checkpoint of a run, a checkpoint, or any
-//! Hugging Face model directory.
+//! From what a person names to what is loaded: the newest good checkpoint of a run, a checkpoint, any Hugging Face model
+//! directory, or a GGUF file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::gguf::is_gguf;
 use super::manifest::{MANIFEST, Manifest, verify};
 use crate::hub::{Hub, Name};
 use crate::progress::Progress;
 
-/// A model directory that can be loaded.
+/// A model directory, or a GGUF file, that can be loaded.
 #[derive(Clone, Debug)]
 pub struct ModelDir {
-    /// The directory.
+    /// The directory or the file.
     pub path: PathBuf,
-    /// Where it comes from, with every digest checked; none for a directory that others wrote.
+    /// Where it comes from, with every digest checked; none for what others wrote.
     pub manifest: Option<Manifest>,
     /// For a model of the hub, what it is, pinned to a commit.
     pub origin: Option<Name>,
@@ -73,8 +74,8 @@ pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(steps)
 }
 
-/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging Face
-/// model directory, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
+/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging Face model
+/// directory, a GGUF file, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
 ///
 /// # Errors
 /// Nothing is there, or every checkpoint is damaged; says which file and how. Of the hub: see [`Hub::model`].
@@ -90,9 +91,13 @@ fn resolve_local(path: &Path) -> Result<ModelDir> {
     let shown = path.display();
     ensure!(
         path.exists(),
-        "{shown} does not exist: name a run directory, a Hugging Face model directory, or hf:OWNER/NAME"
+        "{shown} does not exist: name a run directory, a Hugging Face model directory, a GGUF file, or \
+         hf:OWNER/NAME"
     );
-    ensure!(path.is_dir(), "{shown} is a file: name the directory it lies in");
+    if path.is_file() && is_gguf(path) {
+        return Ok(ModelDir { path: path.to_owned(), manifest: None, origin: None, warnings: Vec::new() });
+    }
+    ensure!(path.is_dir(), "{shown} is a file, and not GGUF: name the directory it lies in");
     if path.join(super::CONFIG).exists() || path.join(MANIFEST).exists() {
         return single(path);
     }

@@ -9,8 +9,9 @@ use kernels::Backend;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::family::{Family, LM_HEAD_WEIGHT, Piece};
+use super::family::{Family, Names, Piece};
 use super::find::{ModelDir, resolve_model};
+use super::gguf;
 use super::manifest::{Manifest, is_plain};
 use super::tensor_file::TensorFiles;
 use super::{CONFIG, EXACT, FIRST_MOMENT, INDEX, MODEL, OPTIMIZER, SECOND_MOMENT};
@@ -22,9 +23,13 @@ use crate::tokenizer::Tokenizer;
 /// No array of a model has a longer side; keeps the products of sizes far from overflow.
 const MAX_SIZE: usize = 1 << 30;
 
-/// A model directory whose headers were read and found to fit its configuration. The numbers are still on the disk.
+/// The names of [`specs`] of the token embedding and of the head.
+pub(super) const EMBEDDING: &str = "wte";
+pub(super) const HEAD: &str = "lm_head";
+
+/// A model whose headers were read and found to fit its configuration. The numbers are still on the disk.
 pub struct Checkpoint {
-    /// The directory.
+    /// The directory, or the GGUF file.
     pub path: PathBuf,
     /// The model's shape.
     pub config: Config,
@@ -34,9 +39,12 @@ pub struct Checkpoint {
     pub origin: Option<Name>,
     /// What a person should know.
     pub warnings: Vec<String>,
-    family: &'static Family,
-    specs: Weights<Spec>,
-    tensors: TensorFiles,
+    pub(super) architecture: &'static str,
+    pub(super) names: &'static Names,
+    pub(super) specs: Weights<Spec>,
+    pub(super) tensors: TensorFiles,
+    /// What a GGUF file says about its tokenizer, among others.
+    pub(super) vocabulary: Option<gguf::Metadata>,
 }
 
 /// Opens the model that `path` names (see [`resolve_model`]) and checks that names, shapes and number formats are
@@ -49,8 +57,11 @@ pub fn open(path: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
 }
 
 impl ModelDir {
-    /// Opens the directory; see [`open`].
+    /// Opens the directory or the file; see [`open`].
     pub fn open(self) -> Result<Checkpoint> {
+        if self.path.is_file() {
+            return gguf::open(self);
+        }
         let ModelDir { path, manifest, origin, mut warnings } = self;
         let config_path = path.join(CONFIG);
         let (family, mut config) =
@@ -64,23 +75,35 @@ impl ModelDir {
             config.n_layer,
             tensors.len()
         );
-        if config.tied_head && has_other_head(&tensors, family, &config)? {
+        if config.tied_head && has_other_head(&tensors, &family.names, &config)? {
             config.tied_head = false;
             warnings.push(format!(
-                "{}: tie_word_embeddings is true, but {LM_HEAD_WEIGHT} differs from the embedding: it is used",
-                config_path.display()
+                "{}: tie_word_embeddings is true, but {} differs from the embedding: it is used",
+                config_path.display(),
+                family.names.of(HEAD)
             ));
         }
         let specs = specs(&config);
-        check_tensors(&tensors, family, &config, &specs)?;
-        Ok(Checkpoint { path, config, manifest, origin, warnings, family, specs, tensors })
+        check_tensors(&tensors, &family.names, &config, &specs)?;
+        Ok(Checkpoint {
+            path,
+            config,
+            manifest,
+            origin,
+            warnings,
+            architecture: family.with_head,
+            names: &family.names,
+            specs,
+            tensors,
+            vocabulary: None,
+        })
     }
 }
 
 impl Checkpoint {
     /// The class that `transformers` loads it with, such as `GPT2LMHeadModel`.
     pub fn architecture(&self) -> &'static str {
-        self.family.with_head
+        self.architecture
     }
 
     /// The number formats of its tensors: `F32`, or several.
@@ -88,8 +111,13 @@ impl Checkpoint {
         self.tensors.dtypes().join(", ")
     }
 
-    /// The tokenizer that lies beside it; none where there is none: the model is whole, only speechless.
+    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: the model is whole, only
+    /// speechless.
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        if let Some(metadata) = &self.vocabulary {
+            let context = || format!("cannot use the tokenizer of {}", self.path.display());
+            return gguf::tokenizer(metadata).with_context(context);
+        }
         let found = Tokenizer::is_in(&self.path);
         found.then(|| Tokenizer::from_dir(&self.path)).transpose()
     }
@@ -138,8 +166,8 @@ impl Checkpoint {
     }
 
     /// A leaf, put together from the model's tensors.
-    fn read(&self, spec: &Spec) -> Result<Vec<f32>> {
-        read_pieces(&self.tensors, &self.family.pieces(&self.config, spec), spec)
+    pub(super) fn read(&self, spec: &Spec) -> Result<Vec<f32>> {
+        read_pieces(&self.tensors, &self.names.pieces(&self.config, spec), spec)
     }
 }
 
@@ -181,7 +209,13 @@ fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Fami
     let json: Value = serde_json::from_slice(&fs::read(path)?).context("not JSON")?;
     let family = Family::of(&json)?;
     let config = family.config(&json, warnings)?;
-    let &Config { vocab_size, seq_len, n_layer, n_head, n_kv_head, head_dim, d_model, d_ff, .. } = &config;
+    check_sizes(&config)?;
+    Ok((family, config))
+}
+
+/// Refuses a configuration that no model can have, before anything is made of its size.
+pub(super) fn check_sizes(config: &Config) -> Result<()> {
+    let &Config { vocab_size, seq_len, n_layer, n_head, n_kv_head, head_dim, d_model, d_ff, .. } = config;
     let sizes = [vocab_size, seq_len, n_layer, n_head, n_kv_head, head_dim, d_model, d_ff];
     let small = |size: usize| size <= MAX_SIZE;
     ensure!(
@@ -189,8 +223,7 @@ fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Fami
         "a size is beyond any model: {config:?}"
     );
     ensure!(config.norm_eps.is_finite() && config.norm_eps >= 0.0, "the norm's ε is {}", config.norm_eps);
-    config.check()?;
-    Ok((family, config))
+    config.check()
 }
 
 /// The parts of `model.safetensors.index.json` that are read.
@@ -228,30 +261,30 @@ fn open_tensors(dir: &Path, family: &Family) -> Result<TensorFiles> {
 }
 
 /// Whether there is a matrix for the head that is not the embedding again.
-fn has_other_head(tensors: &TensorFiles, family: &Family, config: &Config) -> Result<bool> {
-    if !tensors.contains(LM_HEAD_WEIGHT) {
+pub(super) fn has_other_head(tensors: &TensorFiles, names: &Names, config: &Config) -> Result<bool> {
+    if !tensors.contains(names.of(HEAD)) {
         return Ok(false);
     }
-    let embedding = &family.pieces(config, &specs(config).wte)[0];
-    let wte = tensors.expect(&embedding.name, &embedding.shape)?;
-    let head = tensors.expect(LM_HEAD_WEIGHT, &embedding.shape)?;
-    Ok(!tensors.equal(wte, head)?)
+    let shape = [config.vocab_size, config.d_model];
+    let [embedding, head] = [EMBEDDING, HEAD].map(|ours| tensors.expect(names.of(ours), &shape));
+    Ok(!tensors.equal(embedding?, head?)?)
 }
 
 /// Every leaf is there with its shape, and nothing else is.
-fn check_tensors(
+pub(super) fn check_tensors(
     tensors: &TensorFiles,
-    family: &Family,
+    names: &Names,
     config: &Config,
     specs: &Weights<Spec>,
 ) -> Result<()> {
-    let mut expected = BTreeSet::from([LM_HEAD_WEIGHT.to_owned()]);
-    for piece in specs.leaves().into_iter().flat_map(|spec| family.pieces(config, spec)) {
+    // A tied head may be there again.
+    let mut expected = BTreeSet::from([names.of(HEAD).to_owned()]);
+    for piece in specs.leaves().into_iter().flat_map(|spec| names.pieces(config, spec)) {
         tensors.expect(&piece.name, &piece.shape)?;
         expected.insert(piece.name);
     }
     let unknown: Vec<&str> =
-        tensors.names().filter(|name| !expected.contains(*name) && !family.is_buffer(name)).take(5).collect();
+        tensors.names().filter(|name| !expected.contains(*name) && !names.is_buffer(name)).take(5).collect();
     if let Some(first) = unknown.first() {
         let path = tensors.file_of(first).unwrap_or(Path::new(MODEL)).display();
         bail!("{path}: unknown tensors, which this architecture does not have: {}", unknown.join(", "));

@@ -16,8 +16,10 @@ mod disk;
 mod dtype;
 mod family;
 mod find;
+mod gguf;
 mod load;
 mod manifest;
+mod number_format;
 mod save;
 mod tensor_file;
 #[cfg(test)]
@@ -28,6 +30,7 @@ pub use disk::{Disk, Operation, Watcher};
 pub use dtype::Dtype;
 pub use family::architecture_of;
 pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
+pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::{Checkpoint, open, to_backend, to_host};
 pub use manifest::{About, FileRecord, Manifest, verify};
 pub use save::{Contents, from_backend, from_host, save, save_on};

@@ -75,7 +75,7 @@ pub fn save_on<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) ->
 }
 
 /// `NAME` → `NAME` + `suffix`, in the same directory.
-fn beside(dir: &Path, suffix: &str) -> Result<PathBuf> {
+pub(super) fn beside(dir: &Path, suffix: &str) -> Result<PathBuf> {
     let name = dir.file_name().context("a path that ends in a name is needed")?;
     let mut name = OsString::from(name);
     name.push(suffix);
@@ -83,7 +83,7 @@ fn beside(dir: &Path, suffix: &str) -> Result<PathBuf> {
 }
 
 /// The directory that `dir` is named in.
-fn parent(dir: &Path) -> &Path {
+pub(super) fn parent(dir: &Path) -> &Path {
     match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -163,7 +163,7 @@ fn needed_bytes<T>(contents: &Contents<'_, T>) -> Result<u64> {
     let &Contents { config, dtype, .. } = contents;
     let family = Family::for_config(config)?;
     let array = |spec: &Spec| {
-        let exact = dtype == Dtype::F32 && family.pieces(config, spec).iter().all(Piece::is_exact);
+        let exact = dtype == Dtype::F32 && family.names.pieces(config, spec).iter().all(Piece::is_exact);
         let beside = if exact { 2 * 4 } else { 3 * 4 };
         (dtype.bytes() + if contents.moments.is_some() { beside } else { 0 }) * spec.len()
     };
@@ -203,7 +203,7 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
         assert!(replaced.is_none(), "the checkpoint has two files of the name {name}");
     }
 
-    let of_model = arrays(&specs, weights, |spec| family.pieces(config, spec));
+    let of_model = arrays(&specs, weights, |spec| family.names.pieces(config, spec));
     let (model, exact) = write_arrays(disk, dir, MODEL, &of_model, dtype, read)?;
     records.insert(MODEL.to_owned(), model);
     if let Some((m, v)) = moments {

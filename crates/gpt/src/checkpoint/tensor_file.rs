@@ -1,5 +1,6 @@
-//! Reading safetensors tensor by tensor, so that a model is never in memory twice. Files may come from anywhere: every
-//! number of the header is held against the length of the file before anything is allocated.
+//! Reading a model's files tensor by tensor, so that a model is never in memory twice. Safetensors are opened here, GGUF
+//! in a room of its own. Files may come from anywhere: every number of the header is held against the length of the file
+//! before anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,15 +12,15 @@ use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::Metadata;
 
 use super::disk;
-use super::dtype::Dtype;
+use super::number_format::NumberFormat;
 
-/// Values converted at a time.
+/// Values converted at a time: whole blocks of every number format.
 const CHUNK: usize = 1 << 18;
 
 /// Longest header that is read; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// One or several safetensors files (the shards of a model) as one set of tensors.
+/// One or several files (the shards of a model) as one set of tensors.
 pub(super) struct TensorFiles {
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Tensor>,
@@ -29,19 +30,50 @@ pub(super) struct TensorFiles {
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {
     shape: Vec<usize>,
-    dtype: safetensors::Dtype,
+    format: NumberFormat,
+    /// Which of the files.
     file: usize,
-    start: u64,
+    /// Its first byte there.
+    pub(super) start: u64,
+    len: usize,
 }
 
 impl Tensor {
-    fn len(&self) -> usize {
-        self.shape.iter().product()
+    /// A tensor at `start` of the file of this number.
+    ///
+    /// # Errors
+    /// It is beyond what can be counted, or its rows are no whole blocks.
+    pub(super) fn new(shape: Vec<usize>, format: NumberFormat, file: usize, start: u64) -> Result<Self> {
+        let len = shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side));
+        // Bytes have to be counted, too.
+        let len = len.filter(|&len| len <= usize::MAX / size_of::<f64>());
+        let len = len.with_context(|| format!("the shape {shape:?} is beyond any file"))?;
+        let (row, block) = (shape.last().copied().unwrap_or(1), format.block_len());
+        ensure!(
+            row.is_multiple_of(block),
+            "rows of {row} numbers are no whole blocks of {format}, which have {block}"
+        );
+        Ok(Tensor { shape, format, file, start, len })
+    }
+
+    /// Its shape.
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its bytes in the file; none in a format that is not read here.
+    pub(super) fn byte_len(&self) -> Option<u64> {
+        Some((self.len / self.format.block_len() * self.format.block_bytes()?) as u64)
     }
 }
 
 impl TensorFiles {
-    /// Opens files and reads their headers; a tensor's name becomes `rename(name)`.
+    /// The tensors of a file that was opened and understood elsewhere.
+    pub(super) fn new(path: PathBuf, file: File, tensors: BTreeMap<String, Tensor>) -> Self {
+        TensorFiles { files: vec![(path, file)], tensors }
+    }
+
+    /// Opens safetensors files and reads their headers; a tensor's name becomes `rename(name)`.
     ///
     /// # Errors
     /// A file is not safetensors, is shorter or longer than its header says, or two tensors have one name.
@@ -52,8 +84,8 @@ impl TensorFiles {
             let (header, data_start) = read_header(&file).with_context(|| path.display().to_string())?;
             for (name, info) in header.tensors() {
                 let start = data_start + info.data_offsets.0 as u64;
-                let tensor =
-                    Tensor { shape: info.shape.clone(), dtype: info.dtype, file: all.files.len(), start };
+                let tensor = Tensor::new(info.shape.clone(), info.dtype.into(), all.files.len(), start)
+                    .with_context(|| format!("{}: the tensor {name}", path.display()))?;
                 let name = rename(&name);
                 if all.tensors.insert(name.clone(), tensor).is_some() {
                     bail!("{}: the tensor {name} is there twice", path.display());
@@ -81,13 +113,18 @@ impl TensorFiles {
 
     /// Every number format among them, sorted.
     pub(super) fn dtypes(&self) -> Vec<String> {
-        let all: BTreeSet<String> = self.tensors.values().map(|tensor| tensor.dtype.to_string()).collect();
+        let all: BTreeSet<String> = self.tensors.values().map(|tensor| tensor.format.to_string()).collect();
         all.into_iter().collect()
     }
 
     /// Whether there is a tensor of this name.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// The tensor of this name, whatever it holds.
+    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
     }
 
     /// Number of tensors.
@@ -114,16 +151,17 @@ impl TensorFiles {
             tensor.shape
         );
         ensure!(
-            Dtype::of(tensor.dtype).is_some(),
-            "{path}: the tensor {name} holds {:?}; readable are F32, F16 and BF16",
-            tensor.dtype
+            tensor.format.block_bytes().is_some(),
+            "{path}: the tensor {name} holds {}; readable are {}",
+            tensor.format,
+            NumberFormat::READABLE
         );
         Ok(tensor)
     }
 
     /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many.
     pub(super) fn read(&self, tensor: &Tensor, out: &mut [f32]) -> Result<()> {
-        assert_eq!(out.len(), tensor.len(), "room for another number of values");
+        assert_eq!(out.len(), tensor.len, "room for another number of values");
         let mut start = 0;
         for chunk in out.chunks_mut(CHUNK) {
             self.read_range(tensor, start, chunk)?;
@@ -137,9 +175,9 @@ impl TensorFiles {
         if a.shape != b.shape {
             return Ok(false);
         }
-        let (mut left, mut right) = (vec![0.0; CHUNK.min(a.len())], vec![0.0; CHUNK.min(a.len())]);
-        for start in (0..a.len()).step_by(CHUNK) {
-            let len = CHUNK.min(a.len() - start);
+        let (mut left, mut right) = (vec![0.0; CHUNK.min(a.len)], vec![0.0; CHUNK.min(a.len)]);
+        for start in (0..a.len).step_by(CHUNK) {
+            let len = CHUNK.min(a.len - start);
             self.read_range(a, start, &mut left[..len])?;
             self.read_range(b, start, &mut right[..len])?;
             if left[..len].iter().zip(&right[..len]).any(|(x, y)| x.to_bits() != y.to_bits()) {
@@ -149,16 +187,16 @@ impl TensorFiles {
         Ok(true)
     }
 
-    /// The values `start ..` of a tensor, as many as `out` holds.
+    /// The values `start ..` of a tensor, as many as `out` holds; both are whole blocks.
     fn read_range(&self, tensor: &Tensor, start: usize, out: &mut [f32]) -> Result<()> {
         let (path, file) = &self.files[tensor.file];
-        let Some(dtype) = Dtype::of(tensor.dtype) else {
-            panic!("a tensor of {} was not refused", tensor.dtype)
-        };
-        let mut bytes = vec![0; out.len() * dtype.bytes()];
-        file.read_exact_at(&mut bytes, tensor.start + (start * dtype.bytes()) as u64)
+        let format = tensor.format;
+        let Some(block_bytes) = format.block_bytes() else { panic!("a tensor of {format} was not refused") };
+        let bytes_of = |values: usize| values / format.block_len() * block_bytes;
+        let mut bytes = vec![0; bytes_of(out.len())];
+        file.read_exact_at(&mut bytes, tensor.start + bytes_of(start) as u64)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        dtype.decode(out, &bytes);
+        format.decode(out, &bytes);
         Ok(())
     }
 }

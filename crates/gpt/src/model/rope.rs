@@ -110,7 +110,7 @@ impl Rope {
     }
 
     /// How fast each pair turns, in radians per position.
-    fn frequencies(&self, head_dim: usize) -> Vec<f32> {
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f32> {
         let plain = |pair: usize| self.theta.powf(-((2 * pair) as f64) / head_dim as f64);
         let scaled = |pair: usize| -> f64 {
             let frequency = plain(pair);

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Larger ids are taken for damage; a table of that many would only fill memory.
+/// Ids from here on are taken for damage. So are ids beyond the number of bytes of the file: a table of so many would
+/// only fill memory.
 const MAX_IDS: u32 = 1 << 24;
 
 /// What the files hold, as it was read.
@@ -29,6 +30,9 @@ pub(super) struct Contents {
 /// The parts of `tokenizer.json` that are read here.
 #[derive(Deserialize)]
 struct File {
+    /// Ids are below.
+    #[serde(skip)]
+    end_of_ids: u32,
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -51,7 +55,8 @@ type Ids<'a> = HashMap<&'a str, u32>;
 /// Understands the files' contents.
 pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
     let Contents { json, config, template, special_map } = contents;
-    let file: File = serde_json::from_str(&json).context("not a Hugging Face tokenizer.json")?;
+    let mut file: File = serde_json::from_str(&json).context("not a Hugging Face tokenizer.json")?;
+    file.end_of_ids = u32::try_from(json.len()).map_or(MAX_IDS, |bytes| bytes.min(MAX_IDS));
     let spelling = Spelling::of(&file.normalizer, &file.pre_tokenizer, &file.model)?;
     let ids = file.vocab()?;
     let unknown = file.model["unk_token"].as_str().and_then(|name| ids.get(name).copied());
@@ -192,7 +197,10 @@ impl File {
         match &self.model["vocab"] {
             Value::Object(vocab) => {
                 for (entry, value) in vocab {
-                    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id < MAX_IDS);
+                    let id = value
+                        .as_u64()
+                        .and_then(|id| u32::try_from(id).ok())
+                        .filter(|&id| id < self.end_of_ids);
                     ids.insert(entry, id.with_context(|| format!("the id of token {entry:?} is {value}"))?);
                 }
             }
@@ -221,7 +229,7 @@ impl File {
             ensure!(!put(id, spelling.bytes(entry)), "two tokens have the id {id}");
         }
         for added in &self.added_tokens {
-            ensure!(added.id < MAX_IDS, "the id of token {:?} is {}", added.content, added.id);
+            ensure!(added.id < self.end_of_ids, "the id of token {:?} is {}", added.content, added.id);
             put(added.id, added.content.clone().into());
         }
         Ok(tokens)

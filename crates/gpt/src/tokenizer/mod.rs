@@ -142,6 +142,14 @@ impl Tokenizer {
         files::load(path.as_ref())
     }
 
+    /// A tokenizer from the contents of a `tokenizer.json` and its `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// As of [`Tokenizer::from_file`].
+    pub fn from_texts(json: String, config: String) -> Result<Tokenizer> {
+        format::parse(format::Contents { json, config: Some(config), ..Default::default() })
+    }
+
     /// Loads GPT-2's own files, `encoder.json` and `vocab.bpe`.
     pub fn from_gpt2(encoder_json: impl AsRef<Path>, vocab_bpe: impl AsRef<Path>) -> Result<Tokenizer> {
         files::load_gpt2(encoder_json.as_ref(), vocab_bpe.as_ref())

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Rows, part, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, Rows, part, whole};
 use crate::model::{Config, DEFAULT_BAND};
 
 /// The family.
@@ -14,28 +14,30 @@ pub(super) static GPT_NEO: Family = Family {
     with_head: "GPTNeoForCausalLM",
     without_head: "GPTNeoModel",
     prefix: "transformer.",
-    tensors: &[&[
-        whole("wte", "transformer.wte.weight"),
-        whole("wpe", "transformer.wpe.weight"),
-        whole("blocks.{}.norm1.weight", "transformer.h.{}.ln_1.weight"),
-        whole("blocks.{}.norm1.bias", "transformer.h.{}.ln_1.bias"),
-        part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.q_proj.weight", Rows::Queries),
-        part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.k_proj.weight", Rows::Keys),
-        part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.v_proj.weight", Rows::Values),
-        whole("blocks.{}.attn_out.weight", "transformer.h.{}.attn.attention.out_proj.weight"),
-        whole("blocks.{}.attn_out.bias", "transformer.h.{}.attn.attention.out_proj.bias"),
-        whole("blocks.{}.norm2.weight", "transformer.h.{}.ln_2.weight"),
-        whole("blocks.{}.norm2.bias", "transformer.h.{}.ln_2.bias"),
-        whole("blocks.{}.mlp_up.weight", "transformer.h.{}.mlp.c_fc.weight"),
-        whole("blocks.{}.mlp_up.bias", "transformer.h.{}.mlp.c_fc.bias"),
-        whole("blocks.{}.mlp_down.weight", "transformer.h.{}.mlp.c_proj.weight"),
-        whole("blocks.{}.mlp_down.bias", "transformer.h.{}.mlp.c_proj.bias"),
-        whole("final_norm.weight", "transformer.ln_f.weight"),
-        whole("final_norm.bias", "transformer.ln_f.bias"),
-        whole("lm_head", LM_HEAD_WEIGHT),
-    ]],
-    buffers: &["transformer.h.{}.attn.attention.bias", "transformer.h.{}.attn.attention.masked_bias"],
-    scales_attention: false,
+    names: Names {
+        tensors: &[&[
+            whole("wte", "transformer.wte.weight"),
+            whole("wpe", "transformer.wpe.weight"),
+            whole("blocks.{}.norm1.weight", "transformer.h.{}.ln_1.weight"),
+            whole("blocks.{}.norm1.bias", "transformer.h.{}.ln_1.bias"),
+            part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.q_proj.weight", Rows::Queries),
+            part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.k_proj.weight", Rows::Keys),
+            part("blocks.{}.qkv.weight", "transformer.h.{}.attn.attention.v_proj.weight", Rows::Values),
+            whole("blocks.{}.attn_out.weight", "transformer.h.{}.attn.attention.out_proj.weight"),
+            whole("blocks.{}.attn_out.bias", "transformer.h.{}.attn.attention.out_proj.bias"),
+            whole("blocks.{}.norm2.weight", "transformer.h.{}.ln_2.weight"),
+            whole("blocks.{}.norm2.bias", "transformer.h.{}.ln_2.bias"),
+            whole("blocks.{}.mlp_up.weight", "transformer.h.{}.mlp.c_fc.weight"),
+            whole("blocks.{}.mlp_up.bias", "transformer.h.{}.mlp.c_fc.bias"),
+            whole("blocks.{}.mlp_down.weight", "transformer.h.{}.mlp.c_proj.weight"),
+            whole("blocks.{}.mlp_down.bias", "transformer.h.{}.mlp.c_proj.bias"),
+            whole("final_norm.weight", "transformer.ln_f.weight"),
+            whole("final_norm.bias", "transformer.ln_f.bias"),
+            whole("lm_head", LM_HEAD_WEIGHT),
+        ]],
+        buffers: &["transformer.h.{}.attn.attention.bias", "transformer.h.{}.attn.attention.masked_bias"],
+        scales_attention: false,
+    },
     read_config,
     write_config,
 };

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Rows, Tensor, part, rope, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, Rows, Tensor, part, rope, whole};
 use crate::model::{Config, Positions};
 
 /// The family.
@@ -13,9 +13,7 @@ pub(super) static LLAMA: Family = Family {
     with_head: "LlamaForCausalLM",
     without_head: "LlamaModel",
     prefix: "model.",
-    tensors: &[TENSORS],
-    buffers: BUFFERS,
-    scales_attention: true,
+    names: Names { tensors: &[TENSORS], buffers: BUFFERS, scales_attention: true },
     read_config,
     write_config,
 };

@@ -5,21 +5,23 @@ mod fields;
 mod gpt2;
 mod gpt_neo;
 mod llama;
+mod names;
 mod openai_gpt;
 mod piece;
 mod qwen2;
 mod qwen3;
 mod rope;
 
-use std::ops::Range;
-
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+pub(super) use names::{Names, Rows, Tensor, interleaved, part, whole};
 pub(super) use piece::Piece;
 
+use names::conv1d;
+
 use super::dtype::Dtype;
-use crate::model::{Config, Spec};
+use crate::model::Config;
 
 /// Every family whose directories can be read and written.
 pub(super) const FAMILIES: &[&Family] =
@@ -35,54 +37,12 @@ pub(super) struct Family {
     without_head: &'static str,
     /// What stands before the name of every tensor, except the head's.
     prefix: &'static str,
-    /// The tensors, in lists so that families may share some.
-    tensors: &'static [&'static [Tensor]],
-    /// Tensors that carry nothing learned, to be ignored.
-    buffers: &'static [&'static str],
-    /// Whether scores are divided by √head_dim. Where they are not, our queries are √head_dim times the file's.
-    scales_attention: bool,
+    /// The tensors of its files.
+    pub(super) names: Names,
     /// Understands the family's fields of a `config.json`; what a person should know goes to `warnings`.
     read_config: fn(&Value, warnings: &mut Vec<String>) -> Result<Config>,
     /// Writes them, except those that every family has.
     write_config: fn(&Config) -> Value,
-}
-
-/// A tensor of a file and what it holds; `{}` stands for the number of the block.
-struct Tensor {
-    /// The name in [`specs`](crate::model::specs) of the array that it is part of.
-    ours: &'static str,
-    /// Its own name.
-    theirs: &'static str,
-    /// The part.
-    rows: Rows,
-    /// Whether the file keeps `[d_in, d_out]`.
-    transposed: bool,
-}
-
-/// The rows of our array that a tensor holds.
-#[derive(Clone, Copy, PartialEq)]
-enum Rows {
-    All,
-    Queries,
-    Keys,
-    Values,
-    Gate,
-    Up,
-}
-
-/// A tensor that is a whole array of ours.
-const fn whole(ours: &'static str, theirs: &'static str) -> Tensor {
-    Tensor { ours, theirs, rows: Rows::All, transposed: false }
-}
-
-/// A tensor that is some rows of an array of ours.
-const fn part(ours: &'static str, theirs: &'static str, rows: Rows) -> Tensor {
-    Tensor { ours, theirs, rows, transposed: false }
-}
-
-/// A `Conv1D`, which keeps `[d_in, d_out]`.
-const fn conv1d(ours: &'static str, theirs: &'static str) -> Tensor {
-    Tensor { ours, theirs, rows: Rows::All, transposed: true }
 }
 
 /// The head's own matrix, under everybody's name.
@@ -159,59 +119,12 @@ impl Family {
         json
     }
 
-    /// The tensors of a file that together are the array `spec`, in the file's names.
-    pub(super) fn pieces(&self, config: &Config, spec: &Spec) -> Vec<Piece> {
-        let (pattern, block) = generalise(&spec.name);
-        let width: usize = spec.shape[1..].iter().product();
-        let mut covered = 0;
-        let pieces = self.tensors.iter().copied().flatten().filter(|tensor| tensor.ours == pattern);
-        let pieces = pieces.map(|tensor| {
-            let rows = tensor.rows.range(config, spec.shape[0]);
-            covered += rows.len();
-            let mut shape = [&[rows.len()], &spec.shape[1..]].concat();
-            if tensor.transposed {
-                shape.reverse();
-            }
-            let unscaled = tensor.rows == Rows::Queries && !self.scales_attention;
-            Piece {
-                name: tensor.theirs.replace("{}", block),
-                shape,
-                values: rows.start * width..rows.end * width,
-                transposed: tensor.transposed,
-                factor: if unscaled { (config.head_dim as f32).sqrt() } else { 1.0 },
-            }
-        });
-        let pieces = pieces.collect();
-        assert_eq!(covered, spec.shape[0], "the table of {} lacks rows of {}", self.model_type, spec.name);
-        pieces
-    }
-
     /// A tensor's full name: files of the class without head leave the prefix out.
     pub(super) fn full_name(&self, name: &str) -> String {
         if name.starts_with(self.prefix) || name == LM_HEAD_WEIGHT {
             name.to_owned()
         } else {
             format!("{}{name}", self.prefix)
-        }
-    }
-
-    /// Whether the tensor of this full name carries nothing learned.
-    pub(super) fn is_buffer(&self, full_name: &str) -> bool {
-        self.buffers.contains(&generalise(full_name).0.as_str())
-    }
-}
-
-impl Rows {
-    /// Which rows they are of the `all` that our array has.
-    fn range(self, config: &Config, all: usize) -> Range<usize> {
-        let (q, kv, ff) = (config.q_width(), config.kv_width(), config.d_ff);
-        match self {
-            Rows::All => 0..all,
-            Rows::Queries => 0..q,
-            Rows::Keys => q..q + kv,
-            Rows::Values => q + kv..q + 2 * kv,
-            Rows::Gate => 0..ff,
-            Rows::Up => ff..2 * ff,
         }
     }
 }
@@ -233,14 +146,4 @@ fn architecture(json: &Value) -> Option<&str> {
 fn known() -> String {
     let names: Vec<&str> = FAMILIES.iter().flat_map(|f| [f.with_head, f.without_head]).collect();
     names.join(", ")
-}
-
-/// `blocks.7.qkv.weight` → `blocks.{}.qkv.weight` and `7`.
-fn generalise(name: &str) -> (String, &str) {
-    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(block) = name.split('.').find(is_number) else {
-        return (name.to_owned(), "");
-    };
-    let parts: Vec<&str> = name.split('.').map(|part| if part == block { "{}" } else { part }).collect();
-    (parts.join("."), block)
 }

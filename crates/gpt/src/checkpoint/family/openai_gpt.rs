@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, conv1d, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, conv1d, whole};
 use crate::model::Config;
 
 /// The family.
@@ -14,25 +14,27 @@ pub(super) static OPENAI_GPT: Family = Family {
     with_head: "OpenAIGPTLMHeadModel",
     without_head: "OpenAIGPTModel",
     prefix: "transformer.",
-    tensors: &[&[
-        whole("wte", "transformer.tokens_embed.weight"),
-        whole("wpe", "transformer.positions_embed.weight"),
-        whole("blocks.{}.norm1.weight", "transformer.h.{}.ln_1.weight"),
-        whole("blocks.{}.norm1.bias", "transformer.h.{}.ln_1.bias"),
-        conv1d("blocks.{}.qkv.weight", "transformer.h.{}.attn.c_attn.weight"),
-        whole("blocks.{}.qkv.bias", "transformer.h.{}.attn.c_attn.bias"),
-        conv1d("blocks.{}.attn_out.weight", "transformer.h.{}.attn.c_proj.weight"),
-        whole("blocks.{}.attn_out.bias", "transformer.h.{}.attn.c_proj.bias"),
-        whole("blocks.{}.norm2.weight", "transformer.h.{}.ln_2.weight"),
-        whole("blocks.{}.norm2.bias", "transformer.h.{}.ln_2.bias"),
-        conv1d("blocks.{}.mlp_up.weight", "transformer.h.{}.mlp.c_fc.weight"),
-        whole("blocks.{}.mlp_up.bias", "transformer.h.{}.mlp.c_fc.bias"),
-        conv1d("blocks.{}.mlp_down.weight", "transformer.h.{}.mlp.c_proj.weight"),
-        whole("blocks.{}.mlp_down.bias", "transformer.h.{}.mlp.c_proj.bias"),
-        whole("lm_head", LM_HEAD_WEIGHT),
-    ]],
-    buffers: &["transformer.h.{}.attn.bias", "transformer.position_ids"],
-    scales_attention: true,
+    names: Names {
+        tensors: &[&[
+            whole("wte", "transformer.tokens_embed.weight"),
+            whole("wpe", "transformer.positions_embed.weight"),
+            whole("blocks.{}.norm1.weight", "transformer.h.{}.ln_1.weight"),
+            whole("blocks.{}.norm1.bias", "transformer.h.{}.ln_1.bias"),
+            conv1d("blocks.{}.qkv.weight", "transformer.h.{}.attn.c_attn.weight"),
+            whole("blocks.{}.qkv.bias", "transformer.h.{}.attn.c_attn.bias"),
+            conv1d("blocks.{}.attn_out.weight", "transformer.h.{}.attn.c_proj.weight"),
+            whole("blocks.{}.attn_out.bias", "transformer.h.{}.attn.c_proj.bias"),
+            whole("blocks.{}.norm2.weight", "transformer.h.{}.ln_2.weight"),
+            whole("blocks.{}.norm2.bias", "transformer.h.{}.ln_2.bias"),
+            conv1d("blocks.{}.mlp_up.weight", "transformer.h.{}.mlp.c_fc.weight"),
+            whole("blocks.{}.mlp_up.bias", "transformer.h.{}.mlp.c_fc.bias"),
+            conv1d("blocks.{}.mlp_down.weight", "transformer.h.{}.mlp.c_proj.weight"),
+            whole("blocks.{}.mlp_down.bias", "transformer.h.{}.mlp.c_proj.bias"),
+            whole("lm_head", LM_HEAD_WEIGHT),
+        ]],
+        buffers: &["transformer.h.{}.attn.bias", "transformer.position_ids"],
+        scales_attention: true,
+    },
     read_config,
     write_config,
 };

@@ -5,6 +5,17 @@ use std::ops::Range;
 
 use crate::model::Spec;
 
+/// In which order a file keeps values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Row after row, `[d_out, d_in]`.
+    Ours,
+    /// `[d_in, d_out]`.
+    Transposed,
+    /// The rows `i` and `i + head_dim / 2` of a head, which the rotary embedding turns together, beside each other.
+    Interleaved,
+}
+
 /// A tensor of a file, and what it holds.
 pub(in super::super) struct Piece {
     /// Its name in the file.
@@ -13,8 +24,10 @@ pub(in super::super) struct Piece {
     pub(in super::super) shape: Vec<usize>,
     /// The values of our array that it holds.
     pub(in super::super) values: Range<usize>,
-    /// Whether it is `[d_in, d_out]` there.
-    pub(super) transposed: bool,
+    /// The order of its values there.
+    pub(super) order: Order,
+    /// Rows of a head.
+    pub(super) head_dim: usize,
     /// Ours are theirs times this.
     pub(in super::super) factor: f32,
 }
@@ -22,7 +35,14 @@ pub(in super::super) struct Piece {
 impl Piece {
     /// A tensor that is an array of ours as it is.
     pub(in super::super) fn whole(name: String, spec: &Spec) -> Self {
-        Piece { name, shape: spec.shape.clone(), values: 0..spec.len(), transposed: false, factor: 1.0 }
+        Piece {
+            name,
+            shape: spec.shape.clone(),
+            values: 0..spec.len(),
+            order: Order::Ours,
+            head_dim: 1,
+            factor: 1.0,
+        }
     }
 
     /// Whether an `f32` comes back as it was: division by a power of two loses nothing.
@@ -32,8 +52,10 @@ impl Piece {
 
     /// Turns the file's values into ours.
     pub(in super::super) fn make_ours(&self, values: &mut [f32]) {
-        if self.transposed {
-            values.copy_from_slice(&transpose(values, self.shape[0], self.shape[1]));
+        match self.order {
+            Order::Ours => {}
+            Order::Transposed => values.copy_from_slice(&transpose(values, self.shape[0], self.shape[1])),
+            Order::Interleaved => self.regroup_rows(values, 2),
         }
         if self.factor != 1.0 {
             values.iter_mut().for_each(|value| *value *= self.factor);
@@ -42,10 +64,27 @@ impl Piece {
 
     /// Our values in the order of the file, not yet divided by the factor.
     pub(in super::super) fn in_file_order<'a>(&self, values: &'a [f32]) -> Cow<'a, [f32]> {
-        if self.transposed {
-            Cow::Owned(transpose(values, self.shape[1], self.shape[0]))
-        } else {
-            Cow::Borrowed(values)
+        match self.order {
+            Order::Ours => Cow::Borrowed(values),
+            Order::Transposed => Cow::Owned(transpose(values, self.shape[1], self.shape[0])),
+            Order::Interleaved => {
+                let mut values = values.to_vec();
+                self.regroup_rows(&mut values, self.head_dim / 2);
+                Cow::Owned(values)
+            }
+        }
+    }
+
+    /// Within every head, brings together the rows whose numbers have the same remainder by `stride`.
+    fn regroup_rows(&self, values: &mut [f32], stride: usize) {
+        let width: usize = self.shape[1..].iter().product();
+        let (rows, mut head) = (self.head_dim, vec![0.0; self.head_dim * width]);
+        for values in values.chunks_exact_mut(rows * width) {
+            head.copy_from_slice(values);
+            let from = (0..stride).flat_map(|first| (first..rows).step_by(stride));
+            for (row, from) in values.chunks_exact_mut(width).zip(from) {
+                row.copy_from_slice(&head[from * width..][..width]);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::fields::{expect, field};
-use super::{Family, Rows, llama, part};
+use super::{Family, Names, Rows, llama, part};
 use crate::model::{Biases, Config};
 
 /// The family.
@@ -13,16 +13,18 @@ pub(super) static QWEN2: Family = Family {
     with_head: "Qwen2ForCausalLM",
     without_head: "Qwen2Model",
     prefix: "model.",
-    tensors: &[
-        llama::TENSORS,
-        &[
-            part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.q_proj.bias", Rows::Queries),
-            part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.k_proj.bias", Rows::Keys),
-            part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.v_proj.bias", Rows::Values),
+    names: Names {
+        tensors: &[
+            llama::TENSORS,
+            &[
+                part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.q_proj.bias", Rows::Queries),
+                part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.k_proj.bias", Rows::Keys),
+                part("blocks.{}.qkv.bias", "model.layers.{}.self_attn.v_proj.bias", Rows::Values),
+            ],
         ],
-    ],
-    buffers: llama::BUFFERS,
-    scales_attention: true,
+        buffers: llama::BUFFERS,
+        scales_attention: true,
+    },
     read_config,
     write_config,
 };

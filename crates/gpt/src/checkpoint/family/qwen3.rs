@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::fields::{expect, field};
-use super::{Family, llama, qwen2, whole};
+use super::{Family, Names, llama, qwen2, whole};
 use crate::model::Config;
 
 /// The family.
@@ -13,15 +13,17 @@ pub(super) static QWEN3: Family = Family {
     with_head: "Qwen3ForCausalLM",
     without_head: "Qwen3Model",
     prefix: "model.",
-    tensors: &[
-        llama::TENSORS,
-        &[
-            whole("blocks.{}.q_norm", "model.layers.{}.self_attn.q_norm.weight"),
-            whole("blocks.{}.k_norm", "model.layers.{}.self_attn.k_norm.weight"),
+    names: Names {
+        tensors: &[
+            llama::TENSORS,
+            &[
+                whole("blocks.{}.q_norm", "model.layers.{}.self_attn.q_norm.weight"),
+                whole("blocks.{}.k_norm", "model.layers.{}.self_attn.k_norm.weight"),
+            ],
         ],
-    ],
-    buffers: llama::BUFFERS,
-    scales_attention: true,
+        buffers: llama::BUFFERS,
+        scales_attention: true,
+    },
     read_config,
     write_config,
 };

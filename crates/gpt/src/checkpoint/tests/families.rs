@@ -37,7 +37,7 @@ fn a_directory_of_transformers_loads_bit_for_bit() {
 }
 
 /// Models of every family and corner, with the class that holds them.
-fn shapes() -> Vec<(&'static str, Config)> {
+pub(super) fn shapes() -> Vec<(&'static str, Config)> {
     let gpt3 = Config::gpt3(7, 5, 4, 2, 4);
     let modern = Config { n_kv_head: 2, ..Config::modern(7, 5, 2, 4, 16) };
     let rope =
@@ -110,7 +110,7 @@ fn every_tensor_has_a_name_of_its_own() {
         let config = Config { tied_head: false, n_layer: 12, ..config };
         let Ok(family) = Family::for_config(&config) else { panic!("{class}") };
         let mut names = BTreeSet::new();
-        for piece in specs(&config).leaves().into_iter().flat_map(|spec| family.pieces(&config, spec)) {
+        for piece in specs(&config).leaves().into_iter().flat_map(|spec| family.names.pieces(&config, spec)) {
             assert!(names.insert(piece.name.clone()), "{class}: {}", piece.name);
         }
     }

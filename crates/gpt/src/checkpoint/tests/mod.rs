@@ -2,7 +2,9 @@ mod damage;
 mod exact;
 mod families;
 mod faults;
+mod gguf;
 mod load;
+mod number_format;
 mod round_trip;
 mod variant;
 
