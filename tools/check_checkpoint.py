@@ -39,7 +39,7 @@ def load_tokenizer(directory):
 def greedy(model, prompt, count):
     """The most likely `count` tokens after `prompt`, with the lead of each over the second."""
     tokens, leads = list(prompt), []
-    window = model.config.n_positions
+    window = model.config.max_position_embeddings
     with torch.no_grad():
         for _ in range(count):
             best = model(torch.tensor([tokens[-window:]])).logits[0, -1].topk(2)
@@ -88,15 +88,10 @@ def continuations(ours):
         yield ours["prompt"], completion["tokens"], completion.get("text")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("directory", type=pathlib.Path)
-    parser.add_argument("ours", type=pathlib.Path, nargs="?")
-    parser.add_argument("--tolerance", type=float, default=1e-4)
-    args = parser.parse_args()
-
-    model, complaints = load(args.directory)
-    tokenizer = load_tokenizer(args.directory)
+def check(directory, ours, tolerance):
+    """Whether everything agrees; says what does not."""
+    model, complaints = load(directory)
+    tokenizer = load_tokenizer(directory)
     print(f"{type(model).__name__}: {sum(p.numel() for p in model.parameters()):,} parameters")
     good = not complaints
     for kind, names in complaints.items():
@@ -106,17 +101,26 @@ def main():
         print(f"{type(tokenizer).__name__}: {len(tokenizer)} tokens, eos {eos}, the model's {model.config.eos_token_id}")
         good &= len(tokenizer) <= model.config.vocab_size and eos == model.config.eos_token_id
 
-    if args.ours is None:
+    if ours is None:
         ids, _ = greedy(model, [model.config.bos_token_id or 0], 16)
         print("greedy:", repr(tokenizer.decode(ids)) if tokenizer else ids)
     else:
-        ours = json.loads(args.ours.read_text())
         if "logits" in ours:
-            good &= check_logits(model, ours, args.tolerance)
+            good &= check_logits(model, ours, tolerance)
         for prompt, ids, text in continuations(ours):
             good &= check_greedy(model, tokenizer, prompt, ids, text)
     print("agrees" if good else "DIFFERS")
-    sys.exit(0 if good else 1)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("ours", type=pathlib.Path, nargs="?")
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    args = parser.parse_args()
+    ours = json.loads(args.ours.read_text()) if args.ours else None
+    sys.exit(0 if check(args.directory, ours, args.tolerance) else 1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! `mynah show`: what is in a model, a run, a corpus, or a directory of tokens.
 
+mod tree;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -8,14 +10,14 @@ use gpt::checkpoint::{self, About, Checkpoint};
 use gpt::corpus::Report;
 use gpt::data::Meta;
 use gpt::hub::Name;
-use gpt::model::{Config, Spec, specs};
+use gpt::model::{Config, Mlp, NormKind, NormPlace, Positions, RopeScaling};
 use gpt::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::{corpus, tokenize};
 use crate::Ended;
 use crate::session::Session;
-use crate::terminal::text::{count, scaled, table};
+use crate::terminal::text::{count, scaled};
 
 /// Show what is in a model, a run, a corpus or a directory of tokens
 #[derive(Debug, Args)]
@@ -130,6 +132,8 @@ fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String
         ["stored as".into(), model.dtype()],
         ["context".into(), format!("{} tokens", count(c.seq_len as u64))],
         ["heads".into(), heads(c)],
+        ["positions".into(), positions(&c.positions)],
+        ["blocks".into(), blocks(c)],
         ["tokenizer".into(), about_tokenizer(tokenizer)],
     ];
     if let Some(origin) = &model.origin {
@@ -140,7 +144,7 @@ fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String
     }
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let facts: String = rows.iter().map(|[name, value]| format!("  {name:<width$}  {value}\n")).collect();
-    format!("{facts}\n{}", tree(c))
+    format!("{facts}\n{}", tree::tree(c))
 }
 
 fn about_tokenizer(tokenizer: &Result<Option<Tokenizer>>) -> String {
@@ -159,6 +163,46 @@ fn heads(c: &Config) -> String {
     if c.n_kv_head == c.n_head { queries } else { format!("{queries}, {} for keys and values", c.n_kv_head) }
 }
 
+/// How a token knows its place.
+fn positions(positions: &Positions) -> String {
+    let Positions::Rotary(rope) = positions else { return "learned".into() };
+    let stretched = match &rope.scaling {
+        RopeScaling::None => String::new(),
+        RopeScaling::Linear { factor } => format!(", slowed down {factor} times"),
+        RopeScaling::Llama3 { factor, original_seq_len, .. } => {
+            format!(
+                ", slowed down {factor} times as in Llama 3, from {} tokens",
+                count(*original_seq_len as u64)
+            )
+        }
+        RopeScaling::Yarn { factor, original_seq_len, .. } => {
+            format!(
+                ", slowed down {factor} times as in YaRN, from {} tokens",
+                count(*original_seq_len as u64)
+            )
+        }
+    };
+    format!("rotary, base {}{stretched}", rope.theta)
+}
+
+/// The choices that the families differ in, as far as the tree does not show them.
+fn blocks(c: &Config) -> String {
+    let norm = match c.norm {
+        NormKind::LayerNorm => "LayerNorm",
+        NormKind::RmsNorm => "RMSNorm",
+    };
+    let place = match c.norm_place {
+        NormPlace::Pre => "before",
+        NormPlace::Post => "after",
+    };
+    let mlp = match c.mlp {
+        Mlp::Gelu => "GELU",
+        Mlp::SwiGlu => "SwiGLU",
+    };
+    let band = c.band.map(|w| format!("; every second one sees {} tokens", count(w as u64)));
+    format!("{norm} {place} the layers, {mlp}{}", band.unwrap_or_default())
+}
+
 /// Where a checkpoint comes from.
 fn lineage(about: &About) -> Vec<[String; 2]> {
     let short = |digest: &str| digest.chars().take(16).collect::<String>();
@@ -175,77 +219,28 @@ fn lineage(about: &About) -> Vec<[String; 2]> {
     rows
 }
 
-/// The architecture as a tree: modules in the order of the forward pass, their shapes and parameters.
-fn tree(config: &Config) -> String {
-    let specs = specs(config);
-    let leaves = specs.leaves();
-    // Blocks are all alike: the first stands for them.
-    let shown = leaves
-        .into_iter()
-        .filter(|spec| !spec.name.starts_with("blocks.") || spec.name.starts_with("blocks.0."));
-    let mut modules: Vec<(String, Vec<&Spec>)> = Vec::new();
-    for spec in shown {
-        let module =
-            spec.name.trim_end_matches(".weight").trim_end_matches(".bias").replace("blocks.0.", "│  ");
-        match modules.last_mut().filter(|(name, _)| *name == module) {
-            Some((_, specs)) => specs.push(spec),
-            None => modules.push((module, vec![spec])),
-        }
-    }
-    let size = |specs: &[&Spec]| specs.iter().map(|spec| spec.len()).sum::<usize>();
-    let shape = |specs: &[&Spec]| {
-        let shapes =
-            specs.iter().map(|spec| spec.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × "));
-        shapes.collect::<Vec<_>>().join(" + ")
-    };
-    let inside = |name: &str| name.starts_with('│');
-    let mut rows: Vec<[String; 3]> = Vec::new();
-    for (i, (name, specs)) in modules.iter().enumerate() {
-        let row_of =
-            |branch: &str, name: &str| [format!("{branch} {name}"), shape(specs), count(size(specs) as u64)];
-        if !inside(name) {
-            let last = i + 1 == modules.len() && !config.tied_head;
-            rows.push(row_of(if last { "└─" } else { "├─" }, name));
-            continue;
-        }
-        if !inside(&modules[i - 1].0) {
-            let block: usize =
-                modules.iter().filter(|(name, _)| inside(name)).map(|(_, specs)| size(specs)).sum();
-            let all = block * config.n_layer;
-            let each = format!("{} each", count(block as u64));
-            rows.push([format!("├─ blocks × {}", config.n_layer), each, count(all as u64)]);
-        }
-        let last = modules.get(i + 1).is_none_or(|(next, _)| !inside(next));
-        rows.push(row_of(if last { "│  └─" } else { "│  ├─" }, name.trim_start_matches("│  ")));
-    }
-    if config.tied_head {
-        rows.push(["└─ lm_head".into(), "= wte".into(), "0".into()]);
-    }
-    table(&rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gpt::model::Rope;
 
     #[test]
-    fn the_tree_shows_every_array_and_its_size() {
-        let config = Config::gpt2(100, 16, 3, 2, 8);
-        let drawn = tree(&config);
-        let expected = "  \
-  ├─ wte              100 × 8    800
-  ├─ wpe               16 × 8    128
-  ├─ blocks × 3      872 each  2,616
-  │  ├─ norm1           8 + 8     16
-  │  ├─ qkv       24 × 8 + 24    216
-  │  ├─ attn_out    8 × 8 + 8     72
-  │  ├─ norm2           8 + 8     16
-  │  ├─ mlp_up    32 × 8 + 32    288
-  │  └─ mlp_down   8 × 32 + 8    264
-  ├─ final_norm         8 + 8     16
-  └─ lm_head            = wte      0
-";
-        assert_eq!(drawn, expected);
-        assert_eq!(config.parameters(), 800 + 128 + 2616 + 16);
+    fn the_choices_of_a_family_are_said() {
+        let gpt3 = Config::gpt3(100, 16, 2, 2, 8);
+        assert_eq!(blocks(&gpt3), "LayerNorm before the layers, GELU; every second one sees 256 tokens");
+        assert_eq!(blocks(&Config::gpt1(100, 16, 2, 2, 8)), "LayerNorm after the layers, GELU");
+        assert_eq!(blocks(&Config::modern(100, 16, 2, 2, 8)), "RMSNorm before the layers, SwiGLU");
+        assert_eq!(positions(&gpt3.positions), "learned");
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_seq_len: 8192,
+        };
+        let rope = Positions::Rotary(Rope { theta: 5e5, scaling });
+        assert_eq!(
+            positions(&rope),
+            "rotary, base 500000, slowed down 8 times as in Llama 3, from 8,192 tokens"
+        );
     }
 }
