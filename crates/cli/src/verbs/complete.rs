@@ -30,7 +30,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompleteArgs {
-    /// A run directory, a checkpoint, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME[@REVISION]
+    /// A run directory, a checkpoint, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// What to continue, or - for standard input; at a terminal it is asked for
