@@ -71,8 +71,8 @@ impl Golden {
             tensor
         })
     }
-    fn trainer<B: Backend>(&self, mut b: B) -> Trainer<B> {
-        let weights = self.weights(&mut b);
+    fn trainer<B: Backend>(&self, b: &mut B) -> Trainer<B::Tensor> {
+        let weights = self.weights(b);
         Trainer::new(b, self.config.clone(), weights)
     }
 }
@@ -118,37 +118,44 @@ fn logits_agree<B: Backend>(golden: &Golden, mut b: B, tolerance: f32) {
 }
 
 /// One pass over the golden batch in micro-batches of whole sequences; returns the loss, summed by sequence.
-fn accumulate<B: Backend>(trainer: &mut Trainer<B>, tokens: &[u32], targets: &[u32], micro: &[usize]) -> f64 {
+fn accumulate<B: Backend>(
+    b: &mut B,
+    trainer: &mut Trainer<B::Tensor>,
+    tokens: &[u32],
+    targets: &[u32],
+    micro: &[usize],
+) -> f64 {
     let (mut derivatives, mut loss, mut first) = (Vec::new(), 0.0, 0);
     for &sequences in micro {
         let rows = first..first + sequences * SEQ_LEN;
         cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
         let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
-        let logprobs = trainer.accumulate(part, &targets[rows.clone()], &derivatives, SEQ_LEN);
+        let logprobs = trainer.accumulate(b, part, &targets[rows.clone()], &derivatives, SEQ_LEN);
         loss += logprobs.chunks(SEQ_LEN).map(|sequence| cross_entropy(sequence, ROWS)).sum::<f64>();
         first = rows.end;
     }
     loss
 }
 
-fn gradients_agree<B: Backend>(golden: &Golden, b: B, tolerance: f32) {
+fn gradients_agree<B: Backend>(golden: &Golden, mut b: B, tolerance: f32) {
     let family = golden.family;
+    let b = &mut b;
     let mut trainer = golden.trainer(b);
-    let loss = accumulate(&mut trainer, &golden.ids("tokens"), &golden.ids("targets"), &[2]);
+    let loss = accumulate(b, &mut trainer, &golden.ids("tokens"), &golden.ids("targets"), &[2]);
     let expected = golden.floats("loss")[0];
     assert!(
         (loss as f32 - expected).abs() < tolerance * expected,
         "{family}: loss {loss}, PyTorch {expected}"
     );
-    let (backend, gradients) = trainer.gradients();
-    for (gradient, spec) in gradients.leaves().into_iter().zip(specs(&golden.config).leaves()) {
-        let error = worst(&host(backend, gradient), &golden.floats(&format!("grad.{}", spec.name)));
+    for (gradient, spec) in trainer.gradients(b).leaves().into_iter().zip(specs(&golden.config).leaves()) {
+        let error = worst(&host(b, gradient), &golden.floats(&format!("grad.{}", spec.name)));
         assert!(error < tolerance, "{family}: the gradient of {} differs by {error:e}", spec.name);
     }
 }
 
-fn curve_agrees<B: Backend>(golden: &Golden, b: B, tolerance: f64) {
+fn curve_agrees<B: Backend>(golden: &Golden, mut b: B, tolerance: f64) {
     let family = golden.family;
+    let b = &mut b;
     let mut trainer = golden.trainer(b);
     let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
     let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, warmup_steps: 3, steps: 10 };
@@ -156,8 +163,8 @@ fn curve_agrees<B: Backend>(golden: &Golden, b: B, tolerance: f64) {
     let (losses, norms) = (golden.floats("curve.loss"), golden.floats("curve.grad_norm"));
     for step in 0..10 {
         let rows = step * ROWS..(step + 1) * ROWS;
-        let loss = accumulate(&mut trainer, &tokens[rows.clone()], &targets[rows], &[1, 1]);
-        let update = trainer.update(&optimizer, schedule.at(step as u64 + 1), loss);
+        let loss = accumulate(b, &mut trainer, &tokens[rows.clone()], &targets[rows], &[1, 1]);
+        let update = trainer.update(b, &optimizer, schedule.at(step as u64 + 1), loss);
         let close = |got: f64, want: f32| (got - f64::from(want)).abs() < tolerance * f64::from(want);
         assert!(close(loss, losses[step]), "{family}, step {step}: loss {loss}, PyTorch {}", losses[step]);
         assert!(close(update.grad_norm, norms[step]), "{family}, step {step}: norm {}", update.grad_norm);
@@ -299,11 +306,11 @@ mod cpu {
             for precision in [Precision::F32, Precision::Bf16] {
                 let bits = |threads: usize, micro: &[usize]| {
                     let options = CpuOptions { threads, precision, level: Level::detect() };
-                    let mut trainer = golden.trainer(Cpu::new(options));
-                    let loss = accumulate(&mut trainer, &tokens, &targets, micro);
-                    let (backend, gradients) = trainer.gradients();
-                    let gradients: Vec<f32> =
-                        gradients.leaves().into_iter().flat_map(|g| host(backend, g)).collect();
+                    let b = &mut Cpu::new(options);
+                    let mut trainer = golden.trainer(b);
+                    let loss = accumulate(b, &mut trainer, &tokens, &targets, micro);
+                    let gradients = trainer.gradients(b).leaves().into_iter();
+                    let gradients: Vec<f32> = gradients.flat_map(|g| host(b, g)).collect();
                     (loss.to_bits(), gradients.iter().map(|g| g.to_bits()).collect::<Vec<_>>())
                 };
                 let once = bits(1, &[2]);

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
-use gpt::model::{self, Biases, Config, Noise, Sequences, specs};
+use gpt::model::{self, Activations, Biases, Config, Noise, Sequences, specs};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
 use gpt::train::{Optimizer, Trainer};
-use kernels::{Backend, NO_TARGET, Reference, rng};
+use kernels::{Backend, F64Tensor, NO_TARGET, Reference, rng};
 
 fn config(tied_head: bool, dropout: f32) -> Config {
     Config { d_ff: 10, dropout, tied_head, ..Config::gpt2(13, 8, 2, 2, 6) }
@@ -23,7 +23,7 @@ fn targets() -> Vec<u32> {
 }
 
 /// Weights far from their first values, so that a wrong bias or gain shows.
-fn trainer<B: Backend>(mut backend: B, config: &Config) -> Trainer<B> {
+fn trainer<B: Backend>(backend: &mut B, config: &Config) -> Trainer<B::Tensor> {
     let mut stream = 0;
     let weights = specs(config).map(|spec| {
         stream += 1;
@@ -41,23 +41,31 @@ fn every_leaf(config: &Config) {
     let noise = (config.dropout > 0.0).then_some(Noise { seed: 3, first_row: 20 });
     let batch = Sequences { tokens: &tokens, lens: &LENS, noise };
     let counted = targets.iter().filter(|&&t| t != NO_TARGET).count();
-    let mut trainer = trainer(Reference, config);
+    let mut trainer = trainer(&mut Reference, config);
     let mut derivatives = Vec::new();
     cross_entropy_derivatives(&mut derivatives, &targets, counted);
-    trainer.accumulate(batch, &targets, &derivatives, 4);
-    let gradients: Vec<Vec<f64>> = trainer.gradients().1.leaves().into_iter().map(|g| g.0.clone()).collect();
-    for (leaf, spec) in specs(config).leaves().into_iter().enumerate() {
+    trainer.accumulate(&mut Reference, batch, &targets, &derivatives, 4);
+    compare(&mut trainer, |trainer| {
+        cross_entropy(trainer.evaluate(&mut Reference, batch, &targets), counted)
+    });
+}
+
+/// Holds the gradients that were accumulated against differences of `loss`.
+fn compare(trainer: &mut Trainer<F64Tensor>, loss: impl Fn(&mut Trainer<F64Tensor>) -> f64) {
+    let gradients = trainer.gradients(&mut Reference).map(|g| g.0.clone());
+    let specs = specs(&trainer.config);
+    for (leaf, (spec, gradient)) in specs.leaves().into_iter().zip(gradients.leaves()).enumerate() {
         for probe in 0..6 {
             let at = rng::below(5, leaf as u64, probe, spec.len() as u64) as usize;
             let mut loss_at = |delta: f64| {
                 trainer.weights.leaves_mut()[leaf].0[at] += delta;
-                let loss = cross_entropy(trainer.evaluate(batch, &targets), counted);
+                let loss = loss(trainer);
                 trainer.weights.leaves_mut()[leaf].0[at] -= delta;
                 loss
             };
             let step = 1e-5;
             let numeric = (loss_at(step) - loss_at(-step)) / (2.0 * step);
-            let analytic = gradients[leaf][at];
+            let analytic = gradient[at];
             let error = (numeric - analytic).abs() / (1e-3 + analytic.abs());
             assert!(
                 error < 1e-6,
@@ -66,6 +74,38 @@ fn every_leaf(config: &Config) {
             );
         }
     }
+}
+
+/// Scores of some rows, weighted by random numbers: the loss is taken in `f64` from the hidden state.
+fn every_leaf_behind_scores(config: &Config) {
+    const ROWS: [u32; 4] = [4, 0, 13, 7];
+    let tokens = tokens();
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
+    let n_label = config.n_label.unwrap();
+    let by_score = |i: usize| rng::normal(9, 1, i as u64);
+    let mut trainer = trainer(&mut Reference, config);
+    trainer.accumulate_scores(&mut Reference, batch, &ROWS, |scores, derivatives| {
+        assert_eq!(scores.len(), ROWS.len() * n_label);
+        derivatives.iter_mut().enumerate().for_each(|(i, d)| *d = by_score(i) as f32);
+    });
+    compare(&mut trainer, |trainer| {
+        let mut a = Activations::new(&mut Reference, &trainer.config);
+        model::forward(&mut Reference, &trainer.config, &trainer.weights, &mut a, batch);
+        let (d, head) = (trainer.config.d_model, trainer.weights.score.as_ref().unwrap());
+        let score = |i: usize| {
+            let (row, label) = (ROWS[i / n_label] as usize, i % n_label);
+            let product = (0..d).map(|k| a.hidden.0[row * d + k] * head.weight.0[label * d + k]);
+            product.sum::<f64>() + head.bias.as_ref().map_or(0.0, |bias| bias.0[label])
+        };
+        (0..ROWS.len() * n_label).map(|i| f64::from(by_score(i) as f32) * score(i)).sum()
+    });
+}
+
+#[test]
+fn every_leaf_of_models_that_score() {
+    every_leaf_behind_scores(&Config { n_label: Some(1), ..config(true, 0.0) });
+    let llama = Config { d_ff: 10, n_kv_head: 1, tied_head: false, ..Config::modern(13, 8, 2, 2, 8) };
+    every_leaf_behind_scores(&Config { n_label: Some(3), ..llama });
 }
 
 #[test]
@@ -112,17 +152,18 @@ fn a_bad_step_changes_nothing() {
     let (tokens, targets) = (tokens(), targets());
     let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
     let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
-    let mut trainer = trainer(Reference, &config);
+    let b = &mut Reference;
+    let mut trainer = trainer(b, &config);
     let before = trainer.weights.clone();
     for (derivative, loss) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (-1.0, f64::NAN)] {
-        trainer.accumulate(batch, &targets, &[derivative; 14], 4);
-        let update = trainer.update(&optimizer, 0.1, loss);
+        trainer.accumulate(b, batch, &targets, &[derivative; 14], 4);
+        let update = trainer.update(b, &optimizer, 0.1, loss);
         assert!(!update.applied);
         assert_eq!((trainer.updates, &trainer.weights), (0, &before));
         assert!(trainer.first_moment.leaves().iter().all(|m| m.0.iter().all(|&x| x == 0.0)));
     }
-    trainer.accumulate(batch, &targets, &[-0.1; 14], 4);
-    assert!(trainer.update(&optimizer, 0.1, 1.0).applied, "the next step is a good one again");
+    trainer.accumulate(b, batch, &targets, &[-0.1; 14], 4);
+    assert!(trainer.update(b, &optimizer, 0.1, 1.0).applied, "the next step is a good one again");
     assert_ne!(trainer.weights, before);
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
 }

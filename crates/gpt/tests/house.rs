@@ -15,7 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("data", &["corpus", "tokenizer", "progress"]),
     ("checkpoint", &["model", "tokenizer", "hub", "progress"]),
     ("complete", &["model", "tokenizer", "progress"]),
-    ("train", &["model", "data", "checkpoint", "objective", "hub", "progress"]),
+    ("train", &["model", "tokenizer", "data", "checkpoint", "objective", "hub", "progress"]),
     ("report", &["train", "data", "corpus"]),
     ("eval", &["model", "tokenizer", "data"]),
     (

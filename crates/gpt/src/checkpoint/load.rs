@@ -75,7 +75,7 @@ impl ModelDir {
             config.n_layer,
             tensors.len()
         );
-        if config.tied_head && has_other_head(&tensors, &family.names, &config)? {
+        if config.tied_head && config.n_label.is_none() && has_other_head(&tensors, &family.names, &config)? {
             config.tied_head = false;
             warnings.push(format!(
                 "{}: tie_word_embeddings is true, but {} differs from the embedding: it is used",
@@ -87,11 +87,11 @@ impl ModelDir {
         check_tensors(&tensors, &family.names, &config, &specs)?;
         Ok(Checkpoint {
             path,
+            architecture: family.class(&config),
             config,
             manifest,
             origin,
             warnings,
-            architecture: family.with_head,
             names: &family.names,
             specs,
             tensors,

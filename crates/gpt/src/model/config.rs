@@ -52,6 +52,9 @@ pub struct Config {
     pub biases: Biases,
     /// Whether every head of queries and keys is normalised before attention (Henry et al. 2020).
     pub qk_norm: bool,
+    /// Outputs of a head that scores rows instead of predicting tokens: 1 for a reward or a value, as many as there are
+    /// classes for a classifier; none for a language model.
+    pub n_label: Option<usize>,
     /// With `Some(w)` every second block, from the second on, sees the last `w` positions only: the "locally banded"
     /// layers of GPT-3 (Brown et al. 2020, §2.1).
     pub band: Option<usize>,
@@ -144,6 +147,7 @@ impl Config {
             mlp: Mlp::Gelu,
             biases: Biases::All,
             qk_norm: false,
+            n_label: None,
             band: None,
         }
     }
@@ -211,6 +215,7 @@ impl Config {
             ("n_kv_head", self.n_kv_head),
             ("d_model", self.d_model),
             ("d_ff", self.d_ff),
+            ("n_label", self.n_label.unwrap_or(1)),
             ("band", self.band.unwrap_or(1)),
         ] {
             ensure!(value > 0, "{name} is 0: every size of a model must be at least 1");

@@ -3,6 +3,7 @@
 //! State belongs to the caller: weights, gradients and activations come in as arguments.
 
 use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, norm};
+use super::score::{ScoreActivations, ScoreGradients};
 use super::{Config, Weights, zeros};
 use kernels::{Backend, CacheSpan, Dropout, HeadShape};
 
@@ -36,6 +37,7 @@ pub struct Activations<T> {
     stats: T,
     /// The last norm's output `[rows, d_model]`: what the head reads.
     pub hidden: T,
+    pub(super) score: ScoreActivations<T>,
 }
 
 impl<T> Activations<T> {
@@ -48,6 +50,7 @@ impl<T> Activations<T> {
             blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
             stats: b.zeros(0),
             hidden: b.activation(0),
+            score: ScoreActivations::new(b),
         }
     }
 
@@ -78,6 +81,7 @@ pub struct Gradients<T> {
     tied_head: Option<T>,
     /// Gradient of the hidden state, written by the head.
     pub hidden: T,
+    pub(super) score: ScoreGradients<T>,
     residual: T,
     block: BlockGradients<T>,
 }
@@ -87,8 +91,9 @@ impl<T> Gradients<T> {
     pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
         Gradients {
             weights: zeros(b, c),
-            tied_head: c.tied_head.then(|| b.zeros(c.vocab_size * c.d_model)),
+            tied_head: (c.tied_head && c.n_label.is_none()).then(|| b.zeros(c.vocab_size * c.d_model)),
             hidden: b.activation(0),
+            score: ScoreGradients::new(b),
             residual: b.zeros(0),
             block: BlockGradients::new(b),
         }
@@ -109,7 +114,7 @@ impl<T> Gradients<T> {
         }
     }
 
-    fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+    pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
         self.block.resize(b, c, rows);
         b.resize(&mut self.residual, rows * c.d_model);
         b.resize(&mut self.hidden, rows * c.d_model);

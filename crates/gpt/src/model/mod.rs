@@ -6,6 +6,7 @@ mod engine;
 mod gpt;
 mod rope;
 mod sample;
+mod score;
 mod weights;
 
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
@@ -16,6 +17,7 @@ pub use gpt::{
 };
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
+pub use score::{scores, scores_backward};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};

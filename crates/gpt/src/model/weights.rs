@@ -16,8 +16,10 @@ pub struct Weights<T> {
     pub blocks: Vec<Block<T>>,
     /// The norm after the last block, where norms stand before the layers.
     pub final_norm: Option<Norm<T>>,
-    /// The head's own matrix `[vocab_size, d_model]`; none where it is tied to `wte`.
+    /// The head's own matrix `[vocab_size, d_model]`; none where it is tied to `wte`, or rows are scored.
     pub lm_head: Option<T>,
+    /// The head that scores rows, `[n_label, d_model]`. The last norm's bias, where it has one, is bias enough.
+    pub score: Option<Linear<T>>,
 }
 
 /// One decoder block.
@@ -94,7 +96,7 @@ pub enum Init {
 
 /// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with norms
 /// before the layers, the projections that write into the residual stream are divided by √(number of residual layers)
-/// (Radford et al. 2019, §2.3).
+/// (Radford et al. 2019, §2.3). A head that scores draws from N(0, 1/√(d_model + 1)) (Huang et al. 2024, detail 8).
 pub fn specs(config: &Config) -> Weights<Spec> {
     let (d, ff) = (config.d_model, config.d_ff);
     let std = 0.02;
@@ -137,7 +139,12 @@ pub fn specs(config: &Config) -> Weights<Spec> {
             })
             .collect(),
         final_norm: (config.norm_place == NormPlace::Pre).then(|| norm("final_norm".into())),
-        lm_head: (!config.tied_head).then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
+        lm_head: (!config.tied_head && config.n_label.is_none())
+            .then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
+        score: config.n_label.map(|n_label| {
+            let std = 1.0 / (d as f32 + 1.0).sqrt();
+            linear("score".into(), n_label, d, std, config.norm == NormKind::RmsNorm)
+        }),
     }
 }
 
@@ -149,7 +156,7 @@ impl<T> Weights<T> {
 
     /// All leaves, in the order of the forward pass.
     pub fn leaves(&self) -> Vec<&T> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
         let mut leaves = vec![wte];
         leaves.extend(wpe);
         for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
@@ -163,12 +170,13 @@ impl<T> Weights<T> {
         }
         final_norm.iter().for_each(|norm| norm.collect(&mut leaves));
         leaves.extend(lm_head);
+        score.iter().for_each(|score| score.collect(&mut leaves));
         leaves
     }
 
     /// All leaves, in the same order, to change.
     pub fn leaves_mut(&mut self) -> Vec<&mut T> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
         let mut leaves = vec![wte];
         leaves.extend(wpe);
         for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
@@ -182,18 +190,20 @@ impl<T> Weights<T> {
         }
         final_norm.iter_mut().for_each(|norm| norm.collect_mut(&mut leaves));
         leaves.extend(lm_head);
+        score.iter_mut().for_each(|score| score.collect_mut(&mut leaves));
         leaves
     }
 
     /// The same tree with other leaves, made in the order of [`leaves`](Self::leaves).
     pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> Weights<U> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
         Weights {
             wte: f(wte),
             wpe: wpe.as_ref().map(&mut f),
             blocks: blocks.iter().map(|block| block.map(&mut f)).collect(),
             final_norm: final_norm.as_ref().map(|norm| norm.map(&mut f)),
             lm_head: lm_head.as_ref().map(&mut f),
+            score: score.as_ref().map(|score| score.map(&mut f)),
         }
     }
 }

@@ -4,7 +4,9 @@ mod held_out;
 mod pretrain;
 mod settings;
 mod speedrun;
+mod training_loop;
 
-pub use pretrain::{Init, Machine, Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
+pub use pretrain::{Init, Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
 pub use settings::{Family, PRESETS, Settings, Shape};
 pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};
+pub use training_loop::Machine;

@@ -2,6 +2,7 @@
 
 pub mod run;
 mod schedule;
+mod state;
 mod trainer;
 
 pub use schedule::Schedule;

@@ -1,4 +1,6 @@
 //! One optimizer step: accumulate micro-batches, clip, update. Shared by every stage.
+//!
+//! The backend comes in with every call: a stage trains several models on one.
 
 use crate::model::{self, Activations, Config, Gradients, Sequences, Spec, Weights};
 use kernels::{AdamW, Backend};
@@ -28,30 +30,28 @@ pub struct Update {
 }
 
 /// The state of training: weights, gradients, moments, and the buffers of a pass.
-pub struct Trainer<B: Backend> {
-    /// What computes.
-    pub backend: B,
+pub struct Trainer<T> {
     /// The model's shape.
     pub config: Config,
     /// The model.
-    pub weights: Weights<B::Tensor>,
+    pub weights: Weights<T>,
     /// AdamW's first moment.
-    pub first_moment: Weights<B::Tensor>,
+    pub first_moment: Weights<T>,
     /// AdamW's second moment.
-    pub second_moment: Weights<B::Tensor>,
+    pub second_moment: Weights<T>,
     /// Updates so far: the `t` of AdamW's bias correction.
     pub updates: u64,
     specs: Weights<Spec>,
-    gradients: Gradients<B::Tensor>,
-    activations: Activations<B::Tensor>,
+    gradients: Gradients<T>,
+    activations: Activations<T>,
     logprobs: Vec<f64>,
+    scores: Vec<f32>,
     accumulated: bool,
 }
 
-impl<B: Backend> Trainer<B> {
+impl<T> Trainer<T> {
     /// A trainer of `weights`, with moments at zero.
-    pub fn new(mut backend: B, config: Config, weights: Weights<B::Tensor>) -> Self {
-        let b = &mut backend;
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
         Trainer {
             first_moment: weights.map(|w| b.zeros(b.len(w))),
             second_moment: weights.map(|w| b.zeros(b.len(w))),
@@ -60,8 +60,8 @@ impl<B: Backend> Trainer<B> {
             specs: model::specs(&config),
             updates: 0,
             logprobs: Vec::new(),
+            scores: Vec::new(),
             accumulated: false,
-            backend,
             config,
             weights,
         }
@@ -69,21 +69,18 @@ impl<B: Backend> Trainer<B> {
 
     /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's log-probability, and
     /// returns the log-probabilities. Sums are grouped by `group_rows` rows: any cut between groups gives the same bits.
-    pub fn accumulate(
+    pub fn accumulate<B: Backend<Tensor = T>>(
         &mut self,
+        b: &mut B,
         batch: Sequences<'_>,
         targets: &[u32],
         derivatives: &[f64],
         group_rows: usize,
     ) -> &[f64] {
-        let Self { backend: b, config, weights, gradients, activations, .. } = self;
-        if !self.accumulated {
-            gradients.clear(b);
-            self.accumulated = true;
-        }
-        self.logprobs.resize(targets.len(), 0.0);
+        self.begin(b);
+        let Self { config, weights, gradients, activations, logprobs, .. } = self;
+        logprobs.resize(targets.len(), 0.0);
         model::forward(b, config, weights, activations, batch);
-        let logprobs = &mut self.logprobs;
         model::head_backward(
             b,
             config,
@@ -99,15 +96,85 @@ impl<B: Backend> Trainer<B> {
         &self.logprobs
     }
 
+    /// Adds a micro-batch's gradients for a loss that is told the log-probabilities and writes its derivative by each of
+    /// them (they come as zeros), and returns what `loss` returns.
+    pub fn accumulate_loss<B: Backend<Tensor = T>, R>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        targets: &[u32],
+        loss: impl FnOnce(&[f64], &mut [f64]) -> R,
+    ) -> R {
+        self.begin(b);
+        let Self { config, weights, gradients, activations, logprobs, .. } = self;
+        logprobs.resize(targets.len(), 0.0);
+        model::forward(b, config, weights, activations, batch);
+        model::logprobs(b, config, weights, activations, targets, logprobs);
+        let mut derivatives = vec![0.0; targets.len()];
+        let told = loss(logprobs, &mut derivatives);
+        let group_rows = targets.len().max(1);
+        model::head_backward(
+            b,
+            config,
+            weights,
+            gradients,
+            activations,
+            targets,
+            &derivatives,
+            logprobs,
+            group_rows,
+        );
+        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        told
+    }
+
+    /// The same for a loss of the scores `[rows, n_label]` of some rows.
+    pub fn accumulate_scores<B: Backend<Tensor = T>, R>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        rows: &[u32],
+        loss: impl FnOnce(&[f32], &mut [f32]) -> R,
+    ) -> R {
+        self.begin(b);
+        let Self { config, weights, gradients, activations, scores, .. } = self;
+        model::forward(b, config, weights, activations, batch);
+        model::scores(b, config, weights, activations, rows, scores);
+        let mut derivatives = vec![0.0; scores.len()];
+        let told = loss(scores, &mut derivatives);
+        model::scores_backward(b, config, weights, gradients, activations, rows, &derivatives);
+        let group_rows = batch.tokens.len().max(1);
+        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        told
+    }
+
+    /// Clears what the last step accumulated.
+    fn begin<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+        if !self.accumulated {
+            self.gradients.clear(b);
+            self.accumulated = true;
+        }
+    }
+
+    /// The norm of the gradients that were accumulated so far. Nothing may be accumulated after it in the same step.
+    fn grad_norm<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
+        self.gradients.finish(b);
+        let squares: f64 = self.gradients.weights.leaves().into_iter().map(|g| b.sum_of_squares(g)).sum();
+        squares.sqrt()
+    }
+
     /// Clips the accumulated gradient and updates weights and moments, unless `loss` or the norm is not finite:
     /// then nothing changes. Either way the next [`accumulate`](Self::accumulate) begins a new step.
-    pub fn update(&mut self, optimizer: &Optimizer, lr: f32, loss: f64) -> Update {
+    pub fn update<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        optimizer: &Optimizer,
+        lr: f32,
+        loss: f64,
+    ) -> Update {
         assert!(self.accumulated, "update without accumulate");
         self.accumulated = false;
-        let Self { backend: b, gradients, .. } = self;
-        gradients.finish(b);
-        let squares: f64 = gradients.weights.leaves().into_iter().map(|g| b.sum_of_squares(g)).sum();
-        let grad_norm = squares.sqrt();
+        let grad_norm = self.grad_norm(b);
         if !(loss.is_finite() && grad_norm.is_finite()) {
             return Update { grad_norm, applied: false };
         }
@@ -124,7 +191,7 @@ impl<B: Backend> Trainer<B> {
             grad_scale,
         };
         let moments = self.first_moment.leaves_mut().into_iter().zip(self.second_moment.leaves_mut());
-        let leaves = self.weights.leaves_mut().into_iter().zip(gradients.weights.leaves());
+        let leaves = self.weights.leaves_mut().into_iter().zip(self.gradients.weights.leaves());
         for (((weight, gradient), (m, v)), spec) in leaves.zip(moments).zip(self.specs.leaves()) {
             b.adamw(weight, m, v, gradient, &settings(spec));
         }
@@ -132,18 +199,41 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Log-probabilities of targets, without gradients.
-    pub fn evaluate(&mut self, batch: Sequences<'_>, targets: &[u32]) -> &[f64] {
-        let Self { backend: b, config, weights, activations, logprobs, .. } = self;
+    pub fn evaluate<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        targets: &[u32],
+    ) -> &[f64] {
+        let Self { config, weights, activations, logprobs, .. } = self;
         logprobs.resize(targets.len(), 0.0);
         model::forward(b, config, weights, activations, batch);
         model::logprobs(b, config, weights, activations, targets, logprobs);
         logprobs
     }
 
-    /// The gradients that [`accumulate`](Self::accumulate) has summed since the last update, the head's share of a
-    /// tied embedding included, and the backend to read them with.
-    pub fn gradients(&mut self) -> (&mut B, &Weights<B::Tensor>) {
-        self.gradients.finish(&mut self.backend);
-        (&mut self.backend, &self.gradients.weights)
+    /// The scores of some rows, without gradients.
+    pub fn scores<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        rows: &[u32],
+    ) -> &[f32] {
+        let Self { config, weights, activations, scores, .. } = self;
+        model::forward(b, config, weights, activations, batch);
+        model::scores(b, config, weights, activations, rows, scores);
+        scores
+    }
+
+    /// The gradients that were summed since the last update, the head's share of a tied embedding included.
+    pub fn gradients<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> &Weights<T> {
+        self.gradients.finish(b);
+        &self.gradients.weights
+    }
+
+    /// Takes over weights and optimizer, such as those of a checkpoint.
+    pub fn take_over(&mut self, weights: Weights<T>, moments: (Weights<T>, Weights<T>), updates: u64) {
+        (self.weights, self.updates) = (weights, updates);
+        (self.first_moment, self.second_moment) = moments;
     }
 }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use gpt::model::{self, Sequences};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
 use gpt::train::{Optimizer, Trainer};
-use kernels::Cpu;
 use kernels::cpu::bench;
+use kernels::{Cpu, CpuTensor};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
@@ -28,11 +28,11 @@ impl Bench<'_> {
         let peak = bench::peak(&mut cpu, DURATION);
         let (precision, threads) = (precision_name(&cpu), cpu.options().threads);
         let weights = model::init(&mut cpu, config, self.session.seed());
-        let mut trainer = Trainer::new(cpu, config.clone(), weights);
+        let mut trainer = Trainer::new(&mut cpu, config.clone(), weights);
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..WARM_UP + steps {
             let began = Instant::now();
-            losses.push(self.step(&mut trainer, u64::from(step) % BATCHES));
+            losses.push(self.step(&mut cpu, &mut trainer, u64::from(step) % BATCHES));
             times.push(began.elapsed().as_secs_f64());
         }
         let times = &times[WARM_UP as usize..];
@@ -78,7 +78,7 @@ impl Bench<'_> {
     }
 
     /// One step on batch number `batch`; returns its loss.
-    fn step(&self, trainer: &mut Trainer<Cpu>, batch: u64) -> f64 {
+    fn step(&self, cpu: &mut Cpu, trainer: &mut Trainer<CpuTensor>, batch: u64) -> f64 {
         let seq_len = self.config.seq_len;
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         for i in 0..self.sequences() as u64 {
@@ -91,10 +91,10 @@ impl Bench<'_> {
         let mut derivatives = Vec::new();
         cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
         let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
-        let logprobs = trainer.accumulate(sequences, &targets, &derivatives, seq_len);
+        let logprobs = trainer.accumulate(cpu, sequences, &targets, &derivatives, seq_len);
         let loss = cross_entropy(logprobs, targets.len());
         let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
-        trainer.update(&optimizer, LEARNING_RATE, loss);
+        trainer.update(cpu, &optimizer, LEARNING_RATE, loss);
         loss
     }
 }

@@ -104,6 +104,7 @@ fn config_json(config: &Config) -> Value {
         mlp,
         biases,
         qk_norm,
+        n_label,
         band,
     } = config;
     json!({
@@ -111,7 +112,7 @@ fn config_json(config: &Config) -> Value {
         "n_kv_head": n_kv_head, "head_dim": head_dim, "d_model": d_model, "d_ff": d_ff,
         "dropout": shortest(*dropout), "norm_eps": shortest(*norm_eps), "tied_head": tied_head,
         "norm": norm, "norm_place": norm_place, "positions": positions, "mlp": mlp, "biases": biases,
-        "qk_norm": qk_norm, "band": band,
+        "qk_norm": qk_norm, "n_label": n_label, "band": band,
     })
 }
 

@@ -24,13 +24,14 @@ pub(super) fn tree(config: &Config) -> String {
     let size = |specs: &[&Spec]| specs.iter().map(|spec| spec.len()).sum::<usize>();
     let shape =
         |specs: &[&Spec]| specs.iter().map(|spec| shape(config, spec)).collect::<Vec<_>>().join(" + ");
+    let is_tied = config.tied_head && config.n_label.is_none();
     let inside = |name: &str| name.starts_with('│');
     let mut rows: Vec<[String; 3]> = Vec::new();
     for (i, (name, specs)) in modules.iter().enumerate() {
         let row_of =
             |branch: &str, name: &str| [format!("{branch} {name}"), shape(specs), count(size(specs) as u64)];
         if !inside(name) {
-            let last = i + 1 == modules.len() && !config.tied_head;
+            let last = i + 1 == modules.len() && !is_tied;
             rows.push(row_of(if last { "└─" } else { "├─" }, name));
             continue;
         }
@@ -44,7 +45,7 @@ pub(super) fn tree(config: &Config) -> String {
         let last = modules.get(i + 1).is_none_or(|(next, _)| !inside(next));
         rows.push(row_of(if last { "│  └─" } else { "│  ├─" }, name.trim_start_matches("│  ")));
     }
-    if config.tied_head {
+    if is_tied {
         rows.push(["└─ lm_head".into(), "= wte".into(), "0".into()]);
     }
     table(&rows)

@@ -4,13 +4,14 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Names, conv1d, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, SCORE_WEIGHT, conv1d, whole};
 use crate::model::Config;
 
 /// The family.
 pub(super) static GPT2: Family = Family {
     model_type: "gpt2",
     with_head: "GPT2LMHeadModel",
+    with_score: "GPT2ForSequenceClassification",
     without_head: "GPT2Model",
     prefix: "transformer.",
     names: Names {
@@ -32,6 +33,7 @@ pub(super) static GPT2: Family = Family {
             whole("final_norm.weight", "transformer.ln_f.weight"),
             whole("final_norm.bias", "transformer.ln_f.bias"),
             whole("lm_head", LM_HEAD_WEIGHT),
+            whole("score.weight", SCORE_WEIGHT),
         ]],
         // The causal mask and its value, which old files carry along.
         buffers: &["transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"],

@@ -5,13 +5,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Names, Rows, part, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, Rows, SCORE_WEIGHT, part, whole};
 use crate::model::{Config, DEFAULT_BAND};
 
 /// The family.
 pub(super) static GPT_NEO: Family = Family {
     model_type: "gpt_neo",
     with_head: "GPTNeoForCausalLM",
+    with_score: "GPTNeoForSequenceClassification",
     without_head: "GPTNeoModel",
     prefix: "transformer.",
     names: Names {
@@ -34,6 +35,7 @@ pub(super) static GPT_NEO: Family = Family {
             whole("final_norm.weight", "transformer.ln_f.weight"),
             whole("final_norm.bias", "transformer.ln_f.bias"),
             whole("lm_head", LM_HEAD_WEIGHT),
+            whole("score.weight", SCORE_WEIGHT),
         ]],
         buffers: &["transformer.h.{}.attn.attention.bias", "transformer.h.{}.attn.attention.masked_bias"],
         scales_attention: false,

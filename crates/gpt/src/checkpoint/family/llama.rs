@@ -4,13 +4,14 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Names, Rows, Tensor, part, rope, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, Rows, SCORE_BIAS, SCORE_WEIGHT, Tensor, part, rope, whole};
 use crate::model::{Config, Positions};
 
 /// The family.
 pub(super) static LLAMA: Family = Family {
     model_type: "llama",
     with_head: "LlamaForCausalLM",
+    with_score: "LlamaForSequenceClassification",
     without_head: "LlamaModel",
     prefix: "model.",
     names: Names { tensors: &[TENSORS], buffers: BUFFERS, scales_attention: true },
@@ -32,6 +33,8 @@ pub(super) const TENSORS: &[Tensor] = &[
     whole("blocks.{}.mlp_down.weight", "model.layers.{}.mlp.down_proj.weight"),
     whole("final_norm.weight", "model.norm.weight"),
     whole("lm_head", LM_HEAD_WEIGHT),
+    whole("score.weight", SCORE_WEIGHT),
+    whole("score.bias", SCORE_BIAS),
 ];
 
 /// The rotary embedding's frequencies, which old files carry along.

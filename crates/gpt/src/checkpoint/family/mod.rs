@@ -33,7 +33,9 @@ pub(super) struct Family {
     model_type: &'static str,
     /// The class with the language-model head, in `architectures` of `config.json`.
     pub(super) with_head: &'static str,
-    /// The class without it: names lack the `prefix`, and the head is tied.
+    /// The class with a head that scores.
+    pub(super) with_score: &'static str,
+    /// The class without a head: names lack the `prefix`, and the head is tied.
     without_head: &'static str,
     /// What stands before the name of every tensor, except the head's.
     prefix: &'static str,
@@ -47,6 +49,10 @@ pub(super) struct Family {
 
 /// The head's own matrix, under everybody's name.
 pub(super) const LM_HEAD_WEIGHT: &str = "lm_head.weight";
+/// The matrix of a head that scores.
+pub(super) const SCORE_WEIGHT: &str = "score.weight";
+/// Its bias, where the last norm has none. `transformers` knows no such tensor: without it all scores move alike.
+pub(super) const SCORE_BIAS: &str = "score.bias";
 
 impl Family {
     /// The family of a `config.json`.
@@ -55,7 +61,7 @@ impl Family {
         let architecture = architecture(json);
         let Some(family) = FAMILIES.iter().find(|family| match (model_type, architecture) {
             (Some(model_type), None) => model_type == family.model_type,
-            (_, Some(class)) => class == family.with_head || class == family.without_head,
+            (_, Some(class)) => family.classes().contains(&class),
             (None, None) => false,
         }) else {
             let said = architecture.or(model_type).unwrap_or("nothing");
@@ -95,12 +101,26 @@ impl Family {
         );
         let mut config = (self.read_config)(json, warnings)?;
         config.tied_head |= architecture(json) == Some(self.without_head);
+        if architecture(json) == Some(self.with_score) {
+            let labels = json.get("id2label").and_then(Value::as_object);
+            config.n_label = Some(labels.map_or(DEFAULT_LABELS, serde_json::Map::len));
+        }
         Ok(config)
+    }
+
+    /// The classes of `transformers`.
+    fn classes(&self) -> [&'static str; 3] {
+        [self.with_head, self.with_score, self.without_head]
+    }
+
+    /// The class of a model of this family.
+    pub(super) fn class(&self, config: &Config) -> &'static str {
+        if config.n_label.is_some() { self.with_score } else { self.with_head }
     }
 
     /// The `config.json` of a model.
     pub(super) fn config_json(&self, config: &Config, eot_token: Option<u32>, dtype: Dtype) -> Value {
-        let mut json = json!({ "architectures": [self.with_head], "model_type": self.model_type });
+        let mut json = json!({ "architectures": [self.class(config)], "model_type": self.model_type });
         let rest = json!({
             "initializer_range": 0.02,
             "use_cache": true,
@@ -116,12 +136,21 @@ impl Family {
         {
             json.extend(own.into_iter().chain(rest));
         }
+        if let Some(n_label) = config.n_label {
+            let name = |i: usize| format!("LABEL_{i}");
+            let labels = |pair: fn(String, usize) -> (String, Value)| -> Value {
+                (0..n_label).map(|i| pair(name(i), i)).collect::<serde_json::Map<_, _>>().into()
+            };
+            json["id2label"] = labels(|name, i| (i.to_string(), name.into()));
+            json["label2id"] = labels(|name, i| (name, i.into()));
+            json["pad_token_id"] = eot_token.into();
+        }
         json
     }
 
     /// A tensor's full name: files of the class without head leave the prefix out.
     pub(super) fn full_name(&self, name: &str) -> String {
-        if name.starts_with(self.prefix) || name == LM_HEAD_WEIGHT {
+        if name.starts_with(self.prefix) || [LM_HEAD_WEIGHT, SCORE_WEIGHT, SCORE_BIAS].contains(&name) {
             name.to_owned()
         } else {
             format!("{}{name}", self.prefix)
@@ -134,8 +163,11 @@ impl Family {
 /// # Errors
 /// There is none, so that such a model could not be saved.
 pub fn architecture_of(config: &Config) -> Result<&'static str> {
-    Family::for_config(config).map(|family| family.with_head)
+    Family::for_config(config).map(|family| family.class(config))
 }
+
+/// Labels of a `config.json` that lists none.
+const DEFAULT_LABELS: usize = 2;
 
 /// The class that a `config.json` names.
 fn architecture(json: &Value) -> Option<&str> {
@@ -144,6 +176,6 @@ fn architecture(json: &Value) -> Option<&str> {
 
 /// All classes, for people.
 fn known() -> String {
-    let names: Vec<&str> = FAMILIES.iter().flat_map(|f| [f.with_head, f.without_head]).collect();
+    let names: Vec<&str> = FAMILIES.iter().flat_map(|family| family.classes()).collect();
     names.join(", ")
 }

@@ -5,13 +5,14 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::fields::{dropout, expect, field, shortest};
-use super::{Family, LM_HEAD_WEIGHT, Names, conv1d, whole};
+use super::{Family, LM_HEAD_WEIGHT, Names, SCORE_WEIGHT, conv1d, whole};
 use crate::model::Config;
 
 /// The family.
 pub(super) static OPENAI_GPT: Family = Family {
     model_type: "openai-gpt",
     with_head: "OpenAIGPTLMHeadModel",
+    with_score: "OpenAIGPTForSequenceClassification",
     without_head: "OpenAIGPTModel",
     prefix: "transformer.",
     names: Names {
@@ -31,6 +32,7 @@ pub(super) static OPENAI_GPT: Family = Family {
             conv1d("blocks.{}.mlp_down.weight", "transformer.h.{}.mlp.c_proj.weight"),
             whole("blocks.{}.mlp_down.bias", "transformer.h.{}.mlp.c_proj.bias"),
             whole("lm_head", LM_HEAD_WEIGHT),
+            whole("score.weight", SCORE_WEIGHT),
         ]],
         buffers: &["transformer.h.{}.attn.bias", "transformer.position_ids"],
         scales_attention: true,

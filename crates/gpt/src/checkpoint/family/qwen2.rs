@@ -11,6 +11,7 @@ use crate::model::{Biases, Config};
 pub(super) static QWEN2: Family = Family {
     model_type: "qwen2",
     with_head: "Qwen2ForCausalLM",
+    with_score: "Qwen2ForSequenceClassification",
     without_head: "Qwen2Model",
     prefix: "model.",
     names: Names {

@@ -11,6 +11,7 @@ use crate::model::Config;
 pub(super) static QWEN3: Family = Family {
     model_type: "qwen3",
     with_head: "Qwen3ForCausalLM",
+    with_score: "Qwen3ForSequenceClassification",
     without_head: "Qwen3Model",
     prefix: "model.",
     names: Names {

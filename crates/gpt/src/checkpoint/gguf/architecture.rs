@@ -174,7 +174,7 @@ impl Architecture {
         found.with_context(|| {
             format!(
                 "no architecture of GGUF is a model of this shape; those of GPT-2, Llama, Qwen2 and Qwen3 ({}) can be \
-                 written, those of GPT-1 (norms after the layers) and GPT-3 (banded layers) cannot",
+                 written, those of GPT-1 (norms after the layers) and GPT-3 (banded layers) cannot, nor those that score",
                 known()
             )
         })

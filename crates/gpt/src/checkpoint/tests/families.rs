@@ -68,7 +68,10 @@ pub(super) fn shapes() -> Vec<(&'static str, Config)> {
         ("LlamaForCausalLM", rope(llama3)),
         ("LlamaForCausalLM", rope(yarn)),
         ("Qwen2ForCausalLM", Config { biases: Biases::Qkv, ..modern.clone() }),
-        ("Qwen3ForCausalLM", Config { qk_norm: true, head_dim: 10, n_kv_head: 1, ..modern }),
+        ("Qwen3ForCausalLM", Config { qk_norm: true, head_dim: 10, n_kv_head: 1, ..modern.clone() }),
+        ("GPT2ForSequenceClassification", Config { n_label: Some(1), ..Config::gpt2(7, 5, 1, 1, 2) }),
+        ("OpenAIGPTForSequenceClassification", Config { n_label: Some(2), ..Config::gpt1(7, 5, 2, 1, 2) }),
+        ("LlamaForSequenceClassification", Config { n_label: Some(3), tied_head: false, ..modern }),
     ]
 }
 

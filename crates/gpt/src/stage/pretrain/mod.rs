@@ -4,29 +4,27 @@
 //! and started again ends with the same bits.
 
 mod begin;
-mod journal;
 mod state;
 
 pub use begin::{Init, Start};
 
 use super::Settings;
+use super::training_loop::{self, Evaluation, Machine, Step, Training, shortest};
+use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, MixedWindows, Mixture, ValWindow};
 use crate::eval::{Likelihood, likelihood};
-use crate::model::{Noise, Sequences};
+use crate::model::{self, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
-use crate::progress::{Progress, Unit};
-use crate::train::run::{EventKind, RunDir};
+use crate::progress::Progress;
 use crate::train::{Trainer, Update};
-use anyhow::{Result, bail};
+use anyhow::Result;
+use begin::First;
 use kernels::{Backend, rng};
-use std::path::PathBuf;
-use std::time::Instant;
+use serde_json::Map;
+use std::path::{Path, PathBuf};
 
 /// Rows of a micro-batch, at most, where a sequence is not longer: what a pass keeps for the backward pass grows with it.
 const MICRO_BATCH_ROWS: usize = 4096;
-
-/// After so many steps in a row whose loss or gradient was not finite, training returns to the last checkpoint.
-const BAD_STEPS_IN_A_ROW: u32 = 3;
 
 /// What to train, on what, and where to.
 pub struct Options {
@@ -40,17 +38,6 @@ pub struct Options {
     pub seed: u64,
     /// Where the weights come from.
     pub start: Start,
-}
-
-/// The machine that trains, for the report and for utilisation.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    /// One line about it.
-    pub description: String,
-    /// The precision of products, which decides results: `f32` or `bf16`.
-    pub precision: String,
-    /// Measured peak of products in that precision, in floating-point operations a second.
-    pub peak_flops: f64,
 }
 
 /// How a run ended.
@@ -80,69 +67,106 @@ pub fn pretrain<B: Backend>(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let mut training = Pretraining::open(backend, machine, options, progress)?;
-    let steps = options.settings.steps;
-    progress.begin("pretrain", steps, Unit::Count);
-    progress.advance(training.step);
-    while training.step < steps && !progress.should_stop() {
-        training.next_step(progress)?;
-        progress.advance(1);
-    }
-    progress.end();
-    training.close(progress)
+    let data = Mixture::open(&options.data)?;
+    let recipe = state::recipe(options, machine, &data)?;
+    let mut training = Pretraining::new(backend, options, data)?;
+    let ending = training_loop::train(
+        &options.out,
+        &recipe,
+        options.settings.pace(),
+        options.seed,
+        machine,
+        &mut training,
+        progress,
+    )?;
+    Ok(Outcome {
+        step: ending.step,
+        stopped: ending.stopped,
+        before: training.before,
+        validation: training.validation,
+        exposure: training.exposure(),
+        report: ending.report,
+    })
 }
 
-/// A run in progress.
+/// A pretraining in progress.
 struct Pretraining<'a, B: Backend> {
     options: &'a Options,
-    machine: &'a Machine,
+    backend: B,
     data: Mixture,
     windows: MixedWindows,
     val_windows: Vec<ValWindow>,
-    trainer: Trainer<B>,
-    run: RunDir,
-    recipe_digest: String,
-    /// Steps done.
-    step: u64,
-    /// The last step that is in a checkpoint.
-    saved: Option<u64>,
-    bad_steps: u32,
-    /// The checkpoint that training last returned to.
-    rolled_back_to: Option<u64>,
+    trainer: Trainer<B::Tensor>,
     /// Held-out likelihood of the model that the run began from.
     before: Option<Likelihood>,
-    /// Held-out likelihood after the last step, where it was due.
+    /// The newest held-out likelihood.
     validation: Option<Likelihood>,
     batch: Batch,
     derivatives: Vec<f64>,
 }
 
-impl<B: Backend> Pretraining<'_, B> {
-    /// One optimizer step, and whatever falls due after it.
-    fn next_step(&mut self, progress: &dyn Progress) -> Result<()> {
-        let began = Instant::now();
-        let step = self.step + 1;
+impl<B: Backend> Training for Pretraining<'_, B> {
+    fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings;
         let loss = self.accumulate(step)?;
         let lr = settings.schedule().at(step);
-        let update = self.trainer.update(&settings.optimizer(), lr, loss);
-        let seconds = began.elapsed().as_secs_f64();
-        self.step = step;
+        let Update { grad_norm, applied } =
+            self.trainer.update(&mut self.backend, &settings.optimizer(), lr, loss);
+        let tokens = settings.batch_tokens as u64;
+        self.validation = None;
+        Ok(Step {
+            metrics: Map::from_iter([
+                ("loss".to_owned(), loss.into()),
+                ("lr".to_owned(), shortest(lr)),
+                ("grad_norm".to_owned(), grad_norm.into()),
+                ("tokens".to_owned(), (step * tokens).into()),
+            ]),
+            line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
+            tokens,
+            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
+            skipped: (!applied)
+                .then(|| format!("gradient norm {grad_norm}: weights and moments stay as they were")),
+            ended: None,
+        })
+    }
 
-        let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == settings.steps);
-        self.validation = if due(settings.eval_every) { Some(self.validate()) } else { None };
-        self.log(step, loss, lr, update, seconds, progress)?;
-        if due(settings.sample_every) {
-            self.sample(progress)?;
-        }
-        self.judge(update, progress)?;
-        // Not within a streak of bad steps: a run that continues from here must count them as this one does.
-        if due(settings.checkpoint_every) && self.bad_steps == 0 {
-            self.save()?;
-        }
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        let validation = self.validate();
+        self.validation = Some(validation);
+        Ok(Evaluation {
+            metrics: vec![("val_loss", validation.loss()), ("val_bpb", validation.bits_per_byte())],
+            line: state::describe(&validation),
+        })
+    }
+
+    fn samples(&mut self) -> Result<Vec<(String, String)>> {
+        self.sample()
+    }
+
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        self.save_to(dir, about)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.trainer.restore(&mut self.backend, checkpoint)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let Self { backend, options, trainer, .. } = self;
+        let First { weights, optimizer } = options.start.state(backend, &trainer.config, options.seed)?;
+        let (m, v, updates) = optimizer.unwrap_or_else(|| {
+            (model::zeros(backend, &trainer.config), model::zeros(backend, &trainer.config), 0)
+        });
+        trainer.take_over(weights, (m, v), updates);
         Ok(())
     }
 
+    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+        self.introduce(progress)
+    }
+}
+
+impl<B: Backend> Pretraining<'_, B> {
     /// The gradient of the step's mean loss, micro-batch by micro-batch.
     fn accumulate(&mut self, step: u64) -> Result<f64> {
         let settings = &self.options.settings;
@@ -152,12 +176,12 @@ impl<B: Backend> Pretraining<'_, B> {
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let mut loss = 0.0;
         for first in (0..sequences).step_by(at_once) {
-            let batch = &mut self.batch;
+            let Self { backend, batch, derivatives, trainer, .. } = self;
             self.windows.batch(step, first..sequences.min(first + at_once), sequences, batch)?;
-            cross_entropy_derivatives(&mut self.derivatives, &batch.targets, counted);
+            cross_entropy_derivatives(derivatives, &batch.targets, counted);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
-            let logprobs = self.trainer.accumulate(rows, &batch.targets, &self.derivatives, seq_len);
+            let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, seq_len);
             for sequence in logprobs.chunks(seq_len) {
                 loss += cross_entropy(sequence, counted);
             }
@@ -167,44 +191,8 @@ impl<B: Backend> Pretraining<'_, B> {
 
     /// Held-out likelihood over fixed windows.
     fn validate(&mut self) -> Likelihood {
-        let trainer = &mut self.trainer;
-        likelihood(&self.val_windows, |window, targets| trainer.evaluate(window, targets).iter().sum())
-    }
-
-    /// Notes a step that was left out; too many in a row, and training returns to the last checkpoint, so that it goes
-    /// on from there with the data that comes next.
-    fn judge(&mut self, update: Update, progress: &dyn Progress) -> Result<()> {
-        if update.applied {
-            self.bad_steps = 0;
-            return Ok(());
-        }
-        self.bad_steps += 1;
-        let detail = format!("gradient norm {}: weights and moments stay as they were", update.grad_norm);
-        progress.line(&format!("step {} skipped: {detail}", self.step));
-        self.event(EventKind::SkippedStep, detail)?;
-        if self.bad_steps < BAD_STEPS_IN_A_ROW {
-            return Ok(());
-        }
-        self.bad_steps = 0;
-        let back_to = match self.restore(progress)? {
-            Some(step) => step,
-            None => {
-                self.begin_again()?;
-                0
-            }
-        };
-        if self.rolled_back_to == Some(back_to) {
-            bail!(
-                "training does not recover: twice from step {back_to}, {BAD_STEPS_IN_A_ROW} steps in a row had no finite \
-                 loss and gradient; try a lower learning rate (--lr) or a longer warm-up (--set warmup_steps=…)"
-            );
-        }
-        self.rolled_back_to = Some(back_to);
-        progress.line(&format!(
-            "back to the state after step {back_to}, on with the data of step {}",
-            self.step + 1
-        ));
-        Ok(())
+        let Self { backend, trainer, val_windows, .. } = self;
+        likelihood(val_windows, |window, targets| trainer.evaluate(backend, window, targets).iter().sum())
     }
 }
 

@@ -1,217 +1,118 @@
-//! The state of a run between sittings: how it begins, what a checkpoint holds, and how it goes on.
+//! The state of a run between sittings: how it begins, what a checkpoint holds, and what is told on the way.
 
 use super::begin::{First, Start};
-use super::{Machine, Options, Outcome, Pretraining, journal};
-use crate::checkpoint::{self, About, Contents};
+use super::{Machine, Options, Pretraining};
+use crate::checkpoint::About;
 use crate::data::{Batch, Exposure, Mixture};
-use crate::model::{self, Weights};
+use crate::eval::Likelihood;
+use crate::model::{Engine, Request, Sampling};
 use crate::progress::Progress;
-use crate::report;
 use crate::train::Trainer;
-use crate::train::run::{CHECKPOINTS, Event, EventKind, Input, Recipe, RunDir};
-use anyhow::{Context, Result, ensure};
+use crate::train::run::{Input, Recipe};
+use anyhow::{Context, Result};
 use kernels::Backend;
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
 
 impl<'a, B: Backend> Pretraining<'a, B> {
-    /// Opens the run directory for the recipe and continues what is in it, or begins.
-    pub(super) fn open(
-        mut backend: B,
-        machine: &'a Machine,
-        options: &'a Options,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
+    /// The first state of a run on `data`.
+    pub(super) fn new(mut backend: B, options: &'a Options, data: Mixture) -> Result<Self> {
         let settings = &options.settings;
-        let data = Mixture::open(&options.data)?;
         let windows = data.windows(settings.seq_len, options.seed)?;
         let val_windows = data.val_windows(settings.eval_windows, settings.seq_len)?;
         let config = options.start.config(settings, &data)?;
-        let recipe = recipe(options, machine, &data)?;
-        let recipe_digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
-        let run = RunDir::open(&options.out, &recipe)?;
-        let first = options.start.state(&mut backend, &config, options.seed)?;
-        let mut training = Pretraining {
-            trainer: Trainer::new(backend, config, first.weights),
+        let First { weights, optimizer } = options.start.state(&mut backend, &config, options.seed)?;
+        let mut trainer = Trainer::new(&mut backend, config, weights);
+        if let Some((m, v, updates)) = optimizer {
+            trainer.first_moment = m;
+            trainer.second_moment = v;
+            trainer.updates = updates;
+        }
+        Ok(Pretraining {
             options,
-            machine,
+            backend,
             data,
             windows,
             val_windows,
-            run,
-            recipe_digest,
-            step: 0,
-            saved: None,
-            bad_steps: 0,
-            rolled_back_to: None,
+            trainer,
             before: None,
             validation: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
-        };
-        if let Some(optimizer) = first.optimizer {
-            training.take_over(optimizer);
-        }
-        training.resume(progress)?;
-        Ok(training)
+        })
     }
 
-    fn take_over(&mut self, (m, v, updates): (Weights<B::Tensor>, Weights<B::Tensor>, u64)) {
-        (self.trainer.first_moment, self.trainer.second_moment) = (m, v);
-        self.trainer.updates = updates;
-    }
-
-    /// Continues from the newest good checkpoint; without one, begins.
-    fn resume(&mut self, progress: &dyn Progress) -> Result<()> {
-        match self.restore(progress)? {
-            Some(step) => {
-                self.run.truncate_after(step)?;
-                self.step = step;
-                self.saved = Some(step);
-                self.event(EventKind::Resumed, self.machine.description.clone())?;
-                progress.line(&format!("continuing after step {step}"));
-            }
-            None => {
-                self.run.restart()?;
-                self.event(EventKind::Started, self.machine.description.clone())?;
-                let parameters = self.trainer.config.parameters();
-                progress.line(&format!("{parameters} parameters, {}", self.machine.description));
-                self.describe_data(progress);
-                if let Start::Model(init) = &self.options.start {
-                    let before = self.validate();
-                    self.before = Some(before);
-                    progress.line(&format!(
-                        "{} before training: {}",
-                        init.name(),
-                        journal::describe(&before)
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// How much of each part of the data the run will see.
-    fn describe_data(&self, progress: &dyn Progress) {
+    /// What the run is: the model, the data, and how good the model is that it begins from.
+    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<()> {
+        progress.line(&format!("{} parameters", self.trainer.config.parameters()));
         for Exposure { path, share, epochs } in self.exposure() {
             let (percent, path) = (100.0 * share, path.display());
             progress
                 .line(&format!("{percent:.0} % of every batch from {path}: {epochs:.2} epochs in this run"));
         }
+        if let Start::Model(init) = &self.options.start {
+            let before = self.validate();
+            self.before = Some(before);
+            progress.line(&format!("{} before training: {}", init.name(), describe(&before)));
+        }
+        Ok(())
     }
 
-    fn exposure(&self) -> Vec<Exposure> {
+    /// How much of each part of the data a whole run sees.
+    pub(super) fn exposure(&self) -> Vec<Exposure> {
         let settings = &self.options.settings;
         self.data.exposure(settings.steps * settings.sequences() as u64, settings.seq_len)
     }
 
-    /// Loads the newest good checkpoint of the run and returns its step.
-    pub(super) fn restore(&mut self, progress: &dyn Progress) -> Result<Option<u64>> {
-        let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?;
-        for damaged in newest.damaged {
-            progress.line(&format!("not used: {damaged}"));
-            self.event(EventKind::DamagedCheckpoint, damaged)?;
-        }
-        let Some((path, manifest)) = newest.found else { return Ok(None) };
-        let checkpoint = checkpoint::open(&path, progress)?;
-        ensure!(
-            checkpoint.config == self.trainer.config,
-            "{} holds a model of another shape than this run's recipe",
-            path.display()
-        );
-        let b = &mut self.trainer.backend;
-        let weights = checkpoint.exact_weights(checkpoint::to_backend(b))?;
-        let moments = checkpoint.moments(checkpoint::to_backend(b))?;
-        let (m, v) = moments.with_context(|| format!("{} has no optimizer state", path.display()))?;
-        self.trainer.weights = weights;
-        self.trainer.first_moment = m;
-        self.trainer.second_moment = v;
-        self.trainer.updates = manifest.about.updates;
-        Ok(Some(manifest.about.step))
-    }
-
-    /// Goes back to the first weights, with moments at zero.
-    pub(super) fn begin_again(&mut self) -> Result<()> {
-        let Trainer { backend: b, config, .. } = &mut self.trainer;
-        let First { weights, optimizer } = self.options.start.state(b, config, self.options.seed)?;
-        let fresh = |b: &mut B| (model::zeros(b, config), model::zeros(b, config), 0);
-        let optimizer = optimizer.unwrap_or_else(|| fresh(b));
-        self.trainer.weights = weights;
-        self.take_over(optimizer);
-        Ok(())
-    }
-
-    /// Writes the checkpoint of the current step and removes those that the rule does not keep.
-    pub(super) fn save(&mut self) -> Result<()> {
-        self.run.sync()?;
-        let evaluation = self.validation.map_or_else(BTreeMap::new, |v| {
-            BTreeMap::from([
-                ("val_loss".to_string(), Some(v.loss())),
-                ("val_bpb".to_string(), Some(v.bits_per_byte())),
-            ])
-        });
+    /// Writes a checkpoint.
+    pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
+        let tokenizer = self.options.start.tokenizer(&self.data);
         let about = About {
-            stage: "pretrain".into(),
-            step: self.step,
-            updates: self.trainer.updates,
-            seed: self.options.seed,
             parent: match &self.options.start {
                 Start::Random(_) => None,
                 Start::Model(init) => Some(init.origin().display().to_string()),
             },
             data_digest: Some(self.data.digest()),
-            tokenizer_digest: Some(self.options.start.tokenizer(&self.data).digest()),
-            recipe_digest: Some(self.recipe_digest.clone()),
-            evaluation,
+            ..about
         };
-        let tokenizer = self.options.start.tokenizer(&self.data);
-        let Trainer { backend, config, weights, first_moment, second_moment, .. } = &mut self.trainer;
-        checkpoint::save(
-            &self.run.checkpoint_path(self.step),
-            Contents {
-                config,
-                weights,
-                dtype: self.options.settings.dtype,
-                moments: Some((first_moment, second_moment)),
-                read: &mut checkpoint::from_backend(backend),
-                eot_token: tokenizer.end_of_text(),
-                files: &tokenizer.files(),
-                about,
-            },
-        )?;
-        self.saved = Some(self.step);
-        self.run.retain(self.options.settings.keep_last, self.run.best_checkpoint()?)
+        self.trainer.save(&mut self.backend, dir, tokenizer, self.options.settings.dtype, about)
     }
 
-    pub(super) fn event(&mut self, event: EventKind, detail: String) -> Result<()> {
-        self.run.event(&Event { step: self.step, event, detail })
-    }
-
-    /// The end, reached or asked for: what is not saved yet is saved, and the page is written.
-    pub(super) fn close(mut self, progress: &dyn Progress) -> Result<Outcome> {
-        let stopped = self.step < self.options.settings.steps;
-        if self.saved != Some(self.step) && self.bad_steps == 0 && self.step > 0 {
-            self.save()?;
-        }
-        let kind = if stopped { EventKind::Stopped } else { EventKind::Finished };
-        self.event(kind, String::new())?;
-        let report = report::write(self.run.path())?;
-        if stopped {
-            progress.line(&format!("stopped after step {}; the same command continues", self.step));
-        }
-        let exposure = self.exposure();
-        Ok(Outcome {
-            step: self.step,
-            stopped,
-            before: self.before,
-            validation: self.validation,
-            exposure,
-            report,
-        })
+    /// Continues a few held-out beginnings with the weights as they are.
+    pub(super) fn sample(&mut self) -> Result<Vec<(String, String)>> {
+        const BEGINNING: usize = 24;
+        const TOKENS: usize = 40;
+        let stop = vec![self.data.parts()[0].shards.meta().end_of_text];
+        let picks = [0, self.val_windows.len() / 2].map(|i| &self.val_windows[i].tokens);
+        let requests: Vec<Request> = (0..)
+            .zip(picks)
+            .map(|(number, tokens)| Request {
+                prompt: tokens[..BEGINNING.min(tokens.len() / 2).max(1)].to_vec(),
+                max_tokens: TOKENS,
+                sampling: Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: self.options.seed },
+                number,
+                stop_tokens: stop.clone(),
+            })
+            .collect();
+        let Self { backend, trainer: Trainer { config, weights, .. }, data, .. } = self;
+        let mut engine = Engine::new(backend, config, weights, requests.len()).limited_to(data.vocab_size());
+        let generated = engine.generate(backend, &requests, |_, _| ControlFlow::Continue(()));
+        let tokenizer = data.tokenizer();
+        let texts = requests.iter().zip(generated).map(|(request, generated)| {
+            Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
+        });
+        texts.collect()
     }
 }
 
+/// A validation for people.
+pub(super) fn describe(v: &Likelihood) -> String {
+    let (loss, perplexity, bits) = (v.loss(), v.perplexity(), v.bits_per_byte());
+    format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits:.4} bits per byte")
+}
+
 /// The resolved recipe as it is stored.
-fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe> {
+pub(super) fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe> {
     let mut settings =
         toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
     match &options.start {

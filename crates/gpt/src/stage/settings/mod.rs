@@ -1,5 +1,6 @@
 //! The recipe of a pretraining: preset, file, `--set`, flags → one resolved table of settings.
 
+use super::training_loop::{Best, Pace};
 use crate::checkpoint::Dtype;
 use crate::model::Config;
 use crate::train::{Optimizer, Schedule};
@@ -194,6 +195,18 @@ impl Settings {
             min_lr_frac: self.min_lr_frac as f32,
             warmup_steps: self.warmup_steps,
             steps: self.steps,
+        }
+    }
+
+    /// When validations, samples and checkpoints are due.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            steps: self.steps,
+            eval_every: self.eval_every,
+            checkpoint_every: self.checkpoint_every,
+            sample_every: self.sample_every,
+            keep_last: self.keep_last,
+            best: Best { metric: "val_loss", highest: false, at_the_end: false },
         }
     }
 

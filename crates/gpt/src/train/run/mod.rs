@@ -203,18 +203,25 @@ impl RunDir {
         checkpoints(&self.path)
     }
 
-    /// The step of the checkpoint with the lowest `val_loss` in the metrics; of equal ones the earliest.
-    pub fn best_checkpoint(&self) -> Result<Option<u64>> {
-        #[derive(Deserialize)]
-        struct Line {
-            step: u64,
-            val_loss: Option<f64>,
-        }
+    /// The step of the checkpoint whose `metric` is the lowest, or the highest; of equal ones the earliest.
+    pub fn best_checkpoint(&self, metric: &str, highest: bool) -> Result<Option<u64>> {
         let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
-        let lines: Lines<Line> = read_lines(&self.path.join(METRICS))?;
-        let judged = lines.items.into_iter().filter_map(|line| Some((line.val_loss?, line.step)));
-        let best = judged.filter(|(_, step)| kept.contains(step)).min_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(best.map(|(_, step)| step))
+        Ok(self.best(metric, highest, |step| kept.contains(&step))?.map(|(step, _)| step))
+    }
+
+    /// The step whose `metric` is the best: of those that are in a checkpoint, and of `current`.
+    pub fn best_step(&self, metric: &str, highest: bool, current: u64) -> Result<Option<(u64, f64)>> {
+        let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
+        self.best(metric, highest, |step| step == current || kept.contains(&step))
+    }
+
+    fn best(&self, metric: &str, highest: bool, counts: impl Fn(u64) -> bool) -> Result<Option<(u64, f64)>> {
+        let lines: Lines<serde_json::Map<String, serde_json::Value>> = read_lines(&self.path.join(METRICS))?;
+        let value = |line: &serde_json::Map<_, serde_json::Value>| {
+            Some((line.get("step")?.as_u64()?, line.get(metric)?.as_f64()?))
+        };
+        let judged = lines.items.iter().filter_map(value).filter(|(step, _)| counts(*step));
+        Ok(judged.min_by(|a, b| if highest { b.1.total_cmp(&a.1) } else { a.1.total_cmp(&b.1) }))
     }
 
     /// Removes checkpoints, except the newest `keep_last` (at least one) and `best`.

@@ -158,8 +158,12 @@ fn the_newest_and_the_best_checkpoints_stay() {
             checkpoint(&run, step);
         }
     }
-    assert_eq!(run.best_checkpoint().unwrap(), Some(200), "300 was never saved; 1,000,000 is later");
-    run.retain(1, run.best_checkpoint().unwrap()).unwrap();
+    assert_eq!(
+        run.best_checkpoint("val_loss", false).unwrap(),
+        Some(200),
+        "300 was never saved; 1,000,000 is later"
+    );
+    run.retain(1, run.best_checkpoint("val_loss", false).unwrap()).unwrap();
     assert_eq!(steps(&run), [200, 1_000_000]);
     run.retain(0, None).unwrap();
     assert_eq!(steps(&run), [1_000_000], "the newest always stays");

@@ -1,0 +1,94 @@
+//! The head that scores: a linear layer over single rows of the hidden state, forward and backward.
+//!
+//! A reward model reads the last row of an answer, a value model every row, a classifier the row of its extract token.
+
+use super::gpt::{Activations, Gradients};
+use super::{Config, Weights};
+use kernels::{Backend, LinearShape};
+
+/// What scoring leaves for its backward pass.
+pub(super) struct ScoreActivations<T> {
+    /// The rows that are scored, `[rows, d_model]`.
+    gathered: T,
+    scores: T,
+}
+
+impl<T> ScoreActivations<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        ScoreActivations { gathered: b.activation(0), scores: b.zeros(0) }
+    }
+}
+
+/// Gradients between the head's operations.
+pub(super) struct ScoreGradients<T> {
+    scores: T,
+    gathered: T,
+    /// The hidden state's gradient where rows can be added to.
+    hidden: T,
+}
+
+impl<T> ScoreGradients<T> {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
+        ScoreGradients { scores: b.zeros(0), gathered: b.activation(0), hidden: b.zeros(0) }
+    }
+}
+
+/// The scores `[rows, n_label]` of the rows `rows` after a [`forward`](super::forward) pass.
+pub fn scores<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    a: &mut Activations<B::Tensor>,
+    rows: &[u32],
+    out: &mut Vec<f32>,
+) {
+    let shape = shape(c, rows);
+    let head = w.score.as_ref().expect("a model that scores");
+    let ScoreActivations { gathered, scores } = &mut a.score;
+    b.resize(gathered, rows.len() * c.d_model);
+    b.resize(scores, rows.len() * shape.d_out);
+    b.gather_forward(gathered, &a.hidden, rows, c.d_model);
+    b.linear_forward(scores, gathered, &head.weight, head.bias.as_ref(), shape);
+    out.resize(rows.len() * shape.d_out, 0.0);
+    b.download(out, scores);
+}
+
+/// The head's backward pass after [`scores`] of the same rows: `g.hidden` (zero in the other rows) and the head's gradient from
+/// the loss's derivatives by each score. [`backward`](super::backward) comes next. Rows are summed as one group.
+#[allow(clippy::too_many_arguments)]
+pub fn scores_backward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    g: &mut Gradients<B::Tensor>,
+    a: &Activations<B::Tensor>,
+    rows: &[u32],
+    dscores: &[f32],
+) {
+    let shape = shape(c, rows);
+    g.resize(b, c, b.len(&a.hidden) / c.d_model);
+    let head = w.score.as_ref().expect("a model that scores");
+    let dhead = g.weights.score.as_mut().expect("a model that scores");
+    let ScoreGradients { scores, gathered, hidden } = &mut g.score;
+    b.resize(scores, dscores.len());
+    b.resize(gathered, rows.len() * c.d_model);
+    b.resize(hidden, b.len(&a.hidden));
+    b.upload(scores, dscores);
+    let group_rows = rows.len().max(1);
+    b.linear_backward_weight(
+        &mut dhead.weight,
+        dhead.bias.as_mut(),
+        scores,
+        &a.score.gathered,
+        shape,
+        group_rows,
+    );
+    b.linear_backward_input(gathered, scores, &head.weight, shape);
+    b.fill(hidden, 0.0);
+    b.gather_backward(hidden, gathered, rows, c.d_model);
+    b.copy(&mut g.hidden, hidden);
+}
+
+fn shape(c: &Config, rows: &[u32]) -> LinearShape {
+    LinearShape { rows: rows.len(), d_in: c.d_model, d_out: c.n_label.expect("a model that scores") }
+}

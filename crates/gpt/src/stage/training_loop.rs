@@ -1,0 +1,375 @@
+//! The loop that every stage trains in: steps, validations, samples, checkpoints, interruptions, and steps that went wrong.
+//!
+//! A stage says what a step is, in [`Training`]; the loop does the rest. As long as a step is a function of recipe, data and
+//! the state after the step before, a run that is killed and started again ends with the same bytes.
+
+use crate::checkpoint::{self, About, Checkpoint};
+use crate::progress::{Progress, Unit};
+use crate::report;
+use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir, Sample};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// After so many steps in a row whose loss or gradient was not finite, training returns to the last checkpoint.
+const BAD_STEPS_IN_A_ROW: u32 = 3;
+
+/// What a stage is.
+pub(super) trait Training {
+    /// One step, counted from 1: changes the state, or leaves it as it is and says so.
+    fn step(&mut self, step: u64) -> Result<Step>;
+
+    /// Measures the state on held-out data.
+    fn evaluate(&mut self) -> Result<Evaluation>;
+
+    /// Prompts and what the model makes of them.
+    fn samples(&mut self) -> Result<Vec<(String, String)>>;
+
+    /// Writes the state as the checkpoint `dir`; `about` knows step, seed and evaluation.
+    fn save(&mut self, dir: &Path, about: About) -> Result<()>;
+
+    /// Takes the state of a checkpoint that [`save`](Self::save) wrote.
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+
+    /// Goes back to the state before the first step.
+    fn restart(&mut self) -> Result<()>;
+
+    /// Told once, before the first step of a new run.
+    fn begin(&mut self, progress: &dyn Progress) -> Result<()>;
+}
+
+/// What a step did.
+pub(super) struct Step {
+    /// For `metrics.jsonl`.
+    pub(super) metrics: Map<String, Value>,
+    /// For people.
+    pub(super) line: String,
+    /// Tokens that went through the model, and the floating-point operations that they cost.
+    pub(super) tokens: u64,
+    pub(super) flops: f64,
+    /// Why nothing changed, where something was not finite.
+    pub(super) skipped: Option<String>,
+    /// Why this is the last step, where it is before the recipe's.
+    pub(super) ended: Option<String>,
+}
+
+/// A measurement on held-out data.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evaluation {
+    /// By name, such as `val_loss`.
+    pub(super) metrics: Vec<(&'static str, f64)>,
+    /// For people.
+    pub(super) line: String,
+}
+
+/// When things are due. What is 0 is never due; the last step is due for everything else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) steps: u64,
+    pub(super) eval_every: u64,
+    pub(super) checkpoint_every: u64,
+    pub(super) sample_every: u64,
+    /// Checkpoints that are kept, besides the best one.
+    pub(super) keep_last: usize,
+    /// Which checkpoint is the best.
+    pub(super) best: Best,
+}
+
+/// Which checkpoint is the best.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Best {
+    /// The metric of an evaluation that tells.
+    pub(super) metric: &'static str,
+    /// Whether more is better.
+    pub(super) highest: bool,
+    /// Whether a run ends with the best state instead of the last.
+    pub(super) at_the_end: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    /// Steps done.
+    pub(super) step: u64,
+    /// Whether somebody stopped it before its end; its state is saved.
+    pub(super) stopped: bool,
+    /// The page about the run.
+    pub(super) report: PathBuf,
+}
+
+/// The machine that trains, for the report and for utilisation.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// One line about it.
+    pub description: String,
+    /// The precision of products, which decides results: `f32` or `bf16`.
+    pub precision: String,
+    /// Measured peak of products in that precision, in floating-point operations a second.
+    pub peak_flops: f64,
+}
+
+/// A run in progress: everything about it but what its stage is.
+pub(super) struct TrainingLoop<'a> {
+    name: String,
+    run: RunDir,
+    recipe_digest: String,
+    seed: u64,
+    pace: Pace,
+    machine: &'a Machine,
+    progress: &'a dyn Progress,
+    /// Steps done.
+    step: u64,
+    /// The last step that is in a checkpoint.
+    saved: Option<u64>,
+    bad_steps: u32,
+    /// The checkpoint that training last returned to.
+    rolled_back_to: Option<u64>,
+    /// What was measured after the last step, where it was due.
+    evaluation: Option<Evaluation>,
+    /// Why the run ended before its last step.
+    ended: Option<String>,
+}
+
+/// Runs a stage in its run directory to the end, or from where it was interrupted.
+///
+/// # Errors
+/// The directory belongs to another recipe; the disk is full; training diverges; what the stage says.
+pub(super) fn train(
+    out: &Path,
+    recipe: &Recipe,
+    pace: Pace,
+    seed: u64,
+    machine: &Machine,
+    training: &mut dyn Training,
+    progress: &dyn Progress,
+) -> Result<Ending> {
+    let digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
+    let mut training_loop = TrainingLoop {
+        name: recipe.stage.clone(),
+        run: RunDir::open(out, recipe)?,
+        recipe_digest: digest,
+        seed,
+        pace,
+        machine,
+        progress,
+        step: 0,
+        saved: None,
+        bad_steps: 0,
+        rolled_back_to: None,
+        evaluation: None,
+        ended: None,
+    };
+    training_loop.resume(training)?;
+    progress.begin(&training_loop.name, pace.steps, Unit::Count);
+    progress.advance(training_loop.step);
+    while !training_loop.is_over() && !progress.should_stop() {
+        training_loop.next_step(training)?;
+        progress.advance(1);
+    }
+    progress.end();
+    training_loop.close(training)
+}
+
+impl TrainingLoop<'_> {
+    /// Whether there is no step left to do.
+    fn is_over(&self) -> bool {
+        self.step >= self.pace.steps || self.ended.is_some()
+    }
+
+    /// One step, and whatever falls due after it.
+    fn next_step(&mut self, training: &mut dyn Training) -> Result<()> {
+        let began = Instant::now();
+        let step = training.step(self.step + 1)?;
+        let seconds = began.elapsed().as_secs_f64();
+        self.step += 1;
+        self.ended = step.ended.clone();
+        let due = |every: u64| every > 0 && (self.step.is_multiple_of(every) || self.is_over());
+        let (evaluates, samples, saves) =
+            (due(self.pace.eval_every), due(self.pace.sample_every), due(self.pace.checkpoint_every));
+        self.evaluation = if evaluates { Some(training.evaluate()?) } else { None };
+        self.log(&step, seconds)?;
+        if samples {
+            self.sample(training)?;
+        }
+        self.judge(step.skipped, training)?;
+        // Not within a streak of bad steps: a run that continues from here must count them as this one does. What a
+        // selection may still replace is saved by `close`.
+        let selects = self.is_over() && self.pace.best.at_the_end;
+        if saves && self.bad_steps == 0 && !selects {
+            self.save(training, None)?;
+        }
+        Ok(())
+    }
+
+    /// A line a step for people, and one for programs.
+    fn log(&mut self, step: &Step, seconds: f64) -> Result<()> {
+        let (tokens_per_sec, flops) = (step.tokens as f64 / seconds, step.flops / seconds);
+        let mfu = flops / self.machine.peak_flops;
+        let mut metrics = Map::from_iter([("step".to_owned(), self.step.into())]);
+        metrics.extend(step.metrics.clone());
+        for (name, value) in self.evaluation.iter().flat_map(|evaluation| &evaluation.metrics) {
+            metrics.insert((*name).to_owned(), (*value).into());
+        }
+        if step.skipped.is_some() {
+            metrics.insert("skipped".to_owned(), true.into());
+        }
+        self.run.metrics.append(&metrics)?;
+        let mut timings = Map::from_iter([("step".to_owned(), self.step.into())]);
+        for (name, value) in [("step_secs", seconds), ("tokens_per_sec", tokens_per_sec), ("mfu", mfu)] {
+            timings.insert(name.to_owned(), value.into());
+        }
+        self.run.timings.append(&timings)?;
+        let (steps, line) = (self.pace.steps, &step.line);
+        let width = steps.to_string().len();
+        self.progress.line(&format!(
+            "step {:>width$}/{steps}  {line}  {tokens_per_sec:7.0} tok/s  {:3.0} % of peak",
+            self.step,
+            100.0 * mfu
+        ));
+        if let Some(evaluation) = &self.evaluation {
+            self.progress.line(&format!("     validation: {}", evaluation.line));
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, training: &mut dyn Training) -> Result<()> {
+        for (prompt, completion) in training.samples()? {
+            self.progress.line(&format!("     sample: {prompt:?} → {completion:?}"));
+            self.run.sample(&Sample { step: self.step, prompt, completion })?;
+        }
+        Ok(())
+    }
+
+    /// Notes a step that was left out; too many in a row, and training returns to the last checkpoint, so that it goes
+    /// on from there with the data that comes next.
+    fn judge(&mut self, skipped: Option<String>, training: &mut dyn Training) -> Result<()> {
+        let Some(detail) = skipped else {
+            self.bad_steps = 0;
+            return Ok(());
+        };
+        self.bad_steps += 1;
+        self.progress.line(&format!("step {} skipped: {detail}", self.step));
+        self.event(EventKind::SkippedStep, detail)?;
+        if self.bad_steps < BAD_STEPS_IN_A_ROW {
+            return Ok(());
+        }
+        self.bad_steps = 0;
+        let back_to = match self.newest(training)? {
+            Some(about) => about.step,
+            None => {
+                training.restart()?;
+                0
+            }
+        };
+        if self.rolled_back_to == Some(back_to) {
+            bail!(
+                "training does not recover: twice from step {back_to}, {BAD_STEPS_IN_A_ROW} steps in a row had no finite \
+                 loss and gradient; try a lower learning rate (--lr) or a longer warm-up (--set warmup_steps=…)"
+            );
+        }
+        self.rolled_back_to = Some(back_to);
+        self.progress.line(&format!(
+            "back to the state after step {back_to}, on with the data of step {}",
+            self.step + 1
+        ));
+        Ok(())
+    }
+
+    /// Continues from the newest good checkpoint; without one, begins.
+    fn resume(&mut self, training: &mut dyn Training) -> Result<()> {
+        match self.newest(training)? {
+            Some(about) => {
+                self.run.truncate_after(about.step)?;
+                (self.step, self.saved, self.ended) = (about.step, Some(about.step), about.ended);
+                self.event(EventKind::Resumed, self.machine.description.clone())?;
+                self.progress.line(&format!("continuing after step {}", self.step));
+            }
+            None => {
+                self.run.restart()?;
+                self.event(EventKind::Started, self.machine.description.clone())?;
+                self.progress.line(&self.machine.description);
+                training.begin(self.progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the newest good checkpoint of the run to the stage, if there is one.
+    fn newest(&mut self, training: &mut dyn Training) -> Result<Option<About>> {
+        let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?;
+        for damaged in newest.damaged {
+            self.progress.line(&format!("not used: {damaged}"));
+            self.event(EventKind::DamagedCheckpoint, damaged)?;
+        }
+        let Some((path, manifest)) = newest.found else { return Ok(None) };
+        self.restore(training, &path)?;
+        Ok(Some(manifest.about))
+    }
+
+    fn restore(&self, training: &mut dyn Training, path: &Path) -> Result<()> {
+        let checkpoint = checkpoint::open(path, self.progress)?;
+        training.restore(&checkpoint).with_context(|| format!("cannot go on from {}", path.display()))
+    }
+
+    /// Writes the checkpoint of the current step and removes those that the rule does not keep.
+    fn save(&mut self, training: &mut dyn Training, selected: Option<u64>) -> Result<()> {
+        self.run.sync()?;
+        let evaluation = self.evaluation.iter().flat_map(|evaluation| &evaluation.metrics);
+        let about = About {
+            stage: self.name.clone(),
+            step: self.step,
+            seed: self.seed,
+            recipe_digest: Some(self.recipe_digest.clone()),
+            evaluation: evaluation.map(|(name, value)| ((*name).to_owned(), Some(*value))).collect(),
+            selected,
+            ended: self.ended.clone(),
+            ..About::default()
+        };
+        training.save(&self.run.checkpoint_path(self.step), about)?;
+        self.saved = Some(self.step);
+        let Best { metric, highest, .. } = self.pace.best;
+        self.run.retain(self.pace.keep_last, self.run.best_checkpoint(metric, highest)?)
+    }
+
+    fn event(&mut self, event: EventKind, detail: String) -> Result<()> {
+        self.run.event(&Event { step: self.step, event, detail })
+    }
+
+    /// The end, reached or asked for: what is not saved yet is saved, and the page is written.
+    fn close(mut self, training: &mut dyn Training) -> Result<Ending> {
+        let stopped = !self.is_over();
+        if self.saved != Some(self.step) && self.bad_steps == 0 && self.step > 0 {
+            let selects = !stopped && self.pace.best.at_the_end;
+            let selected = if selects { self.select(training)? } else { None };
+            self.save(training, selected)?;
+        }
+        if let Some(why) = &self.ended {
+            self.progress.line(&format!("ended after step {}: {why}", self.step));
+        }
+        let kind = if stopped { EventKind::Stopped } else { EventKind::Finished };
+        self.event(kind, self.ended.clone().unwrap_or_default())?;
+        let report = report::write(self.run.path())?;
+        if stopped {
+            self.progress.line(&format!("stopped after step {}; the same command continues", self.step));
+        }
+        Ok(Ending { step: self.step, stopped, report })
+    }
+
+    /// Puts the best state in place of the last one, where a checkpoint has a better one.
+    fn select(&mut self, training: &mut dyn Training) -> Result<Option<u64>> {
+        let Best { metric, highest, .. } = self.pace.best;
+        let Some((best, value)) = self.run.best_step(metric, highest, self.step)? else { return Ok(None) };
+        if best == self.step {
+            return Ok(None);
+        }
+        self.restore(training, &self.run.checkpoint_path(best))?;
+        self.progress.line(&format!("the state of step {best} is the best: {metric} {value:.4}"));
+        Ok(Some(best))
+    }
+}
+
+/// The value of a metric with the fewest digits that tell it: `f32` has seven.
+pub(super) fn shortest(x: f32) -> Value {
+    x.to_string().parse::<f64>().unwrap_or(f64::from(x)).into()
+}
