@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 use gpt::corpus;
-use gpt::data::{Overflow, TokenizeOptions, tokenize};
+use gpt::data::{Batch, Overflow, TokenShards, TokenizeOptions, Windows, tokenize};
 use gpt::progress::{Progress, Silent, Unit};
 use gpt::stage::{Machine, PretrainOptions, Settings, Start, pretrain};
 use gpt::tokenizer::Tokenizer;
@@ -139,6 +139,40 @@ fn a_checkpoint_that_is_rounded_continues_to_the_same_bits() {
             assert!(bytes(&whole.out) == bytes(&parts.out), "{changes:?}: {name} differs");
         }
     }
+}
+
+/// The loss of a step is the mean over sequences of weight times loss; of an untrained model all have about the same loss.
+#[test]
+fn key_tokens_weigh_sequences_and_leave_validation_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data(dir.path());
+    let first_losses = |name: &str, changes: &[&str]| {
+        let short = [changes, &["steps=1", "eval_every=1", "sample_every=0"]].concat();
+        let options = changed_options(&data, dir.path().join(name), &short);
+        pretrain(cpu(2), &machine(), &options, &Silent).unwrap();
+        let line = std::fs::read_to_string(options.out.join("metrics.jsonl")).unwrap();
+        let metrics: serde_json::Value = serde_json::from_str(&line).unwrap();
+        ["loss", "val_loss"].map(|key| metrics[key].as_f64().unwrap())
+    };
+    let weighing = ["key_tokens=['make']", "key_token_alpha=0.5"];
+    let ([plain, _], [weighted, val]) = (first_losses("plain", &[]), first_losses("weighted", &weighing));
+
+    let shards = TokenShards::open(&data).unwrap();
+    let key_token = shards.tokenizer().encode(" make");
+    assert_eq!((key_token.len(), shards.tokenizer().encode("make").len()), (1, 2), "what the test stands on");
+    let (_, settings) = Settings::resolve("tiny", &[]).unwrap();
+    let mut batch = Batch::default();
+    let sequences = settings.sequences();
+    let mut windows = Windows::new(&shards, settings.seq_len, 1).unwrap();
+    windows.batch(1, 0..sequences, sequences, &mut batch).unwrap();
+    let key_tokens = batch.tokens.iter().filter(|&token| *token == key_token[0]).count();
+    let expected = plain * 0.5 * (1.0 + key_tokens as f64 / sequences as f64);
+    assert!((weighted / expected - 1.0).abs() < 0.01, "{weighted} where {expected} is expected");
+    assert!(val < 6.0, "validation is weighted: {val}");
+
+    let other = changed_options(&data, dir.path().join("weighted"), &["key_tokens=['and']", "steps=1"]);
+    let message = format!("{:#}", pretrain(cpu(2), &machine(), &other, &Silent).unwrap_err());
+    assert!(message.contains(r#"settings.key_tokens: ["make"] → ["and"]"#), "{message}");
 }
 
 #[test]

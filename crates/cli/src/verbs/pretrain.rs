@@ -22,6 +22,7 @@ Examples:
   mynah pretrain --data tokens --preset tiny --out runs/first
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
   mynah pretrain --mix code=0.7,prose=0.3 --preset baby --out runs/mixed
+  mynah pretrain --data tokens --preset baby --out runs/plots --key-token plt --key-token fit
   mynah pretrain --data tokens --out runs/more --init hf:openai-community/gpt2 --tokens 2M --lr 5e-5";
 
 /// Train a model on tokens, from random weights or from another model
@@ -54,6 +55,13 @@ pub(crate) struct PretrainArgs {
     /// Number format of checkpoints [default: f32]; what continues does so from exact numbers
     #[arg(long, value_name = "f32|f16|bf16", help_heading = "Recipe")]
     dtype: Option<String>,
+    /// Weigh sequences by how often this word is a token in them, with or without a space before it (the Hugging Face
+    /// course's key tokens); may be repeated. Validation stays plain
+    #[arg(long, value_name = "WORD", help_heading = "Recipe")]
+    key_token: Vec<String>,
+    /// A sequence with n key tokens counts α (1 + n) times: this is α [default: 1]
+    #[arg(long, value_name = "F", requires = "key_token", help_heading = "Recipe")]
+    key_token_alpha: Option<f64>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
@@ -118,6 +126,11 @@ impl PretrainArgs {
         changes.extend(self.batch_tokens.map(|n| format!("batch_tokens={n}")));
         changes.extend(self.steps.map(|n| format!("steps={n}")));
         changes.extend(self.dtype.as_ref().map(|dtype| format!("dtype={dtype}")));
+        if !self.key_token.is_empty() {
+            // A list of strings is written alike in JSON and in TOML.
+            changes.push(format!("key_tokens={}", json!(self.key_token)));
+        }
+        changes.extend(self.key_token_alpha.map(|alpha| format!("key_token_alpha={alpha:?}")));
         changes
     }
 

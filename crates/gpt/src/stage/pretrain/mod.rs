@@ -4,6 +4,7 @@
 //! and started again ends with the same bits.
 
 mod begin;
+mod key_words;
 mod state;
 
 pub use begin::{Init, Start};
@@ -14,7 +15,7 @@ use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, MixedWindows, Mixture, ValWindow};
 use crate::eval::{Likelihood, likelihood};
 use crate::model::{self, Noise, Sequences};
-use crate::objective::{cross_entropy, cross_entropy_derivatives};
+use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::train::{Trainer, Update};
 use anyhow::Result;
@@ -69,7 +70,7 @@ pub fn pretrain<B: Backend>(
 ) -> Result<Outcome> {
     let data = Mixture::open(&options.data)?;
     let recipe = state::recipe(options, machine, &data)?;
-    let mut training = Pretraining::new(backend, options, data)?;
+    let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(
         &options.out,
         &recipe,
@@ -96,6 +97,7 @@ struct Pretraining<'a, B: Backend> {
     data: Mixture,
     windows: MixedWindows,
     val_windows: Vec<ValWindow>,
+    key_tokens: KeyTokens,
     trainer: Trainer<B::Tensor>,
     /// Held-out likelihood of the model that the run began from.
     before: Option<Likelihood>,
@@ -176,14 +178,15 @@ impl<B: Backend> Pretraining<'_, B> {
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let mut loss = 0.0;
         for first in (0..sequences).step_by(at_once) {
-            let Self { backend, batch, derivatives, trainer, .. } = self;
+            let Self { backend, batch, derivatives, key_tokens, trainer, .. } = self;
             self.windows.batch(step, first..sequences.min(first + at_once), sequences, batch)?;
             cross_entropy_derivatives(derivatives, &batch.targets, counted);
+            key_tokens.weigh(derivatives, &batch.tokens, seq_len);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
             let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, seq_len);
-            for sequence in logprobs.chunks(seq_len) {
-                loss += cross_entropy(sequence, counted);
+            for (logprobs, tokens) in logprobs.chunks(seq_len).zip(batch.tokens.chunks(seq_len)) {
+                loss += key_tokens.weight(tokens) * cross_entropy(logprobs, counted);
             }
         }
         Ok(loss)

@@ -1,6 +1,7 @@
 //! The state of a run between sittings: how it begins, what a checkpoint holds, and what is told on the way.
 
 use super::begin::{First, Start};
+use super::key_words::key_tokens;
 use super::{Machine, Options, Pretraining};
 use crate::checkpoint::About;
 use crate::data::{Batch, Exposure, Mixture};
@@ -16,10 +17,16 @@ use std::path::Path;
 
 impl<'a, B: Backend> Pretraining<'a, B> {
     /// The first state of a run on `data`.
-    pub(super) fn new(mut backend: B, options: &'a Options, data: Mixture) -> Result<Self> {
+    pub(super) fn new(
+        mut backend: B,
+        options: &'a Options,
+        data: Mixture,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let settings = &options.settings;
         let windows = data.windows(settings.seq_len, options.seed)?;
         let val_windows = data.val_windows(settings.eval_windows, settings.seq_len)?;
+        let key_tokens = key_tokens(settings, data.tokenizer(), progress)?;
         let config = options.start.config(settings, &data)?;
         let First { weights, optimizer } = options.start.state(&mut backend, &config, options.seed)?;
         let mut trainer = Trainer::new(&mut backend, config, weights);
@@ -34,6 +41,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             data,
             windows,
             val_windows,
+            key_tokens,
             trainer,
             before: None,
             validation: None,

@@ -81,6 +81,12 @@ described! {
         /// Number format of checkpoints: f32, f16 or bf16. Training goes on from exact numbers all the same.
         #[serde(default)]
         pub dtype: Dtype,
+        /// Words whose tokens make a sequence count for more of the loss (`--key-token`).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub key_tokens: Vec<String>,
+        /// With key tokens, a sequence counts `α (1 + n)` times: this is α, and n counts them in it.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        pub key_token_alpha: f64,
     }
 }
 
@@ -98,6 +104,9 @@ fn eps() -> f64 {
 }
 fn one() -> f64 {
     1.0
+}
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
 }
 fn eval_windows() -> usize {
     64
@@ -171,7 +180,7 @@ impl Settings {
         ] {
             ensure!(value > 0, "{key} is 0: it must be at least 1");
         }
-        for (key, value) in [("lr", self.lr), ("eps", self.eps)] {
+        for (key, value) in [("lr", self.lr), ("eps", self.eps), ("key_token_alpha", self.key_token_alpha)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
         }
         for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
@@ -184,6 +193,15 @@ impl Settings {
             (0.0..=1.0).contains(&self.min_lr_frac),
             "min_lr_frac is {}: it is a fraction",
             self.min_lr_frac
+        );
+        ensure!(
+            !self.key_tokens.iter().any(|word| word.trim().is_empty()),
+            "a key token is empty: name words, such as plt"
+        );
+        ensure!(
+            self.key_token_alpha == 1.0 || !self.key_tokens.is_empty(),
+            "key_token_alpha is {}, but there are no key tokens: name some with --key-token",
+            self.key_token_alpha
         );
         Ok(())
     }
@@ -318,6 +336,9 @@ mod tests {
         assert!(message(&["batch_tokens=100"]).contains("128 would do"));
         assert!(message(&["n_head=3"]).contains("multiple of n_head"));
         assert!(message(&["beta2=1"]).contains("beta2"));
+        assert_eq!(set(&["key_tokens=['plt', 'pd']"]).unwrap().key_tokens, ["plt", "pd"]);
+        assert!(message(&["key_token_alpha=2"]).contains("no key tokens"));
+        assert!(message(&["key_tokens=['']"]).contains("empty"));
         let unknown = Settings::resolve("huge", &[]).unwrap_err().to_string();
         assert!(unknown.contains("gpt2-xl") && unknown.contains("tiny"));
     }
