@@ -114,7 +114,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         }
         let finished = generated.into_iter().zip(streams).zip(dropped).enumerate();
         Ok(finished
-            .map(|(index, ((Generated { tokens, finish }, stream), dropped_tokens))| {
+            .map(|(index, ((Generated { tokens, finish, .. }, stream), dropped_tokens))| {
                 let text = stream.finish(&mut |text| on_text(index, text));
                 Completion { text, tokens, finish, dropped_tokens }
             })

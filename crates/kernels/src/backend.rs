@@ -59,6 +59,9 @@ pub trait Backend {
     /// `sum += x`.
     fn accumulate(&mut self, sum: &mut Self::Tensor, x: &Self::Tensor);
 
+    /// `mean = decay · mean + (1 - decay) · x`: an exponential moving average.
+    fn average(&mut self, mean: &mut Self::Tensor, x: &Self::Tensor, decay: f32);
+
     /// GELU in its tanh form (Hendrycks & Gimpel 2016): `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
     fn gelu_forward(&mut self, out: &mut Self::Tensor, x: &Self::Tensor);
     /// `dx = dout · gelu'(x)`.

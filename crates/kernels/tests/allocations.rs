@@ -179,6 +179,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("fill", |cpu, t| cpu.fill(&mut t.dx, 0.5)),
     ("add", |cpu, t| cpu.add(&mut t.stream, &t.dstream, &t.x)),
     ("accumulate", |cpu, t| cpu.accumulate(&mut t.dstream, &t.x)),
+    ("average", |cpu, t| cpu.average(&mut t.dstream, &t.x, 0.9)),
     ("gelu_forward", |cpu, t| cpu.gelu_forward(&mut t.x, &t.dx)),
     ("gelu_backward", |cpu, t| cpu.gelu_backward(&mut t.qkv, &t.dqkv, &t.dqkv)),
     ("swiglu_forward", |cpu, t| cpu.swiglu_forward(&mut t.ff, &t.gate_up, FF)),

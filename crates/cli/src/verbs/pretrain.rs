@@ -116,8 +116,8 @@ impl PretrainArgs {
         let tokenizer = model.tokenizer()?;
         let continued = self.optimizer == OptimizerState::Continued;
         let name = path.display().to_string();
-        let init = Init::new(name, model, tokenizer, &self.special, continued)?;
-        Ok((Start::Model(Box::new(init)), settings))
+        let init = Box::new(Init::new(name, model, tokenizer, &self.special)?);
+        Ok((Start::Model { init, continue_optimizer: continued }, settings))
     }
 
     fn changes(&self) -> Vec<String> {

@@ -133,6 +133,20 @@ impl Checkpoint {
         read_tree(&self.specs, |spec| Ok(make(spec, self.read(spec)?)))
     }
 
+    /// The weights of a model of another shape, described by `specs`: `make` is given the arrays that have the same name
+    /// here, and none for those that this model lacks.
+    pub fn weights_as<T>(
+        &self,
+        specs: &Weights<Spec>,
+        mut make: impl FnMut(&Spec, Option<Vec<f32>>) -> T,
+    ) -> Result<Weights<T>> {
+        let own = self.specs.leaves();
+        read_tree(specs, |spec| {
+            let here = own.iter().find(|here| here.name == spec.name);
+            Ok(make(spec, here.map(|here| self.read(here)).transpose()?))
+        })
+    }
+
     /// The weights to go on training with: those that the model's files do not hold exactly, because of their number
     /// format or the family's layout, are in `optimizer.safetensors` bit for bit.
     pub fn exact_weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
@@ -158,6 +172,25 @@ impl Checkpoint {
             })
         };
         Ok(Some((read(FIRST_MOMENT)?, read(SECOND_MOMENT)?)))
+    }
+
+    /// A tree of the further model that was saved under this file name ([`Beside`](super::Beside)).
+    ///
+    /// # Errors
+    /// The file is not there, or holds something else.
+    pub fn beside<T>(
+        &self,
+        name: &str,
+        config: &Config,
+        prefix: &str,
+        mut make: impl FnMut(&Spec, Vec<f32>) -> T,
+    ) -> Result<Weights<T>> {
+        let path = self.path.join(name);
+        ensure!(path.exists(), "{}: missing", path.display());
+        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        read_tree(&specs(config), |spec| {
+            Ok(make(spec, read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)?))
+        })
     }
 
     fn optimizer(&self) -> Result<Option<TensorFiles>> {

@@ -37,6 +37,9 @@ pub struct About {
     pub recipe_digest: Option<String>,
     /// Measured on held-out data, such as `val_loss`; null where the figure was not finite.
     pub evaluation: BTreeMap<String, Option<f64>>,
+    /// Numbers of the stage's own that training goes on with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, f64>,
     /// The step whose state this is, where the last checkpoint of a run holds the best state instead of the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<u64>,

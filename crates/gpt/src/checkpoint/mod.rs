@@ -5,6 +5,7 @@
 //! tokenizer.json  tokenizer_config.json                      the tokenizer's, carried along
 //! optimizer.safetensors   AdamW's moments, in our layout: `m.` and `v.` + the names of `model::specs`; and, under
 //!                         `w.`, the weights that model.safetensors does not hold exactly
+//! value.safetensors …     further models of the stage, such as the value model of PPO, with their moments
 //! mynah.json              stage, step, seed, parent, evaluation, length and BLAKE3 of every file
 //! ```
 //!
@@ -33,7 +34,7 @@ pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::{Checkpoint, open, to_backend, to_host};
 pub use manifest::{About, FileRecord, Manifest, verify};
-pub use save::{Contents, from_backend, from_host, save, save_on};
+pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
 
 const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";

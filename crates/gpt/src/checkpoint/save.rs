@@ -27,6 +27,8 @@ pub struct Contents<'a, T> {
     pub dtype: Dtype,
     /// The optimizer's first and second moments, for a checkpoint that training continues from.
     pub moments: Option<(&'a Weights<T>, &'a Weights<T>)>,
+    /// Further models that training needs to go on.
+    pub beside: &'a [Beside<'a, T>],
     /// Copies a leaf to the host: [`from_host`], [`from_backend`].
     pub read: &'a mut dyn FnMut(&T, &mut [f32]),
     /// The token that begins and ends a document.
@@ -35,6 +37,16 @@ pub struct Contents<'a, T> {
     pub files: &'a [(&'a str, &'a [u8])],
     /// Where it comes from.
     pub about: About,
+}
+
+/// A further model of a checkpoint, such as the value model of PPO, exactly and in a file of its own.
+pub struct Beside<'a, T> {
+    /// The file's name.
+    pub name: &'static str,
+    /// The model's shape.
+    pub config: &'a Config,
+    /// Its weights, and the optimizer's moments where it is trained, by the prefix of their names in the file.
+    pub trees: Vec<(&'static str, &'a Weights<T>)>,
 }
 
 /// Copies leaves that are on the host already.
@@ -168,8 +180,9 @@ fn needed_bytes<T>(contents: &Contents<'_, T>) -> Result<u64> {
         (dtype.bytes() + if contents.moments.is_some() { beside } else { 0 }) * spec.len()
     };
     let arrays: usize = specs(config).leaves().into_iter().map(array).sum();
+    let beside: usize = contents.beside.iter().map(|m| m.trees.len() * 4 * m.config.parameters()).sum();
     let files: usize = contents.files.iter().map(|(_, bytes)| bytes.len()).sum();
-    Ok((arrays + files + (1 << 20)) as u64)
+    Ok((arrays + beside + files + (1 << 20)) as u64)
 }
 
 /// Gives the finished directory its name.
@@ -181,7 +194,7 @@ fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
 
 /// Writes all files, the manifest last.
 fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
-    let Contents { config, weights, dtype, moments, read, eot_token, files, about } = contents;
+    let Contents { config, weights, dtype, moments, beside, read, eot_token, files, about } = contents;
     let family = Family::for_config(config)?;
     let specs = specs(config);
     assert_eq!(
@@ -206,16 +219,23 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
     let of_model = arrays(&specs, weights, |spec| family.names.pieces(config, spec));
     let (model, exact) = write_arrays(disk, dir, MODEL, &of_model, dtype, read)?;
     records.insert(MODEL.to_owned(), model);
+    let under =
+        |prefix: &'static str| move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)];
     if let Some((m, v)) = moments {
-        let under = |prefix: &'static str| {
-            move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)]
-        };
         let mut all = arrays(&specs, m, under(FIRST_MOMENT));
         all.extend(arrays(&specs, v, under(SECOND_MOMENT)));
         let weights = arrays(&specs, weights, under(EXACT)).into_iter().zip(exact);
         all.extend(weights.filter(|(_, exact)| !exact).map(|(array, _)| array));
         let (optimizer, _) = write_arrays(disk, dir, OPTIMIZER, &all, Dtype::F32, read)?;
         records.insert(OPTIMIZER.to_owned(), optimizer);
+    }
+
+    for Beside { name, config, trees } in beside {
+        let specs = crate::model::specs(config);
+        let all: Vec<_> =
+            trees.iter().flat_map(|(prefix, tree)| arrays(&specs, tree, under(prefix))).collect();
+        let (record, _) = write_arrays(disk, dir, name, &all, Dtype::F32, read)?;
+        records.insert((*name).to_owned(), record);
     }
 
     let mut writer = Writer::create(disk, dir, MANIFEST)?;

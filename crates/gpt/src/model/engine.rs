@@ -40,6 +40,8 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Why there are no more.
     pub finish: Finish,
+    /// The stop token that was drawn, where one was.
+    pub end: Option<u32>,
 }
 
 /// A model ready to be sampled from: its weights laid out for products of few rows, and a cache.
@@ -93,7 +95,8 @@ impl<T> Engine<T> {
         requests: &[Request],
         mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
     ) -> Vec<Generated> {
-        let mut results = vec![Generated { tokens: Vec::new(), finish: Finish::Length }; requests.len()];
+        let mut results =
+            vec![Generated { tokens: Vec::new(), finish: Finish::Length, end: None }; requests.len()];
         let mut waiting = (0..requests.len()).filter(|&i| requests[i].max_tokens > 0);
         let (mut tokens, mut spans, mut wanted, mut logits) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -135,7 +138,8 @@ impl<T> Engine<T> {
                 let position = running.tokens.len() as u64;
                 let token =
                     self.sampler.draw(&logits[..self.n_tokens], &request.sampling, request.number, position);
-                let finish = if request.stop_tokens.contains(&token) {
+                let end = request.stop_tokens.contains(&token).then_some(token);
+                let finish = if end.is_some() {
                     Some(Finish::Stop)
                 } else {
                     running.tokens.push(token);
@@ -148,7 +152,7 @@ impl<T> Engine<T> {
                 };
                 if let Some(finish) = finish {
                     let running = self.slots[span.slot].take().expect("checked above");
-                    results[index] = Generated { tokens: running.tokens, finish };
+                    results[index] = Generated { tokens: running.tokens, finish, end };
                 }
             }
         }
@@ -251,11 +255,12 @@ mod tests {
             engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).remove(0);
         let stopped =
             engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).remove(0);
-        assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop });
+        assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop, end: None });
         let with_stop = Request { stop_tokens: vec![free.tokens[2]], ..endless };
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
         let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
-        assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop });
+        let end = Some(free.tokens[2]);
+        assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop, end });
     }
 
     #[test]

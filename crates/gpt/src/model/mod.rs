@@ -27,16 +27,21 @@ pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<
     let mut stream = 0;
     specs(config).map(|spec| {
         stream += 1;
-        let values: Vec<f32> = match spec.init {
-            Init::Constant(value) => vec![value; spec.len()],
-            Init::Normal(std) => (0..spec.len() as u64)
-                .map(|i| (rng::normal(seed, stream, i) * f64::from(std)) as f32)
-                .collect(),
-        };
+        let values = fresh(spec, seed, stream);
         let mut tensor = backend.zeros(values.len());
         backend.upload(&mut tensor, &values);
         tensor
     })
+}
+
+/// The first values of an array, from a stream of `seed`.
+pub fn fresh(spec: &Spec, seed: u64, stream: u64) -> Vec<f32> {
+    match spec.init {
+        Init::Constant(value) => vec![value; spec.len()],
+        Init::Normal(std) => {
+            (0..spec.len() as u64).map(|i| (rng::normal(seed, stream, i) * f64::from(std)) as f32).collect()
+        }
+    }
 }
 
 /// Zeros in the shape of a model: gradients, moments.

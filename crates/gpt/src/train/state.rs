@@ -28,6 +28,7 @@ impl<T> Trainer<T> {
                 weights: &self.weights,
                 dtype,
                 moments: Some((&self.first_moment, &self.second_moment)),
+                beside: &[],
                 read: &mut checkpoint::from_backend(b),
                 eot_token: tokenizer.end_of_text(),
                 files: &tokenizer.files(),

@@ -52,16 +52,28 @@ pub struct Trainer<T> {
 impl<T> Trainer<T> {
     /// A trainer of `weights`, with moments at zero.
     pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
+        let moments = [(); 2].map(|()| model::zeros(b, &config)).into();
+        Self::with_moments(b, config, weights, moments, 0)
+    }
+
+    /// A trainer whose optimizer goes on.
+    pub fn with_moments<B: Backend<Tensor = T>>(
+        b: &mut B,
+        config: Config,
+        weights: Weights<T>,
+        (first_moment, second_moment): (Weights<T>, Weights<T>),
+        updates: u64,
+    ) -> Self {
         Trainer {
-            first_moment: weights.map(|w| b.zeros(b.len(w))),
-            second_moment: weights.map(|w| b.zeros(b.len(w))),
+            first_moment,
+            second_moment,
             gradients: Gradients::new(b, &config),
             activations: Activations::new(b, &config),
             specs: model::specs(&config),
-            updates: 0,
             logprobs: Vec::new(),
             scores: Vec::new(),
             accumulated: false,
+            updates,
             config,
             weights,
         }
@@ -229,6 +241,12 @@ impl<T> Trainer<T> {
     pub fn gradients<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> &Weights<T> {
         self.gradients.finish(b);
         &self.gradients.weights
+    }
+
+    /// Begins again with `weights` and a fresh optimizer.
+    pub fn restart<B: Backend<Tensor = T>>(&mut self, b: &mut B, weights: Weights<T>) {
+        let moments = [(); 2].map(|()| model::zeros(b, &self.config)).into();
+        self.take_over(weights, moments, 0);
     }
 
     /// Takes over weights and optimizer, such as those of a checkpoint.

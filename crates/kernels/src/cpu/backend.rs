@@ -55,6 +55,10 @@ impl Backend for Cpu {
         pointwise::accumulate(self, sum, x);
     }
 
+    fn average(&mut self, mean: &mut CpuTensor, x: &CpuTensor, decay: f32) {
+        pointwise::average(self, mean, x, decay);
+    }
+
     fn gelu_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor) {
         pointwise::gelu_forward(self, out, x);
     }

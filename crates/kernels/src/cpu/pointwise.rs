@@ -58,6 +58,12 @@ pub(super) fn accumulate(cpu: &mut Cpu, sum: &mut CpuTensor, x: &CpuTensor) {
     for_each_block(cpu, len, |level, block| accumulate_block(level, sum, x, block));
 }
 
+pub(super) fn average(cpu: &mut Cpu, mean: &mut CpuTensor, x: &CpuTensor, decay: f32) {
+    let len = assert_same_len(mean.len(), [x]);
+    let (mean, x) = (mean.sink(), x.values());
+    for_each_block(cpu, len, |level, block| average_block(level, mean, x, decay, block));
+}
+
 pub(super) fn gelu_forward(cpu: &mut Cpu, out: &mut CpuTensor, x: &CpuTensor) {
     let len = assert_same_len(out.len(), [x]);
     let (out, x) = (out.sink(), x.values());
@@ -203,6 +209,17 @@ multiversion! {
         sum.store();
     }
 
+    fn average_block(mean: Sink<'_>, x: Values<'_>, decay: f32, block: Block<'_>) {
+        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+        let x = x.read(start, len, scratch_x);
+        // SAFETY: the values of this block are its own.
+        let mean = unsafe { mean.update(start, len, scratch) };
+        for (mean, &x) in mean.values.iter_mut().zip(x) {
+            *mean = decay * *mean + (1.0 - decay) * x;
+        }
+        mean.store();
+    }
+
     fn gelu_forward_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
         let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
@@ -294,6 +311,7 @@ mod tests {
             let [mut sum, mut activated, mut dx] = [(); 3].map(|()| cpu.activation(LEN));
             add(cpu, &mut sum, &a, &b);
             accumulate(cpu, &mut sum, &b);
+            average(cpu, &mut sum, &a, 0.9);
             gelu_forward(cpu, &mut activated, &sum);
             gelu_backward(cpu, &mut dx, &b, &sum);
             let [mut w, mut m, mut v] = [4, 5, 6].map(|seed| tensor(cpu, seed, LEN));

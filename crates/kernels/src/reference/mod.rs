@@ -83,6 +83,14 @@ impl Backend for Reference {
         add_scaled(&mut sum.0, 1.0, &x.0);
     }
 
+    fn average(&mut self, mean: &mut F64Tensor, x: &F64Tensor, decay: f32) {
+        assert_len(x, mean.0.len(), "x");
+        let decay = f64::from(decay);
+        for (mean, &x) in mean.0.iter_mut().zip(&x.0) {
+            *mean = decay * *mean + (1.0 - decay) * x;
+        }
+    }
+
     fn gelu_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor) {
         assert_len(x, out.0.len(), "x");
         for (out, &x) in out.0.iter_mut().zip(&x.0) {

@@ -32,6 +32,7 @@ conformance! {
     fill
     add
     accumulate
+    average
     gelu_forward
     gelu_backward
     swiglu_forward

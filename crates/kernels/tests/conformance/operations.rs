@@ -47,6 +47,12 @@ pub(crate) fn accumulate<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes)
     lab.record("sum", &sum, Exact);
 }
 
+pub(crate) fn average<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (mut mean, x) = (lab.exact(rows * width), lab.exact(rows * width));
+    lab.backend.average(&mut mean, &x, 0.992);
+    lab.record("mean", &mean, Exact);
+}
+
 pub(crate) fn gelu_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
     let (mut out, x) = (lab.activation(rows * width), lab.activation(rows * width));
     lab.backend.gelu_forward(&mut out, &x);

@@ -18,6 +18,7 @@ fn save_as(dir: &Path, config: &Config, weights: &Weights<Vec<f32>>, dtype: Dtyp
         weights,
         dtype,
         moments: Some((&m, &v)),
+        beside: &[],
         read: &mut from_host,
         eot_token: None,
         files: &[],

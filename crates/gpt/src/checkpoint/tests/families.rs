@@ -86,6 +86,7 @@ fn every_shape_comes_back_as_it_was_saved() {
             weights: &weights,
             dtype: Dtype::F32,
             moments: None,
+            beside: &[],
             read: &mut from_host,
             eot_token: Some(6),
             files: &[],

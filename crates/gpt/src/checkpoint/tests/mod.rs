@@ -71,6 +71,7 @@ fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) ->
         weights: &weights,
         dtype: Dtype::F32,
         moments: Some((&m, &v)),
+        beside: &[],
         read: &mut from_host,
         eot_token: Some(6),
         files: FILES,

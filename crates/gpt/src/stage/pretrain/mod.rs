@@ -7,14 +7,14 @@ mod begin;
 mod key_words;
 mod state;
 
-pub use begin::{Init, Start};
+pub use begin::Start;
 
 use super::Settings;
 use super::training_loop::{self, Evaluation, Machine, Step, Training, shortest};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, MixedWindows, Mixture, ValWindow};
 use crate::eval::{Likelihood, likelihood};
-use crate::model::{self, Noise, Sequences};
+use crate::model::{Noise, Sequences};
 use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::train::{Trainer, Update};
@@ -155,11 +155,10 @@ impl<B: Backend> Training for Pretraining<'_, B> {
 
     fn restart(&mut self) -> Result<()> {
         let Self { backend, options, trainer, .. } = self;
-        let First { weights, optimizer } = options.start.state(backend, &trainer.config, options.seed)?;
-        let (m, v, updates) = optimizer.unwrap_or_else(|| {
-            (model::zeros(backend, &trainer.config), model::zeros(backend, &trainer.config), 0)
-        });
-        trainer.take_over(weights, (m, v), updates);
+        match options.start.state(backend, &trainer.config, options.seed)? {
+            First::Fresh(weights) => trainer.restart(backend, weights),
+            First::Continued((weights, moments, updates)) => trainer.take_over(weights, moments, updates),
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::data::{Batch, Exposure, Mixture};
 use crate::eval::Likelihood;
 use crate::model::{Engine, Request, Sampling};
 use crate::progress::Progress;
+use crate::stage::{Init, settings};
 use crate::train::Trainer;
 use crate::train::run::{Input, Recipe};
 use anyhow::{Context, Result};
@@ -28,13 +29,12 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let val_windows = data.val_windows(settings.eval_windows, settings.seq_len)?;
         let key_tokens = key_tokens(settings, data.tokenizer(), progress)?;
         let config = options.start.config(settings, &data)?;
-        let First { weights, optimizer } = options.start.state(&mut backend, &config, options.seed)?;
-        let mut trainer = Trainer::new(&mut backend, config, weights);
-        if let Some((m, v, updates)) = optimizer {
-            trainer.first_moment = m;
-            trainer.second_moment = v;
-            trainer.updates = updates;
-        }
+        let trainer = match options.start.state(&mut backend, &config, options.seed)? {
+            First::Fresh(weights) => Trainer::new(&mut backend, config, weights),
+            First::Continued((weights, moments, updates)) => {
+                Trainer::with_moments(&mut backend, config, weights, moments, updates)
+            }
+        };
         Ok(Pretraining {
             options,
             backend,
@@ -58,7 +58,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             progress
                 .line(&format!("{percent:.0} % of every batch from {path}: {epochs:.2} epochs in this run"));
         }
-        if let Start::Model(init) = &self.options.start {
+        if let Some(init) = self.options.start.init() {
             let before = self.validate();
             self.before = Some(before);
             progress.line(&format!("{} before training: {}", init.name(), describe(&before)));
@@ -76,10 +76,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
         let tokenizer = self.options.start.tokenizer(&self.data);
         let about = About {
-            parent: match &self.options.start {
-                Start::Random(_) => None,
-                Start::Model(init) => Some(init.origin().display().to_string()),
-            },
+            parent: self.options.start.init().map(Init::origin),
             data_digest: Some(self.data.digest()),
             ..about
         };
@@ -127,20 +124,11 @@ pub(super) fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Re
         Start::Random(shape) => {
             settings.extend(toml::Table::try_from(shape).context("the shape is not a TOML table")?)
         }
-        Start::Model(init) => {
-            settings.insert("continue_optimizer".into(), init.continues_optimizer().into());
+        Start::Model { continue_optimizer, .. } => {
+            settings.insert("continue_optimizer".into(), (*continue_optimizer).into());
         }
     }
-    // What is kept, and in which format, changes nothing of what is computed.
-    let kept = ["keep_last", "dtype"].map(|key| (key, settings.remove(key)));
-    settings.insert(
-        "seed".into(),
-        toml::Value::Integer(i64::try_from(options.seed).context("--seed is too large")?),
-    );
-    settings.insert("precision".into(), machine.precision.clone().into());
-    let mut recipe = Recipe::new("pretrain", settings);
-    recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-    recipe.runtime.insert("machine".into(), machine.description.clone().into());
+    let mut recipe = settings::recipe("pretrain", settings, options.seed, machine)?;
     for (number, part) in (1..).zip(data.parts()) {
         // One directory is what most runs have; the parts of a mixture are told apart by number.
         let key = |name: &str| if data.parts().len() == 1 { name.into() } else { format!("{name} {number}") };
@@ -153,13 +141,8 @@ pub(super) fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Re
         recipe.settings.insert("mix".into(), toml::Value::try_from(shares).context("shares are numbers")?);
     }
     recipe.inputs.insert("tokenizer".into(), Input::new(&data.parts()[0].path, data.tokenizer().digest()));
-    if let Start::Model(init) = &options.start {
-        let place = if init.model().origin.is_some() { init.origin() } else { init.model().path.clone() };
-        recipe.note_asked("init", init.name());
-        recipe.inputs.insert("init".into(), Input::new(&place, init.model().digest()?));
-        recipe
-            .inputs
-            .insert("init_tokenizer".into(), Input::new(&place, options.start.tokenizer(data).digest()));
+    if let Some(init) = options.start.init() {
+        init.record(&mut recipe, "init")?;
     }
     Ok(recipe)
 }

@@ -25,9 +25,12 @@ macro_rules! described {
 }
 
 mod presets;
+mod regime;
 mod shape;
 
 pub use presets::PRESETS;
+pub(super) use regime::recipe;
+pub use regime::{Own, Regime, StageSettings};
 pub use shape::{Family, Shape};
 
 described! {

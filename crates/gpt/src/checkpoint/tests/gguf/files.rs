@@ -155,6 +155,7 @@ fn what_fails_leaves_nothing_and_nothing_is_overwritten() {
         weights: &weights,
         dtype: Dtype::F32,
         moments: None,
+        beside: &[],
         read: &mut from_host,
         eot_token: None,
         files: &[],

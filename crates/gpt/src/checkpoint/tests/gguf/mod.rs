@@ -46,6 +46,7 @@ fn saved(dir: &Path, config: &Config) -> Checkpoint {
         weights: &random(config, 1),
         dtype: Dtype::F32,
         moments: None,
+        beside: &[],
         read: &mut from_host,
         eot_token: Some(0),
         files: &[],

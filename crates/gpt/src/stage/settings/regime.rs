@@ -1,0 +1,189 @@
+//! The recipe of a stage that comes after pretraining: how it is optimised, which is alike in all of them, and what is its
+//! own.
+
+use super::apply;
+use crate::checkpoint::Dtype;
+use crate::stage::training_loop::{Best, Machine, Pace};
+use crate::train::run::Recipe;
+use crate::train::{Optimizer, Schedule};
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+described! {
+    /// How a stage is optimised. A preset file says all of it for each stage (`presets/stages/`).
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Regime {
+        /// Highest learning rate.
+        pub lr: f64,
+        /// What is left of it at the end, as a fraction; 1 is a constant rate.
+        pub min_lr_frac: f64,
+        /// Steps of linear warm-up.
+        pub warmup_steps: u64,
+        /// Decoupled weight decay of matrices and embeddings.
+        pub weight_decay: f64,
+        /// AdamW's decay of the first moment.
+        pub beta1: f64,
+        /// AdamW's decay of the second moment.
+        pub beta2: f64,
+        /// AdamW's ε.
+        pub eps: f64,
+        /// The gradient's norm is clipped to this; 0 never clips.
+        pub grad_clip: f64,
+        /// Probability of dropout.
+        pub dropout: f64,
+        /// Steps of the run; as many as the epochs have where it is not given.
+        pub steps: Option<u64>,
+        /// Steps between validations; an epoch, or a tenth of the run, where it is not given.
+        pub eval_every: Option<u64>,
+        /// Steps between checkpoints; as between validations where it is not given.
+        pub checkpoint_every: Option<u64>,
+        /// Steps between samples, 0 for none; as between validations where it is not given.
+        pub sample_every: Option<u64>,
+        /// Checkpoints that are kept, besides the best one.
+        pub keep_last: usize,
+        /// Number format of checkpoints: f32, f16 or bf16. Training goes on from exact numbers all the same.
+        #[serde(default)]
+        pub dtype: Dtype,
+    }
+}
+
+/// What is a stage's own in its recipe.
+pub trait Own: Serialize + DeserializeOwned + Clone {
+    /// Every key and what it is.
+    const KEYS: &[(&str, &str)];
+    /// All defaults, those of the [`Regime`] included, as TOML.
+    const DEFAULTS: &str;
+
+    /// Refuses values that cannot be.
+    fn check(&self) -> Result<()>;
+}
+
+/// The resolved recipe of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageSettings<S> {
+    /// How it is optimised.
+    pub regime: Regime,
+    /// What is the stage's own.
+    pub own: S,
+}
+
+impl<S: Own> StageSettings<S> {
+    /// The defaults of the stage with `changes` (`key=value`) applied in order.
+    ///
+    /// # Errors
+    /// An unknown key or a value that cannot be is named.
+    pub fn resolve(changes: &[String]) -> Result<Self> {
+        let mut table: toml::Table = toml::from_str(S::DEFAULTS).context("defaults are a TOML table")?;
+        for key in apply(&mut table, changes)? {
+            if Self::keys().all(|(known, _)| *known != key) {
+                let known: Vec<&str> = Self::keys().map(|(key, _)| *key).collect();
+                bail!("there is no recipe key `{key}`: choose among {}", known.join(", "));
+            }
+        }
+        let (regime, own): (toml::Table, toml::Table) =
+            table.into_iter().partition(|(key, _)| Regime::KEYS.iter().any(|(name, _)| name == key));
+        let context = "the recipe made of the defaults and --set is not valid";
+        let regime: Regime = regime.try_into().context(context)?;
+        let own: S = own.try_into().context(context)?;
+        regime.check()?;
+        own.check()?;
+        Ok(StageSettings { regime, own })
+    }
+
+    /// Every key of the recipe and what it is: the stage's own first.
+    pub fn keys() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        S::KEYS.iter().chain(Regime::KEYS)
+    }
+
+    /// All keys with their values, for `config.toml` and for `--help`.
+    ///
+    /// # Errors
+    /// None, for settings that were resolved.
+    pub fn table(&self) -> Result<toml::Table> {
+        let mut table = toml::Table::try_from(&self.own).context("settings are a TOML table")?;
+        table.extend(toml::Table::try_from(&self.regime).context("settings are a TOML table")?);
+        Ok(table)
+    }
+}
+
+impl Regime {
+    fn check(&self) -> Result<()> {
+        for (key, value) in [("lr", self.lr), ("eps", self.eps)] {
+            ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
+        }
+        for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
+            ensure!(value.is_finite() && value >= 0.0, "{key} is {value}: it must not be negative");
+        }
+        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2), ("dropout", self.dropout)] {
+            ensure!((0.0..1.0).contains(&value), "{key} is {value}: it must be in 0 ≤ {key} < 1");
+        }
+        for (key, value) in [
+            ("steps", self.steps),
+            ("eval_every", self.eval_every),
+            ("checkpoint_every", self.checkpoint_every),
+            ("keep_last", Some(self.keep_last as u64)),
+        ] {
+            ensure!(value != Some(0), "{key} is 0: it must be at least 1");
+        }
+        ensure!(
+            (0.0..=1.0).contains(&self.min_lr_frac),
+            "min_lr_frac is {}: it is a fraction",
+            self.min_lr_frac
+        );
+        Ok(())
+    }
+
+    /// The learning rate over a run of `steps`.
+    pub(in crate::stage) fn schedule(&self, steps: u64) -> Schedule {
+        Schedule {
+            lr: self.lr as f32,
+            min_lr_frac: self.min_lr_frac as f32,
+            warmup_steps: self.warmup_steps,
+            steps,
+        }
+    }
+
+    /// AdamW's settings.
+    pub(in crate::stage) fn optimizer(&self) -> Optimizer {
+        Optimizer {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            eps: self.eps as f32,
+            weight_decay: self.weight_decay as f32,
+            grad_clip: self.grad_clip as f32,
+        }
+    }
+
+    /// When things are due in a run of `steps`, where `usual` steps lie between validations unless the recipe says otherwise.
+    pub(in crate::stage) fn pace(&self, steps: u64, usual: u64, best: Best) -> Pace {
+        let eval_every = self.eval_every.unwrap_or(usual.clamp(1, steps.max(1)));
+        Pace {
+            steps,
+            eval_every,
+            checkpoint_every: self.checkpoint_every.unwrap_or(eval_every),
+            sample_every: self.sample_every.unwrap_or(eval_every),
+            keep_last: self.keep_last,
+            best,
+        }
+    }
+}
+
+/// The recipe of a run as it is stored: `settings` and what else decides its numbers.
+pub(in crate::stage) fn recipe(
+    stage: &str,
+    mut settings: toml::Table,
+    seed: u64,
+    machine: &Machine,
+) -> Result<Recipe> {
+    // What is kept, and in which format, changes nothing of what is computed.
+    let kept = ["keep_last", "dtype"].map(|key| (key, settings.remove(key)));
+    let seed = i64::try_from(seed).context("--seed is too large")?;
+    settings.insert("seed".into(), toml::Value::Integer(seed));
+    settings.insert("precision".into(), machine.precision.clone().into());
+    let mut recipe = Recipe::new(stage, settings);
+    recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    recipe.runtime.insert("machine".into(), machine.description.clone().into());
+    Ok(recipe)
+}
