@@ -51,6 +51,8 @@ pub struct Engine<T> {
     cache: Cache<T>,
     slots: Vec<Option<Running>>,
     sampler: Sampler,
+    /// Positions that a slot has.
+    capacity: usize,
     /// Ids below it may be drawn.
     n_tokens: usize,
 }
@@ -69,13 +71,26 @@ impl<T> Engine<T> {
         weights: &Weights<T>,
         slots: usize,
     ) -> Self {
+        Engine::with_capacity(b, config, weights, slots, config.seq_len)
+    }
+
+    /// The same with room for `capacity` positions in a slot instead of the whole context.
+    pub fn with_capacity<B: Backend<Tensor = T>>(
+        b: &mut B,
+        config: &Config,
+        weights: &Weights<T>,
+        slots: usize,
+        capacity: usize,
+    ) -> Self {
         assert!(slots > 0, "an engine needs a slot");
+        assert!((1..=config.seq_len).contains(&capacity), "{capacity} positions of {}", config.seq_len);
         Engine {
             config: config.clone(),
             weights: decoding_weights(b, config, weights),
-            cache: Cache::new(b, config, slots, config.seq_len),
+            cache: Cache::new(b, config, slots, capacity),
             slots: (0..slots).map(|_| None).collect(),
             sampler: Sampler::default(),
+            capacity,
             n_tokens: config.vocab_size,
         }
     }
@@ -143,8 +158,7 @@ impl<T> Engine<T> {
                     Some(Finish::Stop)
                 } else {
                     running.tokens.push(token);
-                    let full =
-                        running.cached == self.config.seq_len || running.tokens.len() == request.max_tokens;
+                    let full = running.cached == self.capacity || running.tokens.len() == request.max_tokens;
                     match on_token(index, token) {
                         ControlFlow::Break(()) => Some(Finish::Stop),
                         ControlFlow::Continue(()) => full.then_some(Finish::Length),
@@ -163,7 +177,11 @@ impl<T> Engine<T> {
             let Some(index) = waiting.next() else { return };
             let len = requests[index].prompt.len();
             assert!(len > 0, "a prompt needs at least one token");
-            assert!(len <= self.config.seq_len, "a prompt of {len} tokens does not fit the context");
+            assert!(
+                len <= self.capacity,
+                "a prompt of {len} tokens does not fit {} positions",
+                self.capacity
+            );
             *slot = Some(Running { index, cached: 0, tokens: Vec::new() });
         }
     }
