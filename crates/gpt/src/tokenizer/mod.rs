@@ -9,6 +9,7 @@
 
 mod alphabet;
 mod bpe;
+pub mod chat;
 mod extend;
 mod files;
 mod fim;

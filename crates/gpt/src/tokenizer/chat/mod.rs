@@ -1,0 +1,169 @@
+//! Conversations → tokens, by a model's own chat template: the Jinja text that `transformers` keeps in
+//! `tokenizer_config.json` or `chat_template.jinja`.
+//!
+//! Its one idea: **only what the template itself says can become a special token.** Before the template sees a message,
+//! marks are set into it, characters that occur nowhere else: at both ends, and within every name of a special token that
+//! it spells. Whatever the template does with the message, special tokens are recognised in what it wrote only where no
+//! mark stands within. The marks around answers tell as well which tokens a model learns from.
+//!
+//! Ids are those of `apply_chat_template`, but where a message spells a special token. A template may look into a message
+//! (`'</think>' in content`) and take it apart; what it sees at the very ends of one (`content.startswith(…)`) are marks.
+
+mod layout;
+mod marks;
+mod ours;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use super::Tokenizer;
+use anyhow::{Context, Result, ensure};
+use layout::{Layout, Specials};
+use marks::Marks;
+use render::Renderer;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+pub use ours::{OURS, with_ours};
+
+/// Who says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// What holds for the whole conversation.
+    System,
+    /// Who asks.
+    User,
+    /// Who answers: the model.
+    Assistant,
+}
+
+impl Role {
+    /// Its name in files and templates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message { role, content: content.into() }
+    }
+}
+
+/// A conversation as a model reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// All of its tokens.
+    pub tokens: Vec<u32>,
+    /// For each of the assistant's messages where its tokens stand: those of its content and the one that ends it, if the
+    /// template has one. A token that is shared with the template's text beside it counts.
+    pub answers: Vec<Range<usize>>,
+}
+
+/// A chat template, ready to be applied with its tokenizer.
+pub struct ChatTemplate {
+    renderer: Renderer,
+    specials: Specials,
+    /// What the template puts after an answer.
+    end: Option<u32>,
+    end_tokens: Vec<u32>,
+    /// Whether an answer's white space at its beginning stays.
+    keeps_space: bool,
+}
+
+impl ChatTemplate {
+    /// The template of `tokenizer`, or none. What asks for the time (`strftime_now`) hears that of this call, ever after.
+    ///
+    /// # Errors
+    /// It is not Jinja, or fails on one question with its answer.
+    pub fn of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+        let Some(source) = tokenizer.chat_template() else { return Ok(None) };
+        ChatTemplate::new(tokenizer, &source, chrono::Local::now().naive_local()).map(Some)
+    }
+
+    fn new(tokenizer: &Tokenizer, source: &str, now: chrono::NaiveDateTime) -> Result<ChatTemplate> {
+        let names = ours::token_names(tokenizer)?;
+        let mut template = ChatTemplate {
+            renderer: Renderer::new(source, &names, now)?,
+            specials: Specials::of(tokenizer)?,
+            end: None,
+            end_tokens: Vec::new(),
+            keeps_space: false,
+        };
+        let probe = [Message::new(Role::User, " a"), Message::new(Role::Assistant, " b")];
+        let layout = template.layout(&probe, false).context("the chat template cannot be used")?;
+        template.end = layout.after_last_answer();
+        template.keeps_space = layout.before_last_answer().is_some_and(|text| text.ends_with(' '));
+
+        let eos = names.iter().find(|(name, _)| name == "eos_token");
+        let eos = eos.and_then(|(_, token)| tokenizer.special(token));
+        for token in [template.end, eos, tokenizer.end_of_text()].into_iter().flatten() {
+            if !template.end_tokens.contains(&token) {
+                template.end_tokens.push(token);
+            }
+        }
+        Ok(template)
+    }
+
+    /// The tokens that end an answer when a model draws one of them: what the template puts there, the `eos_token`, and
+    /// end of text.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// The tokens that ask the model for the next answer of a conversation.
+    ///
+    /// # Errors
+    /// The template refuses the conversation, or takes too long for it.
+    pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
+        Ok(self.layout(messages, true)?.encode(tokenizer, self.end).tokens)
+    }
+
+    /// The tokens of a conversation as it stands, and which of them are the assistant's.
+    ///
+    /// # Errors
+    /// Those of [`prompt`](Self::prompt), and: the template leaves an answer out or takes it apart, as some do with what a
+    /// model thinks in between.
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Encoded> {
+        let layout = self.layout(messages, false)?;
+        let answers = messages.iter().filter(|message| message.role == Role::Assistant).count();
+        ensure!(
+            layout.is_whole(answers),
+            "the chat template leaves an answer out or takes it apart: which tokens to learn from is not known"
+        );
+        Ok(layout.encode(tokenizer, self.end))
+    }
+
+    /// What the template makes of the messages, cut at its special tokens.
+    fn layout(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Layout> {
+        ensure!(!messages.is_empty(), "a conversation without a message");
+        let marks = Marks::unused_in(messages, self.renderer.source())?;
+        let marked: Vec<Message> = messages
+            .iter()
+            .map(|message| Message {
+                role: message.role,
+                content: marks.set(message, |rest| self.specials.at(rest).next().is_some()),
+            })
+            .collect();
+        let rendered = marks.read(&self.renderer.render(&marked, add_generation_prompt)?);
+        let answers = messages.iter().filter(|message| message.role == Role::Assistant);
+        let spaces = answers.map(|answer| &answer.content[..marks::core(&answer.content).start]);
+        let spaces: Vec<&str> = spaces.map(|space| if self.keeps_space { space } else { "" }).collect();
+        Ok(Layout::new(rendered, &spaces, &self.specials))
+    }
+}
