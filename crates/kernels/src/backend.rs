@@ -282,19 +282,23 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Log-probability of each row's target: `logprobs[r] = log softmax(hidden[r] · weightᵀ / temperature)[targets[r]]`,
-    /// in chunks of rows, so that the `rows × vocab_size` logits never exist at once. 0 for [`NO_TARGET`](crate::NO_TARGET).
+    /// Log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution
+    /// `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] · log p[j]`, in
+    /// nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both are 0 for
+    /// [`NO_TARGET`](crate::NO_TARGET).
+    #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
         logprobs: &mut [f64],
+        entropies: Option<&mut [f64]>,
         hidden: &Self::Tensor,
         weight: &Self::Tensor,
         targets: &[u32],
         shape: &HeadShape,
     );
-    /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability:
-    /// `dlogit[j] = dlogprob · ([j = target] - softmax[j]) / temperature`, `dhidden = dlogits · weight`,
-    /// `dweight += dlogitsᵀ · hidden`. The logits are computed again, chunk by chunk, and `logprobs` falls out of it:
+    /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by each entropy `H`
+    /// if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy · p[j] · (log p[j] + H)) / temperature`,
+    /// `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`. The logits are computed again, chunk by chunk, and `logprobs` falls out of it:
     /// a loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
@@ -303,6 +307,7 @@ pub trait Backend {
         dhidden: &mut Self::Tensor,
         dweight: &mut Self::Tensor,
         dlogprobs: &[f64],
+        dentropies: Option<&[f64]>,
         hidden: &Self::Tensor,
         weight: &Self::Tensor,
         targets: &[u32],

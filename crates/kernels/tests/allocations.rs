@@ -124,6 +124,7 @@ struct Tensors {
     resized: Tensor,
     indices: Vec<u32>,
     logprobs: Vec<f64>,
+    entropies: Vec<f64>,
     dlogprobs: Vec<f64>,
 }
 
@@ -165,6 +166,7 @@ impl Tensors {
             resized: cpu.activation(0),
             indices: (0..ROWS as u32).collect(),
             logprobs: vec![0.0; ROWS],
+            entropies: vec![0.0; ROWS],
             dlogprobs: vec![-1.0; ROWS],
         }
     }
@@ -238,7 +240,10 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let (keys, values) = (&mut t.keys, &mut t.values);
         cpu.attention_cached(&mut t.x, keys, values, &t.qkv, &SPANS, CAPACITY, &ATTENTION);
     }),
-    ("head_forward", |cpu, t| cpu.head_forward(&mut t.logprobs, &t.x, &t.embedding, &t.indices, &HEAD)),
+    ("head_forward", |cpu, t| {
+        let (logprobs, entropies) = (&mut t.logprobs, Some(&mut t.entropies[..]));
+        cpu.head_forward(logprobs, entropies, &t.x, &t.embedding, &t.indices, &HEAD);
+    }),
     ("head_backward", |cpu, t| {
         let (logprobs, dhidden, dweight) = (&mut t.logprobs, &mut t.dx, &mut t.dembedding);
         let (dlogprobs, targets) = (&t.dlogprobs, &t.indices);
@@ -247,6 +252,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
             dhidden,
             dweight,
             dlogprobs,
+            Some(dlogprobs),
             &t.x,
             &t.embedding,
             targets,

@@ -343,35 +343,48 @@ fn attention() -> Vec<Case> {
     ]
 }
 
-/// `dout` is what the head calls `dlogprobs`; `logprobs` falls out of the backward pass too and must be the same.
+/// `dout` is what the head calls `dlogprobs`, followed by `dentropies` in the cases with entropies; `logprobs` falls
+/// out of the backward pass too and must be the same.
 fn head() -> Vec<Case> {
-    const TARGETS: [u32; 5] = [3, NO_TARGET, 0, 6, 3];
-    let setting = |temperature: f32, group_rows: usize| {
-        let shape = HeadShape { rows: 5, d_model: 4, vocab_size: 7, temperature };
+    const ROWS: usize = 5;
+    const TARGETS: [u32; ROWS] = [3, NO_TARGET, 0, 6, 3];
+    let setting = |temperature: f32, group_rows: usize, with_entropies: bool| {
+        let shape = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
+        let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
+            let (logprobs, entropies) = out.0.split_at_mut(ROWS);
+            let entropies = with_entropies.then_some(entropies);
+            Reference.head_forward(logprobs, entropies, &inputs[0], &inputs[1], &TARGETS, &shape);
+        };
+        let out_len = if with_entropies { 2 * ROWS } else { ROWS };
         case(
-            vec![(noise(1, 5 * 4), Overwritten), (noise(2, 7 * 4), Added)],
-            5,
-            move |out, inputs| Reference.head_forward(&mut out.0, &inputs[0], &inputs[1], &TARGETS, &shape),
+            vec![(noise(1, ROWS * 4), Overwritten), (noise(2, 7 * 4), Added)],
+            out_len,
+            forward,
             move |gradients, dout, inputs| {
                 let [dhidden, dweight] = gradients else { unreachable!() };
-                let (hidden, weight) = (&inputs[0], &inputs[1]);
-                let (mut logprobs, mut expected) = (noise(3, 5).0, noise(4, 5).0);
-                Reference.head_forward(&mut expected, hidden, weight, &TARGETS, &shape);
+                let (mut logprobs, mut expected) = (noise(3, ROWS).0, noise(4, out_len));
+                forward(&mut expected, inputs);
+                let (dlogprobs, dentropies) = dout.0.split_at(ROWS);
                 Reference.head_backward(
                     &mut logprobs,
                     dhidden,
                     dweight,
-                    &dout.0,
-                    hidden,
-                    weight,
+                    dlogprobs,
+                    with_entropies.then_some(dentropies),
+                    &inputs[0],
+                    &inputs[1],
                     &TARGETS,
                     &shape,
                     group_rows,
                 );
-                assert_eq!(logprobs, expected, "the log-probabilities of head_backward and head_forward");
+                let expected = &expected.0;
+                assert_eq!(logprobs, expected[..ROWS], "the log-probabilities of backward and forward");
                 assert_eq!(logprobs[1], 0.0, "the log-probability of NO_TARGET");
+                assert!(expected.get(ROWS + 1).is_none_or(|&entropy| entropy == 0.0), "its entropy");
             },
         )
     };
-    vec![setting(1.0, 2), setting(0.7, 5), setting(1.5, 8)]
+    let settings = [(1.0, 2), (0.7, 5), (1.5, 8)];
+    let cases = |entropies| settings.map(|(temperature, rows)| setting(temperature, rows, entropies));
+    cases(false).into_iter().chain(cases(true)).collect()
 }

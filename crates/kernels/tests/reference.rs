@@ -118,14 +118,17 @@ fn attention_is_the_softmax_of_scaled_scores() {
 #[test]
 fn a_head_without_opinion_gives_every_token_the_same_chance() {
     let shape = HeadShape { rows: 1, d_model: 2, vocab_size: 10, temperature: 0.5 };
-    let mut logprobs = [0.0];
-    Reference.head_forward(&mut logprobs, &tensor(&[3.0, 4.0]), &tensor(&[0.0; 20]), &[7], &shape);
+    let (mut logprobs, mut entropies) = ([0.0], [0.0]);
+    let (hidden, weight) = (tensor(&[3.0, 4.0]), tensor(&[0.0; 20]));
+    Reference.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &[7], &shape);
     assert_close(&logprobs, &[-(10f64.ln())]);
+    assert_close(&entropies, &[10f64.ln()]);
     // Logits 0 and ln 2 at temperature ½ are probabilities 1 : 4.
     let shape = HeadShape { vocab_size: 2, ..shape };
-    let weight = tensor(&[0.0, 0.0, 2f64.ln(), 0.0]);
-    Reference.head_forward(&mut logprobs, &tensor(&[1.0, 0.0]), &weight, &[1], &shape);
+    let (hidden, weight) = (tensor(&[1.0, 0.0]), tensor(&[0.0, 0.0, 2f64.ln(), 0.0]));
+    Reference.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &[1], &shape);
     assert_close(&logprobs, &[0.8f64.ln()]);
+    assert_close(&entropies, &[-(0.8 * 0.8f64.ln() + 0.2 * 0.2f64.ln())]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    fn new(path: PathBuf, root: &Path, size: u64, named: bool, form: Form) -> Input {
+    pub(super) fn new(path: PathBuf, root: &Path, size: u64, named: bool, form: Form) -> Input {
         let above = root.parent().map_or(0, |p| p.as_os_str().len());
         let text = path.to_string_lossy();
         let name_at = above + text.get(above..).map_or(0, |s| s.len() - s.trim_start_matches('/').len());

@@ -96,6 +96,11 @@ impl Reason {
         )
     }
 
+    /// Whether nothing more comes from a file, though it has not ended.
+    pub(super) fn ends_a_file(self) -> bool {
+        self.is_damage() || matches!(self, Reason::Unreadable | Reason::UnsupportedKind)
+    }
+
     /// Whether a file was broken off for it, whose documents until then are kept.
     pub(super) fn is_damage(self) -> bool {
         matches!(self, Reason::DamagedGzip | Reason::DamagedZstd | Reason::DamagedParquet)

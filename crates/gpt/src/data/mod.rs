@@ -1,14 +1,19 @@
 //! Documents become tokens, and tokens become batches.
 //!
 //! [`tokenize`] is the map over the data set: it writes a directory of token shards, NumPy arrays that any program can
-//! load, with the tokenizer beside them. [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. The one idea:
+//! load, with the tokenizer beside them. [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. Files of
+//! conversations are read line by line ([`jsonl`], [`messages`]); [`Conversations`] are batches of them. The one idea:
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
 
+mod conversations;
 mod fim;
+pub mod jsonl;
+pub mod messages;
 mod mixture;
 mod npy;
 mod permutation;
+mod prompter;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -16,10 +21,13 @@ mod tokenize;
 mod val;
 mod windows;
 
+pub use conversations::{Conversations, ReadOptions, Sequence, TooLong};
 pub use fim::{Cut, Fim};
+pub use messages::{Candidates, Prompt, Ranking};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
+pub use prompter::Prompter;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};
 pub use tokenize::{Overflow, TokenizeOptions, tokenize};
 pub use val::ValWindow;
-pub use windows::{Batch, Windows};
+pub use windows::{Batch, BatchPart, Windows};

@@ -1,5 +1,9 @@
 //! From a corpus to batches, and what happens to damaged shards.
 
+mod conversations;
+mod jsonl;
+mod messages;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

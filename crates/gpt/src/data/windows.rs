@@ -28,7 +28,42 @@ pub struct Batch {
     pub lens: Vec<usize>,
 }
 
+/// Some of the sequences of a [`Batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPart<'a> {
+    /// The ids.
+    pub tokens: &'a [u32],
+    /// What follows each token.
+    pub targets: &'a [u32],
+    /// The lengths of the sequences.
+    pub lens: &'a [usize],
+    /// The rows of the batch before these.
+    pub first_row: usize,
+}
+
 impl Batch {
+    /// How many tokens are predicted.
+    pub fn predictions(&self) -> usize {
+        self.targets.iter().filter(|&&target| target != NO_TARGET).count()
+    }
+
+    /// The batch cut between its sequences into parts of at most `max_rows` rows; a longer sequence is a part of its own.
+    pub fn parts(&self, max_rows: usize) -> impl Iterator<Item = BatchPart<'_>> {
+        let (mut sequence, mut row) = (0, 0);
+        std::iter::from_fn(move || {
+            let rest = &self.lens[sequence..];
+            let fits = rest.iter().scan(0, |rows, len| {
+                *rows += len;
+                (*rows <= max_rows).then_some(())
+            });
+            let lens = &rest[..fits.count().max(1).min(rest.len())];
+            let first_row = row;
+            (sequence, row) = (sequence + lens.len(), row + lens.iter().sum::<usize>());
+            let (tokens, targets) = (&self.tokens[first_row..row], &self.targets[first_row..row]);
+            (!lens.is_empty()).then_some(BatchPart { tokens, targets, lens, first_row })
+        })
+    }
+
     pub(super) fn clear(&mut self) {
         let Batch { tokens, targets, lens } = self;
         tokens.clear();

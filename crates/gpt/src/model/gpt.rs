@@ -27,6 +27,44 @@ pub struct Noise {
     pub first_row: u64,
 }
 
+/// What the language-model head is asked: how likely some token is after each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// One for each row, or [`NO_TARGET`](kernels::NO_TARGET).
+    pub tokens: &'a [u32],
+    /// Logits are divided by it: 1 for a language model, the sampling temperature for a policy, whose distribution is
+    /// the one that was sampled from.
+    pub temperature: f32,
+}
+
+impl<'a> Targets<'a> {
+    /// Of a language model.
+    pub fn new(tokens: &'a [u32]) -> Self {
+        Targets { tokens, temperature: 1.0 }
+    }
+
+    fn head_shape(&self, c: &Config) -> HeadShape {
+        let &Targets { tokens, temperature } = self;
+        HeadShape { rows: tokens.len(), d_model: c.d_model, vocab_size: c.vocab_size, temperature }
+    }
+}
+
+/// Derivatives of a loss by what the language-model head tells of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadDerivatives<'a> {
+    /// By the log-probability of the target.
+    pub logprobs: &'a [f64],
+    /// By the entropy of the distribution, if the loss has it.
+    pub entropies: Option<&'a [f64]>,
+}
+
+impl<'a> HeadDerivatives<'a> {
+    /// Of a loss that knows log-probabilities only.
+    pub fn by_logprobs(logprobs: &'a [f64]) -> Self {
+        HeadDerivatives { logprobs, entropies: None }
+    }
+}
+
 /// What the forward pass leaves for the backward pass.
 pub struct Activations<T> {
     positions: Vec<u32>,
@@ -200,20 +238,21 @@ pub fn backward<B: Backend>(
     b.embed_backward(wte, wpe.as_mut(), dx, batch.tokens, &a.positions, c.d_model);
 }
 
-/// Log-probability of each row's target after a [`forward`] pass.
+/// Log-probability of each row's target after a [`forward`] pass, and on request the entropy of each row's distribution.
 pub fn logprobs<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
     a: &Activations<B::Tensor>,
-    targets: &[u32],
+    targets: Targets<'_>,
     out: &mut [f64],
+    entropies: Option<&mut [f64]>,
 ) {
-    b.head_forward(out, &a.hidden, w.head(), targets, &head_shape(c, targets.len()));
+    b.head_forward(out, entropies, &a.hidden, w.head(), targets.tokens, &targets.head_shape(c));
 }
 
-/// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by each log-probability,
-/// and the log-probabilities themselves. [`backward`] comes next.
+/// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by what the head tells of
+/// each row, and the log-probabilities themselves. [`backward`] comes next.
 #[allow(clippy::too_many_arguments)]
 pub fn head_backward<B: Backend>(
     b: &mut B,
@@ -221,29 +260,25 @@ pub fn head_backward<B: Backend>(
     w: &Weights<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
     a: &Activations<B::Tensor>,
-    targets: &[u32],
-    dlogprobs: &[f64],
+    targets: Targets<'_>,
+    derivatives: HeadDerivatives<'_>,
     logprobs: &mut [f64],
     group_rows: usize,
 ) {
-    g.resize(b, c, targets.len());
-    let shape = head_shape(c, targets.len());
+    g.resize(b, c, targets.tokens.len());
     let dhead = g.weights.lm_head.as_mut().or(g.tied_head.as_mut()).expect("a head is tied or not");
     b.head_backward(
         logprobs,
         &mut g.hidden,
         dhead,
-        dlogprobs,
+        derivatives.logprobs,
+        derivatives.entropies,
         &a.hidden,
         w.head(),
-        targets,
-        &shape,
+        targets.tokens,
+        &targets.head_shape(c),
         group_rows,
     );
-}
-
-fn head_shape(c: &Config, rows: usize) -> HeadShape {
-    HeadShape { rows, d_model: c.d_model, vocab_size: c.vocab_size, temperature: 1.0 }
 }
 
 /// Stream 0 is the embedding's, then three for each block.

@@ -12,8 +12,8 @@ mod weights;
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
-    Activations, Cache, Gradients, Noise, Sequences, backward, forward, forward_cached, head_backward,
-    logprobs,
+    Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
+    forward_cached, head_backward, logprobs,
 };
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};

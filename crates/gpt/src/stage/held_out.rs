@@ -7,7 +7,7 @@ use crate::complete::{Completer, Options};
 use crate::corpus::{Document, Split};
 use crate::data::{TokenShards, ValWindow};
 use crate::eval::{NextLine, Ngram, first_line, likelihood, next_lines};
-use crate::model::{self, Activations, Config, Sampling, Weights};
+use crate::model::{self, Activations, Config, Sampling, Targets, Weights};
 use crate::progress::{Progress, Unit};
 use crate::report::{Baseline, Completion, Rate};
 use anyhow::Result;
@@ -110,7 +110,7 @@ fn network<B: Backend>(
     let predicted = likelihood(windows, |window, targets| {
         logprobs.resize(targets.len(), 0.0);
         model::forward(b, c, weights, &mut activations, window);
-        model::logprobs(b, c, weights, &activations, targets, &mut logprobs);
+        model::logprobs(b, c, weights, &activations, Targets::new(targets), &mut logprobs, None);
         logprobs.iter().sum()
     });
     let mut completer = Completer::new(b, c, weights, shards.tokenizer(), SLOTS)?;

@@ -6,7 +6,7 @@ use super::held_out::{self, HeldOut};
 use super::{Machine, PretrainOptions, Settings, Shape, Start, pretrain};
 use crate::corpus::{self, Document, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
-use crate::model::{self, Activations, Config, Gradients, Sequences};
+use crate::model::{self, Activations, Config, Gradients, HeadDerivatives, Sequences, Targets};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::tokenizer::Tokenizer;
@@ -262,11 +262,12 @@ fn tokens_per_sec<B: Backend>(b: &mut B, c: &Config) -> f64 {
     let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
     let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
     let mut logprobs = vec![0.0; tokens.len()];
+    let (targets, derivatives) = (Targets::new(&tokens), HeadDerivatives::by_logprobs(&derivatives));
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let began = Instant::now();
         model::forward(b, c, &weights, &mut a, batch);
-        model::head_backward(b, c, &weights, &mut g, &a, &tokens, &derivatives, &mut logprobs, c.seq_len);
+        model::head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, c.seq_len);
         model::backward(b, c, &weights, &mut g, &a, batch, c.seq_len);
         best = best.min(began.elapsed().as_secs_f64());
     }

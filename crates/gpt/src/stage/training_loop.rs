@@ -50,6 +50,8 @@ pub(super) struct Step {
     pub(super) flops: f64,
     /// Why nothing changed, where something was not finite.
     pub(super) skipped: Option<String>,
+    /// Some of what the model wrote in it, for `rollouts.jsonl`.
+    pub(super) rollouts: Vec<Map<String, Value>>,
     /// Why this is the last step, where it is before the recipe's.
     pub(super) ended: Option<String>,
 }
@@ -220,6 +222,11 @@ impl TrainingLoop<'_> {
             timings.insert(name.to_owned(), value.into());
         }
         self.run.timings.append(&timings)?;
+        for rollout in &step.rollouts {
+            let mut line = Map::from_iter([("step".to_owned(), self.step.into())]);
+            line.extend(rollout.clone());
+            self.run.rollout(&line)?;
+        }
         let (steps, line) = (self.pace.steps, &step.line);
         let width = steps.to_string().len();
         self.progress.line(&format!(

@@ -5,7 +5,7 @@
 //! text; a special id is had by name only, from [`Tokenizer::special`]. Any bytes encode, and decode to themselves,
 //! unless a loaded file says otherwise ([`Tokenizer::warnings`]).
 //!
-//! It is not a place for chat formats: which special tokens surround a message is the chat template's business.
+//! Which special tokens surround a message is the business of a model's chat template: [`chat`].
 
 mod alphabet;
 mod bpe;

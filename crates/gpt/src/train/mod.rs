@@ -1,9 +1,11 @@
 //! Training: what every stage shares. The optimizer step, the schedule, and where a run lives on disk.
 
+mod passes;
 pub mod run;
 mod schedule;
 mod state;
 mod trainer;
 
+pub use passes::Frozen;
 pub use schedule::Schedule;
-pub use trainer::{Optimizer, Trainer, Update};
+pub use trainer::{Derivatives, Optimizer, Outputs, Trainer, Update};

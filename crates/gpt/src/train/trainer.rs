@@ -2,7 +2,8 @@
 //!
 //! The backend comes in with every call: a stage trains several models on one.
 
-use crate::model::{self, Activations, Config, Gradients, Sequences, Spec, Weights};
+use super::passes::Passes;
+use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
 use kernels::{AdamW, Backend};
 
 /// AdamW's settings that do not change from step to step.
@@ -43,10 +44,28 @@ pub struct Trainer<T> {
     pub updates: u64,
     specs: Weights<Spec>,
     gradients: Gradients<T>,
-    activations: Activations<T>,
-    logprobs: Vec<f64>,
-    scores: Vec<f32>,
+    passes: Passes<T>,
+    /// Gradients that were set aside.
+    aside: Option<Weights<T>>,
     accumulated: bool,
+}
+
+/// What the language-model head says of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    /// The log-probability of its target; 0 where there is none.
+    pub logprobs: &'a [f64],
+    /// The entropy of its distribution.
+    pub entropies: &'a [f64],
+}
+
+/// A loss's derivatives by what the head says of each row.
+#[derive(Clone, Debug)]
+pub struct Derivatives {
+    /// By the log-probability of its target.
+    pub logprobs: Vec<f64>,
+    /// By the entropy of its distribution.
+    pub entropies: Vec<f64>,
 }
 
 impl<T> Trainer<T> {
@@ -68,10 +87,9 @@ impl<T> Trainer<T> {
             first_moment,
             second_moment,
             gradients: Gradients::new(b, &config),
-            activations: Activations::new(b, &config),
+            passes: Passes::new(b, &config),
+            aside: None,
             specs: model::specs(&config),
-            logprobs: Vec::new(),
-            scores: Vec::new(),
             accumulated: false,
             updates,
             config,
@@ -90,9 +108,46 @@ impl<T> Trainer<T> {
         group_rows: usize,
     ) -> &[f64] {
         self.begin(b);
-        let Self { config, weights, gradients, activations, logprobs, .. } = self;
+        let Self { config, weights, gradients, passes: Passes { activations, logprobs, .. }, .. } = self;
         logprobs.resize(targets.len(), 0.0);
         model::forward(b, config, weights, activations, batch);
+        model::head_backward(
+            b,
+            config,
+            weights,
+            gradients,
+            activations,
+            Targets::new(targets),
+            HeadDerivatives::by_logprobs(derivatives),
+            logprobs,
+            group_rows,
+        );
+        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        logprobs
+    }
+
+    /// Adds a micro-batch's gradients for a loss that is told what the head says of each row and writes its derivatives (they
+    /// come as zeros), and returns what `loss` returns. Without `with_entropies` those are not computed.
+    pub fn accumulate_loss<B: Backend<Tensor = T>, R>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        targets: Targets<'_>,
+        with_entropies: bool,
+        loss: impl FnOnce(&Outputs<'_>, &mut Derivatives) -> R,
+    ) -> R {
+        self.begin(b);
+        let Self { config, weights, gradients, passes, .. } = self;
+        passes.logprobs(b, config, weights, batch, targets, with_entropies);
+        let Passes { activations, logprobs, entropies, .. } = passes;
+        let rows = targets.tokens.len();
+        let mut derivatives = Derivatives { logprobs: vec![0.0; rows], entropies: vec![0.0; rows] };
+        let told = loss(&Outputs { logprobs, entropies }, &mut derivatives);
+        let derivatives = HeadDerivatives {
+            logprobs: &derivatives.logprobs,
+            entropies: with_entropies.then_some(derivatives.entropies.as_slice()),
+        };
+        let group_rows = rows.max(1);
         model::head_backward(
             b,
             config,
@@ -101,38 +156,6 @@ impl<T> Trainer<T> {
             activations,
             targets,
             derivatives,
-            logprobs,
-            group_rows,
-        );
-        model::backward(b, config, weights, gradients, activations, batch, group_rows);
-        &self.logprobs
-    }
-
-    /// Adds a micro-batch's gradients for a loss that is told the log-probabilities and writes its derivative by each of
-    /// them (they come as zeros), and returns what `loss` returns.
-    pub fn accumulate_loss<B: Backend<Tensor = T>, R>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        targets: &[u32],
-        loss: impl FnOnce(&[f64], &mut [f64]) -> R,
-    ) -> R {
-        self.begin(b);
-        let Self { config, weights, gradients, activations, logprobs, .. } = self;
-        logprobs.resize(targets.len(), 0.0);
-        model::forward(b, config, weights, activations, batch);
-        model::logprobs(b, config, weights, activations, targets, logprobs);
-        let mut derivatives = vec![0.0; targets.len()];
-        let told = loss(logprobs, &mut derivatives);
-        let group_rows = targets.len().max(1);
-        model::head_backward(
-            b,
-            config,
-            weights,
-            gradients,
-            activations,
-            targets,
-            &derivatives,
             logprobs,
             group_rows,
         );
@@ -149,14 +172,13 @@ impl<T> Trainer<T> {
         loss: impl FnOnce(&[f32], &mut [f32]) -> R,
     ) -> R {
         self.begin(b);
-        let Self { config, weights, gradients, activations, scores, .. } = self;
-        model::forward(b, config, weights, activations, batch);
-        model::scores(b, config, weights, activations, rows, scores);
-        let mut derivatives = vec![0.0; scores.len()];
-        let told = loss(scores, &mut derivatives);
-        model::scores_backward(b, config, weights, gradients, activations, rows, &derivatives);
+        let Self { config, weights, gradients, passes, .. } = self;
+        passes.scores(b, config, weights, batch, rows);
+        let mut derivatives = vec![0.0; passes.scores.len()];
+        let told = loss(&passes.scores, &mut derivatives);
+        model::scores_backward(b, config, weights, gradients, &passes.activations, rows, &derivatives);
         let group_rows = batch.tokens.len().max(1);
-        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        model::backward(b, config, weights, gradients, &passes.activations, batch, group_rows);
         told
     }
 
@@ -168,8 +190,8 @@ impl<T> Trainer<T> {
         }
     }
 
-    /// The norm of the gradients that were accumulated so far. Nothing may be accumulated after it in the same step.
-    fn grad_norm<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
+    /// The norm of the gradients that were accumulated so far.
+    pub fn grad_norm<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
         self.gradients.finish(b);
         let squares: f64 = self.gradients.weights.leaves().into_iter().map(|g| b.sum_of_squares(g)).sum();
         squares.sqrt()
@@ -217,11 +239,19 @@ impl<T> Trainer<T> {
         batch: Sequences<'_>,
         targets: &[u32],
     ) -> &[f64] {
-        let Self { config, weights, activations, logprobs, .. } = self;
-        logprobs.resize(targets.len(), 0.0);
-        model::forward(b, config, weights, activations, batch);
-        model::logprobs(b, config, weights, activations, targets, logprobs);
-        logprobs
+        self.passes.logprobs(b, &self.config, &self.weights, batch, Targets::new(targets), false);
+        &self.passes.logprobs
+    }
+
+    /// Log-probabilities of targets and the entropies of the distributions, without gradients.
+    pub fn outputs<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        batch: Sequences<'_>,
+        targets: Targets<'_>,
+    ) -> Outputs<'_> {
+        self.passes.logprobs(b, &self.config, &self.weights, batch, targets, true);
+        Outputs { logprobs: &self.passes.logprobs, entropies: &self.passes.entropies }
     }
 
     /// The scores of some rows, without gradients.
@@ -231,10 +261,28 @@ impl<T> Trainer<T> {
         batch: Sequences<'_>,
         rows: &[u32],
     ) -> &[f32] {
-        let Self { config, weights, activations, scores, .. } = self;
-        model::forward(b, config, weights, activations, batch);
-        model::scores(b, config, weights, activations, rows, scores);
-        scores
+        self.passes.scores(b, &self.config, &self.weights, batch, rows);
+        &self.passes.scores
+    }
+
+    /// Keeps what was accumulated so far apart and begins at zero, so that the norms of two losses' gradients can be told apart;
+    /// returns the norm of what was kept.
+    pub fn set_aside<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
+        let norm = self.grad_norm(b);
+        let aside = self.aside.get_or_insert_with(|| model::zeros(b, &self.config));
+        for (kept, gradient) in aside.leaves_mut().into_iter().zip(self.gradients.weights.leaves()) {
+            b.copy(kept, gradient);
+        }
+        self.gradients.clear(b);
+        norm
+    }
+
+    /// Adds what was set aside.
+    pub fn take_back<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+        let aside = self.aside.as_ref().expect("something was set aside");
+        for (gradient, kept) in self.gradients.weights.leaves_mut().into_iter().zip(aside.leaves()) {
+            b.accumulate(gradient, kept);
+        }
     }
 
     /// The gradients that were summed since the last update, the head's share of a tied embedding included.

@@ -286,12 +286,13 @@ impl Backend for Cpu {
     fn head_forward(
         &mut self,
         logprobs: &mut [f64],
+        entropies: Option<&mut [f64]>,
         hidden: &CpuTensor,
         weight: &CpuTensor,
         targets: &[u32],
         shape: &HeadShape,
     ) {
-        head::forward(self, logprobs, hidden, weight, targets, shape);
+        head::forward(self, logprobs, entropies, hidden, weight, targets, shape);
     }
 
     fn head_backward(
@@ -300,14 +301,25 @@ impl Backend for Cpu {
         dhidden: &mut CpuTensor,
         dweight: &mut CpuTensor,
         dlogprobs: &[f64],
+        dentropies: Option<&[f64]>,
         hidden: &CpuTensor,
         weight: &CpuTensor,
         targets: &[u32],
         shape: &HeadShape,
         group_rows: usize,
     ) {
+        let derivatives = (dlogprobs, dentropies);
         head::backward(
-            self, logprobs, dhidden, dweight, dlogprobs, hidden, weight, targets, shape, group_rows,
+            self,
+            logprobs,
+            dhidden,
+            dweight,
+            derivatives,
+            hidden,
+            weight,
+            targets,
+            shape,
+            group_rows,
         );
     }
 

@@ -5,26 +5,34 @@ use crate::{HeadShape, NO_TARGET};
 
 pub(super) fn forward(
     logprobs: &mut [f64],
+    mut entropies: Option<&mut [f64]>,
     hidden: &F64Tensor,
     weight: &F64Tensor,
     targets: &[u32],
     shape: &HeadShape,
 ) {
     assert_shapes(logprobs, hidden, weight, targets, shape);
-    for (r, (logprob, &target)) in logprobs.iter_mut().zip(targets).enumerate() {
-        *logprob = match target {
-            NO_TARGET => 0.0,
-            target => log_softmax(row(&hidden.0, r, shape.d_model), weight, shape)[target as usize],
-        };
+    logprobs.fill(0.0);
+    if let Some(entropies) = entropies.as_deref_mut() {
+        assert_eq!(entropies.len(), shape.rows, "values of entropies");
+        entropies.fill(0.0);
+    }
+    for r in (0..shape.rows).filter(|&r| targets[r] != NO_TARGET) {
+        let log_p = log_softmax(row(&hidden.0, r, shape.d_model), weight, shape);
+        logprobs[r] = log_p[targets[r] as usize];
+        if let Some(entropies) = entropies.as_deref_mut() {
+            entropies[r] = entropy(&log_p);
+        }
     }
 }
 
+/// `derivatives` are those of the loss by each log-probability, and by each entropy if the loss has them.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     logprobs: &mut [f64],
     dhidden: &mut F64Tensor,
     dweight: &mut F64Tensor,
-    dlogprobs: &[f64],
+    (dlogprobs, dentropies): (&[f64], Option<&[f64]>),
     hidden: &F64Tensor,
     weight: &F64Tensor,
     targets: &[u32],
@@ -35,18 +43,24 @@ pub(super) fn backward(
     assert_len(dhidden, hidden.0.len(), "dhidden");
     assert_len(dweight, weight.0.len(), "dweight");
     assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
+    if let Some(dentropies) = dentropies {
+        assert_eq!(dentropies.len(), shape.rows, "values of dentropies");
+    }
     logprobs.fill(0.0);
     dhidden.0.fill(0.0);
     for group in groups(shape.rows, group_rows) {
         let mut dweight_sum = vec![0.0; dweight.0.len()];
         for r in group.filter(|&r| targets[r] != NO_TARGET) {
             let hidden = row(&hidden.0, r, shape.d_model);
-            let log_softmax = log_softmax(hidden, weight, shape);
-            let target = targets[r] as usize;
-            logprobs[r] = log_softmax[target];
-            for (j, log_p) in log_softmax.iter().enumerate() {
+            let log_p = log_softmax(hidden, weight, shape);
+            let (target, entropy) = (targets[r] as usize, entropy(&log_p));
+            logprobs[r] = log_p[target];
+            let dentropy = dentropies.map_or(0.0, |dentropies| dentropies[r]);
+            for (j, log_p) in log_p.iter().enumerate() {
                 let is_target = f64::from(u8::from(j == target));
-                let dlogit = dlogprobs[r] * (is_target - log_p.exp()) / f64::from(shape.temperature);
+                let by_logprob = dlogprobs[r] * (is_target - log_p.exp());
+                let by_entropy = dentropy * log_p.exp() * (log_p + entropy);
+                let dlogit = (by_logprob - by_entropy) / f64::from(shape.temperature);
                 add_scaled(
                     row_mut(&mut dhidden.0, r, shape.d_model),
                     dlogit,
@@ -57,6 +71,11 @@ pub(super) fn backward(
         }
         add_scaled(&mut dweight.0, 1.0, &dweight_sum);
     }
+}
+
+/// `-Σ p log p`.
+fn entropy(log_p: &[f64]) -> f64 {
+    -log_p.iter().map(|log_p| log_p.exp() * log_p).sum::<f64>()
 }
 
 /// `log softmax(hidden · weightᵀ / temperature)` of one row.

@@ -349,12 +349,13 @@ impl Backend for Reference {
     fn head_forward(
         &mut self,
         logprobs: &mut [f64],
+        entropies: Option<&mut [f64]>,
         hidden: &F64Tensor,
         weight: &F64Tensor,
         targets: &[u32],
         shape: &HeadShape,
     ) {
-        head::forward(logprobs, hidden, weight, targets, shape);
+        head::forward(logprobs, entropies, hidden, weight, targets, shape);
     }
 
     fn head_backward(
@@ -363,13 +364,15 @@ impl Backend for Reference {
         dhidden: &mut F64Tensor,
         dweight: &mut F64Tensor,
         dlogprobs: &[f64],
+        dentropies: Option<&[f64]>,
         hidden: &F64Tensor,
         weight: &F64Tensor,
         targets: &[u32],
         shape: &HeadShape,
         group_rows: usize,
     ) {
-        head::backward(logprobs, dhidden, dweight, dlogprobs, hidden, weight, targets, shape, group_rows);
+        let derivatives = (dlogprobs, dentropies);
+        head::backward(logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, group_rows);
     }
 
     fn sum_of_squares(&mut self, x: &F64Tensor) -> f64 {

@@ -138,9 +138,11 @@ fn head_row_by_row() {
         assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
             let rows = hidden.len() / D_IN;
             let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
-            let (hidden, targets, mut logprobs) = (lab.activation_of(hidden), vec![5; rows], vec![0.0; rows]);
-            lab.backend.head_forward(&mut logprobs, &hidden, &weight, &targets, &shape);
-            logprobs
+            let (hidden, targets) = (lab.activation_of(hidden), vec![5; rows]);
+            let (mut logprobs, mut entropies) = (vec![0.0; rows], vec![0.0; rows]);
+            lab.backend.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
+            // The two of a row side by side, so that rows at a time are rows of the whole.
+            logprobs.into_iter().zip(entropies).flat_map(<[f64; 2]>::from).collect()
         });
         assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
             let rows = hidden.len() / D_IN;
@@ -152,6 +154,7 @@ fn head_row_by_row() {
                 &mut dhidden,
                 &mut dweight,
                 &vec![0.3; rows],
+                Some(&vec![0.2; rows]),
                 &hidden,
                 &weight,
                 &vec![5; rows],
@@ -360,7 +363,8 @@ fn head_backward_in_micro_batches() {
     in_every_setting(|lab, setting| {
         let (hidden, mut targets) = (lab.noise(ROWS * D_IN), lab.indices(ROWS, D_OUT));
         targets[17..23].fill(NO_TARGET);
-        let dlogprobs: Vec<f64> = lab.noise(ROWS).into_iter().map(f64::from).collect();
+        let [dlogprobs, dentropies]: [Vec<f64>; 2] =
+            [(); 2].map(|()| lab.noise(ROWS).into_iter().map(f64::from).collect());
         let weight = lab.exact(D_OUT * D_IN);
         assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
             let shape = HeadShape { rows: rows.len(), d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
@@ -371,6 +375,7 @@ fn head_backward_in_micro_batches() {
                 &mut dhidden,
                 dweight,
                 rows_of(&dlogprobs, &rows, 1),
+                Some(rows_of(&dentropies, &rows, 1)),
                 &hidden,
                 &weight,
                 rows_of(&targets, &rows, 1),

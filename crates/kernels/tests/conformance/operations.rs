@@ -344,9 +344,10 @@ pub(crate) fn head_forward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let hidden = lab.activation(shape.rows * shape.d_model);
     let weight = head_weight(lab, &shape);
     let targets = head_targets(lab, &shape);
-    let mut logprobs = vec![f64::NAN; shape.rows];
-    lab.backend.head_forward(&mut logprobs, &hidden, &weight, &targets, &shape);
+    let (mut logprobs, mut entropies) = (vec![f64::NAN; shape.rows], vec![f64::NAN; shape.rows]);
+    lab.backend.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
     lab.record_host("logprobs", logprobs, Product);
+    lab.record_host("entropies", entropies, Product);
 }
 
 pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
@@ -357,22 +358,26 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let weight = head_weight(lab, &shape);
     let mut dweight = lab.exact(shape.vocab_size * shape.d_model);
     let targets = head_targets(lab, &shape);
-    let dlogprobs: Vec<f64> = lab.noise(shape.rows).into_iter().map(f64::from).collect();
-    let mut logprobs = vec![f64::NAN; shape.rows];
-    lab.backend.head_backward(
-        &mut logprobs,
-        &mut dhidden,
-        &mut dweight,
-        &dlogprobs,
-        &hidden,
-        &weight,
-        &targets,
-        &shape,
-        group_rows,
-    );
-    lab.record_host("logprobs", logprobs, Product);
-    lab.record("dhidden", &dhidden, Product);
-    lab.record("dweight", &dweight, Product);
+    let [dlogprobs, dentropies]: [Vec<f64>; 2] =
+        [(); 2].map(|()| lab.noise(shape.rows).into_iter().map(f64::from).collect());
+    for dentropies in [None, Some(&dentropies[..])] {
+        let mut logprobs = vec![f64::NAN; shape.rows];
+        lab.backend.head_backward(
+            &mut logprobs,
+            &mut dhidden,
+            &mut dweight,
+            &dlogprobs,
+            dentropies,
+            &hidden,
+            &weight,
+            &targets,
+            &shape,
+            group_rows,
+        );
+        lab.record_host("logprobs", logprobs, Product);
+        lab.record("dhidden", &dhidden, Product);
+        lab.record("dweight", &dweight, Product);
+    }
 }
 
 pub(crate) fn sum_of_squares<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {

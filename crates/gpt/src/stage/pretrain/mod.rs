@@ -129,6 +129,7 @@ impl<B: Backend> Training for Pretraining<'_, B> {
             skipped: (!applied)
                 .then(|| format!("gradient norm {grad_norm}: weights and moments stay as they were")),
             ended: None,
+            rollouts: Vec::new(),
         })
     }
 

@@ -24,6 +24,8 @@ macro_rules! described {
     };
 }
 
+pub(super) use described;
+
 mod presets;
 mod regime;
 mod shape;

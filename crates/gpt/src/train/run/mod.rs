@@ -44,6 +44,8 @@ pub const TIMINGS: &str = "timings.jsonl";
 pub const SAMPLES: &str = "samples.jsonl";
 /// File name of the [`Event`]s.
 pub const EVENTS: &str = "events.jsonl";
+/// File name of what models in training by reinforcement wrote, some of it.
+pub const ROLLOUTS: &str = "rollouts.jsonl";
 /// Name of the folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = "run.lock";
@@ -104,6 +106,8 @@ pub struct RunDir {
     /// `timings.jsonl`.
     pub timings: Journal,
     samples: Journal,
+    /// There in stages only that have some.
+    rollouts: Option<Journal>,
     events: Journal,
     /// Held for as long as the directory is open; the system releases it when the process dies.
     _lock: File,
@@ -139,6 +143,10 @@ impl RunDir {
             metrics: Journal::open(&path.join(METRICS))?,
             timings: Journal::open(&path.join(TIMINGS))?,
             samples: Journal::open(&path.join(SAMPLES))?,
+            rollouts: {
+                let rollouts = path.join(ROLLOUTS);
+                rollouts.exists().then(|| Journal::open(&rollouts)).transpose()?
+            },
             events: Journal::open(&path.join(EVENTS))?,
             _lock: lock,
         })
@@ -154,6 +162,14 @@ impl RunDir {
         self.samples.append(sample)
     }
 
+    /// Adds to `rollouts.jsonl`; `line` has a `step`.
+    pub fn rollout(&mut self, line: &impl Serialize) -> Result<()> {
+        if self.rollouts.is_none() {
+            self.rollouts = Some(Journal::open(&self.path.join(ROLLOUTS))?);
+        }
+        self.rollouts.iter_mut().try_for_each(|rollouts| rollouts.append(line))
+    }
+
     /// Adds to `events.jsonl`, with the time.
     pub fn event(&mut self, event: &Event) -> Result<()> {
         let unix_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
@@ -162,7 +178,8 @@ impl RunDir {
 
     /// Waits until all lines are on disk; to be called before the checkpoint that stands on them gets its name.
     pub fn sync(&self) -> Result<()> {
-        [&self.metrics, &self.timings, &self.samples, &self.events].into_iter().try_for_each(Journal::sync)
+        let always = [&self.metrics, &self.timings, &self.samples, &self.events];
+        always.into_iter().chain(&self.rollouts).try_for_each(Journal::sync)
     }
 
     /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets damaged
@@ -170,6 +187,7 @@ impl RunDir {
     pub fn restart(&mut self) -> Result<()> {
         checkpoints::set_aside_after(&self.path, None)?;
         self.metrics.clear()?;
+        self.rollouts.iter_mut().try_for_each(Journal::clear)?;
         self.samples.clear()
     }
 
@@ -181,6 +199,9 @@ impl RunDir {
     pub fn truncate_after(&mut self, step: u64) -> Result<()> {
         let last = self.metrics.truncate_after(step)?;
         self.samples.truncate_after(step)?;
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.truncate_after(step)?;
+        }
         if last.unwrap_or(0) != step {
             let path = self.path.join(METRICS);
             bail!(

@@ -1,16 +1,19 @@
 //! The language-model head: logits exist for a chunk of rows at a time, and turn into their gradients in place.
 //!
+//! Here are the products and what surrounds them; what happens to a row of logits is in [`softmax`].
+//!
 //! Rows without a target are left out of the products. A chunk holds whole groups of rows (or an even part of one
 //! that is too large), whose rows are blocks of their own in the weight's gradient: what a group contributes does not
 //! depend on its neighbours.
 
+mod softmax;
+
 use super::gemm::{Blocks, Factor, Kernel, Product, Right, pack_right};
-use super::level::{LANES, Level, multiversion, sum_lanes};
-use super::math::exp;
+use super::level::Level;
 use super::pool::{Disjoint, Pool};
-use super::scratch::{Buffer, Scratch};
+use super::scratch::Buffer;
 use super::tensor::{Sink, Values};
-use super::{Cpu, CpuTensor, Precision, bf16};
+use super::{Cpu, CpuTensor, Precision};
 use crate::{HeadShape, NO_TARGET};
 use std::ops::Range;
 
@@ -42,22 +45,24 @@ pub(super) struct HeadMemory {
 pub(super) fn forward(
     cpu: &mut Cpu,
     logprobs: &mut [f64],
+    entropies: Option<&mut [f64]>,
     hidden: &CpuTensor,
     weight: &CpuTensor,
     targets: &[u32],
     shape: &HeadShape,
 ) {
-    let group_rows = shape.rows.max(1);
-    run(cpu, logprobs, None, hidden, weight, targets, shape, group_rows);
+    let (outputs, group_rows) = (Outputs { logprobs, entropies }, shape.rows.max(1));
+    run(cpu, outputs, None, hidden, weight, targets, shape, group_rows);
 }
 
+/// `derivatives` are those of the loss by each log-probability, and by each entropy if the loss has them.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     cpu: &mut Cpu,
     logprobs: &mut [f64],
     dhidden: &mut CpuTensor,
     dweight: &mut CpuTensor,
-    dlogprobs: &[f64],
+    (dlogprobs, dentropies): (&[f64], Option<&[f64]>),
     hidden: &CpuTensor,
     weight: &CpuTensor,
     targets: &[u32],
@@ -67,15 +72,26 @@ pub(super) fn backward(
     assert_eq!(dhidden.len(), hidden.len(), "values of dhidden");
     assert_eq!(dweight.len(), weight.len(), "values of dweight");
     assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
+    if let Some(dentropies) = dentropies {
+        assert_eq!(dentropies.len(), shape.rows, "values of dentropies");
+    }
     assert!(group_rows > 0, "group_rows is 0");
-    let gradients = Gradients { dlogprobs, dhidden: dhidden.sink(), dweight: dweight.sink() };
-    run(cpu, logprobs, Some(gradients), hidden, weight, targets, shape, group_rows);
+    let gradients = Gradients { dlogprobs, dentropies, dhidden: dhidden.sink(), dweight: dweight.sink() };
+    let outputs = Outputs { logprobs, entropies: None };
+    run(cpu, outputs, Some(gradients), hidden, weight, targets, shape, group_rows);
+}
+
+/// What is told of every row.
+struct Outputs<'a> {
+    logprobs: &'a mut [f64],
+    entropies: Option<&'a mut [f64]>,
 }
 
 /// What the backward pass adds to the forward pass.
 #[derive(Clone, Copy)]
 struct Gradients<'a> {
     dlogprobs: &'a [f64],
+    dentropies: Option<&'a [f64]>,
     dhidden: Sink<'a>,
     dweight: Sink<'a>,
 }
@@ -83,7 +99,7 @@ struct Gradients<'a> {
 #[allow(clippy::too_many_arguments)]
 fn run(
     cpu: &mut Cpu,
-    logprobs: &mut [f64],
+    mut outputs: Outputs<'_>,
     gradients: Option<Gradients<'_>>,
     hidden: &CpuTensor,
     weight: &CpuTensor,
@@ -92,7 +108,11 @@ fn run(
     group_rows: usize,
 ) {
     let &HeadShape { rows, d_model, vocab_size, temperature } = shape;
-    assert_eq!(logprobs.len(), rows, "values of logprobs");
+    for (values, name) in
+        [(Some(&*outputs.logprobs), "logprobs"), (outputs.entropies.as_deref(), "entropies")]
+    {
+        assert_eq!(values.map_or(rows, <[f64]>::len), rows, "values of {name}");
+    }
     assert_eq!(targets.len(), rows, "targets");
     assert_eq!(hidden.len(), rows * d_model, "values of hidden");
     assert_eq!(weight.len(), vocab_size * d_model, "values of weight");
@@ -104,7 +124,7 @@ fn run(
     let Cpu { options, kernel, pool, head: memory, .. } = cpu;
     let max_rows = (CHUNK_LOGITS / vocab_size).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end);
     memory.plan(targets, group_rows, max_rows);
-    logprobs.fill(0.0);
+    outputs.clear();
     if memory.rows.len() < rows
         && let Some(gradients) = gradients
     {
@@ -147,12 +167,19 @@ fn run(
         let gathered = step.gather(hidden.values(), &mut memory.hidden);
         step.logits(memory.logits.floats(step.rows.len() * vocab_size), gathered, for_logits, depth);
         let logits = memory.logits.floats(step.rows.len() * vocab_size);
-        step.softmax(logits, logprobs, targets, gradients.map(|gradients| gradients.dlogprobs));
+        step.softmax(logits, &mut outputs, targets, gradients);
         if let (Some(gradients), Some(for_dhidden)) = (gradients, for_dhidden) {
             let dlogits = step.dlogits(&mut memory.logits);
             step.dhidden(gradients.dhidden, &mut memory.dhidden, dlogits, for_dhidden, vocab);
             step.dweight(gradients.dweight, &mut memory.hidden_packed, dlogits, gathered, chunk);
         }
+    }
+}
+
+impl Outputs<'_> {
+    fn clear(&mut self) {
+        self.logprobs.fill(0.0);
+        self.entropies.iter_mut().for_each(|entropies| entropies.fill(0.0));
     }
 }
 
@@ -212,44 +239,6 @@ impl Step<'_> {
             add: false,
         };
         product.run(self.kernel, self.pool, Sink::F32(Disjoint::new(logits)));
-    }
-
-    /// From logits to log-probabilities, and with `dlogprobs` to the logits' gradients, in their place.
-    fn softmax(
-        &mut self,
-        logits: &mut [f32],
-        logprobs: &mut [f64],
-        targets: &[u32],
-        dlogprobs: Option<&[f64]>,
-    ) {
-        let (level, precision, rows, width) = (self.level, self.precision, self.rows, self.shape.vocab_size);
-        let scale = 1.0 / self.shape.temperature;
-        let (logits, logprobs) = (Disjoint::new(logits), Disjoint::new(logprobs));
-        self.pool.run(rows.len(), &|chunk, scratch: &mut Scratch| {
-            let row = rows[chunk] as usize;
-            let target = targets[row] as usize;
-            // SAFETY: every chunk takes its own row.
-            let (logits, logprob) =
-                unsafe { (logits.slice(chunk * width, width), &mut logprobs.slice(row, 1)[0]) };
-            let exps = scratch.buffers[0].floats(width);
-            let (max, sum) = exp_row(level, exps, logits, scale);
-            *logprob = f64::from(scale) * (f64::from(logits[target]) - f64::from(max)) - f64::from(sum).ln();
-            if let Some(dlogprobs) = dlogprobs {
-                let by_logit = (dlogprobs[row] * f64::from(scale)) as f32;
-                let dtarget = by_logit + exps[target] * (-by_logit / sum);
-                match precision {
-                    Precision::F32 => {
-                        scale_row(level, logits, exps, -by_logit / sum);
-                        logits[target] = dtarget;
-                    }
-                    Precision::Bf16 => {
-                        let dlogits = first_half(logits);
-                        scale_row_bf16(level, dlogits, exps, -by_logit / sum);
-                        dlogits[target] = bf16::to_bf16(dtarget);
-                    }
-                }
-            }
-        });
     }
 
     /// What [`softmax`](Self::softmax) left: a matrix and its stride.
@@ -339,14 +328,6 @@ fn fill_zeros(pool: &mut Pool, out: Sink<'_>) {
     });
 }
 
-/// The memory of the first half of a row, for as many values of half the size.
-fn first_half(row: &mut [f32]) -> &mut [u16] {
-    let len = row.len();
-    // SAFETY: every bit pattern is a `u16`, whose alignment is smaller.
-    let (_, halves, _) = unsafe { row.align_to_mut::<u16>() };
-    &mut halves[..len]
-}
-
 /// Overwrites the values from `start` on by a row.
 ///
 /// # Safety
@@ -357,49 +338,7 @@ unsafe fn store_row(level: Level, out: Sink<'_>, start: usize, row: &[f32]) {
     unsafe {
         match out {
             Sink::F32(out) => out.slice(start, row.len()).copy_from_slice(row),
-            Sink::Bf16(out) => scale_row_bf16(level, out.slice(start, row.len()), row, 1.0),
-        }
-    }
-}
-
-multiversion! {
-    /// The largest logit, and the sum of `exps[i] = exp(scale · (logits[i] - max))`.
-    fn exp_row(exps: &mut [f32], logits: &[f32], scale: f32) -> (f32, f32) {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (whole, rest) = logits.as_chunks::<LANES>();
-        for logits in whole {
-            for (lane, &logit) in lanes.iter_mut().zip(logits) {
-                *lane = if logit > *lane { logit } else { *lane };
-            }
-        }
-        let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &logit| if logit > max { logit } else { max });
-
-        let mut lanes = [0.0; LANES];
-        let (whole_exps, rest_exps) = exps.as_chunks_mut::<LANES>();
-        for (exps, logits) in whole_exps.iter_mut().zip(whole) {
-            for (lane, (e, &logit)) in lanes.iter_mut().zip(exps.iter_mut().zip(logits)) {
-                *e = exp(scale * (logit - max));
-                *lane += *e;
-            }
-        }
-        for (lane, (e, &logit)) in lanes.iter_mut().zip(rest_exps.iter_mut().zip(rest)) {
-            *e = exp(scale * (logit - max));
-            *lane += *e;
-        }
-        (max, sum_lanes(lanes))
-    }
-
-    /// `out = factor · x`.
-    fn scale_row(out: &mut [f32], x: &[f32], factor: f32) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = factor * x;
-        }
-    }
-
-    /// `out = factor · x`, rounded.
-    fn scale_row_bf16(out: &mut [u16], x: &[f32], factor: f32) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = bf16::to_bf16(factor * x);
+            Sink::Bf16(out) => softmax::scale_row_bf16(level, out.slice(start, row.len()), row, 1.0),
         }
     }
 }

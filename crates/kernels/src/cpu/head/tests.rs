@@ -17,8 +17,10 @@ fn targets(rows: usize, vocab_size: usize) -> Vec<u32> {
     (0..rows as u64).map(|i| if i % 3 == 1 { NO_TARGET } else { target(i) }).collect()
 }
 
-fn dlogprobs(rows: usize) -> Vec<f64> {
-    (0..rows as u64).map(|i| rng::normal(10, 11, i)).collect()
+/// By each log-probability, and by each entropy.
+fn derivatives(rows: usize) -> (Vec<f64>, Vec<f64>) {
+    let values = |stream| (0..rows as u64).map(|i| rng::normal(10, stream, i)).collect();
+    (values(11), values(12))
 }
 
 #[test]
@@ -31,33 +33,43 @@ fn the_head_agrees_with_the_reference() {
             let (weight, exact_weight) = with_exact(&cpu, 2, vocab_size * D_MODEL, false);
             let (mut dhidden, mut exact_dhidden) = with_exact(&cpu, 3, rows * D_MODEL, true);
             let (mut dweight, mut exact_dweight) = with_exact(&cpu, 4, vocab_size * D_MODEL, false);
-            let (targets, dlogprobs) = (targets(rows, vocab_size), dlogprobs(rows));
+            let (targets, (dlogprobs, dentropies)) = (targets(rows, vocab_size), derivatives(rows));
             let (mut exact, mut logprobs) = (vec![1.0; rows], vec![1.0; rows]);
-            Reference.head_backward(
-                &mut exact,
-                &mut exact_dhidden,
-                &mut exact_dweight,
-                &dlogprobs,
-                &exact_hidden,
-                &exact_weight,
-                &targets,
-                &shape,
-                7,
-            );
-            let (dh, dw) = (&mut dhidden, &mut dweight);
-            backward(&mut cpu, &mut logprobs, dh, dw, &dlogprobs, &hidden, &weight, &targets, &shape, 7);
+            let (mut exact_entropies, mut entropies) = (vec![1.0; rows], vec![1.0; rows]);
             let what = format!("{shape:?} {}", cpu.describe());
-            for (logprob, exact) in logprobs.iter().zip(&exact) {
-                assert!((logprob - exact).abs() < 2e-6, "{logprob} {exact} {what}");
+            for dentropies in [None, Some(&dentropies[..])] {
+                Reference.head_backward(
+                    &mut exact,
+                    &mut exact_dhidden,
+                    &mut exact_dweight,
+                    &dlogprobs,
+                    dentropies,
+                    &exact_hidden,
+                    &exact_weight,
+                    &targets,
+                    &shape,
+                    7,
+                );
+                let (dh, dw, d) = (&mut dhidden, &mut dweight, (&dlogprobs[..], dentropies));
+                backward(&mut cpu, &mut logprobs, dh, dw, d, &hidden, &weight, &targets, &shape, 7);
+                // With one token in the vocabulary the gradients are zero.
+                if vocab_size > 1 {
+                    assert!(error(&dhidden, &exact_dhidden) < tolerance, "dhidden {what}");
+                }
+                assert!(error(&dweight, &exact_dweight) < tolerance, "dweight {what}");
             }
-            // With one token in the vocabulary the gradients are zero.
-            if vocab_size > 1 {
-                assert!(error(&dhidden, &exact_dhidden) < tolerance, "dhidden {what}");
-            }
-            assert!(error(&dweight, &exact_dweight) < tolerance, "dweight {what}");
-            let mut again = vec![1.0; rows];
-            super::forward(&mut cpu, &mut again, &hidden, &weight, &targets, &shape);
+            let (e, (h, w)) = (Some(&mut exact_entropies[..]), (&exact_hidden, &exact_weight));
+            Reference.head_forward(&mut exact, e, h, w, &targets, &shape);
+            let (mut again, e) = (vec![1.0; rows], Some(&mut entropies[..]));
+            super::forward(&mut cpu, &mut again, e, &hidden, &weight, &targets, &shape);
             assert_eq!(again, logprobs, "{what}");
+            for (values, exact) in [(&logprobs, &exact), (&entropies, &exact_entropies)] {
+                for (value, exact) in values.iter().zip(exact) {
+                    assert!((value - exact).abs() < 2e-6, "{value} {exact} {what}");
+                }
+            }
+            super::forward(&mut cpu, &mut again, None, &hidden, &weight, &targets, &shape);
+            assert_eq!(again, logprobs, "{what}, no entropies");
         }
     }
 }
@@ -72,7 +84,7 @@ fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
             let (weight, _) = with_exact(&cpu, 2, vocab_size * D_MODEL, false);
             let mut dweight = cpu.zeros(vocab_size * D_MODEL);
             let (mut logprobs, mut dhiddens) = (vec![], vec![]);
-            let (all_targets, all_dlogprobs) = (targets(rows, vocab_size), dlogprobs(rows));
+            let (all_targets, (dlogprobs, dentropies)) = (targets(rows, vocab_size), derivatives(rows));
             let (all_hidden, _) = with_exact(&cpu, 1, rows * D_MODEL, false);
             for part in [0..cut, cut..rows] {
                 let mut hidden = cpu.zeros(part.len() * D_MODEL);
@@ -85,7 +97,7 @@ fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
                     &mut part_logprobs,
                     &mut dhidden,
                     &mut dweight,
-                    &all_dlogprobs[part.clone()],
+                    (&dlogprobs[part.clone()], Some(&dentropies[part.clone()])),
                     &hidden,
                     &weight,
                     &all_targets[part.clone()],
@@ -110,9 +122,12 @@ fn rows_without_targets_cost_nothing_and_give_zeros() {
         let (weight, _) = with_exact(&cpu, 2, 9 * D_MODEL, false);
         let (mut dhidden, _) = with_exact(&cpu, 3, 3 * D_MODEL, true);
         let (mut dweight, before) = with_exact(&cpu, 4, 9 * D_MODEL, false);
-        let (targets, dlogprobs, mut logprobs) = ([NO_TARGET; 3], [1.0; 3], [1.0; 3]);
-        let (dh, dw) = (&mut dhidden, &mut dweight);
-        backward(&mut cpu, &mut logprobs, dh, dw, &dlogprobs, &hidden, &weight, &targets, &shape, 2);
+        let (targets, mut logprobs, mut entropies) = ([NO_TARGET; 3], [1.0; 3], [1.0; 3]);
+        super::forward(&mut cpu, &mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
+        assert_eq!((logprobs, entropies), ([0.0; 3], [0.0; 3]));
+        logprobs.fill(1.0);
+        let (dh, dw, d) = (&mut dhidden, &mut dweight, (&[1.0; 3][..], Some(&[1.0; 3][..])));
+        backward(&mut cpu, &mut logprobs, dh, dw, d, &hidden, &weight, &targets, &shape, 2);
         assert_eq!(logprobs, [0.0; 3]);
         assert_eq!(floats(&dhidden), [0.0; 3 * D_MODEL]);
         assert_eq!(error(&dweight, &before), 0.0);

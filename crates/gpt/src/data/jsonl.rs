@@ -1,0 +1,232 @@
+//! Rows of a JSONL file, and what became of the others: every line is used, or counted under what is wrong with it.
+//!
+//! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::corpus::{Example, JsonRecord, Reason, json_records, parse_record};
+use crate::progress::{Progress, Stopped, Unit};
+
+/// The share of lines that may be bad before a file is refused, unless somebody says otherwise.
+pub const MAX_BAD: f64 = 0.01;
+/// How many examples of a fault are kept.
+const EXAMPLES: usize = 5;
+/// Lines are parsed in batches of about this much text (4 MiB), on all threads.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// A JSON object: one line.
+pub type Record = Map<String, Value>;
+
+/// Why a line is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What lines of this kind have in common.
+    pub kind: String,
+    /// What exactly is the matter.
+    pub detail: String,
+    /// What follows from it.
+    pub severity: Severity,
+}
+
+/// What follows from a [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The line is fine, but of no use.
+    LeftOut,
+    /// The line is bad; a small share of such lines is tolerated.
+    Bad,
+    /// The file is refused.
+    Fatal,
+}
+
+impl Fault {
+    /// A bad line.
+    pub fn bad(kind: impl Into<String>, detail: impl Into<String>) -> Fault {
+        Fault { kind: kind.into(), detail: detail.into(), severity: Severity::Bad }
+    }
+
+    /// A line of no use.
+    pub fn left_out(kind: impl Into<String>, detail: impl Into<String>) -> Fault {
+        Fault { severity: Severity::LeftOut, ..Fault::bad(kind, detail) }
+    }
+
+    /// A line for which the file is refused.
+    pub fn fatal(kind: impl Into<String>, detail: impl Into<String>) -> Fault {
+        Fault { severity: Severity::Fatal, ..Fault::bad(kind, detail) }
+    }
+}
+
+impl From<(Reason, String)> for Fault {
+    fn from((reason, detail): (Reason, String)) -> Fault {
+        let severity = if reason.is_bad_record() { Severity::Bad } else { Severity::LeftOut };
+        Fault { kind: reason.to_string(), detail, severity }
+    }
+}
+
+/// All lines with one kind of fault.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Faults {
+    /// How many.
+    pub count: u64,
+    /// What follows from it.
+    pub severity: Severity,
+    /// The first five.
+    pub examples: Vec<Example>,
+}
+
+/// What became of the lines of a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LineReport {
+    /// The file, as its path was given.
+    pub file: String,
+    /// Its lines, but blank ones.
+    pub lines: u64,
+    /// How many are used.
+    pub used: u64,
+    /// The others, by what is the matter with them.
+    pub faults: BTreeMap<String, Faults>,
+}
+
+impl LineReport {
+    /// How many lines are bad.
+    pub fn bad(&self) -> u64 {
+        self.count(Severity::Bad)
+    }
+
+    /// How many lines are of no use, though nothing is wrong with them.
+    pub fn left_out(&self) -> u64 {
+        self.count(Severity::LeftOut)
+    }
+
+    fn count(&self, severity: Severity) -> u64 {
+        self.faults.values().filter(|faults| faults.severity == severity).map(|faults| faults.count).sum()
+    }
+
+    fn add(&mut self, line: u64, fault: Fault) {
+        let Fault { kind, detail, severity } = fault;
+        let new = Faults { count: 0, severity, examples: Vec::new() };
+        let faults = self.faults.entry(kind).or_insert(new);
+        faults.count += 1;
+        if faults.examples.len() < EXAMPLES {
+            faults.examples.push(Example { file: self.file.clone(), line, detail });
+        }
+    }
+}
+
+impl fmt::Display for LineReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LineReport { file, lines, used, faults } = self;
+        write!(f, "{file}: {used} of {lines} lines are used")?;
+        for (kind, Faults { count, severity, examples }) in faults {
+            let what = if *severity == Severity::LeftOut { "left out" } else { "bad" };
+            write!(f, "\n  {what}: {kind}, {count}")?;
+            examples.iter().try_for_each(|example| write!(f, "\n    {example}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a file in its order, and what became of the other lines.
+#[derive(Clone, Debug)]
+pub struct Lines<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// What became of all lines.
+    pub report: LineReport,
+}
+
+/// Reads the JSONL file `path` (also `.gz`, `.zst`, or one JSON array) into rows, which `row` makes of objects.
+///
+/// # Errors
+/// The file cannot be read to its end; more than the share `max_bad` of its lines is bad, or no line can be used: then the
+/// message is the report; a line has a fatal fault.
+pub fn read_jsonl<T: Send>(
+    path: &Path,
+    max_bad: f64,
+    progress: &dyn Progress,
+    row: impl Fn(Record) -> Result<T, Fault> + Sync,
+) -> Result<Lines<T>> {
+    assert!((0.0..=1.0).contains(&max_bad), "{max_bad} is not a share");
+    let name = path.display().to_string();
+    let report = LineReport { file: name, ..LineReport::default() };
+    let mut reader = Reader { row, batch: Vec::new(), bytes: 0, lines: Lines { rows: Vec::new(), report } };
+    let mut failure = Ok(());
+    progress.begin(
+        &format!("reading {}", path.display()),
+        path.metadata().map_or(0, |m| m.len()),
+        Unit::Bytes,
+    );
+    let read = json_records(path, progress, &mut |line, record| {
+        failure = reader.push(line, record, progress);
+        failure.is_ok()
+    });
+    progress.end();
+    failure.and(read)?;
+    reader.parse()?;
+
+    let Lines { rows, report } = reader.lines;
+    ensure!(
+        report.bad() as f64 <= max_bad * report.lines as f64,
+        "{} of {} lines are bad, of which at most {} % may be\n{report}",
+        report.bad(),
+        report.lines,
+        max_bad * 100.0
+    );
+    ensure!(!rows.is_empty(), "there is nothing to use\n{report}");
+    Ok(Lines { rows, report })
+}
+
+/// Lines on their way to rows.
+struct Reader<T, F> {
+    row: F,
+    batch: Vec<(u64, JsonRecord)>,
+    bytes: usize,
+    lines: Lines<T>,
+}
+
+impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
+    fn push(&mut self, line: u64, json: JsonRecord, progress: &dyn Progress) -> Result<()> {
+        if matches!(json, Err((Reason::BlankLine, _))) {
+            return Ok(());
+        }
+        self.lines.report.lines += 1;
+        self.bytes += json.as_ref().map_or(0, Vec::len);
+        self.batch.push((line, json));
+        if self.bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        if progress.should_stop() {
+            bail!(Stopped("nothing was read to its end"));
+        }
+        self.parse()
+    }
+
+    fn parse(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let parse = |(line, json): (u64, JsonRecord)| {
+            let record = json.and_then(|json| parse_record(&json));
+            (line, record.map_err(Fault::from).and_then(&self.row))
+        };
+        let rows: Vec<_> = std::mem::take(&mut self.batch).into_par_iter().map(parse).collect();
+        let Lines { rows: good, report } = &mut self.lines;
+        for (line, row) in rows {
+            match row {
+                Ok(row) => good.push(row),
+                Err(Fault { kind, detail, severity: Severity::Fatal }) => {
+                    bail!("{}:{line}: {kind}: {detail}", report.file)
+                }
+                Err(fault) => report.add(line, fault),
+            }
+        }
+        report.used = good.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! How a model is asked and how it ends an answer: by its chat template, or without one by plain text.
+//!
+//! The one place that decides it for sampling, rewards and learning from rankings, so that what is scored has the very tokens
+//! that are sampled.
+
+use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::{ChatTemplate, Message, Role};
+use anyhow::{Context, Result, bail};
+
+/// Turns conversations into the tokens that ask for an answer, and answers into tokens.
+pub struct Prompter<'a> {
+    tokenizer: &'a Tokenizer,
+    template: Option<ChatTemplate>,
+    end_tokens: Vec<u32>,
+}
+
+impl<'a> Prompter<'a> {
+    /// The way of this tokenizer.
+    ///
+    /// # Errors
+    /// Its chat template cannot be used; it has no token that could end an answer.
+    pub fn new(tokenizer: &'a Tokenizer) -> Result<Self> {
+        let template = ChatTemplate::of(tokenizer)?;
+        let end_tokens: Vec<u32> = match &template {
+            Some(template) => template.end_tokens().to_vec(),
+            None => tokenizer.end_of_text().into_iter().collect(),
+        };
+        if end_tokens.is_empty() {
+            bail!(
+                "the tokenizer has no token that ends an answer: neither a chat template's nor end of text"
+            );
+        }
+        Ok(Prompter { tokenizer, template, end_tokens })
+    }
+
+    /// Whether there is a chat template.
+    pub fn is_chat(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &'a Tokenizer {
+        self.tokenizer
+    }
+
+    /// The tokens that end an answer when one of them is drawn; the first is what learning ends answers with.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// The tokens that ask for the next message of a conversation. Without a template that is the text of its only message,
+    /// after an end of text where there is none.
+    ///
+    /// # Errors
+    /// The template refuses the conversation; without a template it is more than one text.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        if let Some(template) = &self.template {
+            return template.prompt(self.tokenizer, messages);
+        }
+        let text = match messages {
+            [] => "",
+            [Message { role: Role::User, content }] => content,
+            _ => bail!(
+                "a conversation of {} messages, but the model has no chat template: give plain prompts, or train it \
+                 with `mynah sft`, which gives it one",
+                messages.len()
+            ),
+        };
+        let tokens = self.tokenizer.encode(text);
+        match (tokens.is_empty(), self.tokenizer.end_of_text()) {
+            (false, _) => Ok(tokens),
+            (true, end) => Ok(vec![end.context("an empty prompt, and no end-of-text token to begin with")?]),
+        }
+    }
+
+    /// The tokens of a whole answer, its end included.
+    pub fn answer(&self, text: &str) -> Vec<u32> {
+        let mut tokens = self.tokenizer.encode(text);
+        tokens.push(self.end_tokens[0]);
+        tokens
+    }
+}

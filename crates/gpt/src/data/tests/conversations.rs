@@ -1,0 +1,178 @@
+//! Demonstrations as batches.
+
+use std::fs;
+
+use kernels::{Cpu, CpuOptions, NO_TARGET, Precision};
+use serde_json::json;
+
+use crate::data::jsonl::Severity;
+use crate::data::messages::{Message, Role};
+use crate::data::{Batch, Conversations, ReadOptions, Sequence, TooLong};
+use crate::model::{self, Config, Sequences};
+use crate::progress::Silent;
+use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::{ChatTemplate, Encoded, with_ours};
+use crate::train::Trainer;
+
+fn chat() -> (Tokenizer, ChatTemplate) {
+    let documents = ["what is it? it is a ship. and then? a lighthouse.\n".to_owned()];
+    let base = Tokenizer::train(documents.into_iter().map(Ok), 280, &[], &Silent).unwrap();
+    let tokenizer = with_ours(&base).unwrap();
+    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
+    (tokenizer, template)
+}
+
+fn read(
+    lines: &str,
+    context: usize,
+    too_long: TooLong,
+) -> anyhow::Result<(Conversations, crate::data::jsonl::LineReport)> {
+    let (tokenizer, template) = chat();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demonstrations.jsonl");
+    fs::write(&path, lines).unwrap();
+    let options =
+        ReadOptions { template: &template, tokenizer: &tokenizer, context, too_long, max_bad: 0.5, seed: 7 };
+    Conversations::read(&path, &options, &Silent)
+}
+
+fn lines(n: usize) -> String {
+    let line =
+        |i| json!({ "prompt": "what is it?", "completion": "a ship ".repeat(i % 5 + 1) }).to_string() + "\n";
+    (0..n).map(line).collect()
+}
+
+#[test]
+fn only_answers_and_their_ends_are_predicted() {
+    let (tokenizer, template) = chat();
+    let turns = [
+        (Role::System, "it is"),
+        (Role::User, "what is it?"),
+        (Role::Assistant, "a ship"),
+        (Role::User, "and then?"),
+        (Role::Assistant, "a lighthouse"),
+    ];
+    let encoded = template.encode(&tokenizer, &turns.map(|(role, text)| Message::new(role, text))).unwrap();
+    let sequence = Sequence::new(&encoded, 1000, TooLong::Error).unwrap();
+    let predicted: Vec<u32> =
+        sequence.targets.iter().copied().filter(|&target| target != NO_TARGET).collect();
+    assert_eq!(tokenizer.decode(&predicted).unwrap(), "a ship<|im_end|>a lighthouse<|im_end|>");
+    for (i, &target) in sequence.targets.iter().enumerate() {
+        assert!(target == NO_TARGET || target == encoded.tokens[i + 1], "row {i}");
+    }
+    let read = tokenizer.decode(&sequence.tokens).unwrap();
+    assert!(read.ends_with("assistant\na lighthouse"), "nothing is read after the last prediction: {read}");
+}
+
+#[test]
+fn long_conversations_are_handled_by_policy_and_counted() {
+    let (one, _) = read(&lines(1), 1000, TooLong::Error).unwrap();
+    let (all, report) = read(&lines(10), 1000, TooLong::Error).unwrap();
+    assert_eq!((all.per_epoch(), report.used, all.cut()), (10, 10, (0, 0)));
+    let context = one.tokens() as usize;
+
+    let (kept, report) = read(&lines(10), context, TooLong::Drop).unwrap();
+    let faults = &report.faults["longer than the context"];
+    assert_eq!((kept.per_epoch(), faults.count, faults.severity), (2, 8, Severity::LeftOut));
+    assert_eq!(faults.examples[0].line, 2);
+
+    let (kept, report) = read(&lines(10), context, TooLong::TruncateLeft).unwrap();
+    assert_eq!((kept.per_epoch(), report.used, kept.cut().0), (10, 10, 8));
+    assert_eq!(kept.tokens() + kept.cut().1, all.tokens());
+    let mut batch = Batch::default();
+    kept.push(4, &mut batch);
+    assert_eq!(batch.lens, [context]);
+    let mut whole = Batch::default();
+    all.push(4, &mut whole);
+    assert!(whole.tokens.ends_with(&batch.tokens) && whole.targets.ends_with(&batch.targets));
+
+    let error = read(&lines(10), context, TooLong::Error).unwrap_err().to_string();
+    assert!(error.contains("demonstrations.jsonl:2: longer than the context"), "{error}");
+}
+
+#[test]
+fn conversations_without_anything_to_predict_contribute_nothing() {
+    let encoded = |answers| Encoded { tokens: vec![1, 2, 3, 4], answers };
+    for answers in [vec![], vec![0..1], vec![2..2]] {
+        let fault = Sequence::new(&encoded(answers), 10, TooLong::Error).unwrap_err();
+        assert_eq!((fault.kind.as_str(), fault.severity), ("no answer to learn from", Severity::LeftOut));
+    }
+    let sequence = Sequence::new(&encoded(vec![0..1, 2..3]), 10, TooLong::Error).unwrap();
+    assert_eq!((sequence.tokens, sequence.targets), (vec![1, 2], vec![NO_TARGET, 3]));
+}
+
+#[test]
+fn an_epoch_visits_every_conversation_once_in_an_order_of_its_own() {
+    let rows: Vec<Sequence> = (0..50)
+        .map(|i| Sequence {
+            tokens: vec![i; 1 + i as usize % 3],
+            targets: vec![i; 1 + i as usize % 3],
+            cut_tokens: 0,
+        })
+        .collect();
+    let data = Conversations::new(&rows, 3);
+    let visits = |data: &Conversations, batch_size, steps| {
+        let mut seen = Vec::new();
+        let mut batch = Batch::default();
+        for step in 1..=steps {
+            data.batch(step, batch_size, &mut batch);
+            let mut at = 0;
+            for len in &batch.lens {
+                seen.push(batch.tokens[at]);
+                at += len;
+            }
+        }
+        seen
+    };
+    assert_eq!((data.steps(2, 5), data.steps(2, 7)), (20, 15));
+    let seen = visits(&data, 5, 20);
+    assert_eq!(visits(&data, 4, 25), seen, "the order does not depend on the batch size");
+    let (first, second) = seen.split_at(50);
+    for epoch in [first, second] {
+        let mut sorted = epoch.to_vec();
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..50));
+    }
+    assert_ne!(first, second);
+    assert_ne!(visits(&Conversations::new(&rows, 4), 5, 20), seen);
+    assert_eq!(Conversations::new(&rows, 4).digest(), data.digest());
+    assert_ne!(Conversations::new(&rows[1..], 3).digest(), data.digest());
+}
+
+#[test]
+fn parts_join_to_the_batch() {
+    let batch = Batch { tokens: (0..12).collect(), targets: (1..13).collect(), lens: vec![2, 5, 1, 1, 3] };
+    for (max_rows, expected) in
+        [(1, vec![1, 1, 1, 1, 1]), (2, vec![1, 1, 2, 1]), (7, vec![2, 3]), (8, vec![3, 2]), (100, vec![5])]
+    {
+        let parts: Vec<_> = batch.parts(max_rows).collect();
+        assert_eq!(parts.iter().map(|part| part.lens.len()).collect::<Vec<_>>(), expected, "{max_rows}");
+        assert!(parts.iter().flat_map(|part| part.tokens).eq(&batch.tokens));
+        assert!(parts.iter().flat_map(|part| part.targets).eq(&batch.targets));
+        assert!(parts.iter().all(|part| batch.tokens[part.first_row] == part.tokens[0]));
+    }
+    assert_eq!(Batch::default().parts(5).count(), 0);
+}
+
+#[test]
+fn a_conversation_in_a_batch_has_the_loss_that_it_has_alone() {
+    let (tokenizer, _) = chat();
+    let (data, _) = read(&lines(6), 200, TooLong::Error).unwrap();
+    for config in [Config::gpt2(tokenizer.vocab_size(), 200, 2, 4, 64)] {
+        let mut cpu = Cpu::new(CpuOptions { threads: 2, precision: Precision::F32, ..CpuOptions::default() });
+        let weights = model::init(&mut cpu, &config, 5);
+        let mut trainer = Trainer::new(cpu, config, weights);
+        let mut batch = Batch::default();
+        data.batch(1, 6, &mut batch);
+        let sequences = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: None };
+        let packed = trainer.evaluate(sequences, &batch.targets).to_vec();
+        assert!(packed.iter().any(|&logprob| logprob < 0.0));
+        let mut alone = Vec::new();
+        for part in batch.parts(1) {
+            let sequences = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
+            alone.extend_from_slice(trainer.evaluate(sequences, part.targets));
+        }
+        let bits = |logprobs: &[f64]| logprobs.iter().map(|logprob| logprob.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&packed), bits(&alone));
+    }
+}

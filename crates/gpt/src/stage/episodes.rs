@@ -1,0 +1,116 @@
+//! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their answers stand.
+
+use crate::model::Sequences;
+use kernels::NO_TARGET;
+use std::ops::Range;
+
+/// Rows of a pass at most, where an episode is not longer.
+const ROWS: usize = 4096;
+
+/// A prompt and its answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Episode {
+    /// Prompt and answer, the token that ends the answer included where there is one.
+    pub(super) tokens: Vec<u32>,
+    /// Tokens of the prompt; at least one.
+    pub(super) prompt_len: usize,
+}
+
+impl Episode {
+    /// An episode of these tokens.
+    pub(super) fn new(prompt: &[u32], answer: &[u32]) -> Self {
+        assert!(!prompt.is_empty(), "an answer is predicted from a prompt");
+        Episode { tokens: [prompt, answer].concat(), prompt_len: prompt.len() }
+    }
+
+    /// The tokens of the answer.
+    pub(super) fn answer(&self) -> &[u32] {
+        &self.tokens[self.prompt_len..]
+    }
+
+    /// Number of tokens of the answer.
+    pub(super) fn answer_len(&self) -> usize {
+        self.tokens.len() - self.prompt_len
+    }
+}
+
+/// Episodes as the rows of a pass.
+#[derive(Default)]
+pub(super) struct Rows {
+    tokens: Vec<u32>,
+    lens: Vec<usize>,
+    /// What each row predicts: the answers' tokens, nothing else.
+    pub(super) targets: Vec<u32>,
+    /// The rows that predict the answers' tokens: where a value is taken before each token.
+    pub(super) before_tokens: Vec<u32>,
+    /// The last row of every episode: where a reward model reads.
+    pub(super) last: Vec<u32>,
+}
+
+impl Rows {
+    /// The rows of `episodes`.
+    pub(super) fn of<'a>(episodes: impl IntoIterator<Item = &'a Episode>) -> Self {
+        let mut rows = Rows::default();
+        for episode in episodes {
+            let first = rows.tokens.len();
+            let (len, prompt_len) = (episode.tokens.len(), episode.prompt_len);
+            rows.tokens.extend_from_slice(&episode.tokens);
+            rows.lens.push(len);
+            rows.targets.resize(first + prompt_len - 1, NO_TARGET);
+            rows.targets.extend_from_slice(episode.answer());
+            rows.targets.push(NO_TARGET);
+            rows.before_tokens.extend((first + prompt_len - 1..first + len - 1).map(|row| row as u32));
+            rows.last.push((first + len - 1) as u32);
+        }
+        rows
+    }
+
+    /// For a pass without dropout.
+    pub(super) fn sequences(&self) -> Sequences<'_> {
+        Sequences { tokens: &self.tokens, lens: &self.lens, noise: None }
+    }
+
+    /// The values of the answers' tokens among those of all rows, in order.
+    pub(super) fn of_answers(&self, by_row: &[f64]) -> Vec<f64> {
+        self.before_tokens.iter().map(|&row| by_row[row as usize]).collect()
+    }
+}
+
+/// Cuts a list of episodes of these lengths into runs that are passed through a model together.
+pub(super) fn passes(lens: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+    let (mut runs, mut start, mut rows, mut end) = (Vec::new(), 0, 0, 0);
+    for len in lens {
+        if end > start && rows + len > ROWS {
+            runs.push(start..end);
+            (start, rows) = (end, 0);
+        }
+        rows += len;
+        end += 1;
+    }
+    if end > start {
+        runs.push(start..end);
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_predicted_from_the_row_before() {
+        let episodes = [Episode::new(&[5, 6], &[7, 8]), Episode::new(&[9], &[4])];
+        let rows = Rows::of(&episodes);
+        assert_eq!(rows.tokens, [5, 6, 7, 8, 9, 4]);
+        assert_eq!(rows.targets, [NO_TARGET, 7, 8, NO_TARGET, 4, NO_TARGET]);
+        assert_eq!(rows.before_tokens, [1, 2, 4]);
+        assert_eq!(rows.last, [3, 5]);
+        assert_eq!(rows.of_answers(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [1.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn runs_cover_everything_and_are_as_long_as_may_be() {
+        assert_eq!(passes([3000, 1000, 96, 1, 5000, 4096]), [0..3, 3..4, 4..5, 5..6]);
+        assert!(passes([]).is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+//! Prompts as tokens: which of them can be answered within the context.
+
+use crate::data::{Prompt, Prompter};
+use crate::progress::Progress;
+use anyhow::{Context, Result, ensure};
+
+/// A prompt and the tokens that ask it.
+pub(super) struct Asked<'a> {
+    pub(super) prompt: &'a Prompt,
+    pub(super) tokens: Vec<u32>,
+}
+
+impl Asked<'_> {
+    /// What a person would read: the last message.
+    pub(super) fn text(&self) -> String {
+        self.prompt.messages.last().map_or_else(String::new, |message| message.content.clone())
+    }
+}
+
+/// The prompts with their tokens, without those of more than `room` tokens, of which `progress` hears.
+///
+/// # Errors
+/// A prompt cannot be rendered; none is left.
+pub(super) fn ask<'a>(
+    what: &str,
+    prompts: &'a [Prompt],
+    prompter: &Prompter<'_>,
+    room: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Asked<'a>>> {
+    let mut asked = Vec::with_capacity(prompts.len());
+    for (number, prompt) in (1..).zip(prompts) {
+        let tokens = prompter.prompt(&prompt.messages).with_context(|| format!("{what}, prompt {number}"))?;
+        asked.push(Asked { prompt, tokens });
+    }
+    let longest = asked.iter().map(|asked| asked.tokens.len()).max();
+    asked.retain(|asked| asked.tokens.len() <= room);
+    let dropped = prompts.len() - asked.len();
+    ensure!(
+        !asked.is_empty(),
+        "{what}: none of the {} prompts has at most {room} tokens, so that an answer fits the context: give a smaller \
+         max_tokens, or shorter prompts",
+        prompts.len()
+    );
+    if dropped > 0 {
+        progress.line(&format!(
+            "{what}: {dropped} of {} prompts have more than {room} tokens (the longest {}) and are left out",
+            prompts.len(),
+            longest.unwrap_or(0)
+        ));
+    }
+    Ok(asked)
+}

@@ -1,0 +1,190 @@
+//! An iteration's episodes: answers of the policy, what the models say of them, and what follows for every token.
+
+use super::{Ppo, PpoSettings, stream};
+use crate::data::Permutation;
+use crate::model::{Engine, Finish, Request, Sampling, Targets};
+use crate::objective::ppo::{gae, token_rewards, whiten};
+use crate::stage::episodes::{Episode, Rows, passes};
+use kernels::{Backend, rng};
+use serde_json::{Map, Value};
+use std::ops::{ControlFlow, Range};
+
+/// Episodes, and flat lists over the tokens of their answers, one answer after another.
+pub(super) struct Rollout {
+    pub(super) episodes: Vec<Episode>,
+    /// Which prompt each answers.
+    pub(super) prompts: Vec<usize>,
+    /// Whether each was ended by its policy.
+    pub(super) ended: Vec<bool>,
+    /// Log-probabilities by the policy that drew the tokens, at the sampling temperature.
+    pub(super) logprobs: Vec<f64>,
+    /// Entropies of its distributions.
+    pub(super) entropies: Vec<f64>,
+    /// Log-probabilities by the reference policy.
+    pub(super) ref_logprobs: Vec<f64>,
+    /// Values before each token.
+    pub(super) values: Vec<f64>,
+    /// One for each episode: the reward model's, less the penalty for an answer without end.
+    pub(super) scores: Vec<f64>,
+    pub(super) advantages: Vec<f64>,
+    pub(super) returns: Vec<f64>,
+}
+
+/// Answers to prompts and how they ended.
+pub(super) struct Answers {
+    pub(super) episodes: Vec<Episode>,
+    pub(super) ended: Vec<bool>,
+}
+
+impl<B: Backend> Ppo<'_, B> {
+    /// The policy answers the prompts of iteration `step`.
+    pub(super) fn roll_out(&mut self, step: u64) -> Rollout {
+        let (n, seed) = (self.prompts.len() as u64, self.options.seed);
+        let batch_size = self.options.settings.own.batch_size as u64;
+        let prompt = |i: u64| {
+            let number = (step - 1) * batch_size + i;
+            Permutation::new(n, seed, stream::PROMPTS + number / n).at(number % n) as usize
+        };
+        let prompts: Vec<usize> = (0..batch_size).map(prompt).collect();
+        let tokens = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
+        let Answers { episodes, ended } = self.answer(tokens, rng::bits(seed, stream::SAMPLING, step));
+        Rollout::new(episodes, prompts, ended)
+    }
+
+    /// Samples an answer to each prompt from the policy as it is.
+    pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Answers {
+        const SLOTS: usize = 64;
+        let settings = &self.options.settings.own;
+        let sampling = Sampling { temperature: settings.temperature as f32, top_k: 0, top_p: 1.0, seed };
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
+        let requests: Vec<Request> = (0..)
+            .zip(prompts)
+            .map(|(number, prompt)| Request {
+                prompt,
+                max_tokens: settings.max_tokens,
+                sampling,
+                number,
+                stop_tokens: self.prompter.end_tokens().to_vec(),
+            })
+            .collect();
+        let capacity = (longest + settings.max_tokens).min(self.policy.config.seq_len);
+        let slots = requests.len().clamp(1, SLOTS);
+        let (b, config, weights) = (&mut self.backend, &self.policy.config, &self.policy.weights);
+        let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
+            .limited_to(self.prompter.tokenizer().vocab_size());
+        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+        let mut answers = Answers { episodes: Vec::new(), ended: Vec::new() };
+        for (Request { prompt, .. }, mut generated) in requests.iter().zip(generated) {
+            answers.ended.push(generated.finish == Finish::Stop);
+            generated.tokens.extend(generated.end);
+            answers.episodes.push(Episode::new(prompt, &generated.tokens));
+        }
+        answers
+    }
+
+    /// Fills in what the four models say of the episodes.
+    pub(super) fn score(&mut self, rollout: &mut Rollout) {
+        let temperature = self.options.settings.own.temperature as f32;
+        let b = &mut self.backend;
+        for run in passes(rollout.episodes.iter().map(|episode| episode.tokens.len())) {
+            let rows = Rows::of(&rollout.episodes[run]);
+            let (batch, targets) = (rows.sequences(), Targets { tokens: &rows.targets, temperature });
+            let outputs = self.policy.outputs(b, batch, targets);
+            rollout.logprobs.extend(rows.of_answers(outputs.logprobs));
+            rollout.entropies.extend(rows.of_answers(outputs.entropies));
+            rollout.ref_logprobs.extend(rows.of_answers(self.reference.logprobs(b, batch, targets)));
+            let values = self.value.scores(b, batch, &rows.before_tokens);
+            rollout.values.extend(values.iter().map(|&value| f64::from(value)));
+            let scores = self.reward.scores(b, batch, &rows.last);
+            rollout.scores.extend(scores.iter().map(|&score| f64::from(score)));
+        }
+        let penalty = self.options.settings.own.missing_end_penalty;
+        for (score, _) in rollout.scores.iter_mut().zip(&rollout.ended).filter(|(_, ended)| !**ended) {
+            *score -= penalty;
+        }
+    }
+}
+
+impl Rollout {
+    /// Episodes of which nothing else is known yet.
+    pub(super) fn new(episodes: Vec<Episode>, prompts: Vec<usize>, ended: Vec<bool>) -> Self {
+        Rollout {
+            episodes,
+            prompts,
+            ended,
+            logprobs: Vec::new(),
+            entropies: Vec::new(),
+            ref_logprobs: Vec::new(),
+            values: Vec::new(),
+            scores: Vec::new(),
+            advantages: Vec::new(),
+            returns: Vec::new(),
+        }
+    }
+
+    /// Tokens of each answer.
+    pub(super) fn lens(&self) -> Vec<usize> {
+        self.episodes.iter().map(Episode::answer_len).collect()
+    }
+
+    /// Where each answer's tokens stand in the flat lists.
+    pub(super) fn spans(&self) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let span = |len| {
+            end += len;
+            end - len..end
+        };
+        self.lens().into_iter().map(span).collect()
+    }
+
+    /// Rewards of every token (the score on the last one, less the price of the distance), and from them advantages and returns.
+    pub(super) fn estimate_advantages(&mut self, settings: &PpoSettings, kl_coef: f64) {
+        let lens = self.lens();
+        let mut rewards = token_rewards(&self.logprobs, &self.ref_logprobs, &self.scores, &lens, kl_coef);
+        if settings.whiten_rewards {
+            whiten(&mut rewards, false);
+        }
+        (self.advantages, self.returns) =
+            gae(&rewards, &self.values, &lens, settings.gamma, settings.gae_lambda);
+        whiten(&mut self.advantages, true);
+    }
+
+    /// Mean over the episodes of the sampled estimate of the KL to the reference, in nats.
+    pub(super) fn kl(&self) -> f64 {
+        let sum: f64 = self.logprobs.iter().zip(&self.ref_logprobs).map(|(a, b)| a - b).sum();
+        sum / self.episodes.len() as f64
+    }
+
+    /// Mean entropy of a token's distribution, in nats.
+    pub(super) fn entropy(&self) -> f64 {
+        mean(&self.entropies)
+    }
+
+    /// Mean reward of an episode.
+    pub(super) fn mean_score(&self) -> f64 {
+        mean(&self.scores)
+    }
+
+    /// Tokens of prompts and answers.
+    pub(super) fn tokens(&self) -> u64 {
+        self.episodes.iter().map(|episode| episode.tokens.len() as u64).sum()
+    }
+
+    /// The figures of the iteration before learning from it.
+    pub(super) fn metrics(&self) -> Map<String, Value> {
+        let ended = self.ended.iter().filter(|ended| **ended).count() as f64 / self.ended.len() as f64;
+        let answer_len = self.logprobs.len() as f64 / self.episodes.len() as f64;
+        let figures = [
+            ("objective/reward", self.mean_score()),
+            ("objective/kl", self.kl()),
+            ("objective/entropy", self.entropy()),
+            ("objective/ended", ended),
+            ("objective/answer_tokens", answer_len),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect()
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}

@@ -1,0 +1,226 @@
+//! The state of a run between sittings: the four models, how they begin, and what a checkpoint holds of them.
+
+use super::prompts::ask;
+use super::{Options, Ppo};
+use crate::checkpoint::{self, About, Beside, Checkpoint, Contents};
+use crate::data::{Mixture, Prompter};
+use crate::model::Weights;
+use crate::objective::ppo::KlController;
+use crate::progress::Progress;
+use crate::stage::{Init, Machine, settings};
+use crate::train::run::{Input, Recipe};
+use crate::train::{Frozen, Trainer};
+use anyhow::{Context, Result, ensure};
+use kernels::Backend;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The value model's file, and the trained policy's where the checkpoint's own is its average.
+const VALUE: &str = "value.safetensors";
+const POLICY: &str = "policy.safetensors";
+/// Prefixes of weights and moments in them.
+const TREES: [&str; 3] = ["w.", "m.", "v."];
+/// Names of numbers in `mynah.json`.
+const VALUE_UPDATES: &str = "value_updates";
+const KL_COEF: &str = "kl_coef";
+
+impl<'a, B: Backend> Ppo<'a, B> {
+    /// The first state of a run.
+    pub(super) fn new(mut backend: B, options: &'a Options<'a>, progress: &dyn Progress) -> Result<Self> {
+        let (Options { policy, reward, .. }, own) = (options, &options.settings.own);
+        let b = &mut backend;
+        let tokenizer = policy.tokenizer().with_context(|| format!("{} has no tokenizer", policy.name()))?;
+        check_reward(reward, policy)?;
+        let prompter = Prompter::new(tokenizer)?;
+        let config = policy.config(0.0);
+        ensure!(config.n_label.is_none(), "{} scores: the policy must be a language model", policy.name());
+        let value_config = reward.config(0.0);
+        let context = config.seq_len.min(value_config.seq_len);
+        let room = context.checked_sub(own.max_tokens).filter(|room| *room > 0).with_context(|| {
+            format!("max_tokens {} leaves no room for a prompt in a context of {context}", own.max_tokens)
+        })?;
+        let prompts = ask("prompts", options.prompts, &prompter, room, progress)?;
+        let mut held_out = ask("held-out prompts", options.held_out, &prompter, room, progress)?;
+        held_out.truncate(own.eval_prompts);
+        let ptx = (own.ptx_coef > 0.0).then(|| {
+            let data = Mixture::open(&options.ptx)
+                .context("ptx_coef is above 0, and so asks for pretraining data (--ptx)")?;
+            policy.check(data.tokenizer(), data.vocab_size())?;
+            let windows = data.windows(config.seq_len, options.seed)?;
+            anyhow::Ok((data, windows))
+        });
+        let [trained, reference] = [(); 2].map(|()| policy.weights(b, &config, options.seed));
+        let [value, scores] = [(); 2].map(|()| reward.weights(b, &value_config, options.seed));
+        let mut ppo = Ppo {
+            policy: Trainer::new(b, config.clone(), trained?),
+            average: None,
+            value: Trainer::new(b, value_config.clone(), value?),
+            reference: Frozen::new(b, config, reference?),
+            reward: Frozen::new(b, value_config, scores?),
+            kl: KlController::new(own.kl_coef, own.kl_target, own.kl_horizon),
+            ptx: ptx.transpose()?,
+            steps: options.settings.regime.steps.context("the recipe of PPO has steps")?,
+            before: None,
+            options,
+            backend,
+            prompter,
+            prompts,
+            held_out,
+        };
+        ppo.average = ppo.first_average();
+        Ok(ppo)
+    }
+
+    /// The moving average begins at the policy.
+    fn first_average(&mut self) -> Option<Weights<B::Tensor>> {
+        let b = &mut self.backend;
+        (self.options.settings.own.ema > 0.0).then(|| {
+            self.policy.weights.map(|weight| {
+                let mut copy = b.zeros(b.len(weight));
+                b.copy(&mut copy, weight);
+                copy
+            })
+        })
+    }
+
+    /// What the run is, and how good the policy is that it begins from.
+    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<()> {
+        progress.line(&format!(
+            "{} parameters of policy and reference, {} of reward and value model; {} prompts, {} held out",
+            self.policy.config.parameters(),
+            self.value.config.parameters(),
+            self.prompts.len(),
+            self.held_out.len()
+        ));
+        let before = self.measure()?;
+        progress.line(&format!("{} before training: {}", self.options.policy.name(), before.line));
+        let metrics = before.metrics.into_iter();
+        self.before = Some(metrics.map(|(name, value)| (name.to_owned(), value.into())).collect());
+        Ok(())
+    }
+
+    /// Writes a checkpoint: its model is the policy, or its moving average where there is one.
+    pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
+        let Self { options, backend, prompter, policy, average, value, kl, .. } = self;
+        let about = About {
+            updates: policy.updates,
+            parent: Some(options.policy.origin()),
+            data_digest: Some(state_digest(options)?),
+            tokenizer_digest: Some(prompter.tokenizer().digest()),
+            state: BTreeMap::from([
+                (VALUE_UPDATES.to_owned(), value.updates as f64),
+                (KL_COEF.to_owned(), kl.coefficient()),
+            ]),
+            ..about
+        };
+        let mut beside = vec![Beside { name: VALUE, config: &value.config, trees: trees(value) }];
+        if average.is_some() {
+            beside.push(Beside { name: POLICY, config: &policy.config, trees: trees(policy) });
+        }
+        let contents = Contents {
+            config: &policy.config,
+            weights: average.as_ref().unwrap_or(&policy.weights),
+            dtype: options.settings.regime.dtype,
+            moments: average.is_none().then_some((&policy.first_moment, &policy.second_moment)),
+            beside: &beside,
+            read: &mut checkpoint::from_backend(backend),
+            eot_token: prompter.tokenizer().end_of_text(),
+            files: &prompter.tokenizer().files(),
+            about,
+        };
+        checkpoint::save(dir, contents)
+    }
+
+    /// Takes the state that [`save_to`](Self::save_to) wrote.
+    pub(super) fn restore_from(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let about = &checkpoint.manifest.as_ref().context("it is not a checkpoint of mynah")?.about;
+        let number = |name: &str| about.state.get(name).copied().with_context(|| format!("no {name} in it"));
+        let b = &mut self.backend;
+        if self.average.is_some() {
+            self.average = Some(checkpoint.exact_weights(checkpoint::to_backend(b))?);
+            restore_beside(b, &mut self.policy, checkpoint, POLICY, about.updates)?;
+        } else {
+            self.policy.restore(b, checkpoint)?;
+        }
+        restore_beside(b, &mut self.value, checkpoint, VALUE, number(VALUE_UPDATES)? as u64)?;
+        self.kl.set_coefficient(number(KL_COEF)?);
+        Ok(())
+    }
+
+    /// Goes back to the state before the first iteration.
+    pub(super) fn begin_again(&mut self) -> Result<()> {
+        let (options, b) = (self.options, &mut self.backend);
+        let policy = options.policy.weights(b, &self.policy.config, options.seed)?;
+        self.policy.restart(b, policy);
+        let value = options.reward.weights(b, &self.value.config, options.seed)?;
+        self.value.restart(b, value);
+        self.average = self.first_average();
+        self.kl.set_coefficient(options.settings.own.kl_coef);
+        Ok(())
+    }
+}
+
+/// Everything that a model's training goes on from, by prefix.
+fn trees<T>(trainer: &Trainer<T>) -> Vec<(&'static str, &Weights<T>)> {
+    let Trainer { weights, first_moment, second_moment, .. } = trainer;
+    TREES.into_iter().zip([weights, first_moment, second_moment]).collect()
+}
+
+fn restore_beside<B: Backend>(
+    b: &mut B,
+    trainer: &mut Trainer<B::Tensor>,
+    checkpoint: &Checkpoint,
+    file: &str,
+    updates: u64,
+) -> Result<()> {
+    let config = trainer.config.clone();
+    let mut tree = |prefix| checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b));
+    let [weights, m, v] = TREES;
+    let (weights, moments) = (tree(weights)?, (tree(m)?, tree(v)?));
+    trainer.take_over(weights, moments, updates);
+    Ok(())
+}
+
+/// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.
+fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
+    let n_label = reward.model().config.n_label;
+    ensure!(
+        n_label == Some(1),
+        "{} is no reward model ({}): train one with `mynah reward`",
+        reward.name(),
+        reward.model().architecture()
+    );
+    let same = match (reward.tokenizer(), policy.tokenizer()) {
+        (Some(a), Some(b)) => a.same_tokens(b),
+        _ => false,
+    };
+    ensure!(
+        same,
+        "{} and {} have different tokenizers: train the reward model from the same model as the policy",
+        reward.name(),
+        policy.name()
+    );
+    Ok(())
+}
+
+/// The resolved recipe as it is stored.
+pub(super) fn recipe(options: &Options<'_>, machine: &Machine) -> Result<Recipe> {
+    let mut recipe = settings::recipe("ppo", options.settings.table()?, options.seed, machine)?;
+    options.policy.record(&mut recipe, "policy")?;
+    options.reward.record(&mut recipe, "reward")?;
+    recipe.inputs.insert("prompts".into(), Input::new(Path::new("prompts"), state_digest(options)?));
+    for (number, (path, weight)) in (1..).zip(&options.ptx) {
+        let digest = crate::data::TokenShards::open(path)?.digest().to_owned();
+        recipe.inputs.insert(format!("ptx {number}"), Input::new(path, format!("{digest} × {weight}")));
+    }
+    Ok(recipe)
+}
+
+/// A digest of the prompts, of training and held out.
+fn state_digest(options: &Options<'_>) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for prompts in [options.prompts, options.held_out] {
+        hasher.update(&serde_json::to_vec(prompts)?);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
