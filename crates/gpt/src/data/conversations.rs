@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
 
 use super::jsonl::{Fault, LineReport, Lines, Record, read_jsonl};
@@ -145,6 +145,41 @@ impl Conversations {
         }
     }
 
+    /// The conversations with about `fraction` of them, at least one, held out. Which, their tokens decide: equal ones stay
+    /// together.
+    ///
+    /// # Errors
+    /// There are fewer than two different ones.
+    pub fn split(&self, fraction: f64) -> Result<(Conversations, Conversations)> {
+        let draw = |i: usize| {
+            let tokens = self.place(i).flat_map(|at| self.tokens[at].to_le_bytes()).collect::<Vec<u8>>();
+            let digest = blake3::hash(&tokens);
+            u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+        };
+        let draws: Vec<u64> = (0..self.ends.len()).map(draw).collect();
+        let lowest = draws.iter().copied().min().unwrap_or(0);
+        let is_held_out = |&draw: &u64| draw == lowest || (draw as f64) < fraction * u64::MAX as f64;
+        let part = |held_out: bool| {
+            let mut part =
+                Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), ..*self };
+            for i in (0..self.ends.len()).filter(|&i| is_held_out(&draws[i]) == held_out) {
+                part.tokens.extend_from_slice(&self.tokens[self.place(i)]);
+                part.targets.extend_from_slice(&self.targets[self.place(i)]);
+                part.ends.push(part.tokens.len());
+            }
+            part
+        };
+        let (train, val) = (part(false), part(true));
+        ensure!(!train.ends.is_empty(), "a single conversation cannot be both learned from and held out");
+        Ok((train, val))
+    }
+
+    /// Where a conversation's tokens stand.
+    fn place(&self, conversation: usize) -> std::ops::Range<usize> {
+        let start = if conversation == 0 { 0 } else { self.ends[conversation - 1] };
+        start..self.ends[conversation]
+    }
+
     /// How many conversations there are: those of an epoch.
     pub fn per_epoch(&self) -> u64 {
         self.ends.len() as u64
@@ -168,9 +203,13 @@ impl Conversations {
     /// What tells these conversations from others: BLAKE3 of their tokens, targets and lengths, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        self.ends.iter().for_each(|&end| drop(hasher.update(&(end as u64).to_le_bytes())));
+        self.ends.iter().for_each(|&end| {
+            hasher.update(&(end as u64).to_le_bytes());
+        });
         let numbers = self.tokens.iter().chain(&self.targets);
-        numbers.for_each(|number| drop(hasher.update(&number.to_le_bytes())));
+        numbers.for_each(|number| {
+            hasher.update(&number.to_le_bytes());
+        });
         hasher.finalize().to_hex().to_string()
     }
 
@@ -192,9 +231,7 @@ impl Conversations {
 
     /// Appends a conversation, counted in the order of its file, to `batch`.
     pub fn push(&self, conversation: u64, batch: &mut Batch) {
-        let conversation = conversation as usize;
-        let start = if conversation == 0 { 0 } else { self.ends[conversation - 1] };
-        let place = start..self.ends[conversation];
+        let place = self.place(conversation as usize);
         batch.tokens.extend_from_slice(&self.tokens[place.clone()]);
         batch.targets.extend_from_slice(&self.targets[place.clone()]);
         batch.lens.push(place.len());

@@ -4,6 +4,7 @@
 use crate::checkpoint::{self, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -39,6 +40,16 @@ impl Init {
         );
         let extended = tokenizer.as_ref().map(|own| own.extended(special)).transpose()?;
         Ok(Init { name, model, tokenizers: tokenizer.zip(extended) })
+    }
+
+    /// The model `name` with a chat template: its own, or else mynah's, whose special tokens are added.
+    ///
+    /// # Errors
+    /// It has no tokenizer.
+    pub fn with_chat(name: String, model: Checkpoint) -> Result<Self> {
+        let own = model.tokenizer()?.with_context(|| format!("{name} has no tokenizer"))?;
+        let extended = with_ours(&own)?;
+        Ok(Init { name, model, tokenizers: Some((own, extended)) })
     }
 
     /// The model.

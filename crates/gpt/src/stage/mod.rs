@@ -1,17 +1,27 @@
 //! The stages: one file for each, reading like the paper's algorithm.
 
+mod dpo;
 mod episodes;
 mod held_out;
 mod init;
 mod ppo;
 mod pretrain;
+mod ranked;
+mod reward;
 mod settings;
+mod sft;
 mod speedrun;
 mod training_loop;
 
+pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use init::Init;
 pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};
 pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
+pub use ranked::Rankings;
+pub use reward::{
+    Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, Share, reward,
+};
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};
+pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};
 pub use training_loop::Machine;

@@ -1,0 +1,113 @@
+//! Rankings as a model reads them: the answers of a prompt as tokens, and the pairs that their ranks make.
+
+use super::episodes::{Episode, Rows, passes};
+use crate::data::{Permutation, Prompter, Ranking};
+use crate::progress::Progress;
+use anyhow::{Context, Result, ensure};
+
+/// A prompt with its answers.
+#[derive(Clone, Debug)]
+pub(super) struct Ranked {
+    /// The prompt with each answer.
+    pub(super) episodes: Vec<Episode>,
+    /// Pairs (better, worse) of them.
+    pub(super) pairs: Vec<(usize, usize)>,
+    /// The rank of each answer; 1 is best.
+    pub(super) ranks: Vec<u32>,
+}
+
+/// Rankings to learn from and rankings to measure with.
+#[derive(Clone, Debug, Default)]
+pub struct Rankings {
+    pub(super) train: Vec<Ranked>,
+    pub(super) held_out: Vec<Ranked>,
+    digest: String,
+}
+
+impl Rankings {
+    /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some; which, the prompts
+    /// themselves decide, so that rankings of one prompt stay together. A ranking of which an answer does not fit the `context` is left out, and
+    /// `progress` hears of it.
+    ///
+    /// # Errors
+    /// A prompt cannot be rendered; nothing is left on one of the two sides.
+    pub fn new(
+        train: &[Ranking],
+        held_out: &[Ranking],
+        fraction: f64,
+        prompter: &Prompter<'_>,
+        context: usize,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let mut rankings = Rankings::default();
+        let mut too_long = 0;
+        let splits = held_out.is_empty();
+        let all = train.iter().map(|ranking| (ranking, false));
+        for (number, (ranking, is_held_out)) in (1..).zip(all.chain(held_out.iter().map(|r| (r, true)))) {
+            let prompt = prompter
+                .prompt(&ranking.messages)
+                .with_context(|| format!("the prompt of ranking {number}"))?;
+            let answer = |text: &String| Episode::new(&prompt, &prompter.answer(text));
+            let episodes: Vec<Episode> = ranking.completions.iter().map(answer).collect();
+            if episodes.iter().any(|episode| episode.tokens.len() > context) {
+                too_long += 1;
+                continue;
+            }
+            let bytes: Vec<u8> = prompt.iter().flat_map(|token| token.to_le_bytes()).collect();
+            let draw = u64::from_le_bytes(blake3::hash(&bytes).as_bytes()[..8].try_into()?);
+            hasher.update(&serde_json::to_vec(ranking)?);
+            let held_out = is_held_out || splits && (draw as f64) < fraction * u64::MAX as f64;
+            let side = if held_out { &mut rankings.held_out } else { &mut rankings.train };
+            side.push(Ranked { episodes, pairs: ranking.pairs(), ranks: ranking.ranks.clone() });
+        }
+        if too_long > 0 {
+            progress.line(&format!(
+                "{too_long} rankings have an answer that does not fit the context of {context} tokens and are left out"
+            ));
+        }
+        ensure!(
+            !rankings.train.is_empty() && !rankings.held_out.is_empty(),
+            "{} rankings to learn from and {} to measure with: both are needed; give more rankings, or some with --val",
+            rankings.train.len(),
+            rankings.held_out.len()
+        );
+        rankings.digest = hasher.finalize().to_hex().to_string();
+        Ok(rankings)
+    }
+
+    /// How many there are to learn from, and how many are held out.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.train.len(), self.held_out.len())
+    }
+
+    /// Tells these rankings from others.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The steps of `epochs` epochs.
+    pub(super) fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
+        (epochs * self.train.len() as u64).div_ceil(batch_size as u64)
+    }
+
+    /// The rankings of a step, counted from 1: an epoch visits all in a random order.
+    pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Ranked> {
+        const ORDER: u64 = 0x5241_4e4b << 32;
+        let n = self.train.len() as u64;
+        let first = (step - 1) * batch_size as u64;
+        let ranking =
+            |number: u64| &self.train[Permutation::new(n, seed, ORDER + number / n).at(number % n) as usize];
+        (first..first + batch_size as u64).map(ranking).collect()
+    }
+}
+
+/// Whole rankings as passes: the rows of their answers, and which of `batch` they are.
+pub(super) fn rows<'a>(batch: &[&'a Ranked]) -> Vec<(Rows, Vec<&'a Ranked>)> {
+    let lens = |ranked: &&Ranked| ranked.episodes.iter().map(|episode| episode.tokens.len()).sum();
+    let run = |run: std::ops::Range<usize>| {
+        let rankings = batch[run].to_vec();
+        (Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes)), rankings)
+    };
+    passes(batch.iter().map(lens)).into_iter().map(run).collect()
+}

@@ -1,0 +1,153 @@
+//! How good a reward model is on rankings that it has not seen.
+
+use super::Rewarding;
+use crate::objective::ranking_loss;
+use kernels::Backend;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A share with its 95 % interval (Wilson 1927).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Share {
+    /// The share.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// How many there were.
+    pub n: u64,
+}
+
+/// Pairs that the model was about as sure of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bin {
+    /// Mean probability that the model gave the answer it prefers.
+    pub confidence: f64,
+    /// How often it was right.
+    pub accuracy: f64,
+    /// Pairs.
+    pub n: u64,
+}
+
+/// Figures of a reward model on held-out rankings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RewardReport {
+    /// Mean loss of a prompt.
+    pub loss: f64,
+    /// Share of the pairs whose better answer has the higher score. Pairs of one prompt count each.
+    pub pair_accuracy: Share,
+    /// The same by the difference of the ranks.
+    pub by_gap: BTreeMap<u32, Share>,
+    /// The same by the number of answers to a prompt.
+    pub by_k: BTreeMap<usize, Share>,
+    /// How sure it is and how right.
+    pub calibration: Vec<Bin>,
+    /// Correlation of scores with the number of tokens of the answer (Pearson).
+    pub length_correlation: f64,
+}
+
+/// Right and all pairs.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    right: u64,
+    n: u64,
+}
+
+impl Count {
+    fn add(&mut self, is_right: bool) {
+        self.right += u64::from(is_right);
+        self.n += 1;
+    }
+
+    fn share(self) -> Share {
+        const Z: f64 = 1.96;
+        if self.n == 0 {
+            return Share { value: 0.0, low: 0.0, high: 1.0, n: 0 };
+        }
+        let (n, p) = (self.n as f64, self.right as f64 / self.n as f64);
+        let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Share { value: p, low: middle - half, high: middle + half, n: self.n }
+    }
+}
+
+/// Confidence from ½ to 1 in this many bins.
+const BINS: usize = 5;
+
+impl<B: Backend> Rewarding<'_, B> {
+    /// Judges the model as it is.
+    pub(super) fn judge(&mut self) -> RewardReport {
+        let held_out = &self.options.rankings.held_out;
+        let scores = self.scores(held_out.iter().flat_map(|ranked| &ranked.episodes));
+        let (mut all, mut by_gap, mut by_k) = (Count::default(), BTreeMap::new(), BTreeMap::new());
+        let mut bins = [(0.0, Count::default()); BINS];
+        let (mut loss, mut prompts, mut first) = (0.0, 0, 0);
+        for ranked in held_out {
+            let rewards = &scores[first..first + ranked.episodes.len()];
+            first += ranked.episodes.len();
+            if ranked.pairs.is_empty() {
+                continue;
+            }
+            loss += ranking_loss(rewards, &ranked.pairs).value;
+            prompts += 1;
+            for &(better, worse) in &ranked.pairs {
+                let difference = rewards[better] - rewards[worse];
+                let is_right = difference > 0.0;
+                all.add(is_right);
+                by_gap
+                    .entry(ranked.ranks[worse] - ranked.ranks[better])
+                    .or_insert(Count::default())
+                    .add(is_right);
+                by_k.entry(rewards.len()).or_insert(Count::default()).add(is_right);
+                let confidence = 1.0 / (1.0 + (-difference.abs()).exp());
+                let bin = (((confidence - 0.5) * 2.0 * BINS as f64) as usize).min(BINS - 1);
+                bins[bin].0 += confidence;
+                bins[bin].1.add(is_right);
+            }
+        }
+        let lens =
+            held_out.iter().flat_map(|ranked| &ranked.episodes).map(|episode| episode.answer_len() as f64);
+        let calibration = bins.into_iter().filter(|(_, count)| count.n > 0).map(|(sum, count)| Bin {
+            confidence: sum / count.n as f64,
+            accuracy: count.right as f64 / count.n as f64,
+            n: count.n,
+        });
+        RewardReport {
+            loss: loss / f64::from(prompts.max(1)),
+            pair_accuracy: all.share(),
+            by_gap: by_gap.into_iter().map(|(gap, count)| (gap, count.share())).collect(),
+            by_k: by_k.into_iter().map(|(k, count)| (k, count.share())).collect(),
+            calibration: calibration.collect(),
+            length_correlation: correlation(&scores, &lens.collect::<Vec<f64>>()),
+        }
+    }
+}
+
+/// Pearson's; 0 where one of both is constant.
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let n = a.len() as f64;
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / n;
+    let (ma, mb) = (mean(a), mean(b));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(&x, &y)| f(x - ma, y - mb)).sum::<f64>();
+    let (ab, aa, bb) = (sum(&|x, y| x * y), sum(&|x, _| x * x), sum(&|_, y| y * y));
+    if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_wilsons() {
+        let share = Count { right: 8, n: 10 }.share();
+        assert!((share.low - 0.4902).abs() < 1e-3 && (share.high - 0.9433).abs() < 1e-3, "{share:?}");
+    }
+
+    #[test]
+    fn correlation_is_pearsons() {
+        assert!((correlation(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]) - 1.0).abs() < 1e-12);
+        assert!((correlation(&[1.0, 2.0, 3.0], &[3.0, 1.0, 2.0]) + 0.5).abs() < 1e-12);
+        assert_eq!(correlation(&[1.0, 1.0], &[0.0, 5.0]), 0.0);
+    }
+}

@@ -1,0 +1,266 @@
+//! The reward model: a model that scores answers, trained on rankings (Ouyang et al. 2022, §3.5).
+//!
+//! It is the supervised model with a head that gives one number at the last token of an answer. All pairs of a prompt's answers are
+//! one element of a batch. Before and after training its scores are moved so that those of demonstrations have mean 0 and
+//! variance 1 (Huang et al. 2024, detail 9).
+
+mod judge;
+mod normalise;
+
+pub use judge::{Bin, RewardReport, Share};
+
+use super::episodes::{Episode, Rows, passes};
+use super::ranked::{Rankings, rows};
+use super::settings::{self, Own, described};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::{Init, Machine, StageSettings};
+use crate::checkpoint::{About, Checkpoint};
+use crate::objective::ranking_loss;
+use crate::progress::Progress;
+use crate::tokenizer::Tokenizer;
+use crate::train::run::Input;
+use crate::train::{Trainer, Update};
+use anyhow::{Context, Result, ensure};
+use kernels::Backend;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use std::path::{Path, PathBuf};
+
+described! {
+    /// What is the reward model's own in its recipe.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct RewardSettings {
+        /// How often every ranking is seen. More than once overfits quickly.
+        pub epochs: u64,
+        /// Prompts of a step, with all their answers.
+        pub batch_size: usize,
+    }
+}
+
+impl Own for RewardSettings {
+    const KEYS: &[(&str, &str)] = RewardSettings::KEYS;
+    const DEFAULTS: &str = include_str!("../../../../../presets/stages/reward.toml");
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        Ok(())
+    }
+}
+
+/// What to train, on what, and where to.
+pub struct Options<'a> {
+    /// The model to begin from: the supervised one.
+    pub init: &'a Init,
+    /// Rankings.
+    pub rankings: &'a Rankings,
+    /// Prompts with the answers whose scores shall have mean 0 and variance 1, as tokens; none for all answers of the rankings.
+    pub demonstrations: &'a [(Vec<u32>, Vec<u32>)],
+    /// The run directory.
+    pub out: PathBuf,
+    /// The resolved recipe.
+    pub settings: StageSettings<RewardSettings>,
+    /// Decides everything random.
+    pub seed: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// Whether somebody stopped it before its end; its state is saved.
+    pub stopped: bool,
+    /// How good the model is on held-out rankings.
+    pub judged: RewardReport,
+    /// The page about the run.
+    pub report: PathBuf,
+}
+
+/// Runs the recipe in its run directory to the end, or from where it was interrupted.
+///
+/// # Errors
+/// Model and data do not fit together; the directory belongs to another recipe; training diverges.
+pub fn reward<B: Backend>(
+    backend: B,
+    machine: &Machine,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let mut recipe = settings::recipe("reward", options.settings.table()?, options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
+    let mut training = Rewarding::new(backend, options)?;
+    let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
+    let pace = options.settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
+    let ending =
+        training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
+    let judged = training.judge();
+    Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
+}
+
+struct Rewarding<'a, B: Backend> {
+    options: &'a Options<'a>,
+    backend: B,
+    tokenizer: &'a Tokenizer,
+    trainer: Trainer<B::Tensor>,
+    steps: u64,
+}
+
+impl<'a, B: Backend> Rewarding<'a, B> {
+    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+        let config = init.scoring_config(regime.dropout as f32, 1);
+        let weights = init.weights(&mut backend, &config, options.seed)?;
+        let mut rewarding = Rewarding {
+            steps: regime.steps.unwrap_or(options.rankings.steps(own.epochs, own.batch_size)),
+            trainer: Trainer::new(&mut backend, config, weights),
+            options,
+            backend,
+            tokenizer,
+        };
+        rewarding.normalise();
+        Ok(rewarding)
+    }
+
+    /// The score of every episode.
+    fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
+        let episodes: Vec<&Episode> = episodes.into_iter().collect();
+        let mut scores = Vec::with_capacity(episodes.len());
+        for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
+            let rows = Rows::of(episodes[run].iter().copied());
+            let found = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.last);
+            scores.extend(found.iter().map(|&score| f64::from(score)));
+        }
+        scores
+    }
+
+    /// Moves the scores so that those of demonstrations have mean 0 and variance 1.
+    fn normalise(&mut self) {
+        let options = self.options;
+        let demonstrations: Vec<Episode> = match options.demonstrations {
+            [] => options.rankings.train.iter().flat_map(|ranked| ranked.episodes.clone()).collect(),
+            some => some.iter().map(|(prompt, answer)| Episode::new(prompt, answer)).collect(),
+        };
+        let scores = self.scores(&demonstrations);
+        let n = scores.len() as f64;
+        let mean = scores.iter().sum::<f64>() / n;
+        let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / n;
+        // Scores that are all alike cannot be spread.
+        let gain = if variance > 1e-12 { 1.0 / variance.sqrt() } else { 1.0 };
+        let Trainer { config, weights, .. } = &mut self.trainer;
+        normalise::transform(&mut self.backend, config, weights, gain, -gain * mean);
+    }
+}
+
+impl<B: Backend> Training for Rewarding<'_, B> {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        let (own, regime) = (&self.options.settings.own, &self.options.settings.regime);
+        let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
+        let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
+        let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
+        for (rows, rankings) in rows(&batch) {
+            tokens += rows.sequences().tokens.len() as u64;
+            let trainer = &mut self.trainer;
+            trainer.accumulate_scores(
+                &mut self.backend,
+                rows.sequences(),
+                &rows.last,
+                |scores, derivatives| {
+                    let mut first = 0;
+                    for ranked in rankings {
+                        let place = first..first + ranked.episodes.len();
+                        first = place.end;
+                        let rewards: Vec<f64> = scores[place.clone()].iter().map(|&s| f64::from(s)).collect();
+                        let one = ranking_loss(&rewards, &ranked.pairs);
+                        loss += one.value / elements;
+                        right += one.right;
+                        pairs += ranked.pairs.len();
+                        for (out, derivative) in derivatives[place].iter_mut().zip(one.derivatives) {
+                            *out = (derivative / elements) as f32;
+                        }
+                    }
+                },
+            );
+        }
+        let lr = regime.schedule(self.steps).at(step);
+        let Update { grad_norm, applied } =
+            self.trainer.update(&mut self.backend, &regime.optimizer(), lr, loss);
+        if step == self.steps {
+            self.normalise();
+        }
+        let accuracy = right as f64 / pairs.max(1) as f64;
+        let figures = [
+            ("loss", loss.into()),
+            ("accuracy", accuracy.into()),
+            ("pairs", pairs.into()),
+            ("lr", shortest(lr)),
+            ("grad_norm", grad_norm.into()),
+        ];
+        Ok(Step {
+            metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
+            line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
+            tokens,
+            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
+            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            ended: None,
+            rollouts: Vec::new(),
+        })
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        let judged = self.judge();
+        let (accuracy, loss) = (judged.pair_accuracy.value, judged.loss);
+        Ok(Evaluation {
+            metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)],
+            line: format!("loss {loss:.4}, {:.1} % of pairs right", 100.0 * accuracy),
+        })
+    }
+
+    /// The best and the worst answer of a few held-out prompts, with their scores.
+    fn samples(&mut self) -> Result<Vec<(String, String)>> {
+        const SHOWN: usize = 3;
+        let mut samples = Vec::new();
+        for ranked in self.options.rankings.held_out.iter().take(SHOWN) {
+            let scores = self.scores(&ranked.episodes);
+            for (episode, (score, rank)) in ranked.episodes.iter().zip(scores.iter().zip(&ranked.ranks)) {
+                let prompt = self.tokenizer.decode(&episode.tokens[..episode.prompt_len])?;
+                let answer = self.tokenizer.decode(episode.answer())?;
+                samples.push((prompt, format!("{score:.3} (rank {rank}): {answer}")));
+            }
+        }
+        Ok(samples)
+    }
+
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        let about = About {
+            parent: Some(self.options.init.origin()),
+            data_digest: Some(self.options.rankings.digest().to_owned()),
+            ..about
+        };
+        let dtype = self.options.settings.regime.dtype;
+        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.trainer.restore(&mut self.backend, checkpoint)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let b = &mut self.backend;
+        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
+        self.trainer.restart(b, weights);
+        self.normalise();
+        Ok(())
+    }
+
+    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+        let (train, held_out) = self.options.rankings.counts();
+        progress.line(&format!(
+            "{} parameters; {train} rankings to learn from, {held_out} held out",
+            self.trainer.config.parameters()
+        ));
+        Ok(())
+    }
+}

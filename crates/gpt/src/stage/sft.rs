@@ -1,0 +1,296 @@
+//! Supervised fine-tuning: a language model learns to answer from demonstrations (Ouyang et al. 2022, §3.5).
+//!
+//! The loss is the mean negative log-likelihood of the assistant's tokens and what ends its answers; the rest of a conversation
+//! is read and not predicted.
+
+use super::settings::{self, Own, described};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::{Init, Machine, StageSettings};
+use crate::checkpoint::{About, Checkpoint};
+use crate::data::{Batch, Conversations, MixedWindows, Mixture};
+use crate::model::{Engine, Noise, Request, Sampling, Sequences};
+use crate::objective::{cross_entropy, cross_entropy_derivatives};
+use crate::progress::Progress;
+use crate::tokenizer::Tokenizer;
+use crate::train::run::Input;
+use crate::train::{Trainer, Update};
+use anyhow::{Context, Result, ensure};
+use kernels::{Backend, NO_TARGET, rng};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+described! {
+    /// What is supervised fine-tuning's own in its recipe.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct SftSettings {
+        /// How often every demonstration is seen.
+        pub epochs: u64,
+        /// Conversations of a step.
+        pub batch_size: usize,
+        /// The share of the loss that is the pretraining mix's; 0 for none.
+        pub ptx_share: f64,
+        /// Whether the run ends with the state of the lowest validation loss instead of the last.
+        pub select_best: bool,
+    }
+}
+
+impl Own for SftSettings {
+    const KEYS: &[(&str, &str)] = SftSettings::KEYS;
+    const DEFAULTS: &str = include_str!("../../../../presets/stages/sft.toml");
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        ensure!((0.0..1.0).contains(&self.ptx_share), "ptx_share is {}: it is a share", self.ptx_share);
+        Ok(())
+    }
+}
+
+/// What to train, on what, and where to.
+pub struct Options<'a> {
+    /// The model to begin from, with its chat template.
+    pub init: &'a Init,
+    /// Demonstrations to learn from, and to validate with.
+    pub train: &'a Conversations,
+    /// Those to validate with.
+    pub val: &'a Conversations,
+    /// Token shards of the pretraining mix, with their weights.
+    pub ptx: Vec<(PathBuf, f64)>,
+    /// The run directory.
+    pub out: PathBuf,
+    /// The resolved recipe.
+    pub settings: StageSettings<SftSettings>,
+    /// Decides everything random.
+    pub seed: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// Whether somebody stopped it before its end; its state is saved.
+    pub stopped: bool,
+    /// The validation loss before the first step; none in later sittings.
+    pub before: Option<f64>,
+    /// The validation loss of the state that the run ended with.
+    pub after: f64,
+    /// The page about the run.
+    pub report: PathBuf,
+}
+
+/// Runs the recipe in its run directory to the end, or from where it was interrupted.
+///
+/// # Errors
+/// Model and data do not fit together; the directory belongs to another recipe; training diverges.
+pub fn sft<B: Backend>(
+    backend: B,
+    machine: &Machine,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let mut training = Sft::new(backend, options)?;
+    let mut recipe = settings::recipe("sft", options.settings.table()?, options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    for (key, data) in [("train", options.train), ("val", options.val)] {
+        recipe.inputs.insert(key.into(), Input::new(Path::new(key), data.digest()));
+    }
+    if let Some((data, _)) = &training.ptx {
+        recipe.inputs.insert("ptx".into(), Input::new(&data.parts()[0].path, data.digest()));
+    }
+    let at_the_end = options.settings.own.select_best;
+    let best = Best { metric: "val_loss", highest: false, at_the_end };
+    let epoch = options.train.per_epoch().div_ceil(options.settings.own.batch_size as u64);
+    let pace = options.settings.regime.pace(training.steps, epoch, best);
+    let ending =
+        training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
+    Ok(Outcome {
+        step: ending.step,
+        stopped: ending.stopped,
+        before: training.before,
+        after: training.validate(),
+        report: ending.report,
+    })
+}
+
+/// Rows of a pass, at most, where a conversation is not longer.
+const ROWS: usize = 4096;
+/// The stream of random numbers that dropout's seeds come from.
+const NOISE: u64 = 0x5346_5401;
+
+struct Sft<'a, B: Backend> {
+    options: &'a Options<'a>,
+    backend: B,
+    tokenizer: &'a Tokenizer,
+    trainer: Trainer<B::Tensor>,
+    ptx: Option<(Mixture, MixedWindows)>,
+    steps: u64,
+    before: Option<f64>,
+    batch: Batch,
+    derivatives: Vec<f64>,
+}
+
+impl<'a, B: Backend> Sft<'a, B> {
+    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+        let config = init.config(regime.dropout as f32);
+        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", init.name());
+        let ptx = (own.ptx_share > 0.0).then(|| {
+            let data =
+                Mixture::open(&options.ptx).context("ptx_share is above 0: name its data with --ptx")?;
+            init.check(data.tokenizer(), data.vocab_size())?;
+            let windows = data.windows(config.seq_len, options.seed)?;
+            anyhow::Ok((data, windows))
+        });
+        let weights = init.weights(&mut backend, &config, options.seed)?;
+        Ok(Sft {
+            ptx: ptx.transpose()?,
+            steps: regime.steps.unwrap_or(options.train.steps(own.epochs, own.batch_size)),
+            trainer: Trainer::new(&mut backend, config, weights),
+            options,
+            backend,
+            tokenizer,
+            before: None,
+            batch: Batch::default(),
+            derivatives: Vec::new(),
+        })
+    }
+
+    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that mean.
+    fn accumulate(&mut self, step: u64, weight: f64) -> f64 {
+        let Self { backend, trainer, batch, derivatives, options, .. } = self;
+        let counted = batch.predictions();
+        let seed = rng::bits(options.seed, NOISE, step);
+        let mut loss = 0.0;
+        for part in batch.parts(ROWS) {
+            cross_entropy_derivatives(derivatives, part.targets, counted);
+            derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
+            let noise = Some(Noise { seed, first_row: part.first_row as u64 });
+            let rows = Sequences { tokens: part.tokens, lens: part.lens, noise };
+            let group_rows = part.tokens.len();
+            let logprobs = trainer.accumulate(backend, rows, part.targets, derivatives, group_rows);
+            loss += cross_entropy(logprobs, counted);
+        }
+        loss
+    }
+
+    /// Mean loss of the assistant's tokens in held-out conversations.
+    fn validate(&mut self) -> f64 {
+        let Self { backend, trainer, options, .. } = self;
+        let mut batch = Batch::default();
+        (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
+        let counted = batch.predictions();
+        let mut loss = 0.0;
+        for part in batch.parts(ROWS) {
+            let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
+            loss += cross_entropy(trainer.evaluate(backend, rows, part.targets), counted);
+        }
+        loss
+    }
+}
+
+impl<B: Backend> Training for Sft<'_, B> {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        let own = &self.options.settings.own;
+        self.options.train.batch(step, own.batch_size, &mut self.batch);
+        let mut tokens = self.batch.tokens.len() as u64;
+        let loss = self.accumulate(step, 1.0 - own.ptx_share);
+        let mut metrics = Map::from_iter([("loss".to_owned(), loss.into())]);
+        let mut total = loss;
+        if let Some((_, windows)) = &mut self.ptx {
+            let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
+            windows.batch(step, 0..sequences, sequences, &mut self.batch)?;
+            tokens += self.batch.tokens.len() as u64;
+            let ptx_loss = self.accumulate(step, own.ptx_share);
+            metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
+            total += ptx_loss;
+        }
+        let regime = &self.options.settings.regime;
+        let lr = regime.schedule(self.steps).at(step);
+        let Update { grad_norm, applied } =
+            self.trainer.update(&mut self.backend, &regime.optimizer(), lr, total);
+        metrics.insert("lr".to_owned(), shortest(lr));
+        metrics.insert("grad_norm".to_owned(), grad_norm.into());
+        Ok(Step {
+            metrics,
+            line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
+            tokens,
+            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
+            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            ended: None,
+            rollouts: Vec::new(),
+        })
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        let loss = self.validate();
+        let line = format!("loss {loss:.4}, perplexity {:.2}", loss.exp());
+        Ok(Evaluation { metrics: vec![("val_loss", loss)], line })
+    }
+
+    /// The first answers of a few held-out conversations.
+    fn samples(&mut self) -> Result<Vec<(String, String)>> {
+        const SHOWN: u64 = 4;
+        const TOKENS: usize = 64;
+        let mut requests = Vec::new();
+        for number in 0..SHOWN.min(self.options.val.per_epoch()) {
+            let mut one = Batch::default();
+            self.options.val.push(number, &mut one);
+            let asked = one.targets.iter().position(|&target| target != NO_TARGET).unwrap_or(0);
+            requests.push(Request {
+                prompt: one.tokens[..=asked].to_vec(),
+                max_tokens: TOKENS,
+                sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: self.options.seed },
+                number,
+                stop_tokens: crate::data::Prompter::new(self.tokenizer)?.end_tokens().to_vec(),
+            });
+        }
+        let Self { backend: b, trainer: Trainer { config, weights, .. }, tokenizer, .. } = self;
+        let mut engine =
+            Engine::new(b, config, weights, requests.len().max(1)).limited_to(tokenizer.vocab_size());
+        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+        let texts = requests.iter().zip(generated).map(|(request, generated)| {
+            Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
+        });
+        texts.collect()
+    }
+
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        let about = About {
+            parent: Some(self.options.init.origin()),
+            data_digest: Some(self.options.train.digest()),
+            ..about
+        };
+        let dtype = self.options.settings.regime.dtype;
+        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.trainer.restore(&mut self.backend, checkpoint)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let b = &mut self.backend;
+        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
+        self.trainer.restart(b, weights);
+        Ok(())
+    }
+
+    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+        let Options { train, val, init, .. } = self.options;
+        progress.line(&format!(
+            "{} parameters; {} demonstrations with {} tokens to learn, {} held out",
+            self.trainer.config.parameters(),
+            train.per_epoch(),
+            train.predictions(),
+            val.per_epoch()
+        ));
+        let before = self.validate();
+        self.before = Some(before);
+        progress.line(&format!("{} before training: loss {before:.4}", init.name()));
+        Ok(())
+    }
+}
