@@ -58,7 +58,7 @@ pub(crate) struct CompleteArgs {
     n: u16,
 }
 
-fn temperature(text: &str) -> Result<f32, String> {
+pub(crate) fn temperature(text: &str) -> Result<f32, String> {
     let value = text.parse::<f32>().ok().filter(|t| t.is_finite() && *t >= 0.0);
     value.ok_or_else(|| "not a number from 0 up".into())
 }

@@ -1,13 +1,20 @@
 //! One file a verb: its arguments, the call of the library, and its result as text and as JSON.
 
 pub(crate) mod bench;
+pub(crate) mod candidates;
 pub(crate) mod complete;
 pub(crate) mod corpus;
+pub(crate) mod dpo;
 pub(crate) mod gguf;
+pub(crate) mod ppo;
 pub(crate) mod pretrain;
 pub(crate) mod report;
+pub(crate) mod reward;
+pub(crate) mod score;
+pub(crate) mod sft;
 pub(crate) mod show;
 pub(crate) mod speedrun;
+mod stages;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 
@@ -24,6 +31,12 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Tokenizer(args) => tokenizer::run(&args, session),
         Verb::Tokenize(args) => tokenize::run(&args, session),
         Verb::Pretrain(args) => pretrain::run(&args, session),
+        Verb::Sft(args) => sft::run(&args, session),
+        Verb::Candidates(args) => candidates::run(&args, session),
+        Verb::Reward(args) => reward::run(&args, session),
+        Verb::Score(args) => score::run(&args, session),
+        Verb::Ppo(args) => ppo::run(&args, session),
+        Verb::Dpo(args) => dpo::run(&args, session),
         Verb::Complete(args) => complete::run(&args, session),
         Verb::Show(args) => show::run(&args, session),
         Verb::Gguf(args) => gguf::run(&args, session),

@@ -78,7 +78,7 @@ pub(crate) struct PretrainArgs {
 }
 
 /// `DIR=0.7`.
-fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
+pub(crate) fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
     let (path, weight) = text.rsplit_once('=').ok_or("not of the form DIR=0.7")?;
     let weight = weight.parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0);
     Ok((path.into(), weight.ok_or_else(|| format!("the weight of {path} is not a positive number"))?))

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
 
+use super::held_out::draw;
 use super::jsonl::{Fault, LineReport, Lines, Record, read_jsonl};
 use super::messages::demonstration;
 use super::{Batch, Permutation};
@@ -151,14 +152,13 @@ impl Conversations {
     /// # Errors
     /// There are fewer than two different ones.
     pub fn split(&self, fraction: f64) -> Result<(Conversations, Conversations)> {
-        let draw = |i: usize| {
+        let drawn = |i: usize| {
             let tokens = self.place(i).flat_map(|at| self.tokens[at].to_le_bytes()).collect::<Vec<u8>>();
-            let digest = blake3::hash(&tokens);
-            u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+            draw(&tokens)
         };
-        let draws: Vec<u64> = (0..self.ends.len()).map(draw).collect();
-        let lowest = draws.iter().copied().min().unwrap_or(0);
-        let is_held_out = |&draw: &u64| draw == lowest || (draw as f64) < fraction * u64::MAX as f64;
+        let draws: Vec<f64> = (0..self.ends.len()).map(drawn).collect();
+        let lowest = draws.iter().copied().fold(f64::INFINITY, f64::min);
+        let is_held_out = |&draw: &f64| draw == lowest || draw < fraction;
         let part = |held_out: bool| {
             let mut part =
                 Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), ..*self };

@@ -8,6 +8,7 @@
 
 mod conversations;
 mod fim;
+mod held_out;
 pub mod jsonl;
 pub mod messages;
 mod mixture;
@@ -23,6 +24,7 @@ mod windows;
 
 pub use conversations::{Conversations, ReadOptions, Sequence, TooLong};
 pub use fim::{Cut, Fim};
+pub use held_out::is_held_out;
 pub use messages::{Candidates, Prompt, Ranking};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;

@@ -1,5 +1,6 @@
 //! The stages: one file for each, reading like the paper's algorithm.
 
+mod answers;
 mod dpo;
 mod episodes;
 mod held_out;
@@ -8,11 +9,13 @@ mod ppo;
 mod pretrain;
 mod ranked;
 mod reward;
+mod score;
 mod settings;
 mod sft;
 mod speedrun;
 mod training_loop;
 
+pub use answers::{CandidatesOptions, candidates};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use init::Init;
 pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};
@@ -21,6 +24,7 @@ pub use ranked::Rankings;
 pub use reward::{
     Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, Share, reward,
 };
+pub use score::score;
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};

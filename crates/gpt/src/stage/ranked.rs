@@ -1,7 +1,7 @@
 //! Rankings as a model reads them: the answers of a prompt as tokens, and the pairs that their ranks make.
 
 use super::episodes::{Episode, Rows, passes};
-use crate::data::{Permutation, Prompter, Ranking};
+use crate::data::{Permutation, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 
@@ -44,7 +44,7 @@ impl Rankings {
         let mut too_long = 0;
         let splits = held_out.is_empty();
         let all = train.iter().map(|ranking| (ranking, false));
-        for (number, (ranking, is_held_out)) in (1..).zip(all.chain(held_out.iter().map(|r| (r, true)))) {
+        for (number, (ranking, given)) in (1..).zip(all.chain(held_out.iter().map(|r| (r, true)))) {
             let prompt = prompter
                 .prompt(&ranking.messages)
                 .with_context(|| format!("the prompt of ranking {number}"))?;
@@ -55,9 +55,8 @@ impl Rankings {
                 continue;
             }
             let bytes: Vec<u8> = prompt.iter().flat_map(|token| token.to_le_bytes()).collect();
-            let draw = u64::from_le_bytes(blake3::hash(&bytes).as_bytes()[..8].try_into()?);
             hasher.update(&serde_json::to_vec(ranking)?);
-            let held_out = is_held_out || splits && (draw as f64) < fraction * u64::MAX as f64;
+            let held_out = given || splits && is_held_out(&bytes, fraction);
             let side = if held_out { &mut rankings.held_out } else { &mut rankings.train };
             side.push(Ranked { episodes, pairs: ranking.pairs(), ranks: ranking.ranks.clone() });
         }

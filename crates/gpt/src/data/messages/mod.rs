@@ -91,6 +91,20 @@ pub fn candidates(mut record: Record) -> Result<Candidates, Fault> {
     Ok(Candidates { messages, completions, extra: record })
 }
 
+/// A prompt with answers to be scored: [`candidates`], a ranking in any form, or a conversation that ends with an answer.
+pub fn scored(record: Record) -> Result<Candidates, Fault> {
+    if record.contains_key("completions") {
+        return candidates(record);
+    }
+    if record.contains_key("chosen") {
+        let Ranking { messages, completions, extra, .. } = ranking(record)?;
+        return Ok(Candidates { messages, completions, extra });
+    }
+    let mut messages = demonstration(record)?;
+    let answer = messages.pop().map(|message| message.content);
+    Ok(Candidates { messages, completions: answer.into_iter().collect(), extra: Record::new() })
+}
+
 /// Ranked answers: `{"messages","completions","ranks"}`; `{"prompt","chosen","rejected"}`; or `{"chosen","rejected"}` as two
 /// conversations that differ in the last answer, lists of messages or texts of `Human:` and `Assistant:`.
 ///

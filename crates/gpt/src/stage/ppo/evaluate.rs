@@ -1,7 +1,9 @@
 //! How good the policy is on held-out prompts, and what its answers look like.
 
-use super::rollout::{Answers, Rollout};
+use super::prompts::Asked;
+use super::rollout::Rollout;
 use super::{Ppo, stream};
+use crate::stage::answers::{Answers, text};
 use crate::stage::training_loop::Evaluation;
 use anyhow::Result;
 use kernels::{Backend, rng};
@@ -26,7 +28,7 @@ impl<B: Backend> Ppo<'_, B> {
         if let Some(gold) = self.options.gold {
             let mut sum = 0.0;
             for (i, episode) in rollout.episodes.iter().enumerate() {
-                sum += gold(self.held_out[i].prompt, &self.text(episode.answer(), rollout.ended[i])?);
+                sum += gold(self.held_out[i].prompt, &text(episode, rollout.ended[i], &self.prompter)?);
             }
             let mean = sum / rollout.episodes.len() as f64;
             metrics.push(("eval/gold", mean));
@@ -44,20 +46,12 @@ impl<B: Backend> Ppo<'_, B> {
         Ok(rollout)
     }
 
-    /// The text of an answer without the token that ended it.
-    pub(super) fn text(&self, answer: &[u32], ended: bool) -> Result<String> {
-        let len = answer.len() - usize::from(ended);
-        self.prompter.tokenizer().decode(&answer[..len])
-    }
-
     /// A few held-out prompts and their answers.
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
         let prompts = self.held_out.iter().take(SHOWN).map(|asked| asked.tokens.clone()).collect();
         let answers = self.answer(prompts, self.measuring_seed());
-        let pairs = answers.episodes.iter().zip(answers.ended).zip(&self.held_out);
-        pairs
-            .map(|((episode, ended), asked)| Ok((asked.text(), self.text(episode.answer(), ended)?)))
-            .collect()
+        let asked = self.held_out.iter().map(Asked::text);
+        Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
 
     fn measuring_seed(&self) -> u64 {
@@ -72,7 +66,7 @@ impl<B: Backend> Ppo<'_, B> {
             let kl: f64 = span.map(|at| rollout.logprobs[at] - rollout.ref_logprobs[at]).sum();
             let line = json!({
                 "prompt": self.prompts[rollout.prompts[i]].text(),
-                "answer": self.text(rollout.episodes[i].answer(), rollout.ended[i])?,
+                "answer": text(&rollout.episodes[i], rollout.ended[i], &self.prompter)?,
                 "ended": rollout.ended[i],
                 "reward": rollout.scores[i],
                 "kl": kl,

@@ -2,12 +2,13 @@
 
 use super::{Ppo, PpoSettings, stream};
 use crate::data::Permutation;
-use crate::model::{Engine, Finish, Request, Sampling, Targets};
+use crate::model::{Sampling, Targets};
 use crate::objective::ppo::{gae, token_rewards, whiten};
+use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
 use kernels::{Backend, rng};
 use serde_json::{Map, Value};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 /// Episodes, and flat lists over the tokens of their answers, one answer after another.
 pub(super) struct Rollout {
@@ -30,12 +31,6 @@ pub(super) struct Rollout {
     pub(super) returns: Vec<f64>,
 }
 
-/// Answers to prompts and how they ended.
-pub(super) struct Answers {
-    pub(super) episodes: Vec<Episode>,
-    pub(super) ended: Vec<bool>,
-}
-
 impl<B: Backend> Ppo<'_, B> {
     /// The policy answers the prompts of iteration `step`.
     pub(super) fn roll_out(&mut self, step: u64) -> Rollout {
@@ -53,33 +48,10 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// Samples an answer to each prompt from the policy as it is.
     pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Answers {
-        const SLOTS: usize = 64;
-        let settings = &self.options.settings.own;
-        let sampling = Sampling { temperature: settings.temperature as f32, top_k: 0, top_p: 1.0, seed };
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
-        let requests: Vec<Request> = (0..)
-            .zip(prompts)
-            .map(|(number, prompt)| Request {
-                prompt,
-                max_tokens: settings.max_tokens,
-                sampling,
-                number,
-                stop_tokens: self.prompter.end_tokens().to_vec(),
-            })
-            .collect();
-        let capacity = (longest + settings.max_tokens).min(self.policy.config.seq_len);
-        let slots = requests.len().clamp(1, SLOTS);
-        let (b, config, weights) = (&mut self.backend, &self.policy.config, &self.policy.weights);
-        let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
-            .limited_to(self.prompter.tokenizer().vocab_size());
-        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
-        let mut answers = Answers { episodes: Vec::new(), ended: Vec::new() };
-        for (Request { prompt, .. }, mut generated) in requests.iter().zip(generated) {
-            answers.ended.push(generated.finish == Finish::Stop);
-            generated.tokens.extend(generated.end);
-            answers.episodes.push(Episode::new(prompt, &generated.tokens));
-        }
-        answers
+        let PpoSettings { temperature, max_tokens, .. } = self.options.settings.own;
+        let sampling = Sampling { temperature: temperature as f32, top_k: 0, top_p: 1.0, seed };
+        let policy = (&self.policy.config, &self.policy.weights);
+        answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
     }
 
     /// Fills in what the four models say of the episodes.

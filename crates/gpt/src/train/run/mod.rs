@@ -291,7 +291,7 @@ fn refuse_other_recipe(path: &Path, stored: &Recipe, asked: &Recipe) -> Result<(
 }
 
 /// Writes a whole file so that a reader, or the next process, sees either the old contents or the new.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(TEMPORARY);
     let temporary = path.with_file_name(name);

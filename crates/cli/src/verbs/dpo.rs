@@ -1,0 +1,72 @@
+//! `mynah dpo`: learning from rankings without a reward model.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gpt::data::Prompter;
+use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
+use serde_json::json;
+
+use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, rankings};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::count;
+
+/// Improve a model on ranked answers directly, without a reward model
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\nExamples:\n  mynah dpo --model runs/sft --rankings rankings.jsonl --out runs/dpo", keys::<DpoSettings>()))]
+pub(crate) struct DpoArgs {
+    /// The model to begin from and to stay close to, usually that of `mynah sft`
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Ranked answers, JSON lines
+    #[arg(long, value_name = "FILE")]
+    rankings: PathBuf,
+    /// Rankings to measure with [default: those of a tenth of the prompts]
+    #[arg(long, value_name = "FILE")]
+    val: Option<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let settings = args.recipe.resolve::<DpoSettings>(&[])?;
+    let init = init(&args.model, "init", &args.out, false, session)?;
+    let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+    let prompter = Prompter::new(tokenizer)?;
+    let train = rankings(&args.rankings, args.bad.max_bad, session)?;
+    let val = args.val.as_ref().map(|val| rankings(val, args.bad.max_bad, session)).transpose()?;
+    let context = init.model().config.seq_len;
+    let val = val.unwrap_or_default();
+    let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
+    let options = DpoOptions {
+        init: &init,
+        rankings: &rankings,
+        out: args.out.clone(),
+        settings,
+        seed: session.seed(),
+    };
+    let mut cpu = session.cpu();
+    let machine = session.machine(&mut cpu);
+    let outcome = dpo(cpu, &machine, &options, session.watcher())?;
+    let summary = json!({
+        "step": outcome.step, "stopped": outcome.stopped, "val_loss": outcome.val_loss,
+        "val_accuracy": outcome.val_accuracy, "run": args.out, "report": outcome.report,
+    });
+    session.summary(&summary, || {
+        format!(
+            "{} steps, {:.1} % of held-out pairs right → {}",
+            count(outcome.step),
+            100.0 * outcome.val_accuracy,
+            outcome.report.display()
+        )
+    })?;
+    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+}

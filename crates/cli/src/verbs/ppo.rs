@@ -1,0 +1,91 @@
+//! `mynah ppo`: reinforcement learning from a reward model.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use gpt::stage::{PpoOptions, PpoSettings, ppo};
+use serde_json::json;
+
+use super::stages::{BadLines, RecipeArgs, init, keys, prompts, weighted};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::count;
+
+const DETAILS: &str = "\
+The prompts are JSON lines, {\"prompt\":\"…\"} or {\"messages\":[…]}. The run ends with the state of the highest held-out reward less
+the price of its KL to the model that it began from. rollouts.jsonl keeps some answers of every iteration.
+
+Examples:
+  mynah ppo --model runs/sft --reward runs/reward --prompts prompts.jsonl --out runs/ppo
+  mynah ppo --model runs/sft --reward runs/reward --prompts prompts.jsonl --ptx tokens --set ptx_coef=1 --out runs/ppo-ptx";
+
+/// Improve a model against a reward model by proximal policy optimisation
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n{DETAILS}", keys::<PpoSettings>()))]
+pub(crate) struct PpoArgs {
+    /// The policy to begin from and to stay close to, usually that of `mynah sft`
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// The reward model
+    #[arg(long, value_name = "MODEL")]
+    reward: PathBuf,
+    /// Prompts, JSON lines
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// Prompts to measure with [default: a tenth of --prompts]
+    #[arg(long, value_name = "FILE")]
+    val: Option<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Token shards of the pretraining mix, for ptx_coef; several with their weights
+    #[arg(long, value_name = "DIR[=W]", value_delimiter = ',', value_parser = weighted)]
+    ptx: Vec<(PathBuf, f64)>,
+    /// Price of a nat of KL to the reference [default: the recipe's]
+    #[arg(long, value_name = "F", help_heading = "Recipe")]
+    kl_coef: Option<f64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let kl_coef = args.kl_coef.map(|kl_coef| format!("kl_coef={kl_coef:?}"));
+    let settings = args.recipe.resolve::<PpoSettings>(&[kl_coef])?;
+    let policy = init(&args.model, "policy", &args.out, false, session)?;
+    let reward = init(&args.reward, "reward", &args.out, false, session)?;
+    let (prompts, held_out) = prompts(&args.prompts, args.val.as_deref(), args.bad.max_bad, session)?;
+    let options = PpoOptions {
+        policy: &policy,
+        reward: &reward,
+        prompts: &prompts,
+        held_out: &held_out,
+        ptx: args.ptx.clone(),
+        gold: None,
+        out: args.out.clone(),
+        settings,
+        seed: session.seed(),
+    };
+    let mut cpu = session.cpu();
+    let machine = session.machine(&mut cpu);
+    let outcome = ppo(cpu, &machine, &options, session.watcher())?;
+    let summary = json!({
+        "step": outcome.step, "stopped": outcome.stopped, "before": outcome.before, "after": outcome.after,
+        "run": args.out, "report": outcome.report,
+    });
+    session.summary(&summary, || {
+        let figure =
+            |name: &str| outcome.after.get(name).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
+        format!(
+            "{} iterations, held-out reward {:.3} at a KL of {:.3} → {}",
+            count(outcome.step),
+            figure("eval/reward"),
+            figure("eval/kl"),
+            outcome.report.display()
+        )
+    })?;
+    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+}

@@ -1,0 +1,110 @@
+//! `mynah reward`: a reward model from rankings.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gpt::data::Prompter;
+use gpt::data::messages::demonstration;
+use gpt::stage::{Rankings, RewardOptions, RewardSettings, Share, reward};
+use serde_json::json;
+
+use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, rankings, read};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::{count, table};
+
+const DETAILS: &str = "\
+The rankings are JSON lines: {\"messages\":[…],\"completions\":[\"…\",…],\"ranks\":[1,3,2,…]}, {\"prompt\",\"chosen\",\"rejected\"}, or
+{\"chosen\":[messages],\"rejected\":[messages]}. All pairs of a prompt's answers are one element of a batch; ties make no pair.
+
+Examples:
+  mynah reward --model runs/sft --rankings rankings.jsonl --out runs/reward
+  mynah score --model runs/reward --data candidates.jsonl";
+
+/// Train a reward model on ranked answers
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n{DETAILS}", keys::<RewardSettings>()))]
+pub(crate) struct RewardArgs {
+    /// The model to begin from, usually that of `mynah sft`
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Ranked answers, JSON lines
+    #[arg(long, value_name = "FILE")]
+    rankings: PathBuf,
+    /// Rankings to measure with [default: those of a tenth of the prompts]
+    #[arg(long, value_name = "FILE")]
+    val: Option<PathBuf>,
+    /// Demonstrations, whose scores get mean 0 and variance 1 [default: all answers of the rankings]
+    #[arg(long, value_name = "FILE")]
+    demonstrations: Option<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let settings = args.recipe.resolve::<RewardSettings>(&[])?;
+    let init = init(&args.model, "init", &args.out, false, session)?;
+    let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+    let prompter = Prompter::new(tokenizer)?;
+    let train = rankings(&args.rankings, args.bad.max_bad, session)?;
+    let val = args.val.as_ref().map(|val| rankings(val, args.bad.max_bad, session)).transpose()?;
+    let context = init.model().config.seq_len;
+    let val = val.unwrap_or_default();
+    let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
+    let mut demonstrations = Vec::new();
+    if let Some(path) = &args.demonstrations {
+        for messages in read(path, args.bad.max_bad, session, demonstration)? {
+            let (answer, asked) = messages.split_last().context("a demonstration has an answer")?;
+            let (prompt, answer) = (prompter.prompt(asked)?, prompter.answer(&answer.content));
+            if prompt.len() + answer.len() <= context {
+                demonstrations.push((prompt, answer));
+            }
+        }
+    }
+    let options = RewardOptions {
+        init: &init,
+        rankings: &rankings,
+        demonstrations: &demonstrations,
+        out: args.out.clone(),
+        settings,
+        seed: session.seed(),
+    };
+    let mut cpu = session.cpu();
+    let machine = session.machine(&mut cpu);
+    let outcome = reward(cpu, &machine, &options, session.watcher())?;
+    let judged = &outcome.judged;
+    let summary = json!({
+        "step": outcome.step, "stopped": outcome.stopped, "held_out": judged,
+        "run": args.out, "report": outcome.report,
+    });
+    session.summary(&summary, || {
+        let percent = |share: &Share| {
+            let [value, low, high] =
+                [share.value, share.low, share.high].map(|x| format!("{:.1} %", 100.0 * x));
+            [value, format!("{low} – {high}"), count(share.n)]
+        };
+        let row = |name: String, share: &Share| {
+            let [value, interval, n] = percent(share);
+            [name, value, interval, n]
+        };
+        let mut rows = vec![["held-out pairs", "right", "95 % interval", "pairs"].map(String::from)];
+        rows.push(row("all".into(), &judged.pair_accuracy));
+        rows.extend(judged.by_gap.iter().map(|(gap, share)| row(format!("ranks {gap} apart"), share)));
+        rows.extend(judged.by_k.iter().map(|(k, share)| row(format!("of {k} answers"), share)));
+        format!(
+            "{}scores and length correlate by {:.2}\n{} steps → {}",
+            table(&rows),
+            judged.length_correlation,
+            count(outcome.step),
+            outcome.report.display()
+        )
+    })?;
+    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+}

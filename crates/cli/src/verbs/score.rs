@@ -1,0 +1,54 @@
+//! `mynah score`: what a reward model thinks of answers.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use gpt::data::Prompter;
+use gpt::data::messages::scored;
+use gpt::stage::score;
+use serde_json::json;
+
+use super::complete::Model;
+use super::stages::{BadLines, read};
+use crate::Ended;
+use crate::session::Session;
+
+/// Print the rewards of answers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An item is a conversation that ends with an answer, a prompt with a completion, or a prompt with several completions; rankings
+are items, too. With --json one line an item: {\"rewards\":[…]}.
+
+Examples:
+  mynah score --model runs/reward --data candidates.jsonl --json")]
+pub(crate) struct ScoreArgs {
+    /// The reward model
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Items, JSON lines
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    ensure!(
+        config.n_label == Some(1),
+        "{} is no reward model: train one with `mynah reward`",
+        args.model.display()
+    );
+    let items = read(&args.data, args.bad.max_bad, session, scored)?;
+    let prompter = Prompter::new(&tokenizer)?;
+    let rewards = score(&mut cpu, config, weights, &prompter, &items, session.watcher())?;
+    for (item, rewards) in items.iter().zip(&rewards) {
+        session.result(&json!({ "rewards": rewards }), || {
+            let lines = item.completions.iter().zip(rewards);
+            lines.map(|(text, reward)| format!("{reward:8.4}  {}\n", text.replace('\n', "⏎"))).collect()
+        })?;
+    }
+    Ok(Ended::Done)
+}

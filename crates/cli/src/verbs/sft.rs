@@ -1,0 +1,122 @@
+//! `mynah sft`: a language model learns to answer.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use gpt::data::{Conversations, ReadOptions, TooLong};
+use gpt::stage::{SftOptions, SftSettings, sft};
+use gpt::tokenizer::chat::ChatTemplate;
+use serde_json::json;
+
+use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, weighted};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::count;
+
+const DETAILS: &str = "\
+The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
+{\"prompt\":\"…\",\"completion\":\"…\"}. A model without a chat template gets mynah's, whose two tokens are added to its vocabulary.
+
+Examples:
+  mynah sft --model runs/base --data demonstrations.jsonl --out runs/sft
+  mynah sft --model runs/base --data demonstrations.jsonl --ptx tokens --set ptx_share=0.1 --out runs/sft";
+
+/// Teach a model to answer, from demonstrations
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n{DETAILS}", keys::<SftSettings>()))]
+pub(crate) struct SftArgs {
+    /// The model to begin from: a run, a checkpoint, a Hugging Face directory, a GGUF file or hf:OWNER/NAME
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Demonstrations, JSON lines
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Demonstrations to validate with [default: a tenth of --data]
+    #[arg(long, value_name = "FILE")]
+    val: Option<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// What becomes of conversations that are longer than the context
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "drop")]
+    overflow: OverflowPolicy,
+    /// Token shards of the pretraining mix, for ptx_share; several with their weights
+    #[arg(long, value_name = "DIR[=W]", value_delimiter = ',', value_parser = weighted)]
+    ptx: Vec<(PathBuf, f64)>,
+    /// How often every demonstration is seen [default: the recipe's]
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    epochs: Option<u64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverflowPolicy {
+    /// They are left out, and counted
+    Drop,
+    /// Their first tokens are left out, and counted
+    TruncateLeft,
+    /// The file is refused
+    Error,
+}
+
+pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let epochs = args.epochs.map(|epochs| format!("epochs={epochs}"));
+    let settings = args.recipe.resolve::<SftSettings>(&[epochs])?;
+    let init = init(&args.model, "init", &args.out, true, session)?;
+    let tokenizer = init.tokenizer().context("a model with a chat template has a tokenizer")?;
+    let template = ChatTemplate::of(tokenizer)?.context("it was given a chat template")?;
+    let options = ReadOptions {
+        template: &template,
+        tokenizer,
+        context: init.model().config.seq_len,
+        too_long: match args.overflow {
+            OverflowPolicy::Drop => TooLong::Drop,
+            OverflowPolicy::TruncateLeft => TooLong::TruncateLeft,
+            OverflowPolicy::Error => TooLong::Error,
+        },
+        max_bad: args.bad.max_bad,
+        seed: session.seed(),
+    };
+    let read = |path: &PathBuf| -> Result<Conversations> {
+        let (conversations, report) = Conversations::read(path, &options, session.watcher())?;
+        let (cut, tokens) = conversations.cut();
+        if report.used < report.lines {
+            session.say(&report.to_string());
+        }
+        if cut > 0 {
+            session.say(&format!("{cut} conversations lack their beginnings, {tokens} tokens in all"));
+        }
+        Ok(conversations)
+    };
+    let (train, val) = match &args.val {
+        Some(val) => (read(&args.data)?, read(val)?),
+        None => read(&args.data)?.split(HELD_OUT)?,
+    };
+    let options = SftOptions {
+        init: &init,
+        train: &train,
+        val: &val,
+        ptx: args.ptx.clone(),
+        out: args.out.clone(),
+        settings,
+        seed: session.seed(),
+    };
+    let mut cpu = session.cpu();
+    let machine = session.machine(&mut cpu);
+    let outcome = sft(cpu, &machine, &options, session.watcher())?;
+    let summary = json!({
+        "step": outcome.step, "stopped": outcome.stopped, "val_loss_before": outcome.before,
+        "val_loss": outcome.after, "demonstrations": train.per_epoch(), "held_out": val.per_epoch(),
+        "run": args.out, "report": outcome.report,
+    });
+    session.summary(&summary, || {
+        let (steps, loss) = (count(outcome.step), outcome.after);
+        format!("{steps} steps, validation loss {loss:.4} → {}", outcome.report.display())
+    })?;
+    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+}

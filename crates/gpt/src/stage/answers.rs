@@ -1,0 +1,132 @@
+//! Answers sampled from a model: rollouts, candidates to be ranked, and what evaluations judge, all by the one engine.
+
+use super::episodes::Episode;
+use crate::data::{Candidates, Prompt, Prompter};
+use crate::model::{Config, Engine, Finish, Request, Sampling, Weights};
+use crate::progress::{Progress, Stopped, Unit};
+use anyhow::{Context, Result, bail};
+use kernels::Backend;
+use std::ops::ControlFlow;
+
+/// Sequences that are continued at once.
+const SLOTS: usize = 64;
+
+/// Answers to prompts and how they ended.
+pub(super) struct Answers {
+    pub(super) episodes: Vec<Episode>,
+    /// Whether the model ended the answer itself.
+    pub(super) ended: Vec<bool>,
+}
+
+impl Answers {
+    /// The texts, without the tokens that ended them.
+    pub(super) fn texts(&self, prompter: &Prompter<'_>) -> Result<Vec<String>> {
+        let text = |(episode, ended): (&Episode, &bool)| text(episode, *ended, prompter);
+        self.episodes.iter().zip(&self.ended).map(text).collect()
+    }
+}
+
+/// The text of an answer without the token that ended it.
+pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> Result<String> {
+    let answer = episode.answer();
+    prompter.tokenizer().decode(&answer[..answer.len() - usize::from(ended)])
+}
+
+/// Samples an answer of at most `max_tokens` to each prompt. The answer to prompt `i` draws the numbers of request `first + i`.
+pub(super) fn answer<B: Backend>(
+    b: &mut B,
+    (config, weights): (&Config, &Weights<B::Tensor>),
+    prompter: &Prompter<'_>,
+    prompts: Vec<Vec<u32>>,
+    max_tokens: usize,
+    sampling: Sampling,
+    first: u64,
+) -> Answers {
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
+    let requests: Vec<Request> = (first..)
+        .zip(prompts)
+        .map(|(number, prompt)| Request {
+            prompt,
+            max_tokens,
+            sampling,
+            number,
+            stop_tokens: prompter.end_tokens().to_vec(),
+        })
+        .collect();
+    let capacity = (longest + max_tokens).min(config.seq_len);
+    let slots = requests.len().clamp(1, SLOTS);
+    let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
+        .limited_to(prompter.tokenizer().vocab_size());
+    let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+    let mut answers = Answers { episodes: Vec::new(), ended: Vec::new() };
+    for (Request { prompt, .. }, mut generated) in requests.iter().zip(generated) {
+        answers.ended.push(generated.finish == Finish::Stop);
+        generated.tokens.extend(generated.end);
+        answers.episodes.push(Episode::new(prompt, &generated.tokens));
+    }
+    answers
+}
+
+/// How candidates are sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct CandidatesOptions {
+    /// Answers to each prompt.
+    pub k: usize,
+    /// Tokens of an answer at most.
+    pub max_tokens: usize,
+    /// How they are drawn.
+    pub sampling: Sampling,
+}
+
+/// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress` hears how many.
+///
+/// # Errors
+/// A prompt cannot be rendered; somebody asked to stop.
+pub fn candidates<B: Backend>(
+    b: &mut B,
+    model: (&Config, &Weights<B::Tensor>),
+    prompter: &Prompter<'_>,
+    prompts: &[Prompt],
+    options: &CandidatesOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Candidates>> {
+    let &CandidatesOptions { k, max_tokens, sampling } = options;
+    let room = model.0.seq_len.saturating_sub(max_tokens);
+    let (mut found, mut too_long) = (Vec::with_capacity(prompts.len()), 0);
+    // As many prompts at once as keep the engine busy to the end.
+    let at_once = (8 * SLOTS / k.max(1)).max(1);
+    progress.begin("candidates", prompts.len() as u64, Unit::Count);
+    for (group, some) in (0..).zip(prompts.chunks(at_once)) {
+        if progress.should_stop() {
+            bail!(Stopped("no candidates were written"));
+        }
+        let first = group * at_once;
+        let mut asked = Vec::new();
+        for (number, prompt) in (first + 1..).zip(some) {
+            let tokens = prompter.prompt(&prompt.messages).with_context(|| format!("prompt {number}"))?;
+            if tokens.len() <= room {
+                asked.push((prompt, tokens));
+            } else {
+                too_long += 1;
+            }
+        }
+        let repeated = asked.iter().flat_map(|(_, tokens)| std::iter::repeat_n(tokens.clone(), k)).collect();
+        let number = (first * k) as u64;
+        let answers = answer(b, model, prompter, repeated, max_tokens, sampling, number);
+        let texts = answers.texts(prompter)?;
+        found.extend(asked.iter().zip(texts.chunks(k)).map(|((prompt, _), texts)| Candidates {
+            messages: prompt.messages.clone(),
+            completions: texts.to_vec(),
+            extra: prompt.extra.clone(),
+        }));
+        progress.advance(some.len() as u64);
+    }
+    progress.end();
+    if too_long > 0 {
+        progress.line(&format!(
+            "{too_long} of {} prompts have more than {room} tokens, which leaves no room for {max_tokens} more: left out",
+            prompts.len()
+        ));
+    }
+    Ok(found)
+}
