@@ -302,7 +302,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&temporary, path)?;
         // The new name is on disk once the directory is.
         match path.parent() {
-            Some(parent) if cfg!(unix) => File::open(parent)?.sync_all(),
+            Some(parent) if cfg!(unix) => {
+                let here = Path::new(".");
+                File::open(if parent == Path::new("") { here } else { parent })?.sync_all()
+            }
             _ => Ok(()),
         }
     };
