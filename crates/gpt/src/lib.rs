@@ -6,6 +6,7 @@ pub mod corpus;
 pub mod data;
 pub mod eval;
 pub mod hub;
+pub mod lessons;
 pub mod model;
 pub mod objective;
 pub mod progress;

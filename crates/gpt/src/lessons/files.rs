@@ -1,0 +1,77 @@
+//! Lessons as files: a corpus, demonstrations, prompts. What is asked for appears whole or not at all.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Split, demonstration, prompt, text};
+
+/// Writes documents of at least `bytes` bytes of text, one `{"text"}` a line: an input of `mynah corpus`. Returns how many.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_text(path: &Path, seed: u64, bytes: u64) -> Result<u64> {
+    let mut left = bytes;
+    let texts = (0..).map(|index| text(seed, index)).take_while(move |text| {
+        let more = left > 0;
+        left = left.saturating_sub(text.len() as u64);
+        more
+    });
+    write_lines(path, texts.map(|text| json!({ "text": text })))
+}
+
+/// Writes `n` different demonstrations, one `{"messages"}` a line.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_demonstrations(path: &Path, seed: u64, n: usize) -> Result<u64> {
+    let all = (0..).map(|index| json!({ "messages": demonstration(seed, index).messages }));
+    write_lines(path, different(all, n)?)
+}
+
+/// Writes `n` different prompts of one split, one `{"messages"}` a line with the answer key in further fields.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_prompts(path: &Path, seed: u64, split: Split, n: usize) -> Result<u64> {
+    write_lines(path, different((0..).map(|index| prompt(seed, split, index)), n)?)
+}
+
+/// The first `n` that differ in their JSON.
+pub(super) fn different<T: Serialize>(all: impl Iterator<Item = T>, n: usize) -> Result<Vec<T>> {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::with_capacity(n);
+    // Ten times as many draws as are needed: a kind of data that repeats itself more is too small for the wish.
+    for item in all.take(10 * n) {
+        if kept.len() == n {
+            break;
+        }
+        if seen.insert(serde_json::to_string(&item).context("a lesson is JSON")?) {
+            kept.push(item);
+        }
+    }
+    ensure!(kept.len() == n, "the lessons have only {} different items of {n}: ask for fewer", kept.len());
+    Ok(kept)
+}
+
+fn write_lines<T: Serialize>(path: &Path, items: impl IntoIterator<Item = T>) -> Result<u64> {
+    let unfinished = path.with_extension("unfinished");
+    let shown = unfinished.display();
+    let file = File::create(&unfinished).with_context(|| format!("cannot create {shown}"))?;
+    let mut out = BufWriter::new(file);
+    let mut written = 0;
+    for item in items {
+        serde_json::to_writer(&mut out, &item).with_context(|| format!("cannot write {shown}"))?;
+        out.write_all(b"\n").with_context(|| format!("cannot write {shown}: is the disk full?"))?;
+        written += 1;
+    }
+    out.flush().with_context(|| format!("cannot write {shown}: is the disk full?"))?;
+    std::fs::rename(&unfinished, path)
+        .with_context(|| format!("cannot rename {shown} to {}", path.display()))?;
+    Ok(written)
+}

@@ -1,0 +1,92 @@
+//! Lessons: data that the program makes itself, in English and Chinese, with answers that can be checked.
+//!
+//! From nothing but a seed come documents to pretrain on ([`text`]), demonstrations to fine-tune on ([`demonstration`]),
+//! prompts for rankings, PPO and evaluations ([`prompt`]), and a judge of answers ([`judge`]). It is not a benchmark of what
+//! models know: it is a small closed [world](world) from which a model of a few million parameters learns to answer in
+//! minutes, so that every stage of the road can be seen to help.
+//!
+//! The one idea: a **lesson** is an instance of a task (`17 + 5`), asked in one of many wordings, with its answer. A hash of
+//! the instance decides whether it may be learned from or is [held out](Split), and every kind of data obeys, whatever its
+//! seed. So what evaluations ask was never seen, neither as a prompt nor as a demonstration; sums, comparisons, orders,
+//! spellings backwards, translations and lines of code are not stated in the documents either. Where an answer cannot be
+//! computed but has to be known (days, facts, names, single words), the instance is the wording of the question.
+//!
+//! All is a pure function of `(seed, index)`.
+
+mod dialogue;
+mod draw;
+mod files;
+mod flaws;
+mod judge;
+mod lesson;
+mod phrase;
+mod simulate;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod text;
+mod world;
+
+use serde::{Deserialize, Serialize};
+
+pub use dialogue::{Message, Role};
+pub use files::{write_demonstrations, write_prompts, write_text};
+pub use flaws::{Flaw, IMPERFECT_SHARE};
+pub use judge::{Verdict, WEIGHTS, judge};
+pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};
+pub use simulate::{Ceiling, DEFAULT_NOISE, TIE_MARGIN, rank};
+
+use draw::{Draw, Stream};
+
+/// A prompt and the key to its answers: a line of a file of prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// What was said; the last turn is the user's.
+    pub messages: Vec<Message>,
+    /// What a good answer is.
+    #[serde(flatten)]
+    pub key: AnswerKey,
+}
+
+/// A conversation that shows how to answer, well or not so well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demonstration {
+    /// The conversation; the last turn is the assistant's.
+    pub messages: Vec<Message>,
+    /// What a good last turn is.
+    pub key: AnswerKey,
+    /// What is wrong with the last turn; one in `1 /` [`IMPERFECT_SHARE`] has a flaw.
+    pub flaw: Option<Flaw>,
+}
+
+/// Document `index`: running text of some hundred bytes, in either language.
+pub fn text(seed: u64, index: u64) -> String {
+    text::document(&mut Draw::new(seed, Stream::Text, index))
+}
+
+/// Demonstration `index`.
+pub fn demonstration(seed: u64, index: u64) -> Demonstration {
+    let mut draw = Draw::new(seed, Stream::Demonstration, index);
+    let language = *draw.pick(&Language::ALL);
+    let lesson = tasks::any(&mut draw, language, Split::Train);
+    let flaw = Flaw::draw(&mut draw);
+    let answer = match flaw {
+        Some(flaw) => flaw.answer(&mut draw, &lesson),
+        None => lesson.key.answer.clone(),
+    };
+    let mut messages = dialogue::ask(&mut draw, &lesson);
+    messages.push(Message::new(Role::Assistant, answer));
+    Demonstration { messages, key: lesson.key, flaw }
+}
+
+/// Prompt `index` of a split.
+pub fn prompt(seed: u64, split: Split, index: u64) -> Prompt {
+    let stream = match split {
+        Split::Train => Stream::TrainPrompt,
+        Split::HeldOut => Stream::HeldOutPrompt,
+    };
+    let mut draw = Draw::new(seed, stream, index);
+    let language = *draw.pick(&Language::ALL);
+    let lesson = tasks::any(&mut draw, language, split);
+    Prompt { messages: dialogue::ask(&mut draw, &lesson), key: lesson.key }
+}

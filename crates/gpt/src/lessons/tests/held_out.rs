@@ -1,0 +1,125 @@
+//! What is held out occurs in no training data.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+
+fn held_out(seed: u64, n: u64) -> Vec<Lesson> {
+    let draw_one = |index| {
+        let mut draw = Draw::new(seed, Stream::HeldOutPrompt, index);
+        let language = *draw.pick(&Language::ALL);
+        tasks::any(&mut draw, language, Split::HeldOut)
+    };
+    (0..n).map(draw_one).collect()
+}
+
+#[test]
+fn prompts_that_are_held_out_are_never_shown() {
+    let asked: HashSet<Vec<Message>> = (0..4)
+        .flat_map(|seed| (0..3000).map(move |i| (seed, i)))
+        .map(|(seed, i)| prompt(seed, Split::HeldOut, i).messages)
+        .collect();
+    let last: HashSet<&str> =
+        asked.iter().filter(|all| all.len() == 1).map(|all| all[0].content.as_str()).collect();
+    assert!(last.len() > 4000, "{} different prompts", last.len());
+    let check = |messages: &[Message]| {
+        for (i, message) in messages.iter().enumerate().filter(|(_, message)| message.role == Role::User) {
+            assert!(!last.contains(message.content.as_str()), "{messages:?}");
+            assert!(!asked.contains(&messages[..=i]), "{messages:?}");
+        }
+    };
+    for i in 0..30_000 {
+        check(&demonstration(11 + i % 3, i).messages);
+        check(&prompt(21 + i % 3, Split::Train, i).messages);
+    }
+}
+
+/// Texts by their first bytes, to look for thousands of them in one pass.
+struct Needles(HashMap<[u8; 5], Vec<String>>);
+
+impl Needles {
+    fn new(texts: impl Iterator<Item = String>) -> Needles {
+        let mut needles: HashMap<[u8; 5], Vec<String>> = HashMap::new();
+        for text in texts {
+            if let Some(&first) = text.as_bytes().first_chunk() {
+                needles.entry(first).or_default().push(text);
+            }
+        }
+        Needles(needles)
+    }
+
+    /// One that stands in the text, not as a part of longer words or rows.
+    fn find<'a>(&'a self, text: &str) -> Option<&'a str> {
+        let bytes = text.as_bytes();
+        let is_word =
+            |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+        let continues = |at: usize| is_word(at.checked_sub(1)) || text[..at].ends_with(", ");
+        (0..bytes.len()).find_map(|at| {
+            let candidates = self.0.get(bytes[at..].first_chunk()?)?;
+            let found = candidates.iter().find(|needle| {
+                bytes[at..].starts_with(needle.as_bytes())
+                    && !continues(at)
+                    && !is_word(Some(at + needle.len()))
+                    && !text[at + needle.len()..].starts_with([',', '，', '、'])
+            });
+            found.map(String::as_str)
+        })
+    }
+}
+
+#[test]
+fn documents_do_not_give_held_out_answers_away() {
+    let lessons: Vec<Lesson> = held_out(1, 6000);
+    let needles = Needles::new(lessons.iter().flat_map(|lesson| {
+        let mut told = vec![lesson.asked()];
+        match lesson.key.task {
+            // A row may be the end of a longer one, about which it says nothing.
+            Task::Counting => told = ["\"", "“"].map(|quote| quote.to_string() + &lesson.asked()).into(),
+            Task::Arithmetic => {
+                let spoken = |plus, minus| lesson.instance.replace('+', plus).replace('-', minus);
+                told.extend([lesson.instance.clone(), spoken("plus", "minus"), spoken("加", "减")]);
+            }
+            Task::Translation => {
+                let (from, to) = (&lesson.foreign, &lesson.key.answer);
+                told.extend(
+                    ["\" in Chinese is \"", "\" is said as \"", "”用英文说是“", "”就是中文的“", " = "]
+                        .map(|between| format!("{from}{between}{to}")),
+                );
+            }
+            Task::Reversing => told.extend(
+                [" is ", " backwards is ", " 倒过来是 ", " 反过来，就是 "]
+                    .map(|between| format!("{}{between}{}", lesson.instance, lesson.key.answer)),
+            ),
+            Task::Sorting => {
+                told.extend(
+                    [" in order: ", " become ", " 从小到大是 ", " 从大到小是 "]
+                        .map(|between| format!("{between}{}", lesson.key.answer)),
+                );
+            }
+            _ => {}
+        }
+        // Single words are knowledge: their wordings are held out, not the words.
+        told.retain(|text| lesson.key.task != Task::Translation || text.len() > 40);
+        told
+    }));
+    let mut bytes = 0;
+    for i in 0..30_000 {
+        let document = text(i % 5, i);
+        bytes += document.len();
+        assert_eq!(needles.find(&document), None, "{document}");
+    }
+    assert!(bytes > 5 << 20, "{bytes} bytes looked through");
+}
+
+#[test]
+fn the_share_is_what_is_said() {
+    for task in Task::ALL {
+        let all = Language::ALL.into_iter().flat_map(|language| lessons(task, language));
+        let instances: HashSet<String> = all.map(|(_, lesson)| lesson.instance).collect();
+        let held_out =
+            instances.iter().filter(|instance| Split::of(task, instance) == Split::HeldOut).count();
+        let (n, share) = (instances.len() as f64, held_out as f64 / instances.len() as f64);
+        let error = (HELD_OUT_SHARE * (1.0 - HELD_OUT_SHARE) / n).sqrt();
+        assert!((share - HELD_OUT_SHARE).abs() < 3.0 * error, "{task:?}: {share} of {n}");
+    }
+}

@@ -1,0 +1,52 @@
+//! Documents to pretrain on: running text in both languages about the small world.
+//!
+//! It tells what lessons ask for (sums, spellings, translations …) and it tells stories, so that a model of it can speak and
+//! has met what it will be asked. It never has the form of a chat: answering is what fine-tuning teaches.
+
+mod plots;
+mod story;
+
+use super::draw::Draw;
+use super::lesson::{Language, Split};
+use super::phrase::Phrases;
+use super::tasks;
+use super::world::PEOPLE;
+
+/// One document of two to twenty lines.
+pub(super) fn document(draw: &mut Draw) -> String {
+    let language = *draw.pick(&Language::ALL);
+    match draw.weighted(&[35, 50, 15]) {
+        0 => story::story(draw, language),
+        1 => {
+            let weights = tasks::PROSE.map(|(weight, _)| weight);
+            let prose = tasks::PROSE[draw.weighted(&weights)].1;
+            let pieces: Vec<String> = (0..draw.within(1..=3)).map(|_| prose(draw, language)).collect();
+            pieces.join("\n")
+        }
+        _ => {
+            let name = draw.pick(PEOPLE).say(language);
+            let asked: Vec<String> = (0..draw.within(2..=4)).map(|_| asked(draw, language, name)).collect();
+            asked.join("\n")
+        }
+    }
+}
+
+const ASKED: Phrases = Phrases {
+    en: &[
+        "{name} asked mynah: \"{question}\" mynah said: \"{answer}\"",
+        "\"{question}\" asked {name}. \"{answer}\" said mynah.",
+        "{name} wanted to know: \"{question}\" The answer was: \"{answer}\"",
+    ],
+    zh: &[
+        "{name}问 mynah：“{question}”mynah 说：“{answer}”",
+        "“{question}”{name}问。“{answer}”mynah 说。",
+        "{name}想知道：“{question}”答案是：“{answer}”",
+    ],
+};
+
+/// How somebody asked the assistant something that may be learned, told by a third.
+fn asked(draw: &mut Draw, language: Language, name: &str) -> String {
+    let lesson = tasks::any(draw, language, Split::Train);
+    let slots = [("name", name), ("question", &*lesson.asked()), ("answer", &lesson.key.answer)];
+    ASKED.say(draw, language, &slots)
+}
