@@ -10,6 +10,7 @@ mod mixture;
 mod npy;
 mod permutation;
 mod shards;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tokenize;
@@ -20,6 +21,7 @@ pub use fim::{Cut, Fim};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};
+pub use stream::{BLOCK_TOKENS, Mark, StreamOptions, TokenStream};
 pub use tokenize::{Overflow, TokenizeOptions, tokenize};
 pub use val::ValWindow;
 pub use windows::{Batch, Windows};
