@@ -168,6 +168,43 @@ fn a_data_set_becomes_a_corpus() {
     assert!(told.contains("nothing to do"), "{told}");
 }
 
+/// Each file is fetched when its turn comes, and a run that is continued stays with its commit.
+#[test]
+fn a_data_set_streams_into_a_training() {
+    let place = Place::new();
+    let line = |i: usize| format!("{{\"text\":\"Record number {i} says something of its own.\"}}\n");
+    let lines = |from: usize| (from..from + 50).map(line).collect::<String>();
+    let texts = [lines(0), lines(50), lines(100), lines(150)];
+    let files = ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"];
+    let files: Vec<(&str, &[u8])> = files.into_iter().zip(texts.iter().map(String::as_bytes)).collect();
+    let commit = place.server.commit("datasets/someone/texts", &files);
+    let (out, tokenizer) = (place.path("run"), road().path("tokenizer.json"));
+    let words = |steps: &'static str| {
+        let stream = ["pretrain", "--stream", "hf:someone/texts", "--tokenizer", &tokenizer, "--out", &out];
+        let recipe = ["--preset", "tiny", "--steps", steps, "--val-fraction", "0.3", "--block-tokens", "500"];
+        let shape = ["n_layer=1", "d_model=16", "seq_len=16", "batch_tokens=32", "warmup_steps=1"];
+        let every = ["eval_every=5", "eval_windows=2", "checkpoint_every=5", "sample_every=0"];
+        let sets = shape.into_iter().chain(every).flat_map(|set| ["--set", set]);
+        stream.into_iter().chain(recipe).chain(sets).map(String::from).collect::<Vec<_>>()
+    };
+    let run = |words: &[String]| place.run(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let (_, told) = run(&words("5"));
+    assert!(told.contains("a stream of 4 files") && told.contains("block 0:"), "{told}");
+    let fetched = |name: &str| !place.server.asked("GET", &format!("/{name}")).is_empty();
+    let count = files.iter().filter(|(name, _)| fetched(name)).count();
+    assert!((1..4).contains(&count), "{count} of 4 files were fetched for the first block");
+
+    // Another commit has the branch now; the run that is begun again has its own.
+    place.server.commit("datasets/someone/texts", &[("a.jsonl", lines(500).as_bytes())]);
+    let recipe = fs::read_to_string(Path::new(&out).join("config.toml")).expect("a recipe");
+    assert!(recipe.contains(&format!("hf:someone/texts@{commit}")), "{recipe}");
+    fs::remove_dir_all(Path::new(&out).join("checkpoints")).expect("it is there");
+    let metrics = || fs::read(Path::new(&out).join("metrics.jsonl")).expect("metrics");
+    let before = metrics();
+    run(&words("5"));
+    assert!(before == metrics(), "the same data gives the same losses");
+}
+
 #[test]
 fn what_cannot_be_had_is_said_and_ends_with_one() {
     let place = Place::new();

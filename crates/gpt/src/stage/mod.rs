@@ -8,7 +8,7 @@ mod speedrun;
 mod training_loop;
 
 pub use init::Init;
-pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
+pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};
 pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};
 pub use training_loop::Machine;

@@ -9,6 +9,7 @@
 //! goes on by reading that block again; nothing else of the stream is state.
 
 mod block;
+mod fill;
 #[cfg(test)]
 mod tests;
 
@@ -16,13 +17,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::block::{Begin, Block};
+use self::fill::Encoded;
 use super::shards::token_bytes;
-use super::windows::Ring;
 use super::{Batch, ValWindow, val};
-use crate::corpus::{self, Reading, Report, Sources, Split, Streamed};
+use crate::corpus::{self, Reading, Report, Sources, Split};
 use crate::progress::Progress;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 
@@ -30,9 +31,6 @@ pub use block::Mark;
 
 /// Tokens of a block where nothing else is asked for (64 MiB of memory).
 pub const BLOCK_TOKENS: usize = 1 << 24;
-/// A block of which more than this share of the records is bad ends the training: the text is in another column.
-const MOSTLY_BAD: f64 = 0.5;
-
 /// What to stream, and how.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
@@ -43,13 +41,6 @@ pub struct StreamOptions {
     pub tokenizer: PathBuf,
     /// A block is full when it has this many tokens: the more, the better the shuffling.
     pub block_tokens: usize,
-}
-
-/// What a document became.
-struct Encoded {
-    ids: Vec<u32>,
-    /// Bytes of it that the vocabulary has no token for.
-    lost_bytes: u64,
 }
 
 /// Training batches of a stream: a function of the seed, the files and the step.
@@ -218,94 +209,5 @@ impl TokenStream {
             place.record
         );
         Ok(block)
-    }
-
-    /// Reads the block that begins at `begin`; an epoch's end without a whole window is passed over.
-    fn fill(&mut self, mut begin: Begin, mut tokens: Vec<u32>, progress: &dyn Progress) -> Result<Block> {
-        loop {
-            let (mut report, mut lost_bytes) = (Report::default(), 0);
-            tokens.clear();
-            let next = self.pack(&begin, &mut tokens, &mut report, &mut lost_bytes, progress)?;
-            self.tell(&begin, tokens.len(), &report, lost_bytes, progress)?;
-            let ring = Ring::new(tokens.len() as u64, self.seq_len, self.seed);
-            if ring.windows() > 0 {
-                return Ok(Block::new(begin, tokens, ring, next));
-            }
-            ensure!(
-                begin.place != self.sources.beginning(begin.epoch),
-                "all files together have {} tokens to train on, too few for a window of seq_len {}: give more text{}",
-                tokens.len(),
-                self.seq_len,
-                report.reasons(|_| true)
-            );
-            (begin.epoch, begin.place) = next;
-        }
-    }
-
-    /// Appends documents until a block is full or the epoch ends, and returns where the next block begins.
-    fn pack(
-        &mut self,
-        begin: &Begin,
-        tokens: &mut Vec<u32>,
-        report: &mut Report,
-        lost_bytes: &mut u64,
-        progress: &dyn Progress,
-    ) -> Result<(u64, corpus::Place)> {
-        let Begin { epoch, place, .. } = *begin;
-        let mut next = place;
-        let mut reading = match self.reading.take() {
-            Some((of, reading)) if of == epoch && reading.next_place() == place => reading,
-            _ => self.read(epoch, place),
-        };
-        while tokens.len() < self.block_tokens {
-            let Some(Streamed { split, content, next: after }) = reading.next(report, progress)? else {
-                return Ok((epoch + 1, self.sources.beginning(epoch + 1)));
-            };
-            next = after;
-            if split == Split::Train {
-                tokens.extend(content.ids);
-                tokens.push(self.end_of_text);
-                *lost_bytes += content.lost_bytes;
-            }
-        }
-        self.reading = Some((epoch, reading));
-        Ok((epoch, next))
-    }
-
-    fn read(&self, epoch: u64, place: corpus::Place) -> Reading<Encoded> {
-        let tokenizer = self.tokenizer.clone();
-        self.sources.read(epoch, place, move |text| Encoded {
-            ids: tokenizer.encode(text),
-            lost_bytes: tokenizer.missing_bytes(text),
-        })
-    }
-
-    /// Says what a block is made of and what was left out of it.
-    fn tell(
-        &self,
-        begin: &Begin,
-        tokens: usize,
-        report: &Report,
-        lost_bytes: u64,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let Begin { block, epoch, place, .. } = *begin;
-        let (name, record, documents) =
-            (self.sources.name(place.file), place.record + 1, report.kept.documents);
-        progress.line(&format!(
-            "block {block}: {tokens} tokens of {documents} documents, epoch {epoch}, from record {record} of {name} on{}",
-            report.reasons(|_| true)
-        ));
-        if lost_bytes > 0 {
-            progress.line(&format!("note: the vocabulary has no token for {lost_bytes} bytes of them"));
-        }
-        let (bad, records) = (report.bad_records, report.records);
-        if bad as f64 > MOSTLY_BAD * records as f64 {
-            bail!(
-                "{bad} of {records} records are bad:{}\nmend them, or name the text's column with --text-field",
-                report.reasons(corpus::Reason::is_bad_record)
-            );
-        }
-        Ok(())
     }
 }
