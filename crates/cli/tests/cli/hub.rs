@@ -50,6 +50,17 @@ impl Place {
         ended(&mut self.mynah(arguments), code)
     }
 
+    /// Trains a few steps on a stream of a data set.
+    fn stream(&self, set: &str, out: &str) -> (String, String) {
+        let tokenizer = road().path("tokenizer.json");
+        let stream = ["pretrain", "--stream", set, "--tokenizer", &tokenizer, "--out", out];
+        let recipe = ["--preset", "tiny", "--steps", "5", "--val-fraction", "0.3", "--block-tokens", "500"];
+        let shape = ["n_layer=1", "d_model=16", "seq_len=16", "batch_tokens=32", "warmup_steps=1"];
+        let every = ["eval_every=5", "eval_windows=2", "checkpoint_every=5", "sample_every=0"];
+        let sets = shape.into_iter().chain(every).flat_map(|set| ["--set", set]);
+        self.run(&stream.into_iter().chain(recipe).chain(sets).collect::<Vec<_>>(), 0)
+    }
+
     /// Commits the files of a directory, with `more` beside them, as a model's newest version.
     fn commit_dir(&self, dir: &Path, more: &[(&str, &[u8])]) -> String {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
@@ -168,7 +179,7 @@ fn a_data_set_becomes_a_corpus() {
     assert!(told.contains("nothing to do"), "{told}");
 }
 
-/// Each file is fetched when its turn comes, and a run that is continued stays with its commit.
+/// A run that is begun again stays with its commit.
 #[test]
 fn a_data_set_streams_into_a_training() {
     let place = Place::new();
@@ -178,21 +189,9 @@ fn a_data_set_streams_into_a_training() {
     let files = ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"];
     let files: Vec<(&str, &[u8])> = files.into_iter().zip(texts.iter().map(String::as_bytes)).collect();
     let commit = place.server.commit("datasets/someone/texts", &files);
-    let (out, tokenizer) = (place.path("run"), road().path("tokenizer.json"));
-    let words = |steps: &'static str| {
-        let stream = ["pretrain", "--stream", "hf:someone/texts", "--tokenizer", &tokenizer, "--out", &out];
-        let recipe = ["--preset", "tiny", "--steps", steps, "--val-fraction", "0.3", "--block-tokens", "500"];
-        let shape = ["n_layer=1", "d_model=16", "seq_len=16", "batch_tokens=32", "warmup_steps=1"];
-        let every = ["eval_every=5", "eval_windows=2", "checkpoint_every=5", "sample_every=0"];
-        let sets = shape.into_iter().chain(every).flat_map(|set| ["--set", set]);
-        stream.into_iter().chain(recipe).chain(sets).map(String::from).collect::<Vec<_>>()
-    };
-    let run = |words: &[String]| place.run(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
-    let (_, told) = run(&words("5"));
+    let out = place.path("run");
+    let (_, told) = place.stream("hf:someone/texts", &out);
     assert!(told.contains("a stream of 4 files") && told.contains("block 0:"), "{told}");
-    let fetched = |name: &str| !place.server.asked("GET", &format!("/{name}")).is_empty();
-    let count = files.iter().filter(|(name, _)| fetched(name)).count();
-    assert!((1..4).contains(&count), "{count} of 4 files were fetched for the first block");
 
     // Another commit has the branch now; the run that is begun again has its own.
     place.server.commit("datasets/someone/texts", &[("a.jsonl", lines(500).as_bytes())]);
@@ -201,8 +200,26 @@ fn a_data_set_streams_into_a_training() {
     fs::remove_dir_all(Path::new(&out).join("checkpoints")).expect("it is there");
     let metrics = || fs::read(Path::new(&out).join("metrics.jsonl")).expect("metrics");
     let before = metrics();
-    run(&words("5"));
+    place.stream("hf:someone/texts", &out);
     assert!(before == metrics(), "the same data gives the same losses");
+}
+
+#[test]
+fn a_data_set_that_is_larger_than_the_disk_leaves_it_again() {
+    let place = Place::new();
+    let text = |i: usize| format!("{{\"text\":\"File number {i} {}\"}}\n", "and so on ".repeat(60));
+    let mut files: Vec<(String, String)> = (0..12).map(|i| (format!("{i}.jsonl"), text(i))).collect();
+    // The only one that is large enough for a size that is not its own.
+    files.push(("large.jsonl".into(), text(12).repeat(2)));
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(n, t)| (n.as_str(), t.as_bytes())).collect();
+    place.server.commit("datasets/someone/endless", &files);
+    place.server.world().false_size = Some(1 << 60);
+    let (_, told) = place.stream("hf:someone/endless", &place.path("run"));
+    assert!(told.contains("does not fit on the disk"), "{told}");
+    let blobs = Path::new(&place.path("hub")).join("datasets--someone--endless/blobs");
+    let left: Vec<_> = fs::read_dir(&blobs).expect("they were there").collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!place.server.asked("GET", "/resolve-cache/").is_empty(), "files were fetched");
 }
 
 #[test]
