@@ -95,53 +95,64 @@ impl Sources {
         self.entries[file].name()
     }
 
-    /// Where an epoch begins.
-    pub(crate) fn beginning(&self, epoch: u64) -> Place {
-        Place { file: self.order(epoch)[0], record: 0 }
-    }
-
     /// The numbers of the files in the order of an epoch.
-    fn order(&self, epoch: u64) -> Vec<usize> {
+    pub(crate) fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.entries.len()).collect();
         order.sort_by_cached_key(|&file| rng::bits(self.options.seed, FILES + epoch, file as u64));
         order
     }
 
-    /// Reads from `place` to the end of an epoch, ahead of whoever takes what `make` made of each text, by a few megabytes.
+    /// Where an epoch begins.
+    pub(crate) fn beginning(&self, epoch: u64) -> Place {
+        Place { file: self.order(epoch)[0], record: 0 }
+    }
+
+    /// The files of an epoch from the one of `place` on.
     ///
     /// # Panics
     /// There is no such file.
+    pub(crate) fn rest(&self, epoch: u64, place: Place) -> Vec<usize> {
+        let mut order = self.order(epoch);
+        let at = order.iter().position(|&file| file == place.file).expect("a file of the list");
+        order.split_off(at)
+    }
+
+    /// Whether some files are not on this machine, or may not be.
+    pub(crate) fn are_remote(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Hub(_)))
+    }
+
+    /// Reads files one after the other, the first of them from record `skip` on, ahead of whoever takes what `make` made
+    /// of each text, by a few megabytes.
     pub(crate) fn read<T: Send + 'static>(
         &self,
-        epoch: u64,
-        place: Place,
+        files: Vec<usize>,
+        skip: u64,
         make: impl Fn(&str) -> T + Send + Sync + 'static,
     ) -> Reading<T> {
-        let order = self.order(epoch);
-        let at = order.iter().position(|&file| file == place.file).expect("a file of the list");
+        let next = Place { file: files[0], record: skip };
         let stop = Arc::new(Flag(AtomicBool::new(false)));
-        let visit = Visit::new(self.entries.clone(), order[at..].to_vec(), stop.clone());
+        let visit = Visit::new(self.entries.clone(), files, stop.clone());
         let (options, told_to_stop) = (self.options.clone(), stop.clone());
         let (sender, judged) = sync_channel(WAITING);
         let thread = thread::spawn(move || {
             let (sample, _) = Sample::new(options.seed, None);
             let make = |text: &str, _: &str| make(text);
             let mut receive = |judged| sender.send(judged).map_err(|_| anyhow!("nobody takes the documents"));
-            pipeline::run(visit, place.record, &options, &sample, &*told_to_stop, &make, &mut receive)
+            pipeline::run(visit, skip, &options, &sample, &*told_to_stop, &make, &mut receive)
         });
-        let threshold = self.options.threshold();
         Reading {
             options: self.options.clone(),
-            threshold,
+            threshold: self.options.threshold(),
             judged: Some(judged),
             thread: Some(thread),
             stop,
-            next: place,
+            next,
         }
     }
 }
 
-/// An epoch while it is read.
+/// Files while they are read.
 pub(crate) struct Reading<T> {
     options: Arc<Options>,
     threshold: u64,
@@ -159,7 +170,7 @@ impl<T> Reading<T> {
         self.next
     }
 
-    /// The next document; `None` at the end of the epoch. What became no document is counted in `report`.
+    /// The next document; `None` at the end of the last file. What became no document is counted in `report`.
     ///
     /// # Errors
     /// A file of the hub cannot be fetched; somebody asked to stop.

@@ -59,7 +59,7 @@ impl TokenStream {
         let mut next = place;
         let mut reading = match self.reading.take() {
             Some((of, reading)) if of == epoch && reading.next_place() == place => reading,
-            _ => self.read(epoch, place),
+            _ => self.read(self.sources.rest(epoch, place), place.record),
         };
         while tokens.len() < self.block_tokens {
             let Some(Streamed { split, content, next: after }) = reading.next(report, progress)? else {
@@ -76,10 +76,10 @@ impl TokenStream {
         Ok((epoch, next))
     }
 
-    /// Reads an epoch from a place on.
-    pub(super) fn read(&self, epoch: u64, place: corpus::Place) -> Reading<Encoded> {
+    /// Reads files one after the other, the first of them from record `skip` on.
+    pub(super) fn read(&self, files: Vec<usize>, skip: u64) -> Reading<Encoded> {
         let tokenizer = self.tokenizer.clone();
-        self.sources.read(epoch, place, move |text| Encoded {
+        self.sources.read(files, skip, move |text| Encoded {
             ids: tokenizer.encode(text),
             lost_bytes: tokenizer.missing_bytes(text),
         })

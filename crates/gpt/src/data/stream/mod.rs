@@ -62,12 +62,16 @@ impl TokenStream {
     /// Lists the files; windows will have `seq_len` inputs.
     ///
     /// # Errors
-    /// A path cannot be read; there are no files; the tokenizer cannot be loaded or has no token that ends a document.
+    /// Nothing is held out; a path cannot be read; there are no files; the tokenizer cannot be loaded or has no token that ends a document.
     pub fn open(options: &StreamOptions, seq_len: usize, progress: &dyn Progress) -> Result<TokenStream> {
         ensure!(
             options.block_tokens > seq_len,
             "a block of {} tokens has no window of seq_len {seq_len}: give it more",
             options.block_tokens
+        );
+        ensure!(
+            options.corpus.val_fraction > 0.0,
+            "no document would be held out, and training is measured on those that are: hold out more (--val-fraction)"
         );
         let tokenizer = Tokenizer::from_file(&options.tokenizer)?;
         let end_of_text = tokenizer.end_of_text().with_context(|| {
@@ -111,21 +115,24 @@ impl TokenStream {
         self.sources.found()
     }
 
-    /// At most `count` windows of documents that are held out, always the same: those of the beginning of the first epoch.
+    /// At most `count` windows of documents that are held out, always the same: from the beginnings of as many files of the
+    /// first epoch, as far as they have them; of the hub, where a file costs a download, from the first files.
     ///
     /// # Errors
     /// All documents that are held out are too short for one window.
     pub fn val_windows(&self, count: usize, progress: &dyn Progress) -> Result<Vec<ValWindow>> {
         let (seq_len, enough) = (self.seq_len, count * self.seq_len + 2);
-        let mut reading = self.read(0, self.sources.beginning(0));
-        let (mut tokens, mut report) = (Vec::new(), Report::default());
-        while tokens.len() < enough
-            && let Some(document) = reading.next(&mut report, progress)?
-        {
-            if document.split == Split::Val {
-                tokens.extend(document.content.ids);
-                tokens.push(self.end_of_text);
-            }
+        let files = self.sources.order(0);
+        let spread = if self.sources.are_remote() { 0 } else { count.min(files.len()) };
+        let mut tokens = Vec::new();
+        for (number, &file) in files[..spread].iter().enumerate() {
+            let share = enough.saturating_sub(tokens.len()).div_ceil(spread - number);
+            self.hold_out(vec![file], share, &mut tokens, progress)?;
+        }
+        if tokens.len() < enough {
+            // Their shares were not there: whatever there is, in order.
+            tokens.clear();
+            self.hold_out(files, enough, &mut tokens, progress)?;
         }
         let last = val::last_start(tokens.len() as u64, seq_len)?;
         let token_bytes = token_bytes(&self.tokenizer, self.tokenizer.vocab_size());
@@ -133,6 +140,27 @@ impl TokenStream {
             |targets: &[u32]| targets.iter().map(|&id| u64::from(token_bytes[id as usize])).sum();
         let window = |start: u64| Ok(tokens[start as usize..][..=seq_len].to_vec());
         val::windows(last, count, window, text_bytes)
+    }
+
+    /// Appends about `wanted` tokens of documents that are held out, as far as `files` have them.
+    fn hold_out(
+        &self,
+        files: Vec<usize>,
+        wanted: usize,
+        tokens: &mut Vec<u32>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let end = tokens.len() + wanted;
+        let (mut reading, mut report) = (self.read(files, 0), Report::default());
+        while tokens.len() < end
+            && let Some(document) = reading.next(&mut report, progress)?
+        {
+            if document.split == Split::Val {
+                tokens.extend(document.content.ids);
+                tokens.push(self.end_of_text);
+            }
+        }
+        Ok(())
     }
 
     /// The block that the newest batch ended in.

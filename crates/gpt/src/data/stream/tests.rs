@@ -181,7 +181,7 @@ fn epochs_visit_the_files_in_other_orders_and_what_is_held_out_never_trains() {
     let seen = heads.iter().filter(|head| held_out.contains(**head)).count();
     assert!(seen * 10 > heads.len() * 9, "{seen} of {} documents are in the windows", heads.len());
     let names = |epoch| {
-        let mut reading = stream.sources.read(epoch, stream.sources.beginning(epoch), str::to_owned);
+        let mut reading = stream.sources.read(stream.sources.order(epoch), 0, str::to_owned);
         let (mut texts, mut report) = (Vec::new(), Report::default());
         while let Some(document) = reading.next(&mut report, &Silent).unwrap() {
             assert_eq!(document.split == Split::Val, val.contains(&document.content));
@@ -195,6 +195,20 @@ fn epochs_visit_the_files_in_other_orders_and_what_is_held_out_never_trains() {
     first.sort();
     second.sort();
     assert_eq!(first, second);
+}
+
+#[test]
+fn several_files_are_validated_on() {
+    let dir = world();
+    let mut options = options(dir.path());
+    options.corpus.paths = ["files/a.jsonl", "files/b.jsonl.gz"].map(|file| dir.path().join(file)).into();
+    let stream = TokenStream::open(&options, SEQ_LEN, &Silent).unwrap();
+    let windows = stream.val_windows(40, &Silent).unwrap();
+    let tokenizer = stream.tokenizer();
+    let text: String = windows.iter().map(|w| tokenizer.decode(&w.tokens).unwrap()).collect();
+    let of = |numbers: Range<usize>| numbers.filter(|i| text.contains(&format!("ment {i} s"))).count();
+    assert!(of(0..40) > 0 && of(40..90) > 0, "{text}");
+    assert_eq!(windows.len(), 40);
 }
 
 #[test]
@@ -245,14 +259,8 @@ fn bad_records_are_named_and_mostly_bad_ones_end_it() {
     assert!(message.contains("40 of 40 records are bad") && message.contains("--text-field"), "{message}");
     let message = alone("{\"text\": \"short\"}\n");
     assert!(message.contains("too few for a window of seq_len 16"), "{message}");
-    let stream = TokenStream::open(
-        &StreamOptions {
-            corpus: corpus::Options { val_fraction: 0.0, ..options(dir.path()).corpus },
-            ..options(dir.path())
-        },
-        SEQ_LEN,
-        &Silent,
-    );
-    let message = stream.unwrap().val_windows(4, &Silent).unwrap_err().to_string();
+    let mut options = options(dir.path());
+    options.corpus.val_fraction = 0.0;
+    let message = TokenStream::open(&options, SEQ_LEN, &Silent).err().unwrap().to_string();
     assert!(message.contains("hold out more"), "{message}");
 }
