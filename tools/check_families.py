@@ -6,7 +6,7 @@
 * A small random model of every class, in one file or several and in every number format, is made by transformers and read
   by mynah.
 * A small model of every family is trained for ten steps by `mynah pretrain` on TOKENS (a directory that `mynah tokenize`
-  made, with 300 tokens or less) and read by transformers; some begin from a model that transformers made.
+  made, with a vocabulary of 300 tokens) and read by transformers; some begin from a model that transformers made.
 
 Then check_checkpoint.py compares: logits may differ by 1e-4, 64 greedy tokens made with a cache not at all. Exit code 1 when
 something differs.

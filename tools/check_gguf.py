@@ -25,7 +25,7 @@ PROMPTS = [
     "Dear Sir or Madam,\n\nI am writing to", "The three primary colours are", "Q: What do bees make?\nA:",
     "In the year of the great storm", "import numpy as np\n\ndef mean(values):", "Die Hauptstadt von Deutschland ist",
 ]
-NEW_TOKENS = 40
+NEW_TOKENS = 48
 
 
 def ours(mynah, model, prompt):

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 use gpt::corpus;
-use gpt::data::{Batch, Overflow, TokenShards, TokenizeOptions, Windows, tokenize};
+use gpt::data::{Batch, Overflow, StreamOptions, TokenShards, TokenizeOptions, Windows, tokenize};
 use gpt::progress::{Progress, Silent, Unit};
-use gpt::stage::{Machine, PretrainOptions, Settings, Start, pretrain};
+use gpt::stage::{Machine, PretrainOptions, Settings, Source, Start, pretrain};
 use gpt::tokenizer::Tokenizer;
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, Precision};
@@ -59,7 +59,13 @@ fn changed_options(data: &Path, out: PathBuf, changes: &[&str]) -> PretrainOptio
     let usual = ["steps=30", "eval_every=10", "checkpoint_every=10", "sample_every=15", "dropout=0.1"];
     let changes: Vec<String> = usual.iter().chain(changes).map(|change| change.to_string()).collect();
     let (shape, settings) = Settings::resolve("tiny", &changes).unwrap();
-    PretrainOptions { data: vec![(data.into(), 1.0)], out, settings, seed: 1, start: Start::Random(shape) }
+    PretrainOptions {
+        source: Source::Shards(vec![(data.into(), 1.0)]),
+        out,
+        settings,
+        seed: 1,
+        start: Start::Random(shape),
+    }
 }
 
 /// Stops when so many steps are done.
@@ -108,6 +114,46 @@ fn learns_and_continues_to_the_same_bits() {
     for ((name, a), (_, b)) in contents(&whole.out).into_iter().zip(contents(&parts.out)) {
         assert!(a == b, "{name} differs after interruptions");
     }
+}
+
+/// As of shards; the place in the stream is in the checkpoint.
+#[test]
+fn a_stream_is_learned_and_continues_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let streamed = |out: &str, threads: usize, block_tokens: usize| {
+        let corpus = corpus::Options {
+            paths: vec![dir.path().into()],
+            include: vec!["[0-9]*.txt".into()],
+            val_fraction: 0.1,
+            threads,
+            ..corpus::Options::default()
+        };
+        let tokenizer = dir.path().join("tokenizer");
+        let stream = StreamOptions { corpus, tokenizer, block_tokens };
+        let options = options(Path::new("unused"), dir.path().join(out));
+        PretrainOptions { source: Source::Stream(Box::new(stream)), ..options }
+    };
+    let whole = streamed("whole", 2, 5000);
+    let outcome = pretrain(cpu(2), &machine(), &whole, &Silent).unwrap();
+    let loss = outcome.validation.unwrap().loss();
+    assert!(loss < 4.0, "{loss} is hardly better than the {:.2} of a guess", (300f64).ln());
+    for step in [7, 13, 30] {
+        let stop = StopAt { step, done: AtomicU64::new(0) };
+        let outcome =
+            pretrain(cpu(1), &machine(), &streamed("parts", step as usize % 4, 5000), &stop).unwrap();
+        assert_eq!(outcome.step, step);
+    }
+    let manifest = std::fs::read(whole.out.join("checkpoints/step-000030/mynah.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let block = manifest["data_position"]["block"].as_u64().unwrap();
+    assert!(block > 2, "the run saw blocks up to {block} only");
+    for ((name, a), (_, b)) in contents(&whole.out).into_iter().zip(contents(&dir.path().join("parts"))) {
+        assert!(a == b, "{name} differs after interruptions");
+    }
+    let other = streamed("whole", 2, 6000);
+    let message = format!("{:#}", pretrain(cpu(2), &machine(), &other, &Silent).unwrap_err());
+    assert!(message.contains("settings.stream.block_tokens: 5000 → 6000"), "{message}");
 }
 
 /// What a checkpoint's own files do not hold exactly, it holds beside the moments: files of two bytes a number, and

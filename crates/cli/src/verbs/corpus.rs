@@ -37,6 +37,26 @@ pub(crate) struct CorpusArgs {
     /// Directory for the documents and report.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// Keep exact duplicates
+    #[arg(long)]
+    no_dedup: bool,
+    /// Also drop texts that resemble one that came before: their sets of five words in a row overlap by this share, 0.7 to 1,
+    /// estimated by MinHash (a pair just at 0.8 is found in 95 of 100 cases) [default when it is not given: 0.8]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.8", value_parser = similarity)]
+    near_dedup: Option<f64>,
+    /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
+    #[arg(long, value_name = "N", value_parser = amount)]
+    max_bytes: Option<u64>,
+    /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0 to 1
+    #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, allow_negative_numbers = true, value_parser = share)]
+    max_bad_fraction: f64,
+}
+
+/// Which files and records are read, and which of their documents are held out.
+#[derive(Debug, Args)]
+pub(crate) struct ChoiceArgs {
     /// Read only files that match; may be repeated, as in .gitignore
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -54,22 +74,35 @@ pub(crate) struct CorpusArgs {
     /// Keep only documents that contain one of these words, separated by commas
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     keep_if_contains: Vec<String>,
-    /// Keep exact duplicates
-    #[arg(long)]
-    no_dedup: bool,
-    /// Also drop texts that resemble one that came before: their sets of five words in a row overlap by this share, 0.7 to 1,
-    /// estimated by MinHash (a pair just at 0.8 is found in 95 of 100 cases) [default when it is not given: 0.8]
-    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.8", value_parser = similarity)]
-    near_dedup: Option<f64>,
     /// Share of documents held out for validation, from 0 to below 1
     #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction, allow_negative_numbers = true, value_parser = fraction)]
     val_fraction: f64,
-    /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
-    #[arg(long, value_name = "N", value_parser = amount)]
-    max_bytes: Option<u64>,
-    /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0 to 1
-    #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, allow_negative_numbers = true, value_parser = share)]
-    max_bad_fraction: f64,
+}
+
+impl ChoiceArgs {
+    /// The options of whoever reads `paths`.
+    pub(crate) fn options(&self, paths: &[PathBuf], session: &Session) -> Options {
+        Options {
+            paths: paths.to_vec(),
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            text_fields: self.text_field.clone(),
+            filters: merged(&self.filters),
+            keep_if_contains: self.keep_if_contains.clone(),
+            val_fraction: self.val_fraction,
+            seed: session.seed(),
+            threads: session.threads(),
+            ..Options::default()
+        }
+    }
+
+    /// Whether anything was asked for.
+    pub(crate) fn is_given(&self) -> bool {
+        let lists = [&self.include, &self.exclude, &self.text_field, &self.keep_if_contains];
+        lists.iter().any(|list| !list.is_empty())
+            || !self.filters.is_empty()
+            || self.val_fraction != Options::default().val_fraction
+    }
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -111,20 +144,12 @@ fn merged(filters: &[Filter]) -> Vec<Filter> {
 
 pub(crate) fn run(args: &CorpusArgs, session: &Session) -> Result<Ended> {
     let options = Options {
-        paths: args.paths.clone(),
         out: args.out.clone(),
-        include: args.include.clone(),
-        exclude: args.exclude.clone(),
-        text_fields: args.text_field.clone(),
-        filters: merged(&args.filters),
-        keep_if_contains: args.keep_if_contains.clone(),
         dedup: !args.no_dedup,
         near_dedup: args.near_dedup,
-        val_fraction: args.val_fraction,
         max_bytes: args.max_bytes,
         max_bad_fraction: args.max_bad_fraction,
-        seed: session.seed(),
-        threads: session.threads(),
+        ..args.choice.options(&args.paths, session)
     };
     let report = corpus::build(&options, session.watcher())?;
     session.summary(&report, || format!("{}→ {}", describe(&report), args.out.display()))?;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpt::checkpoint;
-use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Start, pretrain};
+use gpt::data::{BLOCK_TOKENS, StreamOptions};
+use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Source, Start, pretrain};
 use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::Ended;
 use crate::args::{Usage, amount};
 use crate::session::Session;
 use crate::terminal::text::{count, table};
+use crate::verbs::corpus::ChoiceArgs;
 
 const DETAILS: &str = "\
 The run directory holds config.toml, metrics.jsonl, report.html, and checkpoints that are Hugging Face model
@@ -23,6 +25,7 @@ Examples:
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
   mynah pretrain --mix code=0.7,prose=0.3 --preset baby --out runs/mixed
   mynah pretrain --data tokens --preset baby --out runs/plots --key-token plt --key-token fit
+  mynah pretrain --stream hf:roneneldan/TinyStories --tokenizer tokenizer.json --preset baby --out runs/stories
   mynah pretrain --data tokens --out runs/more --init hf:openai-community/gpt2 --tokens 2M --lr 5e-5";
 
 /// Train a model on tokens, from random weights or from another model
@@ -30,11 +33,23 @@ Examples:
 #[command(after_help = format!("{}\n{DETAILS}", recipe_keys()))]
 pub(crate) struct PretrainArgs {
     /// Directory made by `mynah tokenize`
-    #[arg(long, value_name = "DIR", required_unless_present = "mix")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["mix", "stream"])]
     data: Option<PathBuf>,
     /// Several such directories and their shares of every batch, in place of --data
     #[arg(long, value_name = "DIR=W,DIR=W", value_delimiter = ',', value_parser = weighted, conflicts_with = "data")]
     mix: Vec<(PathBuf, f64)>,
+    /// Files, directories and hf:OWNER/NAME as `mynah corpus` takes them, in place of --data: they are cleaned and tokenized
+    /// while they are read, nothing is written down, and duplicates stay
+    #[arg(long, value_name = "PATH", num_args = 1.., requires = "tokenizer", conflicts_with_all = ["data", "mix"])]
+    stream: Vec<PathBuf>,
+    /// The tokenizer.json, or its directory, for --stream
+    #[arg(long, value_name = "FILE", requires = "stream")]
+    tokenizer: Option<PathBuf>,
+    /// Tokens of a stream that are shuffled at once [default: 16,777,216]
+    #[arg(long, value_name = "N", value_parser = amount, requires = "stream")]
+    block_tokens: Option<u64>,
+    #[command(flatten, next_help_heading = "What a stream reads")]
+    choice: ChoiceArgs,
     #[arg(long, value_name = "NAME", required_unless_present = "init", help = preset_help())]
     preset: Option<String>,
     /// Run directory
@@ -94,6 +109,22 @@ enum OptimizerState {
 }
 
 impl PretrainArgs {
+    /// Where the tokens come from.
+    fn source(&self, session: &Session) -> Result<Source> {
+        let Some(tokenizer) = &self.tokenizer else {
+            if self.choice.is_given() {
+                let what =
+                    "--include, --exclude, --text-field, --where, --keep-if-contains and --val-fraction";
+                return Err(Usage(format!("{what} choose what --stream reads; here there is none")).into());
+            }
+            let one = self.data.iter().map(|dir| (dir.clone(), 1.0));
+            return Ok(Source::Shards(one.chain(self.mix.clone()).collect()));
+        };
+        let block_tokens = self.block_tokens.map_or(Ok(BLOCK_TOKENS), usize::try_from)?;
+        let corpus = self.choice.options(&self.stream, session);
+        Ok(Source::Stream(Box::new(StreamOptions { corpus, tokenizer: tokenizer.clone(), block_tokens })))
+    }
+
     /// Where the weights come from, and the recipe: preset, then `--set`, then the flags.
     fn recipe(&self, session: &Session) -> Result<(Start, Settings)> {
         let mut changes = self.changes();
@@ -146,9 +177,9 @@ pub(crate) fn resolve(preset: &str, changes: &[String]) -> Result<(Shape, Settin
 }
 
 pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
+    let source = args.source(session)?;
     let (start, settings) = args.recipe(session)?;
-    let data = args.data.iter().map(|dir| (dir.clone(), 1.0)).chain(args.mix.clone()).collect();
-    let options = PretrainOptions { data, out: args.out.clone(), settings, seed: session.seed(), start };
+    let options = PretrainOptions { source, out: args.out.clone(), settings, seed: session.seed(), start };
     let mut cpu = session.cpu();
     let machine = session.machine(&mut cpu);
     let outcome = pretrain(cpu, &machine, &options, session.watcher())?;

@@ -50,6 +50,17 @@ impl Place {
         ended(&mut self.mynah(arguments), code)
     }
 
+    /// Trains a few steps on a stream of a data set.
+    fn stream(&self, set: &str, out: &str) -> (String, String) {
+        let tokenizer = road().path("tokenizer.json");
+        let stream = ["pretrain", "--stream", set, "--tokenizer", &tokenizer, "--out", out];
+        let recipe = ["--preset", "tiny", "--steps", "5", "--val-fraction", "0.3", "--block-tokens", "500"];
+        let shape = ["n_layer=1", "d_model=16", "seq_len=16", "batch_tokens=32", "warmup_steps=1"];
+        let every = ["eval_every=5", "eval_windows=2", "checkpoint_every=5", "sample_every=0"];
+        let sets = shape.into_iter().chain(every).flat_map(|set| ["--set", set]);
+        self.run(&stream.into_iter().chain(recipe).chain(sets).collect::<Vec<_>>(), 0)
+    }
+
     /// Commits the files of a directory, with `more` beside them, as a model's newest version.
     fn commit_dir(&self, dir: &Path, more: &[(&str, &[u8])]) -> String {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
@@ -166,6 +177,49 @@ fn a_data_set_becomes_a_corpus() {
     let mut again = mynah(&arguments);
     let (_, told) = ended(again.env("HF_HOME", home.path()).env("HF_ENDPOINT", endpoint), 0);
     assert!(told.contains("nothing to do"), "{told}");
+}
+
+/// A run that is begun again stays with its commit.
+#[test]
+fn a_data_set_streams_into_a_training() {
+    let place = Place::new();
+    let line = |i: usize| format!("{{\"text\":\"Record number {i} says something of its own.\"}}\n");
+    let lines = |from: usize| (from..from + 50).map(line).collect::<String>();
+    let texts = [lines(0), lines(50), lines(100), lines(150)];
+    let files = ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"];
+    let files: Vec<(&str, &[u8])> = files.into_iter().zip(texts.iter().map(String::as_bytes)).collect();
+    let commit = place.server.commit("datasets/someone/texts", &files);
+    let out = place.path("run");
+    let (_, told) = place.stream("hf:someone/texts", &out);
+    assert!(told.contains("a stream of 4 files") && told.contains("block 0:"), "{told}");
+
+    // Another commit has the branch now; the run that is begun again has its own.
+    place.server.commit("datasets/someone/texts", &[("a.jsonl", lines(500).as_bytes())]);
+    let recipe = fs::read_to_string(Path::new(&out).join("config.toml")).expect("a recipe");
+    assert!(recipe.contains(&format!("hf:someone/texts@{commit}")), "{recipe}");
+    fs::remove_dir_all(Path::new(&out).join("checkpoints")).expect("it is there");
+    let metrics = || fs::read(Path::new(&out).join("metrics.jsonl")).expect("metrics");
+    let before = metrics();
+    place.stream("hf:someone/texts", &out);
+    assert!(before == metrics(), "the same data gives the same losses");
+}
+
+#[test]
+fn a_data_set_that_is_larger_than_the_disk_leaves_it_again() {
+    let place = Place::new();
+    let text = |i: usize| format!("{{\"text\":\"File number {i} {}\"}}\n", "and so on ".repeat(60));
+    let mut files: Vec<(String, String)> = (0..12).map(|i| (format!("{i}.jsonl"), text(i))).collect();
+    // The only one that is large enough for a size that is not its own.
+    files.push(("large.jsonl".into(), text(12).repeat(2)));
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(n, t)| (n.as_str(), t.as_bytes())).collect();
+    place.server.commit("datasets/someone/endless", &files);
+    place.server.world().false_size = Some(1 << 60);
+    let (_, told) = place.stream("hf:someone/endless", &place.path("run"));
+    assert!(told.contains("does not fit on the disk"), "{told}");
+    let blobs = Path::new(&place.path("hub")).join("datasets--someone--endless/blobs");
+    let left: Vec<_> = fs::read_dir(&blobs).expect("they were there").collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!place.server.asked("GET", "/resolve-cache/").is_empty(), "files were fetched");
 }
 
 #[test]

@@ -39,17 +39,36 @@ fn an_interrupted_run_ends_with_the_same_bytes() {
 
 #[test]
 fn twenty_kills_at_random_moments_leave_no_trace() {
-    const STEPS: u64 = 1000;
     let road = road();
-    let steps = STEPS.to_string();
-    let whole = road.pretrain("whole", &steps);
+    survives(20, 1000, |name, steps| (road.pretrain(name, steps), road.path(name)));
+}
+
+/// The same where nothing but a checkpoint tells how far the files were read.
+#[test]
+fn a_stream_that_is_killed_goes_on_where_it_was() {
+    let road = road();
+    survives(6, 300, |name, steps| {
+        let name = format!("stream-{name}");
+        let mut arguments = road.pretrain(&name, steps);
+        let at = arguments.iter().position(|word| word == "--data").expect("an option");
+        let (files, tokenizer) = (road.path("sources"), road.path("tokenizer.json"));
+        let stream = ["--stream", &files, "--tokenizer", &tokenizer, "--block-tokens", "3000"];
+        arguments.splice(at..at + 2, stream.iter().chain(&["--val-fraction", "0.1"]).map(|w| w.to_string()));
+        (arguments, road.path(&name))
+    });
+}
+
+/// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone. `training` gives
+/// the arguments and the directory of a run by name, for so many steps.
+fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String>, String)) {
+    let (whole, whole_dir) = training("whole", &steps.to_string());
     run(&whole.iter().map(String::as_str).collect::<Vec<_>>(), 0);
 
-    let killed = road.pretrain("killed", &steps);
-    let metrics = Path::new(&road.path("killed")).join("metrics.jsonl");
+    let (killed, killed_dir) = training("killed", &steps.to_string());
+    let metrics = Path::new(&killed_dir).join("metrics.jsonl");
     let lines = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count() as u64);
     let mut reached = 0;
-    for kill in 0..20 {
+    for kill in 0..kills {
         let mut child = start(&killed);
         // Some steps beyond the last kill or a little before it, so that kills fall between checkpoints, into them, and
         // into what the run does again; then a moment more, so that they fall into the middle of a step.
@@ -62,12 +81,12 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
         reached = lines();
     }
     run(&killed.iter().map(String::as_str).collect::<Vec<_>>(), 0);
-    let checkpoint = format!("checkpoints/step-{STEPS:06}");
+    let checkpoint = format!("checkpoints/step-{steps:06}");
     let names =
         ["model.safetensors", "optimizer.safetensors", "mynah.json"].map(|n| format!("{checkpoint}/{n}"));
     for name in names.iter().map(String::as_str).chain(["metrics.jsonl", "samples.jsonl"]) {
-        let bytes = |run: &str| fs::read(Path::new(&road.path(run)).join(name)).expect("a file");
-        assert!(bytes("whole") == bytes("killed"), "{name} differs");
+        let bytes = |run: &str| fs::read(Path::new(run).join(name)).expect("a file");
+        assert!(bytes(&whole_dir) == bytes(&killed_dir), "{name} differs");
     }
 }
 

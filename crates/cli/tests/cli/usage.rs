@@ -55,6 +55,13 @@ fn wrong_usage_is_2() {
     fails(&["corpus", "somewhere", "--out", "x", "--val-fraction", "1"], 2, &["below 1"]);
     fails(&["corpus", "somewhere", "--out", "x", "--near-dedup=0.2"], 2, &["from 0.7 to 1"]);
     fails(&["complete", "--model", "m"], 2, &["no prompt"]);
+    let pretrain = ["pretrain", "--preset", "tiny", "--out", "o"];
+    let with = |rest: &[&'static str]| [&pretrain[..], rest].concat();
+    fails(&with(&[]), 2, &["--data"]);
+    fails(&with(&["--stream", "x"]), 2, &["--tokenizer"]);
+    fails(&with(&["--stream", "x", "--tokenizer", "t", "--data", "d"]), 2, &["cannot be used with"]);
+    fails(&with(&["--data", "d", "--include", "*.py"]), 2, &["--include", "--stream"]);
+    fails(&with(&["--data", "d", "--key-token-alpha", "2"]), 2, &["--key-token"]);
     fails(
         &["tokenize", "--corpus", "c", "--tokenizer", "t", "--out", "o", "--overflow", "chunk"],
         2,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::disk;
 
@@ -31,6 +32,9 @@ pub struct About {
     pub parent: Option<String>,
     /// Digest of the training data.
     pub data_digest: Option<String>,
+    /// Where reading the data goes on, in the words of who reads it; none where the step tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_position: Option<Value>,
     /// Digest of the tokenizer.
     pub tokenizer_digest: Option<String>,
     /// Digest of the recipe.

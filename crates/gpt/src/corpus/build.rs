@@ -1,13 +1,13 @@
 //! The sequencer: receives judged records in order, deduplicates, samples, splits, writes and counts.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use kernels::rng;
 
 use super::clean::source_extension;
 use super::dedup::{Key, MAX_SEEN, Seen};
-use super::documents::{RECORD, ShardWriter};
+use super::documents::{RECORD, ShardWriter, to_line};
 use super::files::find;
 use super::judge::{Clean, Judged};
 use super::near::{MAX_NEAR, NEAR_THRESHOLDS, Near, Resemblance};
@@ -18,8 +18,6 @@ use super::{Options, OutDir, Split, completed, pipeline};
 use crate::hub::Name;
 use crate::progress::{Progress, Unit};
 
-/// The stream of random numbers that decides the split.
-const SPLIT_STREAM: u64 = 0x5350_4c49;
 /// From this many records on, mostly bad ones stop the build at once: the column is wrong.
 const EARLY_RECORDS: u64 = 1000;
 
@@ -83,7 +81,9 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
         report,
     };
     progress.begin("reading", sequencer.report.file_bytes, Unit::Bytes);
-    pipeline::run(inputs, &options, &sample, progress, &mut |judged| sequencer.receive(judged))?;
+    let inputs = inputs.into_iter().map(|input| Ok(Arc::new(input)));
+    let receive = &mut |judged| sequencer.receive(judged);
+    pipeline::run(inputs, 0, &options, &sample, progress, &to_line, receive)?;
     progress.end();
     let (report, from) = sequencer.finish(&out.work(), progress)?;
     out.commit(&from, report.shards.iter().map(|s| s.name.as_str()), &report)?;
@@ -127,10 +127,9 @@ pub(super) struct Sequencer<'a> {
 }
 
 impl Sequencer<'_> {
-    fn receive(&mut self, judged: Judged) -> Result<()> {
-        let is_record = judged.is_record();
+    fn receive(&mut self, judged: Judged<Vec<u8>>) -> Result<()> {
+        let (is_record, bad) = (judged.is_record(), judged.is_bad());
         let Judged { input, line, mut bytes, source, crlf, verdict } = judged;
-        let bad = is_record && matches!(verdict, Err((reason, _)) if reason.is_bad_record());
         // Damage is counted wherever it is met. For the rest, what is not drawn is not judged, since the reader may
         // not even have opened the file.
         let drawn = self.sample.holds(&source);
@@ -161,13 +160,13 @@ impl Sequencer<'_> {
     }
 
     fn is_repeat(&mut self, key: Key) -> Result<bool> {
-        let split = self.split(key, self.threshold());
+        let split = self.split(key);
         let number = number(split, self.side(split).total.documents);
         self.seen.as_mut().map_or(Ok(false), |seen| seen.is_repeat(key, number))
     }
 
-    fn is_near(&mut self, clean: &Clean) -> Result<bool> {
-        let split = self.split(clean.key, self.threshold());
+    fn is_near(&mut self, clean: &Clean<Vec<u8>>) -> Result<bool> {
+        let split = self.split(clean.key);
         let number = number(split, self.side(split).total.documents);
         let (Some(near), Some(signature)) = (&mut self.near, &clean.signature) else { return Ok(false) };
         let Some(resemblance) = near.resembles(signature, number)? else { return Ok(false) };
@@ -177,11 +176,11 @@ impl Sequencer<'_> {
         Ok(true)
     }
 
-    fn keep(&mut self, clean: Clean, source: &str, extension: &str) -> Result<()> {
+    fn keep(&mut self, clean: Clean<Vec<u8>>, source: &str, extension: &str) -> Result<()> {
         self.sample.take(&mut self.weights, source, clean.bytes);
         self.report.extension(extension).kept.add(clean.bytes);
-        let split = self.split(clean.key, self.threshold());
-        self.side(split).write(&clean.line, clean.bytes)
+        let split = self.split(clean.key);
+        self.side(split).write(&clean.content, clean.bytes)
     }
 
     pub(super) fn side(&mut self, split: Split) -> &mut Side {
@@ -191,17 +190,8 @@ impl Sequencer<'_> {
         }
     }
 
-    /// A document's place in `0 .. 2⁶⁴`: what lies below the threshold validates.
-    pub(super) fn place(&self, key: Key) -> u64 {
-        rng::bits(self.options.seed, SPLIT_STREAM, key as u64)
-    }
-
-    pub(super) fn threshold(&self) -> u64 {
-        (self.options.val_fraction * 2f64.powi(64)) as u64
-    }
-
-    pub(super) fn split(&self, key: Key, threshold: u64) -> Split {
-        if self.place(key) < threshold { Split::Val } else { Split::Train }
+    fn split(&self, key: Key) -> Split {
+        self.options.split(key, self.options.threshold())
     }
 
     pub(super) fn check_bad(&self, allowed: f64) -> Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::Split;
 use super::report::{Report, Shard};
 
 /// A shard is closed when it has grown beyond this (64 MiB).
@@ -22,25 +23,6 @@ pub struct Document {
     pub text: String,
     /// `FILE`, or `FILE:LINE` for a part of a file, or `FILE:LINE:PATH` when the record had a `path`.
     pub source: String,
-}
-
-/// Which part of a corpus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// To learn from.
-    Train,
-    /// To validate on.
-    Val,
-}
-
-impl Split {
-    /// How its files' names begin.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Val => "val",
-        }
-    }
 }
 
 /// Reads one split of a complete corpus, in order; each shard's digest is verified as it is read.

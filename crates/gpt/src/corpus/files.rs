@@ -18,6 +18,8 @@ use crate::progress::Progress;
 /// A file to read.
 #[derive(Debug)]
 pub(super) struct Input {
+    /// Its number in a list of files that has numbers.
+    pub(super) number: usize,
     pub(super) path: PathBuf,
     /// How many bytes of `path` are dropped to make its name: what is above the given directory is not part of it.
     name_at: usize,
@@ -34,7 +36,7 @@ impl Input {
         let above = root.parent().map_or(0, |p| p.as_os_str().len());
         let text = path.to_string_lossy();
         let name_at = above + text.get(above..).map_or(0, |s| s.len() - s.trim_start_matches('/').len());
-        Input { path, name_at, size, named, form }
+        Input { number: 0, path, name_at, size, named, form }
     }
 
     /// The path from the given directory's own name on: the same on every machine.
@@ -62,16 +64,8 @@ pub(super) fn find(options: &Options, report: &mut Report, progress: &dyn Progre
     for root in &options.paths {
         if let Some(name) = Name::of(root)? {
             remote::find(&name, options, &mut inputs, report, progress)?;
-            continue;
-        }
-        let metadata = root.metadata().with_context(|| {
-            format!("cannot read {}: check that the path exists and may be read", root.display())
-        })?;
-        if metadata.is_dir() {
-            walk(root, options, &mut inputs, report)?;
         } else {
-            let base = root.parent().unwrap_or(Path::new(""));
-            add(root.clone(), root, &Globs::new(base, options)?, metadata.len(), true, &mut inputs, report);
+            find_here(root, options, &mut inputs, report)?;
         }
     }
     // A path given twice, or a file inside a folder that is given too, is read once.
@@ -82,6 +76,24 @@ pub(super) fn find(options: &Options, report: &mut Report, progress: &dyn Progre
     report.files += inputs.len() as u64;
     report.file_bytes += inputs.iter().map(|i| i.size).sum::<u64>();
     Ok(inputs)
+}
+
+/// The files at or below `root`.
+pub(super) fn find_here(
+    root: &Path,
+    options: &Options,
+    inputs: &mut Vec<Input>,
+    report: &mut Report,
+) -> Result<()> {
+    let metadata = root.metadata().with_context(|| {
+        format!("cannot read {}: check that the path exists and may be read", root.display())
+    })?;
+    if metadata.is_dir() {
+        return walk(root, options, inputs, report);
+    }
+    let globs = Globs::new(root.parent().unwrap_or(Path::new("")), options)?;
+    add(root.to_owned(), root, &globs, metadata.len(), true, inputs, report);
+    Ok(())
 }
 
 fn walk(root: &Path, options: &Options, inputs: &mut Vec<Input>, report: &mut Report) -> Result<()> {

@@ -79,12 +79,12 @@ impl Sequencer<'_> {
         let (mut lowest, mut highest) = (u64::MAX, 0);
         staged.for_each(&mut |number, document| {
             if late.reason(number).is_none() && self.sample.holds(&document.source) {
-                let place = self.place(key(&document.text));
+                let place = self.options.place(key(&document.text));
                 (lowest, highest) = (lowest.min(place), highest.max(place));
             }
             Ok(())
         })?;
-        let mut threshold = self.threshold();
+        let mut threshold = self.options.threshold();
         if self.options.val_fraction > 0.0 && lowest <= highest {
             ensure!(
                 lowest < highest,
@@ -99,7 +99,7 @@ impl Sequencer<'_> {
                 .reason(number)
                 .or_else(|| (!self.sample.holds(&document.source)).then_some(Reason::NotSampled))
             else {
-                let split = self.split(key(&document.text), threshold);
+                let split = self.options.split(key(&document.text), threshold);
                 return self.side(split).write(&to_line(&document.text, &document.source), bytes);
             };
             let kept = &mut self.report.extension(&source_extension(&document.source)).kept;

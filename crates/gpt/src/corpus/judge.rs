@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Options;
 use super::clean::{self, Verdict, is_code, source_extension};
 use super::dedup::{Key, key};
-use super::documents::to_line;
 use super::files::Input;
 use super::kind::Kind;
 use super::minhash::{Signature, signature};
@@ -14,7 +13,7 @@ use super::reason::Reason;
 use super::record::{self, Record, Wanted};
 
 /// A judged record.
-pub(super) struct Judged {
+pub(super) struct Judged<T> {
     pub(super) input: Arc<Input>,
     pub(super) line: u64,
     /// Its size before decoding.
@@ -22,21 +21,26 @@ pub(super) struct Judged {
     pub(super) source: String,
     /// Whether `\r\n` became `\n`.
     pub(super) crlf: bool,
-    pub(super) verdict: Result<Clean, Verdict>,
+    pub(super) verdict: Result<Clean<T>, Verdict>,
 }
 
 /// A document that may be kept.
-pub(super) struct Clean {
+pub(super) struct Clean<T> {
     pub(super) key: Key,
     /// When near duplicates are looked for, and there are words.
     pub(super) signature: Option<Signature>,
     /// Bytes of its text.
     pub(super) bytes: u64,
-    /// Its line in a shard.
-    pub(super) line: Vec<u8>,
+    /// What was made of it.
+    pub(super) content: T,
 }
 
-impl Judged {
+impl<T> Judged<T> {
+    /// Whether it is a record that is bad.
+    pub(super) fn is_bad(&self) -> bool {
+        self.is_record() && matches!(&self.verdict, Err((reason, _)) if reason.is_bad_record())
+    }
+
     /// Whether it is (or should have been) a record: JSON, or a row of Parquet.
     pub(super) fn is_record(&self) -> bool {
         let blank = matches!(self.verdict, Err((Reason::BlankLine | Reason::NotRecords, _)));
@@ -44,8 +48,8 @@ impl Judged {
     }
 }
 
-/// Decodes, cleans and judges.
-pub(super) fn judge(raw: Raw, options: &Options) -> Judged {
+/// Decodes, cleans and judges; `make` makes of a document's text and source what is wanted of it.
+pub(super) fn judge<T>(raw: Raw, options: &Options, make: &impl Fn(&str, &str) -> T) -> Judged<T> {
     let Raw { input, line, payload, bytes } = raw;
     let mut judged = Judged {
         source: source(&input, line),
@@ -60,24 +64,34 @@ pub(super) fn judge(raw: Raw, options: &Options) -> Judged {
         Payload::Text(text) => Wanted::new(options)
             .admit_without_columns()
             .and_then(|()| clean::decode(&text))
-            .and_then(|text| judged.document(text, options)),
-        Payload::Json(json) => record::parse(&json).and_then(|record| judged.record(record, options)),
-        Payload::Record(record) => judged.record(record, options),
+            .and_then(|text| judged.document(text, options, make)),
+        Payload::Json(json) => record::parse(&json).and_then(|record| judged.record(record, options, make)),
+        Payload::Record(record) => judged.record(record, options, make),
     };
     judged
 }
 
-impl Judged {
-    fn record(&mut self, record: Record, options: &Options) -> Result<Clean, Verdict> {
+impl<T> Judged<T> {
+    fn record(
+        &mut self,
+        record: Record,
+        options: &Options,
+        make: &impl Fn(&str, &str) -> T,
+    ) -> Result<Clean<T>, Verdict> {
         let (text, path) = Wanted::new(options).document(record)?;
         if let Some(path) = path {
             self.source += ":";
             self.source += &path;
         }
-        self.document(&text, options)
+        self.document(&text, options, make)
     }
 
-    fn document(&mut self, text: &str, options: &Options) -> Result<Clean, Verdict> {
+    fn document(
+        &mut self,
+        text: &str,
+        options: &Options,
+        make: &impl Fn(&str, &str) -> T,
+    ) -> Result<Clean<T>, Verdict> {
         let normal = clean::normalise(text);
         self.crlf = normal.is_some();
         let text = normal.as_deref().unwrap_or(text);
@@ -89,7 +103,7 @@ impl Judged {
             key: key(text),
             signature: options.near_dedup.and_then(|_| signature(text)),
             bytes: text.len() as u64,
-            line: to_line(text, &self.source),
+            content: make(text, &self.source),
         })
     }
 }

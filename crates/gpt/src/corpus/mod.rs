@@ -37,6 +37,8 @@ mod remote;
 mod report;
 mod sample;
 pub mod sources;
+mod split;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -47,7 +49,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::build;
 pub use dedup::MAX_SEEN;
-pub use documents::{Document, Documents, Split};
+pub use documents::{Document, Documents};
 pub(crate) use json_file::{JsonRecord, json_records, parse_record};
 pub use near::{MAX_NEAR, NEAR_THRESHOLDS};
 pub(crate) use out_dir::{OutDir, completed};
@@ -55,6 +57,9 @@ pub use read::{MAX_RECORD_BYTES, PIECE_BYTES};
 pub use reason::Reason;
 pub use record::Filter;
 pub use report::{Dropped, Example, Extension, Report, Shard, Total};
+pub use split::Split;
+pub use stream::Place;
+pub(crate) use stream::{Reading, Sources, Streamed};
 
 /// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the report.
 #[derive(Clone, Debug, Serialize, Deserialize)]

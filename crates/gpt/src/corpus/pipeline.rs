@@ -1,4 +1,4 @@
-//! One thread reads, several judge, the caller receives in the order of the input.
+//! One thread reads, several judge and make something of each document, the caller receives in the order of the input.
 //!
 //! A batch needs a permit to be read and gives it back when it has been received, so the number of batches in flight is
 //! bounded, however slow any thread is: that is the bound on memory.
@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::Options;
 use super::files::Input;
@@ -26,35 +26,40 @@ const BATCH_RECORDS: usize = 1024;
 
 type Numbered<T> = (u64, Vec<T>);
 
-/// Reads and judges all inputs; `receive` gets every record, in order.
-pub(super) fn run(
-    inputs: Vec<Input>,
+/// Reads and judges all inputs, but for the first `skip` records of the first; `receive` gets every record, in order, with
+/// what `make` made of its text and source.
+pub(super) fn run<T: Send>(
+    inputs: impl Iterator<Item = Result<Arc<Input>>> + Send,
+    skip: u64,
     options: &Options,
     sample: &Sample,
     progress: &dyn Progress,
-    receive: &mut dyn FnMut(Judged) -> Result<()>,
+    make: &(impl Fn(&str, &str) -> T + Sync),
+    receive: &mut dyn FnMut(Judged<T>) -> Result<()>,
 ) -> Result<()> {
     let threads = options.threads.clamp(1, MAX_THREADS);
     let in_flight = threads + 2;
     let (raw_in, raw_out) = sync_channel::<Numbered<Raw>>(in_flight);
     let raw_out = Mutex::new(raw_out);
     thread::scope(|scope| {
-        let (judged_in, judged_out) = channel::<Numbered<Judged>>();
+        let (judged_in, judged_out) = channel::<Numbered<Judged<T>>>();
         let (permit_in, permit_out) = sync_channel(in_flight);
         for _ in 0..in_flight {
             permit_in.send(())?;
         }
-        scope.spawn(move || {
+        let reader = scope.spawn(move || {
             let mut batches =
                 Batches { number: 0, raws: Vec::new(), bytes: 0, permits: permit_out, out: raw_in };
-            let _ = read_all(inputs, options, sample, progress, &mut batches) && batches.flush();
+            let read = read_all(inputs, skip, options, sample, progress, &mut batches);
+            batches.flush();
+            read
         });
         for _ in 0..threads {
             let judged_in = LastWords(judged_in.clone());
             let raw_out = &raw_out;
             scope.spawn(move || {
                 while let Some((number, raws)) = next(raw_out) {
-                    let judged = raws.into_iter().map(|raw| judge(raw, options)).collect();
+                    let judged = raws.into_iter().map(|raw| judge(raw, options, make)).collect();
                     if judged_in.0.send((number, judged)).is_err() {
                         return;
                     }
@@ -78,7 +83,7 @@ pub(super) fn run(
                 bail!(Stopped("the same command makes the corpus from the beginning"));
             }
         }
-        Ok(())
+        reader.join().map_err(|_| anyhow!("the thread that reads the corpus panicked"))?
     })
 }
 
@@ -86,22 +91,37 @@ fn next(raw_out: &Mutex<Receiver<Numbered<Raw>>>) -> Option<Numbered<Raw>> {
     raw_out.lock().ok()?.recv().ok()
 }
 
+/// Reads inputs until they end or cannot be had, or nobody listens any more.
 fn read_all(
-    inputs: Vec<Input>,
+    inputs: impl Iterator<Item = Result<Arc<Input>>>,
+    mut skip: u64,
     options: &Options,
     sample: &Sample,
     progress: &dyn Progress,
     batches: &mut Batches,
-) -> bool {
+) -> Result<()> {
     let wanted = Wanted::new(options);
-    inputs.into_iter().map(Arc::new).all(|input| {
-        if input.is_single() && !sample.holds(&input.name()) {
+    for input in inputs {
+        let input = input?;
+        let mut left = std::mem::take(&mut skip);
+        let go_on = if input.is_single() && !sample.holds(&input.name()) {
             progress.advance(input.size);
             let payload = Payload::Dropped(Reason::NotSampled, String::new());
-            return batches.push(Raw { line: 0, payload, bytes: input.size, input });
+            batches.push(Raw { line: 0, payload, bytes: input.size, input })
+        } else {
+            read(&input, &wanted, progress, &mut |raw| match left.checked_sub(1) {
+                Some(rest) => {
+                    left = rest;
+                    true
+                }
+                None => batches.push(raw),
+            })
+        };
+        if !go_on {
+            break;
         }
-        read(&input, &wanted, progress, &mut |raw| batches.push(raw))
-    })
+    }
+    Ok(())
 }
 
 /// Gathers records into batches and sends them; `false` when nobody listens any more.
@@ -131,9 +151,9 @@ impl Batches {
 }
 
 /// Tells the receiver when a worker panics, which would otherwise wait for its batch for ever.
-struct LastWords(Sender<Numbered<Judged>>);
+struct LastWords<T>(Sender<Numbered<Judged<T>>>);
 
-impl Drop for LastWords {
+impl<T> Drop for LastWords<T> {
     fn drop(&mut self) {
         if thread::panicking() {
             let _ = self.0.send((u64::MAX, Vec::new()));

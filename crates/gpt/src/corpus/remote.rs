@@ -21,9 +21,33 @@ pub(super) fn find(
     report: &mut Report,
     progress: &dyn Progress,
 ) -> Result<()> {
-    ensure!(name.file().is_none(), "{name}: a .gguf file is a model and no text");
     let hub = Hub::from_env()?;
-    let repository = hub.open(hub::Kind::Dataset, name, progress)?;
+    let repository = open(&hub, name, progress)?;
+    let wanted = wanted(&repository, options, report)?;
+    repository.fetch(&wanted, progress)?;
+    let root = repository.dir();
+    let globs = Globs::new(&root, options)?;
+    for file in wanted {
+        let path = root.join(file);
+        let size = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+        add(path, &root, &globs, size, false, inputs, report);
+    }
+    report.sources.push(repository.name().to_string());
+    Ok(())
+}
+
+/// The data set of this name.
+pub(super) fn open<'a>(hub: &'a Hub, name: &Name, progress: &dyn Progress) -> Result<Repository<'a>> {
+    ensure!(name.file().is_none(), "{name}: a .gguf file is a model and no text");
+    hub.open(hub::Kind::Dataset, name, progress)
+}
+
+/// The files of a data set that are to be read; the others are counted in `report`.
+pub(super) fn wanted<'a>(
+    repository: &'a Repository<'_>,
+    options: &Options,
+    report: &mut Report,
+) -> Result<Vec<&'a str>> {
     let root = repository.dir();
     let globs = Globs::new(&root, options)?;
     let mut wanted = Vec::new();
@@ -42,15 +66,8 @@ pub(super) fn find(
         let shown = format!("{}/{file}", repository.name());
         drop_file(report, reason, Path::new(&shown), repository.size(file).unwrap_or(0), String::new());
     }
-    ensure!(!wanted.is_empty(), "{}", nothing(&repository));
-    repository.fetch(&wanted, progress)?;
-    for file in wanted {
-        let path = root.join(file);
-        let size = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
-        add(path, &root, &globs, size, false, inputs, report);
-    }
-    report.sources.push(repository.name().to_string());
-    Ok(())
+    ensure!(!wanted.is_empty(), "{}", nothing(repository));
+    Ok(wanted)
 }
 
 /// Whether a file holds a part of a data set, where no `--include` says which do: records, or plain text by its name.

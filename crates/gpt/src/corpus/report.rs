@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::judge::Judged;
 use super::reason::Reason;
 
 /// How many examples of a reason are kept.
@@ -126,6 +127,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Counts one record or file that was judged.
+    pub(super) fn met<T>(&mut self, judged: &Judged<T>) {
+        self.read.add(judged.bytes);
+        self.records += u64::from(judged.is_record());
+        self.bad_records += u64::from(judged.is_bad());
+    }
+
     /// Counts one dropped thing.
     pub(super) fn drop(&mut self, reason: Reason, bytes: u64, example: impl FnOnce() -> Example) {
         let dropped = self.dropped.entry(reason).or_default();
@@ -163,7 +171,7 @@ impl Report {
     }
 
     /// The reasons that `choose` picks, one a line with their first examples: the body of a message.
-    pub(super) fn reasons(&self, choose: impl Fn(Reason) -> bool) -> String {
+    pub(crate) fn reasons(&self, choose: impl Fn(Reason) -> bool) -> String {
         let mut text = String::new();
         for (&reason, dropped) in self.dropped.iter().filter(|(r, _)| choose(**r)) {
             text += &format!("\n  {} × {reason}", dropped.count);

@@ -16,6 +16,7 @@ mod npy;
 mod permutation;
 mod prompter;
 mod shards;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tokenize;
@@ -30,6 +31,7 @@ pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use prompter::Prompter;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};
+pub use stream::{BLOCK_TOKENS, Mark, StreamOptions, TokenStream};
 pub use tokenize::{Overflow, TokenizeOptions, tokenize};
 pub use val::ValWindow;
 pub use windows::{Batch, BatchPart, Windows};

@@ -1,6 +1,6 @@
 //! The fixed windows on which a model is validated.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Overflow, TokenShards};
 use crate::corpus::Split;
@@ -29,26 +29,17 @@ impl TokenShards {
         let is_chunks = self.meta().overflow == Overflow::Chunk;
         let (stride, size, last) = if is_chunks {
             self.check_chunks(seq_len)?;
-            (seq_len as u64, seq_len, (len / seq_len as u64).checked_sub(1))
+            let last = (len / seq_len as u64).checked_sub(1);
+            (seq_len as u64, seq_len, last.with_context(|| too_few(len, seq_len))?)
         } else {
-            (1, seq_len + 1, len.checked_sub(seq_len as u64 + 2))
+            (1, seq_len + 1, last_start(len, seq_len)?)
         };
-        ensure!(
-            last.is_some(),
-            "the validation split has {len} tokens, too few for a window of seq_len {seq_len}: hold out more \
-             (`mynah corpus --val-fraction`), or take a smaller seq_len"
-        );
-        let mut starts = linspace(last.unwrap_or(0), count);
-        starts.dedup();
         let window = |start: u64| {
             let mut tokens = Vec::new();
             self.read(Split::Val, start * stride, size, &mut tokens)?;
-            let targets = tokens[1..].to_vec();
-            tokens.pop();
-            let bytes = self.text_bytes(&targets);
-            Ok(ValWindow { tokens, targets, bytes })
+            Ok(tokens)
         };
-        starts.into_iter().map(window).collect()
+        windows(last, count, window, |targets| self.text_bytes(targets))
     }
 
     pub(super) fn check_chunks(&self, seq_len: usize) -> Result<()> {
@@ -60,6 +51,38 @@ impl TokenShards {
         );
         Ok(())
     }
+}
+
+/// Where the last window of `seq_len` targets begins in `len` packed tokens.
+pub(super) fn last_start(len: u64, seq_len: usize) -> Result<u64> {
+    len.checked_sub(seq_len as u64 + 2).with_context(|| too_few(len, seq_len))
+}
+
+fn too_few(len: u64, seq_len: usize) -> String {
+    format!(
+        "the validation split has {len} tokens, too few for a window of seq_len {seq_len}: hold out more (--val-fraction), \
+         or take a smaller seq_len"
+    )
+}
+
+/// At most `count` different windows, their starts evenly spread over `0 ..= last`; `window` reads one, `text_bytes` knows
+/// the bytes that targets stand for.
+pub(super) fn windows(
+    last: u64,
+    count: usize,
+    window: impl Fn(u64) -> Result<Vec<u32>>,
+    text_bytes: impl Fn(&[u32]) -> u64,
+) -> Result<Vec<ValWindow>> {
+    let mut starts = linspace(last, count);
+    starts.dedup();
+    let cut = |start| {
+        let mut tokens = window(start)?;
+        let targets = tokens[1..].to_vec();
+        tokens.pop();
+        let bytes = text_bytes(&targets);
+        Ok(ValWindow { tokens, targets, bytes })
+    };
+    starts.into_iter().map(cut).collect()
 }
 
 /// `numpy.linspace(0, last, count).astype(int)`, with its rounding.

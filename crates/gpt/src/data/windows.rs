@@ -72,6 +72,32 @@ impl Batch {
     }
 }
 
+/// Packed tokens as a ring, and how each turn of it is cut into windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ring {
+    len: u64,
+    seq_len: u64,
+    seed: u64,
+}
+
+impl Ring {
+    /// A ring of `len` tokens for windows of `seq_len` inputs; the seed decides every turn's cut and order.
+    pub(super) fn new(len: u64, seq_len: usize, seed: u64) -> Ring {
+        Ring { len, seq_len: seq_len as u64, seed }
+    }
+
+    /// The windows of a turn; none where the ring is too short for the last target of one.
+    pub(super) fn windows(&self) -> u64 {
+        if self.len > self.seq_len { self.len / self.seq_len } else { 0 }
+    }
+
+    /// Where the `i`-th window of a turn begins.
+    pub(super) fn start(&self, turn: u64, i: u64) -> u64 {
+        let place = Permutation::new(self.windows(), self.seed, ORDER + turn).at(i) * self.seq_len;
+        (rng::below(self.seed, OFFSET, turn, self.len) + place) % self.len
+    }
+}
+
 /// Cuts training batches out of token shards: a batch is a function of the seed and the step.
 pub struct Windows {
     tokens: Tokens,
@@ -152,12 +178,12 @@ impl Windows {
     /// Reads the `i`-th window of an epoch: `seq_len + 1` tokens, or a chunk's `seq_len`.
     fn window(&mut self, epoch: u64, i: u64) -> Result<()> {
         self.window.clear();
-        let place = Permutation::new(self.per_epoch, self.seed, ORDER + epoch).at(i) * self.seq_len as u64;
         if self.is_chunks {
-            return self.tokens.read(place, self.seq_len, &mut self.window);
+            let place = Permutation::new(self.per_epoch, self.seed, ORDER + epoch).at(i);
+            return self.tokens.read(place * self.seq_len as u64, self.seq_len, &mut self.window);
         }
         let len = self.tokens.len;
-        let start = (rng::below(self.seed, OFFSET, epoch, len) + place) % len;
+        let start = Ring::new(len, self.seq_len, self.seed).start(epoch, i);
         let first = (self.seq_len as u64 + 1).min(len - start) as usize;
         self.tokens.read(start, first, &mut self.window)?;
         self.tokens.read(0, self.seq_len + 1 - first, &mut self.window)

@@ -16,6 +16,7 @@ mod listing;
 mod model;
 mod name;
 mod refusal;
+mod room;
 mod settings;
 
 use std::path::PathBuf;
@@ -221,7 +222,7 @@ impl Repository<'_> {
     }
 
     /// Whether a file is in the cache, as long as it should be. What has a name was whole when it got it.
-    fn is_there(&self, file: &str) -> bool {
+    pub fn is_there(&self, file: &str) -> bool {
         let size = self.size(file);
         self.dir().join(file).metadata().is_ok_and(|there| size.is_none_or(|size| size == there.len()))
     }
@@ -261,25 +262,5 @@ impl Repository<'_> {
         let etag = text("x-linked-etag").or_else(|| text("etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
         Ok(Remote { size: size.and_then(|size| size.parse().ok()), etag })
-    }
-
-    /// Refuses what the disk has no room for.
-    fn check_room(&self, bytes: u64) -> Result<()> {
-        let cache = &self.hub.settings.cache;
-        // The cache may not exist yet; it will lie where the directory above it lies.
-        let Some(stat) = cache.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok()) else {
-            return Ok(());
-        };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        ensure!(
-            bytes <= free,
-            "{} needs {} MB and the disk of {} has {} MB left: free some space, or set HF_HOME to a directory on a \
-             larger disk",
-            self.name,
-            bytes.div_ceil(1_000_000),
-            cache.display(),
-            free / 1_000_000
-        );
-        Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub use answers::{CandidatesOptions, candidates};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use init::Init;
 pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};
-pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Start, pretrain};
+pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};
 pub use ranked::Rankings;
 pub use reward::{
     Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, Share, reward,

@@ -3,7 +3,7 @@
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
 use super::held_out::{self, HeldOut};
-use super::{Machine, PretrainOptions, Settings, Shape, Start, pretrain};
+use super::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
 use crate::corpus::{self, Document, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
 use crate::model::{self, Activations, Config, Gradients, HeadDerivatives, Sequences, Targets};
@@ -104,7 +104,7 @@ pub fn speedrun<B: Backend>(
     let mut stopped = false;
     road.stage("pretrain", || {
         let options = PretrainOptions {
-            data: vec![(tokens_dir.clone(), 1.0)],
+            source: Source::Shards(vec![(tokens_dir.clone(), 1.0)]),
             out: run.clone(),
             settings: settings.clone(),
             seed: options.seed,

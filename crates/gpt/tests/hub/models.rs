@@ -178,3 +178,25 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
         assert_eq!(asked.token.as_deref(), expected, "{}", asked.path);
     }
 }
+
+#[test]
+fn what_is_forgotten_leaves_the_cache_and_can_be_fetched_again() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let [small, large] = ["small".to_owned(), "large ".repeat(500)];
+    server.commit(
+        "datasets/someone/texts",
+        &[("a/small.txt", small.as_bytes()), ("large.txt", large.as_bytes())],
+    );
+    let hub = hub(&server, dir.path());
+    let repository = hub.open(Kind::Dataset, &name("hf:someone/texts"), &Silent).unwrap();
+    let files = ["a/small.txt", "large.txt"];
+    assert!(repository.fits(&files));
+    repository.fetch(&files, &Silent).unwrap();
+    let blobs = || files_below(&dir.path().join("hub/datasets--someone--texts/blobs")).len();
+    assert_eq!(blobs(), 2);
+    repository.forget("a/small.txt").unwrap();
+    assert_eq!((blobs(), files.map(|file| repository.is_there(file))), (1, [false, true]));
+    repository.fetch(&files, &Silent).unwrap();
+    assert_eq!(fs::read_to_string(repository.dir().join("a/small.txt")).unwrap(), small);
+    assert_eq!(message(repository.forget("none.txt")).split(' ').next(), Some("cannot"));
+}

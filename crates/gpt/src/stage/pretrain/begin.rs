@@ -1,6 +1,6 @@
 //! What a run begins with: random weights, or those of a model that is there already.
 
-use crate::data::Mixture;
+use super::data::Data;
 use crate::model::{self, Config, Weights};
 use crate::stage::init::Optimized;
 use crate::stage::{Init, Settings, Shape};
@@ -42,7 +42,7 @@ impl Start {
     ///
     /// # Errors
     /// No model can have the shape; the data does not belong to the model.
-    pub(super) fn config(&self, settings: &Settings, data: &Mixture) -> Result<Config> {
+    pub(super) fn config(&self, settings: &Settings, data: &Data) -> Result<Config> {
         let config = match self {
             Start::Random(shape) => shape.config(data.vocab_size(), settings),
             Start::Model { init, .. } => {
@@ -56,7 +56,7 @@ impl Start {
     }
 
     /// The tokenizer that goes with the trained model.
-    pub(super) fn tokenizer<'a>(&'a self, data: &'a Mixture) -> &'a Tokenizer {
+    pub(super) fn tokenizer<'a>(&'a self, data: &'a Data) -> &'a Tokenizer {
         self.init().and_then(Init::tokenizer).unwrap_or(data.tokenizer())
     }
 

@@ -4,15 +4,17 @@
 //! and started again ends with the same bits.
 
 mod begin;
+mod data;
 mod key_words;
 mod state;
 
 pub use begin::Start;
+pub use data::Source;
 
 use super::Settings;
 use super::training_loop::{self, Evaluation, Machine, Step, Training, shortest};
 use crate::checkpoint::{About, Checkpoint};
-use crate::data::{Batch, Exposure, MixedWindows, Mixture, ValWindow};
+use crate::data::{Batch, Exposure, ValWindow};
 use crate::eval::{Likelihood, likelihood};
 use crate::model::{Noise, Sequences};
 use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
@@ -20,6 +22,7 @@ use crate::progress::Progress;
 use crate::train::{Trainer, Update};
 use anyhow::Result;
 use begin::First;
+use data::Data;
 use kernels::{Backend, rng};
 use serde_json::Map;
 use std::path::{Path, PathBuf};
@@ -29,8 +32,8 @@ const MICRO_BATCH_ROWS: usize = 4096;
 
 /// What to train, on what, and where to.
 pub struct Options {
-    /// Directories of token shards and their weights in a batch.
-    pub data: Vec<(PathBuf, f64)>,
+    /// Where the tokens come from.
+    pub source: Source,
     /// The run directory.
     pub out: PathBuf,
     /// The resolved recipe.
@@ -68,7 +71,7 @@ pub fn pretrain<B: Backend>(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let data = Mixture::open(&options.data)?;
+    let data = Data::open(options, progress)?;
     let recipe = state::recipe(options, machine, &data)?;
     let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(
@@ -85,7 +88,7 @@ pub fn pretrain<B: Backend>(
         stopped: ending.stopped,
         before: training.before,
         validation: training.validation,
-        exposure: training.exposure(),
+        exposure: training.data.exposure(&options.settings),
         report: ending.report,
     })
 }
@@ -94,8 +97,7 @@ pub fn pretrain<B: Backend>(
 struct Pretraining<'a, B: Backend> {
     options: &'a Options,
     backend: B,
-    data: Mixture,
-    windows: MixedWindows,
+    data: Data,
     val_windows: Vec<ValWindow>,
     key_tokens: KeyTokens,
     trainer: Trainer<B::Tensor>,
@@ -105,6 +107,7 @@ struct Pretraining<'a, B: Backend> {
     validation: Option<Likelihood>,
     batch: Batch,
     derivatives: Vec<f64>,
+    progress: &'a dyn Progress,
 }
 
 impl<B: Backend> Training for Pretraining<'_, B> {
@@ -151,6 +154,8 @@ impl<B: Backend> Training for Pretraining<'_, B> {
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let manifest = checkpoint.manifest.as_ref();
+        self.data.go_on(manifest.and_then(|manifest| manifest.about.data_position.as_ref()))?;
         self.trainer.restore(&mut self.backend, checkpoint)
     }
 
@@ -174,12 +179,12 @@ impl<B: Backend> Pretraining<'_, B> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
         let at_once = (MICRO_BATCH_ROWS / seq_len).clamp(1, sequences);
-        let counted = sequences * self.windows.predictions();
+        let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let mut loss = 0.0;
         for first in (0..sequences).step_by(at_once) {
-            let Self { backend, batch, derivatives, key_tokens, trainer, .. } = self;
-            self.windows.batch(step, first..sequences.min(first + at_once), sequences, batch)?;
+            let Self { backend, data, batch, derivatives, key_tokens, trainer, progress, .. } = self;
+            data.batch(step, first..sequences.min(first + at_once), sequences, batch, *progress)?;
             cross_entropy_derivatives(derivatives, &batch.targets, counted);
             key_tokens.weigh(derivatives, &batch.tokens, seq_len);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };

@@ -1,16 +1,17 @@
 //! The state of a run between sittings: how it begins, what a checkpoint holds, and what is told on the way.
 
 use super::begin::{First, Start};
+use super::data::Data;
 use super::key_words::key_tokens;
 use super::{Machine, Options, Pretraining};
 use crate::checkpoint::About;
-use crate::data::{Batch, Exposure, Mixture};
+use crate::data::Batch;
 use crate::eval::Likelihood;
 use crate::model::{Engine, Request, Sampling};
 use crate::progress::Progress;
 use crate::stage::{Init, settings};
 use crate::train::Trainer;
-use crate::train::run::{Input, Recipe};
+use crate::train::run::Recipe;
 use anyhow::{Context, Result};
 use kernels::Backend;
 use std::ops::ControlFlow;
@@ -21,12 +22,11 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     pub(super) fn new(
         mut backend: B,
         options: &'a Options,
-        data: Mixture,
-        progress: &dyn Progress,
+        data: Data,
+        progress: &'a dyn Progress,
     ) -> Result<Self> {
         let settings = &options.settings;
-        let windows = data.windows(settings.seq_len, options.seed)?;
-        let val_windows = data.val_windows(settings.eval_windows, settings.seq_len)?;
+        let val_windows = data.val_windows(settings, progress)?;
         let key_tokens = key_tokens(settings, data.tokenizer(), progress)?;
         let config = options.start.config(settings, &data)?;
         let trainer = match options.start.state(&mut backend, &config, options.seed)? {
@@ -39,7 +39,6 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             options,
             backend,
             data,
-            windows,
             val_windows,
             key_tokens,
             trainer,
@@ -47,17 +46,14 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             validation: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
+            progress,
         })
     }
 
     /// What the run is: the model, the data, and how good the model is that it begins from.
     pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<()> {
         progress.line(&format!("{} parameters", self.trainer.config.parameters()));
-        for Exposure { path, share, epochs } in self.exposure() {
-            let (percent, path) = (100.0 * share, path.display());
-            progress
-                .line(&format!("{percent:.0} % of every batch from {path}: {epochs:.2} epochs in this run"));
-        }
+        self.data.introduce(&self.options.settings, progress);
         if let Some(init) = self.options.start.init() {
             let before = self.validate();
             self.before = Some(before);
@@ -66,18 +62,13 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         Ok(())
     }
 
-    /// How much of each part of the data a whole run sees.
-    pub(super) fn exposure(&self) -> Vec<Exposure> {
-        let settings = &self.options.settings;
-        self.data.exposure(settings.steps * settings.sequences() as u64, settings.seq_len)
-    }
-
     /// Writes a checkpoint.
     pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
         let tokenizer = self.options.start.tokenizer(&self.data);
         let about = About {
             parent: self.options.start.init().map(Init::origin),
             data_digest: Some(self.data.digest()),
+            data_position: self.data.position()?,
             ..about
         };
         self.trainer.save(&mut self.backend, dir, tokenizer, self.options.settings.dtype, about)
@@ -87,7 +78,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     pub(super) fn sample(&mut self) -> Result<Vec<(String, String)>> {
         const BEGINNING: usize = 24;
         const TOKENS: usize = 40;
-        let stop = vec![self.data.parts()[0].shards.meta().end_of_text];
+        let stop = vec![self.data.end_of_text()];
         let picks = [0, self.val_windows.len() / 2].map(|i| &self.val_windows[i].tokens);
         let requests: Vec<Request> = (0..)
             .zip(picks)
@@ -117,7 +108,7 @@ pub(super) fn describe(v: &Likelihood) -> String {
 }
 
 /// The resolved recipe as it is stored.
-pub(super) fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Result<Recipe> {
+pub(super) fn recipe(options: &Options, machine: &Machine, data: &Data) -> Result<Recipe> {
     let mut settings =
         toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
     match &options.start {
@@ -129,18 +120,7 @@ pub(super) fn recipe(options: &Options, machine: &Machine, data: &Mixture) -> Re
         }
     }
     let mut recipe = settings::recipe("pretrain", settings, options.seed, machine)?;
-    for (number, part) in (1..).zip(data.parts()) {
-        // One directory is what most runs have; the parts of a mixture are told apart by number.
-        let key = |name: &str| if data.parts().len() == 1 { name.into() } else { format!("{name} {number}") };
-        let meta = part.shards.meta();
-        recipe.inputs.insert(key("data"), Input::new(&part.path, part.shards.digest()));
-        recipe.inputs.insert(key("corpus"), Input::new(&meta.corpus_dir, &*meta.corpus_digest));
-    }
-    if data.parts().len() > 1 {
-        let shares: Vec<f64> = data.parts().iter().map(|part| part.share).collect();
-        recipe.settings.insert("mix".into(), toml::Value::try_from(shares).context("shares are numbers")?);
-    }
-    recipe.inputs.insert("tokenizer".into(), Input::new(&data.parts()[0].path, data.tokenizer().digest()));
+    data.record(&mut recipe)?;
     if let Some(init) = options.start.init() {
         init.record(&mut recipe, "init")?;
     }
