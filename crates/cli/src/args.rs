@@ -90,6 +90,7 @@ pub(crate) enum Verb {
     Pretrain(Box<verbs::pretrain::PretrainArgs>),
     Sft(Box<verbs::sft::SftArgs>),
     Candidates(verbs::candidates::CandidatesArgs),
+    Rank(verbs::rank::RankArgs),
     Reward(Box<verbs::reward::RewardArgs>),
     Score(verbs::score::ScoreArgs),
     Ppo(Box<verbs::ppo::PpoArgs>),

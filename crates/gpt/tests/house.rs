@@ -10,7 +10,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("tokenizer", &["progress"]),
     ("objective", &[]),
     ("hub", &["progress"]),
-    ("lessons", &[]),
+    ("lessons", &["data"]),
     ("model", &[]),
     ("corpus", &["tokenizer", "hub", "progress"]),
     ("data", &["corpus", "tokenizer", "progress"]),

@@ -8,6 +8,7 @@ pub(crate) mod dpo;
 pub(crate) mod gguf;
 pub(crate) mod ppo;
 pub(crate) mod pretrain;
+pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod reward;
 pub(crate) mod score;
@@ -33,6 +34,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Pretrain(args) => pretrain::run(&args, session),
         Verb::Sft(args) => sft::run(&args, session),
         Verb::Candidates(args) => candidates::run(&args, session),
+        Verb::Rank(args) => rank::run(&args, session),
         Verb::Reward(args) => reward::run(&args, session),
         Verb::Score(args) => score::run(&args, session),
         Verb::Ppo(args) => ppo::run(&args, session),

@@ -1,38 +1,10 @@
 //! How a lesson is asked: manners around the question, a system message, something that was said before.
 
-use serde::{Deserialize, Serialize};
-
 use super::draw::Draw;
 use super::lesson::{Language, Lesson, Split, Task};
 use super::phrase::{Phrases, either};
 use super::tasks;
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Whoever set the assistant up.
-    System,
-    /// The person.
-    User,
-    /// The model.
-    Assistant,
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Message {
-    /// Who says it.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    pub(super) fn new(role: Role, content: impl Into<String>) -> Message {
-        Message { role, content: content.into() }
-    }
-}
+use crate::data::messages::{Message, Role};
 
 const SYSTEM: Phrases = Phrases {
     en: &[

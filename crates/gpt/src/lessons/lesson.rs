@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::phrase::either;
+use crate::data::is_held_out;
+use crate::data::jsonl::{Fault, Record};
 
 /// The language that a person speaks with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +117,26 @@ pub struct AnswerKey {
     pub reject: Vec<String>,
 }
 
+impl AnswerKey {
+    /// The key among the further fields of a prompt, of candidates or of a ranking.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn of(fields: &Record) -> Result<AnswerKey, Fault> {
+        AnswerKey::deserialize(fields).map_err(|error| {
+            Fault::bad("no answer key", format!("{error}; it has task, language and answer"))
+        })
+    }
+
+    /// The key as further fields of a prompt.
+    pub(super) fn fields(&self) -> Record {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            other => unreachable!("a key is an object, not {other:?}"),
+        }
+    }
+}
+
 /// One question with all that is known about its answers.
 #[derive(Clone, Debug)]
 pub(super) struct Lesson {
@@ -216,9 +238,7 @@ pub const HELD_OUT_SHARE: f64 = 0.1;
 impl Split {
     /// The split of an instance: a hash of its text and of nothing else, so every kind of data under every seed agrees.
     pub(super) fn of(task: Task, instance: &str) -> Split {
-        let hash = blake3::hash(format!("{}: {instance}", task.name()).as_bytes());
-        let bytes = hash.as_bytes();
-        let lot = f64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) / 2f64.powi(32);
-        if lot < HELD_OUT_SHARE { Split::HeldOut } else { Split::Train }
+        let bytes = format!("{}: {instance}", task.name());
+        if is_held_out(bytes.as_bytes(), HELD_OUT_SHARE) { Split::HeldOut } else { Split::Train }
     }
 }

@@ -27,26 +27,15 @@ mod tests;
 mod text;
 mod world;
 
-use serde::{Deserialize, Serialize};
-
-pub use dialogue::{Message, Role};
 pub use files::{write_demonstrations, write_prompts, write_text};
 pub use flaws::{Flaw, IMPERFECT_SHARE};
-pub use judge::{Verdict, WEIGHTS, judge};
+pub use judge::{Judge, Verdict, WEIGHTS, judge};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};
-pub use simulate::{Ceiling, DEFAULT_NOISE, TIE_MARGIN, rank};
+pub use simulate::{Ceiling, DEFAULT_NOISE, Simulated, TIE_MARGIN, rank, simulate};
 
+use crate::data::Prompt;
+use crate::data::messages::{Message, Role};
 use draw::{Draw, Stream};
-
-/// A prompt and the key to its answers: a line of a file of prompts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prompt {
-    /// What was said; the last turn is the user's.
-    pub messages: Vec<Message>,
-    /// What a good answer is.
-    #[serde(flatten)]
-    pub key: AnswerKey,
-}
 
 /// A conversation that shows how to answer, well or not so well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +68,7 @@ pub fn demonstration(seed: u64, index: u64) -> Demonstration {
     Demonstration { messages, key: lesson.key, flaw }
 }
 
-/// Prompt `index` of a split.
+/// Prompt `index` of a split; its further fields are its [`AnswerKey`].
 pub fn prompt(seed: u64, split: Split, index: u64) -> Prompt {
     let stream = match split {
         Split::Train => Stream::TrainPrompt,
@@ -88,5 +77,5 @@ pub fn prompt(seed: u64, split: Split, index: u64) -> Prompt {
     let mut draw = Draw::new(seed, stream, index);
     let language = *draw.pick(&Language::ALL);
     let lesson = tasks::any(&mut draw, language, split);
-    Prompt { messages: dialogue::ask(&mut draw, &lesson), key: lesson.key }
+    Prompt { messages: dialogue::ask(&mut draw, &lesson), extra: lesson.key.fields() }
 }

@@ -6,6 +6,9 @@
 
 use kernels::rng;
 use serde::Serialize;
+use serde_json::json;
+
+use crate::data::{Candidates, Ranking};
 
 /// Scores closer than this are a tie: what a reader would not tell apart.
 pub const TIE_MARGIN: f64 = 0.02;
@@ -53,6 +56,36 @@ fn mean(scores: &[f64], group: &[usize]) -> f64 {
 fn gumbel(seed: u64, prompt: u64, number: u64) -> f64 {
     let uniform = ((rng::bits(seed, prompt, number) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -(-uniform.ln()).ln()
+}
+
+/// What came of [`simulate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Simulated {
+    /// Rankings made.
+    pub rankings: u64,
+    /// Answers ranked.
+    pub answers: u64,
+    /// Their mean score.
+    pub mean_score: f64,
+    /// What a reward model can learn of it at best.
+    pub ceiling: Ceiling,
+}
+
+/// Ranks candidates, each with the scores of its answers ([`Judge::scores`](super::Judge::scores)), as a judge with `noise`
+/// would; the scores stay in a further field of each ranking, `scores`.
+pub fn simulate(scored: Vec<(Candidates, Vec<f64>)>, noise: f64, seed: u64) -> (Vec<Ranking>, Simulated) {
+    let (mut rankings, mut simulated) = (Vec::with_capacity(scored.len()), Simulated::default());
+    for (prompt, (Candidates { messages, completions, mut extra }, scores)) in (0..).zip(scored) {
+        let ranks = rank(&scores, noise, seed, prompt);
+        simulated.ceiling.count(&scores, &ranks, noise);
+        simulated.answers += scores.len() as u64;
+        simulated.mean_score += scores.iter().sum::<f64>();
+        extra.insert("scores".into(), json!(scores));
+        rankings.push(Ranking { messages, completions, ranks, extra });
+    }
+    simulated.rankings = rankings.len() as u64;
+    simulated.mean_score /= simulated.answers.max(1) as f64;
+    (rankings, simulated)
 }
 
 /// How well the best possible reward model can do on noisy rankings: one that orders every pair as the judge's scores do.

@@ -12,7 +12,39 @@ mod words;
 use serde::Serialize;
 
 use super::lesson::{AnswerKey, Language, Task};
+use crate::data::Candidates;
+use crate::data::jsonl::{Fault, Record};
 use words::{Kind, MARKS, Word, places, without_stops, words};
+
+/// A judge by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// [`judge`], for prompts that carry an [`AnswerKey`].
+    Lessons,
+    /// The shorter the better, for any prompt: `1 / (1 + characters / 100)`.
+    Length,
+}
+
+impl Judge {
+    /// What it thinks of an answer, from 0 to 1. `fields` are the further fields of the prompt.
+    ///
+    /// # Errors
+    /// It needs a key, and there is none.
+    pub fn score(self, fields: &Record, answer: &str) -> Result<f64, Fault> {
+        match self {
+            Judge::Lessons => Ok(judge(&AnswerKey::of(fields)?, answer).score()),
+            Judge::Length => Ok(1.0 / (1.0 + answer.chars().count() as f64 / 100.0)),
+        }
+    }
+
+    /// What it thinks of each of several answers.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn scores(self, candidates: &Candidates) -> Result<Vec<f64>, Fault> {
+        candidates.completions.iter().map(|answer| self.score(&candidates.extra, answer)).collect()
+    }
+}
 
 /// What each part of a verdict weighs: correctness, language, form, brevity.
 pub const WEIGHTS: [f64; 4] = [0.5, 0.2, 0.15, 0.15];

@@ -1,6 +1,8 @@
 //! Noisy rankings have the odds that are said.
 
 use super::*;
+use crate::data::Candidates;
+use crate::data::jsonl::Record;
 
 #[test]
 fn pairs_win_as_often_as_bradley_and_terry_say() {
@@ -52,4 +54,26 @@ fn equals_share_a_rank_and_no_rank_is_left_out() {
     let of = |seed, prompt| rank(&scores, 0.5, seed, prompt);
     assert_eq!(of(1, 2), of(1, 2));
     assert!((0..20).any(|prompt| of(1, prompt) != of(2, prompt)));
+}
+
+#[test]
+fn candidates_are_ranked_by_their_keys() {
+    let candidates = |completions: &[&str]| {
+        let Prompt { messages, extra } = prompt(0, Split::Train, 0);
+        let completions = completions.iter().map(|text| text.to_string()).collect();
+        Candidates { messages, completions, extra }
+    };
+    let key = AnswerKey::of(&prompt(0, Split::Train, 0).extra).unwrap();
+    let asked = vec![candidates(&[&key.answer, "", &key.answer]), candidates(&["aaaa", "aa"])];
+    let scored = |judge: Judge| asked.iter().map(|c| (c.clone(), judge.scores(c).unwrap())).collect();
+    let (rankings, simulated) = simulate(scored(Judge::Lessons), 0.0, 0);
+    assert_eq!(rankings[0].ranks, [1, 2, 1]);
+    assert_eq!(rankings[0].extra["scores"], serde_json::json!([1.0, 0.0, 1.0]));
+    assert_eq!(AnswerKey::of(&rankings[0].extra), Ok(key));
+    assert_eq!((simulated.rankings, simulated.answers), (2, 5));
+    let (rankings, _) = simulate(scored(Judge::Length), 0.0, 0);
+    assert_eq!((&rankings[0].ranks[..], &rankings[1].ranks[..]), (&[2, 1, 2][..], &[2, 1][..]));
+    // Without a key there is nothing to judge by.
+    let plain = Candidates { extra: Record::new(), ..asked[0].clone() };
+    assert_eq!(Judge::Lessons.scores(&plain).unwrap_err().kind, "no answer key");
 }

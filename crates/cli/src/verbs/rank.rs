@@ -1,0 +1,111 @@
+//! `mynah rank`: candidates become rankings.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use gpt::data::messages::candidates;
+use gpt::lessons::{DEFAULT_NOISE, Judge, Simulated, simulate};
+
+use super::stages::{BadLines, read};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::{count, plural};
+
+/// Rank candidates: a reward model and DPO learn from rankings
+#[derive(Debug, Args)]
+pub(crate) struct RankArgs {
+    #[command(subcommand)]
+    how: How,
+}
+
+#[derive(Debug, Subcommand)]
+enum How {
+    Simulate(SimulateArgs),
+}
+
+const DETAILS: &str = "\
+Judges: `lessons` knows the answers of the built-in lessons, which their prompts carry in further fields; `length` prefers
+short answers to any prompt. With noise, the better of two answers whose scores (from 0 to 1) differ by F wins in 73 of 100
+cases, as σ(difference / F) has it; equal answers are ties.
+
+Examples:
+  mynah rank simulate --candidates candidates.jsonl --judge lessons --out rankings.jsonl
+  mynah rank simulate --candidates candidates.jsonl --judge length --noise 0 --out rankings.jsonl";
+
+/// Let a built-in judge rank them, who errs as people do
+#[derive(Debug, Args)]
+#[command(after_help = DETAILS)]
+struct SimulateArgs {
+    /// Candidates, JSON lines: {"messages","completions"}, as `mynah candidates` writes them
+    #[arg(long, value_name = "FILE")]
+    candidates: PathBuf,
+    /// Who ranks them
+    #[arg(long, value_enum, value_name = "lessons|length", hide_possible_values = true)]
+    judge: JudgeName,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How much the judge errs; 0: never
+    #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, allow_negative_numbers = true, value_parser = noise)]
+    noise: f64,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+/// A [`Judge`] as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum JudgeName {
+    Lessons,
+    Length,
+}
+
+impl From<JudgeName> for Judge {
+    fn from(name: JudgeName) -> Judge {
+        match name {
+            JudgeName::Lessons => Judge::Lessons,
+            JudgeName::Length => Judge::Length,
+        }
+    }
+}
+
+fn noise(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|noise| noise.is_finite() && *noise >= 0.0);
+    value.ok_or_else(|| "not a number from 0 up".into())
+}
+
+pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
+    let How::Simulate(args) = &args.how;
+    session.start_threads()?;
+    let judge = Judge::from(args.judge);
+    // A prompt that the judge does not know is a bad line like any other.
+    let scored = |record| {
+        let found = candidates(record)?;
+        let scores = judge.scores(&found)?;
+        Ok((found, scores))
+    };
+    let scored = read(&args.candidates, args.bad.max_bad, session, scored)?;
+    let (rankings, simulated) = simulate(scored, args.noise, session.seed());
+    let mut text = String::new();
+    for ranking in &rankings {
+        text += &serde_json::to_string(ranking).context("a ranking is JSON")?;
+        text.push('\n');
+    }
+    gpt::train::run::write_atomically(&args.out, text.as_bytes())?;
+    session.summary(&simulated, || format!("{}→ {}", describe(&simulated), args.out.display()))?;
+    Ok(Ended::Done)
+}
+
+fn describe(simulated: &Simulated) -> String {
+    let Simulated { rankings, answers, mean_score, ceiling } = simulated;
+    let ceiling_text = ceiling.accuracy().map_or_else(String::new, |accuracy| {
+        format!("a perfect reward model is right in {:.1} % of these pairs\n", 100.0 * accuracy)
+    });
+    format!(
+        "{} of {}, mean score {mean_score:.3}\n{}, {}\n{ceiling_text}",
+        plural(*rankings, "ranking"),
+        plural(*answers, "answer"),
+        plural(ceiling.pairs, "pair"),
+        if ceiling.ties == 1 { "1 tie".into() } else { format!("{} ties", count(ceiling.ties)) },
+    )
+}
