@@ -84,6 +84,7 @@ impl From<PrecisionName> for Precision {
 /// The verbs, in the order of the road.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Lessons(verbs::lessons::LessonsArgs),
     Corpus(verbs::corpus::CorpusArgs),
     Tokenizer(verbs::tokenizer::TokenizerArgs),
     Tokenize(verbs::tokenize::TokenizeArgs),

@@ -6,6 +6,7 @@ pub(crate) mod complete;
 pub(crate) mod corpus;
 pub(crate) mod dpo;
 pub(crate) mod gguf;
+pub(crate) mod lessons;
 pub(crate) mod ppo;
 pub(crate) mod pretrain;
 pub(crate) mod rank;
@@ -28,6 +29,7 @@ use crate::session::Session;
 /// Runs a verb; none is `speedrun`.
 pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
     match verb.unwrap_or_else(|| Verb::Speedrun(speedrun::SpeedrunArgs::default())) {
+        Verb::Lessons(args) => lessons::run(&args, session),
         Verb::Corpus(args) => corpus::run(&args, session),
         Verb::Tokenizer(args) => tokenizer::run(&args, session),
         Verb::Tokenize(args) => tokenize::run(&args, session),
