@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use gpt::stage::{PpoOptions, PpoSettings, ppo};
+use gpt::data::Prompt;
+use gpt::lessons::Judge;
+use gpt::stage::{Gold, PpoOptions, PpoSettings, ppo};
 use serde_json::json;
 
+use super::rank::JudgeName;
 use super::stages::{BadLines, RecipeArgs, init, keys, prompts, weighted};
 use crate::Ended;
 use crate::session::Session;
@@ -36,6 +39,9 @@ pub(crate) struct PpoArgs {
     /// Prompts to measure with [default: a tenth of --prompts]
     #[arg(long, value_name = "FILE")]
     val: Option<PathBuf>,
+    /// A judge that measures held-out answers too; training does not see it
+    #[arg(long, value_enum, value_name = "lessons|length", hide_possible_values = true)]
+    judge: Option<JudgeName>,
     /// Run directory
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -51,6 +57,20 @@ pub(crate) struct PpoArgs {
     bad: BadLines,
 }
 
+/// Refuses prompts that the judge knows nothing of.
+fn check_keys(judge: Judge, prompts: &[Prompt]) -> Result<()> {
+    for (number, prompt) in (1..).zip(prompts) {
+        if let Err(fault) = judge.score(&prompt.extra, "") {
+            bail!("held-out prompt {number} cannot be judged: {}: {}", fault.kind, fault.detail);
+        }
+    }
+    Ok(())
+}
+
+fn score_of(judge: Judge, prompt: &Prompt, answer: &str) -> f64 {
+    judge.score(&prompt.extra, answer).expect("the keys of all held-out prompts were checked")
+}
+
 pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let kl_coef = args.kl_coef.map(|kl_coef| format!("kl_coef={kl_coef:?}"));
@@ -58,13 +78,18 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     let policy = init(&args.model, "policy", &args.out, false, session)?;
     let reward = init(&args.reward, "reward", &args.out, false, session)?;
     let (prompts, held_out) = prompts(&args.prompts, args.val.as_deref(), args.bad.max_bad, session)?;
+    let judge = args.judge.map(Judge::from);
+    if let Some(judge) = judge {
+        check_keys(judge, &held_out)?;
+    }
+    let gold = judge.map(|judge| move |prompt: &Prompt, answer: &str| score_of(judge, prompt, answer));
     let options = PpoOptions {
         policy: &policy,
         reward: &reward,
         prompts: &prompts,
         held_out: &held_out,
         ptx: args.ptx.clone(),
-        gold: None,
+        gold: gold.as_ref().map(|gold| gold as &Gold<'_>),
         out: args.out.clone(),
         settings,
         seed: session.seed(),

@@ -55,7 +55,7 @@ struct SimulateArgs {
 
 /// A [`Judge`] as it is typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum JudgeName {
+pub(crate) enum JudgeName {
     Lessons,
     Length,
 }
