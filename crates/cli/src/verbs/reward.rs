@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::Prompter;
 use gpt::data::messages::demonstration;
-use gpt::stage::{Rankings, RewardOptions, RewardSettings, Share, reward};
+use gpt::report::Rate;
+use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
 
 use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, rankings, read};
@@ -85,12 +86,12 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
         "run": args.out, "report": outcome.report,
     });
     session.summary(&summary, || {
-        let percent = |share: &Share| {
+        let percent = |share: &Rate| {
             let [value, low, high] =
                 [share.value, share.low, share.high].map(|x| format!("{:.1} %", 100.0 * x));
             [value, format!("{low} – {high}"), count(share.n)]
         };
-        let row = |name: String, share: &Share| {
+        let row = |name: String, share: &Rate| {
             let [value, interval, n] = percent(share);
             [name, value, interval, n]
         };

@@ -15,6 +15,7 @@ mod html;
 mod lineage;
 mod record;
 mod results;
+mod road;
 mod sections;
 mod terminal;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use results::{Baseline, Completion, RESULTS, Rate, Results, Stage};
+pub use road::{Answer, ChatResults, FrontierPoint, Interval, System, Tried, frontier, write_road};
 pub use terminal::{chart, sparkline};
 
 use crate::train::run::write_atomically;
@@ -58,18 +60,6 @@ pub fn loss_chart(run_dir: &Path, columns: usize, rows: usize) -> Result<String>
 
 fn page(mut record: Record) -> String {
     let corpus = sections::corpus(&mut record);
-    let meta = |name: &str, content: &str| Element::new("meta").attr("name", name).attr("content", content);
-    // Should text ever slip through unescaped, the browser still runs and loads nothing.
-    let policy = Element::new("meta")
-        .attr("http-equiv", "Content-Security-Policy")
-        .attr("content", "default-src 'none'; style-src 'unsafe-inline'");
-    let head = Element::new("head")
-        .child(Element::new("meta").attr("charset", "utf-8"))
-        .child(policy)
-        .child(meta("viewport", "width=device-width, initial-scale=1"))
-        .child(meta("color-scheme", "light dark"))
-        .child(Element::new("title").text(format!("{} · mynah {}", record.name, record.recipe.stage)))
-        .child(Element::style(include_str!("style.css")));
     let parts = [
         Some(sections::header(&record)),
         record.results.as_ref().map(Results::summary),
@@ -83,7 +73,24 @@ fn page(mut record: Record) -> String {
         sections::events(&record),
         sections::complaints(&record),
     ];
-    let main = Element::new("main").children(parts.into_iter().flatten());
+    let title = format!("{} · mynah {}", record.name, record.recipe.stage);
+    document(&title, Element::new("main").children(parts.into_iter().flatten()))
+}
+
+/// A whole page.
+fn document(title: &str, main: Element) -> String {
+    let meta = |name: &str, content: &str| Element::new("meta").attr("name", name).attr("content", content);
+    // Should text ever slip through unescaped, the browser still runs and loads nothing.
+    let policy = Element::new("meta")
+        .attr("http-equiv", "Content-Security-Policy")
+        .attr("content", "default-src 'none'; style-src 'unsafe-inline'");
+    let head = Element::new("head")
+        .child(Element::new("meta").attr("charset", "utf-8"))
+        .child(policy)
+        .child(meta("viewport", "width=device-width, initial-scale=1"))
+        .child(meta("color-scheme", "light dark"))
+        .child(Element::new("title").text(title))
+        .child(Element::style(include_str!("style.css")));
     let html = Element::new("html").attr("lang", "en").child(head).child(Element::new("body").child(main));
     format!("<!doctype html>\n{html}\n")
 }

@@ -82,15 +82,9 @@ impl Results {
     /// How the models compare, and the road that led there.
     pub(super) fn summary(&self) -> Element {
         let heads = ["On held-out text", "bits per byte", "next line exact"];
-        let stage = |stage: &Stage| {
-            Element::new("li")
-                .child(Element::new("strong").text(&stage.name))
-                .child(Element::of("span", "pale").text(format!(" {}", duration(stage.secs))))
-                .child(Element::of("span", "note").text(&stage.note))
-        };
         Element::of("section", "results")
             .child(table(&heads, self.baseline_rows()))
-            .child(Element::of("ol", "road").children(self.stages.iter().map(stage)))
+            .child(road_list(&self.stages))
     }
 
     /// What the model writes beside what stands there.
@@ -115,6 +109,17 @@ impl Results {
         };
         self.baselines.iter().enumerate().map(row).collect()
     }
+}
+
+/// The stages of a road, in order.
+pub(super) fn road_list(stages: &[Stage]) -> Element {
+    let stage = |stage: &Stage| {
+        Element::new("li")
+            .child(Element::new("strong").text(&stage.name))
+            .child(Element::of("span", "pale").text(format!(" {}", duration(stage.secs))))
+            .child(Element::of("span", "note").text(&stage.note))
+    };
+    Element::of("ol", "road").children(stages.iter().map(stage))
 }
 
 /// A cell with a bar of the given share of its width.

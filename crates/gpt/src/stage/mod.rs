@@ -3,16 +3,15 @@
 mod answers;
 mod dpo;
 mod episodes;
-mod held_out;
 mod init;
 mod ppo;
 mod pretrain;
 mod ranked;
 mod reward;
+mod road;
 mod score;
 mod settings;
 mod sft;
-mod speedrun;
 mod training_loop;
 
 pub use answers::{CandidatesOptions, candidates};
@@ -22,10 +21,13 @@ pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, p
 pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};
 pub use ranked::Rankings;
 pub use reward::{
-    Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, Share, reward,
+    Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, reward,
+};
+pub use road::{
+    ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TRAINING_SECS, chat_road,
+    code_road,
 };
 pub use score::score;
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
-pub use speedrun::{Options as SpeedrunOptions, Outcome as SpeedrunOutcome, TRAINING_SECS, speedrun};
 pub use training_loop::Machine;

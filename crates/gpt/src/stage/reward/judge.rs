@@ -2,22 +2,10 @@
 
 use super::Rewarding;
 use crate::objective::ranking_loss;
+use crate::report::Rate;
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// A share with its 95 % interval (Wilson 1927).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Share {
-    /// The share.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// How many there were.
-    pub n: u64,
-}
 
 /// Pairs that the model was about as sure of.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -35,12 +23,12 @@ pub struct Bin {
 pub struct RewardReport {
     /// Mean loss of a prompt.
     pub loss: f64,
-    /// Share of the pairs whose better answer has the higher score. Pairs of one prompt count each.
-    pub pair_accuracy: Share,
+    /// Rate of the pairs whose better answer has the higher score. Pairs of one prompt count each.
+    pub pair_accuracy: Rate,
     /// The same by the difference of the ranks.
-    pub by_gap: BTreeMap<u32, Share>,
+    pub by_gap: BTreeMap<u32, Rate>,
     /// The same by the number of answers to a prompt.
-    pub by_k: BTreeMap<usize, Share>,
+    pub by_k: BTreeMap<usize, Rate>,
     /// How sure it is and how right.
     pub calibration: Vec<Bin>,
     /// Correlation of scores with the number of tokens of the answer (Pearson).
@@ -60,15 +48,8 @@ impl Count {
         self.n += 1;
     }
 
-    fn share(self) -> Share {
-        const Z: f64 = 1.96;
-        if self.n == 0 {
-            return Share { value: 0.0, low: 0.0, high: 1.0, n: 0 };
-        }
-        let (n, p) = (self.n as f64, self.right as f64 / self.n as f64);
-        let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-        let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        Share { value: p, low: middle - half, high: middle + half, n: self.n }
+    fn rate(self) -> Rate {
+        Rate::wilson(self.right, self.n)
     }
 }
 
@@ -115,9 +96,9 @@ impl<B: Backend> Rewarding<'_, B> {
         });
         RewardReport {
             loss: loss / f64::from(prompts.max(1)),
-            pair_accuracy: all.share(),
-            by_gap: by_gap.into_iter().map(|(gap, count)| (gap, count.share())).collect(),
-            by_k: by_k.into_iter().map(|(k, count)| (k, count.share())).collect(),
+            pair_accuracy: all.rate(),
+            by_gap: by_gap.into_iter().map(|(gap, count)| (gap, count.rate())).collect(),
+            by_k: by_k.into_iter().map(|(k, count)| (k, count.rate())).collect(),
             calibration: calibration.collect(),
             length_correlation: correlation(&scores, &lens.collect::<Vec<f64>>()),
         }
@@ -137,12 +118,6 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_are_wilsons() {
-        let share = Count { right: 8, n: 10 }.share();
-        assert!((share.low - 0.4902).abs() < 1e-3 && (share.high - 0.9433).abs() < 1e-3, "{share:?}");
-    }
 
     #[test]
     fn correlation_is_pearsons() {

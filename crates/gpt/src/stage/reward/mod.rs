@@ -7,7 +7,7 @@
 mod judge;
 mod normalise;
 
-pub use judge::{Bin, RewardReport, Share};
+pub use judge::{Bin, RewardReport};
 
 use super::episodes::{Episode, Rows, passes};
 use super::ranked::{Rankings, rows};

@@ -1,23 +1,22 @@
-//! The whole road on data that is on the machine already: corpus → tokenizer → shards → pretraining → evaluation.
+//! The road of code, on data that is on the machine already: corpus → tokenizer → shards → pretraining → evaluation.
 //!
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
 use super::held_out::{self, HeldOut};
-use super::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
+use super::{Road, tokens_per_sec};
 use crate::corpus::{self, Document, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
-use crate::model::{self, Activations, Config, Gradients, HeadDerivatives, Sequences, Targets};
 use crate::progress::Progress;
 use crate::report::{self, Results};
+use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail};
 use kernels::Backend;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// What the road starts from and how far it goes.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct CodeOptions {
     /// Where everything goes.
     pub out: PathBuf,
     /// Folders of source code; empty to look for them.
@@ -32,7 +31,7 @@ pub struct Options {
 
 /// How the road ended.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct CodeOutcome {
     /// The figures; none when somebody stopped it on the way.
     pub results: Option<Results>,
     /// The trained model's run directory.
@@ -65,17 +64,17 @@ impl Scale {
 ///
 /// # Errors
 /// No source code is found; a stage fails.
-pub fn speedrun<B: Backend>(
+pub fn code_road<B: Backend>(
     backend: &dyn Fn() -> B,
     machine: &Machine,
-    options: &Options,
+    options: &CodeOptions,
     progress: &dyn Progress,
-) -> Result<Outcome> {
+) -> Result<CodeOutcome> {
     let at = |name: &str| options.out.join(name);
     let (corpus_dir, tokenizer_dir, tokens_dir, run) =
         (at("corpus"), at("tokenizer"), at("tokens"), at("pretrain"));
     let scale = Scale::of(options.preset.as_deref());
-    let mut road = Road { stages: Vec::new(), progress };
+    let mut road = Road::new(5, progress);
 
     road.stage("corpus", || {
         let report = gather(options, &corpus_dir, &scale, progress)?;
@@ -115,7 +114,7 @@ pub fn speedrun<B: Backend>(
         Ok(format!("{} steps of {} tokens", outcome.step, settings.batch_tokens))
     })?;
     if stopped {
-        return Ok(Outcome { results: None, report: report::write(&run)?, run });
+        return Ok(CodeOutcome { results: None, report: report::write(&run)?, run });
     }
     let mut results = Results::default();
     road.stage("evaluate", || {
@@ -128,27 +127,15 @@ pub fn speedrun<B: Backend>(
     })?;
     results.stages = road.stages;
     results.save(&run)?;
-    Ok(Outcome { report: report::write(&run)?, results: Some(results), run })
+    Ok(CodeOutcome { report: report::write(&run)?, results: Some(results), run })
 }
 
-/// Runs stages and remembers how long each took.
-struct Road<'a> {
-    stages: Vec<report::Stage>,
-    progress: &'a dyn Progress,
-}
-
-impl Road<'_> {
-    fn stage(&mut self, name: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
-        let began = Instant::now();
-        let note = work().with_context(|| format!("the stage `{name}` failed"))?;
-        let secs = began.elapsed().as_secs_f64();
-        self.progress.line(&format!("{name:<10} {note} ({secs:.1} s)"));
-        self.stages.push(report::Stage { name: name.into(), secs, note });
-        Ok(())
-    }
-}
-
-fn gather(options: &Options, out: &Path, scale: &Scale, progress: &dyn Progress) -> Result<corpus::Report> {
+fn gather(
+    options: &CodeOptions,
+    out: &Path,
+    scale: &Scale,
+    progress: &dyn Progress,
+) -> Result<corpus::Report> {
     let (mut paths, mut exclude) = (options.sources.clone(), Vec::new());
     if paths.is_empty() {
         let found = Sources::find();
@@ -204,7 +191,7 @@ fn train_tokenizer(
 /// The recipe of the road's pretraining: decided once, then read again.
 fn recipe<B: Backend>(
     backend: &dyn Fn() -> B,
-    options: &Options,
+    options: &CodeOptions,
     tokens: &Path,
     progress: &dyn Progress,
 ) -> Result<(Shape, Settings)> {
@@ -251,25 +238,4 @@ fn for_budget<B: Backend>(secs: f64, b: &mut B, vocab_size: usize) -> Result<(Sh
     settings.checkpoint_every = settings.eval_every;
     settings.sample_every = (settings.steps / 5).max(1);
     Ok((shape, settings))
-}
-
-/// Tokens a second of training on this machine, the best of three passes after a first one.
-fn tokens_per_sec<B: Backend>(b: &mut B, c: &Config) -> f64 {
-    let weights = model::init(b, c, 0);
-    let (mut a, mut g) = (Activations::new(b, c), Gradients::new(b, c));
-    let lens = vec![c.seq_len; 8];
-    let tokens: Vec<u32> = (0..8 * c.seq_len).map(|i| (i % c.vocab_size) as u32).collect();
-    let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
-    let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
-    let mut logprobs = vec![0.0; tokens.len()];
-    let (targets, derivatives) = (Targets::new(&tokens), HeadDerivatives::by_logprobs(&derivatives));
-    let mut best = f64::INFINITY;
-    for _ in 0..4 {
-        let began = Instant::now();
-        model::forward(b, c, &weights, &mut a, batch);
-        model::head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, c.seq_len);
-        model::backward(b, c, &weights, &mut g, &a, batch, c.seq_len);
-        best = best.min(began.elapsed().as_secs_f64());
-    }
-    tokens.len() as f64 / best
 }

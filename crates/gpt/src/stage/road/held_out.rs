@@ -1,7 +1,6 @@
 //! The evaluation at the end of the road: how well held-out code is predicted and continued, beside what an untrained
 //! model and mere counting can do.
 
-use super::Settings;
 use crate::checkpoint;
 use crate::complete::{Completer, Options};
 use crate::corpus::{Document, Split};
@@ -10,6 +9,7 @@ use crate::eval::{NextLine, Ngram, first_line, likelihood, next_lines};
 use crate::model::{self, Activations, Config, Sampling, Targets, Weights};
 use crate::progress::{Progress, Unit};
 use crate::report::{Baseline, Completion, Rate};
+use crate::stage::Settings;
 use anyhow::Result;
 use kernels::{Backend, rng};
 use std::ops::ControlFlow;

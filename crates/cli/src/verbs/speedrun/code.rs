@@ -1,83 +1,48 @@
-//! `mynah speedrun`: the whole road in one command.
+//! The road of code.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::Args;
 use gpt::complete::{Completer, Options};
 use gpt::model::Sampling;
 use gpt::report::{Completion, Results};
-use gpt::stage::{SpeedrunOptions, SpeedrunOutcome, TRAINING_SECS, speedrun};
+use gpt::stage::{CodeOptions, CodeOutcome, code_road};
 use serde_json::{Map, Value, json};
 
-use super::complete::{Model, stream};
-use super::pretrain::resolve;
+use super::SpeedrunArgs;
 use crate::Ended;
 use crate::session::Session;
-use crate::terminal::text::{secs, table};
+use crate::terminal::text::table;
+use crate::verbs::complete::{Model, stream};
+use crate::verbs::pretrain::resolve;
 
-const DETAILS: &str = "\
-Collects source code that is on this machine anyhow, learns a vocabulary, trains the model that learns most in about
-five minutes, measures it beside an untrained one and counted 5-grams, and completes code that it has not seen.
-Every stage continues where it was stopped.
-
-Examples:
-  mynah
-  mynah speedrun --preset tiny --out /tmp/quick --no-chat
-  mynah speedrun --source ~/projects --out runs/mine";
-
-/// The whole road in one command: corpus, tokenizer, tokens, training, evaluation
-#[derive(Debug, Default, Args)]
-#[command(after_help = DETAILS)]
-pub(crate) struct SpeedrunArgs {
-    #[arg(long, value_name = "NAME", help = preset_help())]
-    preset: Option<String>,
-    /// Directory for everything that is made [default: runs/speedrun]
-    #[arg(long, value_name = "RUN")]
-    out: Option<PathBuf>,
-    /// A folder of source code to learn from, instead of those that are looked for; may be repeated
-    #[arg(long, value_name = "FOLDER")]
-    source: Vec<PathBuf>,
-    /// Do not ask for prompts at the end
-    #[arg(long)]
-    no_chat: bool,
-}
-
-fn preset_help() -> String {
-    format!(
-        "Shape and schedule by name [default: what learns most in {} on this machine]",
-        secs(TRAINING_SECS)
-    )
-}
-
-pub(crate) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
+pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
     if let Some(preset) = &args.preset {
         resolve(preset, &[])?;
     }
-    session.start_threads()?;
-    let options = SpeedrunOptions {
-        out: args.out.clone().unwrap_or_else(|| "runs/speedrun".into()),
+    let options = CodeOptions {
+        out: args.out.clone().unwrap_or_else(|| "runs/code".into()),
         sources: args.source.clone(),
         preset: args.preset.clone(),
         seed: session.seed(),
         threads: session.threads(),
     };
     let machine = session.machine(&mut session.cpu());
-    let SpeedrunOutcome { results, run, report } =
-        speedrun(&|| session.cpu(), &machine, &options, session.watcher())?;
+    let CodeOutcome { results, run, report } =
+        code_road(&|| session.cpu(), &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));
     session.say(&format!("go on with: mynah complete --model {} 'fn main() {{'", run.display()));
     if !args.no_chat && !session.json() && std::io::stdin().is_terminal() {
-        chat(&run, session)?;
+        complete(&run, session)?;
     }
     Ok(Ended::Done)
 }
 
 /// Completes what a person types, until they have enough.
-fn chat(run: &Path, session: &Session) -> Result<()> {
+fn complete(run: &Path, session: &Session) -> Result<()> {
     session.say("\nType the beginning of some code; an empty line ends.");
     session.watcher().stop_at_once();
     let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;

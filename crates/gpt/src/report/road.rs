@@ -1,0 +1,249 @@
+//! What the road to a chat ended in: `results.json` and the page about all of its stages.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::axis::number;
+use super::chart::Chart;
+use super::html::{Element, cell, table};
+use super::record::Record;
+use super::results::{RESULTS, Rate, Stage, road_list};
+use super::{REPORT, document};
+use crate::train::run::write_atomically;
+
+/// A mean with its 95 % interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The mean.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Of the mean of `values`: ± 1.96 standard errors.
+    pub fn of_mean(values: &[f64]) -> Self {
+        let n = values.len().max(1) as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let reach = 1.96 * (variance / n).sqrt();
+        Interval { value: mean, low: mean - reach, high: mean + reach }
+    }
+}
+
+/// A model of the road, measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct System {
+    /// `base`, `sft`, `ppo` …
+    pub name: String,
+    /// The judge's mean score, from 0 to 1.
+    pub gold: Interval,
+    /// The reward model's.
+    pub reward: Interval,
+    /// The KL of its answers to the supervised model, in nats.
+    pub kl: Option<f64>,
+    /// How often its answer is the better one, where the judge prefers one of both.
+    pub win_rate: Option<Rate>,
+}
+
+/// An answer of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whose.
+    pub system: String,
+    /// What it says.
+    pub text: String,
+    /// What the judge gives for it.
+    pub gold: f64,
+}
+
+/// A held-out prompt, and what the models make of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The prompt.
+    pub prompt: String,
+    /// The answers.
+    pub answers: Vec<Answer>,
+}
+
+/// A state of the policy in training, measured on held-out prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrontierPoint {
+    /// Iterations behind it.
+    pub step: f64,
+    /// KL to the supervised model.
+    pub kl: f64,
+    /// The reward model's score.
+    pub reward: f64,
+    /// The judge's.
+    pub gold: f64,
+}
+
+/// Everything that the road found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChatResults {
+    /// How far it went: `laptop` …
+    pub scale: String,
+    /// The stages in order, with the time each took.
+    pub stages: Vec<Stage>,
+    /// The models beside each other.
+    pub systems: Vec<System>,
+    /// The reward model on held-out pairs.
+    pub pair_accuracy: Option<Rate>,
+    /// How much the simulated rankers err, and how often a perfect reward model would be right therefore.
+    pub noise: f64,
+    /// See `noise`.
+    pub ceiling: Option<f64>,
+    /// The KL of PPO's policy.
+    pub ppo_kl: Option<f64>,
+    /// Mean reward before and after PPO.
+    pub ppo_reward: Option<(f64, f64)>,
+    /// PPO's evaluations.
+    pub frontier: Vec<FrontierPoint>,
+    /// Prompts with their answers.
+    pub tried: Vec<Tried>,
+}
+
+/// The evaluations of a run of PPO, those that measured a gold score.
+///
+/// # Errors
+/// The run cannot be read.
+pub fn frontier(run_dir: &Path) -> Result<Vec<FrontierPoint>> {
+    let record = Record::read(run_dir)?;
+    let [kl, reward, gold] = ["eval/kl", "eval/reward", "eval/gold"].map(|name| record.metric(name));
+    let point = |((&(step, kl), &(_, reward)), &(_, gold)): ((&(f64, f64), &(f64, f64)), &(f64, f64))| {
+        FrontierPoint { step, kl, reward, gold }
+    };
+    Ok(kl.iter().zip(&reward).zip(&gold).map(point).collect())
+}
+
+/// Writes `results.json` and `report.html` into the road's directory, and returns the path of the page.
+///
+/// # Errors
+/// Writing fails.
+pub fn write_road(dir: &Path, results: &ChatResults) -> Result<PathBuf> {
+    let text = serde_json::to_string_pretty(results).context("results cannot be written as JSON")?;
+    write_atomically(&dir.join(RESULTS), text.as_bytes())?;
+    let path = dir.join(REPORT);
+    write_atomically(&path, document("The road to a chat · mynah", page(results)).as_bytes())?;
+    Ok(path)
+}
+
+fn page(results: &ChatResults) -> Element {
+    let heading = Element::new("header")
+        .child(Element::of("p", "brand").text("mynah"))
+        .child(Element::new("h1").text("From text to a chat"))
+        .child(Element::of("p", "pale").text(format!(
+            "The road of the scale “{}”: what each stage did, and what its model is worth on prompts that no stage has seen.",
+            results.scale
+        )));
+    Element::new("main")
+        .child(heading)
+        .child(systems(results))
+        .child(frontier_section(results))
+        .children(results.tried.iter().enumerate().map(tried))
+        .child(Element::new("h2").text("The stages"))
+        .child(road_list(&results.stages))
+        .child(lineage())
+}
+
+fn systems(results: &ChatResults) -> Element {
+    let heads = ["Model", "gold score", "95 % interval", "reward", "KL", "wins against sft"];
+    let row = |system: &System| {
+        let System { name, gold, reward, kl, win_rate } = system;
+        let rate = win_rate.map_or(String::new(), |rate| {
+            format!(
+                "{} % ({} – {})",
+                number(100.0 * rate.value),
+                number(100.0 * rate.low),
+                number(100.0 * rate.high)
+            )
+        });
+        vec![
+            Element::new("td").child(Element::new("strong").text(name)),
+            cell(format!("{:.3}", gold.value)),
+            cell(format!("{:.3} – {:.3}", gold.low, gold.high)),
+            cell(format!("{:.3}", reward.value)),
+            cell(kl.map_or(String::new(), |kl| format!("{kl:.2}"))),
+            cell(rate),
+        ]
+    };
+    let accuracy = results.pair_accuracy.map_or(String::new(), |rate| {
+        format!(
+            "The reward model orders {:.1} % of {} held-out pairs as the rankers did ({:.1} – {:.1} %).",
+            100.0 * rate.value,
+            rate.n,
+            100.0 * rate.low,
+            100.0 * rate.high
+        )
+    });
+    let ceiling = results.ceiling.map_or(String::new(), |ceiling| {
+        format!(
+            " These err (noise {}), so that a perfect one would order {:.1} %.",
+            results.noise,
+            100.0 * ceiling
+        )
+    });
+    Element::of("section", "results")
+        .child(table(&heads, results.systems.iter().map(row)))
+        .child(Element::of("p", "note").text(accuracy + &ceiling))
+        .child(Element::of("p", "note").text(
+            "The gold score, from 0 to 1, is the judge's for correctness, language, form and brevity. No model was \
+             trained on it, but the reward model on rankings that follow it with errors. Answers are sampled at \
+             temperature 1; the base model is given the bare question and answers one line.",
+        ))
+}
+
+/// Reward and gold score over the distance from the supervised model (Gao et al. 2023): where the reward rises and the gold
+/// score falls, the policy exploits the reward model.
+fn frontier_section(results: &ChatResults) -> Element {
+    let section = Element::new("section").child(Element::new("h2").text("PPO: score over distance"));
+    let curve = |title: &str, value: &dyn Fn(&FrontierPoint) -> f64| {
+        let mut points: Vec<(f64, f64)> =
+            results.frontier.iter().map(|point| (point.kl.max(0.0).sqrt(), value(point))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Chart::of(title, points).svg(480.0, 240.0)
+    };
+    let charts = [
+        curve("reward over √KL", &|point: &FrontierPoint| point.reward),
+        curve("gold score over √KL", &|point: &FrontierPoint| point.gold),
+    ];
+    section.children(charts.into_iter().flatten().map(|chart| Element::of("div", "card").child(chart)))
+}
+
+fn tried((i, tried): (usize, &Tried)) -> Element {
+    let answer = |answer: &Answer| {
+        vec![
+            Element::new("td").child(Element::new("strong").text(&answer.system)),
+            Element::new("td").child(Element::new("pre").text(&answer.text)),
+            cell(format!("{:.2}", answer.gold)),
+        ]
+    };
+    let section = Element::new("section");
+    let section = if i == 0 {
+        section.child(Element::new("h2").text("The same prompts, before and after"))
+    } else {
+        section
+    };
+    section.child(
+        Element::of("div", "card")
+            .child(Element::new("pre").text(&tried.prompt))
+            .child(table(&["", "answer", "gold"], tried.answers.iter().map(answer))),
+    )
+}
+
+/// Where the pages of the stages are.
+fn lineage() -> Element {
+    let link = |stage: &str| {
+        let page = format!("{stage}/{REPORT}");
+        Element::new("li").child(Element::new("a").attr("href", page).text(stage))
+    };
+    Element::new("section")
+        .child(Element::new("h2").text("Lineage"))
+        .child(Element::of("p", "note").text("pretrain → sft → reward, ppo and dpo; the page of each:"))
+        .child(Element::new("ul").children(["pretrain", "sft", "reward", "ppo", "dpo"].map(link)))
+}
