@@ -60,7 +60,11 @@ impl Ranking {
 
 /// A conversation to learn from, `{"messages"}` or `{"prompt","completion"}`: its last message is the assistant's.
 pub fn demonstration(mut record: Record) -> Result<Vec<Message>, Fault> {
-    let messages = match (record.shift_remove("messages"), record.shift_remove("prompt"), record.shift_remove("completion")) {
+    let messages = match (
+        record.shift_remove("messages"),
+        record.shift_remove("prompt"),
+        record.shift_remove("completion"),
+    ) {
         (Some(messages), _, _) => turns("messages", messages, None)?,
         (None, Some(prompt), Some(completion)) => {
             let mut messages = turns("prompt", prompt, Some(Role::User))?;
