@@ -97,6 +97,7 @@ pub(crate) enum Verb {
     Ppo(Box<verbs::ppo::PpoArgs>),
     Dpo(Box<verbs::dpo::DpoArgs>),
     Complete(verbs::complete::CompleteArgs),
+    Chat(verbs::chat::ChatArgs),
     Show(verbs::show::ShowArgs),
     Gguf(verbs::gguf::GgufArgs),
     Report(verbs::report::ReportArgs),

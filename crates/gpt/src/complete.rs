@@ -97,10 +97,26 @@ impl<'a, B: Backend> Completer<'a, B> {
             });
         }
 
-        let mut streams: Vec<_> =
-            prompts.iter().map(|_| TextStream::new(self.tokenizer, &options.stop)).collect();
+        let mut completions = self.generate(&requests, &options.stop, &mut on_text)?;
+        for (completion, dropped) in completions.iter_mut().zip(dropped) {
+            completion.dropped_tokens = dropped;
+        }
+        Ok(completions)
+    }
+
+    /// Continues prompts of tokens; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
+    ///
+    /// # Errors
+    /// The model drew a token that the tokenizer does not have.
+    pub(crate) fn generate(
+        &mut self,
+        requests: &[Request],
+        stop: &[String],
+        on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<Completion>> {
+        let mut streams: Vec<_> = requests.iter().map(|_| TextStream::new(self.tokenizer, stop)).collect();
         let mut failure = None;
-        let generated = self.engine.generate(self.backend, &requests, |index, token| {
+        let generated = self.engine.generate(self.backend, requests, |index, token| {
             match streams[index].push(token, &mut |text| on_text(index, text)) {
                 Ok(flow) => flow,
                 Err(error) => {
@@ -112,13 +128,18 @@ impl<'a, B: Backend> Completer<'a, B> {
         if let Some(error) = failure {
             return Err(error);
         }
-        let finished = generated.into_iter().zip(streams).zip(dropped).enumerate();
+        let finished = generated.into_iter().zip(streams).enumerate();
         Ok(finished
-            .map(|(index, ((Generated { tokens, finish, .. }, stream), dropped_tokens))| {
+            .map(|(index, (Generated { tokens, finish, .. }, stream))| {
                 let text = stream.finish(&mut |text| on_text(index, text));
-                Completion { text, tokens, finish, dropped_tokens }
+                Completion { text, tokens, finish, dropped_tokens: 0 }
             })
             .collect())
+    }
+
+    /// The positions of the context.
+    pub(crate) fn context(&self) -> usize {
+        self.config.seq_len
     }
 
     /// The prompt's tokens, without as many of the first as the context cannot hold. An empty prompt becomes the beginning of a document.
@@ -153,7 +174,7 @@ impl<'a, B: Backend> Completer<'a, B> {
     }
 
     /// Tokens that a prompt may have: there must be room for the continuation, though never more than half the context.
-    fn room(&self, max_tokens: usize) -> usize {
+    pub(crate) fn room(&self, max_tokens: usize) -> usize {
         self.config.seq_len - max_tokens.min(self.config.seq_len / 2)
     }
 }

@@ -1,5 +1,6 @@
 //! The system of mynah: from raw text to a model that answers.
 
+pub mod chat;
 pub mod checkpoint;
 pub mod complete;
 pub mod corpus;

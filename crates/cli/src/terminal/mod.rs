@@ -62,6 +62,16 @@ impl Terminal {
         self.stop.get_or_init(Stop::listen).next_is_last();
     }
 
+    /// From now on Ctrl-C asks again, whatever was asked before.
+    pub(crate) fn listen_again(&self) {
+        self.stop.get_or_init(Stop::listen).forget();
+    }
+
+    /// Whether somebody asked to stop, for work that has nothing to save.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.stop.get().is_some_and(Stop::is_asked)
+    }
+
     /// Takes moving bars off the screen.
     pub(crate) fn close(&self) {
         for task in self.tasks().drain(..) {

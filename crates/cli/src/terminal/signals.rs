@@ -33,6 +33,12 @@ impl Stop {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// Whatever was asked is done: the next signal asks anew.
+    pub(super) fn forget(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+        self.told.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }

@@ -41,6 +41,19 @@ pub(crate) struct CompleteArgs {
     /// Tokens to add at most
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// End before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Completions of the same prompt
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    n: u16,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SamplingArgs {
     /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one
     #[arg(long, value_name = "F", default_value_t = 0.8, allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
     temperature: f32,
@@ -50,12 +63,13 @@ pub(crate) struct CompleteArgs {
     /// Draw from the fewest tokens whose probabilities reach F
     #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
     top_p: f32,
-    /// End before this text; may be repeated
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    stop: Vec<String>,
-    /// Completions of the same prompt
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    n: u16,
+}
+
+impl SamplingArgs {
+    pub(crate) fn resolve(self, seed: u64) -> Sampling {
+        let SamplingArgs { temperature, top_k, top_p } = self;
+        Sampling { temperature, top_k, top_p, seed }
+    }
 }
 
 pub(crate) fn temperature(text: &str) -> Result<f32, String> {
@@ -112,9 +126,12 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
     // The completer has a copy of its own.
     drop(weights);
-    let CompleteArgs { max_tokens, temperature, top_k, top_p, ref stop, .. } = *args;
-    let sampling = Sampling { temperature, top_k, top_p, seed: session.seed() };
-    let options = Options { max_tokens, sampling, stop: stop.clone(), suffix: args.suffix.clone() };
+    let options = Options {
+        max_tokens: args.max_tokens,
+        sampling: args.sampling.resolve(session.seed()),
+        stop: args.stop.clone(),
+        suffix: args.suffix.clone(),
+    };
 
     let completions = if n == 1 && !session.json() {
         if std::io::stdout().is_terminal() {
@@ -146,11 +163,16 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
 }
 
 fn to_json(completion: &Completion) -> Value {
-    let finish_reason = match completion.finish {
+    let Completion { text, tokens, finish, .. } = completion;
+    json!({ "text": text, "tokens": tokens, "finish_reason": reason(*finish) })
+}
+
+/// Why an answer ended, as programs read it.
+pub(crate) fn reason(finish: Finish) -> &'static str {
+    match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
-    };
-    json!({ "text": completion.text, "tokens": completion.tokens, "finish_reason": finish_reason })
+    }
 }
 
 fn prompt(args: &CompleteArgs) -> Result<String> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod candidates;
+pub(crate) mod chat;
 pub(crate) mod complete;
 pub(crate) mod corpus;
 pub(crate) mod dpo;
@@ -41,6 +42,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Score(args) => score::run(&args, session),
         Verb::Ppo(args) => ppo::run(&args, session),
         Verb::Dpo(args) => dpo::run(&args, session),
+        Verb::Chat(args) => chat::run(&args, session),
         Verb::Complete(args) => complete::run(&args, session),
         Verb::Show(args) => show::run(&args, session),
         Verb::Gguf(args) => gguf::run(&args, session),

@@ -7,10 +7,10 @@ use super::{Message, Role};
 
 /// The messages of a prompt: `messages`, or `prompt`, a text or a list of messages.
 pub(super) fn prompt_of(record: &mut Record) -> Result<Vec<Message>, Fault> {
-    if let Some(messages) = record.remove("messages") {
+    if let Some(messages) = record.shift_remove("messages") {
         return turns("messages", messages, None);
     }
-    match record.remove("prompt") {
+    match record.shift_remove("prompt") {
         Some(prompt) => turns("prompt", prompt, Some(Role::User)),
         None => Err(missing("messages or prompt", record)),
     }
@@ -84,7 +84,7 @@ pub(super) fn completions_of(record: &mut Record) -> Result<Vec<String>, Fault> 
         Value::String(text) => Ok(text),
         _ => Err(Fault::bad("wrong type", "completions has something else than strings")),
     };
-    match record.remove("completions") {
+    match record.shift_remove("completions") {
         Some(Value::Array(list)) => list.into_iter().map(text).collect(),
         Some(_) => Err(Fault::bad("wrong type", "completions is not an array")),
         None => Err(missing("completions", record)),
@@ -93,7 +93,7 @@ pub(super) fn completions_of(record: &mut Record) -> Result<Vec<String>, Fault> 
 
 /// `ranks`: a whole number from 1 for each of so many answers.
 pub(super) fn ranks_of(record: &mut Record, answers: usize) -> Result<Vec<u32>, Fault> {
-    let list = match record.remove("ranks") {
+    let list = match record.shift_remove("ranks") {
         Some(Value::Array(list)) => list,
         Some(_) => return Err(Fault::bad("wrong type", "ranks is not an array")),
         None => return Err(missing("ranks", record)),

@@ -60,7 +60,11 @@ impl Ranking {
 
 /// A conversation to learn from, `{"messages"}` or `{"prompt","completion"}`: its last message is the assistant's.
 pub fn demonstration(mut record: Record) -> Result<Vec<Message>, Fault> {
-    let messages = match (record.remove("messages"), record.remove("prompt"), record.remove("completion")) {
+    let messages = match (
+        record.shift_remove("messages"),
+        record.shift_remove("prompt"),
+        record.shift_remove("completion"),
+    ) {
         (Some(messages), _, _) => turns("messages", messages, None)?,
         (None, Some(prompt), Some(completion)) => {
             let mut messages = turns("prompt", prompt, Some(Role::User))?;
@@ -110,7 +114,7 @@ pub fn scored(record: Record) -> Result<Candidates, Fault> {
 ///
 /// A ranking without a pair is left out.
 pub fn ranking(mut record: Record) -> Result<Ranking, Fault> {
-    let ranking = match (record.remove("chosen"), record.remove("rejected")) {
+    let ranking = match (record.shift_remove("chosen"), record.shift_remove("rejected")) {
         (Some(chosen), Some(rejected)) => pair(chosen, rejected, record)?,
         (None, None) => {
             let Candidates { messages, completions, mut extra } = candidates(record)?;

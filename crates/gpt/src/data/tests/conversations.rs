@@ -1,6 +1,7 @@
 //! Demonstrations as batches.
 
 use std::fs;
+use std::ops::Range;
 
 use kernels::{Cpu, CpuOptions, NO_TARGET, Precision};
 use serde_json::json;
@@ -92,14 +93,12 @@ fn long_conversations_are_handled_by_policy_and_counted() {
 
 #[test]
 fn conversations_without_anything_to_predict_contribute_nothing() {
-    let encoded = |answers| Encoded { tokens: vec![1, 2, 3, 4], answers };
-    for answers in
-        [vec![], vec![std::ops::Range { start: 0, end: 1 }], vec![std::ops::Range { start: 2, end: 2 }]]
-    {
-        let fault = Sequence::new(&encoded(answers), 10, TooLong::Error).unwrap_err();
+    let encoded = |answers: &[Range<usize>]| Encoded { tokens: vec![1, 2, 3, 4], answers: answers.to_vec() };
+    for answers in [None, Some(0..1), Some(2..2)] {
+        let fault = Sequence::new(&encoded(answers.as_slice()), 10, TooLong::Error).unwrap_err();
         assert_eq!((fault.kind.as_str(), fault.severity), ("no answer to learn from", Severity::LeftOut));
     }
-    let sequence = Sequence::new(&encoded(vec![0..1, 2..3]), 10, TooLong::Error).unwrap();
+    let sequence = Sequence::new(&encoded(&[0..1, 2..3]), 10, TooLong::Error).unwrap();
     assert_eq!((sequence.tokens, sequence.targets), (vec![1, 2], vec![NO_TARGET, 3]));
 }
 
@@ -160,7 +159,8 @@ fn parts_join_to_the_batch() {
 fn a_conversation_in_a_batch_has_the_loss_that_it_has_alone() {
     let (tokenizer, _) = chat();
     let (data, _) = read(&lines(6), 200, TooLong::Error).unwrap();
-    for config in [Config::gpt2(tokenizer.vocab_size(), 200, 2, 4, 64)] {
+    let vocab_size = tokenizer.vocab_size();
+    for config in [Config::gpt2(vocab_size, 200, 2, 4, 64), Config::modern(vocab_size, 200, 2, 4, 64)] {
         let mut cpu = Cpu::new(CpuOptions { threads: 2, precision: Precision::F32, ..CpuOptions::default() });
         let weights = model::init(&mut cpu, &config, 5);
         let mut trainer = Trainer::new(&mut cpu, config, weights);

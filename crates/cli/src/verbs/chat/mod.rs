@@ -1,0 +1,208 @@
+//! `mynah chat`: a conversation at the terminal, or line by line from a program.
+
+mod command;
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gpt::chat::{Answer, Chat};
+use gpt::complete::Options;
+use gpt::data::messages::{Message, Role};
+use gpt::model::Finish;
+use kernels::Backend;
+use serde_json::json;
+
+use self::command::{Command, HELP};
+use super::complete::{Model, SamplingArgs, reason};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::plural;
+use crate::terminal::{print, print_json};
+
+const EXAMPLES: &str = "\
+Every line is a message. Lines that begin with a / are commands; /help lists them. Ctrl-C stops an answer, not the program.
+
+Examples:
+  mynah chat --model runs/sft
+  mynah chat --model hf:HuggingFaceTB/SmolLM2-135M-Instruct --system 'Answer in one sentence.'
+  printf 'What is the capital of France?\\nAnd of Spain?\\n' | mynah chat --model runs/sft --temperature 0 --json";
+
+/// Talk with a model that has learned to answer
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ChatArgs {
+    /// A run directory, a checkpoint, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// What holds for the whole conversation
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// End an answer before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+}
+
+pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
+    let model = Model::load(&args.model, session)?;
+    let options = Options {
+        max_tokens: args.max_tokens,
+        sampling: args.sampling.resolve(session.seed()),
+        stop: args.stop.clone(),
+        suffix: None,
+    };
+    talk(model, args.system.as_deref().unwrap_or(""), options, session)
+        .with_context(|| format!("cannot chat with {}", args.model.display()))?;
+    Ok(Ended::Done)
+}
+
+/// Talks with a model until somebody has enough.
+pub(crate) fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
+    let Model { mut cpu, config, weights, tokenizer } = model;
+    let chat = Chat::new(&mut cpu, &config, &weights, &tokenizer)?;
+    // It has a copy of its own.
+    drop(weights);
+    let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0 };
+    talk.set_system(system);
+    if std::io::stdin().is_terminal() {
+        session.say("Say something; /help lists the commands.");
+    }
+    talk.listen()
+}
+
+/// A conversation and how it goes on.
+struct Talk<'a, B: Backend> {
+    chat: Chat<'a, B>,
+    options: Options,
+    session: &'a Session,
+    messages: Vec<Message>,
+    /// Answers drawn so far, those that were thrown away included.
+    answers: u64,
+}
+
+impl<B: Backend> Talk<'_, B> {
+    fn listen(&mut self) -> Result<()> {
+        let (terminal, mut input) = (self.session.watcher(), std::io::stdin().lock());
+        let mut line = Vec::new();
+        loop {
+            terminal.stop_at_once();
+            if std::io::stdin().is_terminal() {
+                // Nobody may be looking.
+                let _ = write!(std::io::stderr(), "› ");
+            }
+            line.clear();
+            if input.read_until(b'\n', &mut line).context("cannot read standard input")? == 0 {
+                return Ok(());
+            }
+            match Command::of(&String::from_utf8_lossy(&line)) {
+                Command::Say(text) => {
+                    self.messages.push(Message::new(Role::User, text));
+                    self.answer()?;
+                }
+                Command::Retry => match self.messages.last() {
+                    Some(Message { role: Role::Assistant, .. }) => {
+                        self.messages.pop();
+                        self.answer()?;
+                    }
+                    _ => self.session.say("there is no answer yet"),
+                },
+                Command::System(text) => self.set_system(text),
+                Command::Reset => self.messages.retain(|message| message.role == Role::System),
+                Command::Save(path) => match self.save(path) {
+                    Ok(()) => self.session.say(&format!("→ {path}")),
+                    Err(error) => self.session.say(&format!("{error:#}")),
+                },
+                Command::Temperature(value) => self.options.sampling.temperature = value,
+                Command::Help => self.session.say(HELP),
+                Command::Quit => return Ok(()),
+                Command::Nothing(why) => why.iter().for_each(|why| self.session.say(why)),
+            }
+        }
+    }
+
+    /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes on.
+    fn answer(&mut self) -> Result<()> {
+        let Talk { chat, options, session, messages, answers } = self;
+        let (terminal, json) = (session.watcher(), session.json());
+        terminal.listen_again();
+        let mut heard = Ok(());
+        let answer = chat.answer(messages, *answers, options, |text| {
+            if !json {
+                heard = print(text.as_bytes());
+            }
+            match heard.is_ok() && !terminal.is_interrupted() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        heard?;
+        let Answer { text, tokens, finish, left_out_messages } = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                messages.pop();
+                return match json {
+                    true => print_json(&json!({ "error": format!("{error:#}") })),
+                    false => {
+                        session.say(&format!("{error:#}"));
+                        Ok(())
+                    }
+                };
+            }
+        };
+        *answers += 1;
+        let message = Message::new(Role::Assistant, text);
+        match json {
+            true => print_json(&json!({
+                "message": message,
+                "tokens": tokens,
+                "finish_reason": reason(finish),
+                "left_out_messages": left_out_messages,
+            }))?,
+            false => print(b"\n")?,
+        }
+        messages.push(message);
+        if terminal.is_interrupted() {
+            session.say("stopped");
+        } else if finish == Finish::Length {
+            let tokens = plural(tokens.len() as u64, "token");
+            session.say(&format!(
+                "note: the answer was cut after {tokens}: --max-tokens or the context allow no more"
+            ));
+        }
+        if left_out_messages > 0 {
+            session.say(&format!(
+                "note: the conversation is longer than the context: its first {} left out",
+                match left_out_messages {
+                    1 => "message was".to_string(),
+                    n => format!("{} were", plural(n as u64, "message")),
+                }
+            ));
+        }
+        Ok(())
+    }
+
+    fn set_system(&mut self, text: &str) {
+        self.messages.retain(|message| message.role != Role::System);
+        if !text.is_empty() {
+            self.messages.insert(0, Message::new(Role::System, text));
+        }
+    }
+
+    /// Appends the conversation to a file of demonstrations.
+    fn save(&self, path: &str) -> Result<()> {
+        let is_answered = self.messages.last().is_some_and(|message| message.role == Role::Assistant);
+        anyhow::ensure!(is_answered, "there is no answer yet");
+        let line = json!({ "messages": self.messages }).to_string() + "\n";
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        written.with_context(|| format!("cannot write {path}"))
+    }
+}
