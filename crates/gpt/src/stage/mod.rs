@@ -5,6 +5,7 @@ mod dpo;
 mod episodes;
 mod held_out;
 mod init;
+mod memory;
 mod ppo;
 mod pretrain;
 mod ranked;
