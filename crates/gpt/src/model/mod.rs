@@ -4,6 +4,7 @@ mod block;
 mod config;
 mod engine;
 mod gpt;
+mod memory;
 mod rope;
 mod sample;
 mod score;
@@ -15,6 +16,7 @@ pub use gpt::{
     Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
     forward_cached, head_backward, logprobs,
 };
+pub use memory::TrainingMemory;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{scores, scores_backward};

@@ -4,6 +4,7 @@ mod answers;
 mod dpo;
 mod episodes;
 mod init;
+mod memory;
 mod ppo;
 mod pretrain;
 mod ranked;

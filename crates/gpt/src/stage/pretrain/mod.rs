@@ -11,8 +11,8 @@ mod state;
 pub use begin::Start;
 pub use data::Source;
 
-use super::Settings;
 use super::training_loop::{self, Evaluation, Machine, Step, Training, shortest};
+use super::{Settings, memory};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, ValWindow};
 use crate::eval::{Likelihood, likelihood};
@@ -72,6 +72,11 @@ pub fn pretrain<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let data = Data::open(options, progress)?;
+    memory::check(
+        &options.start.config(&options.settings, &data)?,
+        rows_at_once(&options.settings),
+        machine,
+    )?;
     let recipe = state::recipe(options, machine, &data)?;
     let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(
@@ -91,6 +96,11 @@ pub fn pretrain<B: Backend>(
         exposure: training.data.exposure(&options.settings),
         report: ending.report,
     })
+}
+
+/// Rows of a micro-batch.
+fn rows_at_once(settings: &Settings) -> usize {
+    (MICRO_BATCH_ROWS / settings.seq_len).clamp(1, settings.sequences()) * settings.seq_len
 }
 
 /// A pretraining in progress.
@@ -178,7 +188,7 @@ impl<B: Backend> Pretraining<'_, B> {
     fn accumulate(&mut self, step: u64) -> Result<f64> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
-        let at_once = (MICRO_BATCH_ROWS / seq_len).clamp(1, sequences);
+        let at_once = rows_at_once(settings) / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let mut loss = 0.0;

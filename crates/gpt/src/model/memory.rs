@@ -1,0 +1,56 @@
+//! How much memory training takes, told before any of it is asked for.
+//!
+//! It follows the buffers of `gpt.rs` and of `block/`: whoever adds one there adds it here. A test measures what training really
+//! takes and holds this to it.
+
+use super::block::norm::stats_width;
+use super::{Config, NormPlace};
+
+/// Bytes of a number that is kept exactly.
+const EXACT_BYTES: u64 = 4;
+
+/// Bytes that training takes, besides the backend's working memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// Weights, gradients and AdamW's two moments.
+    pub state_bytes: u64,
+    /// What a micro-batch leaves for its backward pass, and the gradients between operations.
+    pub pass_bytes: u64,
+}
+
+impl TrainingMemory {
+    /// Both.
+    pub fn bytes(&self) -> u64 {
+        self.state_bytes + self.pass_bytes
+    }
+}
+
+impl Config {
+    /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between operations in
+    /// `activation_bytes` bytes: 4, or 2 for bfloat16.
+    pub fn training_memory(&self, rows: usize, activation_bytes: u64) -> TrainingMemory {
+        let width = |n: usize| n as u64;
+        let (d, q) = (width(self.d_model), width(self.q_width()));
+        let qkv = q + 2 * width(self.kv_width());
+        let heads = width(self.n_head) + if self.qk_norm { width(self.n_head + self.n_kv_head) } else { 0 };
+        let raw_and_qkv = if self.qk_norm { 2 * qkv } else { qkv };
+        let mlp = width(self.up_width() + self.d_ff);
+        let stats = width(stats_width(self));
+        let is_post = self.norm_place == NormPlace::Post;
+
+        // What a block keeps of a row, exactly and between operations; norms' outputs of a post-norm block are exact.
+        let norms = if is_post { [2 * d, 0] } else { [0, 2 * d] };
+        let block_exact = norms[0] + d + heads + 2 * stats;
+        let block_activations = norms[1] + d + raw_and_qkv + q + mlp;
+        // Gradients of one block serve all; the trunk has its residual stream and its hidden state.
+        let layers = width(self.n_layer);
+        let exact = layers * block_exact + (layers + 1) * d + stats + d + if is_post { d } else { 0 };
+        let activations = layers * block_activations + d + (2 * d + raw_and_qkv + q + mlp) + d;
+
+        let tied = if self.tied_head { width(self.vocab_size) * d } else { 0 };
+        TrainingMemory {
+            state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
+            pass_bytes: rows as u64 * (EXACT_BYTES * exact + activation_bytes * activations),
+        }
+    }
+}

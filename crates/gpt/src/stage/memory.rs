@@ -1,0 +1,75 @@
+//! Refuses a training that this machine has no memory for, before anything is begun: the system would end it without a word.
+
+use super::Machine;
+use crate::model::{Config, TrainingMemory};
+use anyhow::{Result, ensure};
+
+/// Refuses to train a model of this shape in micro-batches of `rows` tokens where memory lacks for it.
+///
+/// # Errors
+/// It needs more than there is; both are told.
+pub(super) fn check(config: &Config, rows: usize, machine: &Machine) -> Result<()> {
+    let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
+    let needed = config.training_memory(rows, activation_bytes);
+    let TrainingMemory { state_bytes, pass_bytes } = needed;
+    let Some(available) = available_bytes() else { return Ok(()) };
+    ensure!(
+        needed.bytes() <= available,
+        "training needs {} of memory: {} for {} parameters with their gradients and two moments, {} for what a pass over {rows} \
+         tokens keeps; this machine has {} left: take a smaller preset, or a smaller seq_len",
+        gigabytes(needed.bytes()),
+        gigabytes(state_bytes),
+        config.parameters(),
+        gigabytes(pass_bytes),
+        gigabytes(available)
+    );
+    Ok(())
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+/// Memory that this process may still have without taking it from others; none where the system does not tell.
+fn available_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = meminfo(&read("/proc/meminfo")?)?;
+    // Of a container that has a limit of its own.
+    let number = |name: &str| read(&format!("/sys/fs/cgroup/{name}"))?.trim().parse::<u64>().ok();
+    let left = number("memory.max").map(|max| max.saturating_sub(number("memory.current").unwrap_or(0)));
+    Some(left.map_or(machine, |left| left.min(machine)))
+}
+
+/// What `/proc/meminfo` tells: memory that can be had, and the free part of the swap.
+fn meminfo(text: &str) -> Option<u64> {
+    let kib = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some(1024 * (kib("MemAvailable")? + kib("SwapFree").unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::Settings;
+
+    #[test]
+    fn what_the_system_tells_is_understood() {
+        let text = "MemTotal:       24603504 kB\nMemFree: 1 kB\nMemAvailable:   20000000 kB\nSwapTotal: 9 kB\nSwapFree:  5 kB\n";
+        assert_eq!(meminfo(text), Some(1024 * 20_000_005));
+        assert_eq!(meminfo("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn the_largest_preset_is_refused_with_what_it_needs() {
+        let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
+        let machine = Machine { description: String::new(), precision: "bf16".into(), peak_flops: 1.0 };
+        let Err(error) = check(&shape.config(50_257, &settings), 4096, &machine) else {
+            // The system does not tell, or has three terabytes.
+            return;
+        };
+        let message = error.to_string();
+        assert!(message.contains("2796.1 GB for 174600720384 parameters"), "{message}");
+    }
+}
