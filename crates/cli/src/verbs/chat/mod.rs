@@ -5,14 +5,14 @@ mod command;
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use gpt::chat::{Answer, Chat};
 use gpt::complete::Options;
 use gpt::data::messages::{Message, Role};
-use gpt::model::Finish;
+use gpt::model::{Finish, Sampling};
 use kernels::Backend;
 use serde_json::json;
 
@@ -64,8 +64,16 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// Talks with the model of `path` as `mynah chat` does by itself, cooler than it was trained.
+pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
+    const TEMPERATURE: f32 = 0.5;
+    let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
+    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None };
+    talk(Model::load(path, session)?, "", options, session)
+}
+
 /// Talks with a model until somebody has enough.
-pub(crate) fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
+fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
     let Model { mut cpu, config, weights, tokenizer } = model;
     let chat = Chat::new(&mut cpu, &config, &weights, &tokenizer)?;
     // It has a copy of its own.

@@ -27,7 +27,8 @@ pub(super) fn run(args: &SpeedrunArgs, scale: &str, session: &Session) -> Result
     session.say(&format!("the page about it: {}", report.display()));
     session.say(&format!("talk to it: mynah chat --model {}", run.display()));
     if !args.no_chat && !session.json() && std::io::stdin().is_terminal() {
-        return crate::verbs::chat::talk_to(&run, session);
+        session.say("");
+        crate::verbs::chat::talk_to(&run, session)?;
     }
     Ok(Ended::Done)
 }
