@@ -51,7 +51,7 @@ pub struct ChatOutcome {
 }
 
 /// Stages of the road.
-const STAGES: usize = 11;
+const STAGES: usize = 12;
 /// The share of demonstrations that are validated with.
 const HELD_OUT: f64 = 0.05;
 /// Prompts whose answers are shown side by side.
@@ -414,11 +414,33 @@ impl<B: Backend> Walk<'_, B> {
         Ok(stopped)
     }
 
+    /// The prompts that leave room for an answer, twice over: what one tokenizer format makes of a text, another may make longer.
+    fn that_fit(&self, prompts: Vec<Prompt>, model: &Checkpoint) -> Result<Vec<Prompt>> {
+        let tokenizer = model.tokenizer()?.context("the model has a tokenizer")?;
+        let prompter = Prompter::new(&tokenizer)?;
+        let room = model.config.seq_len.saturating_sub(2 * self.scale.max_tokens);
+        let all = prompts.len();
+        let mut kept = Vec::with_capacity(all);
+        for prompt in prompts {
+            if prompter.prompt(&prompt.messages)?.len() <= room {
+                kept.push(prompt);
+            }
+        }
+        if kept.len() < all {
+            let (dropped, progress) = (all - kept.len(), self.progress);
+            progress.line(&format!(
+                "{dropped} of {all} held-out prompts have more than {room} tokens and are left out"
+            ));
+        }
+        Ok(kept)
+    }
+
     fn compare(&self, road: &mut Road<'_>, results: &mut ChatResults) -> Result<bool> {
         road.stage("compare", || {
             let prompts = self.read("held-out.jsonl", prompt)?;
             let (reward, sft) = (self.model("reward")?, self.model("sft")?);
             let (max_tokens, seed) = (self.scale.max_tokens, self.options.seed);
+            let prompts = self.that_fit(prompts, &reward)?;
             let mut comparison =
                 Comparison::new((self.backend)(), &reward, &sft, &prompts, max_tokens, seed)?;
             let base = comparison.judge(&self.model("pretrain")?, 1)?;

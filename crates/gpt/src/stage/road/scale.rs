@@ -69,7 +69,7 @@ impl Scale {
                 text_bytes: 600_000,
                 vocab_size: 400,
                 preset: "tiny",
-                pretrain: &["steps=120", "seq_len=128"],
+                pretrain: &["steps=120", "seq_len=192", "batch_tokens=1536"],
                 pretrain_secs: None,
                 demonstrations: 600,
                 prompts: 300,
