@@ -12,6 +12,7 @@ mod words;
 use serde::Serialize;
 
 use super::lesson::{AnswerKey, Language, Task};
+use super::world::PEOPLE;
 use crate::data::Candidates;
 use crate::data::jsonl::{Fault, Record};
 use words::{Kind, MARKS, Word, places, without_stops, words};
@@ -106,7 +107,18 @@ fn is_correct(key: &AnswerKey, answer: &str) -> bool {
         },
     };
     let rejected = |phrase: &String| places(&said, &without_stops(phrase)).next().is_some();
-    accept.iter().any(states) && !key.reject.iter().any(rejected)
+    accept.iter().any(states) && !key.reject.iter().any(rejected) && !names_a_stranger(key, &said)
+}
+
+/// Whether the answer is about somebody whom the right ones do not name.
+fn names_a_stranger(key: &AnswerKey, said: &[Word]) -> bool {
+    let right: Vec<Vec<Word>> = key.accept.iter().chain([&key.answer]).map(|text| words(text)).collect();
+    let occurs = |said: &[Word], name: &[Word]| places(said, name).next().is_some();
+    PEOPLE.iter().any(|person| {
+        let names = Language::ALL.map(|language| words(person.say(language)));
+        let is_right = names.iter().any(|name| right.iter().any(|right| occurs(right, name)));
+        !is_right && names.iter().any(|name| occurs(said, name))
+    })
 }
 
 /// Whether the list occurs, and not as a part of a longer one: its neighbours in the same sentence are of other kinds. Words

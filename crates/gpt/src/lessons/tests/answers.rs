@@ -110,3 +110,12 @@ fn what_counts_as_right() {
     let language = |answer| judge(&name, answer).language;
     assert!(language("You are 小明.") < 0.1 && language("小明 is 你的名字 here") > 0.5);
 }
+
+#[test]
+fn an_answer_about_somebody_else_is_wrong() {
+    let record = r#"{"task":"reading","language":"zh","answer":"凯特很善良。","accept":["善良"]}"#;
+    let key = AnswerKey::of(&serde_json::from_str(record).unwrap()).unwrap();
+    assert!(judge(&key, "凯特很善良。").correct && judge(&key, "善良").correct);
+    assert!(judge(&key, "Kate: 善良").correct, "the same person in the other language");
+    assert!(!judge(&key, "小刚很善良。").correct);
+}
