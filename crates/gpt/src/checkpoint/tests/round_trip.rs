@@ -49,6 +49,7 @@ fn a_head_of_its_own_is_kept() {
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(0),
     };
@@ -74,6 +75,7 @@ fn weights_go_to_a_backend_and_come_back() {
         beside: &[],
         read: &mut from_backend(backend),
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(0),
     };
@@ -145,6 +147,7 @@ fn too_little_space_is_said_before_anything_is_written() {
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(1),
     };
