@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use kernels::{Backend, Reference};
+use serde_json::json;
 use tempfile::tempdir;
 
 use super::super::*;
@@ -154,4 +155,22 @@ fn too_little_space_is_said_before_anything_is_written() {
     let error = save(&shelf.path().join("step-000001"), contents).unwrap_err();
     assert!(format!("{error:#}").contains("free some space"), "{error:#}");
     assert_eq!(fs::read_dir(shelf.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn other_programs_are_told_what_ends_a_text() {
+    let shelf = tempdir().unwrap();
+    for (eot_token, eos_token, model, generation) in [
+        (Some(6), Some(6), json!(6), json!(6)),
+        (Some(6), Some(4), json!(4), json!([4, 6])),
+        (None, None, json!(null), json!(null)),
+    ] {
+        let dir = shelf.path().join(format!("step-{model}"));
+        with_contents(1, |contents| save(&dir, Contents { eot_token, eos_token, ..contents })).unwrap();
+        for (file, expected) in [("config.json", model), ("generation_config.json", generation)] {
+            let file: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(dir.join(file)).unwrap()).unwrap();
+            assert_eq!((&file["bos_token_id"], &file["eos_token_id"]), (&json!(eot_token), &expected));
+        }
+    }
 }
