@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod chat;
 mod gguf;
 mod hub;
 #[path = "../../../gpt/tests/hub/server.rs"]

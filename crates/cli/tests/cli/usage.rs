@@ -5,12 +5,13 @@ use std::process::{Command, Stdio};
 
 use super::workshop::{fails, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 11] = [
     "corpus",
     "tokenizer",
     "tokenize",
     "pretrain",
     "complete",
+    "chat",
     "show",
     "gguf",
     "report",

@@ -33,6 +33,8 @@ pub struct Contents<'a, T> {
     pub read: &'a mut dyn FnMut(&T, &mut [f32]),
     /// The token that begins and ends a document.
     pub eot_token: Option<u32>,
+    /// The token that ends what the model says: its answer, if it is a chat model, else the document.
+    pub eos_token: Option<u32>,
     /// Further files by name, such as `tokenizer.json`.
     pub files: &'a [(&'a str, &'a [u8])],
     /// Where it comes from.
@@ -194,7 +196,8 @@ fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
 
 /// Writes all files, the manifest last.
 fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
-    let Contents { config, weights, dtype, moments, beside, read, eot_token, files, about } = contents;
+    let Contents { config, weights, dtype, moments, beside, read, eot_token, eos_token, files, about } =
+        contents;
     let family = Family::for_config(config)?;
     let specs = specs(config);
     assert_eq!(
@@ -205,8 +208,12 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
 
     disk.create_dir(dir)?;
     let mut records = BTreeMap::new();
-    let config_json = pretty(&family.config_json(config, eot_token, dtype))?;
-    let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": eot_token }))?;
+    let config_json = pretty(&family.config_json(config, eot_token, eos_token, dtype))?;
+    let mut ends: Vec<u32> = eos_token.into_iter().chain(eot_token).collect();
+    ends.dedup();
+    // What else ends a document ends an answer too.
+    let ends = if let [_, _] = ends[..] { json!(ends) } else { json!(ends.first()) };
+    let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": ends }))?;
     let own = [(CONFIG, config_json.as_bytes()), (GENERATION_CONFIG, generation.as_bytes())];
     for (name, bytes) in own.into_iter().chain(files.iter().copied()) {
         assert!(is_plain(name), "{name:?} is not the name of a file in the checkpoint");

@@ -300,6 +300,14 @@ impl Tokenizer {
         self.end_of_text
     }
 
+    /// The token that ends what a model says, the `eos_token` of its files: of a chat model that is the end of an answer. Else
+    /// [`end_of_text`](Self::end_of_text).
+    pub fn eos(&self) -> Option<u32> {
+        let names = chat::token_names(self).unwrap_or_default();
+        let eos = names.iter().find(|(name, _)| name == "eos_token");
+        eos.and_then(|(_, token)| self.special(token)).or(self.end_of_text)
+    }
+
     /// How many rows an embedding needs: one more than the largest id.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()

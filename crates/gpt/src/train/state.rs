@@ -31,6 +31,7 @@ impl<T> Trainer<T> {
                 beside: &[],
                 read: &mut checkpoint::from_backend(b),
                 eot_token: tokenizer.end_of_text(),
+                eos_token: tokenizer.eos(),
                 files: &tokenizer.files(),
                 about,
             },

@@ -79,7 +79,7 @@ impl Family {
     /// There is none.
     pub(super) fn for_config(config: &Config) -> Result<&'static Family> {
         let holds = |family: &&&Family| {
-            let json = family.config_json(config, None, Dtype::F32);
+            let json = family.config_json(config, None, None, Dtype::F32);
             family.config(&json, &mut Vec::new()).is_ok_and(|read| read == *config)
         };
         FAMILIES.iter().find(holds).copied().with_context(|| {
@@ -119,13 +119,19 @@ impl Family {
     }
 
     /// The `config.json` of a model.
-    pub(super) fn config_json(&self, config: &Config, eot_token: Option<u32>, dtype: Dtype) -> Value {
+    pub(super) fn config_json(
+        &self,
+        config: &Config,
+        eot_token: Option<u32>,
+        eos_token: Option<u32>,
+        dtype: Dtype,
+    ) -> Value {
         let mut json = json!({ "architectures": [self.class(config)], "model_type": self.model_type });
         let rest = json!({
             "initializer_range": 0.02,
             "use_cache": true,
             "bos_token_id": eot_token,
-            "eos_token_id": eot_token,
+            "eos_token_id": eos_token,
             "tie_word_embeddings": config.tied_head,
             // The name of the field in transformers 4, then in 5.
             "torch_dtype": dtype.torch_name(),

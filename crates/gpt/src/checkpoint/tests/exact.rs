@@ -21,6 +21,7 @@ fn save_as(dir: &Path, config: &Config, weights: &Weights<Vec<f32>>, dtype: Dtyp
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(1),
     };

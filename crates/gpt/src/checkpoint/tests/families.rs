@@ -89,6 +89,7 @@ fn every_shape_comes_back_as_it_was_saved() {
             beside: &[],
             read: &mut from_host,
             eot_token: Some(6),
+            eos_token: Some(6),
             files: &[],
             about: about(0),
         };

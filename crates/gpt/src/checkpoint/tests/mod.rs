@@ -74,6 +74,7 @@ fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) ->
         beside: &[],
         read: &mut from_host,
         eot_token: Some(6),
+        eos_token: Some(6),
         files: FILES,
         about: about(step),
     })

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use kernels::{Backend, Reference};
+use serde_json::json;
 use tempfile::tempdir;
 
 use super::super::*;
@@ -49,6 +50,7 @@ fn a_head_of_its_own_is_kept() {
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(0),
     };
@@ -74,6 +76,7 @@ fn weights_go_to_a_backend_and_come_back() {
         beside: &[],
         read: &mut from_backend(backend),
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(0),
     };
@@ -145,10 +148,29 @@ fn too_little_space_is_said_before_anything_is_written() {
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(1),
     };
     let error = save(&shelf.path().join("step-000001"), contents).unwrap_err();
     assert!(format!("{error:#}").contains("free some space"), "{error:#}");
     assert_eq!(fs::read_dir(shelf.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn other_programs_are_told_what_ends_a_text() {
+    let shelf = tempdir().unwrap();
+    for (eot_token, eos_token, model, generation) in [
+        (Some(6), Some(6), json!(6), json!(6)),
+        (Some(6), Some(4), json!(4), json!([4, 6])),
+        (None, None, json!(null), json!(null)),
+    ] {
+        let dir = shelf.path().join(format!("step-{model}"));
+        with_contents(1, |contents| save(&dir, Contents { eot_token, eos_token, ..contents })).unwrap();
+        for (file, expected) in [("config.json", model), ("generation_config.json", generation)] {
+            let file: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(dir.join(file)).unwrap()).unwrap();
+            assert_eq!((&file["bos_token_id"], &file["eos_token_id"]), (&json!(eot_token), &expected));
+        }
+    }
 }

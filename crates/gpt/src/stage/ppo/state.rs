@@ -125,6 +125,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
             beside: &beside,
             read: &mut checkpoint::from_backend(backend),
             eot_token: prompter.tokenizer().end_of_text(),
+            eos_token: prompter.tokenizer().eos(),
             files: &prompter.tokenizer().files(),
             about,
         };

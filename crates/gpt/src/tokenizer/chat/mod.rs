@@ -24,6 +24,7 @@ use render::Renderer;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+pub(super) use ours::token_names;
 pub use ours::{OURS, with_ours};
 
 /// Who says something.
@@ -97,7 +98,7 @@ impl ChatTemplate {
     }
 
     fn new(tokenizer: &Tokenizer, source: &str, now: chrono::NaiveDateTime) -> Result<ChatTemplate> {
-        let names = ours::token_names(tokenizer)?;
+        let names = token_names(tokenizer)?;
         let mut template = ChatTemplate {
             renderer: Renderer::new(source, &names, now)?,
             specials: Specials::of(tokenizer)?,
@@ -110,9 +111,7 @@ impl ChatTemplate {
         template.end = layout.after_last_answer();
         template.keeps_space = layout.before_last_answer().is_some_and(|text| text.ends_with(' '));
 
-        let eos = names.iter().find(|(name, _)| name == "eos_token");
-        let eos = eos.and_then(|(_, token)| tokenizer.special(token));
-        for token in [template.end, eos, tokenizer.end_of_text()].into_iter().flatten() {
+        for token in [template.end, tokenizer.eos(), tokenizer.end_of_text()].into_iter().flatten() {
             if !template.end_tokens.contains(&token) {
                 template.end_tokens.push(token);
             }

@@ -48,7 +48,7 @@ pub fn with_ours(tokenizer: &Tokenizer) -> Result<Tokenizer> {
 }
 
 /// The tokens that the files name (`bos_token`, `eos_token` …), which templates call by these names.
-pub(super) fn token_names(tokenizer: &Tokenizer) -> Result<Vec<(String, String)>> {
+pub(in crate::tokenizer) fn token_names(tokenizer: &Tokenizer) -> Result<Vec<(String, String)>> {
     let mut names: Vec<(String, String)> = Vec::new();
     let files = [(CONFIG, Some(&tokenizer.config)), (SPECIAL_MAP, tokenizer.special_map.as_ref())];
     for (file, text) in files {

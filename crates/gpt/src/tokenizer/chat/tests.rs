@@ -91,6 +91,7 @@ fn ours_is_added_once_and_written_for_others() {
         tokenizer.special("<|endoftext|>"),
         "a document still ends as before"
     );
+    assert_eq!(tokenizer.eos(), tokenizer.special("<|im_end|>"), "but an answer ends otherwise");
     assert_eq!(with_ours(&tokenizer).unwrap().files(), tokenizer.files());
     let imported = super::tests::tokenizer(golden("llama-3"), None);
     assert_eq!(with_ours(&imported).unwrap().files(), imported.files(), "a template that is there stays");

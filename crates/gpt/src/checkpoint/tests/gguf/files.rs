@@ -158,6 +158,7 @@ fn what_fails_leaves_nothing_and_nothing_is_overwritten() {
         beside: &[],
         read: &mut from_host,
         eot_token: None,
+        eos_token: None,
         files: &[],
         about: about(0),
     };

@@ -49,6 +49,7 @@ fn saved(dir: &Path, config: &Config) -> Checkpoint {
         beside: &[],
         read: &mut from_host,
         eot_token: Some(0),
+        eos_token: Some(0),
         files: &[],
         about: about(0),
     };
