@@ -206,6 +206,17 @@ fn damaged_data() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_that_memory_lacks_for() {
+    let (road, dir) = (road(), temporary());
+    let (data, out) = (road.path("tokens"), path(dir.path(), "run"));
+    let words =
+        ["pretrain", "--data", &data, "--preset", "gpt3-175b", "--batch-tokens", "2048", "--out", &out];
+    fails(&words, 1, &["training needs", "GB of memory", "smaller preset"]);
+    assert!(!Path::new(&out).exists(), "nothing was begun");
+}
+
 /// A limit on the size of files stands in for a disk that is full: a write fails in the middle.
 #[cfg(target_os = "linux")]
 #[test]

@@ -4,6 +4,10 @@ use super::Machine;
 use crate::model::{Config, TrainingMemory};
 use anyhow::{Result, ensure};
 
+/// How much of the memory that is left a training may take; the rest is for what the backend works with, for checkpoints
+/// while they are written, and for other programs. A training at 99 % was ended by the system.
+const SHARE: f64 = 0.9;
+
 /// Refuses to train a model of this shape in micro-batches of `rows` tokens where memory lacks for it.
 ///
 /// # Errors
@@ -14,9 +18,9 @@ pub(super) fn check(config: &Config, rows: usize, machine: &Machine) -> Result<(
     let TrainingMemory { state_bytes, pass_bytes } = needed;
     let Some(available) = available_bytes() else { return Ok(()) };
     ensure!(
-        needed.bytes() <= available,
+        needed.bytes() as f64 <= SHARE * available as f64,
         "training needs {} of memory: {} for {} parameters with their gradients and two moments, {} for what a pass over {rows} \
-         tokens keeps; this machine has {} left: take a smaller preset, or a smaller seq_len",
+         tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller preset, or a smaller seq_len",
         gigabytes(needed.bytes()),
         gigabytes(state_bytes),
         config.parameters(),
