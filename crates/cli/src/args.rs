@@ -16,16 +16,22 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  mynah                                                  the whole road, on source code that lies on this machine
-  mynah corpus ~/src --out corpus                        from raw text …
-  mynah tokenizer train --corpus corpus --vocab-size 8192 --out tokenizer.json
+  mynah                                        the whole road, from text to a chat, in about ten minutes
+  mynah lessons --out lessons                  from data of its own, or yours …
+  mynah corpus lessons/text.jsonl --text-field text --no-dedup --out corpus
+  mynah tokenizer train --corpus corpus --vocab-size 2048 --out tokenizer.json
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
-  mynah pretrain --data tokens --preset baby --out runs/code
-  mynah complete --model runs/code 'fn main() {'         … to a model that continues it
+  mynah pretrain --data tokens --preset nano --out runs/base
+  mynah sft --model runs/base --data lessons/demonstrations.jsonl --out runs/sft
+  mynah candidates --model runs/sft --prompts lessons/prompts.jsonl --out candidates.jsonl
+  mynah rank simulate --candidates candidates.jsonl --judge lessons --out rankings.jsonl
+  mynah reward --model runs/sft --rankings rankings.jsonl --out runs/reward
+  mynah ppo --model runs/sft --reward runs/reward --prompts lessons/prompts.jsonl --out runs/ppo
+  mynah chat --model runs/ppo                  … to a model that answers
 
 `mynah VERB --help` explains a verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C after saving.";
 
-/// From raw text to your own GPT, in one program.
+/// From raw text to your own ChatGPT, in one program.
 #[derive(Debug, Parser)]
 #[command(
     name = "mynah",
