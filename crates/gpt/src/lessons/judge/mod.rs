@@ -22,7 +22,7 @@ use words::{Kind, MARKS, Word, places, without_stops, words};
 pub enum Judge {
     /// [`judge`], for prompts that carry an [`AnswerKey`].
     Lessons,
-    /// The shorter the better, for any prompt: `1 / (1 + characters / 100)`.
+    /// The shorter the better, for any prompt: `1 / (1 + characters / 20)`.
     Length,
 }
 
@@ -34,7 +34,7 @@ impl Judge {
     pub fn score(self, fields: &Record, answer: &str) -> Result<f64, Fault> {
         match self {
             Judge::Lessons => Ok(judge(&AnswerKey::of(fields)?, answer).score()),
-            Judge::Length => Ok(1.0 / (1.0 + answer.chars().count() as f64 / 100.0)),
+            Judge::Length => Ok(1.0 / (1.0 + answer.chars().count() as f64 / 20.0)),
         }
     }
 

@@ -64,7 +64,7 @@ fn candidates_are_ranked_by_their_keys() {
         Candidates { messages, completions, extra }
     };
     let key = AnswerKey::of(&prompt(0, Split::Train, 0).extra).unwrap();
-    let asked = vec![candidates(&[&key.answer, "", &key.answer]), candidates(&["aaaa", "aa"])];
+    let asked = [candidates(&[&key.answer, "", &key.answer]), candidates(&["aaaa", "aa"])];
     let scored = |judge: Judge| asked.iter().map(|c| (c.clone(), judge.scores(c).unwrap())).collect();
     let (rankings, simulated) = simulate(scored(Judge::Lessons), 0.0, 0);
     assert_eq!(rankings[0].ranks, [1, 2, 1]);
