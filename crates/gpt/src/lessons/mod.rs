@@ -2,7 +2,7 @@
 //!
 //! From nothing but a seed come documents to pretrain on ([`text`]), demonstrations to fine-tune on ([`demonstration`]),
 //! prompts for rankings, PPO and evaluations ([`prompt`]), and a judge of answers ([`judge`]). It is not a benchmark of what
-//! models know: it is a small closed [world](world) from which a model of a few million parameters learns to answer in
+//! models know: it is a small closed world from which a model of a few million parameters learns to answer in
 //! minutes, so that every stage of the road can be seen to help.
 //!
 //! The one idea: a **lesson** is an instance of a task (`17 + 5`), asked in one of many wordings, with its answer. A hash of

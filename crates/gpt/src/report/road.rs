@@ -115,10 +115,14 @@ pub struct ChatResults {
 pub fn frontier(run_dir: &Path) -> Result<Vec<FrontierPoint>> {
     let record = Record::read(run_dir)?;
     let [kl, reward, gold] = ["eval/kl", "eval/reward", "eval/gold"].map(|name| record.metric(name));
-    let point = |((&(step, kl), &(_, reward)), &(_, gold)): ((&(f64, f64), &(f64, f64)), &(f64, f64))| {
-        FrontierPoint { step, kl, reward, gold }
-    };
-    Ok(kl.iter().zip(&reward).zip(&gold).map(point).collect())
+    let points = kl.iter().zip(&reward).zip(&gold);
+    let point = points.map(|((kl, reward), gold)| FrontierPoint {
+        step: kl.0,
+        kl: kl.1,
+        reward: reward.1,
+        gold: gold.1,
+    });
+    Ok(point.collect())
 }
 
 /// Writes `results.json` and `report.html` into the road's directory, and returns the path of the page.
