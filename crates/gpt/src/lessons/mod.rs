@@ -7,9 +7,9 @@
 //!
 //! The one idea: a **lesson** is an instance of a task (`17 + 5`), asked in one of many wordings, with its answer. A hash of
 //! the instance decides whether it may be learned from or is [held out](Split), and every kind of data obeys, whatever its
-//! seed. So what evaluations ask was never seen, neither as a prompt nor as a demonstration; sums, comparisons, orders,
-//! spellings backwards, translations and lines of code are not stated in the documents either. Where an answer cannot be
-//! computed but has to be known (days, facts, names, single words), the instance is the wording of the question.
+//! seed. So what evaluations ask was never seen, neither as a prompt nor as a demonstration; comparisons, orders,
+//! spellings backwards, translations and lines of code are not stated in the documents either. Where an answer has to be
+//! known by heart (sums, days, facts, names, single words), the instance is the wording of the question.
 //!
 //! All is a pure function of `(seed, index)`.
 

@@ -13,7 +13,7 @@ use crate::stage::episodes::Rows;
 use crate::train::run::Input;
 use crate::train::{Frozen, Trainer, Update};
 use anyhow::{Context, Result, ensure};
-use kernels::Backend;
+use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::ops::ControlFlow;
@@ -97,6 +97,9 @@ pub fn dpo<B: Backend>(
     Ok(Outcome { step: ending.step, stopped: ending.stopped, val_loss, val_accuracy, report: ending.report })
 }
 
+/// The stream of random numbers that dropout's seeds come from.
+const NOISE: u64 = 0x4450_4f01;
+
 struct Dpo<'a, B: Backend> {
     options: &'a Options<'a>,
     backend: B,
@@ -172,12 +175,14 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let (mut chosen, mut rejected) = (0.0, 0.0);
+        let seed = rng::bits(self.options.seed, NOISE, step);
         for (rows, rankings) in rows(&batch) {
             let (b, targets) = (&mut self.backend, Targets::new(&rows.targets));
-            tokens += rows.sequences().tokens.len() as u64;
+            let noised = rows.noised(seed, tokens);
+            tokens += noised.tokens.len() as u64;
             let reference = self.reference.logprobs(b, rows.sequences(), targets);
             let reference = sums(&rows, &rankings, reference);
-            self.policy.accumulate_loss(b, rows.sequences(), targets, false, |outputs, derivatives| {
+            self.policy.accumulate_loss(b, noised, targets, false, |outputs, derivatives| {
                 let policy = sums(&rows, &rankings, outputs.logprobs);
                 let rewards = implicit_rewards(&policy, &reference, own.beta);
                 let (mut answer, mut token) = (0, 0);

@@ -1,6 +1,6 @@
 //! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their answers stand.
 
-use crate::model::Sequences;
+use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
 use std::ops::Range;
 
@@ -68,6 +68,11 @@ impl Rows {
     /// For a pass without dropout.
     pub(super) fn sequences(&self) -> Sequences<'_> {
         Sequences { tokens: &self.tokens, lens: &self.lens, noise: None }
+    }
+
+    /// For a training pass with dropout, `first_row` rows of the step before it.
+    pub(super) fn noised(&self, seed: u64, first_row: u64) -> Sequences<'_> {
+        Sequences { noise: Some(Noise { seed, first_row }), ..self.sequences() }
     }
 
     /// The values of the answers' tokens among those of all rows, in order.

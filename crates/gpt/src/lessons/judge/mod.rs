@@ -86,7 +86,7 @@ pub fn judge(key: &AnswerKey, answer: &str) -> Verdict {
     let brevity = (perfect.len() + SPARE_WORDS) as f64 / said.len() as f64;
     Verdict {
         correct: is_correct(key, answer),
-        language: language(key.language, &said, &perfect),
+        language: language(key, &said, &perfect),
         form: form(key, answer),
         brevity: brevity.min(1.0),
     }
@@ -153,14 +153,15 @@ fn ends_a_line(answer: &str, code: &str) -> bool {
 /// English words that give a sentence away among letters and lines of code.
 const FUNCTION_WORDS: [&str; 7] = ["the", "is", "answer", "this", "that", "you", "of"];
 
-fn language(asked: Language, said: &[Word], perfect: &[Word]) -> f64 {
-    let is_own = |word: &Word| match asked {
+fn language(key: &AnswerKey, said: &[Word], perfect: &[Word]) -> f64 {
+    let is_own = |word: &Word| match key.language {
         Language::English => word.is_latin(),
         Language::Chinese => word.kind == Kind::Han,
     };
-    // A perfect answer without a word of the language is code or a row of letters, and a wrong one may be other letters.
     let speaks = |word: &Word| word.kind != Kind::Number;
-    let is_prose = perfect.iter().any(is_own) || !perfect.iter().any(speaks);
+    // Where the perfect answer holds code or a row of letters, a wrong one may hold others.
+    let is_material = matches!(key.task, Task::Code | Task::Reversing | Task::Sorting | Task::Patterns);
+    let is_prose = !(is_material && perfect.iter().any(|word| speaks(word) && !is_own(word)));
     let tells = |word: &&Word| {
         speaks(word)
             && !perfect.contains(word)

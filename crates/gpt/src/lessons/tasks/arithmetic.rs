@@ -1,7 +1,7 @@
 //! Sums and differences of numbers below 100, bare or in a story.
 
 use super::super::draw::Draw;
-use super::super::lesson::{Language, Lesson, Split, Task};
+use super::super::lesson::{Language, Lesson, Task};
 use super::super::phrase::{Phrases, either};
 use super::super::world::{FOODS, PEOPLE};
 
@@ -15,16 +15,16 @@ struct Sum {
 impl Sum {
     fn draw(draw: &mut Draw) -> Sum {
         let (a, b) = match draw.below(5) {
-            0..3 => (draw.within(0..=12), draw.within(0..=12)),
-            3 => (draw.within(13..=60), draw.within(1..=9)),
-            _ => (10 * draw.within(1..=9), 10 * draw.within(1..=9)),
+            0..3 => (draw.within(0..=10), draw.within(0..=10)),
+            3 => (draw.within(11..=30), draw.within(1..=5)),
+            _ => (10 * draw.within(1..=5), 10 * draw.within(1..=5)),
         };
         Sum { a, b, minus: false }.signed(draw.chance(0.45))
     }
 
     /// One that a story can tell: the numbers are small, and things are more than one.
     fn of_story(draw: &mut Draw) -> Sum {
-        let (a, b) = (draw.within(2..=12), draw.within(1..=9));
+        let (a, b) = (draw.within(2..=10), draw.within(1..=9));
         Sum { a, b, minus: false }.signed(draw.chance(0.5))
     }
 
@@ -65,7 +65,6 @@ const ASK: Phrases = Phrases {
         "Calculate {term}.",
         "Work out {term}.",
         "{term} = ?",
-        "{term}",
     ],
     zh: &[
         "{term} 等于几？",
@@ -75,7 +74,6 @@ const ASK: Phrases = Phrases {
         "计算 {term}。",
         "算一算 {term}。",
         "{term} = ?",
-        "{term}",
     ],
 };
 
@@ -125,13 +123,15 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let wrong = if wrong == sum.result() { wrong + 1 } else { wrong };
     let wrong = format!("{} = {wrong}", sum.term());
     let result = sum.result().to_string();
-    Lesson::new(Task::Arithmetic, language, sum.term(), question, sum.equation(), wrong).accepting(result)
+    // Small models know sums by heart: held out is a way of asking.
+    Lesson::new(Task::Arithmetic, language, question.clone(), question, sum.equation(), wrong)
+        .accepting(result)
 }
 
 /// Things that Chinese counts with 个.
 fn story(draw: &mut Draw, language: Language, sum: Sum) -> String {
     let [who, whom] = draw.several(PEOPLE).map(|person| person.say(language));
-    let food = draw.pick(&FOODS[2..8]);
+    let food = draw.pick(&FOODS[2..7]);
     let food = either(language, food.plural, food.zh);
     let (a, b) = (sum.a.to_string(), sum.b.to_string());
     let slots = [("who", who), ("whom", whom), ("food", food), ("a", &a), ("b", &b)];
@@ -142,16 +142,20 @@ fn story(draw: &mut Draw, language: Language, sum: Sum) -> String {
 /// A short table, a story with its sum, or a few sums told.
 pub(super) fn prose(draw: &mut Draw, language: Language) -> String {
     match draw.below(10) {
-        0..3 => return table(draw),
-        3..6 => {
-            let sum = super::learnable(Task::Arithmetic, draw, Sum::of_story, |sum| sum.term());
+        0 => return table(draw),
+        1..3 => {
+            let make = |draw: &mut Draw| {
+                let sum = Sum::of_story(draw);
+                (story(draw, language, sum), sum)
+            };
+            let (told, sum) = super::learnable(Task::Arithmetic, draw, make, |made| made.0.clone());
             let end = either(language, [" ", "."], ["", "。"]);
-            return story(draw, language, sum) + end[0] + &sum.equation() + end[1];
+            return told + end[0] + &sum.equation() + end[1];
         }
         _ => {}
     }
     let told = |draw: &mut Draw| {
-        let sum = super::learnable(Task::Arithmetic, draw, Sum::draw, |sum| sum.term());
+        let sum = Sum::draw(draw);
         let result = sum.result().to_string();
         let slots = [("term", &*sum.term()), ("spoken", &sum.spoken(language)), ("result", &result)];
         TOLD.say(draw, language, &slots)
@@ -162,13 +166,7 @@ pub(super) fn prose(draw: &mut Draw, language: Language) -> String {
 
 /// Sums that differ by one, line by line.
 fn table(draw: &mut Draw) -> String {
-    let first = Sum::draw(draw);
-    let (mut lines, mut sum) = (Vec::new(), first);
-    while lines.len() < 8 && sum.a < 100 {
-        if Split::of(Task::Arithmetic, &sum.term()) == Split::Train {
-            lines.push(sum.equation());
-        }
-        sum.a += 1;
-    }
+    let Sum { a, b, minus } = Sum::draw(draw);
+    let lines: Vec<String> = (a..a + 8).map(|a| Sum { a, b, minus }.equation()).collect();
     lines.join("\n")
 }

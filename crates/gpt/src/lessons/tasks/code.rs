@@ -3,7 +3,7 @@
 use super::super::draw::Draw;
 use super::super::lesson::{Language, Lesson, Task};
 use super::super::phrase::{Phrases, either, fill};
-use super::super::world::{ANIMALS, COLOURS, FOODS, OBJECTS};
+use super::super::world::an_english_word;
 
 /// What a line does, how one asks for it, and the line.
 struct Form {
@@ -122,8 +122,8 @@ const FORMS: [Form; 12] = [
     },
 ];
 
-const VARIABLES: [&str; 8] = ["a", "b", "x", "y", "n", "m", "p", "q"];
-const FUNCTIONS: [&str; 8] = ["add", "f", "g", "total", "calc", "both", "join", "make"];
+const VARIABLES: [&str; 5] = ["a", "b", "x", "y", "n"];
+const FUNCTIONS: [&str; 4] = ["f", "g", "total", "both"];
 
 /// What the slots of one instance hold.
 struct Slots {
@@ -134,17 +134,11 @@ struct Slots {
 
 impl Slots {
     fn draw(draw: &mut Draw) -> Slots {
-        let word = match draw.below(4) {
-            0 => draw.pick(ANIMALS).noun.en,
-            1 => draw.pick(FOODS).en,
-            2 => draw.pick(OBJECTS).en,
-            _ => draw.pick(COLOURS).en,
-        };
         let [v, w] = draw.several(&VARIABLES);
         Slots {
-            word,
+            word: an_english_word(draw),
             names: [v, w, *draw.pick::<&str>(&FUNCTIONS)],
-            numbers: [0; 3].map(|_| draw.within(2..=20).to_string()),
+            numbers: [0; 3].map(|_| draw.within(2..=12).to_string()),
         }
     }
 

@@ -6,17 +6,16 @@ use super::super::phrase::{Phrases, either};
 use super::super::world::{ANIMALS, Animal, capital, with_article};
 
 pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
-    match draw.below(5) {
-        0 | 1 => numbers(draw, language),
-        2 | 3 => claim(draw, language),
+    match draw.below(6) {
+        0..3 => numbers(draw, language),
+        3 => claim(draw, language),
         _ => animals(draw, language),
     }
 }
 
-/// Two different numbers below 100, often close.
+/// Two different numbers, up to thirty.
 fn two(draw: &mut Draw) -> [u32; 2] {
-    let a = draw.within(0..=99);
-    let b = if draw.chance(0.5) { (a + draw.within(1..=9)) % 100 } else { draw.within(0..=99) };
+    let [a, b] = [0; 2].map(|_| draw.within(0..=30));
     if a == b { two(draw) } else { [a, b] }
 }
 
@@ -41,7 +40,10 @@ fn numbers(draw: &mut Draw, language: Language) -> Lesson {
     let phrases = if large { LARGER } else { SMALLER };
     let question = phrases.say(draw, language, &[("a", &a.to_string()), ("b", &b.to_string())]);
     let (answer, wrong) = if (a > b) == large { (a, b) } else { (b, a) };
-    Lesson::new(Task::Comparing, language, instance(&pair), question, answer.to_string(), wrong.to_string())
+    let told = |n: u32| either(language, format!("It is {n}."), format!("是 {n}。"));
+    let (right, wrong) = (told(answer), told(wrong));
+    Lesson::new(Task::Comparing, language, instance(&pair), question, right, wrong)
+        .accepting(answer.to_string())
 }
 
 const CLAIM_LARGER: Phrases = Phrases {

@@ -11,7 +11,7 @@ struct Ahead {
     ask: Phrases,
 }
 
-const OF_DAYS: [Ahead; 4] = [
+const OF_DAYS: [Ahead; 3] = [
     Ahead {
         steps: 1,
         ask: Phrases {
@@ -64,13 +64,6 @@ const OF_DAYS: [Ahead; 4] = [
             zh: &["今天是{x}，后天是星期几？", "{x}的两天后是星期几？", "如果今天是{x}，那么后天是星期几？"],
         },
     },
-    Ahead {
-        steps: 7,
-        ask: Phrases {
-            en: &["What day is one week after {x}?", "Today is {x}. What day is it in seven days?"],
-            zh: &["{x}的一周后是星期几？", "今天是{x}，七天后是星期几？"],
-        },
-    },
 ];
 
 const OF_MONTHS: [Ahead; 2] = [
@@ -116,9 +109,13 @@ fn ask(round: &[Pair], ways: &[Ahead], draw: &mut Draw, language: Language) -> L
         .iter()
         .map(|name| name.say(language))
         .filter(|name| *name != right.say(language) && name.contains(right.say(language)));
-    Lesson::new(Task::Dates, language, question.clone(), question, right.say(language), wrong.say(language))
+    let told =
+        |name: &Pair, language| either(language, format!("It is {}.", name.en), format!("是{}。", name.zh));
+    let (answer, wrong) = (told(right, language), told(wrong, language));
+    Lesson::new(Task::Dates, language, question.clone(), question, answer, wrong)
+        .accepting(right.say(language))
         .rejecting(longer.map(String::from))
-        .foreign(right.say(language.other()))
+        .foreign(told(right, language.other()))
 }
 
 const TOLD: Phrases = Phrases {

@@ -10,13 +10,12 @@ const fn pair(en: &'static str, zh: &'static str) -> Pair {
 }
 
 /// Things that have one colour, and the number of it in [`COLOURS`].
-const COLOURED: [(Pair, usize); 10] = [
+const COLOURED: [(Pair, usize); 9] = [
     (pair("the sky", "天空"), 1),
     (pair("the sea", "大海"), 1),
     (pair("grass", "草"), 2),
     (pair("a leaf", "树叶"), 2),
     (pair("a banana", "香蕉"), 3),
-    (pair("a lemon", "柠檬"), 3),
     (pair("a tomato", "西红柿"), 0),
     (pair("snow", "雪"), 5),
     (pair("coal", "煤"), 4),
@@ -96,7 +95,6 @@ fn known(question: String, language: Language, form: Pair, right: Pair, wrong: P
 }
 
 const IT_IS: Pair = pair("It is {a}.", "是{a}的。");
-const BARE: Pair = pair("{a}", "{a}");
 
 fn colour(draw: &mut Draw, language: Language) -> Lesson {
     let (thing, number) = draw.pick(&COLOURED);
@@ -114,8 +112,10 @@ fn legs(draw: &mut Draw, language: Language) -> Lesson {
     let animal = draw.pick(ANIMALS);
     let question = ASK_LEGS.say(draw, language, &[("x", &name(animal, language))]);
     let wrong = if animal.legs == 4 { 2 } else { 4 };
-    let (answer, wrong) = (animal.legs.to_string(), wrong.to_string());
+    let told = |n: u32| either(language, format!("It has {n} legs."), format!("有 {n} 条腿。"));
+    let (answer, wrong) = (told(animal.legs), told(wrong));
     Lesson::new(Task::Facts, language, question.clone(), question, answer, wrong)
+        .accepting(animal.legs.to_string())
 }
 
 fn food(draw: &mut Draw, language: Language) -> Lesson {
@@ -134,7 +134,7 @@ fn opposite(draw: &mut Draw, language: Language) -> Lesson {
     let [(a, b), (other, _)] = draw.several(&OPPOSITES);
     let (from, to) = if draw.chance(0.5) { (a, b) } else { (b, a) };
     let question = ASK_OPPOSITE.say(draw, language, &[("x", from.say(language))]);
-    known(question, language, BARE, *to, *other)
+    known(question, language, pair("It is {a}.", "是{a}。"), *to, *other)
 }
 
 fn parts(draw: &mut Draw, language: Language) -> Lesson {
@@ -142,7 +142,9 @@ fn parts(draw: &mut Draw, language: Language) -> Lesson {
     let slots = [("x", whole.say(language)), ("y", part.say(language))];
     let question = ASK_PARTS.say(draw, language, &slots);
     let wrong = if draw.chance(0.5) { n + 1 } else { n - 1 };
-    Lesson::new(Task::Facts, language, question.clone(), question, n.to_string(), wrong.to_string())
+    let told = |n: u32| either(language, format!("There are {n}."), format!("有 {n} {}。", part.zh));
+    let (answer, wrong) = (told(*n), told(wrong));
+    Lesson::new(Task::Facts, language, question.clone(), question, answer, wrong).accepting(n.to_string())
 }
 
 fn kind(draw: &mut Draw, language: Language) -> Lesson {

@@ -21,7 +21,7 @@ use super::draw::Draw;
 use super::lesson::{Language, Lesson, Split, Task};
 
 /// How often each task is drawn, in percent: less where there is less to ask.
-const WEIGHTS: [u32; Task::ALL.len()] = [14, 7, 7, 7, 7, 7, 15, 13, 3, 7, 4, 3, 6];
+const WEIGHTS: [u32; Task::ALL.len()] = [14, 6, 7, 7, 7, 8, 15, 12, 5, 6, 5, 4, 4];
 
 /// A lesson of any task, of one split.
 pub(crate) fn any(draw: &mut Draw, language: Language, split: Split) -> Lesson {
@@ -58,16 +58,16 @@ pub(crate) type Prose = fn(&mut Draw, Language) -> String;
 
 /// The tasks whose knowledge can be told without asking, with how often each is.
 pub(crate) const PROSE: [(u32, Prose); 11] = [
-    (20, arithmetic::prose),
-    (8, counting::prose),
-    (10, reversing::prose),
-    (10, sorting::prose),
-    (9, comparing::prose),
-    (8, patterns::prose),
+    (14, arithmetic::prose),
+    (12, counting::prose),
+    (8, reversing::prose),
+    (12, sorting::prose),
+    (10, comparing::prose),
+    (14, patterns::prose),
     (22, translation::prose),
-    (4, dates::prose),
+    (9, dates::prose),
     (8, code::prose),
-    (8, facts::prose),
+    (12, facts::prose),
     (1, myself::prose),
 ];
 

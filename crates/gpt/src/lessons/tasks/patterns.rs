@@ -20,12 +20,12 @@ impl Pattern {
     }
 
     fn of_numbers(draw: &mut Draw) -> Pattern {
-        let step = *draw.pick(&[1, 1, 2, 2, 3, 5, 10]);
-        let length = draw.within(3..=5);
-        let first = draw.within(0..=40.min(99 - step * length));
+        let step = *draw.pick(&[1, 1, 2, 5, 10]);
+        let length = draw.within(3..=4);
+        let first = draw.within(0..=20);
         let at = |place: u32| first + step * place;
         let (mut shown, mut next) = ((0..length).map(at).collect::<Vec<_>>(), at(length));
-        if draw.chance(0.2) {
+        if step == 1 && draw.chance(0.4) {
             shown = (1..=length).rev().map(at).collect();
             next = first;
         }
@@ -47,8 +47,8 @@ impl Pattern {
         };
         let turns: &[usize] = match draw.below(3) {
             0 => &[0, 1, 0, 1, 0, 1],
-            1 => &[0, 1, 2, 0, 1, 2, 0],
-            _ => &[0, 0, 1, 1, 0, 0, 1],
+            1 => &[0, 1, 2, 0, 1, 2],
+            _ => &[0, 0, 1, 1, 0, 0],
         };
         let length = draw.within(4..=turns.len() as u32 - 1) as usize;
         let next = words[turns[length]];
@@ -94,7 +94,14 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let pattern = Pattern::draw(draw, language);
     let row = pattern.text(language);
     let question = ASK.say(draw, language, &[("row", &row)]);
-    Lesson::new(Task::Patterns, language, row, question, pattern.next, pattern.wrong)
+    let told = |item: &str| match (language, pattern.others.is_empty()) {
+        (Language::English, _) => format!("Next comes {item}."),
+        (Language::Chinese, true) => format!("下一个是 {item}。"),
+        (Language::Chinese, false) => format!("下一个是{item}。"),
+    };
+    let (right, wrong) = (told(&pattern.next), told(&pattern.wrong));
+    Lesson::new(Task::Patterns, language, row, question, right, wrong)
+        .accepting(pattern.next)
         .rejecting(pattern.others)
 }
 

@@ -3,7 +3,7 @@
 use super::super::draw::Draw;
 use super::super::lesson::{Language, Lesson, Task};
 use super::super::phrase::{Phrases, either};
-use super::super::world::{ANIMALS, COLOURS, FOODS, OBJECTS};
+use super::super::world::{COLOURS, an_english_word};
 
 /// A row and how its items are written.
 struct Row {
@@ -14,12 +14,11 @@ struct Row {
 impl Row {
     fn draw(draw: &mut Draw, language: Language) -> Row {
         match draw.below(10) {
-            0..3 => Row { items: letters(short_word(draw)), separator: " " },
-            3..5 => Row { items: letters(short_word(draw)), separator: "" },
+            0..4 => Row { items: letters(short_word(draw)), separator: " " },
+            4 => Row { items: letters(short_word(draw)), separator: "" },
             5..8 => {
-                let numbers: [_; 4] = draw.several(&NUMBERS);
-                let n = draw.within(3..=4) as usize;
-                Row { items: numbers[..n].iter().map(|n| n.to_string()).collect(), separator: ", " }
+                let numbers: [_; 3] = draw.several(&NUMBERS);
+                Row { items: numbers.iter().map(|n| n.to_string()).collect(), separator: ", " }
             }
             _ => {
                 let words: [_; 3] = draw.several(COLOURS).map(|colour| colour.say(language).to_string());
@@ -56,12 +55,7 @@ fn letters(word: &str) -> Vec<String> {
 /// An English word of three to five letters.
 fn short_word(draw: &mut Draw) -> &'static str {
     loop {
-        let word = match draw.below(4) {
-            0 => draw.pick(ANIMALS).noun.en,
-            1 => draw.pick(FOODS).en,
-            2 => draw.pick(OBJECTS).en,
-            _ => draw.pick(COLOURS).en,
-        };
+        let word = an_english_word(draw);
         if (3..=5).contains(&word.len()) {
             return word;
         }
@@ -81,8 +75,9 @@ const ASK: Phrases = Phrases {
 pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let row = Row::draw(draw, language);
     let question = ASK.say(draw, language, &[("row", &row.text())]);
-    let wrong = row.nearly(draw);
-    Lesson::new(Task::Reversing, language, row.text(), question, row.backwards(), wrong)
+    let told = |row: &str| either(language, format!("Backwards it is {row}."), format!("倒过来是 {row}。"));
+    let (right, wrong) = (told(&row.backwards()), told(&row.nearly(draw)));
+    Lesson::new(Task::Reversing, language, row.text(), question, right, wrong).accepting(row.backwards())
 }
 
 const SPELLED: Phrases = Phrases {

@@ -20,23 +20,19 @@ enum Order {
     Alphabet,
 }
 
-const NUMBERS: [u32; 30] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 30, 35, 40, 50, 60, 70, 80,
-    90, 99,
-];
+const NUMBERS: [u32; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 25, 30, 40, 50];
 
 impl Row {
     fn draw(draw: &mut Draw) -> Row {
-        match draw.below(4) {
+        match draw.below(8) {
             0 => Row::words(draw),
-            1 => Row::numbers(draw, Order::Down),
+            1 | 2 => Row::numbers(draw, Order::Down),
             _ => Row::numbers(draw, Order::Up),
         }
     }
 
     fn numbers(draw: &mut Draw, order: Order) -> Row {
-        let four: [_; 4] = draw.several(&NUMBERS);
-        let numbers = four[..draw.within(3..=4) as usize].to_vec();
+        let numbers = draw.several::<_, 3>(&NUMBERS).to_vec();
         let mut sorted = numbers.clone();
         sorted.sort_unstable();
         if order == Order::Down {
@@ -109,8 +105,10 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let mut wrong = row.sorted.clone();
     let at = 1 + draw.below(wrong.len() - 1);
     wrong.swap(at, at - 1);
-    let (answer, wrong) = (row.sorted.join(", "), wrong.join(", "));
-    Lesson::new(Task::Sorting, language, row.instance(), question, answer, wrong)
+    let told = |row: &str| either(language, format!("In order: {row}."), format!("排好是 {row}。"));
+    let sorted = row.sorted.join(", ");
+    let (right, wrong) = (told(&sorted), told(&wrong.join(", ")));
+    Lesson::new(Task::Sorting, language, row.instance(), question, right, wrong).accepting(sorted)
 }
 
 const TOLD: Phrases = Phrases {

@@ -48,8 +48,15 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let question = if words { WORD } else { SENTENCE }.say(draw, language, &slots);
     // A word has to be learned: held out is a way of asking for it. A sentence is new whenever it was not seen.
     let instance = if words { question.clone() } else { meaning.en.clone() };
-    Lesson::new(Task::Translation, language, instance, question, to, other.in_(target))
+    let told = |text: &str| match (words, target) {
+        (false, _) => text.to_string(),
+        (true, Language::English) => format!("The word is {text}."),
+        (true, Language::Chinese) => format!("是{text}。"),
+    };
+    let (right, wrong) = (told(to), told(other.in_(target)));
+    Lesson::new(Task::Translation, language, instance, question, right, wrong)
         .answered_in(target)
+        .accepting(to)
         .foreign(from)
 }
 

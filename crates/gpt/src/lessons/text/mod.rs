@@ -15,7 +15,7 @@ use super::world::PEOPLE;
 /// One document of two to twenty lines.
 pub(super) fn document(draw: &mut Draw) -> String {
     let language = *draw.pick(&Language::ALL);
-    match draw.weighted(&[35, 50, 15]) {
+    match draw.weighted(&[15, 40, 45]) {
         0 => story::story(draw, language),
         1 => {
             let weights = tasks::PROSE.map(|(weight, _)| weight);

@@ -12,3 +12,15 @@ pub(super) use sentence::{PERSON_ADJECTIVES, PERSON_VERBS};
 pub(super) use sentence::{Sentence, Thing, What, Who};
 pub(super) use words::{CITIES, COLOURS, DAYS, FOODS, MONTHS, OBJECTS, PEOPLE, PLACES};
 pub(super) use words::{Pair, capital, counted, with_article};
+
+use super::draw::Draw;
+
+/// An animal, a food, a thing or a colour.
+pub(super) fn an_english_word(draw: &mut Draw) -> &'static str {
+    match draw.below(4) {
+        0 => draw.pick(ANIMALS).noun.en,
+        1 => draw.pick(FOODS).en,
+        2 => draw.pick(OBJECTS).en,
+        _ => draw.pick(COLOURS).en,
+    }
+}

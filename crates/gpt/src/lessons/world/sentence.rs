@@ -36,8 +36,6 @@ pub(crate) const PERSON_VERBS: &[Verb] = &[
     verb("read", "reading", "看书"),
     verb("draw", "drawing", "画画"),
     verb("write", "writing", "写字"),
-    verb("study", "studying", "学习"),
-    verb("work", "working", "工作"),
 ];
 
 /// How one is.
@@ -48,8 +46,6 @@ pub(crate) const PERSON_ADJECTIVES: &[Pair] = &[
     Pair { en: "hungry", zh: "饿" },
     Pair { en: "thirsty", zh: "渴" },
     Pair { en: "busy", zh: "忙" },
-    Pair { en: "tall", zh: "高大" },
-    Pair { en: "kind", zh: "善良" },
 ];
 
 /// How a thing is.
@@ -60,8 +56,6 @@ pub(crate) const THING_ADJECTIVES: &[Pair] = &[
     Pair { en: "old", zh: "旧" },
     Pair { en: "clean", zh: "干净" },
     Pair { en: "dirty", zh: "脏" },
-    Pair { en: "heavy", zh: "重" },
-    Pair { en: "light", zh: "轻" },
 ];
 
 /// Somebody or something.

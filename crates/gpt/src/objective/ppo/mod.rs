@@ -7,8 +7,6 @@
 mod advantage;
 mod kl;
 mod loss;
-#[cfg(test)]
-mod tests;
 
 pub use advantage::{gae, token_rewards, whiten};
 pub use kl::KlController;

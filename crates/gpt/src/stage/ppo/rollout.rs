@@ -67,7 +67,18 @@ impl<B: Backend> Ppo<'_, B> {
             rollout.ref_logprobs.extend(rows.of_answers(self.reference.logprobs(b, batch, targets)));
             let values = self.value.scores(b, batch, &rows.before_tokens);
             rollout.values.extend(values.iter().map(|&value| f64::from(value)));
-            let scores = self.reward.scores(b, batch, &rows.last);
+        }
+        // The reward model has read whole answers only, so it reads an end where the policy did not come to one.
+        let end = self.prompter.end_tokens()[0];
+        let whole = |(episode, ended): (&Episode, &bool)| {
+            let mut whole = episode.clone();
+            whole.tokens.extend((!ended).then_some(end));
+            whole
+        };
+        let whole: Vec<Episode> = rollout.episodes.iter().zip(&rollout.ended).map(whole).collect();
+        for run in passes(whole.iter().map(|episode| episode.tokens.len())) {
+            let rows = Rows::of(&whole[run]);
+            let scores = self.reward.scores(b, rows.sequences(), &rows.last);
             rollout.scores.extend(scores.iter().map(|&score| f64::from(score)));
         }
         let penalty = self.options.settings.own.missing_end_penalty;

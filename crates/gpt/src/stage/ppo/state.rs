@@ -32,11 +32,18 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let tokenizer = policy.tokenizer().with_context(|| format!("{} has no tokenizer", policy.name()))?;
         check_reward(reward, policy)?;
         let prompter = Prompter::new(tokenizer)?;
+        ensure!(
+            options.settings.regime.dropout == 0.0,
+            "dropout is {}: with it the policy would not give the log-probabilities of its samples (Huang et al. 2024, \
+             detail 13); leave it at 0",
+            options.settings.regime.dropout
+        );
         let config = policy.config(0.0);
         ensure!(config.n_label.is_none(), "{} scores: the policy must be a language model", policy.name());
         let value_config = reward.config(0.0);
         let context = config.seq_len.min(value_config.seq_len);
-        let room = context.checked_sub(own.max_tokens).filter(|room| *room > 0).with_context(|| {
+        // One more for the end that the reward model reads.
+        let room = context.checked_sub(own.max_tokens + 1).filter(|room| *room > 0).with_context(|| {
             format!("max_tokens {} leaves no room for a prompt in a context of {context}", own.max_tokens)
         })?;
         let prompts = ask("prompts", options.prompts, &prompter, room, progress)?;

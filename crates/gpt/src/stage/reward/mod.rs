@@ -21,7 +21,7 @@ use crate::tokenizer::Tokenizer;
 use crate::train::run::Input;
 use crate::train::{Trainer, Update};
 use anyhow::{Context, Result, ensure};
-use kernels::Backend;
+use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,9 @@ pub fn reward<B: Backend>(
     Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
 }
 
+/// The stream of random numbers that dropout's seeds come from.
+const NOISE: u64 = 0x5257_4401;
+
 struct Rewarding<'a, B: Backend> {
     options: &'a Options<'a>,
     backend: B,
@@ -160,29 +163,26 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
+        let seed = rng::bits(self.options.seed, NOISE, step);
         for (rows, rankings) in rows(&batch) {
-            tokens += rows.sequences().tokens.len() as u64;
+            let noised = rows.noised(seed, tokens);
+            tokens += noised.tokens.len() as u64;
             let trainer = &mut self.trainer;
-            trainer.accumulate_scores(
-                &mut self.backend,
-                rows.sequences(),
-                &rows.last,
-                |scores, derivatives| {
-                    let mut first = 0;
-                    for ranked in rankings {
-                        let place = first..first + ranked.episodes.len();
-                        first = place.end;
-                        let rewards: Vec<f64> = scores[place.clone()].iter().map(|&s| f64::from(s)).collect();
-                        let one = ranking_loss(&rewards, &ranked.pairs);
-                        loss += one.value / elements;
-                        right += one.right;
-                        pairs += ranked.pairs.len();
-                        for (out, derivative) in derivatives[place].iter_mut().zip(one.derivatives) {
-                            *out = (derivative / elements) as f32;
-                        }
+            trainer.accumulate_scores(&mut self.backend, noised, &rows.last, |scores, derivatives| {
+                let mut first = 0;
+                for ranked in rankings {
+                    let place = first..first + ranked.episodes.len();
+                    first = place.end;
+                    let rewards: Vec<f64> = scores[place.clone()].iter().map(|&s| f64::from(s)).collect();
+                    let one = ranking_loss(&rewards, &ranked.pairs);
+                    loss += one.value / elements;
+                    right += one.right;
+                    pairs += ranked.pairs.len();
+                    for (out, derivative) in derivatives[place].iter_mut().zip(one.derivatives) {
+                        *out = (derivative / elements) as f32;
                     }
-                },
-            );
+                }
+            });
         }
         let lr = regime.schedule(self.steps).at(step);
         let Update { grad_norm, applied } =

@@ -52,7 +52,7 @@ impl Scale {
             vocab_size: 1024,
             preset: "modern-nano",
             pretrain: &["seq_len=128", "sample_every=2000"],
-            pretrain_secs: Some(260.0),
+            pretrain_secs: Some(330.0),
             demonstrations: 8000,
             prompts: 6000,
             held_out: 400,
@@ -60,8 +60,8 @@ impl Scale {
             best_of: 8,
             max_tokens: 32,
             sft: &["lr=1e-3", "dropout=0.1", "epochs=3"],
-            reward: &["lr=5e-4"],
-            ppo: &["steps=60", "lr=1e-4", "kl_coef=0.05"],
+            reward: &["lr=3e-4", "batch_size=16", "dropout=0.1"],
+            ppo: &["steps=60", "lr=5e-5", "kl_coef=0.1", "batch_size=128"],
             dpo: &["lr=1e-4"],
         };
         Some(match name {
