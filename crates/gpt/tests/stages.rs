@@ -213,7 +213,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
                 rankings: &rankings,
                 demonstrations: &[],
                 out: out.into(),
-                settings: settings(&["steps=40", "batch_size=8", "lr=5e-3", "dropout=0.05"]),
+                settings: settings(&["steps=100", "batch_size=8", "lr=3e-3", "dropout=0.05"]),
                 seed: 1,
             };
             let outcome = reward(b, &machine(), &options, progress).unwrap();
@@ -276,7 +276,7 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
             init: &init,
             rankings: &rankings,
             out: out.into(),
-            settings: settings(&["steps=24", "batch_size=8", "lr=3e-3", "warmup_steps=0"]),
+            settings: settings(&["steps=60", "batch_size=8", "lr=5e-3", "warmup_steps=0"]),
             seed: 1,
         };
         let outcome = dpo(b, &machine(), &options, progress).unwrap();
@@ -284,6 +284,66 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
         outcome.stopped
     };
     continues(dir.path(), &[2, 5], run);
+}
+
+/// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight.
+#[test]
+fn rewards_that_are_not_finite_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = init(&base(dir.path(), modern));
+    let rankings = rankings(&policy);
+    let options = RewardOptions {
+        init: &policy,
+        rankings: &rankings,
+        demonstrations: &[],
+        out: dir.path().join("reward"),
+        settings: settings(&["steps=1", "batch_size=8"]),
+        seed: 1,
+    };
+    reward(cpu(1), &machine(), &options, &Silent).unwrap();
+    let damaged = dir.path().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    for file in std::fs::read_dir(dir.path().join("reward/checkpoints/step-000001")).unwrap() {
+        let path = file.unwrap().path();
+        if !["mynah.json", "optimizer.safetensors"].iter().any(|name| path.ends_with(name)) {
+            std::fs::copy(&path, damaged.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    spoil(&damaged.join("model.safetensors"), "score.weight");
+    let damaged = init(&damaged);
+
+    let (asked, held_out) = (prompts(20), prompts(5));
+    let options = PpoOptions {
+        policy: &policy,
+        reward: &damaged,
+        prompts: &asked,
+        held_out: &held_out,
+        ptx: Vec::new(),
+        gold: None,
+        out: dir.path().join("ppo"),
+        settings: settings(&["steps=60", "batch_size=4", "max_tokens=4", "eval_prompts=5"]),
+        seed: 1,
+    };
+    let refused = format!("{:#}", ppo(cpu(1), &machine(), &options, &Silent).unwrap_err());
+    assert!(refused.contains("gives 4 of 4 answers a reward that is not finite"), "{refused}");
+    let events = std::fs::read_to_string(dir.path().join("ppo/events.jsonl")).unwrap();
+    assert_eq!(events.matches("gives 4 of 4 answers").count(), 6, "{events}");
+    for checkpoint in gpt::train::run::checkpoints(&dir.path().join("ppo")).unwrap() {
+        let bytes = |path: PathBuf| std::fs::read(path.join("model.safetensors")).unwrap();
+        assert!(bytes(checkpoint.path) == bytes(dir.path().join("base")), "weights changed");
+    }
+}
+
+/// Overwrites a tensor of a file with NaN.
+fn spoil(path: &Path, tensor: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let at = |i: usize| start + header[tensor]["data_offsets"][i].as_u64().unwrap() as usize;
+    for value in bytes[at(0)..at(1)].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
 }
 
 #[test]

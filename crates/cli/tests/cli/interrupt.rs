@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kernels::rng;
 
-use super::workshop::{road, run};
+use super::workshop::{chat_road, path, road, run};
 
 #[test]
 fn an_interrupted_run_ends_with_the_same_bytes() {
@@ -58,6 +58,33 @@ fn a_stream_that_is_killed_goes_on_where_it_was() {
     });
 }
 
+/// The stages after pretraining, ten times each.
+#[test]
+fn the_stages_to_a_chat_survive_kills() {
+    let (dir, _) = chat_road();
+    let [pretrain, sft, reward] =
+        ["pretrain", "sft", "reward"].map(|name| path(dir.path(), &format!("road/{name}")));
+    let [demonstrations, prompts] =
+        ["demonstrations", "prompts"].map(|name| path(dir.path(), &format!("road/lessons/{name}.jsonl")));
+    let rankings = path(dir.path(), "road/rankings.jsonl");
+    let ppo = ["--set", "max_tokens=8", "--set", "ema=0.9", "--set", "eval_prompts=4"];
+    let stages: [(&str, Vec<&str>); 4] = [
+        ("sft", vec!["--model", &pretrain, "--data", &demonstrations, "--set", "dropout=0.1"]),
+        ("reward", vec!["--model", &sft, "--rankings", &rankings]),
+        ("ppo", [&["--model", &sft, "--reward", &reward, "--prompts", &prompts], &ppo[..]].concat()),
+        ("dpo", vec!["--model", &sft, "--rankings", &rankings, "--set", "max_tokens=8"]),
+    ];
+    for (stage, options) in stages {
+        survives(10, 80, |name, steps| {
+            let out = path(dir.path(), &format!("{stage}-{name}"));
+            let every = ["eval_every=16", "checkpoint_every=6", "sample_every=16", "batch_size=4"];
+            let every = every.iter().flat_map(|set| ["--set", set]);
+            let words = [stage, "--out", &out, "--steps", steps].into_iter().chain(options.iter().copied());
+            (words.chain(every).map(String::from).collect(), out)
+        });
+    }
+}
+
 /// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone. `training` gives
 /// the arguments and the directory of a run by name, for so many steps.
 fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String>, String)) {
@@ -72,7 +99,7 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
         let mut child = start(&killed);
         // Some steps beyond the last kill or a little before it, so that kills fall between checkpoints, into them, and
         // into what the run does again; then a moment more, so that they fall into the middle of a step.
-        let target = reached + rng::below(1, 1, kill, 20);
+        let target = reached + rng::below(1, 1, kill, steps / kills / 2);
         wait_until(|| lines() > target || child.try_wait().expect("a state").is_some());
         std::thread::sleep(Duration::from_micros(rng::below(1, 2, kill, 12_000)));
         child.kill().expect("SIGKILL");
@@ -82,9 +109,12 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
     }
     run(&killed.iter().map(String::as_str).collect::<Vec<_>>(), 0);
     let checkpoint = format!("checkpoints/step-{steps:06}");
-    let names =
-        ["model.safetensors", "optimizer.safetensors", "mynah.json"].map(|n| format!("{checkpoint}/{n}"));
-    for name in names.iter().map(String::as_str).chain(["metrics.jsonl", "samples.jsonl"]) {
+    let files = fs::read_dir(Path::new(&whole_dir).join(&checkpoint)).expect("a checkpoint");
+    let files = files.map(|file| file.expect("a file").file_name().into_string().expect("text"));
+    let mut names: Vec<String> = files.map(|name| format!("{checkpoint}/{name}")).collect();
+    assert!(names.iter().any(|name| name.ends_with("optimizer.safetensors")), "{names:?}");
+    names.extend(["metrics.jsonl", "samples.jsonl", "rollouts.jsonl"].map(String::from));
+    for name in names.iter().filter(|name| Path::new(&whole_dir).join(name).exists()) {
         let bytes = |run: &str| fs::read(Path::new(run).join(name)).expect("a file");
         assert!(bytes(&whole_dir) == bytes(&killed_dir), "{name} differs");
     }

@@ -10,5 +10,7 @@ mod hub_server;
 mod interrupt;
 mod readme;
 mod road;
+mod speedrun;
+mod stages;
 mod usage;
 mod workshop;

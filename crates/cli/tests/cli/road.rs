@@ -319,24 +319,6 @@ fn a_vocabulary_grows_and_an_optimizer_goes_on() {
     fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["n_layer = 2 cannot be"]);
 }
 
-/// The default command, on a folder of our own: figures for programs, a page for people, and nothing done twice.
-#[test]
-fn the_whole_road_in_one_command() {
-    let road = road();
-    let (sources, out) = (road.path("sources"), road.path("speedrun"));
-    let words = ["speedrun", "--preset", "tiny", "--source", &sources, "--out", &out, "--no-chat"];
-    let result = json(&words);
-    assert_eq!(keys(&result["stages"]), ["corpus", "tokenizer", "tokens", "pretrain", "evaluate"]);
-    let bits = |i: usize| result["baselines"][i]["bits_per_byte"].as_f64().expect("a number");
-    assert!(bits(0) < bits(1) - 1.0, "training helps: {} {}", bits(0), bits(1));
-    assert!(result["completions"].as_array().is_some_and(|all| !all.is_empty()));
-
-    let assert = run(&words, 0);
-    let page = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
-    assert!(page.contains("what stands there:") && page.contains("bits per byte"), "{page}");
-    assert!(!stderr(&assert).contains("  loss "), "training was done already");
-}
-
 #[test]
 fn words_for_people_stay_off_standard_output() {
     let road = road();

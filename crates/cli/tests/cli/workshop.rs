@@ -103,6 +103,17 @@ pub(crate) fn road() -> &'static Road {
     })
 }
 
+/// The road to a chat in small, walked by the first who asks, and what its command printed.
+pub(crate) fn chat_road() -> &'static (TempDir, Value) {
+    static ROAD: OnceLock<(TempDir, Value)> = OnceLock::new();
+    ROAD.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let out = path(dir.path(), "road");
+        let result = json(&["speedrun", "--preset", "tiny", "--out", &out, "--no-chat"]);
+        (dir, result)
+    })
+}
+
 /// Small Python files, all different.
 pub(crate) fn write_sources(dir: &Path, files: usize) {
     fs::create_dir_all(dir).expect("a directory");

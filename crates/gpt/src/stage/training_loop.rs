@@ -194,11 +194,12 @@ impl TrainingLoop<'_> {
         if samples {
             self.sample(training)?;
         }
+        let changed = step.skipped.is_none();
         self.judge(step.skipped, training)?;
-        // Not within a streak of bad steps: a run that continues from here must count them as this one does. What a
-        // selection may still replace is saved by `close`.
+        // Not within a streak of bad steps: a run that continues from here must count them as this one does. Nor after one,
+        // where the state is that of an older checkpoint. What a selection may still replace is saved by `close`.
         let selects = self.is_over() && self.pace.best.at_the_end;
-        if saves && self.bad_steps == 0 && !selects {
+        if saves && changed && !selects {
             self.save(training, None)?;
         }
         Ok(())
@@ -257,7 +258,7 @@ impl TrainingLoop<'_> {
         };
         self.bad_steps += 1;
         self.progress.line(&format!("step {} skipped: {detail}", self.step));
-        self.event(EventKind::SkippedStep, detail)?;
+        self.event(EventKind::SkippedStep, detail.clone())?;
         if self.bad_steps < BAD_STEPS_IN_A_ROW {
             return Ok(());
         }
@@ -271,8 +272,8 @@ impl TrainingLoop<'_> {
         };
         if self.rolled_back_to == Some(back_to) {
             bail!(
-                "training does not recover: twice from step {back_to}, {BAD_STEPS_IN_A_ROW} steps in a row had no finite \
-                 loss and gradient; try a lower learning rate (--lr) or a longer warm-up (--set warmup_steps=…)"
+                "training does not recover: twice from step {back_to}, {BAD_STEPS_IN_A_ROW} steps in a row were left out \
+                 (the last one: {detail}); try a lower learning rate (--lr) or a longer warm-up (--set warmup_steps=…)"
             );
         }
         self.rolled_back_to = Some(back_to);

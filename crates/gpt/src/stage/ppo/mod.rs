@@ -26,6 +26,7 @@ use kernels::Backend;
 use prompts::Asked;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use update::Learned;
 
 /// Says how good an answer is, from 0 to 1, by a measure that training does not see.
 pub type Gold<'a> = dyn Fn(&Prompt, &str) -> f64 + 'a;
@@ -121,7 +122,14 @@ impl<B: Backend> Training for Ppo<'_, B> {
         let mut rollout = self.roll_out(step);
         self.score(&mut rollout);
         rollout.estimate_advantages(settings, self.kl.coefficient());
-        let update = self.learn(step, &rollout)?;
+        let update = match rollout.without_score() {
+            0 => self.learn(step, &rollout)?,
+            n => Learned::left_out(format!(
+                "{} gives {n} of {} answers a reward that is not finite",
+                self.options.reward.name(),
+                rollout.episodes.len()
+            )),
+        };
         self.kl.update(rollout.kl(), rollout.episodes.len());
 
         let mut metrics = rollout.metrics();

@@ -148,6 +148,11 @@ impl Rollout {
         mean(&self.scores)
     }
 
+    /// Episodes that the reward model has no finite reward for.
+    pub(super) fn without_score(&self) -> usize {
+        self.scores.iter().filter(|score| !score.is_finite()).count()
+    }
+
     /// Tokens of prompts and answers.
     pub(super) fn tokens(&self) -> u64 {
         self.episodes.iter().map(|episode| episode.tokens.len() as u64).sum()

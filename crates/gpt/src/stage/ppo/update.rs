@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What learning from a rollout did.
+#[derive(Default)]
 pub(super) struct Learned {
     pub(super) metrics: Map<String, Value>,
     /// Tokens that went forward and backward through a model.
@@ -23,6 +24,13 @@ pub(super) struct Learned {
     pub(super) clip_fraction: f64,
     /// Why an update was left out, where one was.
     pub(super) skipped: Option<String>,
+}
+
+impl Learned {
+    /// Nothing, for this reason.
+    pub(super) fn left_out(reason: String) -> Self {
+        Learned { skipped: Some(reason), ..Learned::default() }
+    }
 }
 
 /// Figures of the updates of an iteration, of which the means are told.

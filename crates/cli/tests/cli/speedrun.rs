@@ -1,0 +1,59 @@
+//! `mynah speedrun`: the whole road in one command.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::workshop::{chat_road, json, keys, mynah, path, road, run, stderr};
+
+/// The road that ends in completions of code, on a folder of our own: figures for programs, a page for people, and nothing
+/// done twice.
+#[test]
+fn the_road_of_code_in_one_command() {
+    let road = road();
+    let (sources, out) = (road.path("sources"), road.path("speedrun"));
+    let words = ["speedrun", "--code", "--preset", "tiny", "--source", &sources, "--out", &out, "--no-chat"];
+    let result = json(&words);
+    assert_eq!(keys(&result["stages"]), ["corpus", "tokenizer", "tokens", "pretrain", "evaluate"]);
+    let bits = |i: usize| result["baselines"][i]["bits_per_byte"].as_f64().expect("a number");
+    assert!(bits(0) < bits(1) - 1.0, "training helps: {} {}", bits(0), bits(1));
+    assert!(result["completions"].as_array().is_some_and(|all| !all.is_empty()));
+
+    let assert = run(&words, 0);
+    let page = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert!(page.contains("what stands there:") && page.contains("bits per byte"), "{page}");
+    assert!(!stderr(&assert).contains("  loss "), "training was done already");
+}
+
+/// The default road, to a chat: every stage leaves a directory, every system a score, and nothing is done twice.
+#[test]
+fn the_road_to_a_chat_in_one_command() {
+    let (dir, result) = chat_road();
+    let out = path(dir.path(), "road");
+    let stages = keys(&result["stages"]);
+    assert_eq!(stages[..5], ["lessons", "corpus", "tokenizer", "tokens", "pretrain"]);
+    assert_eq!(stages[5..], ["sft", "candidates", "rankings", "reward", "ppo", "dpo", "compare"]);
+    for system in ["base", "sft", "ppo", "dpo", "best of 2"] {
+        let gold = &result["gold"][system];
+        let [low, value, high] = ["low", "value", "high"].map(|key| gold[key].as_f64().expect("a number"));
+        assert!(0.0 < low && low < value && value < high && high < 1.0, "{system}: {gold}");
+    }
+    let number = |of: &str, key: &str| result[of][key].as_f64().expect("a number");
+    let ceiling = number("reward_model", "ceiling");
+    assert!(number("reward_model", "pair_accuracy") > 0.5 && ceiling > 0.7 && ceiling < 1.0, "{ceiling}");
+    assert!(number("ppo", "kl") > 0.0);
+    let written = |name: &str| fs::read_to_string(dir.path().join("road").join(name)).expect(name);
+    assert_eq!(
+        serde_json::from_str::<Value>(&written("results.json")).expect("JSON")["gold"],
+        result["gold"]
+    );
+    assert!(written("report.html").contains("</html>"));
+
+    let again = json(&["speedrun", "--preset", "tiny", "--out", &out, "--no-chat"]);
+    assert_eq!((&again["gold"], &again["ppo"]), (&result["gold"], &result["ppo"]));
+    let talk = mynah(&["chat", "--model", &path(dir.path(), "road/ppo"), "--seed", "1"])
+        .write_stdin("Hello\n")
+        .assert()
+        .success();
+    assert!(!talk.get_output().stdout.is_empty());
+}

@@ -1,0 +1,166 @@
+//! What goes wrong in the files and models of the stages after pretraining: counted, named by line, and nothing lost.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json as object};
+use tempfile::TempDir;
+
+use super::workshop::{chat_road, fails, path, road, run, stderr, stdout};
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Place { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self, name: &str) -> String {
+        path(self.dir.path(), name)
+    }
+
+    /// A file of these lines.
+    fn file(&self, name: &str, lines: &[String]) -> String {
+        fs::write(self.dir.path().join(name), lines.join("\n") + "\n").expect("a file");
+        self.path(name)
+    }
+}
+
+/// A directory or file of the road to a chat.
+fn at(name: &str) -> String {
+    path(chat_road().0.path(), &format!("road/{name}"))
+}
+
+fn lines(name: &str) -> Vec<String> {
+    fs::read_to_string(at(name)).expect("a file").lines().map(String::from).collect()
+}
+
+/// Bad lines among many good ones are left out, and each kind is counted and named; too many refuse the file.
+#[test]
+fn bad_demonstrations_are_counted_and_named() {
+    let place = Place::new();
+    let bad = [
+        "{\"messages\": [{\"role\": \"user\"".to_string(),
+        object!({ "messages": [{ "role": "robot", "content": "x" }] }).to_string(),
+        object!({ "messages": [{ "role": "assistant", "content": "x" }] }).to_string(),
+        object!({ "messages": [] }).to_string(),
+        object!({ "prompt": "x", "completion": "" }).to_string(),
+        object!({ "text": "x" }).to_string(),
+    ];
+    let mixed = place.file("mixed.jsonl", &[lines("lessons/demonstrations.jsonl"), bad.to_vec()].concat());
+    let (base, out) = (at("pretrain"), place.path("out"));
+    let words = ["sft", "--model", &base, "--data", &mixed, "--out", &out, "--steps", "1"];
+    let told = stderr(&run(&words, 0));
+    for part in [
+        "mixed.jsonl:601",
+        "robot",
+        "mixed.jsonl:602",
+        "mixed.jsonl:603",
+        "no messages",
+        "empty message",
+        "there is text",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    fails(
+        &["sft", "--model", &base, "--data", &mixed, "--out", &place.path("strict"), "--max-bad", "0.001"],
+        1,
+        &["6 of 606 lines are bad", "at most 0.1 %"],
+    );
+    let hopeless = place.file("hopeless.jsonl", &bad);
+    fails(&["sft", "--model", &base, "--data", &hopeless, "--out", &place.path("o")], 1, &["6 of 6 lines"]);
+}
+
+#[test]
+fn rankings_that_rank_nothing() {
+    let place = Place::new();
+    let good = lines("rankings.jsonl");
+    let asked = object!([{ "role": "user", "content": "x" }]);
+    let ranking = |answers: &[&str], ranks: Value| {
+        object!({ "messages": asked, "completions": answers, "ranks": ranks }).to_string()
+    };
+    let odd = [
+        ranking(&["only"], object!([1])),
+        ranking(&["a", "b"], object!([1, 1])),
+        ranking(&["a", "b"], object!([1])),
+        ranking(&["a", "b"], object!([1, "second"])),
+        object!({ "chosen": "x" }).to_string(),
+    ];
+    let file = place.file("rankings.jsonl", &[&good[..], &odd].concat());
+    let words = ["--model", &at("sft"), "--rankings", &file, "--steps", "1"];
+    for stage in ["reward", "dpo"] {
+        let out = place.path(stage);
+        let told = stderr(&run(&[&[stage, "--out", &out, "--max-bad", "0.02"], &words[..]].concat(), 0));
+        for part in ["one answer, no pair", "equal answers, no pair", "1 ranks for 2 answers", "second"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+    let equal = place.file("equal.jsonl", &odd[..2]);
+    let out = place.path("none");
+    fails(
+        &["reward", "--model", &at("sft"), "--rankings", &equal, "--out", &out],
+        1,
+        &["there is nothing to use", "equal answers, no pair"],
+    );
+    assert!(!Path::new(&out).join("checkpoints").exists());
+}
+
+/// Prompts that say nothing, or leave no room for an answer, are left out and told.
+#[test]
+fn prompts_that_cannot_be_answered() {
+    let place = Place::new();
+    let long = "how many words ".repeat(400);
+    let odd = [
+        object!({ "prompt": "" }).to_string(),
+        object!({ "prompt": long }).to_string(),
+        object!({ "messages": [{ "role": "assistant", "content": "x" }] }).to_string(),
+    ];
+    let file = place.file("prompts.jsonl", &[lines("lessons/prompts.jsonl"), odd.to_vec()].concat());
+    let (sft, reward) = (at("sft"), at("reward"));
+    let ppo = |prompts: &str, out: &str, further: &[&str]| -> Vec<String> {
+        let sets = ["batch_size=8", "max_tokens=8", "eval_prompts=4"].iter().flat_map(|set| ["--set", set]);
+        let words = ["ppo", "--model", &sft, "--reward", &reward, "--prompts", prompts, "--out", out];
+        let words = words.into_iter().chain(["--steps", "1"]).chain(sets).chain(further.iter().copied());
+        words.map(String::from).collect()
+    };
+    let strings = |words: &[String]| -> Vec<&'static str> {
+        words.iter().map(|word| &*Box::leak(word.clone().into_boxed_str())).collect()
+    };
+    let told = stderr(&run(&strings(&ppo(&file, &place.path("ppo"), &["--max-bad", "0.02"])), 0));
+    for part in ["empty message", "prompts.jsonl:301", "roles out of order", "1 of", "no room"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let only_long = place.file("long.jsonl", &vec![odd[1].clone(); 30]);
+    fails(&strings(&ppo(&only_long, &place.path("long"), &[])), 1, &["prompt"]);
+    fails(
+        &strings(&ppo(&file, &place.path("wide"), &["--max-bad", "0.02", "--set", "max_tokens=4000"])),
+        1,
+        &["max_tokens 4000 leaves no room"],
+    );
+    let candidates = ["candidates", "--model", &sft, "--prompts", &file, "--k", "2", "--max-tokens", "4"];
+    let out = place.path("candidates.jsonl");
+    let told = stderr(&run(&[&candidates[..], &["--out", &out, "--max-bad", "0.02"]].concat(), 0));
+    assert!(told.contains("no room"), "{told}");
+    assert_eq!(fs::read_to_string(&out).expect("candidates").lines().count(), 300);
+}
+
+/// Models that are not what a stage needs.
+#[test]
+fn models_that_do_not_fit_together() {
+    let place = Place::new();
+    let [sft, reward, prompts] = ["sft", "reward", "lessons/prompts.jsonl"].map(at);
+    let out = place.path("out");
+    let ppo = |policy: &str, judge: &str, parts: &[&str]| {
+        let words = ["ppo", "--model", policy, "--reward", judge, "--prompts", &prompts, "--out", &out];
+        fails(&words, 1, parts);
+    };
+    ppo(&sft, &sft, &["is no reward model", "mynah reward"]);
+    ppo(&reward, &reward, &["the policy must be a language model"]);
+    ppo(&road().path("run"), &reward, &["different tokenizers"]);
+    fails(&["score", "--model", &sft, "--data", &at("candidates.jsonl")], 1, &["is no reward model"]);
+    fails(&["chat", "--model", &reward], 1, &[&reward]);
+    let scores = stdout(&["score", "--model", &reward, "--data", &at("candidates.jsonl"), "--json"]);
+    assert_eq!(scores.lines().count(), 300);
+}
