@@ -41,11 +41,14 @@ pub struct Completer<'a, B: Backend> {
     engine: Engine<B::Tensor>,
 }
 
+/// Why a reward model is refused where text is asked for.
+pub(crate) const SCORES: &str = "the model scores texts and writes none: give a language model";
+
 impl<'a, B: Backend> Completer<'a, B> {
     /// Prepares `weights` for continuing `slots` texts at once.
     ///
     /// # Errors
-    /// The tokenizer has more tokens than the model.
+    /// The model scores texts instead of writing them; the tokenizer has more tokens than the model.
     pub fn new(
         backend: &'a mut B,
         config: &Config,
@@ -53,6 +56,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         tokenizer: &'a Tokenizer,
         slots: usize,
     ) -> Result<Self> {
+        ensure!(config.n_label.is_none(), SCORES);
         ensure!(
             tokenizer.vocab_size() <= config.vocab_size,
             "the tokenizer has {} tokens but the model only {}: they do not belong together",

@@ -157,7 +157,8 @@ fn curve_agrees<B: Backend>(golden: &Golden, mut b: B, tolerance: f64) {
     let family = golden.family;
     let b = &mut b;
     let mut trainer = golden.trainer(b);
-    let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
+    let optimizer =
+        Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, warmup_steps: 3, steps: 10 };
     let (tokens, targets) = (golden.ids("curve.tokens"), golden.ids("curve.targets"));
     let (losses, norms) = (golden.floats("curve.loss"), golden.floats("curve.grad_norm"));

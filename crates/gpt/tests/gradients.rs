@@ -151,7 +151,8 @@ fn a_bad_step_changes_nothing() {
     let config = config(true, 0.0);
     let (tokens, targets) = (tokens(), targets());
     let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
-    let optimizer = Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0 };
+    let optimizer =
+        Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     let b = &mut Reference;
     let mut trainer = trainer(b, &config);
     let before = trainer.weights.clone();
@@ -166,6 +167,33 @@ fn a_bad_step_changes_nothing() {
     assert!(trainer.update(b, &optimizer, 0.1, 1.0).applied, "the next step is a good one again");
     assert_ne!(trainer.weights, before);
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
+}
+
+/// Two updates with ε̂ by the formula at the end of section 2 of Kingma & Ba (2015): α √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε̂).
+#[test]
+fn epsilon_may_stand_before_the_correction() {
+    let config = config(true, 0.0);
+    let (tokens, targets) = (tokens(), targets());
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
+    let (beta1, beta2, eps, lr) = (0.9f32, 0.95f32, 1e-3f32, 0.1f32);
+    let optimizer = Optimizer { beta1, beta2, eps, eps_hat: true, weight_decay: 0.0, grad_clip: 0.0 };
+    let b = &mut Reference;
+    let mut trainer = trainer(b, &config);
+    for t in 1..=2 {
+        let before = trainer.weights.clone();
+        trainer.accumulate(b, batch, &targets, &[-0.1; 14], 4);
+        assert!(trainer.update(b, &optimizer, lr, 1.0).applied);
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
+        let rate = f64::from(lr) * correction(beta2).sqrt() / correction(beta1);
+        let moments = trainer.first_moment.leaves().into_iter().zip(trainer.second_moment.leaves());
+        let weights = before.leaves().into_iter().zip(trainer.weights.leaves());
+        for ((before, after), (m, v)) in weights.zip(moments) {
+            for (i, before) in before.0.iter().enumerate() {
+                let expected = before - rate * m.0[i] / (v.0[i].sqrt() + f64::from(eps));
+                assert!((after.0[i] - expected).abs() < 1e-7, "{} {expected}", after.0[i]);
+            }
+        }
+    }
 }
 
 #[test]

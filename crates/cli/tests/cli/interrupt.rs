@@ -112,7 +112,7 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
     let files = fs::read_dir(Path::new(&whole_dir).join(&checkpoint)).expect("a checkpoint");
     let files = files.map(|file| file.expect("a file").file_name().into_string().expect("text"));
     let mut names: Vec<String> = files.map(|name| format!("{checkpoint}/{name}")).collect();
-    assert!(names.iter().any(|name| name.ends_with("optimizer.safetensors")), "{names:?}");
+    assert!(names.iter().any(|name| name.ends_with("model.safetensors")), "{names:?}");
     names.extend(["metrics.jsonl", "samples.jsonl", "rollouts.jsonl"].map(String::from));
     for name in names.iter().filter(|name| Path::new(&whole_dir).join(name).exists()) {
         let bytes = |run: &str| fs::read(Path::new(run).join(name)).expect("a file");

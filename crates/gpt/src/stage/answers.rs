@@ -1,10 +1,11 @@
 //! Answers sampled from a model: rollouts, candidates to be ranked, and what evaluations judge, all by the one engine.
 
 use super::episodes::Episode;
+use crate::complete::SCORES;
 use crate::data::{Candidates, Prompt, Prompter};
 use crate::model::{Config, Engine, Finish, Request, Sampling, Weights};
 use crate::progress::{Progress, Stopped, Unit};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
 
@@ -81,7 +82,7 @@ pub struct CandidatesOptions {
 /// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress` hears how many.
 ///
 /// # Errors
-/// A prompt cannot be rendered; somebody asked to stop.
+/// The model scores texts instead of writing them; a prompt cannot be rendered; somebody asked to stop.
 pub fn candidates<B: Backend>(
     b: &mut B,
     model: (&Config, &Weights<B::Tensor>),
@@ -91,6 +92,7 @@ pub fn candidates<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<Vec<Candidates>> {
     let &CandidatesOptions { k, max_tokens, sampling } = options;
+    ensure!(model.0.n_label.is_none(), SCORES);
     let room = model.0.seq_len.saturating_sub(max_tokens);
     let (mut found, mut too_long) = (Vec::with_capacity(prompts.len()), 0);
     // As many prompts at once as keep the engine busy to the end.

@@ -15,10 +15,24 @@ pub struct Optimizer {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
+    /// Whether it is added before that root is corrected for its bias, as TensorFlow's Adam does (ε̂ of Kingma & Ba 2015; what
+    /// it changes in PPO: Huang et al. 2024), and not after, as PyTorch's does.
+    pub eps_hat: bool,
     /// Decoupled weight decay of matrices and embeddings.
     pub weight_decay: f32,
     /// The gradient's norm is scaled down to this; 0 leaves it as it is.
     pub grad_clip: f32,
+}
+
+impl Optimizer {
+    /// What update number `t`, from 1, adds to the corrected root: √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 − β₂ᵗ).
+    fn eps_at(&self, t: u64) -> f32 {
+        if !self.eps_hat {
+            return self.eps;
+        }
+        let correction = 1.0 - f64::from(self.beta2).powf(t as f64);
+        (f64::from(self.eps) / correction.sqrt()) as f32
+    }
 }
 
 /// What a call of [`Trainer::update`] did.
@@ -215,11 +229,12 @@ impl<T> Trainer<T> {
         self.updates += 1;
         let clip = f64::from(optimizer.grad_clip);
         let grad_scale = if clip > 0.0 && grad_norm > clip { (clip / grad_norm) as f32 } else { 1.0 };
+        let eps = optimizer.eps_at(self.updates);
         let settings = |spec: &Spec| AdamW {
             lr,
             beta1: optimizer.beta1,
             beta2: optimizer.beta2,
-            eps: optimizer.eps,
+            eps,
             weight_decay: if spec.decay { optimizer.weight_decay } else { 0.0 },
             step: self.updates,
             grad_scale,

@@ -1,7 +1,8 @@
 //! Documents to pretrain on: running text in both languages about the small world.
 //!
-//! It tells what lessons ask for (sums, spellings, translations …) and it tells stories, so that a model of it can speak and
-//! has met what it will be asked. It never has the form of a chat: answering is what fine-tuning teaches.
+//! It tells what lessons ask for (sums, spellings, translations …), it tells stories, and it tells of teachers who say which
+//! answers are right, so that a model of it can speak, has met what it will be asked, and can tell right from wrong. It never
+//! has the form of a chat: answering is what fine-tuning teaches.
 
 mod plots;
 mod story;
@@ -15,7 +16,7 @@ use super::world::PEOPLE;
 /// One document of two to twenty lines.
 pub(super) fn document(draw: &mut Draw) -> String {
     let language = *draw.pick(&Language::ALL);
-    match draw.weighted(&[15, 40, 45]) {
+    match draw.weighted(&[10, 30, 25, 35]) {
         0 => story::story(draw, language),
         1 => {
             let weights = tasks::PROSE.map(|(weight, _)| weight);
@@ -23,9 +24,13 @@ pub(super) fn document(draw: &mut Draw) -> String {
             let pieces: Vec<String> = (0..draw.within(1..=3)).map(|_| prose(draw, language)).collect();
             pieces.join("\n")
         }
-        _ => {
+        2 => {
             let name = draw.pick(PEOPLE).say(language);
             let asked: Vec<String> = (0..draw.within(2..=4)).map(|_| asked(draw, language, name)).collect();
+            asked.join("\n")
+        }
+        _ => {
+            let asked: Vec<String> = (0..draw.within(2..=5)).map(|_| examined(draw, language)).collect();
             asked.join("\n")
         }
     }
@@ -49,4 +54,30 @@ fn asked(draw: &mut Draw, language: Language, name: &str) -> String {
     let lesson = tasks::any(draw, language, Split::Train);
     let slots = [("name", name), ("question", &*lesson.asked()), ("answer", &lesson.key.answer)];
     ASKED.say(draw, language, &slots)
+}
+
+const EXAMINED: Phrases = Phrases {
+    en: &[
+        "The teacher asked: \"{question}\" {name} said: \"{answer}\"",
+        "\"{question}\" asked the teacher. {name} said: \"{answer}\"",
+        "Question: {question} {name} answered: \"{answer}\"",
+    ],
+    zh: &[
+        "老师问：“{question}”{name}说：“{answer}”",
+        "“{question}”老师问。{name}说：“{answer}”",
+        "问题：{question}{name}回答：“{answer}”",
+    ],
+};
+const RIGHT: Phrases = Phrases { en: &[" Right."], zh: &["对了。"] };
+const WRONG: Phrases =
+    Phrases { en: &[" Wrong. It is: \"{answer}\""], zh: &["错了。应该是：“{answer}”"] };
+
+/// How a teacher asked somebody something that may be learned, and what the teacher said about the answer.
+fn examined(draw: &mut Draw, language: Language) -> String {
+    let lesson = tasks::any(draw, language, Split::Train);
+    let name = draw.pick(PEOPLE).say(language);
+    let (answer, verdict) =
+        if draw.chance(0.5) { (&lesson.key.answer, RIGHT) } else { (&lesson.wrong, WRONG) };
+    let slots = [("name", name), ("question", &*lesson.asked()), ("answer", answer)];
+    EXAMINED.say(draw, language, &slots) + &verdict.say(draw, language, &[("answer", &lesson.key.answer)])
 }

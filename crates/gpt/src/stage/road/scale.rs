@@ -48,19 +48,19 @@ impl Scale {
     /// The scale of this name, of [`SCALES`].
     pub(super) fn of(name: &str) -> Option<Scale> {
         let laptop = Scale {
-            text_bytes: 16_000_000,
+            text_bytes: 48_000_000,
             vocab_size: 1024,
             preset: "modern-nano",
             pretrain: &["seq_len=128", "sample_every=2000"],
             pretrain_secs: Some(330.0),
-            demonstrations: 8000,
-            prompts: 6000,
+            demonstrations: 16_000,
+            prompts: 10_000,
             held_out: 400,
             k: 4,
             best_of: 8,
             max_tokens: 32,
-            sft: &["lr=1e-3", "dropout=0.1", "epochs=3"],
-            reward: &["lr=3e-4", "batch_size=16", "dropout=0.1"],
+            sft: &["lr=1e-3", "dropout=0.1", "epochs=2"],
+            reward: &["lr=1e-3", "batch_size=16"],
             ppo: &["steps=60", "lr=5e-5", "kl_coef=0.1", "batch_size=128"],
             dpo: &["lr=1e-4"],
         };

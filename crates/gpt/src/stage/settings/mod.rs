@@ -239,6 +239,7 @@ impl Settings {
             beta1: self.beta1 as f32,
             beta2: self.beta2 as f32,
             eps: self.eps as f32,
+            eps_hat: false,
             weight_decay: self.weight_decay as f32,
             grad_clip: self.grad_clip as f32,
         }

@@ -29,6 +29,9 @@ described! {
         pub beta2: f64,
         /// AdamW's ε.
         pub eps: f64,
+        /// Whether ε is added before the second moment's bias is corrected, as TensorFlow does, and not after, as PyTorch does.
+        #[serde(default)]
+        pub eps_hat: bool,
         /// The gradient's norm is clipped to this; 0 never clips.
         pub grad_clip: f64,
         /// Probability of dropout.
@@ -151,6 +154,7 @@ impl Regime {
             beta1: self.beta1 as f32,
             beta2: self.beta2 as f32,
             eps: self.eps as f32,
+            eps_hat: self.eps_hat,
             weight_decay: self.weight_decay as f32,
             grad_clip: self.grad_clip as f32,
         }
