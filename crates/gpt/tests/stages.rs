@@ -166,6 +166,7 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
             init: &init,
             train: &train,
             val: &val,
+            reward: None,
             ptx: Vec::new(),
             out: out.into(),
             settings: settings(&["steps=12", "batch_size=5", "lr=3e-3", "dropout=0.1"]),
@@ -184,6 +185,7 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
         init: &init,
         train: &val,
         val: &val,
+        reward: None,
         ptx: Vec::new(),
         out: dir.path().join("once"),
         settings: settings(&["steps=1", "batch_size=5", "dropout=0"]),
@@ -225,6 +227,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         std::fs::create_dir(&rewards).unwrap();
         let reward = init(&continues(&rewards, &[4, 8], run));
 
+        selects_by_reward(&dir, &policy, &reward);
         let (asked, held_out) = (prompts(20), prompts(5));
         let run = |out: &Path, b: Cpu, progress: &dyn Progress| {
             let options = PpoOptions {
@@ -264,6 +267,31 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         let rollouts = std::fs::read_to_string(whole.join("rollouts.jsonl")).unwrap();
         assert!(rollouts.lines().count() >= 9, "some answers of every iteration are kept");
     }
+}
+
+/// Supervised training ends with the state whose answers a reward model likes best.
+fn selects_by_reward(dir: &Path, base: &Init, reward: &Init) {
+    let (train, val) = (demonstrations(base, 20), demonstrations(base, 5));
+    let options = SftOptions {
+        init: base,
+        train: &train,
+        val: &val,
+        reward: Some(reward),
+        ptx: Vec::new(),
+        out: dir.join("selected"),
+        settings: settings(&["steps=12", "batch_size=5", "lr=3e-3", "dropout=0", "max_tokens=4"]),
+        seed: 1,
+    };
+    sft(cpu(2), &machine(), &options, &Silent).unwrap();
+    let metrics = std::fs::read_to_string(options.out.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let rewards: Vec<(u64, f64)> =
+        lines.filter_map(|line| Some((line["step"].as_u64()?, line["val_reward"].as_f64()?))).collect();
+    assert_eq!(rewards.len(), 4, "{metrics}");
+    let best = rewards.iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let last = checkpoint::open(&options.out, &Silent).unwrap();
+    let selected = last.manifest.unwrap().about.selected.unwrap_or(12);
+    assert_eq!(selected, best.0, "{rewards:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use gpt::stage::{SftOptions, SftSettings, sft};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, weighted};
+use super::stages::{BadLines, HELD_OUT, RecipeArgs, init as model, keys, weighted};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::count;
@@ -20,7 +20,8 @@ The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\"
 
 Examples:
   mynah sft --model runs/base --data demonstrations.jsonl --out runs/sft
-  mynah sft --model runs/base --data demonstrations.jsonl --ptx tokens --set ptx_share=0.1 --out runs/sft";
+  mynah sft --model runs/base --data demonstrations.jsonl --ptx tokens --set ptx_share=0.1 --out runs/sft
+  mynah sft --model runs/base --data demonstrations.jsonl --reward runs/reward --out runs/sft-again";
 
 /// Teach a model to answer, from demonstrations
 #[derive(Debug, Args)]
@@ -35,6 +36,9 @@ pub(crate) struct SftArgs {
     /// Demonstrations to validate with [default: a tenth of --data]
     #[arg(long, value_name = "FILE")]
     val: Option<PathBuf>,
+    /// A reward model whose mean score of held-out answers selects the best state, instead of the validation loss
+    #[arg(long, value_name = "MODEL")]
+    reward: Option<PathBuf>,
     /// Run directory
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -67,7 +71,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let epochs = args.epochs.map(|epochs| format!("epochs={epochs}"));
     let settings = args.recipe.resolve::<SftSettings>(&[epochs])?;
-    let init = init(&args.model, "init", &args.out, true, session)?;
+    let init = model(&args.model, "init", &args.out, true, session)?;
     let tokenizer = init.tokenizer().context("a model with a chat template has a tokenizer")?;
     let template = ChatTemplate::of(tokenizer)?.context("it was given a chat template")?;
     let options = ReadOptions {
@@ -97,10 +101,13 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         Some(val) => (read(&args.data)?, read(val)?),
         None => read(&args.data)?.split(HELD_OUT)?,
     };
+    let reward = args.reward.as_ref().map(|path| model(path, "reward", &args.out, false, session));
+    let reward = reward.transpose()?;
     let options = SftOptions {
         init: &init,
         train: &train,
         val: &val,
+        reward: reward.as_ref(),
         ptx: args.ptx.clone(),
         out: args.out.clone(),
         settings,

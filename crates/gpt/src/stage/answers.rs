@@ -27,6 +27,18 @@ impl Answers {
     }
 }
 
+/// The episodes as a reward model reads them, which has met whole answers only: with an end where the policy did not come to
+/// one.
+pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<'_>) -> Vec<Episode> {
+    let end = prompter.end_tokens()[0];
+    let whole = |(episode, ended): (&Episode, &bool)| {
+        let mut whole = episode.clone();
+        whole.tokens.extend((!ended).then_some(end));
+        whole
+    };
+    episodes.iter().zip(ended).map(whole).collect()
+}
+
 /// The text of an answer without the token that ended it.
 pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> Result<String> {
     let answer = episode.answer();

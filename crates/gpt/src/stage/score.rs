@@ -1,5 +1,6 @@
 //! What a reward model thinks of answers.
 
+use super::Init;
 use super::episodes::{Episode, Rows, passes};
 use crate::data::{Candidates, Prompter};
 use crate::model::{Config, Weights};
@@ -7,6 +8,9 @@ use crate::progress::{Progress, Stopped, Unit};
 use crate::train::Frozen;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
+
+/// Episodes between two looks at whether to stop.
+const AT_ONCE: usize = 256;
 
 /// The reward of every answer of every item.
 ///
@@ -32,18 +36,53 @@ pub fn score<B: Backend>(
             episodes.push(episode);
         }
     }
-    let mut rewards = Vec::with_capacity(episodes.len());
+    let mut found = Vec::with_capacity(episodes.len());
     progress.begin("score", episodes.len() as u64, Unit::Count);
-    for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
+    for some in episodes.chunks(AT_ONCE) {
         if progress.should_stop() {
             bail!(Stopped("not everything was scored"));
         }
-        progress.advance(run.len() as u64);
+        found.extend(rewards(&mut model, b, some));
+        progress.advance(some.len() as u64);
+    }
+    progress.end();
+    let mut rewards = found.into_iter();
+    Ok(items.iter().map(|item| rewards.by_ref().take(item.completions.len()).collect()).collect())
+}
+
+/// The reward of each episode, read at its last token.
+pub(super) fn rewards<B: Backend>(
+    model: &mut Frozen<B::Tensor>,
+    b: &mut B,
+    episodes: &[Episode],
+) -> Vec<f64> {
+    let mut rewards = Vec::with_capacity(episodes.len());
+    for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
         let rows = Rows::of(&episodes[run]);
         let scores = model.scores(b, rows.sequences(), &rows.last);
         rewards.extend(scores.iter().map(|&score| f64::from(score)));
     }
-    progress.end();
-    let mut rewards = rewards.into_iter();
-    Ok(items.iter().map(|item| rewards.by_ref().take(item.completions.len()).collect()).collect())
+    rewards
+}
+
+/// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.
+pub(super) fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
+    let n_label = reward.model().config.n_label;
+    ensure!(
+        n_label == Some(1),
+        "{} is no reward model ({}): train one with `mynah reward`",
+        reward.name(),
+        reward.model().architecture()
+    );
+    let same = match (reward.tokenizer(), policy.tokenizer()) {
+        (Some(a), Some(b)) => a.same_tokens(b),
+        _ => false,
+    };
+    ensure!(
+        same,
+        "{} and {} have different tokenizers: train the reward model from the same model as the policy",
+        reward.name(),
+        policy.name()
+    );
+    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::model::{Sampling, Targets};
 use crate::objective::ppo::{gae, token_rewards, whiten};
 use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
+use crate::stage::score::rewards;
 use kernels::{Backend, rng};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -68,19 +69,8 @@ impl<B: Backend> Ppo<'_, B> {
             let values = self.value.scores(b, batch, &rows.before_tokens);
             rollout.values.extend(values.iter().map(|&value| f64::from(value)));
         }
-        // The reward model has read whole answers only, so it reads an end where the policy did not come to one.
-        let end = self.prompter.end_tokens()[0];
-        let whole = |(episode, ended): (&Episode, &bool)| {
-            let mut whole = episode.clone();
-            whole.tokens.extend((!ended).then_some(end));
-            whole
-        };
-        let whole: Vec<Episode> = rollout.episodes.iter().zip(&rollout.ended).map(whole).collect();
-        for run in passes(whole.iter().map(|episode| episode.tokens.len())) {
-            let rows = Rows::of(&whole[run]);
-            let scores = self.reward.scores(b, rows.sequences(), &rows.last);
-            rollout.scores.extend(scores.iter().map(|&score| f64::from(score)));
-        }
+        let whole = answers::whole(&rollout.episodes, &rollout.ended, &self.prompter);
+        rollout.scores = rewards(&mut self.reward, b, &whole);
         let penalty = self.options.settings.own.missing_end_penalty;
         for (score, _) in rollout.scores.iter_mut().zip(&rollout.ended).filter(|(_, ended)| !**ended) {
             *score -= penalty;

@@ -7,7 +7,8 @@ use crate::data::{Mixture, Prompter};
 use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
-use crate::stage::{Init, Machine, settings};
+use crate::stage::score::check_reward;
+use crate::stage::{Machine, settings};
 use crate::train::run::{Input, Recipe};
 use crate::train::{Frozen, Trainer};
 use anyhow::{Context, Result, ensure};
@@ -186,28 +187,6 @@ fn restore_beside<B: Backend>(
     let [weights, m, v] = TREES;
     let (weights, moments) = (tree(weights)?, (tree(m)?, tree(v)?));
     trainer.take_over(weights, moments, updates);
-    Ok(())
-}
-
-/// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.
-fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
-    let n_label = reward.model().config.n_label;
-    ensure!(
-        n_label == Some(1),
-        "{} is no reward model ({}): train one with `mynah reward`",
-        reward.name(),
-        reward.model().architecture()
-    );
-    let same = match (reward.tokenizer(), policy.tokenizer()) {
-        (Some(a), Some(b)) => a.same_tokens(b),
-        _ => false,
-    };
-    ensure!(
-        same,
-        "{} and {} have different tokenizers: train the reward model from the same model as the policy",
-        reward.name(),
-        policy.name()
-    );
     Ok(())
 }
 

@@ -252,6 +252,7 @@ impl<B: Backend> Walk<'_, B> {
                 init: &init,
                 train: &train,
                 val: &val,
+                reward: None,
                 ptx: Vec::new(),
                 out: self.at("sft"),
                 settings: StageSettings::resolve(&Scale::changes(self.scale.sft))?,

@@ -62,7 +62,7 @@ impl Scale {
             sft: &["lr=1e-3", "dropout=0.1", "epochs=2"],
             reward: &["lr=1e-3", "batch_size=16"],
             ppo: &["steps=60", "lr=5e-5", "kl_coef=0.2", "batch_size=128"],
-            dpo: &["lr=1e-4"],
+            dpo: &["lr=1e-4", "steps=160"],
         };
         Some(match name {
             "tiny" => Scale {

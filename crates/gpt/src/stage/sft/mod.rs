@@ -3,22 +3,24 @@
 //! The loss is the mean negative log-likelihood of the assistant's tokens and what ends its answers; the rest of a conversation
 //! is read and not predicted.
 
+mod answers;
+
+use super::score::check_reward;
 use super::settings::{self, Own, described};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
-use crate::data::{Batch, Conversations, MixedWindows, Mixture};
-use crate::model::{Engine, Noise, Request, Sampling, Sequences};
+use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
+use crate::model::{Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use crate::train::run::Input;
-use crate::train::{Trainer, Update};
+use crate::train::{Frozen, Trainer, Update};
 use anyhow::{Context, Result, ensure};
-use kernels::{Backend, NO_TARGET, rng};
+use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 described! {
@@ -32,17 +34,21 @@ described! {
         pub batch_size: usize,
         /// The share of the loss that is the pretraining mix's; 0 for none.
         pub ptx_share: f64,
-        /// Whether the run ends with the state of the lowest validation loss instead of the last.
+        /// Whether the run ends with its best state instead of the last: of the highest reward where there is a reward model, else of
+        /// the lowest validation loss.
         pub select_best: bool,
+        /// Tokens of an answer at most, where a reward model judges it.
+        pub max_tokens: usize,
     }
 }
 
 impl Own for SftSettings {
     const KEYS: &[(&str, &str)] = SftSettings::KEYS;
-    const DEFAULTS: &str = include_str!("../../../../presets/stages/sft.toml");
+    const DEFAULTS: &str = include_str!("../../../../../presets/stages/sft.toml");
 
     fn check(&self) -> Result<()> {
         ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        ensure!(self.max_tokens > 0, "max_tokens is 0: answers need tokens");
         ensure!((0.0..1.0).contains(&self.ptx_share), "ptx_share is {}: it is a share", self.ptx_share);
         Ok(())
     }
@@ -56,6 +62,9 @@ pub struct Options<'a> {
     pub train: &'a Conversations,
     /// Those to validate with.
     pub val: &'a Conversations,
+    /// A reward model, whose mean score of answers to held-out conversations is measured and selects the best state, as in Ouyang et
+    /// al. (2022).
+    pub reward: Option<&'a Init>,
     /// Token shards of the pretraining mix, with their weights.
     pub ptx: Vec<(PathBuf, f64)>,
     /// The run directory.
@@ -100,8 +109,14 @@ pub fn sft<B: Backend>(
     if let Some((data, _)) = &training.ptx {
         recipe.inputs.insert("ptx".into(), Input::new(&data.parts()[0].path, data.digest()));
     }
-    let at_the_end = options.settings.own.select_best;
-    let best = Best { metric: "val_loss", highest: false, at_the_end };
+    let (metric, highest) = match options.reward {
+        Some(reward) => {
+            reward.record(&mut recipe, "reward")?;
+            ("val_reward", true)
+        }
+        None => ("val_loss", false),
+    };
+    let best = Best { metric, highest, at_the_end: options.settings.own.select_best };
     let epoch = options.train.per_epoch().div_ceil(options.settings.own.batch_size as u64);
     let pace = options.settings.regime.pace(training.steps, epoch, best);
     let ending =
@@ -124,6 +139,8 @@ struct Sft<'a, B: Backend> {
     options: &'a Options<'a>,
     backend: B,
     tokenizer: &'a Tokenizer,
+    prompter: Prompter<'a>,
+    reward: Option<Frozen<B::Tensor>>,
     trainer: Trainer<B::Tensor>,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
@@ -145,8 +162,17 @@ impl<'a, B: Backend> Sft<'a, B> {
             let windows = data.windows(config.seq_len, options.seed)?;
             anyhow::Ok((data, windows))
         });
+        let mut reward = None;
+        if let Some(judge) = options.reward {
+            check_reward(judge, init)?;
+            let config = judge.config(0.0);
+            let weights = judge.weights(&mut backend, &config, options.seed)?;
+            reward = Some(Frozen::new(&mut backend, config, weights));
+        }
         let weights = init.weights(&mut backend, &config, options.seed)?;
         Ok(Sft {
+            reward,
+            prompter: Prompter::new(tokenizer)?,
             ptx: ptx.transpose()?,
             steps: regime.steps.unwrap_or(options.train.steps(own.epochs, own.batch_size)),
             trainer: Trainer::new(&mut backend, config, weights),
@@ -227,35 +253,17 @@ impl<B: Backend> Training for Sft<'_, B> {
 
     fn evaluate(&mut self) -> Result<Evaluation> {
         let loss = self.validate();
-        let line = format!("loss {loss:.4}, perplexity {:.2}", loss.exp());
-        Ok(Evaluation { metrics: vec![("val_loss", loss)], line })
+        let mut line = format!("loss {loss:.4}, perplexity {:.2}", loss.exp());
+        let mut metrics = vec![("val_loss", loss)];
+        if let Some(reward) = self.mean_reward() {
+            metrics.push(("val_reward", reward));
+            line += &format!(", reward {reward:.3}");
+        }
+        Ok(Evaluation { metrics, line })
     }
 
-    /// The first answers of a few held-out conversations.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
-        const SHOWN: u64 = 4;
-        const TOKENS: usize = 64;
-        let mut requests = Vec::new();
-        for number in 0..SHOWN.min(self.options.val.per_epoch()) {
-            let mut one = Batch::default();
-            self.options.val.push(number, &mut one);
-            let asked = one.targets.iter().position(|&target| target != NO_TARGET).unwrap_or(0);
-            requests.push(Request {
-                prompt: one.tokens[..=asked].to_vec(),
-                max_tokens: TOKENS,
-                sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: self.options.seed },
-                number,
-                stop_tokens: crate::data::Prompter::new(self.tokenizer)?.end_tokens().to_vec(),
-            });
-        }
-        let Self { backend: b, trainer: Trainer { config, weights, .. }, tokenizer, .. } = self;
-        let mut engine =
-            Engine::new(b, config, weights, requests.len().max(1)).limited_to(tokenizer.vocab_size());
-        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
-        let texts = requests.iter().zip(generated).map(|(request, generated)| {
-            Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
-        });
-        texts.collect()
+        self.answer_samples()
     }
 
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {

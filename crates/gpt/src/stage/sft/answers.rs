@@ -1,0 +1,58 @@
+//! What the model answers in held-out conversations, and what a reward model thinks of it.
+
+use super::Sft;
+use crate::data::Batch;
+use crate::model::Sampling;
+use crate::stage::answers::{Answers, answer, whole};
+use crate::stage::score::rewards;
+use anyhow::Result;
+use kernels::{Backend, NO_TARGET};
+
+/// Answers shown as samples, and their tokens at most.
+const SHOWN: u64 = 4;
+const SHOWN_TOKENS: usize = 64;
+/// Conversations whose answers a reward model judges, at most.
+const JUDGED: u64 = 256;
+
+impl<B: Backend> Sft<'_, B> {
+    /// The first answers of a few held-out conversations.
+    pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
+        let prompts = self.prompts(SHOWN, SHOWN_TOKENS);
+        let asked = prompts.clone();
+        let texts = self.answer(prompts, SHOWN_TOKENS, 0.0).texts(&self.prompter)?;
+        let pairs = asked.iter().zip(texts).map(|(asked, text)| Ok((self.tokenizer.decode(asked)?, text)));
+        pairs.collect()
+    }
+
+    /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the same random numbers
+    /// every time.
+    pub(super) fn mean_reward(&mut self) -> Option<f64> {
+        self.reward.as_ref()?;
+        let max_tokens = self.options.settings.own.max_tokens;
+        let prompts = self.prompts(JUDGED, max_tokens + 1);
+        let Answers { episodes, ended } = self.answer(prompts, max_tokens, 1.0);
+        let whole = whole(&episodes, &ended, &self.prompter);
+        let rewards = rewards(self.reward.as_mut()?, &mut self.backend, &whole);
+        Some(rewards.iter().sum::<f64>() / rewards.len().max(1) as f64)
+    }
+
+    /// What stands before the first answer of the first `n` held-out conversations, where `room` is left for an answer.
+    fn prompts(&self, n: u64, room: usize) -> Vec<Vec<u32>> {
+        let prompt = |number: u64| {
+            let mut one = Batch::default();
+            self.options.val.push(number, &mut one);
+            let asked = one.targets.iter().position(|&target| target != NO_TARGET).unwrap_or(0);
+            one.tokens[..=asked].to_vec()
+        };
+        let reads = self.reward.iter().map(|reward| reward.config.seq_len);
+        let context = reads.fold(self.trainer.config.seq_len, usize::min);
+        let numbers = 0..n.min(self.options.val.per_epoch());
+        numbers.map(prompt).filter(|prompt| prompt.len() + room <= context).collect()
+    }
+
+    fn answer(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize, temperature: f32) -> Answers {
+        let sampling = Sampling { temperature, top_k: 0, top_p: 1.0, seed: self.options.seed };
+        let model = (&self.trainer.config, &self.trainer.weights);
+        answer(&mut self.backend, model, &self.prompter, prompts, max_tokens, sampling, 0)
+    }
+}
