@@ -60,9 +60,9 @@ impl Scale {
             best_of: 8,
             max_tokens: 32,
             sft: &["lr=1e-3", "dropout=0.1", "epochs=2"],
-            reward: &["lr=1e-3", "batch_size=16"],
+            reward: &["lr=1e-3", "batch_size=16", "epochs=2"],
             ppo: &["steps=60", "lr=5e-5", "kl_coef=0.2", "batch_size=128"],
-            dpo: &["lr=1e-4", "steps=160"],
+            dpo: &["lr=1e-4", "steps=120"],
         };
         Some(match name {
             "tiny" => Scale {
