@@ -9,6 +9,8 @@ use super::html::Element;
 /// A drawing of series over steps.
 pub(super) struct Chart {
     pub(super) title: String,
+    /// What the horizontal axis counts or measures; steps are whole.
+    pub(super) along: &'static str,
     pub(super) x: Scale,
     pub(super) y: Scale,
     /// What the vertical axis spans.
@@ -61,6 +63,8 @@ struct Frame {
     y: Axis,
 }
 
+/// What the horizontal axis of most charts counts.
+const STEP: &str = "step";
 /// Columns of a drawing that tell their values when the pointer is over them.
 const HOVER_COLUMNS: f64 = 120.0;
 /// A series of more points has no dots: they would run into each other.
@@ -74,6 +78,7 @@ impl Chart {
         let series = Series { name: String::new(), class: "other", look: Look::Line, points };
         Self {
             title: title.into(),
+            along: STEP,
             x: Scale::Linear,
             y: Scale::Linear,
             span: Span::All,
@@ -102,7 +107,7 @@ impl Chart {
         let zero = (self.span == Span::FromZero).then_some(0.0);
         let mut x = Axis::new(self.x, points().map(|point| point.0), 0.0, (width / 80.0) as usize)?;
         let y = Axis::new(self.y, shown.chain(zero), 0.04, (height / 45.0) as usize)?;
-        x.ticks.retain(|(tick, _)| tick.fract() == 0.0); // steps are whole
+        x.ticks.retain(|(tick, _)| self.along != STEP || tick.fract() == 0.0);
         Some(Frame { left, right, top, bottom, x, y })
     }
 
@@ -143,7 +148,7 @@ impl Chart {
             if !dotted && columns.last().is_some_and(|(last, _)| last - x < wide) {
                 continue;
             }
-            let mut text = format!("step {step}");
+            let mut text = format!("{} {}", self.along, (step * 1e4).round() / 1e4);
             for (series, value) in values {
                 let _ = write!(text, " · {}", format!("{} {}", series.name, number(value)).trim_start());
             }

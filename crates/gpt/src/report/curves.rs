@@ -80,7 +80,7 @@ fn small_charts(record: &Record) -> Vec<Chart> {
 }
 
 /// A small chart; points of one curve lie behind its smoothed line unless they are few.
-fn figure(chart: &Chart) -> Option<Element> {
+pub(super) fn figure(chart: &Chart) -> Option<Element> {
     let chart = chart.smoothed();
     let caption = Element::new("figcaption").child(Element::new("strong").text(&chart.title));
     Some(Element::of("figure", "card").child(caption).child(chart.svg(440.0, 200.0)?))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::axis::number;
 use super::chart::Chart;
+use super::curves::figure;
 use super::html::{Element, cell, table};
 use super::record::Record;
 use super::results::{RESULTS, Rate, Stage, road_list};
@@ -210,13 +211,18 @@ fn frontier_section(results: &ChatResults) -> Element {
         let mut points: Vec<(f64, f64)> =
             results.frontier.iter().map(|point| (point.kl.max(0.0).sqrt(), value(point))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Chart::of(title, points).svg(480.0, 240.0)
+        figure(&Chart { along: "√KL", ..Chart::of(title, points) })
     };
     let charts = [
-        curve("reward over √KL", &|point: &FrontierPoint| point.reward),
-        curve("gold score over √KL", &|point: &FrontierPoint| point.gold),
+        curve("The reward model's score over √KL", &|point: &FrontierPoint| point.reward),
+        curve("The judge's score over √KL", &|point: &FrontierPoint| point.gold),
     ];
-    section.children(charts.into_iter().flatten().map(|chart| Element::of("div", "card").child(chart)))
+    section.child(Element::of("div", "charts").children(charts.into_iter().flatten())).child(
+        Element::of("p", "note").text(
+            "Each dot is the policy after some iterations, on held-out prompts: its distance from the supervised model, and its score. \
+             Where the reward model's score rises and the judge's falls, the policy exploits the reward model.",
+        ),
+    )
 }
 
 fn tried((i, tried): (usize, &Tried)) -> Element {
