@@ -14,7 +14,7 @@ use crate::data::{Candidates, Ranking};
 pub const TIE_MARGIN: f64 = 0.02;
 
 /// The `noise` of rankings if nothing else is asked for.
-pub const DEFAULT_NOISE: f64 = 0.06;
+pub const DEFAULT_NOISE: f64 = 0.04;
 
 /// Ranks answers with these scores, 1 for the best; ties share a rank and the next rank follows without a gap. `noise` is
 /// the difference of scores at which the better answer wins with probability `σ(1) = 0.73`; 0 ranks by the scores alone.

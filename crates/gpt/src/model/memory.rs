@@ -7,7 +7,7 @@ use super::block::norm::stats_width;
 use super::{Config, NormPlace};
 
 /// Bytes of a number that is kept exactly.
-const EXACT_BYTES: u64 = 4;
+pub(crate) const EXACT_BYTES: u64 = 4;
 
 /// Bytes that training takes, besides the backend's working memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ pub use gpt::{
     Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
     forward_cached, head_backward, logprobs,
 };
+pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};

@@ -1,5 +1,6 @@
 //! Direct preference optimisation (Rafailov et al. 2023): the policy learns from rankings without a reward model.
 
+use super::memory::{self, ROWS};
 use super::ranked::{Ranked, Rankings, rows};
 use super::settings::{self, Own, described};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
@@ -88,6 +89,8 @@ pub fn dpo<B: Backend>(
     let mut recipe = settings::recipe("dpo", options.settings.table()?, options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
+    let config = options.init.config(0.0);
+    memory::check(&[&config], &[&config], ROWS, machine)?;
     let mut training = Dpo::new(backend, options)?;
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = options.settings.regime.pace(training.steps, training.steps.div_ceil(5), best);

@@ -1,11 +1,9 @@
 //! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their answers stand.
 
+use super::memory::ROWS;
 use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
 use std::ops::Range;
-
-/// Rows of a pass at most, where an episode is not longer.
-const ROWS: usize = 4096;
 
 /// A prompt and its answer.
 #[derive(Clone, Debug, Default, PartialEq)]

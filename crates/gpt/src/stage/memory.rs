@@ -1,29 +1,41 @@
 //! Refuses a training that this machine has no memory for, before anything is begun: the system would end it without a word.
 
 use super::Machine;
-use crate::model::{Config, TrainingMemory};
+use crate::model::{Config, EXACT_BYTES};
 use anyhow::{Result, ensure};
 
 /// How much of the memory that is left a training may take; the rest is for what the backend works with, for checkpoints
 /// while they are written, and for other programs. A training at 99 % was ended by the system.
 const SHARE: f64 = 0.9;
 
-/// Refuses to train a model of this shape in micro-batches of `rows` tokens where memory lacks for it.
+/// Rows of a pass in the stages after pretraining, where a conversation is not longer.
+pub(super) const ROWS: usize = 4096;
+
+/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens, where memory lacks for it.
 ///
 /// # Errors
-/// It needs more than there is; both are told.
-pub(super) fn check(config: &Config, rows: usize, machine: &Machine) -> Result<()> {
+/// They need more than there is; both are told.
+pub(super) fn check(trained: &[&Config], frozen: &[&Config], rows: usize, machine: &Machine) -> Result<()> {
     let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
-    let needed = config.training_memory(rows, activation_bytes);
-    let TrainingMemory { state_bytes, pass_bytes } = needed;
+    let of = |config: &&Config| config.training_memory(rows, activation_bytes);
+    let parameters: usize = trained.iter().map(|config| config.parameters()).sum();
+    let frozen_parameters: usize = frozen.iter().map(|config| config.parameters()).sum();
+    let state_bytes = trained.iter().map(|config| of(config).state_bytes).sum::<u64>();
+    let state_bytes = state_bytes + EXACT_BYTES * frozen_parameters as u64;
+    let pass_bytes: u64 = trained.iter().chain(frozen).map(|config| of(config).pass_bytes).sum();
+    let needed = state_bytes + pass_bytes;
     let Some(available) = available_bytes() else { return Ok(()) };
+    let beside = match frozen_parameters {
+        0 => String::new(),
+        n => format!(", and {n} frozen ones"),
+    };
     ensure!(
-        needed.bytes() as f64 <= SHARE * available as f64,
-        "training needs {} of memory: {} for {} parameters with their gradients and two moments, {} for what a pass over {rows} \
-         tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller preset, or a smaller seq_len",
-        gigabytes(needed.bytes()),
+        needed as f64 <= SHARE * available as f64,
+        "training needs {} of memory: {} for {parameters} parameters with their gradients and two moments{beside}, {} for what \
+         a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller model, or a \
+         smaller seq_len",
+        gigabytes(needed),
         gigabytes(state_bytes),
-        config.parameters(),
         gigabytes(pass_bytes),
         gigabytes(available)
     );
@@ -69,7 +81,7 @@ mod tests {
     fn the_largest_preset_is_refused_with_what_it_needs() {
         let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
         let machine = Machine { description: String::new(), precision: "bf16".into(), peak_flops: 1.0 };
-        let Err(error) = check(&shape.config(50_257, &settings), 4096, &machine) else {
+        let Err(error) = check(&[&shape.config(50_257, &settings)], &[], 4096, &machine) else {
             // The system does not tell, or has three terabytes.
             return;
         };

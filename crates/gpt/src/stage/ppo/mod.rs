@@ -13,6 +13,7 @@ mod update;
 
 pub use settings::PpoSettings;
 
+use super::memory::{self, ROWS};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
@@ -79,6 +80,8 @@ pub fn ppo<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let recipe = state::recipe(options, machine)?;
+    let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
+    memory::check(&both, &both, ROWS, machine)?;
     let mut training = Ppo::new(backend, options, progress)?;
     let steps = training.steps;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };

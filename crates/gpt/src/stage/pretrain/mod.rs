@@ -72,11 +72,8 @@ pub fn pretrain<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let data = Data::open(options, progress)?;
-    memory::check(
-        &options.start.config(&options.settings, &data)?,
-        rows_at_once(&options.settings),
-        machine,
-    )?;
+    let config = options.start.config(&options.settings, &data)?;
+    memory::check(&[&config], &[], rows_at_once(&options.settings), machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(

@@ -10,6 +10,7 @@ mod normalise;
 pub use judge::{Bin, RewardReport};
 
 use super::episodes::{Episode, Rows, passes};
+use super::memory::{self, ROWS};
 use super::ranked::{Rankings, rows};
 use super::settings::{self, Own, described};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
@@ -90,6 +91,7 @@ pub fn reward<B: Backend>(
     let mut recipe = settings::recipe("reward", options.settings.table()?, options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
     let mut training = Rewarding::new(backend, options)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
     let pace = options.settings.regime.pace(training.steps, training.steps.div_ceil(5), best);

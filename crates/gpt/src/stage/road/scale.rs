@@ -54,7 +54,7 @@ impl Scale {
             pretrain: &["seq_len=128", "sample_every=2000"],
             pretrain_secs: Some(300.0),
             demonstrations: 16_000,
-            prompts: 12_000,
+            prompts: 16_000,
             held_out: 1600,
             k: 4,
             best_of: 8,

@@ -5,13 +5,14 @@
 
 mod answers;
 
+use super::memory::{self, ROWS};
 use super::score::check_reward;
 use super::settings::{self, Own, described};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
-use crate::model::{Noise, Sequences};
+use crate::model::{Config, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
@@ -100,6 +101,9 @@ pub fn sft<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    let judges = options.reward.map(|reward| reward.config(0.0));
+    let frozen: Vec<&Config> = judges.iter().collect();
+    memory::check(&[&options.init.config(0.0)], &frozen, ROWS, machine)?;
     let mut training = Sft::new(backend, options)?;
     let mut recipe = settings::recipe("sft", options.settings.table()?, options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
@@ -130,8 +134,6 @@ pub fn sft<B: Backend>(
     })
 }
 
-/// Rows of a pass, at most, where a conversation is not longer.
-const ROWS: usize = 4096;
 /// The stream of random numbers that dropout's seeds come from.
 const NOISE: u64 = 0x5346_5401;
 
