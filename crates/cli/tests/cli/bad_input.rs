@@ -213,7 +213,7 @@ fn a_model_that_memory_lacks_for() {
     let (data, out) = (road.path("tokens"), path(dir.path(), "run"));
     let words =
         ["pretrain", "--data", &data, "--preset", "gpt3-175b", "--batch-tokens", "2048", "--out", &out];
-    fails(&words, 1, &["training needs", "GB of memory", "smaller preset"]);
+    fails(&words, 1, &["training needs", "GB of memory", "smaller model"]);
     assert!(!Path::new(&out).exists(), "nothing was begun");
 }
 
