@@ -107,6 +107,7 @@ pub(crate) enum Verb {
     Show(verbs::show::ShowArgs),
     Gguf(verbs::gguf::GgufArgs),
     Report(verbs::report::ReportArgs),
+    Plan(verbs::plan::PlanArgs),
     Bench(verbs::bench::BenchArgs),
     Speedrun(verbs::speedrun::SpeedrunArgs),
 }

@@ -8,6 +8,7 @@ pub(crate) mod corpus;
 pub(crate) mod dpo;
 pub(crate) mod gguf;
 pub(crate) mod lessons;
+pub(crate) mod plan;
 pub(crate) mod ppo;
 pub(crate) mod pretrain;
 pub(crate) mod rank;
@@ -47,6 +48,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Show(args) => show::run(&args, session),
         Verb::Gguf(args) => gguf::run(&args, session),
         Verb::Report(args) => report::run(&args, session),
+        Verb::Plan(args) => plan::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Speedrun(args) => speedrun::run(&args, session),
     }

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use super::workshop::{fails, mynah, path, road, run, stderr, stdout};
+use super::workshop::{fails, json, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 19] = [
     "corpus",
     "tokenizer",
     "tokenize",
@@ -13,8 +13,16 @@ const VERBS: [&str; 11] = [
     "complete",
     "chat",
     "show",
+    "lessons",
+    "sft",
+    "candidates",
+    "reward",
+    "score",
+    "ppo",
+    "dpo",
     "gguf",
     "report",
+    "plan",
     "bench",
     "speedrun",
 ];
@@ -28,6 +36,20 @@ fn help_explains_every_verb() {
         assert!(own.contains("Usage: mynah") && own.contains("--seed"), "{own}");
     }
     assert!(stdout(&["--version"]).starts_with("mynah "));
+}
+
+#[test]
+fn a_plan_tells_what_training_takes() {
+    let words = ["plan", "--preset", "gpt3-175b", "--device", "h100", "--count", "1024", "--tokens", "300B"];
+    let plan = json(&words);
+    let figure = |key: &str| plan["plan"][key].as_f64().expect("a number");
+    assert!((figure("parameters") / 174.6e9 - 1.0).abs() < 0.001, "{plan}");
+    assert!((figure("flops") / 3.14e23 - 1.0).abs() < 0.03, "{plan}");
+    assert!(plan["on"][0]["cost"].is_null() && plan["on"][0]["sequences"] == 0, "{plan}");
+    let page = stdout(&[&words[..], &["--price", "2"]].concat());
+    assert!(page.contains("300,000,000,000") && page.contains("one does not hold the model"), "{page}");
+    fails(&["plan", "--preset", "gpt2", "--device", "abacus"], 2, &["abacus", "h100"]);
+    fails(&["plan", "--preset", "gpt2", "--utilisation", "2"], 2, &["share"]);
 }
 
 #[test]

@@ -263,6 +263,12 @@ impl Config {
         super::specs(self).leaves().iter().map(|spec| spec.len()).sum()
     }
 
+    /// Those of them that embed tokens and learned positions.
+    pub fn embedding_parameters(&self) -> usize {
+        let specs = super::specs(self);
+        specs.wte.len() + specs.wpe.map_or(0, |wpe| wpe.len())
+    }
+
     /// Floating-point operations of one training step per token: 6 for each weight of a product (2 forward, 4
     /// backward), and attention's two products over what a position sees on average, as causality and bands leave it.
     pub fn training_flops_per_token(&self) -> f64 {

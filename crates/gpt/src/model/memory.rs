@@ -29,6 +29,20 @@ impl Config {
     /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between operations in
     /// `activation_bytes` bytes: 4, or 2 for bfloat16.
     pub fn training_memory(&self, rows: usize, activation_bytes: u64) -> TrainingMemory {
+        let tied = if self.tied_head { (self.vocab_size * self.d_model) as u64 } else { 0 };
+        TrainingMemory {
+            state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
+            pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
+        }
+    }
+
+    /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al. 2016).
+    pub fn recomputed_pass_bytes(&self, rows: usize, activation_bytes: u64) -> u64 {
+        self.pass_bytes(rows, activation_bytes, 1)
+    }
+
+    /// What a pass keeps: the residual stream between all blocks, and the insides of `kept` of them.
+    fn pass_bytes(&self, rows: usize, activation_bytes: u64, kept: u64) -> u64 {
         let width = |n: usize| n as u64;
         let (d, q) = (width(self.d_model), width(self.q_width()));
         let qkv = q + 2 * width(self.kv_width());
@@ -44,13 +58,9 @@ impl Config {
         let block_activations = norms[1] + d + raw_and_qkv + q + mlp;
         // Gradients of one block serve all; the trunk has its residual stream and its hidden state.
         let layers = width(self.n_layer);
-        let exact = layers * block_exact + (layers + 1) * d + stats + d + if is_post { d } else { 0 };
-        let activations = layers * block_activations + d + (2 * d + raw_and_qkv + q + mlp) + d;
+        let exact = kept * block_exact + (layers + 1) * d + stats + d + if is_post { d } else { 0 };
+        let activations = kept * block_activations + d + (2 * d + raw_and_qkv + q + mlp) + d;
 
-        let tied = if self.tied_head { width(self.vocab_size) * d } else { 0 };
-        TrainingMemory {
-            state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
-            pass_bytes: rows as u64 * (EXACT_BYTES * exact + activation_bytes * activations),
-        }
+        rows as u64 * (EXACT_BYTES * exact + activation_bytes * activations)
     }
 }

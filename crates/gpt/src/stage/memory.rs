@@ -47,7 +47,7 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 /// Memory that this process may still have without taking it from others; none where the system does not tell.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = meminfo(&read("/proc/meminfo")?)?;
     // Of a container that has a limit of its own.

@@ -18,6 +18,7 @@ mod training_loop;
 pub use answers::{CandidatesOptions, candidates};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use init::Init;
+pub use memory::available_bytes;
 pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};
 pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};
 pub use ranked::Rankings;

@@ -27,9 +27,6 @@ use kernels::{Backend, rng};
 use serde_json::Map;
 use std::path::{Path, PathBuf};
 
-/// Rows of a micro-batch, at most, where a sequence is not longer: what a pass keeps for the backward pass grows with it.
-const MICRO_BATCH_ROWS: usize = 4096;
-
 /// What to train, on what, and where to.
 pub struct Options {
     /// Where the tokens come from.
@@ -73,7 +70,7 @@ pub fn pretrain<B: Backend>(
 ) -> Result<Outcome> {
     let data = Data::open(options, progress)?;
     let config = options.start.config(&options.settings, &data)?;
-    memory::check(&[&config], &[], rows_at_once(&options.settings), machine)?;
+    memory::check(&[&config], &[], options.settings.micro_batch_tokens(), machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(
@@ -93,11 +90,6 @@ pub fn pretrain<B: Backend>(
         exposure: training.data.exposure(&options.settings),
         report: ending.report,
     })
-}
-
-/// Rows of a micro-batch.
-fn rows_at_once(settings: &Settings) -> usize {
-    (MICRO_BATCH_ROWS / settings.seq_len).clamp(1, settings.sequences()) * settings.seq_len
 }
 
 /// A pretraining in progress.
@@ -185,7 +177,7 @@ impl<B: Backend> Pretraining<'_, B> {
     fn accumulate(&mut self, step: u64) -> Result<f64> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
-        let at_once = rows_at_once(settings) / seq_len;
+        let at_once = settings.micro_batch_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let mut loss = 0.0;

@@ -249,7 +249,15 @@ impl Settings {
     pub fn sequences(&self) -> usize {
         self.batch_tokens / self.seq_len
     }
+
+    /// Tokens that go through the model at once.
+    pub fn micro_batch_tokens(&self) -> usize {
+        (MICRO_BATCH_ROWS / self.seq_len).clamp(1, self.sequences()) * self.seq_len
+    }
 }
+
+/// Tokens of a micro-batch at most, where a sequence is not longer: what a pass keeps for the backward pass grows with it.
+const MICRO_BATCH_ROWS: usize = 4096;
 
 /// How to train further where no preset is named.
 const CONTINUE: &str = include_str!("../../../../../presets/continue.toml");

@@ -1,0 +1,127 @@
+//! `mynah plan`: what a training takes, before it begins.
+
+use anyhow::Result;
+use clap::Args;
+use gpt::plan::{BF16_BYTES, Device, Estimate, Plan};
+use gpt::stage::available_bytes;
+use serde_json::json;
+
+use super::pretrain::resolve;
+use crate::Ended;
+use crate::args::{Usage, amount};
+use crate::session::{Session, precision_name};
+use crate::terminal::text::{bytes, count, scaled, secs, table};
+
+const DETAILS: &str = "\
+Memory is for one micro-batch of the recipe. Time is operations over the device's peak times its utilisation; the usual share is
+0.3 to 0.5 of a GPU's peak, and 0.65 to 0.75 of what `mynah bench peak` measures on a processor.
+
+Examples:
+  mynah plan --preset baby
+  mynah plan --preset gpt2 --device h100 --price 2.5
+  mynah plan --preset gpt3-175b --device h100 --count 1024 --tokens 300B";
+
+/// The processor's name among devices.
+const THIS: &str = "this";
+/// The shares of the peak that are reached where none is given: on a processor as measured, on others as usual.
+const UTILISATION: [f64; 2] = [0.7, 0.4];
+
+/// Tell what training a model takes: operations, memory, time and cost
+#[derive(Debug, Args)]
+#[command(after_help = DETAILS)]
+pub(crate) struct PlanArgs {
+    /// Shape and recipe, by name or as a TOML file
+    #[arg(long, value_name = "NAME")]
+    preset: String,
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "N", default_value_t = 50_257)]
+    vocab_size: usize,
+    /// Tokens of training [default: twenty for each parameter]
+    #[arg(long, value_name = "N", value_parser = amount)]
+    tokens: Option<u64>,
+    /// Where: `this` machine, measured, or one of t4, rtx4090, l40s, a100, h100, h200, b200; may be repeated
+    #[arg(long, value_name = "NAME", default_value = THIS)]
+    device: Vec<String>,
+    /// Devices, each with a copy of the model
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// The share of the peak that is reached [default: 0.7 of this processor's, 0.4 of others']
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    utilisation: Option<f64>,
+    /// Price of an hour of one device, in any currency
+    #[arg(long, value_name = "F")]
+    price: Option<f64>,
+    /// Change any recipe key; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    value.ok_or_else(|| "not a share above 0, up to 1".into())
+}
+
+pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
+    let (shape, settings) = resolve(&args.preset, &args.set)?;
+    let config = shape.config(args.vocab_size, &settings);
+    let mut cpu = session.cpu();
+    let here = args.device.iter().any(|name| name == THIS);
+    let exact = here && precision_name(&cpu) != "bf16";
+    let activation_bytes = if exact { 4 } else { BF16_BYTES };
+    let plan = Plan::new(&config, args.tokens, settings.micro_batch_tokens(), activation_bytes);
+    let mut estimates = Vec::new();
+    for name in &args.device {
+        let (device, usual) = if name == THIS {
+            let machine = session.machine(&mut cpu);
+            let memory_bytes = available_bytes().unwrap_or(0);
+            (Device { name: machine.description, flops: machine.peak_flops, memory_bytes }, UTILISATION[0])
+        } else {
+            let known = || Device::names().collect::<Vec<_>>().join(", ");
+            let unknown = || Usage(format!("there is no device `{name}`: choose among {THIS}, {}", known()));
+            (Device::named(name).ok_or_else(unknown)?, UTILISATION[1])
+        };
+        let utilisation = args.utilisation.unwrap_or(usual);
+        estimates.push(plan.on(&config, device, args.count, utilisation, args.price));
+    }
+    let told = json!({ "preset": args.preset, "plan": plan, "on": estimates });
+    session.result(&told, || text(&plan, config.seq_len, &estimates))?;
+    Ok(Ended::Done)
+}
+
+fn text(plan: &Plan, seq_len: usize, estimates: &[Estimate]) -> String {
+    let memory = plan.memory;
+    let row = |name: &str, value: String| [name.to_owned(), value];
+    let rows = [
+        row("parameters", count(plan.parameters)),
+        row("of these embeddings", count(plan.embedding_parameters)),
+        row("tokens", count(plan.tokens)),
+        row("twenty for each parameter", count(plan.chinchilla_tokens)),
+        row("operations a token", scaled(plan.flops_per_token)),
+        row("operations in all", format!("{:.2e}", plan.flops)),
+        row("weights", bytes(memory.weights)),
+        row("gradients", bytes(memory.gradients)),
+        row("AdamW's moments", bytes(memory.moments)),
+        row(&format!("a pass over {} tokens", count(plan.micro_batch_tokens)), bytes(memory.activations)),
+        row("the same, blocks recomputed", bytes(memory.activations_recomputed)),
+        row("memory in all", bytes(memory.total)),
+        row(&format!("cache of {} tokens, bf16", count(seq_len as u64)), bytes(plan.cache_bytes)),
+    ];
+    let mut text = table(&rows);
+    for estimate in estimates {
+        let Estimate { device, devices, utilisation, cost, .. } = estimate;
+        let fits = match (estimate.sequences, estimate.sequences_recomputed) {
+            (0, 0) => "one does not hold the model".to_owned(),
+            (n, recomputed) => format!("at most {n} sequences at once ({recomputed} recomputed)"),
+        };
+        let cost = cost.map_or(String::new(), |cost| format!(", {cost:.2} in all"));
+        text += &format!(
+            "\n  {devices} × {} ({}FLOP/s, {}) at {:.0} %: {}{cost}; {fits}\n",
+            device.name,
+            scaled(device.flops),
+            bytes(device.memory_bytes),
+            100.0 * utilisation,
+            secs(estimate.secs)
+        );
+    }
+    text
+}

@@ -1,0 +1,208 @@
+//! What training a model takes, told before any of it begins: tokens, operations, memory by part, time and cost.
+
+use serde::Serialize;
+
+use crate::model::{Config, TrainingMemory};
+
+/// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
+pub const TOKENS_PER_PARAMETER: u64 = 20;
+
+/// Bytes of a value between operations where products are in bfloat16.
+pub const BF16_BYTES: u64 = 2;
+
+/// The share of a device's memory that training may take; the rest is for what the backend works with.
+const SHARE: f64 = 0.9;
+
+/// A kind of device: its peak in products with dense bfloat16 and its memory, from the makers' data sheets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Device {
+    /// What it is called.
+    pub name: String,
+    /// Floating-point operations a second at most.
+    pub flops: f64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// Name, operations a second, gigabytes.
+const DEVICES: [(&str, f64, u64); 7] = [
+    ("t4", 65e12, 16),
+    ("rtx4090", 165e12, 24),
+    ("l40s", 362e12, 48),
+    ("a100", 312e12, 80),
+    ("h100", 989e12, 80),
+    ("h200", 989e12, 141),
+    ("b200", 2250e12, 192),
+];
+
+impl Device {
+    /// The device of this name, of [`names`](Self::names).
+    pub fn named(name: &str) -> Option<Self> {
+        let (name, flops, gigabytes) = DEVICES.into_iter().find(|device| device.0 == name)?;
+        Some(Device { name: name.into(), flops, memory_bytes: gigabytes * 1_000_000_000 })
+    }
+
+    /// The names that are known.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        DEVICES.into_iter().map(|device| device.0)
+    }
+}
+
+/// Bytes of training by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Weights, exactly.
+    pub weights: u64,
+    /// Their gradients, and those of a tied head before they are added up.
+    pub gradients: u64,
+    /// AdamW's two moments.
+    pub moments: u64,
+    /// What a micro-batch leaves for its backward pass.
+    pub activations: u64,
+    /// What it would leave if every block were computed again in the backward pass (Chen et al. 2016).
+    pub activations_recomputed: u64,
+    /// All but the recomputed one.
+    pub total: u64,
+}
+
+/// What training a model takes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Learned numbers.
+    pub parameters: u64,
+    /// Those of them that are embeddings of tokens and positions.
+    pub embedding_parameters: u64,
+    /// Tokens of training.
+    pub tokens: u64,
+    /// Tokens that make the best of a budget for a model of this size.
+    pub chinchilla_tokens: u64,
+    /// Floating-point operations a token, forward and backward.
+    pub flops_per_token: f64,
+    /// Of the whole training.
+    pub flops: f64,
+    /// Tokens of a micro-batch.
+    pub micro_batch_tokens: u64,
+    /// Bytes of training, by part.
+    pub memory: Memory,
+    /// Bytes of the cache of one text as long as the context, in bfloat16.
+    pub cache_bytes: u64,
+}
+
+/// The same on devices of a kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The kind.
+    pub device: Device,
+    /// How many, each with a copy of the model.
+    pub devices: u32,
+    /// The share of the peak that is reached.
+    pub utilisation: f64,
+    /// How long.
+    pub secs: f64,
+    /// For how much, where the price of a device's hour is known.
+    pub cost: Option<f64>,
+    /// Sequences of the largest micro-batch that fits one device; 0 where the model itself does not.
+    pub sequences: u64,
+    /// The same with every block computed again.
+    pub sequences_recomputed: u64,
+}
+
+impl Plan {
+    /// Of training a model on so many tokens, in micro-batches of so many, on values of `activation_bytes` bytes between
+    /// operations.
+    pub fn new(
+        config: &Config,
+        tokens: Option<u64>,
+        micro_batch_tokens: usize,
+        activation_bytes: u64,
+    ) -> Self {
+        let parameters = config.parameters() as u64;
+        let chinchilla_tokens = TOKENS_PER_PARAMETER * parameters;
+        let tokens = tokens.unwrap_or(chinchilla_tokens);
+        let flops_per_token = config.training_flops_per_token();
+        let TrainingMemory { state_bytes, pass_bytes } =
+            config.training_memory(micro_batch_tokens, activation_bytes);
+        let exact = 4 * parameters;
+        Plan {
+            parameters,
+            embedding_parameters: config.embedding_parameters() as u64,
+            tokens,
+            chinchilla_tokens,
+            flops_per_token,
+            flops: flops_per_token * tokens as f64,
+            micro_batch_tokens: micro_batch_tokens as u64,
+            memory: Memory {
+                weights: exact,
+                gradients: state_bytes - 3 * exact,
+                moments: 2 * exact,
+                activations: pass_bytes,
+                activations_recomputed: config.recomputed_pass_bytes(micro_batch_tokens, activation_bytes),
+                total: state_bytes + pass_bytes,
+            },
+            cache_bytes: BF16_BYTES * 2 * (config.n_layer * config.kv_width() * config.seq_len) as u64,
+        }
+    }
+
+    /// The training on `devices` of a kind, at a share of their peak, for a price of an hour of one. Their talking to each other
+    /// costs nothing here: it is part of the utilisation that is stated.
+    pub fn on(
+        &self,
+        config: &Config,
+        device: Device,
+        devices: u32,
+        utilisation: f64,
+        price: Option<f64>,
+    ) -> Estimate {
+        let secs = self.flops / (device.flops * utilisation * f64::from(devices));
+        let room = (SHARE * device.memory_bytes as f64) as u64;
+        let room = room.saturating_sub(self.memory.total - self.memory.activations);
+        let per_sequence = |bytes: u64| bytes * config.seq_len as u64 / self.micro_batch_tokens.max(1);
+        Estimate {
+            secs,
+            cost: price.map(|price| price * f64::from(devices) * secs / 3600.0),
+            sequences: room / per_sequence(self.memory.activations).max(1),
+            sequences_recomputed: room / per_sequence(self.memory.activations_recomputed).max(1),
+            device,
+            devices,
+            utilisation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GPT-3's table 2.1 and D.1 (Brown et al. 2020): 174,600 million parameters, 300 billion tokens, 3.14e23 operations.
+    #[test]
+    fn the_largest_model_of_the_paper() {
+        let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
+        let plan = Plan::new(&config, Some(300_000_000_000), 2048, BF16_BYTES);
+        assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
+        // The paper counts 6 operations a parameter, without attention's; these are counted here, and the embedding's are not.
+        assert!((plan.flops / 3.14e23 - 1.0).abs() < 0.03, "{:e}", plan.flops);
+        // 2 · 96 layers · 12,288 · 2,048 positions · 2 bytes.
+        assert_eq!(plan.cache_bytes, 9_663_676_416);
+        let Memory { weights, gradients, moments, activations, activations_recomputed, total } = plan.memory;
+        assert_eq!((moments, total), (2 * weights, weights + gradients + moments + activations));
+        assert!(activations_recomputed * 5 < activations, "{activations_recomputed} {activations}");
+        let on = plan.on(&config, Device::named("h100").unwrap(), 1024, 0.4, Some(2.0));
+        assert_eq!((on.sequences, on.sequences_recomputed), (0, 0), "it does not fit one device");
+        assert!((on.secs - plan.flops / (989e12 * 0.4 * 1024.0)).abs() < 1e-3);
+        assert!((on.cost.unwrap() - on.secs / 3600.0 * 2048.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_largest_micro_batch_fits_and_one_more_does_not() {
+        let config = Config::gpt2(50_257, 1024, 12, 12, 768);
+        let device = Device::named("rtx4090").unwrap();
+        let plan = Plan::new(&config, None, 4096, BF16_BYTES);
+        assert_eq!(plan.tokens, 20 * plan.parameters);
+        let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences;
+        let takes = |sequences: u64| {
+            Plan::new(&config, None, sequences as usize * config.seq_len, BF16_BYTES).memory.total as f64
+        };
+        let room = 0.9 * device.memory_bytes as f64;
+        assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");
+    }
+}
