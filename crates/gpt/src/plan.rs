@@ -20,8 +20,8 @@ pub struct Device {
     pub name: String,
     /// Floating-point operations a second at most.
     pub flops: f64,
-    /// Bytes of memory.
-    pub memory_bytes: u64,
+    /// Bytes of memory; none where the system does not tell.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Name, operations a second, gigabytes.
@@ -39,7 +39,7 @@ impl Device {
     /// The device of this name, of [`names`](Self::names).
     pub fn named(name: &str) -> Option<Self> {
         let (name, flops, gigabytes) = DEVICES.into_iter().find(|device| device.0 == name)?;
-        Some(Device { name: name.into(), flops, memory_bytes: gigabytes * 1_000_000_000 })
+        Some(Device { name: name.into(), flops, memory_bytes: Some(gigabytes * 1_000_000_000) })
     }
 
     /// The names that are known.
@@ -101,10 +101,11 @@ pub struct Estimate {
     pub secs: f64,
     /// For how much, where the price of a device's hour is known.
     pub cost: Option<f64>,
-    /// Sequences of the largest micro-batch that fits one device; 0 where the model itself does not.
-    pub sequences: u64,
+    /// Sequences of the largest micro-batch that fits one device; 0 where the model itself does not, none where its memory is
+    /// not known.
+    pub sequences: Option<u64>,
     /// The same with every block computed again.
-    pub sequences_recomputed: u64,
+    pub sequences_recomputed: Option<u64>,
 }
 
 impl Plan {
@@ -154,14 +155,17 @@ impl Plan {
         price: Option<f64>,
     ) -> Estimate {
         let secs = self.flops / (device.flops * utilisation * f64::from(devices));
-        let room = (SHARE * device.memory_bytes as f64) as u64;
-        let room = room.saturating_sub(self.memory.total - self.memory.activations);
-        let per_sequence = |bytes: u64| bytes * config.seq_len as u64 / self.micro_batch_tokens.max(1);
+        let state_bytes = self.memory.total - self.memory.activations;
+        let fitting = |pass_bytes: u64| {
+            let room = ((SHARE * device.memory_bytes? as f64) as u64).saturating_sub(state_bytes);
+            let per_sequence = pass_bytes * config.seq_len as u64 / self.micro_batch_tokens.max(1);
+            Some(room / per_sequence.max(1))
+        };
         Estimate {
             secs,
             cost: price.map(|price| price * f64::from(devices) * secs / 3600.0),
-            sequences: room / per_sequence(self.memory.activations).max(1),
-            sequences_recomputed: room / per_sequence(self.memory.activations_recomputed).max(1),
+            sequences: fitting(self.memory.activations),
+            sequences_recomputed: fitting(self.memory.activations_recomputed),
             device,
             devices,
             utilisation,
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!((moments, total), (2 * weights, weights + gradients + moments + activations));
         assert!(activations_recomputed * 5 < activations, "{activations_recomputed} {activations}");
         let on = plan.on(&config, Device::named("h100").unwrap(), 1024, 0.4, Some(2.0));
-        assert_eq!((on.sequences, on.sequences_recomputed), (0, 0), "it does not fit one device");
+        assert_eq!((on.sequences, on.sequences_recomputed), (Some(0), Some(0)), "it does not fit one device");
         assert!((on.secs - plan.flops / (989e12 * 0.4 * 1024.0)).abs() < 1e-3);
         assert!((on.cost.unwrap() - on.secs / 3600.0 * 2048.0).abs() < 1e-6);
     }
@@ -198,11 +202,11 @@ mod tests {
         let device = Device::named("rtx4090").unwrap();
         let plan = Plan::new(&config, None, 4096, BF16_BYTES);
         assert_eq!(plan.tokens, 20 * plan.parameters);
-        let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences;
+        let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
         let takes = |sequences: u64| {
             Plan::new(&config, None, sequences as usize * config.seq_len, BF16_BYTES).memory.total as f64
         };
-        let room = 0.9 * device.memory_bytes as f64;
+        let room = 0.9 * device.memory_bytes.unwrap() as f64;
         assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");
     }
 }

@@ -39,8 +39,7 @@ pub(crate) struct PlanArgs {
     /// Tokens of training [default: twenty for each parameter]
     #[arg(long, value_name = "N", value_parser = amount)]
     tokens: Option<u64>,
-    /// Where: `this` machine, measured, or one of t4, rtx4090, l40s, a100, h100, h200, b200; may be repeated
-    #[arg(long, value_name = "NAME", default_value = THIS)]
+    #[arg(long, value_name = "NAME", default_value = THIS, help = device_help())]
     device: Vec<String>,
     /// Devices, each with a copy of the model
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -54,6 +53,14 @@ pub(crate) struct PlanArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+fn devices() -> String {
+    Device::names().collect::<Vec<_>>().join(", ")
+}
+
+fn device_help() -> String {
+    format!("Where: `{THIS}` machine, measured, or one of {}; may be repeated", devices())
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -73,11 +80,11 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     for name in &args.device {
         let (device, usual) = if name == THIS {
             let machine = session.machine(&mut cpu);
-            let memory_bytes = available_bytes().unwrap_or(0);
+            let memory_bytes = available_bytes();
             (Device { name: machine.description, flops: machine.peak_flops, memory_bytes }, UTILISATION[0])
         } else {
-            let known = || Device::names().collect::<Vec<_>>().join(", ");
-            let unknown = || Usage(format!("there is no device `{name}`: choose among {THIS}, {}", known()));
+            let unknown =
+                || Usage(format!("there is no device `{name}`: choose among {THIS}, {}", devices()));
             (Device::named(name).ok_or_else(unknown)?, UTILISATION[1])
         };
         let utilisation = args.utilisation.unwrap_or(usual);
@@ -110,15 +117,18 @@ fn text(plan: &Plan, seq_len: usize, estimates: &[Estimate]) -> String {
     for estimate in estimates {
         let Estimate { device, devices, utilisation, cost, .. } = estimate;
         let fits = match (estimate.sequences, estimate.sequences_recomputed) {
-            (0, 0) => "one does not hold the model".to_owned(),
-            (n, recomputed) => format!("at most {n} sequences at once ({recomputed} recomputed)"),
+            (Some(0), Some(0)) => "; one does not hold the model".to_owned(),
+            (Some(n), Some(recomputed)) => {
+                format!("; at most {n} sequences at once ({recomputed} recomputed)")
+            }
+            _ => String::new(),
         };
         let cost = cost.map_or(String::new(), |cost| format!(", {cost:.2} in all"));
+        let memory = device.memory_bytes.map_or(String::new(), |n| format!(", {}", bytes(n)));
         text += &format!(
-            "\n  {devices} × {} ({}FLOP/s, {}) at {:.0} %: {}{cost}; {fits}\n",
+            "\n  {devices} × {} ({}FLOP/s{memory}) at {:.0} %: {}{cost}{fits}\n",
             device.name,
             scaled(device.flops),
-            bytes(device.memory_bytes),
             100.0 * utilisation,
             secs(estimate.secs)
         );

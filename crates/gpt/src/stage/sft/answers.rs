@@ -5,7 +5,7 @@ use crate::data::Batch;
 use crate::model::Sampling;
 use crate::stage::answers::{Answers, answer, whole};
 use crate::stage::score::rewards;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::{Backend, NO_TARGET};
 
 /// Answers shown as samples, and their tokens at most.
@@ -17,7 +17,7 @@ const JUDGED: u64 = 256;
 impl<B: Backend> Sft<'_, B> {
     /// The first answers of a few held-out conversations.
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
-        let prompts = self.prompts(SHOWN, SHOWN_TOKENS);
+        let prompts = self.prompts(SHOWN, 1);
         let asked = prompts.clone();
         let texts = self.answer(prompts, SHOWN_TOKENS, 0.0).texts(&self.prompter)?;
         let pairs = asked.iter().zip(texts).map(|(asked, text)| Ok((self.tokenizer.decode(asked)?, text)));
@@ -26,14 +26,22 @@ impl<B: Backend> Sft<'_, B> {
 
     /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the same random numbers
     /// every time.
-    pub(super) fn mean_reward(&mut self) -> Option<f64> {
-        self.reward.as_ref()?;
+    pub(super) fn mean_reward(&mut self) -> Result<Option<f64>> {
+        if self.reward.is_none() {
+            return Ok(None);
+        }
         let max_tokens = self.options.settings.own.max_tokens;
+        // One more for the end that the reward model reads.
         let prompts = self.prompts(JUDGED, max_tokens + 1);
+        ensure!(
+            !prompts.is_empty(),
+            "no held-out conversation leaves room for {max_tokens} tokens: take fewer (max_tokens)"
+        );
         let Answers { episodes, ended } = self.answer(prompts, max_tokens, 1.0);
         let whole = whole(&episodes, &ended, &self.prompter);
-        let rewards = rewards(self.reward.as_mut()?, &mut self.backend, &whole);
-        Some(rewards.iter().sum::<f64>() / rewards.len().max(1) as f64)
+        let Self { reward, backend, .. } = self;
+        let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole));
+        Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
     }
 
     /// What stands before the first answer of the first `n` held-out conversations, where `room` is left for an answer.

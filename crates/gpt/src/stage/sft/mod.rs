@@ -257,7 +257,7 @@ impl<B: Backend> Training for Sft<'_, B> {
         let loss = self.validate();
         let mut line = format!("loss {loss:.4}, perplexity {:.2}", loss.exp());
         let mut metrics = vec![("val_loss", loss)];
-        if let Some(reward) = self.mean_reward() {
+        if let Some(reward) = self.mean_reward()? {
             metrics.push(("val_reward", reward));
             line += &format!(", reward {reward:.3}");
         }
