@@ -95,6 +95,8 @@ pub(crate) enum Verb {
     Tokenizer(verbs::tokenizer::TokenizerArgs),
     Tokenize(verbs::tokenize::TokenizeArgs),
     Pretrain(Box<verbs::pretrain::PretrainArgs>),
+    Finetune(Box<verbs::finetune::FinetuneArgs>),
+    Classify(verbs::classify::ClassifyArgs),
     Sft(Box<verbs::sft::SftArgs>),
     Candidates(verbs::candidates::CandidatesArgs),
     Rank(verbs::rank::RankArgs),

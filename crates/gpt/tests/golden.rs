@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gpt::checkpoint;
 use gpt::model::{self, Activations, Biases, Cache, Config, Positions, Rope, Sequences, Weights, specs};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
-use gpt::train::{Optimizer, Schedule, Trainer};
+use gpt::train::{Decay, Optimizer, Schedule, Trainer};
 use kernels::{Backend, CacheSpan, LinearShape, Reference};
 use safetensors::SafeTensors;
 
@@ -159,7 +159,8 @@ fn curve_agrees<B: Backend>(golden: &Golden, mut b: B, tolerance: f64) {
     let mut trainer = golden.trainer(b);
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
-    let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, warmup_steps: 3, steps: 10 };
+    let decay = Decay::Cosine;
+    let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, decay, warmup_steps: 3, steps: 10 };
     let (tokens, targets) = (golden.ids("curve.tokens"), golden.ids("curve.targets"));
     let (losses, norms) = (golden.floats("curve.loss"), golden.floats("curve.grad_norm"));
     for step in 0..10 {

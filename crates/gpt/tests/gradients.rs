@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
-use gpt::model::{self, Activations, Biases, Config, Noise, Sequences, specs};
+use gpt::model::{self, Activations, Biases, Config, Noise, Sequences, Targets, specs};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
-use gpt::train::{Optimizer, Trainer};
-use kernels::{Backend, F64Tensor, NO_TARGET, Reference, rng};
+use gpt::train::{Optimizer, TextLoss, Trainer};
+use kernels::{Backend, Dropout, F64Tensor, NO_TARGET, Reference, rng};
 
 fn config(tied_head: bool, dropout: f32) -> Config {
     Config { d_ff: 10, dropout, tied_head, ..Config::gpt2(13, 8, 2, 2, 6) }
@@ -99,6 +99,78 @@ fn every_leaf_behind_scores(config: &Config) {
         };
         (0..ROWS.len() * n_label).map(|i| f64::from(by_score(i) as f32) * score(i)).sum()
     });
+}
+
+/// Scores as above with language modelling beside them (GPT-1's L3 = L2 + λ L1), and dropout of what the head reads.
+#[test]
+fn every_leaf_of_a_model_that_scores_and_predicts() {
+    const ROWS: [u32; 3] = [4, 0, 13];
+    let tokens = tokens();
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
+    let config = Config { n_label: Some(2), ..config(true, 0.0) };
+    let targets: Vec<u32> = (0..tokens.len()).map(|row| tokens[(row + 3) % tokens.len()]).collect();
+    let by_logprob: Vec<f64> = (0..tokens.len()).map(|row| rng::normal(9, 2, row as u64)).collect();
+    let by_score = |i: usize| rng::normal(9, 1, i as u64) as f32;
+    let dropout = Dropout { p: 0.4, seed: 3, stream: 7, first_row: 5 };
+    let text = TextLoss { targets: &targets, derivatives: &by_logprob };
+    let mut trainer = trainer(&mut Reference, &config);
+    trainer.accumulate_scores_and_text(
+        &mut Reference,
+        batch,
+        &ROWS,
+        Some(&dropout),
+        Some(text),
+        |_, derivatives| derivatives.iter_mut().enumerate().for_each(|(i, d)| *d = by_score(i)),
+    );
+    compare(&mut trainer, |trainer| {
+        let (c, w) = (&trainer.config, &trainer.weights);
+        let mut a = Activations::new(&mut Reference, c);
+        model::forward(&mut Reference, c, w, &mut a, batch);
+        let mut logprobs = vec![0.0; tokens.len()];
+        model::logprobs(&mut Reference, c, w, &a, Targets::new(&targets), &mut logprobs, None);
+        let (d, head) = (c.d_model, w.score.as_ref().unwrap());
+        let mut read = Reference.zeros(ROWS.len() * d);
+        Reference.gather_forward(&mut read, &a.hidden, &ROWS, d);
+        Reference.dropout(&mut read, d, &dropout);
+        let score = |i: usize| {
+            (0..d).map(|k| read.0[i / 2 * d + k] * head.weight.0[i % 2 * d + k]).sum::<f64>()
+                + head.bias.as_ref().map_or(0.0, |bias| bias.0[i % 2])
+        };
+        let text: f64 = logprobs.iter().zip(&by_logprob).map(|(l, by)| l * by).sum();
+        text + (0..ROWS.len() * 2).map(|i| f64::from(by_score(i)) * score(i)).sum::<f64>()
+    });
+}
+
+/// A trunk that is frozen keeps its bits, whatever decays; the head and the embeddings of the tokens named learn.
+#[test]
+fn a_frozen_trunk_stays_as_it_is() {
+    let config = Config { n_label: Some(2), ..config(true, 0.0) };
+    let tokens = tokens();
+    let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
+    let mut trainer = trainer(&mut Reference, &config);
+    let before = trainer.weights.clone();
+    let learned = tokens[1];
+    trainer.freeze_trunk(&[learned]);
+    let optimizer =
+        Optimizer { beta1: 0.9, beta2: 0.999, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
+    for _ in 0..2 {
+        trainer.accumulate_scores(&mut Reference, batch, &[4], |_, by| by.fill(1.0));
+        assert!(trainer.update(&mut Reference, &optimizer, 0.1, 0.0).applied);
+    }
+    for ((old, new), spec) in
+        before.leaves().into_iter().zip(trainer.weights.leaves()).zip(model::specs(&config).leaves())
+    {
+        let changed = |at: usize| old.0[at] != new.0[at];
+        match spec.name.as_str() {
+            "wte" => {
+                let row = learned as usize * config.d_model;
+                let row = row..row + config.d_model;
+                (0..old.0.len()).for_each(|at| assert_eq!(changed(at), row.contains(&at), "wte[{at}]"));
+            }
+            name if name.starts_with("score") => assert!((0..old.0.len()).all(changed), "{name}"),
+            name => assert!(!(0..old.0.len()).any(changed), "{name}"),
+        }
+    }
 }
 
 #[test]

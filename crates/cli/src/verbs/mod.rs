@@ -3,9 +3,11 @@
 pub(crate) mod bench;
 pub(crate) mod candidates;
 pub(crate) mod chat;
+pub(crate) mod classify;
 pub(crate) mod complete;
 pub(crate) mod corpus;
 pub(crate) mod dpo;
+pub(crate) mod finetune;
 pub(crate) mod gguf;
 pub(crate) mod lessons;
 pub(crate) mod plan;
@@ -36,6 +38,8 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Tokenizer(args) => tokenizer::run(&args, session),
         Verb::Tokenize(args) => tokenize::run(&args, session),
         Verb::Pretrain(args) => pretrain::run(&args, session),
+        Verb::Finetune(args) => finetune::run(&args, session),
+        Verb::Classify(args) => classify::run(&args, session),
         Verb::Sft(args) => sft::run(&args, session),
         Verb::Candidates(args) => candidates::run(&args, session),
         Verb::Rank(args) => rank::run(&args, session),

@@ -50,6 +50,20 @@ pub struct About {
     /// Why the run ended before its last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
+    /// What a classifier decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+}
+
+/// What a classifier decides, and how it is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// `classification`, `entailment` …
+    pub form: String,
+    /// The name of each of the head's scores; none where a score has no name.
+    pub labels: Vec<String>,
+    /// Tokens of an input at most; longer texts are cut.
+    pub max_tokens: usize,
 }
 
 /// The content of `mynah.json`.

@@ -33,7 +33,7 @@ pub use family::architecture_of;
 pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::{Checkpoint, open, to_backend, to_host};
-pub use manifest::{About, FileRecord, Manifest, verify};
+pub use manifest::{About, FileRecord, Manifest, Task, verify};
 pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
 
 const CONFIG: &str = "config.json";

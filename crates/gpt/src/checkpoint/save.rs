@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::disk::Disk;
 use super::dtype::Dtype;
-use super::family::{Family, Piece};
+use super::family::{Family, Piece, name_labels};
 use super::manifest::{About, MANIFEST, Manifest, is_plain, verify};
 use super::writer::{Array, Writer, write_arrays};
 use super::{CONFIG, EXACT, FIRST_MOMENT, GENERATION_CONFIG, MODEL, OPTIMIZER, SECOND_MOMENT};
@@ -208,7 +208,12 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
 
     disk.create_dir(dir)?;
     let mut records = BTreeMap::new();
-    let config_json = pretty(&family.config_json(config, eot_token, eos_token, dtype))?;
+    let mut config_json = family.config_json(config, eot_token, eos_token, dtype);
+    if let Some(task) = about.task.as_ref().filter(|task| !task.labels.is_empty()) {
+        assert_eq!(Some(task.labels.len()), config.n_label, "every score has a name, or none");
+        name_labels(&mut config_json, &task.labels);
+    }
+    let config_json = pretty(&config_json)?;
     let mut ends: Vec<u32> = eos_token.into_iter().chain(eot_token).collect();
     ends.dedup();
     // What else ends a document ends an answer too.

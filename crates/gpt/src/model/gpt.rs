@@ -266,7 +266,11 @@ pub fn head_backward<B: Backend>(
     group_rows: usize,
 ) {
     g.resize(b, c, targets.tokens.len());
-    let dhead = g.weights.lm_head.as_mut().or(g.tied_head.as_mut()).expect("a head is tied or not");
+    let dhead = match &mut g.weights.lm_head {
+        Some(own) => own,
+        // A model that scores has it only where language modelling is learned beside.
+        None => g.tied_head.get_or_insert_with(|| b.zeros(c.vocab_size * c.d_model)),
+    };
     b.head_backward(
         logprobs,
         &mut g.hidden,

@@ -20,7 +20,7 @@ pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
-pub use score::{scores, scores_backward};
+pub use score::{Before, scores, scores_backward};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};

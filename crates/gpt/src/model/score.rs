@@ -4,7 +4,7 @@
 
 use super::gpt::{Activations, Gradients};
 use super::{Config, Weights};
-use kernels::{Backend, LinearShape};
+use kernels::{Backend, Dropout, LinearShape};
 
 /// What scoring leaves for its backward pass.
 pub(super) struct ScoreActivations<T> {
@@ -33,13 +33,15 @@ impl<T> ScoreGradients<T> {
     }
 }
 
-/// The scores `[rows, n_label]` of the rows `rows` after a [`forward`](super::forward) pass.
+/// The scores `[rows, n_label]` of the rows `rows` after a [`forward`](super::forward) pass; `dropout` is that of what the head
+/// reads.
 pub fn scores<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
     a: &mut Activations<B::Tensor>,
     rows: &[u32],
+    dropout: Option<&Dropout>,
     out: &mut Vec<f32>,
 ) {
     let shape = shape(c, rows);
@@ -48,13 +50,25 @@ pub fn scores<B: Backend>(
     b.resize(gathered, rows.len() * c.d_model);
     b.resize(scores, rows.len() * shape.d_out);
     b.gather_forward(gathered, &a.hidden, rows, c.d_model);
+    if let Some(dropout) = dropout {
+        b.dropout(gathered, c.d_model, dropout);
+    }
     b.linear_forward(scores, gathered, &head.weight, head.bias.as_ref(), shape);
     out.resize(rows.len() * shape.d_out, 0.0);
     b.download(out, scores);
 }
 
-/// The head's backward pass after [`scores`] of the same rows: `g.hidden` (zero in the other rows) and the head's gradient from
-/// the loss's derivatives by each score. [`backward`](super::backward) comes next. Rows are summed as one group.
+/// Whose gradient of the hidden state there is when that of the scores comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nobody's.
+    Nothing,
+    /// The language-model head's, of the same pass: [`head_backward`](super::head_backward) wrote it.
+    LanguageModel,
+}
+
+/// The head's backward pass after [`scores`] of the same rows: the head's gradient from the loss's derivatives by each score, and
+/// `g.hidden`, to which the scores add theirs. [`backward`](super::backward) comes next. Rows are summed as one group.
 #[allow(clippy::too_many_arguments)]
 pub fn scores_backward<B: Backend>(
     b: &mut B,
@@ -63,10 +77,14 @@ pub fn scores_backward<B: Backend>(
     g: &mut Gradients<B::Tensor>,
     a: &Activations<B::Tensor>,
     rows: &[u32],
+    dropout: Option<&Dropout>,
     dscores: &[f32],
+    before: Before,
 ) {
     let shape = shape(c, rows);
-    g.resize(b, c, b.len(&a.hidden) / c.d_model);
+    if before == Before::Nothing {
+        g.resize(b, c, b.len(&a.hidden) / c.d_model);
+    }
     let head = w.score.as_ref().expect("a model that scores");
     let dhead = g.weights.score.as_mut().expect("a model that scores");
     let ScoreGradients { scores, gathered, hidden } = &mut g.score;
@@ -84,7 +102,13 @@ pub fn scores_backward<B: Backend>(
         group_rows,
     );
     b.linear_backward_input(gathered, scores, &head.weight, shape);
-    b.fill(hidden, 0.0);
+    if let Some(dropout) = dropout {
+        b.dropout(gathered, c.d_model, dropout);
+    }
+    match before {
+        Before::Nothing => b.fill(hidden, 0.0),
+        Before::LanguageModel => b.copy(hidden, &g.hidden),
+    }
     b.gather_backward(hidden, gathered, rows, c.d_model);
     b.copy(&mut g.hidden, hidden);
 }

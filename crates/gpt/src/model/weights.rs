@@ -96,7 +96,8 @@ pub enum Init {
 
 /// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with norms
 /// before the layers, the projections that write into the residual stream are divided by √(number of residual layers)
-/// (Radford et al. 2019, §2.3). A head that scores draws from N(0, 1/√(d_model + 1)) (Huang et al. 2024, detail 8).
+/// (Radford et al. 2019, §2.3). A head of one score draws from N(0, 1/√(d_model + 1)) (Huang
+/// et al. 2024, detail 8), one of several like every other matrix (Radford et al. 2018, §4.1).
 pub fn specs(config: &Config) -> Weights<Spec> {
     let (d, ff) = (config.d_model, config.d_ff);
     let std = 0.02;
@@ -142,7 +143,7 @@ pub fn specs(config: &Config) -> Weights<Spec> {
         lm_head: (!config.tied_head && config.n_label.is_none())
             .then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
         score: config.n_label.map(|n_label| {
-            let std = 1.0 / (d as f32 + 1.0).sqrt();
+            let std = if n_label == 1 { 1.0 / (d as f32 + 1.0).sqrt() } else { std };
             linear("score".into(), n_label, d, std, config.norm == NormKind::RmsNorm)
         }),
     }

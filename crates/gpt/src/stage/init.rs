@@ -7,7 +7,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
 use anyhow::{Context, Result, ensure};
-use kernels::Backend;
+use kernels::{Backend, rng};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub struct Init {
     model: Checkpoint,
     /// Its tokenizer as it is, and with the special tokens added; none where its directory has none.
     tokenizers: Option<(Tokenizer, Tokenizer)>,
+    /// Whether the embeddings of added tokens are drawn, instead of beginning at the mean of the others.
+    draws: bool,
 }
 
 /// Weights, the two moments, and the number of updates behind them.
@@ -39,7 +41,7 @@ impl Init {
             "{name} has no tokenizer that special tokens could be added to"
         );
         let extended = tokenizer.as_ref().map(|own| own.extended(special)).transpose()?;
-        Ok(Init { name, model, tokenizers: tokenizer.zip(extended) })
+        Ok(Init { name, model, tokenizers: tokenizer.zip(extended), draws: false })
     }
 
     /// The model `name` with a chat template: its own, or else mynah's, whose special tokens are added.
@@ -49,7 +51,17 @@ impl Init {
     pub fn with_chat(name: String, model: Checkpoint) -> Result<Self> {
         let own = model.tokenizer()?.with_context(|| format!("{name} has no tokenizer"))?;
         let extended = with_ours(&own)?;
-        Ok(Init { name, model, tokenizers: Some((own, extended)) })
+        Ok(Init { name, model, tokenizers: Some((own, extended)), draws: false })
+    }
+
+    /// The model `name` with special tokens that mean nothing yet: their embeddings are drawn from N(0, 0.02) (Radford et al. 2018),
+    /// each differently.
+    ///
+    /// # Errors
+    /// It has no tokenizer.
+    pub fn with_marks(name: String, model: Checkpoint, marks: &[String]) -> Result<Self> {
+        let tokenizer = model.tokenizer()?;
+        Ok(Init { draws: true, ..Init::new(name, model, tokenizer, marks)? })
     }
 
     /// The model.
@@ -127,11 +139,12 @@ impl Init {
         seed: u64,
     ) -> Result<Weights<B::Tensor>> {
         let mut upload = checkpoint::to_backend(b);
+        let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
         let mut stream = 0;
         self.model.weights_as(&specs(config), |spec, values| {
             stream += 1;
             match values {
-                Some(values) => upload(spec, self.grow(spec, values, NewRows::Mean)),
+                Some(values) => upload(spec, self.grow(spec, values, new_rows)),
                 None => upload(spec, fresh(spec, seed, stream)),
             }
         })
@@ -171,30 +184,43 @@ impl Init {
 }
 
 /// What the rows of new tokens begin as.
+#[derive(Clone, Copy)]
 enum NewRows {
     /// The mean of the rows of the tokens that were there: what an unknown token is worth on average.
     Mean,
     /// Zeros: moments.
     Zero,
+    /// N(0, 0.02).
+    Drawn {
+        /// Decides the numbers.
+        seed: u64,
+    },
 }
 
-/// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first value. Rows beyond all
+/// The stream of random numbers that the rows of new tokens are drawn from.
+const NEW_ROWS: u64 = 0x524f_5753;
+
+/// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first values. Rows beyond all
 /// tokens (embeddings are often padded) stay as they are.
 fn grown(mut values: Vec<f32>, width: usize, rows: usize, new: Range<usize>, value: NewRows) -> Vec<f32> {
-    let first = match value {
-        NewRows::Zero => vec![0.0; width],
+    let drawn = |seed| {
+        let value = |i: usize| (0.02 * rng::normal(seed, NEW_ROWS, i as u64)) as f32;
+        (new.start * width..new.end * width).map(value).collect()
+    };
+    let firsts = match value {
+        NewRows::Zero => vec![0.0; new.len() * width],
+        NewRows::Drawn { seed } => drawn(seed),
         NewRows::Mean => {
             let mut sum = vec![0.0f64; width];
             for row in values[..new.start * width].chunks(width) {
                 sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
             }
-            sum.into_iter().map(|sum| (sum / new.start as f64) as f32).collect()
+            let mean: Vec<f32> = sum.into_iter().map(|sum| (sum / new.start as f64) as f32).collect();
+            mean.repeat(new.len())
         }
     };
     values.resize(rows * width, 0.0);
-    for row in values[new.start * width..new.end * width].chunks_mut(width) {
-        row.copy_from_slice(&first);
-    }
+    values[new.start * width..new.end * width].copy_from_slice(&firsts);
     values
 }
 
@@ -212,5 +238,7 @@ mod tests {
         assert_eq!(longer, [&rows[..4], &mean, &mean, &mean].concat());
         assert_eq!(grown(rows.clone(), 2, 4, 3..4, NewRows::Zero), [&rows[..], &[0.0, 0.0]].concat());
         assert_eq!(grown(rows.clone(), 2, 3, 2..2, NewRows::Mean), rows);
+        let drawn = grown(rows, 2, 4, 2..4, NewRows::Drawn { seed: 1 });
+        assert_ne!(drawn[4..6], drawn[6..8], "marks differ from each other");
     }
 }

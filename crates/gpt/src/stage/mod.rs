@@ -3,6 +3,7 @@
 mod answers;
 mod dpo;
 mod episodes;
+mod finetune;
 mod init;
 mod memory;
 mod ppo;
@@ -17,6 +18,10 @@ mod training_loop;
 
 pub use answers::{CandidatesOptions, candidates};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
+pub use finetune::{
+    Decision, Examples, FinetuneSettings, Options as FinetuneOptions, Outcome as FinetuneOutcome, TaskReport,
+    classify, finetune, task_of,
+};
 pub use init::Init;
 pub use memory::available_bytes;
 pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};

@@ -3,9 +3,11 @@
 mod passes;
 pub mod run;
 mod schedule;
+mod scoring;
 mod state;
 mod trainer;
 
 pub use passes::Frozen;
-pub use schedule::Schedule;
+pub use schedule::{Decay, Schedule};
+pub use scoring::TextLoss;
 pub use trainer::{Derivatives, Optimizer, Outputs, Trainer, Update};

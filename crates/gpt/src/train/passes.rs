@@ -1,7 +1,7 @@
 //! Passes through a model: what a training step, a frozen reference and a measurement have in common.
 
 use crate::model::{self, Activations, Config, Sequences, Targets, Weights};
-use kernels::Backend;
+use kernels::{Backend, Dropout};
 
 /// The buffers of a pass and its results.
 pub(super) struct Passes<T> {
@@ -47,9 +47,10 @@ impl<T> Passes<T> {
         weights: &Weights<T>,
         batch: Sequences<'_>,
         rows: &[u32],
+        dropout: Option<&Dropout>,
     ) {
         model::forward(b, config, weights, &mut self.activations, batch);
-        model::scores(b, config, weights, &mut self.activations, rows, &mut self.scores);
+        model::scores(b, config, weights, &mut self.activations, rows, dropout, &mut self.scores);
     }
 }
 
@@ -86,7 +87,7 @@ impl<T> Frozen<T> {
         batch: Sequences<'_>,
         rows: &[u32],
     ) -> &[f32] {
-        self.passes.scores(b, &self.config, &self.weights, batch, rows);
+        self.passes.scores(b, &self.config, &self.weights, batch, rows, None);
         &self.passes.scores
     }
 }

@@ -3,6 +3,7 @@
 //! The backend comes in with every call: a stage trains several models on one.
 
 use super::passes::Passes;
+use super::scoring::Learns;
 use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
 use kernels::{AdamW, Backend};
 
@@ -57,8 +58,9 @@ pub struct Trainer<T> {
     /// Updates so far: the `t` of AdamW's bias correction.
     pub updates: u64,
     specs: Weights<Spec>,
-    gradients: Gradients<T>,
-    passes: Passes<T>,
+    pub(super) gradients: Gradients<T>,
+    pub(super) passes: Passes<T>,
+    pub(super) learns: Learns,
     /// Gradients that were set aside.
     aside: Option<Weights<T>>,
     accumulated: bool,
@@ -103,6 +105,7 @@ impl<T> Trainer<T> {
             gradients: Gradients::new(b, &config),
             passes: Passes::new(b, &config),
             aside: None,
+            learns: Learns::default(),
             specs: model::specs(&config),
             accumulated: false,
             updates,
@@ -177,27 +180,8 @@ impl<T> Trainer<T> {
         told
     }
 
-    /// The same for a loss of the scores `[rows, n_label]` of some rows.
-    pub fn accumulate_scores<B: Backend<Tensor = T>, R>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        rows: &[u32],
-        loss: impl FnOnce(&[f32], &mut [f32]) -> R,
-    ) -> R {
-        self.begin(b);
-        let Self { config, weights, gradients, passes, .. } = self;
-        passes.scores(b, config, weights, batch, rows);
-        let mut derivatives = vec![0.0; passes.scores.len()];
-        let told = loss(&passes.scores, &mut derivatives);
-        model::scores_backward(b, config, weights, gradients, &passes.activations, rows, &derivatives);
-        let group_rows = batch.tokens.len().max(1);
-        model::backward(b, config, weights, gradients, &passes.activations, batch, group_rows);
-        told
-    }
-
     /// Clears what the last step accumulated.
-    fn begin<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    pub(super) fn begin<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
         if !self.accumulated {
             self.gradients.clear(b);
             self.accumulated = true;
@@ -222,6 +206,7 @@ impl<T> Trainer<T> {
     ) -> Update {
         assert!(self.accumulated, "update without accumulate");
         self.accumulated = false;
+        self.forget_frozen(b);
         let grad_norm = self.grad_norm(b);
         if !(loss.is_finite() && grad_norm.is_finite()) {
             return Update { grad_norm, applied: false };
@@ -235,7 +220,7 @@ impl<T> Trainer<T> {
             beta1: optimizer.beta1,
             beta2: optimizer.beta2,
             eps,
-            weight_decay: if spec.decay { optimizer.weight_decay } else { 0.0 },
+            weight_decay: if spec.decay && self.learns.all_of(spec) { optimizer.weight_decay } else { 0.0 },
             step: self.updates,
             grad_scale,
         };
@@ -276,7 +261,7 @@ impl<T> Trainer<T> {
         batch: Sequences<'_>,
         rows: &[u32],
     ) -> &[f32] {
-        self.passes.scores(b, &self.config, &self.weights, batch, rows);
+        self.passes.scores(b, &self.config, &self.weights, batch, rows, None);
         &self.passes.scores
     }
 

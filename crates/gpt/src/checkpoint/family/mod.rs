@@ -143,12 +143,8 @@ impl Family {
             json.extend(own.into_iter().chain(rest));
         }
         if let Some(n_label) = config.n_label {
-            let name = |i: usize| format!("LABEL_{i}");
-            let labels = |pair: fn(String, usize) -> (String, Value)| -> Value {
-                (0..n_label).map(|i| pair(name(i), i)).collect::<serde_json::Map<_, _>>().into()
-            };
-            json["id2label"] = labels(|name, i| (i.to_string(), name.into()));
-            json["label2id"] = labels(|name, i| (name, i.into()));
+            let names: Vec<String> = (0..n_label).map(|i| format!("LABEL_{i}")).collect();
+            name_labels(&mut json, &names);
             json["pad_token_id"] = eot_token.into();
         }
         json
@@ -162,6 +158,15 @@ impl Family {
             format!("{}{name}", self.prefix)
         }
     }
+}
+
+/// Writes the names of a head's scores into a `config.json`.
+pub(super) fn name_labels(json: &mut Value, names: &[String]) {
+    let labels = |pair: fn(&String, usize) -> (String, Value)| -> Value {
+        (0..).zip(names).map(|(i, name)| pair(name, i)).collect::<serde_json::Map<_, _>>().into()
+    };
+    json["id2label"] = labels(|name, i| (i.to_string(), name.clone().into()));
+    json["label2id"] = labels(|name, i| (name.clone(), i.into()));
 }
 
 /// The class that `transformers` would load a model of this shape with, such as `GPT2LMHeadModel`.

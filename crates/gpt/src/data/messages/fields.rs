@@ -112,7 +112,7 @@ pub(super) fn ranks_of(record: &mut Record, answers: usize) -> Result<Vec<u32>, 
 }
 
 /// The fault of a line without a field that it needs.
-pub(super) fn missing(wanted: &str, record: &Record) -> Fault {
+pub(in crate::data) fn missing(wanted: &str, record: &Record) -> Fault {
     let names: Vec<&str> = record.keys().map(String::as_str).take(8).collect();
     let there = if names.is_empty() { "nothing else".into() } else { names.join(", ") };
     Fault::bad("missing field", format!("no {wanted}; there is {there:.120}"))

@@ -7,7 +7,8 @@ mod fields;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::fields::{check_order, completions_of, missing, prompt_of, ranks_of, transcript, turns};
+pub(super) use self::fields::missing;
+use self::fields::{check_order, completions_of, prompt_of, ranks_of, transcript, turns};
 use super::jsonl::{Fault, Record};
 pub use crate::tokenizer::chat::{Message, Role};
 

@@ -1,6 +1,7 @@
 //! How good a reward model is on rankings that it has not seen.
 
 use super::Rewarding;
+use crate::eval::pearson;
 use crate::objective::ranking_loss;
 use crate::report::Rate;
 use kernels::Backend;
@@ -100,29 +101,7 @@ impl<B: Backend> Rewarding<'_, B> {
             by_gap: by_gap.into_iter().map(|(gap, count)| (gap, count.rate())).collect(),
             by_k: by_k.into_iter().map(|(k, count)| (k, count.rate())).collect(),
             calibration: calibration.collect(),
-            length_correlation: correlation(&scores, &lens.collect::<Vec<f64>>()),
+            length_correlation: pearson(&scores, &lens.collect::<Vec<f64>>()),
         }
-    }
-}
-
-/// Pearson's; 0 where one of both is constant.
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    let n = a.len() as f64;
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / n;
-    let (ma, mb) = (mean(a), mean(b));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(&x, &y)| f(x - ma, y - mb)).sum::<f64>();
-    let (ab, aa, bb) = (sum(&|x, y| x * y), sum(&|x, _| x * x), sum(&|_, y| y * y));
-    if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn correlation_is_pearsons() {
-        assert!((correlation(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]) - 1.0).abs() < 1e-12);
-        assert!((correlation(&[1.0, 2.0, 3.0], &[3.0, 1.0, 2.0]) + 0.5).abs() < 1e-12);
-        assert_eq!(correlation(&[1.0, 1.0], &[0.0, 5.0]), 0.0);
     }
 }

@@ -36,6 +36,8 @@ described! {
         pub epochs: u64,
         /// Prompts of a step, with all their answers.
         pub batch_size: usize,
+        /// Whether the scores of demonstrations get mean 0 and variance 1 before training, too, and not only after it.
+        pub normalise_before: bool,
     }
 }
 
@@ -125,7 +127,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             backend,
             tokenizer,
         };
-        rewarding.normalise();
+        rewarding.normalise_before();
         Ok(rewarding)
     }
 
@@ -139,6 +141,12 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             scores.extend(found.iter().map(|&score| f64::from(score)));
         }
         scores
+    }
+
+    fn normalise_before(&mut self) {
+        if self.options.settings.own.normalise_before {
+            self.normalise();
+        }
     }
 
     /// Moves the scores so that those of demonstrations have mean 0 and variance 1.
@@ -253,7 +261,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let b = &mut self.backend;
         let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
         self.trainer.restart(b, weights);
-        self.normalise();
+        self.normalise_before();
         Ok(())
     }
 

@@ -59,7 +59,7 @@ mod tests {
             let mut scores = |weights: &_, b: &mut Reference| {
                 let mut out = Vec::new();
                 model::forward(b, &config, weights, &mut a, batch);
-                model::scores(b, &config, weights, &mut a, &[1, 4], &mut out);
+                model::scores(b, &config, weights, &mut a, &[1, 4], None, &mut out);
                 out
             };
             let before = scores(&weights, b);

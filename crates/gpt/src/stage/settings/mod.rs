@@ -3,7 +3,7 @@
 use super::training_loop::{Best, Pace};
 use crate::checkpoint::Dtype;
 use crate::model::Config;
-use crate::train::{Optimizer, Schedule};
+use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -216,6 +216,7 @@ impl Settings {
         Schedule {
             lr: self.lr as f32,
             min_lr_frac: self.min_lr_frac as f32,
+            decay: Decay::Cosine,
             warmup_steps: self.warmup_steps,
             steps: self.steps,
         }

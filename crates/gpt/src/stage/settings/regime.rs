@@ -5,7 +5,7 @@ use super::apply;
 use crate::checkpoint::Dtype;
 use crate::stage::training_loop::{Best, Machine, Pace};
 use crate::train::run::Recipe;
-use crate::train::{Optimizer, Schedule};
+use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ described! {
         pub lr: f64,
         /// What is left of it at the end, as a fraction; 1 is a constant rate.
         pub min_lr_frac: f64,
+        /// How the rate falls to that: cosine or linear.
+        #[serde(default)]
+        pub decay: Decay,
         /// Steps of linear warm-up.
         pub warmup_steps: u64,
         /// Decoupled weight decay of matrices and embeddings.
@@ -143,6 +146,7 @@ impl Regime {
         Schedule {
             lr: self.lr as f32,
             min_lr_frac: self.min_lr_frac as f32,
+            decay: self.decay,
             warmup_steps: self.warmup_steps,
             steps,
         }

@@ -1,0 +1,137 @@
+//! `mynah finetune`: a classifier from a language model, as GPT-1 made them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use gpt::checkpoint;
+use gpt::data::jsonl::Record;
+use gpt::data::{Form, Labelled, is_held_out};
+use gpt::eval::Interval;
+use gpt::stage::{Examples, FinetuneOptions, FinetuneSettings, Init, TaskReport, finetune};
+use gpt::train::run::Recipe;
+use serde_json::json;
+
+use super::stages::{BadLines, HELD_OUT, RecipeArgs, keys, read};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::text::{count, table};
+
+const DETAILS: &str = "\
+Labelled texts are JSON lines: classification {\"text\",\"label\"}; entailment {\"premise\",\"hypothesis\",\"label\"}; similarity
+{\"a\",\"b\",\"label\"}, where labels with fractions are degrees; multiple-choice {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}.
+The vocabulary grows by <|start|>, <|delimiter|> and <|extract|>; the head reads the row of the last.
+
+Examples:
+  mynah finetune --model runs/base --task classification --train reviews.jsonl --out runs/reviews
+  mynah classify --model runs/reviews \"I would see it again.\"";
+
+/// Teach a model a task by labelled texts (GPT-1)
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n{DETAILS}", keys::<FinetuneSettings>()))]
+pub(crate) struct FinetuneArgs {
+    /// The model to begin from
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// What is decided about a text: classification, entailment, similarity or multiple-choice
+    #[arg(long, value_name = "TASK", value_parser = str::parse::<Form>)]
+    task: Form,
+    /// Labelled texts to learn from, JSON lines
+    #[arg(long, value_name = "FILE")]
+    train: PathBuf,
+    /// Labelled texts to measure with [default: a tenth of the others]
+    #[arg(long, value_name = "FILE")]
+    val: Option<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// λ, the weight of language modelling beside the task; 0 for the task alone [default: 0.5]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
+    aux_lm: Option<f64>,
+    /// Let only the head and the embeddings of the marks learn
+    #[arg(long, help_heading = "Recipe")]
+    freeze_trunk: bool,
+    /// How often every text is seen [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    epochs: Option<u64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let settings = args.recipe.resolve::<FinetuneSettings>(&[
+        args.aux_lm.map(|weight| format!("aux_lm={weight:?}")),
+        args.freeze_trunk.then(|| "freeze_trunk=true".to_owned()),
+        args.epochs.map(|epochs| format!("epochs={epochs}")),
+    ])?;
+    let pinned = Recipe::pinned(&args.out, "init", &args.model)?;
+    let model = checkpoint::open(&pinned, session.watcher())?;
+    model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
+    let init = Init::with_marks(args.model.display().to_string(), model, &Examples::marks())?;
+    let (train, val) = labelled(args, session)?;
+    let examples = Examples::new(args.task, &train, &val, &init, settings.own.seq_len)?;
+    let options = FinetuneOptions {
+        init: &init,
+        examples: &examples,
+        out: args.out.clone(),
+        settings,
+        seed: session.seed(),
+    };
+    let mut cpu = session.cpu();
+    let machine = session.machine(&mut cpu);
+    let outcome = finetune(cpu, &machine, &options, session.watcher())?;
+    let summary = json!({
+        "step": outcome.step, "stopped": outcome.stopped, "held_out": outcome.judged,
+        "run": args.out, "report": outcome.report,
+    });
+    session.summary(&summary, || {
+        format!("{}{} steps → {}", figures(&outcome.judged), count(outcome.step), outcome.report.display())
+    })?;
+    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+}
+
+/// The texts to learn from and those to measure with.
+fn labelled(args: &FinetuneArgs, session: &Session) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
+    let row = |record: Record| args.task.read(&record, true);
+    let all = read(&args.train, args.bad.max_bad, session, row)?;
+    if let Some(val) = &args.val {
+        return Ok((all, read(val, args.bad.max_bad, session, row)?));
+    }
+    let text = |line: &Labelled| serde_json::to_vec(&line.texts).expect("texts are JSON");
+    let (held_out, train) = all.into_iter().partition(|line| is_held_out(&text(line), HELD_OUT));
+    Ok((train, held_out))
+}
+
+/// A report as tables.
+pub(crate) fn figures(report: &TaskReport) -> String {
+    let mut rows = vec![["held out", "value", "95 % interval"].map(String::from)];
+    if let Some(rate) = &report.accuracy {
+        let [value, low, high] = [rate.value, rate.low, rate.high].map(|x| format!("{:.1} %", 100.0 * x));
+        rows.push(["accuracy".into(), value, format!("{low} – {high}")]);
+    }
+    let intervals =
+        [("macro F1", report.macro_f1), ("Matthews", report.matthews), ("Pearson", report.pearson)];
+    for (name, interval) in intervals {
+        let Some(Interval { value, low, high }) = interval else { continue };
+        rows.push([name.into(), format!("{value:.3}"), format!("{low:.3} – {high:.3}")]);
+    }
+    rows.push(["loss".into(), format!("{:.4}", report.loss), format!("{} texts", count(report.n as u64))]);
+    let mut text = table(&rows);
+    if let Some(confusion) = &report.confusion {
+        let mut rows = vec![vec!["is ↓ told →".to_owned()]];
+        rows[0].extend(report.labels.iter().cloned());
+        rows[0].extend(["precision", "recall", "F1"].map(String::from));
+        for (label, counts) in report.labels.iter().zip(&confusion.counts) {
+            let mut row = vec![label.clone()];
+            row.extend(counts.iter().map(ToString::to_string));
+            let of = &report.classes[label];
+            row.extend([of.precision, of.recall, of.f1].map(|x| format!("{x:.3}")));
+            rows.push(row);
+        }
+        text += &table(&rows);
+    }
+    text
+}

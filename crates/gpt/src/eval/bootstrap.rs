@@ -1,0 +1,66 @@
+//! How far a figure could be from what more items would say: percentile bootstrap intervals (Efron 1979).
+
+use kernels::rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Resamples of an interval.
+const RESAMPLES: u64 = 1000;
+/// The stream of random numbers that resamples are drawn from.
+const DRAWS: u64 = 0x424f_4f54 << 32;
+
+/// A figure with its 95 % interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The figure.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+/// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each, drawn with replacement.
+/// It is told the indices of its items. The same items give the same interval.
+pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
+    let all: Vec<usize> = (0..n).collect();
+    let value = statistic(&all);
+    if n == 0 {
+        return Interval { value, low: value, high: value };
+    }
+    let resample = |number: u64| {
+        let drawn: Vec<usize> =
+            (0..n as u64).map(|i| rng::below(0, DRAWS + number, i, n as u64) as usize).collect();
+        statistic(&drawn)
+    };
+    let mut found: Vec<f64> = (0..RESAMPLES).into_par_iter().map(resample).collect();
+    found.sort_by(f64::total_cmp);
+    let quantile = |share: f64| found[(share * (RESAMPLES - 1) as f64).round() as usize];
+    Interval { value, low: quantile(0.025), high: quantile(0.975) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_cover_the_truth() {
+        const EXPERIMENTS: u64 = 1000;
+        const N: u64 = 100;
+        let covers = |experiment: u64| {
+            let items: Vec<f64> = (0..N).map(|i| rng::normal(1, experiment, i)).collect();
+            let mean = |drawn: &[usize]| drawn.iter().map(|&i| items[i]).sum::<f64>() / drawn.len() as f64;
+            let Interval { low, high, .. } = bootstrap(items.len(), mean);
+            low <= 0.0 && 0.0 <= high
+        };
+        let covered = (0..EXPERIMENTS).filter(|&experiment| covers(experiment)).count();
+        assert!((930..=970).contains(&covered), "{covered} of {EXPERIMENTS} intervals cover the mean");
+    }
+
+    #[test]
+    fn the_same_items_give_the_same_interval() {
+        let mean = |drawn: &[usize]| drawn.iter().sum::<usize>() as f64;
+        assert_eq!(bootstrap(10, mean), bootstrap(10, mean));
+        assert_eq!(bootstrap(0, |_| 0.0), Interval::default());
+    }
+}

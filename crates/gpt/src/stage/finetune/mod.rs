@@ -1,0 +1,364 @@
+//! Fine-tuning for a task (Radford et al. 2018, §3.2): a linear head reads the last token of a text, and learns with the model
+//! under it.
+//!
+//! The loss is L₃ = L₂ + λ L₁: the task's own, and language modelling of the same text, which keeps what pretraining taught.
+
+mod classify;
+mod examples;
+mod inputs;
+mod judge;
+
+pub use classify::{Decision, classify, task_of};
+pub use examples::Examples;
+pub use judge::TaskReport;
+
+use self::examples::{Example, Rows, Wanted};
+use self::inputs::{outputs, spread};
+use super::memory::{self, ROWS};
+use super::settings::{self, Own, described};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::{Init, Machine, StageSettings};
+use crate::checkpoint::{About, Checkpoint, Task};
+use crate::model::{Noise, Sequences};
+use crate::objective::{ClassLoss, class_loss, squared_error};
+use crate::progress::Progress;
+use crate::tokenizer::Tokenizer;
+use crate::train::run::Input;
+use crate::train::{TextLoss, Trainer, Update};
+use anyhow::{Context, Result, ensure};
+use kernels::{Backend, Dropout, rng};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use std::path::{Path, PathBuf};
+
+described! {
+    /// What is fine-tuning's own in its recipe.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct FinetuneSettings {
+        /// How often every example is seen.
+        pub epochs: u64,
+        /// Examples of a step.
+        pub batch_size: usize,
+        /// Tokens of a text at most, marks included; the model's context where it is not given.
+        pub seq_len: Option<usize>,
+        /// The share of the steps that the warm-up takes at least.
+        pub warmup_frac: f64,
+        /// Probability of dropout of what the head reads.
+        pub head_dropout: f64,
+        /// λ: the weight of language modelling beside the task.
+        pub aux_lm: f64,
+        /// Whether only the head and the embeddings of the marks learn.
+        pub freeze_trunk: bool,
+    }
+}
+
+impl Own for FinetuneSettings {
+    const KEYS: &[(&str, &str)] = FinetuneSettings::KEYS;
+    const DEFAULTS: &str = include_str!("../../../../../presets/stages/finetune.toml");
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        for (key, value) in [("warmup_frac", self.warmup_frac), ("head_dropout", self.head_dropout)] {
+            ensure!((0.0..1.0).contains(&value), "{key} is {value}: it must be in 0 ≤ {key} < 1");
+        }
+        ensure!(self.aux_lm.is_finite() && self.aux_lm >= 0.0, "aux_lm is {}: it is a weight", self.aux_lm);
+        Ok(())
+    }
+}
+
+/// What to train, on what, and where to.
+pub struct Options<'a> {
+    /// The model to begin from, which knows the [marks](Examples::marks).
+    pub init: &'a Init,
+    /// Labelled texts.
+    pub examples: &'a Examples,
+    /// The run directory.
+    pub out: PathBuf,
+    /// The resolved recipe.
+    pub settings: StageSettings<FinetuneSettings>,
+    /// Decides everything random.
+    pub seed: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// Whether somebody stopped it before its end; its state is saved.
+    pub stopped: bool,
+    /// How good the model is on held-out texts.
+    pub judged: TaskReport,
+    /// The page about the run.
+    pub report: PathBuf,
+}
+
+/// Runs the recipe in its run directory to the end, or from where it was interrupted.
+///
+/// # Errors
+/// Model and data do not fit together; the directory belongs to another recipe; training diverges.
+pub fn finetune<B: Backend>(
+    backend: B,
+    machine: &Machine,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let mut table = options.settings.table()?;
+    table.insert("task".into(), options.examples.inputs.form.name().into());
+    let mut recipe = settings::recipe("finetune", table, options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("examples".into(), Input::new(Path::new("examples"), options.examples.digest()));
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
+    let mut training = Finetuning::new(backend, options)?;
+    let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
+    let best = Best { metric, highest: true, at_the_end: false };
+    let epoch = options.examples.steps(1, options.settings.own.batch_size);
+    let pace = options.settings.regime.pace(training.steps, epoch, best);
+    let ending =
+        training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
+    let judged = training.judge();
+    Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
+}
+
+/// The streams of random numbers that dropout's seeds come from: the trunk's and the head's.
+const NOISE: u64 = 0x4654_4e01;
+const HEAD_NOISE: u64 = 0x4654_4e02;
+
+struct Finetuning<'a, B: Backend> {
+    options: &'a Options<'a>,
+    backend: B,
+    tokenizer: &'a Tokenizer,
+    trainer: Trainer<B::Tensor>,
+    steps: u64,
+}
+
+impl<'a, B: Backend> Finetuning<'a, B> {
+    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+        let config = init.scoring_config(regime.dropout as f32, options.examples.labels.n_label());
+        ensure!(
+            own.aux_lm == 0.0 || config.tied_head,
+            "the head of {} is not its token embedding, so that a classifier does not keep it: --aux-lm 0 learns the task alone",
+            init.name()
+        );
+        let weights = init.weights(&mut backend, &config, options.seed)?;
+        let mut trainer = Trainer::new(&mut backend, config, weights);
+        if own.freeze_trunk {
+            trainer.freeze_trunk(&options.examples.inputs.marks());
+        }
+        let steps = regime.steps.unwrap_or(options.examples.steps(own.epochs, own.batch_size));
+        Ok(Finetuning { steps, trainer, options, backend, tokenizer })
+    }
+
+    /// The learning rate of a step.
+    fn rate(&self, step: u64) -> f32 {
+        let Options { settings, .. } = self.options;
+        let mut schedule = settings.regime.schedule(self.steps);
+        let share = (settings.own.warmup_frac * self.steps as f64).ceil() as u64;
+        schedule.warmup_steps = schedule.warmup_steps.max(share);
+        schedule.at(step)
+    }
+
+    /// The model's outputs for examples, one list each.
+    fn outputs(&mut self, examples: &[Example]) -> Vec<Vec<f64>> {
+        let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
+        let mut found = Vec::with_capacity(examples.len());
+        for rows in Rows::passes(&examples.iter().collect::<Vec<_>>()) {
+            let batch = Sequences { tokens: &rows.tokens, lens: &rows.lens, noise: None };
+            let scores = self.trainer.scores(&mut self.backend, batch, &rows.extracts);
+            let mut first = 0;
+            for example in &rows.examples {
+                let place = first..first + example.sequences.len() * n_label;
+                first = place.end;
+                found.push(outputs(form, &scores[place], n_label));
+            }
+        }
+        found
+    }
+
+    /// Adds the gradients of one pass; `each` is an example's share of the task's loss. Returns the losses of its examples, how many
+    /// were told right, and L₁'s share.
+    fn accumulate(&mut self, rows: &Rows<'_>, pass: &Pass) -> (f64, usize, f64) {
+        let examples = self.options.examples;
+        let (form, n_label) = (examples.inputs.form, examples.labels.n_label());
+        let batch = Sequences {
+            tokens: &rows.tokens,
+            lens: &rows.lens,
+            noise: Some(Noise { seed: pass.noise, first_row: pass.first_row }),
+        };
+        let dropout = Dropout {
+            p: self.options.settings.own.head_dropout as f32,
+            seed: pass.head_noise,
+            stream: 0,
+            first_row: pass.first_sequence,
+        };
+        let by_logprob = pass.text_derivatives(rows);
+        let text =
+            (pass.aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
+        let ((loss, right), logprobs) = self.trainer.accumulate_scores_and_text(
+            &mut self.backend,
+            batch,
+            &rows.extracts,
+            Some(&dropout),
+            text,
+            |scores, derivatives| {
+                let (mut loss, mut right, mut first) = (0.0, 0, 0);
+                for example in &rows.examples {
+                    let place = first..first + example.sequences.len() * n_label;
+                    first = place.end;
+                    let told = outputs(form, &scores[place.clone()], n_label);
+                    let mut one = example.loss(&told);
+                    loss += pass.each * one.value;
+                    right += usize::from(example.wanted.is_met_by(&told));
+                    one.derivatives.iter_mut().for_each(|derivative| *derivative *= pass.each);
+                    spread(form, &one.derivatives, &mut derivatives[place]);
+                }
+                (loss, right)
+            },
+        );
+        let text_loss = logprobs.iter().zip(&by_logprob).map(|(logprob, by)| logprob * by).sum();
+        (loss, right, text_loss)
+    }
+}
+
+/// One pass of a step.
+struct Pass {
+    noise: u64,
+    head_noise: u64,
+    first_row: u64,
+    first_sequence: u64,
+    /// An example's share of the step.
+    each: f64,
+    aux_lm: f64,
+    /// Sequences of the whole step.
+    sequences: usize,
+}
+
+impl Pass {
+    /// λ L₁'s derivatives: the mean over the step's sequences of each one's mean.
+    fn text_derivatives(&self, rows: &Rows<'_>) -> Vec<f64> {
+        let mut derivatives = Vec::with_capacity(rows.tokens.len());
+        for &len in &rows.lens {
+            let each = -self.aux_lm / (self.sequences * (len - 1)) as f64;
+            derivatives.resize(derivatives.len() + len - 1, each);
+            derivatives.push(0.0);
+        }
+        derivatives
+    }
+}
+
+impl Example {
+    fn loss(&self, outputs: &[f64]) -> ClassLoss {
+        match self.wanted {
+            Wanted::Class(class) => class_loss(outputs, class),
+            Wanted::Degree(degree) => squared_error(outputs[0], degree),
+        }
+    }
+}
+
+impl<B: Backend> Training for Finetuning<'_, B> {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        let Options { examples, settings, seed, .. } = self.options;
+        let batch = examples.batch(step, settings.own.batch_size, *seed);
+        let mut pass = Pass {
+            noise: rng::bits(*seed, NOISE, step),
+            head_noise: rng::bits(*seed, HEAD_NOISE, step),
+            first_row: 0,
+            first_sequence: 0,
+            each: 1.0 / batch.len() as f64,
+            aux_lm: settings.own.aux_lm,
+            sequences: batch.iter().map(|example| example.sequences.len()).sum(),
+        };
+        let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
+        for rows in Rows::passes(&batch) {
+            let told = self.accumulate(&rows, &pass);
+            loss += told.0;
+            right += told.1;
+            text_loss += told.2;
+            pass.first_row += rows.tokens.len() as u64;
+            pass.first_sequence += rows.lens.len() as u64;
+        }
+        let lr = self.rate(step);
+        let optimizer = settings.regime.optimizer();
+        let Update { grad_norm, applied } =
+            self.trainer.update(&mut self.backend, &optimizer, lr, loss + text_loss);
+        let accuracy = right as f64 / batch.len() as f64;
+        let mut metrics = Map::from_iter([("loss".to_owned(), loss.into())]);
+        if settings.own.aux_lm > 0.0 {
+            metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());
+        }
+        let mut line = format!("loss {loss:7.4}");
+        if !examples.labels.are_degrees() {
+            metrics.insert("accuracy".to_owned(), accuracy.into());
+            line += &format!("  right {:5.1} %", 100.0 * accuracy);
+        }
+        metrics.insert("lr".to_owned(), shortest(lr));
+        metrics.insert("grad_norm".to_owned(), grad_norm.into());
+        Ok(Step {
+            metrics,
+            line: format!("{line}  norm {grad_norm:6.3}"),
+            tokens: pass.first_row,
+            flops: pass.first_row as f64 * self.trainer.config.training_flops_per_token(),
+            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            ended: None,
+            rollouts: Vec::new(),
+        })
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        Ok(self.judge().evaluation())
+    }
+
+    /// A few held-out texts and what they are told to be.
+    fn samples(&mut self) -> Result<Vec<(String, String)>> {
+        const SHOWN: usize = 3;
+        let examples = self.options.examples;
+        let held_out = &examples.held_out[..SHOWN.min(examples.held_out.len())];
+        let told = self.outputs(held_out);
+        let shown = held_out.iter().zip(told).map(|(example, outputs)| {
+            let text = self.tokenizer.decode(&example.sequences[0])?;
+            let said = judge::said(&examples.labels, &outputs);
+            Ok((text, format!("{said} (it is {})", judge::is(&examples.labels, example.wanted))))
+        });
+        shown.collect()
+    }
+
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        let examples = self.options.examples;
+        let about = About {
+            parent: Some(self.options.init.origin()),
+            data_digest: Some(examples.digest().to_owned()),
+            task: Some(Task {
+                form: examples.inputs.form.name().to_owned(),
+                labels: examples.labels.names(),
+                max_tokens: examples.inputs.max_tokens,
+            }),
+            ..about
+        };
+        let dtype = self.options.settings.regime.dtype;
+        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.trainer.restore(&mut self.backend, checkpoint)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let b = &mut self.backend;
+        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
+        self.trainer.restart(b, weights);
+        Ok(())
+    }
+
+    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+        let (train, held_out, cut) = self.options.examples.counts();
+        let max_tokens = self.options.examples.inputs.max_tokens;
+        progress.line(&format!(
+            "{} parameters; {train} examples to learn from, {held_out} held out; of {cut} a text was cut to {max_tokens} tokens in all",
+            self.trainer.config.parameters(),
+        ));
+        Ok(())
+    }
+}
