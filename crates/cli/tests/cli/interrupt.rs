@@ -68,7 +68,11 @@ fn the_stages_to_a_chat_survive_kills() {
         ["demonstrations", "prompts"].map(|name| path(dir.path(), &format!("road/lessons/{name}.jsonl")));
     let rankings = path(dir.path(), "road/rankings.jsonl");
     let ppo = ["--set", "max_tokens=8", "--set", "ema=0.9", "--set", "eval_prompts=4"];
-    let stages: [(&str, Vec<&str>); 4] = [
+    let reviews = path(dir.path(), "reviews.jsonl");
+    fs::write(&reviews, (0..40).map(review).collect::<String>()).expect("a file");
+    let task = ["--model", &pretrain, "--task", "classification", "--train", &reviews, "--val", &reviews];
+    let stages: [(&str, Vec<&str>); 5] = [
+        ("finetune", task.to_vec()),
         ("sft", vec!["--model", &pretrain, "--data", &demonstrations, "--set", "dropout=0.1"]),
         ("reward", vec!["--model", &sft, "--rankings", &rankings]),
         ("ppo", [&["--model", &sft, "--reward", &reward, "--prompts", &prompts], &ppo[..]].concat()),
@@ -83,6 +87,12 @@ fn the_stages_to_a_chat_survive_kills() {
             (words.chain(every).map(String::from).collect(), out)
         });
     }
+}
+
+/// A labelled text, as a line.
+fn review(number: usize) -> String {
+    let (text, label) = [("a good day", "good"), ("a bad day", "bad")][number % 2];
+    format!("{{\"text\":\"{text} {number}\",\"label\":\"{label}\"}}\n")
 }
 
 /// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone. `training` gives

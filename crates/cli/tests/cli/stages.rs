@@ -166,3 +166,44 @@ fn models_that_do_not_fit_together() {
     let scores = stdout(&["score", "--model", &reward, "--data", &at("candidates.jsonl"), "--json"]);
     assert_eq!(scores.lines().count(), 300);
 }
+
+/// Labelled texts with bad lines among them teach a classifier, which tells texts, files of texts, and what it cannot be asked.
+#[test]
+fn a_classifier_is_taught_and_asked() {
+    let place = Place::new();
+    let line = |i: usize| {
+        let (text, label) = [("a good day", "good"), ("a bad day", "bad")][i % 2];
+        object!({ "text": format!("{text} {i}"), "label": label }).to_string()
+    };
+    let good: Vec<String> = (0..300).map(line).collect();
+    let bad = [
+        object!({ "text": "x" }).to_string(),
+        object!({ "text": " ", "label": "good" }).to_string(),
+        "{\"text\": \"torn".to_owned(),
+    ];
+    let (train, out) = (place.file("train.jsonl", &[good.clone(), bad.to_vec()].concat()), place.path("out"));
+    let words = ["finetune", "--model", &at("pretrain"), "--task", "classification", "--train", &train];
+    let options = ["--out", &out, "--steps", "60", "--lr", "3e-3", "--set", "dropout=0", "--json"];
+    let taught = run(&[&words[..], &options].concat(), 0);
+    let said = |assert: &assert_cmd::assert::Assert| {
+        String::from_utf8(assert.get_output().stdout.clone()).expect("text")
+    };
+    let told = stderr(&taught);
+    for part in ["train.jsonl:301", "no label", "train.jsonl:302", "train.jsonl:303", "300 of 303 lines"] {
+        assert!(told.contains(part), "{part} is missing: {told}");
+    }
+    let summary: Value = serde_json::from_str(&said(&taught)).expect("JSON");
+    let accuracy = summary["held_out"]["accuracy"]["value"].as_f64().expect("a figure");
+    assert!(accuracy > 0.9, "{summary}");
+
+    let told = stdout(&["classify", "--model", &out, "a bad day 7", "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let scores = told["scores"].as_object().expect("scores");
+    assert_eq!(told["label"], "bad");
+    assert_eq!(scores.keys().collect::<Vec<_>>(), ["bad", "good"]);
+    assert!((scores.values().map(|p| p.as_f64().expect("a number")).sum::<f64>() - 1.0).abs() < 1e-6);
+    let asked = run(&["classify", "--model", &out, "--data", &train, "--json"], 0);
+    assert_eq!(said(&asked).lines().count(), 301, "a missing label is no fault when nobody learns");
+    assert!(stderr(&asked).contains("of 300 labels were met"), "{}", stderr(&asked));
+    fails(&["classify", "--model", &at("pretrain"), "x"], 1, &["does not say which task", "mynah finetune"]);
+}

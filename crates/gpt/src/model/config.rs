@@ -271,18 +271,25 @@ impl Config {
 
     /// Floating-point operations of one training step per token: 6 for each weight of a product (2 forward, 4
     /// backward), and attention's two products over what a position sees on average, as causality and bands leave it.
+    ///
+    /// In sequences of the whole context; see [`training_flops_per_token_of`](Self::training_flops_per_token_of).
     pub fn training_flops_per_token(&self) -> f64 {
+        self.training_flops_per_token_of(self.seq_len as f64)
+    }
+
+    /// The same in sequences of `len` tokens each.
+    pub fn training_flops_per_token_of(&self, len: f64) -> f64 {
         let (d, q) = (self.d_model as f64, self.q_width() as f64);
         let qkv = d * (q + 2.0 * self.kv_width() as f64);
         let block = qkv + q * d + d * (self.up_width() + self.d_ff) as f64;
         let seen = |layer| {
-            let (t, w) = (self.seq_len as f64, self.window(layer).unwrap_or(self.seq_len) as f64);
-            let w = w.min(t);
+            let (t, w) = (len, self.window(layer).map_or(len, |window| window as f64).min(len));
             // The first w positions see half of the band on average, the others all of it.
             w - w * w / (2.0 * t)
         };
         let attention: f64 = (0..self.n_layer).map(|layer| 2.0 * q * seen(layer)).sum();
-        6.0 * (self.n_layer as f64 * block + attention + d * self.vocab_size as f64)
+        let head = self.n_label.unwrap_or(self.vocab_size) as f64;
+        6.0 * (self.n_layer as f64 * block + attention + d * head)
     }
 }
 

@@ -18,7 +18,8 @@ pub struct Weights<T> {
     pub final_norm: Option<Norm<T>>,
     /// The head's own matrix `[vocab_size, d_model]`; none where it is tied to `wte`, or rows are scored.
     pub lm_head: Option<T>,
-    /// The head that scores rows, `[n_label, d_model]`. The last norm's bias, where it has one, is bias enough.
+    /// The head that scores rows, `[n_label, d_model]`. Where the last norm has a bias, that is bias enough; several scores have none,
+    /// since `transformers` knows none.
     pub score: Option<Linear<T>>,
 }
 
@@ -144,7 +145,7 @@ pub fn specs(config: &Config) -> Weights<Spec> {
             .then(|| matrix("lm_head".into(), config.vocab_size, d, std)),
         score: config.n_label.map(|n_label| {
             let std = if n_label == 1 { 1.0 / (d as f32 + 1.0).sqrt() } else { std };
-            linear("score".into(), n_label, d, std, config.norm == NormKind::RmsNorm)
+            linear("score".into(), n_label, d, std, n_label == 1 && config.norm == NormKind::RmsNorm)
         }),
     }
 }

@@ -3,7 +3,7 @@
 use super::memory::{self, ROWS};
 use super::ranked::{Ranked, Rankings, rows};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::Prompter;
@@ -225,7 +225,12 @@ impl<B: Backend> Training for Dpo<'_, B> {
             metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
             line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
             tokens,
-            flops: 4.0 / 3.0 * tokens as f64 * self.policy.config.training_flops_per_token(),
+            flops: 4.0 / 3.0
+                * training_flops(
+                    &self.policy.config,
+                    tokens,
+                    batch.iter().map(|ranked| ranked.episodes.len()).sum(),
+                ),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
             ended: None,
             rollouts: Vec::new(),

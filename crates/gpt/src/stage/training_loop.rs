@@ -4,6 +4,7 @@
 //! the state after the step before, a run that is killed and started again ends with the same bytes.
 
 use crate::checkpoint::{self, About, Checkpoint};
+use crate::model::Config;
 use crate::progress::{Progress, Unit};
 use crate::report;
 use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir, Sample};
@@ -54,6 +55,12 @@ pub(super) struct Step {
     pub(super) rollouts: Vec<Map<String, Value>>,
     /// Why this is the last step, where it is before the recipe's.
     pub(super) ended: Option<String>,
+}
+
+/// Floating-point operations of learning from `sequences` sequences with `tokens` tokens in all.
+pub(super) fn training_flops(config: &Config, tokens: u64, sequences: usize) -> f64 {
+    let len = tokens as f64 / sequences.max(1) as f64;
+    tokens as f64 * config.training_flops_per_token_of(len)
 }
 
 /// A measurement on held-out data.

@@ -16,7 +16,7 @@ use self::examples::{Example, Rows, Wanted};
 use self::inputs::{outputs, spread};
 use super::memory::{self, ROWS};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint, Task};
 use crate::model::{Noise, Sequences};
@@ -300,7 +300,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             metrics,
             line: format!("{line}  norm {grad_norm:6.3}"),
             tokens: pass.first_row,
-            flops: pass.first_row as f64 * self.trainer.config.training_flops_per_token(),
+            flops: training_flops(&self.trainer.config, pass.first_row, pass.sequences),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
             ended: None,
             rollouts: Vec::new(),

@@ -93,7 +93,8 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn flops(&self, rollout: &Rollout, learned_tokens: u64) -> f64 {
         const PASSES: f64 = 5.0;
         let passes = PASSES / 3.0 * rollout.tokens() as f64 + learned_tokens as f64;
-        passes * self.policy.config.training_flops_per_token()
+        let len = rollout.tokens() as f64 / rollout.episodes.len() as f64;
+        passes * self.policy.config.training_flops_per_token_of(len)
     }
 
     /// Learns from a rollout.

@@ -13,7 +13,7 @@ use super::episodes::{Episode, Rows, passes};
 use super::memory::{self, ROWS};
 use super::ranked::{Rankings, rows};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::objective::ranking_loss;
@@ -212,7 +212,11 @@ impl<B: Backend> Training for Rewarding<'_, B> {
             metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
             line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
             tokens,
-            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
+            flops: training_flops(
+                &self.trainer.config,
+                tokens,
+                batch.iter().map(|ranked| ranked.episodes.len()).sum(),
+            ),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
             ended: None,
             rollouts: Vec::new(),

@@ -8,7 +8,7 @@ mod answers;
 use super::memory::{self, ROWS};
 use super::score::check_reward;
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
@@ -225,13 +225,16 @@ impl<B: Backend> Training for Sft<'_, B> {
         let own = &self.options.settings.own;
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
+        let mut flops = training_flops(&self.trainer.config, tokens, own.batch_size);
         let loss = self.accumulate(step, 1.0 - own.ptx_share);
         let mut metrics = Map::from_iter([("loss".to_owned(), loss.into())]);
         let mut total = loss;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
             windows.batch(step, 0..sequences, sequences, &mut self.batch)?;
-            tokens += self.batch.tokens.len() as u64;
+            let ptx_tokens = self.batch.tokens.len() as u64;
+            tokens += ptx_tokens;
+            flops += training_flops(&self.trainer.config, ptx_tokens, sequences);
             let ptx_loss = self.accumulate(step, own.ptx_share);
             metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
             total += ptx_loss;
@@ -246,7 +249,7 @@ impl<B: Backend> Training for Sft<'_, B> {
             metrics,
             line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
             tokens,
-            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
+            flops,
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
             ended: None,
             rollouts: Vec::new(),

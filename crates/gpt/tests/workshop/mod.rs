@@ -1,0 +1,108 @@
+//! What tests of stages share: a small model, a machine, and a run that is interrupted.
+
+use gpt::checkpoint::{self, About, Contents, Dtype};
+use gpt::model::{self, Config};
+use gpt::progress::{Progress, Silent, Unit};
+use gpt::stage::{Machine, Own, StageSettings};
+use gpt::tokenizer::Tokenizer;
+use kernels::cpu::{CpuOptions, Level};
+use kernels::{Cpu, Precision};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) fn cpu(threads: usize) -> Cpu {
+    Cpu::new(CpuOptions { threads, precision: Precision::F32, level: Level::detect() })
+}
+
+pub(crate) fn machine() -> Machine {
+    Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1e11 }
+}
+
+pub(crate) fn settings<S: Own>(changes: &[&str]) -> StageSettings<S> {
+    let usual = ["eval_every=3", "checkpoint_every=3", "sample_every=3", "keep_last=9"];
+    let changes: Vec<String> = usual.iter().chain(changes).map(|change| change.to_string()).collect();
+    StageSettings::resolve(&changes).unwrap()
+}
+
+/// A model with first weights and this tokenizer, as a checkpoint.
+pub(crate) fn save(dir: &Path, tokenizer: &Tokenizer, config: impl Fn(usize) -> Config) -> PathBuf {
+    let config = config(tokenizer.vocab_size());
+    let mut b = cpu(1);
+    let weights = model::init(&mut b, &config, 3);
+    let path = dir.join("base");
+    let contents = Contents {
+        config: &config,
+        weights: &weights,
+        dtype: Dtype::F32,
+        moments: None,
+        beside: &[],
+        read: &mut checkpoint::from_backend(&mut b),
+        eot_token: tokenizer.end_of_text(),
+        eos_token: tokenizer.eos(),
+        files: &tokenizer.files(),
+        about: About { stage: "pretrain".into(), ..About::default() },
+    };
+    checkpoint::save(&path, contents).unwrap();
+    path
+}
+
+pub(crate) fn modern(vocab_size: usize) -> Config {
+    Config { n_kv_head: 1, qk_norm: true, ..Config::modern(vocab_size, 64, 2, 2, 32) }
+}
+
+/// Stops when so many steps are done.
+struct StopAt {
+    step: u64,
+    done: AtomicU64,
+}
+
+impl StopAt {
+    fn new(step: u64) -> Self {
+        StopAt { step, done: AtomicU64::new(0) }
+    }
+}
+
+impl Progress for StopAt {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, n: u64) {
+        self.done.fetch_add(n, Ordering::Relaxed);
+    }
+    fn line(&self, _: &str) {}
+    fn end(&self) {}
+    fn should_stop(&self) -> bool {
+        self.done.load(Ordering::Relaxed) >= self.step
+    }
+}
+
+/// What two runs must have in common: the journals and every file of the last checkpoint.
+fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let last = gpt::train::run::checkpoints(run).unwrap().pop().unwrap().path;
+    let journals = ["metrics.jsonl", "samples.jsonl", "rollouts.jsonl"].map(|name| run.join(name));
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(last).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.extend(journals.into_iter().filter(|path| path.exists()));
+    files.sort();
+    let name = |path: &Path| path.strip_prefix(run).unwrap().display().to_string();
+    files.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
+}
+
+/// Runs a stage whole, and in parts with another number of threads, and compares.
+pub(crate) fn continues(
+    dir: &Path,
+    stops: &[u64],
+    run: impl Fn(&Path, Cpu, &dyn Progress) -> bool,
+) -> PathBuf {
+    let (whole, parts) = (dir.join("whole"), dir.join("parts"));
+    assert!(!run(&whole, cpu(2), &Silent), "nobody stopped it");
+    for &step in stops {
+        assert!(run(&parts, cpu(1), &StopAt::new(step)), "stopped at {step}");
+    }
+    assert!(!run(&parts, cpu(1), &Silent));
+    let (whole_files, parts_files) = (contents(&whole), contents(&parts));
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&whole_files), names(&parts_files));
+    for ((name, a), (_, b)) in whole_files.iter().zip(&parts_files) {
+        assert!(a == b, "{name} differs");
+    }
+    whole
+}
