@@ -28,6 +28,7 @@ Examples:
   mynah reward --model runs/sft --rankings rankings.jsonl --out runs/reward
   mynah ppo --model runs/sft --reward runs/reward --prompts lessons/prompts.jsonl --out runs/ppo
   mynah chat --model runs/ppo                  … to a model that answers
+  mynah finetune --model runs/base --task classification --train lessons/labelled.jsonl --out runs/tasks
 
 `mynah VERB --help` explains a verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C after saving.";
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::lessons::{Split, write_demonstrations, write_prompts, write_text};
+use gpt::lessons::{Split, write_demonstrations, write_labelled, write_prompts, write_text};
 use serde_json::json;
 
 use crate::Ended;
@@ -12,7 +12,7 @@ use crate::args::amount;
 use crate::session::Session;
 use crate::terminal::text::{bytes, count};
 
-/// Write the built-in lessons as files: text, demonstrations and prompts, English and Chinese
+/// Write the built-in lessons as files: text, demonstrations, prompts, and texts with labels, English and Chinese
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The road by hand, from lessons to a chat:
@@ -53,6 +53,7 @@ pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
     write_demonstrations(&out.join("demonstrations.jsonl"), seed, *demonstrations)?;
     write_prompts(&out.join("prompts.jsonl"), seed, Split::Train, *prompts)?;
     write_prompts(&out.join("held-out.jsonl"), seed, Split::HeldOut, *held_out)?;
+    write_labelled(&out.join("labelled.jsonl"), seed, Split::Train, *prompts)?;
     let summary = json!({
         "documents": documents, "text_bytes": text_bytes, "demonstrations": demonstrations,
         "prompts": prompts, "held_out": held_out, "out": out,

@@ -42,6 +42,20 @@ pub fn write_prompts(path: &Path, seed: u64, split: Split, n: usize) -> Result<u
     write_lines(path, different((0..).map(|index| prompt(seed, split, index)), n)?)
 }
 
+/// Writes what is asked in `n` different prompts of one split, and which kind of task it is: `{"text","label"}` a line, for a
+/// classifier.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_labelled(path: &Path, seed: u64, split: Split, n: usize) -> Result<u64> {
+    let line = |index| {
+        let prompt = prompt(seed, split, index);
+        let asked = prompt.messages.last().map(|message| message.content.clone());
+        json!({ "text": asked, "label": prompt.extra["task"] })
+    };
+    write_lines(path, different((0..).map(line), n)?)
+}
+
 /// The first `n` that differ in their JSON.
 pub(super) fn different<T: Serialize>(all: impl Iterator<Item = T>, n: usize) -> Result<Vec<T>> {
     let mut seen = HashSet::new();

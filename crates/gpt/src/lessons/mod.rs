@@ -27,7 +27,7 @@ mod tests;
 mod text;
 mod world;
 
-pub use files::{write_demonstrations, write_prompts, write_text};
+pub use files::{write_demonstrations, write_labelled, write_prompts, write_text};
 pub use flaws::{Flaw, IMPERFECT_SHARE};
 pub use judge::{Judge, Verdict, WEIGHTS, judge};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};
