@@ -105,6 +105,7 @@ pub(crate) enum Verb {
     Score(verbs::score::ScoreArgs),
     Ppo(Box<verbs::ppo::PpoArgs>),
     Dpo(Box<verbs::dpo::DpoArgs>),
+    Eval(verbs::eval::EvalArgs),
     Complete(verbs::complete::CompleteArgs),
     Chat(verbs::chat::ChatArgs),
     Show(verbs::show::ShowArgs),

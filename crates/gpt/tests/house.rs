@@ -20,7 +20,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("chat", &["complete", "data", "model", "tokenizer"]),
     ("train", &["model", "tokenizer", "data", "checkpoint", "objective", "hub", "progress"]),
     ("report", &["train", "data", "corpus"]),
-    ("eval", &["model", "tokenizer", "data"]),
+    ("eval", &["model", "tokenizer", "data", "progress"]),
     (
         "stage",
         &[

@@ -7,6 +7,7 @@ pub(crate) mod classify;
 pub(crate) mod complete;
 pub(crate) mod corpus;
 pub(crate) mod dpo;
+pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod gguf;
 pub(crate) mod lessons;
@@ -47,6 +48,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Score(args) => score::run(&args, session),
         Verb::Ppo(args) => ppo::run(&args, session),
         Verb::Dpo(args) => dpo::run(&args, session),
+        Verb::Eval(args) => eval::run(&args, session),
         Verb::Chat(args) => chat::run(&args, session),
         Verb::Complete(args) => complete::run(&args, session),
         Verb::Show(args) => show::run(&args, session),

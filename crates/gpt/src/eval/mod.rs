@@ -2,12 +2,19 @@
 
 mod bootstrap;
 mod classes;
+mod exam;
+mod figures;
 mod likelihood;
 mod next_line;
 mod ngram;
+mod synthetic;
+mod task;
 
 pub use bootstrap::{Interval, bootstrap};
 pub use classes::{ClassFigures, Confusion, pearson};
+pub use exam::{Candidate, Exam, Rule, Terms};
+pub use figures::{Difference, Figures, difference};
 pub use likelihood::{Likelihood, likelihood};
 pub use next_line::{NextLine, first_line, next_lines};
 pub use ngram::Ngram;
+pub use task::{Item, Task, Wanted, generated};

@@ -46,18 +46,18 @@ pub struct Generated {
 
 /// A model ready to be sampled from: its weights laid out for products of few rows, and a cache.
 pub struct Engine<T> {
-    config: Config,
-    weights: Weights<T>,
-    cache: Cache<T>,
-    slots: Vec<Option<Running>>,
+    pub(super) config: Config,
+    pub(super) weights: Weights<T>,
+    pub(super) cache: Cache<T>,
+    pub(super) slots: Vec<Option<Running>>,
     sampler: Sampler,
     /// Positions that a slot has.
-    capacity: usize,
+    pub(super) capacity: usize,
     /// Ids below it may be drawn.
-    n_tokens: usize,
+    pub(super) n_tokens: usize,
 }
 
-struct Running {
+pub(super) struct Running {
     index: usize,
     cached: usize,
     tokens: Vec<u32>,

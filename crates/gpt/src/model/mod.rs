@@ -1,5 +1,6 @@
 //! The model: its shape, its weights, its forward and backward pass, and the engine that samples from it.
 
+mod beam;
 mod block;
 mod config;
 mod engine;
@@ -8,8 +9,10 @@ mod memory;
 mod rope;
 mod sample;
 mod score;
+mod tell;
 mod weights;
 
+pub use beam::Beams;
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
@@ -21,6 +24,7 @@ pub use memory::TrainingMemory;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};
+pub use tell::Told;
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};

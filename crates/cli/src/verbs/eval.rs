@@ -1,0 +1,179 @@
+//! `mynah eval`: a model in examinations, alone or beside another.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use gpt::eval::{Candidate, Exam, Rule, Task, Terms, difference, generated};
+use serde_json::{Map, Value, json};
+
+use super::complete::Model;
+use crate::Ended;
+use crate::args::Usage;
+use crate::session::Session;
+use crate::terminal::text::table;
+
+/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or without (GPT-3)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A task is one of those that --list names, which are made by rule and have no end, or a file:
+  {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}   choices, compared by likelihood under three rules
+  {\"prompt\",\"answer\"} or {\"prompt\",\"answers\":[…]}       written to the end of the line, exact match and F1
+  {\"input\",\"task\",\"output\"}                            likewise; a task is words after the input (TL;DR:) or a form ({input} =)
+  {\"text\"}, or any text file                           bits per byte and perplexity
+  last-word:FILE                                       the word that ends each text or paragraph
+Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
+Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").
+
+Examples:
+  mynah eval --model runs/base --tasks add-2-digits,copy --shots 0,1,8
+  mynah eval --model runs/base --tasks questions.jsonl --out items.jsonl
+  mynah eval --model runs/a --against runs/b --tasks questions.jsonl")]
+pub(crate) struct EvalArgs {
+    /// The model
+    #[arg(long, value_name = "MODEL", required_unless_present = "list")]
+    model: Option<PathBuf>,
+    /// Tasks, separated by commas; `all` for all that are made by rule
+    #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present = "list")]
+    tasks: Vec<String>,
+    /// Examples before each item; several numbers for a sweep
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "0")]
+    shots: Vec<usize>,
+    /// Items of a task at most, drawn by the seed [default: all of a file, 500 of those made by rule]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Another model to compare with, on the same items
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    /// How the likelihoods of choices are compared: sum, per-token or normalised
+    #[arg(long, value_name = "RULE", default_value = "per-token", value_parser = rule)]
+    rule: Rule,
+    /// Beams of a free answer; 1 takes the likeliest token each time, GPT-3 has 4
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    beams: usize,
+    /// Tokens of a free answer at most
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    max_tokens: usize,
+    /// File for every item with its exact prompt and what the model said of it, JSON lines
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Name the tasks that are made by rule
+    #[arg(long)]
+    list: bool,
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    let found = Rule::ALL.into_iter().find(|rule| rule.name() == text);
+    found.ok_or_else(|| format!("none of {}", Rule::ALL.map(Rule::name).join(", ")))
+}
+
+pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
+    if args.list {
+        let names: Vec<[String; 2]> = generated().map(|(name, about)| [name.into(), about.into()]).collect();
+        let json: Map<String, Value> =
+            names.iter().map(|[name, about]| (name.clone(), json!(about))).collect();
+        session.result(&json, || table(&names))?;
+        return Ok(Ended::Done);
+    }
+    if args.shots.is_empty() || args.beams == 0 || args.max_tokens == 0 {
+        return Err(Usage("--shots, --beams and --max-tokens need at least one".into()).into());
+    }
+    session.start_threads()?;
+    let mut names: Vec<String> = Vec::new();
+    for name in &args.tasks {
+        match name.as_str() {
+            "all" => names.extend(generated().map(|(name, _)| name.to_owned())),
+            name => names.push(name.to_owned()),
+        }
+    }
+    let open = |name: &String| Task::open(name, args.limit, session.seed(), session.watcher());
+    let tasks: Vec<Task> = names.iter().map(open).collect::<Result<_>>()?;
+    for report in tasks.iter().filter_map(|task| task.lines.as_ref()) {
+        if report.used < report.lines {
+            session.say(&report.to_string());
+        }
+    }
+    let model = args.model.as_ref().context("--model is needed")?;
+    let exams = examine(model, &tasks, args, session)?;
+    let others = args.against.as_ref().map(|other| examine(other, &tasks, args, session)).transpose()?;
+    if let Some(out) = &args.out {
+        write_items(out, exams.iter().flat_map(|(_, exam)| &exam.items))?;
+    }
+    report(&exams, others.as_deref(), session)?;
+    Ok(Ended::Done)
+}
+
+/// Every task with every number of examples, by the name it is reported under.
+fn examine(model: &Path, tasks: &[Task], args: &EvalArgs, session: &Session) -> Result<Vec<(String, Exam)>> {
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
+    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, args.beams)?;
+    let mut exams = Vec::new();
+    for task in tasks {
+        for &shots in &args.shots {
+            let (seed, beams, max_tokens) = (session.seed(), args.beams, args.max_tokens);
+            let terms = Terms { shots, rule: args.rule, seed, beams, max_tokens };
+            let exam = candidate
+                .examine(task, &terms, session.watcher())
+                .with_context(|| format!("{} in {}", model.display(), task.name))?;
+            let name =
+                if args.shots.len() == 1 { task.name.clone() } else { format!("{}@{shots}", task.name) };
+            ensure!(exams.iter().all(|(other, _)| *other != name), "two tasks have the name {name}");
+            exams.push((name, exam));
+        }
+    }
+    Ok(exams)
+}
+
+fn write_items<'a>(path: &Path, items: impl Iterator<Item = &'a Map<String, Value>>) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    for item in items {
+        serde_json::to_writer(&mut out, item)?;
+        out.write_all(b"\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    out.flush().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: &Session) -> Result<()> {
+    let mut tasks = Map::new();
+    let mut rows =
+        vec![["task", "shots", "metric", "value", "95 % interval", "n", "chance"].map(String::from)];
+    let mut compared =
+        vec![["task", "against", "difference", "95 % interval", "higher", "lower"].map(String::from)];
+    for (at, (name, exam)) in exams.iter().enumerate() {
+        let figures = &exam.figures;
+        let mut json = serde_json::to_value(figures)?;
+        let number = |x: f64| format!("{x:.4}");
+        let interval = |low: f64, high: f64| format!("{low:.4} – {high:.4}");
+        let chance = figures.more.get("chance").and_then(Value::as_f64);
+        rows.push([
+            name.clone(),
+            figures.shots.to_string(),
+            figures.metric.to_owned(),
+            number(figures.interval.value),
+            interval(figures.interval.low, figures.interval.high),
+            figures.n.to_string(),
+            chance.map_or(String::new(), number),
+        ]);
+        if let Some((_, other)) = others.map(|others| &others[at]) {
+            ensure!(exam.scores.len() == other.scores.len(), "{name}: the models cut the texts differently");
+            let difference = difference(&exam.scores, &other.scores);
+            json["against"] = json!({ "value": other.figures.interval.value, "difference": difference });
+            compared.push([
+                name.clone(),
+                number(other.figures.interval.value),
+                format!("{:+.4}", difference.interval.value),
+                interval(difference.interval.low, difference.interval.high),
+                difference.higher.to_string(),
+                difference.lower.to_string(),
+            ]);
+        }
+        tasks.insert(name.clone(), json);
+    }
+    session.result(&json!({ "tasks": tasks }), || {
+        let compared = if others.is_some() { table(&compared) } else { String::new() };
+        table(&rows) + &compared
+    })
+}

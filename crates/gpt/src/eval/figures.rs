@@ -1,0 +1,129 @@
+//! From marked items to a task's figures with their intervals; and two models on the same items.
+
+use super::bootstrap::{Interval, bootstrap};
+use super::exam::{Marked, Rule, Terms};
+use super::task::{Task, Wanted};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// A task's figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// What the value is: `accuracy`, `exact_match`, `bits_per_byte`.
+    pub metric: &'static str,
+    /// The value with its 95 % interval by the bootstrap over items.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Items; of texts, windows.
+    pub n: usize,
+    /// Examples before each item.
+    pub shots: usize,
+    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, items of
+    /// which examples or beginnings did not fit.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// The figures of marked items.
+pub(super) fn summary(task: &Task, terms: &Terms, marked: &[Marked]) -> Figures {
+    let n = marked.len();
+    let mean_of = |value: &(dyn Fn(&Marked) -> f64 + Sync)| {
+        bootstrap(n, |items| {
+            items.iter().map(|&i| value(&marked[i])).sum::<f64>() / items.len().max(1) as f64
+        })
+    };
+    let mut more = Map::new();
+    let mut tell = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
+    // Of marked items that have one.
+    let likelihood = |items: &[usize]| {
+        items
+            .iter()
+            .filter_map(|&i| marked[i].likelihood)
+            .fold((0.0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2))
+    };
+    let all: Vec<usize> = (0..n).collect();
+    let (metric, interval) = match task.items.first().map(|item| &item.wanted) {
+        Some(Wanted::Choice { .. }) => {
+            let values = Rule::ALL.into_iter().enumerate().map(|(at, rule)| {
+                let right = |marked: &Marked| f64::from(marked.by_rule.is_some_and(|rules| rules[at]));
+                (rule.name().to_owned(), json!(mean_of(&right)))
+            });
+            let by_rule: Map<String, Value> = values.collect();
+            tell("rule", terms.rule.name().into());
+            tell("by_rule", by_rule.into());
+            tell("chance", json!(task.chance()));
+            tell("majority", json!(task.majority()));
+            ("accuracy", mean_of(&|marked| marked.score))
+        }
+        Some(Wanted::Free(_)) => {
+            tell("f1", json!(mean_of(&|marked| marked.f1.unwrap_or(0.0))));
+            ("exact_match", mean_of(&|marked| marked.score))
+        }
+        Some(Wanted::LastWord(_)) => {
+            let (logprob, ..) = likelihood(&all);
+            tell("perplexity_of_words", json!((-logprob / n.max(1) as f64).exp()));
+            ("accuracy", mean_of(&|marked| marked.score))
+        }
+        Some(Wanted::Text) | None => {
+            let bits = |items: &[usize]| {
+                let (logprob, _, bytes) = likelihood(items);
+                -logprob / std::f64::consts::LN_2 / bytes.max(1) as f64
+            };
+            let (logprob, tokens, bytes) = likelihood(&all);
+            tell("perplexity", json!((-logprob / tokens.max(1) as f64).exp()));
+            tell("tokens", tokens.into());
+            tell("bytes", bytes.into());
+            ("bits_per_byte", bootstrap(n, bits))
+        }
+    };
+    for (name, count) in [
+        ("examples_left_out", marked.iter().map(|marked| marked.left_out).sum::<usize>()),
+        ("cut", marked.iter().map(|marked| marked.cut).sum()),
+    ] {
+        if count > 0 {
+            tell(name, count.into());
+        }
+    }
+    let shots = if metric == "bits_per_byte" { 0 } else { terms.shots };
+    Figures { metric, interval, n, shots, more }
+}
+
+/// One model beside another on the same items.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The first model's mean score less the second's, with its 95 % interval by the paired bootstrap (Koehn 2004): both are measured on
+    /// the same resampled items.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Items of which the first model has the higher score, and of which the lower.
+    pub higher: usize,
+    /// Likewise.
+    pub lower: usize,
+}
+
+/// Compares the scores of two models on the same items.
+pub fn difference(first: &[f64], second: &[f64]) -> Difference {
+    assert_eq!(first.len(), second.len(), "both models have the same items");
+    let by_item: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
+    let mean = |items: &[usize]| items.iter().map(|&i| by_item[i]).sum::<f64>() / items.len().max(1) as f64;
+    Difference {
+        interval: bootstrap(by_item.len(), mean),
+        higher: by_item.iter().filter(|&&by| by > 0.0).count(),
+        lower: by_item.iter().filter(|&&by| by < 0.0).count(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_paired() {
+        // The items differ far more from each other than the models do.
+        let second: Vec<f64> = (0..50).map(f64::from).collect();
+        let first: Vec<f64> = second.iter().map(|score| score + 0.5).collect();
+        let Difference { interval, higher, lower } = difference(&first, &second);
+        assert_eq!(interval, Interval { value: 0.5, low: 0.5, high: 0.5 });
+        assert_eq!((higher, lower), (50, 0));
+    }
+}
