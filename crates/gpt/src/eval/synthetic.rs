@@ -240,8 +240,13 @@ pub(super) fn item(kind: Kind, seed: u64, index: u64) -> Item {
             (format!("One {word}, many ="), format!("{word}s"))
         }
         Cycled | Anagram1 | Anagram2 | Inserted | Reversed => {
-            let word = draw.word();
-            (format!("{} =", scrambled(kind, word, &mut draw)), word.to_owned())
+            // Of some words a few inner letters are all alike.
+            let drawn = std::iter::repeat_with(|| {
+                let word = draw.word();
+                (scrambled(kind, word, &mut draw), word)
+            });
+            let (shown, word) = drawn.take(20).find(|(shown, word)| shown != word).unwrap_or_default();
+            (format!("{shown} ="), word.to_owned())
         }
     };
     Item { asked, wanted: Wanted::Free(vec![answer]) }
