@@ -7,8 +7,9 @@
 //!
 //! A thread cannot lock itself up without its whole process. So the binary calls itself: `main` begins with
 //! [`enter_if_asked`], which in such a call sets up a room from [outside](enter) (namespaces, the tree), then from inside
-//! (everything that only takes away) and then becomes the interpreter. When the outer process dies, the kernel kills process 1
-//! and with it everything in the namespace: nothing outlives a room, and its files were in memory.
+//! (everything that only takes away) and then becomes the interpreter. Whoever lets go of the room's
+//! pipes, willingly or by dying, has the outer process kill process 1, and the kernel everything in its namespace: nothing
+//! outlives a room, and its files were in memory.
 
 #[cfg(target_os = "linux")]
 mod enter;
@@ -63,8 +64,6 @@ struct Plan {
     python: Python,
     limits: Limits,
     without: Vec<Layer>,
-    /// The process that asked for the room.
-    parent: u32,
     /// Python source.
     program: String,
 }
@@ -87,7 +86,7 @@ impl Sandbox {
             "generated programs can be run on Linux only: the sandbox is made of its parts"
         );
         let (python, without) = (Python::find()?, without.to_vec());
-        let plan = Plan { python, limits, without, parent: std::process::id(), program: String::new() };
+        let plan = Plan { python, limits, without, program: String::new() };
         let sandbox = Sandbox { plan };
         let mut missing = Vec::new();
         let mut trial = sandbox.clone();

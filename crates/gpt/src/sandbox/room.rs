@@ -200,8 +200,8 @@ pub fn wait_any(rooms: &mut [&mut Room], deadline: Instant) -> Result<bool> {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        // Its parent's death is the death of process 1, and that of all others in the namespace.
-        let _ = self.child.kill();
+        // To let go of its output is to have it killed; once the outer process has ended, all is gone.
+        (self.input, self.output, self.errors) = (None, None, None);
         let _ = self.child.wait();
     }
 }

@@ -54,3 +54,67 @@ pub fn pass_at_k_over(problems: &[(u64, u64)], k: u64) -> Option<PassAtK> {
     };
     Some(PassAtK { k, value, low: low.max(0.0), high: high.min(1.0), n: values.len() as u64 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernels::rng;
+
+    /// C(n, k) for n up to 120, exactly, by Pascal's rule.
+    fn triangle() -> Vec<Vec<u128>> {
+        let mut rows = vec![vec![1]];
+        for n in 1..=120 {
+            let above: &Vec<u128> = &rows[n - 1];
+            let row =
+                (0..=n).map(|k| above.get(k).unwrap_or(&0) + if k > 0 { above[k - 1] } else { 0 }).collect();
+            rows.push(row);
+        }
+        rows
+    }
+
+    #[test]
+    fn it_is_the_closed_form() {
+        let rows = triangle();
+        let draw = |index: u64, limit: u64| rng::below(5, 1, index, limit);
+        for trial in 0..1000 {
+            let n = 1 + draw(3 * trial, 120);
+            let (c, k) = (draw(3 * trial + 1, n + 1), 1 + draw(3 * trial + 2, n));
+            let all_wrong = rows[(n - c) as usize].get(k as usize).copied().unwrap_or(0);
+            let exact = 1.0 - all_wrong as f64 / rows[n as usize][k as usize] as f64;
+            let got = pass_at_k(n, c, k);
+            assert!((got - exact).abs() < 1e-12, "n {n}, c {c}, k {k}: {got}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn it_is_the_share_of_draws_with_a_right_one() {
+        for n in 1..=10_u32 {
+            for c in 0..=n {
+                let right = (1_u32 << c) - 1;
+                for k in 1..=n {
+                    let draws = (0..1_u32 << n).filter(|draw| draw.count_ones() == k);
+                    let (mut all, mut good) = (0, 0);
+                    draws.for_each(|draw| (all, good) = (all + 1, good + u32::from(draw & right != 0)));
+                    let share = f64::from(good) / f64::from(all);
+                    assert!(
+                        (pass_at_k(n.into(), c.into(), k.into()) - share).abs() < 1e-12,
+                        "n {n}, c {c}, k {k}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn over_problems_it_is_the_mean_with_its_interval() {
+        let over = pass_at_k_over(&[(4, 0), (4, 4), (4, 2), (4, 2)], 1).expect("enough");
+        assert_eq!((over.value, over.n), (0.5, 4));
+        // The deviations are ½, ½, 0, 0: variance 1/6, standard error √(1/24).
+        assert!((over.high - (0.5 + 1.96 * (1.0_f64 / 24.0).sqrt())).abs() < 1e-12);
+        let over = pass_at_k_over(&[(1, 1); 9], 1).expect("enough");
+        // Wilson's interval of 9 in 9.
+        assert!((over.low - 0.7008).abs() < 1e-3 && over.high == 1.0, "{over:?}");
+        assert_eq!(pass_at_k_over(&[(4, 0), (1, 1)], 2), None);
+        assert_eq!(pass_at_k_over(&[], 1), None);
+    }
+}

@@ -10,11 +10,12 @@ mod tree;
 
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result};
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{Pid, Signal, getgid, getppid, getuid, set_parent_process_death_signal};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, getgid, getuid, pidfd_open, set_parent_process_death_signal};
 
 use super::{Layer, Plan, READY, call};
 
@@ -28,13 +29,11 @@ impl Plan {
 pub(super) fn outside(plan: &Plan) -> Result<ExitCode> {
     close_inherited()?;
     rights::give_up_root().context("cannot give up root")?;
-    die_with_parent()?;
-    let parent = getppid().map(Pid::as_raw_pid);
-    ensure!(parent == i32::try_from(plan.parent).ok(), "whoever asked for this sandbox is gone");
     if plan.has(Layer::Namespaces) {
         lay_out_namespaces(plan).context(Layer::Namespaces)?;
     }
-    let status = call("inside", plan)?.status().context("cannot start the inner process of a sandbox")?;
+    let inner = call("inside", plan)?.spawn().context("cannot start the inner process of a sandbox")?;
+    let status = wait_while_heard(inner)?;
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(code as u8))
 }
@@ -64,6 +63,25 @@ pub(super) fn inside(plan: &Plan) -> Result<ExitCode> {
         .envs([("PYTHONHASHSEED", "0"), ("PYTHONSAFEPATH", "1")])
         .exec();
     Err(Error::from(error).context(format!("cannot run {}", plan.python.executable.display())))
+}
+
+/// Waits for the inner process, and kills it as soon as nobody listens to it any more: whoever asked for the room has let go of the
+/// other end of its output, or is dead. Either way it is reaped here, so that not even a zombie is left.
+fn wait_while_heard(mut inner: Child) -> Result<ExitStatus> {
+    let ended = pidfd_open(Pid::from_child(&inner), PidfdFlags::empty()).context("cannot watch a process")?;
+    let output = std::io::stdout();
+    loop {
+        let mut pipes = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&output, PollFlags::empty())];
+        match poll(&mut pipes, None) {
+            Ok(_) if pipes[1].revents().contains(PollFlags::ERR) => {
+                inner.kill().context("cannot kill a process")?
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) if pipes[0].revents().is_empty() => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error).context("cannot wait for a process"),
+        }
+        return inner.wait().context("cannot wait for a process");
+    }
 }
 
 /// Has the kernel kill this process with the one that started it. Outlives becoming another program.

@@ -17,7 +17,7 @@ const FOR_INSIDE: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::
 
 /// Root becomes nobody; everybody else stays who they are. The thread's ids are the process's: there is but one.
 pub(super) fn give_up_root() -> Result<()> {
-    if !getuid().is_root() {
+    if !getuid().is_root() || !has_nobody()? {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -27,6 +27,15 @@ pub(super) fn give_up_root() -> Result<()> {
     // Else our own `/proc/self/uid_map` would still belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     Ok(())
+}
+
+/// Whether nobody is anybody here. In a user namespace that knows its own root alone, root is an ordinary user already.
+fn has_nobody() -> Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    let ranges =
+        map.lines().map(|line| line.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>());
+    let holds = |range: &Vec<u64>| (range[0]..range[0] + range[2]).contains(&NOBODY.into());
+    Ok(ranges.collect::<Result<Vec<_>, _>>()?.iter().any(holds))
 }
 
 /// Lets two capabilities of the new user namespace survive the call of the inner step; they mean nothing outside it.

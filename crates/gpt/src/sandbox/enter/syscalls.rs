@@ -156,8 +156,7 @@ pub(super) fn allow_few() -> Result<()> {
     // Threads, but no processes.
     let thread = libc::CLONE_THREAD as u64;
     allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
-    let ioctls =
-        IOCTLS.iter().map(|&ioctl| when(1, SeccompCmpOp::Eq, u64::from(ioctl))).collect::<Result<_>>()?;
+    let ioctls = IOCTLS.iter().map(|&ioctl| when(1, SeccompCmpOp::Eq, ioctl)).collect::<Result<_>>()?;
     allowed.insert(libc::SYS_ioctl, ioctls);
     // Its own limits, which it can only lower.
     allowed.insert(libc::SYS_prlimit64, vec![when(0, SeccompCmpOp::Eq, 0)?]);
