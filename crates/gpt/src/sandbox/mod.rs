@@ -18,6 +18,7 @@ mod python;
 mod room;
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,8 @@ impl Sandbox {
         let child = call("outside", &plan)?
             // The interpreter's folder, though its parents be closed to the user that the room will be: see `enter::tree`.
             .current_dir(&plan.python.prefix)
+            // Ctrl-C is for whoever asked for the room, who then lets go of it.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

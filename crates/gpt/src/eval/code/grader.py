@@ -17,7 +17,8 @@ def main():
     import os
     import sys
 
-    answers = os.fdopen(os.dup(0), encoding="ascii")
+    # Anything may come: what is no ASCII becomes something that cannot be read below, rather than an exception here.
+    answers = os.fdopen(os.dup(0), encoding="ascii", errors="replace", newline="\n")
     said = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     nonce, prompt, test, entry_point = decode(answers.readline().strip())

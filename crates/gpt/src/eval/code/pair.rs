@@ -85,7 +85,10 @@ impl Pair {
             }
         }
         match self.worker.line() {
-            // A word that nobody waits for would become the answer to a later question. So be it: it is the program's answer.
+            // Nor is there an end to what could be said unasked.
+            Ok(Some(_)) if !self.awaited => {
+                Some(Verdict::new(Kind::Refused, "it answered what nobody had asked"))
+            }
             Ok(Some(line)) => {
                 self.awaited = false;
                 self.grader.send(&line);
