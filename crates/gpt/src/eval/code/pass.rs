@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::eval::{Interval, bootstrap};
+
 /// The unbiased estimate of pass@k from `n` programs, of which `c` are right: 1 − C(n−c, k) / C(n, k) (Chen et al. 2021), the
 /// chance that k of them, drawn without replacement, are not all wrong. As the product ∏ (1 − k/i) over i from n−c+1 to n,
 /// so that no factor overflows.
@@ -31,28 +33,16 @@ pub struct PassAtK {
     pub n: u64,
 }
 
-/// pass@k over problems of which each has `(n, c)`: n programs, c of them right. The interval is the mean ± 1.96 standard errors
-/// over problems, cut to what can be, and Wilson's (1927) where every problem's is 0 or 1, as for k = n. `None`
-/// if there is no problem, or one has fewer than k programs.
+/// pass@k over problems of which each has `(n, c)`: n programs, c of them right; with a bootstrap interval over problems. `None` if
+/// there is no problem, or one has fewer than k programs.
 pub fn pass_at_k_over(problems: &[(u64, u64)], k: u64) -> Option<PassAtK> {
     if problems.is_empty() || problems.iter().any(|(n, _)| *n < k) {
         return None;
     }
     let values: Vec<f64> = problems.iter().map(|(n, c)| pass_at_k(*n, *c, k)).collect();
-    let n = values.len() as f64;
-    let value = values.iter().sum::<f64>() / n;
-    let z = 1.96;
-    let all_or_nothing = values.iter().all(|value| *value == 0.0 || *value == 1.0);
-    let (low, high) = if all_or_nothing {
-        let centre = (value + z * z / (2.0 * n)) / (1.0 + z * z / n);
-        let reach = z / (1.0 + z * z / n) * (value * (1.0 - value) / n + z * z / (4.0 * n * n)).sqrt();
-        (centre - reach, centre + reach)
-    } else {
-        let variance = values.iter().map(|other| (other - value).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let reach = z * (variance / n).sqrt();
-        (value - reach, value + reach)
-    };
-    Some(PassAtK { k, value, low: low.max(0.0), high: high.min(1.0), n: values.len() as u64 })
+    let mean = |drawn: &[usize]| drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len() as f64;
+    let Interval { value, low, high } = bootstrap(values.len(), mean);
+    Some(PassAtK { k, value, low, high, n: values.len() as u64 })
 }
 
 #[cfg(test)]
@@ -107,13 +97,12 @@ mod tests {
 
     #[test]
     fn over_problems_it_is_the_mean_with_its_interval() {
-        let over = pass_at_k_over(&[(4, 0), (4, 4), (4, 2), (4, 2)], 1).expect("enough");
-        assert_eq!((over.value, over.n), (0.5, 4));
-        // The deviations are ½, ½, 0, 0: variance 1/6, standard error √(1/24).
-        assert!((over.high - (0.5 + 1.96 * (1.0_f64 / 24.0).sqrt())).abs() < 1e-12);
-        let over = pass_at_k_over(&[(1, 1); 9], 1).expect("enough");
-        // Wilson's interval of 9 in 9.
-        assert!((over.low - 0.7008).abs() < 1e-3 && over.high == 1.0, "{over:?}");
+        let problems: Vec<(u64, u64)> = (0..200).map(|i| (4, [0, 4, 2, 2][i % 4])).collect();
+        let over = pass_at_k_over(&problems, 1).expect("enough");
+        assert_eq!((over.value, over.n), (0.5, 200));
+        // The deviations are ½, ½, 0, 0: variance 1/8, standard error √(1/1600).
+        let reach = 1.96 / 40.0;
+        assert!((over.high - 0.5 - reach).abs() < 0.01 && (0.5 - over.low - reach).abs() < 0.01, "{over:?}");
         assert_eq!(pass_at_k_over(&[(4, 0), (1, 1)], 2), None);
         assert_eq!(pass_at_k_over(&[], 1), None);
     }
