@@ -108,6 +108,7 @@ pub(crate) enum Verb {
     Eval(verbs::eval::EvalArgs),
     Complete(verbs::complete::CompleteArgs),
     Chat(verbs::chat::ChatArgs),
+    Grade(verbs::grade::GradeArgs),
     Show(verbs::show::ShowArgs),
     Gguf(verbs::gguf::GgufArgs),
     Report(verbs::report::ReportArgs),

@@ -31,6 +31,9 @@ const WRONG_USAGE: u8 = 2;
 const STOPPED: u8 = 130;
 
 fn main() -> ExitCode {
+    if let Some(ended) = gpt::sandbox::enter_if_asked() {
+        return ended;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

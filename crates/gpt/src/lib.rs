@@ -13,6 +13,7 @@ pub mod objective;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod sandbox;
 pub mod stage;
 pub mod tokenizer;
 pub mod train;

@@ -10,6 +10,7 @@ pub(crate) mod dpo;
 pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod gguf;
+pub(crate) mod grade;
 pub(crate) mod lessons;
 pub(crate) mod plan;
 pub(crate) mod ppo;
@@ -55,6 +56,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Gguf(args) => gguf::run(&args, session),
         Verb::Report(args) => report::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
+        Verb::Grade(args) => grade::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Speedrun(args) => speedrun::run(&args, session),
     }

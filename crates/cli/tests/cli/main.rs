@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod chat;
 mod gguf;
+mod grade;
 mod hub;
 #[path = "../../../gpt/tests/hub/server.rs"]
 mod hub_server;

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod classes;
+pub mod code;
 mod exam;
 mod figures;
 mod likelihood;

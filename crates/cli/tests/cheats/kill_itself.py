@@ -1,0 +1,5 @@
+import os
+
+
+def add(numbers):
+    os.abort()

@@ -1,0 +1,8 @@
+# no control: it takes root
+import os
+
+
+def attempt():
+    os.mkdir("root")
+    os.chroot("root")
+    return "escaped"

@@ -1,0 +1,6 @@
+# control: yes
+import os
+
+
+def attempt():
+    return "escaped" if "MYNAH_SECRET" in os.environ else "no"

@@ -1,0 +1,6 @@
+# control: yes
+import os
+
+
+def attempt():
+    return "escaped" if os.uname().nodename == HOST else "no"

@@ -1,0 +1,8 @@
+# control: yes
+import os
+
+
+def attempt():
+    # Signal 0 only asks whether one may: a success does no harm.
+    os.kill(PID, 0)
+    return "escaped"

@@ -1,0 +1,6 @@
+# control: yes
+import os
+
+
+def attempt():
+    return os.listdir("/sys") and "escaped"

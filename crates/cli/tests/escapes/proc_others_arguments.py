@@ -1,0 +1,3 @@
+# control: yes
+def attempt():
+    return open("/proc/%d/cmdline" % PID).read() and "escaped"

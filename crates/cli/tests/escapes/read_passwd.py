@@ -1,0 +1,3 @@
+# control: yes
+def attempt():
+    return open("/etc/passwd").read() and "escaped"

@@ -1,0 +1,3 @@
+# control: yes
+def attempt():
+    return open(FOLDER + "/secret").read() and "escaped"

@@ -1,0 +1,3 @@
+# control: yes
+def attempt():
+    return open("../" * 20 + FOLDER + "/secret").read() and "escaped"
