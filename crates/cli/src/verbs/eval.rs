@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use gpt::eval::{Candidate, Exam, Rule, Task, Terms, difference, generated};
+use gpt::corpus::{Documents, Report, Split};
+use gpt::eval::{Candidate, Exam, Overlap, Rule, Task, Terms, difference, generated, overlaps};
 use serde_json::{Map, Value, json};
 
 use super::complete::Model;
@@ -47,6 +48,9 @@ pub(crate) struct EvalArgs {
     /// Another model to compare with, on the same items
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
+    /// Corpus that the model was trained on: count the items that share words in a row with it, and judge the others apart
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
     /// How the likelihoods of choices are compared: sum, per-token or normalised
     #[arg(long, value_name = "RULE", default_value = "per-token", value_parser = rule)]
     rule: Rule,
@@ -96,8 +100,10 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         }
     }
     let model = args.model.as_ref().context("--model is needed")?;
-    let exams = examine(model, &tasks, args, session)?;
-    let others = args.against.as_ref().map(|other| examine(other, &tasks, args, session)).transpose()?;
+    let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
+    let examine = |model: &PathBuf| examine(model, &tasks, shared.as_deref(), args, session);
+    let exams = examine(model)?;
+    let others = args.against.as_ref().map(examine).transpose()?;
     if let Some(out) = &args.out {
         write_items(out, exams.iter().flat_map(|(_, exam)| &exam.items))?;
     }
@@ -105,17 +111,30 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// What the tasks share with the documents of a corpus that are for training.
+fn shared_with(corpus: &Path, tasks: &[Task], session: &Session) -> Result<Vec<Overlap>> {
+    let count = Report::load(corpus)?.train.documents;
+    let documents = Documents::open(corpus, Split::Train)?.map(|document| Ok(document?.text));
+    overlaps(tasks, documents, count, session.watcher())
+}
+
 /// Every task with every number of examples, by the name it is reported under.
-fn examine(model: &Path, tasks: &[Task], args: &EvalArgs, session: &Session) -> Result<Vec<(String, Exam)>> {
+fn examine(
+    model: &Path,
+    tasks: &[Task],
+    shared: Option<&[Overlap]>,
+    args: &EvalArgs,
+    session: &Session,
+) -> Result<Vec<(String, Exam)>> {
     let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
     let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, args.beams)?;
     let mut exams = Vec::new();
-    for task in tasks {
+    for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {
             let (seed, beams, max_tokens) = (session.seed(), args.beams, args.max_tokens);
             let terms = Terms { shots, rule: args.rule, seed, beams, max_tokens };
             let exam = candidate
-                .examine(task, &terms, session.watcher())
+                .examine(task, &terms, shared.map(|shared| &shared[at]), session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;
             let name =
                 if args.shots.len() == 1 { task.name.clone() } else { format!("{}@{shots}", task.name) };
@@ -174,6 +193,24 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
     }
     session.result(&json!({ "tasks": tasks }), || {
         let compared = if others.is_some() { table(&compared) } else { String::new() };
-        table(&rows) + &compared
+        table(&rows) + &compared + &contamination(exams)
     })
+}
+
+/// How many items the corpus shares words with, and the value of the others; nothing if nobody looked.
+fn contamination(exams: &[(String, Exam)]) -> String {
+    let mut rows =
+        vec![["task", "items that overlap", "words in a row", "value of the others"].map(String::from)];
+    for (name, Exam { figures, .. }) in exams {
+        let Some(told) = figures.more.get("contamination") else { continue };
+        let number = |value: &Value| value.as_f64().map_or(String::new(), |x| format!("{x:.4}"));
+        let overlapping = format!("{} of {}", told["overlapping"], figures.n);
+        rows.push([
+            name.clone(),
+            overlapping,
+            told["gram_words"].to_string(),
+            number(&told["clean"]["value"]),
+        ]);
+    }
+    if rows.len() > 1 { table(&rows) } else { String::new() }
 }

@@ -62,21 +62,22 @@ fn grams(text: &str, visit: &mut dyn FnMut(u64)) {
         last[GRAM_WORDS - 1] = hash;
         count += 1;
         if count >= GRAM_WORDS {
-            visit(joined(&last));
+            visit(gram(&last));
         }
     };
     words(text, &mut word);
     if (1..GRAM_WORDS).contains(&count) {
-        visit(joined(&last));
+        visit(gram(&last));
     }
 }
 
-fn joined(words: &[u64]) -> u64 {
+/// Words in a row as one number.
+pub(crate) fn gram(words: &[u64]) -> u64 {
     words.iter().fold(0, |all, word| (all.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Visits every word as a number (FNV-1a of its characters).
-fn words(text: &str, visit: &mut dyn FnMut(u64)) {
+pub(crate) fn words(text: &str, visit: &mut dyn FnMut(u64)) {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     let add = |hash: u64, c: char| (hash ^ u64::from(c)).wrapping_mul(0x0000_0100_0000_01b3);
     let mut hash = START;

@@ -51,6 +51,7 @@ pub use build::build;
 pub use dedup::MAX_SEEN;
 pub use documents::{Document, Documents};
 pub(crate) use json_file::{JsonRecord, json_records, parse_record};
+pub(crate) use minhash::{gram, words};
 pub use near::{MAX_NEAR, NEAR_THRESHOLDS};
 pub(crate) use out_dir::{OutDir, completed};
 pub use read::{MAX_RECORD_BYTES, PIECE_BYTES};

@@ -4,6 +4,7 @@
 //! by likelihood under three rules, free answers are written to the end of a line.
 
 use super::figures::{Figures, summary};
+use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
 use crate::model::{Beams, Config, Engine, Told, Weights};
 use crate::progress::{Progress, Stopped, Unit};
@@ -96,6 +97,8 @@ pub(super) struct Marked {
     pub(super) f1: Option<f64>,
     pub(super) left_out: usize,
     pub(super) cut: usize,
+    /// Whether it shares words with the corpus, if anybody looked.
+    pub(super) overlaps: Option<bool>,
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
@@ -115,12 +118,18 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Candidate { engine, context: config.seq_len, backend, tokenizer })
     }
 
-    /// Examines the model in a task.
+    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
     ///
     /// # Errors
     /// An item does not fit the context; somebody asked to stop.
-    pub fn examine(&mut self, task: &Task, terms: &Terms, progress: &dyn Progress) -> Result<Exam> {
-        let mut marked = Vec::with_capacity(task.items.len());
+    pub fn examine(
+        &mut self,
+        task: &Task,
+        terms: &Terms,
+        overlap: Option<&Overlap>,
+        progress: &dyn Progress,
+    ) -> Result<Exam> {
+        let mut marked: Vec<Marked> = Vec::with_capacity(task.items.len());
         progress.begin(
             &format!("{} ({} shots)", task.name, terms.shots),
             task.items.len() as u64,
@@ -134,15 +143,29 @@ impl<'a, B: Backend> Candidate<'a, B> {
                 Wanted::Text => marked.extend(self.text(&item.asked)),
                 _ => marked.push(self.item(task, index, terms)?),
             }
+            if let Some(overlap) = overlap {
+                let new = marked.iter_mut().filter(|marked| marked.overlaps.is_none());
+                new.for_each(|marked| marked.overlaps = Some(overlap.items[index]));
+            }
             progress.advance(1);
         }
         progress.end();
-        let figures = summary(task, terms, &marked);
+        let all: Vec<&Marked> = marked.iter().collect();
+        let mut figures = summary(task, terms, &all);
+        if let Some(overlap) = overlap {
+            let clean: Vec<&Marked> = all.into_iter().filter(|one| one.overlaps == Some(false)).collect();
+            let value = (!clean.is_empty()).then(|| summary(task, terms, &clean).interval);
+            let told = json!({
+                "gram_words": overlap.gram_words, "overlapping": figures.n - clean.len(), "clean": value,
+            });
+            figures.more.insert("contamination".to_owned(), told);
+        }
         let scores = marked.iter().map(|marked| marked.score).collect();
         let items = (0..).zip(marked).map(|(number, marked): (u64, Marked)| {
             let head = [("task", json!(task.name)), ("shots", json!(terms.shots)), ("item", json!(number))];
             let head = head.map(|(name, value)| (name.to_owned(), value));
-            head.into_iter().chain(marked.record).collect()
+            let overlaps = marked.overlaps.map(|overlaps| ("overlaps".to_owned(), overlaps.into()));
+            head.into_iter().chain(marked.record).chain(overlaps).collect()
         });
         Ok(Exam { figures, items: items.collect(), scores })
     }
@@ -292,7 +315,7 @@ fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
         _ => Map::new(),
     };
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
-    Marked { score, record, by_rule: None, likelihood: None, f1: None, left_out, cut }
+    Marked { score, record, by_rule: None, likelihood: None, f1: None, left_out, cut, overlaps: None }
 }
 
 /// F1 of the words of two answers, in lower case, without punctuation and articles (Rajpurkar et al. 2016).

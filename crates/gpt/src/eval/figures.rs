@@ -25,12 +25,10 @@ pub struct Figures {
 }
 
 /// The figures of marked items.
-pub(super) fn summary(task: &Task, terms: &Terms, marked: &[Marked]) -> Figures {
+pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures {
     let n = marked.len();
     let mean_of = |value: &(dyn Fn(&Marked) -> f64 + Sync)| {
-        bootstrap(n, |items| {
-            items.iter().map(|&i| value(&marked[i])).sum::<f64>() / items.len().max(1) as f64
-        })
+        bootstrap(n, |items| items.iter().map(|&i| value(marked[i])).sum::<f64>() / items.len().max(1) as f64)
     };
     let mut more = Map::new();
     let mut tell = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));

@@ -8,6 +8,7 @@ mod figures;
 mod likelihood;
 mod next_line;
 mod ngram;
+mod overlap;
 mod synthetic;
 mod task;
 
@@ -18,4 +19,5 @@ pub use figures::{Difference, Figures, difference};
 pub use likelihood::{Likelihood, likelihood};
 pub use next_line::{NextLine, first_line, next_lines};
 pub use ngram::Ngram;
+pub use overlap::{Overlap, overlaps};
 pub use task::{Item, Task, Wanted, generated};

@@ -36,7 +36,19 @@ pub enum Wanted {
     Text,
 }
 
+/// What the form of a question adds to it.
+const FORM: [&str; 2] = ["Question: ", "\nAnswer:"];
+
 impl Item {
+    /// What is asked, without the words that the form of a question adds.
+    pub(super) fn without_form(&self) -> String {
+        let [question, answer] = FORM;
+        match self.asked.strip_suffix(answer) {
+            Some(asked) => asked.replace(question, ""),
+            None => self.asked.clone(),
+        }
+    }
+
     /// The answer that an example of this item shows.
     pub fn right_answer(&self) -> &str {
         match &self.wanted {
@@ -217,7 +229,8 @@ fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
     let asked = match (text("context"), text("question")) {
         (context, Some(question)) => {
             let context = context.map(|context| context + "\n").unwrap_or_default();
-            format!("{context}Question: {question}\nAnswer:")
+            let [before, after] = FORM;
+            format!("{context}{before}{question}{after}")
         }
         (Some(context), None) => context.trim_end().to_owned(),
         (None, None) => return Err(Fault::bad("missing field", "neither context nor question")),
