@@ -18,8 +18,8 @@ pub struct Figures {
     pub n: usize,
     /// Examples before each item.
     pub shots: usize,
-    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, items of
-    /// which examples or beginnings did not fit.
+    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, where
+    /// examples came from, items of which examples or beginnings did not fit.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
@@ -83,6 +83,10 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[Marked]) -> Figures 
         if count > 0 {
             tell(name, count.into());
         }
+    }
+    if terms.shots > 0 && metric != "bits_per_byte" {
+        let own = task.examples.is_some();
+        tell("examples_from", if own { "items of their own" } else { "the other items" }.into());
     }
     let shots = if metric == "bits_per_byte" { 0 } else { terms.shots };
     Figures { metric, interval, n, shots, more }
