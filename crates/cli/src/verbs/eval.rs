@@ -42,6 +42,9 @@ pub(crate) struct EvalArgs {
     /// Examples before each item; several numbers for a sweep
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "0")]
     shots: Vec<usize>,
+    /// File that examples come from, instead of NAME.train.jsonl
+    #[arg(long, value_name = "FILE")]
+    examples: Option<String>,
     /// Items of a task at most, drawn by the seed [default: all of a file, 500 of those made by rule]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -93,7 +96,11 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         }
     }
     let open = |name: &String| Task::open(name, args.limit, session.seed(), session.watcher());
-    let tasks: Vec<Task> = names.iter().map(open).collect::<Result<_>>()?;
+    let mut tasks: Vec<Task> = names.iter().map(open).collect::<Result<_>>()?;
+    if let Some(file) = &args.examples {
+        let examples = Task::open(file, None, session.seed(), session.watcher())?;
+        tasks.iter_mut().for_each(|task| task.examples = Some(examples.items.clone()));
+    }
     for report in tasks.iter().filter_map(|task| task.lines.as_ref()) {
         if report.used < report.lines {
             session.say(&report.to_string());
@@ -159,8 +166,9 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
     let mut tasks = Map::new();
     let mut rows =
         vec![["task", "shots", "metric", "value", "95 % interval", "n", "chance"].map(String::from)];
-    let mut compared =
-        vec![["task", "against", "difference", "95 % interval", "higher", "lower"].map(String::from)];
+    let mut compared = vec![
+        ["task", "against", "difference", "95 % interval", "share > 0", "higher", "lower"].map(String::from),
+    ];
     for (at, (name, exam)) in exams.iter().enumerate() {
         let figures = &exam.figures;
         let mut json = serde_json::to_value(figures)?;
@@ -185,6 +193,7 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
                 number(other.figures.interval.value),
                 format!("{:+.4}", difference.interval.value),
                 interval(difference.interval.low, difference.interval.high),
+                number(difference.share_higher),
                 difference.higher.to_string(),
                 difference.lower.to_string(),
             ]);

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod eval;
 mod gguf;
 mod grade;
 mod hub;

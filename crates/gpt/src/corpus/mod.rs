@@ -61,6 +61,7 @@ pub use report::{Dropped, Example, Extension, Report, Shard, Total};
 pub use split::Split;
 pub use stream::Place;
 pub(crate) use stream::{Reading, Sources, Streamed};
+pub(crate) use unpack::text_of;
 
 /// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the report.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read};
+use std::path::Path;
 
+use anyhow::{Context, Result, anyhow};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
 use super::caught::caught;
 use super::files::Input;
-use super::kind::Packing;
+use super::kind::{Form, Packing};
 use crate::progress::Progress;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -23,6 +25,20 @@ pub(super) fn open<'a>(input: &Input, progress: &'a dyn Progress) -> io::Result<
         Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file))),
         Packing::Zstd => Box::new(BufReader::with_capacity(BUFFER_BYTES, Zstd::new(file))),
     })
+}
+
+/// The whole text of one file, packed by gzip or zstd or not.
+///
+/// # Errors
+/// The file cannot be read to its end; it is not UTF-8.
+pub(crate) fn text_of(path: &Path, progress: &dyn Progress) -> Result<String> {
+    let cannot = || format!("cannot read {} as text in UTF-8", path.display());
+    let size = path.metadata().with_context(cannot)?.len();
+    let form = Form::of(path).map_err(|reason| anyhow!("{}: {reason}", cannot()))?;
+    let input = Input::new(path.to_owned(), path, size, true, form);
+    let mut text = String::new();
+    open(&input, progress).and_then(|mut file| file.read_to_string(&mut text)).with_context(cannot)?;
+    Ok(text)
 }
 
 /// Tells the progress how much of the file on disk is read.

@@ -23,20 +23,44 @@ pub struct Interval {
 /// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each, drawn with replacement.
 /// It is told the indices of its items. The same items give the same interval.
 pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
-    let all: Vec<usize> = (0..n).collect();
-    let value = statistic(&all);
-    if n == 0 {
-        return Interval { value, low: value, high: value };
+    Resampled::of(n, RESAMPLES, statistic).interval()
+}
+
+/// A figure, and what it is of resamples, in ascending order.
+pub(super) struct Resampled {
+    value: f64,
+    found: Vec<f64>,
+}
+
+impl Resampled {
+    /// `statistic` of `n` items and of `resamples` draws of as many with replacement.
+    pub(super) fn of(n: usize, resamples: u64, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Resampled {
+        let all: Vec<usize> = (0..n).collect();
+        let value = statistic(&all);
+        if n == 0 {
+            return Resampled { value, found: vec![value] };
+        }
+        let resample = |number: u64| {
+            let drawn: Vec<usize> =
+                (0..n as u64).map(|i| rng::below(0, DRAWS + number, i, n as u64) as usize).collect();
+            statistic(&drawn)
+        };
+        let mut found: Vec<f64> = (0..resamples).into_par_iter().map(resample).collect();
+        found.sort_by(f64::total_cmp);
+        Resampled { value, found }
     }
-    let resample = |number: u64| {
-        let drawn: Vec<usize> =
-            (0..n as u64).map(|i| rng::below(0, DRAWS + number, i, n as u64) as usize).collect();
-        statistic(&drawn)
-    };
-    let mut found: Vec<f64> = (0..RESAMPLES).into_par_iter().map(resample).collect();
-    found.sort_by(f64::total_cmp);
-    let quantile = |share: f64| found[(share * (RESAMPLES - 1) as f64).round() as usize];
-    Interval { value, low: quantile(0.025), high: quantile(0.975) }
+
+    pub(super) fn interval(&self) -> Interval {
+        let last = (self.found.len() - 1) as f64;
+        let quantile = |share: f64| self.found[(share * last).round() as usize];
+        Interval { value: self.value, low: quantile(0.025), high: quantile(0.975) }
+    }
+
+    /// The share of resamples of which the figure is above zero.
+    pub(super) fn share_above_zero(&self) -> f64 {
+        let above = self.found.len() - self.found.partition_point(|&value| value <= 0.0);
+        above as f64 / self.found.len() as f64
+    }
 }
 
 #[cfg(test)]

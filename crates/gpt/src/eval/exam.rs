@@ -12,6 +12,7 @@ use crate::tokenizer::Tokenizer;
 use anyhow::{Result, bail, ensure};
 use kernels::Backend;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// How the likelihoods of answers are compared (Brown et al. 2020, §2.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Candidate<'a, B: Backend> {
     engine: Engine<B::Tensor>,
     tokenizer: &'a Tokenizer,
     context: usize,
+    /// Log-probabilities of answers where nothing is asked.
+    unconditional: HashMap<String, f64>,
 }
 
 /// A prompt as tokens.
@@ -115,7 +118,8 @@ impl<'a, B: Backend> Candidate<'a, B> {
     ) -> Result<Self> {
         ensure!(config.n_label.is_none(), "the model scores texts and predicts none: give a language model");
         let engine = Engine::new(backend, config, weights, beams.max(1)).limited_to(tokenizer.vocab_size());
-        Ok(Candidate { engine, context: config.seq_len, backend, tokenizer })
+        let unconditional = HashMap::new();
+        Ok(Candidate { engine, context: config.seq_len, backend, tokenizer, unconditional })
     }
 
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
@@ -201,7 +205,8 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let tokens = self.tokenizer.encode(&item.asked);
         ensure!(!tokens.is_empty(), "an item asks nothing");
         let cut = tokens.len() + room - self.context;
-        Ok(Asked { text: item.asked.clone(), tokens: tokens[cut..].to_vec(), left_out: shots.len(), cut })
+        let tokens = tokens[cut..].to_vec();
+        Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
     }
 
     /// The tokens of ` answer` after `asked`: those of both texts together beyond those of the first alone.
@@ -222,9 +227,9 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let of = |asked: &str| answers.iter().map(|answer| self.answer(asked, answer)).collect::<Vec<_>>();
         let room = of(&item.asked).iter().map(Vec::len).max().unwrap_or(0);
         let asked = self.ask(item, shots, room)?;
-        let (tokens, alone) = (of(&item.asked), of(NO_QUESTION));
+        let tokens = of(&item.asked);
         let sums = self.sums(&asked.tokens, &tokens);
-        let alone = self.sums(&self.tokenizer.encode(NO_QUESTION), &alone);
+        let alone = self.unconditional(answers);
         let of_rule = |rule: Rule, i: usize| match rule {
             Rule::Sum => sums[i],
             Rule::PerToken => sums[i] / tokens[i].len().max(1) as f64,
@@ -244,6 +249,19 @@ impl<'a, B: Backend> Candidate<'a, B> {
         });
         let by_rule = Some(Rule::ALL.map(|rule| told(rule) == label));
         Ok(Marked { by_rule, ..marked(f64::from(right), record, &asked) })
+    }
+
+    /// log P(answer | "Answer:"), which no item changes.
+    fn unconditional(&mut self, answers: &[String]) -> Vec<f64> {
+        let unknown: Vec<&String> =
+            answers.iter().filter(|answer| !self.unconditional.contains_key(*answer)).collect();
+        if !unknown.is_empty() {
+            let tokens: Vec<Vec<u32>> =
+                unknown.iter().map(|answer| self.answer(NO_QUESTION, answer)).collect();
+            let sums = self.sums(&self.tokenizer.encode(NO_QUESTION), &tokens);
+            self.unconditional.extend(unknown.into_iter().cloned().zip(sums));
+        }
+        answers.iter().map(|answer| self.unconditional[answer]).collect()
     }
 
     fn sums(&mut self, prompt: &[u32], answers: &[Vec<u32>]) -> Vec<f64> {
@@ -310,10 +328,15 @@ impl<'a, B: Backend> Candidate<'a, B> {
 }
 
 fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
-    let record = match record {
+    let mut record = match record {
         Value::Object(record) => record,
         _ => Map::new(),
     };
+    for (name, count) in [("examples_left_out", asked.left_out), ("tokens_cut", asked.cut)] {
+        if count > 0 {
+            record.insert(name.to_owned(), count.into());
+        }
+    }
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
     Marked { score, record, by_rule: None, likelihood: None, f1: None, left_out, cut, overlaps: None }
 }

@@ -1,6 +1,6 @@
 //! From marked items to a task's figures with their intervals; and two models on the same items.
 
-use super::bootstrap::{Interval, bootstrap};
+use super::bootstrap::{Interval, Resampled, bootstrap};
 use super::exam::{Marked, Rule, Terms};
 use super::task::{Task, Wanted};
 use serde::Serialize;
@@ -18,8 +18,8 @@ pub struct Figures {
     pub n: usize,
     /// Examples before each item.
     pub shots: usize,
-    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, items of
-    /// which examples or beginnings did not fit.
+    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, where
+    /// examples came from, items of which examples or beginnings did not fit.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
@@ -82,9 +82,16 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
             tell(name, count.into());
         }
     }
+    if terms.shots > 0 && metric != "bits_per_byte" {
+        let own = task.examples.is_some();
+        tell("examples_from", if own { "items of their own" } else { "the other items" }.into());
+    }
     let shots = if metric == "bits_per_byte" { 0 } else { terms.shots };
     Figures { metric, interval, n, shots, more }
 }
+
+/// Resamples of a comparison: its shares are finer than an interval's ends.
+const RESAMPLES: u64 = 10_000;
 
 /// One model beside another on the same items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -93,6 +100,8 @@ pub struct Difference {
     /// the same resampled items.
     #[serde(flatten)]
     pub interval: Interval,
+    /// The share of the resamples in which the first model's mean is the higher one.
+    pub share_higher: f64,
     /// Items of which the first model has the higher score, and of which the lower.
     pub higher: usize,
     /// Likewise.
@@ -104,8 +113,10 @@ pub fn difference(first: &[f64], second: &[f64]) -> Difference {
     assert_eq!(first.len(), second.len(), "both models have the same items");
     let by_item: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let mean = |items: &[usize]| items.iter().map(|&i| by_item[i]).sum::<f64>() / items.len().max(1) as f64;
+    let resampled = Resampled::of(by_item.len(), RESAMPLES, mean);
     Difference {
-        interval: bootstrap(by_item.len(), mean),
+        interval: resampled.interval(),
+        share_higher: resampled.share_above_zero(),
         higher: by_item.iter().filter(|&&by| by > 0.0).count(),
         lower: by_item.iter().filter(|&&by| by < 0.0).count(),
     }
@@ -114,14 +125,40 @@ pub fn difference(first: &[f64], second: &[f64]) -> Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kernels::rng;
 
     #[test]
     fn a_difference_is_paired() {
         // The items differ far more from each other than the models do.
         let second: Vec<f64> = (0..50).map(f64::from).collect();
         let first: Vec<f64> = second.iter().map(|score| score + 0.5).collect();
-        let Difference { interval, higher, lower } = difference(&first, &second);
+        let Difference { interval, share_higher, higher, lower } = difference(&first, &second);
         assert_eq!(interval, Interval { value: 0.5, low: 0.5, high: 0.5 });
-        assert_eq!((higher, lower), (50, 0));
+        assert_eq!((share_higher, higher, lower), (1.0, 50, 0));
+        assert_eq!(difference(&first, &first).share_higher, 0.0);
+    }
+
+    #[test]
+    fn intervals_of_differences_cover_the_truth() {
+        const EXPERIMENTS: u64 = 2000;
+        const ITEMS: u64 = 150;
+        // Both models are right where an item is easier than they are good: 70 % and 60 % of items, far from independently.
+        let covers = |experiment: u64| {
+            let right = |good: f32, noise: u64, i: u64| {
+                let own = rng::uniform(2 + noise, experiment, i) < 0.2;
+                let draw =
+                    if own { rng::uniform(4 + noise, experiment, i) } else { rng::uniform(1, experiment, i) };
+                f64::from(draw < good)
+            };
+            let by: Vec<f64> = (0..ITEMS).map(|i| right(0.7, 0, i) - right(0.6, 1, i)).collect();
+            let mean = |items: &[usize]| items.iter().map(|&i| by[i]).sum::<f64>() / items.len() as f64;
+            let Interval { low, high, .. } = Resampled::of(by.len(), 400, mean).interval();
+            low <= 0.1 + 1e-9 && 0.1 <= high + 1e-9
+        };
+        let covered = (0..EXPERIMENTS).filter(|&experiment| covers(experiment)).count();
+        assert!(
+            (1860..=1940).contains(&covered),
+            "{covered} of {EXPERIMENTS} intervals cover the difference"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What a model is examined in: tasks, and their items in the forms that files and generators give.
 
 use super::synthetic::{self, Kind};
+use crate::corpus::text_of;
 use crate::data::jsonl::{Fault, LineReport, Record, read_jsonl};
 use crate::data::{Form, Label};
 use crate::progress::Progress;
@@ -108,11 +109,10 @@ impl Task {
         let stem = file.file_name().map_or(name.into(), |name| name.to_string_lossy());
         let stem = stem.split('.').next().unwrap_or(name).to_owned();
         let (items, lines) = read_items(file, last_word, progress).with_context(shown)?;
-        let beside = file.with_file_name(format!("{stem}.train.jsonl"));
-        let examples = match beside.exists() {
-            true => Some(read_items(&beside, last_word, progress)?.0),
-            false => None,
-        };
+        let beside = ["jsonl", "jsonl.gz"].map(|end| file.with_file_name(format!("{stem}.train.{end}")));
+        let beside = beside.iter().find(|beside| beside.exists());
+        let examples = beside.map(|beside| read_items(beside, last_word, progress)).transpose()?;
+        let examples = examples.map(|(items, _)| items);
         let items = sample(items, limit, seed);
         Ok(Task { name: if last_word { format!("{stem}-last-word") } else { stem }, items, examples, lines })
     }
@@ -141,10 +141,8 @@ impl Task {
     /// The `shots` examples of item `index`, drawn by `seed`; never the item itself.
     pub fn shots(&self, index: usize, shots: usize, seed: u64) -> Vec<&Item> {
         const DRAWS: u64 = 0x5348_4f54 << 32;
-        let pool: Vec<&Item> = match &self.examples {
-            Some(examples) => examples.iter().collect(),
-            None => self.items.iter().filter(|item| item.asked != self.items[index].asked).collect(),
-        };
+        let pool = self.examples.as_ref().unwrap_or(&self.items);
+        let pool: Vec<&Item> = pool.iter().filter(|item| item.asked != self.items[index].asked).collect();
         let mut left: Vec<usize> = (0..pool.len()).collect();
         let draws = 0..shots.min(pool.len());
         draws
@@ -178,7 +176,7 @@ fn read_items(
             read_jsonl(file, crate::data::jsonl::MAX_BAD, progress, |record| item(&record, last_word))?;
         return Ok((lines.rows, Some(lines.report)));
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = text_of(file, progress)?;
     if !last_word {
         return Ok((vec![Item { asked: text, wanted: Wanted::Text }], None));
     }
