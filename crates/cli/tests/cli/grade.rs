@@ -280,6 +280,11 @@ fn sound_problems(dir: &Path) -> String {
             "test": "def check(candidate):\n    assert candidate(numbers=[]) == {(1, 'ä\\ud800\\n'): {1.5, float('inf')}, None: [True, b'x', 2j, frozenset([-3])]}\n",
         }),
         object!({
+            "task_id": "derived", "prompt": "from collections import *\n\n\ndef count(numbers):\n    \"\"\"How often each occurs.\"\"\"\n",
+            "entry_point": "count", "canonical_solution": "    return [Counter(numbers), OrderedDict(a=1), namedtuple('Pair', 'x y')(1, 2)]\n",
+            "test": "def check(candidate):\n    assert candidate('abb') == [{'a': 1, 'b': 2}, {'a': 1}, (1, 2)]\n",
+        }),
+        object!({
             "task_id": "raises", "prompt": "def first(numbers):\n    \"\"\"The first.\"\"\"\n", "entry_point": "first",
             "canonical_solution": "    return numbers[0]\n",
             "test": "def check(candidate):\n    try:\n        candidate([])\n    except IndexError:\n        return\n    assert False\n",
@@ -299,12 +304,17 @@ fn sound_problems_pass_and_broken_ones_are_named() {
     let problems = sound_problems(work.path());
     let out = path(work.path(), "verdicts.jsonl");
     let report = json(&["grade", "--problems", &problems, "--gold", "--out", &out]);
-    assert_eq!(report["verdicts"], object!({ "passed": 3 }), "{:?}", verdicts(&out));
+    assert_eq!(report["verdicts"], object!({ "passed": 4 }), "{:?}", verdicts(&out));
 
     let broken = path(work.path(), "broken.jsonl");
-    let row = object!({ "task_id": "b", "prompt": "", "entry_point": "f", "canonical_solution": "f = 1", "test": "def check(" });
-    write_lines(&broken, [row].into_iter());
-    assert_eq!(json(&["grade", "--problems", &broken, "--gold"])["verdicts"], object!({ "broken": 1 }));
+    let tests = [
+        "def check(",
+        "def check(candidate):\n    pass\n",
+        "def check(candidate):\n    candidate(object())\n",
+    ];
+    let row = |(number, test): (usize, &&str)| object!({ "task_id": number.to_string(), "prompt": "", "entry_point": "f", "canonical_solution": "def f(x):\n    return x\n", "test": test });
+    write_lines(&broken, tests.iter().enumerate().map(row));
+    assert_eq!(json(&["grade", "--problems", &broken, "--gold"])["verdicts"], object!({ "broken": 3 }));
 }
 
 #[test]

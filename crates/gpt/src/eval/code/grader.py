@@ -12,6 +12,10 @@ class Refused(BaseException):
     last = None
 
 
+class Broken(BaseException):
+    """The tests ask for something that the program cannot be asked."""
+
+
 def main():
     import builtins
     import os
@@ -24,6 +28,7 @@ def main():
     nonce, prompt, test, entry_point = decode(answers.readline().strip())
     # The program's own exception, as it was raised in the tests.
     raised = []
+    calls = []
 
     def say(*words):
         said.write(" ".join((nonce,) + words) + "\n")
@@ -53,7 +58,12 @@ def main():
         return content
 
     def candidate(*arguments, **named):
-        say("call", encode((arguments, named)))
+        try:
+            words = encode((arguments, named))
+        except (ValueError, RecursionError) as error:
+            raise Broken("an argument that is no plain data: " + str(error)) from None
+        calls.append(words)
+        say("call", words)
         return hear()
 
     def verdict(kind, detail):
@@ -74,6 +84,8 @@ def main():
     except BaseException as error:
         if Refused.last:
             return verdict("refused", str(Refused.last))
+        if type(error) is Broken:
+            return verdict("broken", str(error))
         for exception, name, message in raised:
             if exception is error:
                 kind = "out_of_memory" if name == "MemoryError" else "raised"
@@ -81,6 +93,8 @@ def main():
         return verdict("wrong", "%s: %s" % (type(error).__name__, error))
     if Refused.last:
         return verdict("refused", str(Refused.last))
+    if not calls:
+        return verdict("broken", "the tests never call the function")
     verdict("passed", "")
 
 

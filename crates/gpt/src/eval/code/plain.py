@@ -7,28 +7,30 @@ DEPTH = 64
 def encode(value, depth=DEPTH):
     if depth == 0:
         raise ValueError("nested too deeply")
-    kind = type(value)
     if value is None:
         return "n"
+    # What derives from plain data (a counter, a named tuple) goes as what it derives from: so it arrives with an `__eq__` that is known.
+    kind = next((kind for kind in type(value).__mro__ if kind in PLAIN), None)
     if kind is bool:
         return "t" if value else "u"
     if kind is int:
-        return "i%x" % value
+        return "i%x" % int.__index__(value)
     if kind is float:
-        return "f" + value.hex()
+        return "f" + float.hex(value)
     if kind is complex:
         return "c %s %s" % (value.real.hex(), value.imag.hex())
     if kind is str:
-        return "s" + value.encode("utf-8", "surrogatepass").hex()
+        return "s" + str.encode(value, "utf-8", "surrogatepass").hex()
     if kind is bytes:
-        return "b" + value.hex()
+        return "b" + bytes.hex(value)
     if kind in COLLECTIONS:
-        parts = [item for pair in value.items() for item in pair] if kind is dict else list(value)
+        parts = [item for pair in dict.items(value) for item in pair] if kind is dict else list(kind.__iter__(value))
         return " ".join(["%s%d" % (COLLECTIONS[kind], len(parts))] + [encode(part, depth - 1) for part in parts])
-    raise ValueError("a value of type " + kind.__name__)
+    raise ValueError("a value of type " + type(value).__name__)
 
 
 COLLECTIONS = {list: "l", tuple: "p", dict: "d", set: "e", frozenset: "z"}
+PLAIN = {bool, int, float, complex, str, bytes, *COLLECTIONS}
 MAKERS = {letter: kind for kind, letter in COLLECTIONS.items()}
 
 
