@@ -189,7 +189,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
         ensure!(
             room < self.context,
-            "an answer of {room} tokens does not fit the context of {}",
+            "an answer of {room} tokens does not fit the context of {}: allow shorter ones (--max-tokens)",
             self.context
         );
         let fits = |tokens: &[u32]| tokens.len() + room <= self.context;
