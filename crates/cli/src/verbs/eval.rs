@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::eval::{Candidate, Exam, Overlap, Rule, Task, Terms, difference, generated, overlaps};
+use gpt::report::{Interval, Sweep, write_sweeps};
 use serde_json::{Map, Value, json};
 
 use super::complete::Model;
@@ -66,6 +67,9 @@ pub(crate) struct EvalArgs {
     /// File for every item with its exact prompt and what the model said of it, JSON lines
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// File for a page with each task's values over the number of examples, beside chance and majority
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Name the tasks that are made by rule
     #[arg(long)]
     list: bool,
@@ -113,6 +117,9 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let others = args.against.as_ref().map(examine).transpose()?;
     if let Some(out) = &args.out {
         write_items(out, exams.iter().flat_map(|(_, exam)| &exam.items))?;
+    }
+    if let Some(plot) = &args.plot {
+        write_sweeps(plot, &model.display().to_string(), &sweeps(&exams, args.shots.len()))?;
     }
     report(&exams, others.as_deref(), session)?;
     Ok(Ended::Done)
@@ -204,6 +211,32 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
         let compared = if others.is_some() { table(&compared) } else { String::new() };
         table(&rows) + &compared + &contamination(exams)
     })
+}
+
+/// The tasks that know examples, each with all its numbers of them; `each` exams in a row are of one task.
+fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
+    let sweep = |exams: &[(String, Exam)]| {
+        let (name, Exam { figures, .. }) = &exams[0];
+        let task = if each == 1 {
+            name.as_str()
+        } else {
+            name.rsplit_once('@').map_or(name.as_str(), |(task, _)| task)
+        };
+        let point = |(_, Exam { figures, .. }): &(String, Exam)| {
+            let gpt::eval::Interval { value, low, high } = figures.interval;
+            (figures.shots, Interval { value, low, high })
+        };
+        let known = |name: &str| figures.more.get(name).and_then(Value::as_f64);
+        Sweep {
+            task: task.to_owned(),
+            metric: figures.metric.to_owned(),
+            points: exams.iter().map(point).collect(),
+            chance: known("chance"),
+            majority: known("majority"),
+        }
+    };
+    let texts = |exams: &&[(String, Exam)]| exams[0].1.figures.metric == "bits_per_byte";
+    exams.chunks(each).filter(|exams| !texts(exams)).map(sweep).collect()
 }
 
 /// How many items the corpus shares words with, and the value of the others; nothing if nobody looked.

@@ -65,6 +65,8 @@ struct Frame {
 
 /// What the horizontal axis of most charts counts.
 const STEP: &str = "step";
+/// What it counts where models learn from their prompts.
+pub(super) const EXAMPLES: &str = "examples";
 /// Columns of a drawing that tell their values when the pointer is over them.
 const HOVER_COLUMNS: f64 = 120.0;
 /// A series of more points has no dots: they would run into each other.
@@ -107,7 +109,8 @@ impl Chart {
         let zero = (self.span == Span::FromZero).then_some(0.0);
         let mut x = Axis::new(self.x, points().map(|point| point.0), 0.0, (width / 80.0) as usize)?;
         let y = Axis::new(self.y, shown.chain(zero), 0.04, (height / 45.0) as usize)?;
-        x.ticks.retain(|(tick, _)| self.along != STEP || tick.fract() == 0.0);
+        let counts = [STEP, EXAMPLES].contains(&self.along);
+        x.ticks.retain(|(tick, _)| !counts || tick.fract() == 0.0);
         Some(Frame { left, right, top, bottom, x, y })
     }
 

@@ -17,6 +17,7 @@ mod record;
 mod results;
 mod road;
 mod sections;
+mod shots;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use anyhow::Result;
 
 pub use results::{Baseline, Completion, RESULTS, Rate, Results, Stage};
 pub use road::{Answer, ChatResults, FrontierPoint, Interval, System, Tried, frontier, write_road};
+pub use shots::{Sweep, write_sweeps};
 pub use terminal::{chart, sparkline};
 
 use crate::train::run::write_atomically;
