@@ -26,6 +26,7 @@ A task is one of those that --list names, which are made by rule and have no end
   {\"input\",\"task\",\"output\"}                            likewise; a task is words after the input (TL;DR:) or a form ({input} =)
   {\"text\"}, or any text file                           bits per byte and perplexity
   last-word:FILE                                       the word that ends each text or paragraph
+  next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity
 Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
 Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").
 
@@ -235,8 +236,11 @@ fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
             majority: known("majority"),
         }
     };
-    let texts = |exams: &&[(String, Exam)]| exams[0].1.figures.metric == "bits_per_byte";
-    exams.chunks(each).filter(|exams| !texts(exams)).map(sweep).collect()
+    // Texts and lines of programs are asked without examples, however many are wanted.
+    let varies = |exams: &&[(String, Exam)]| {
+        exams.windows(2).all(|two| two[0].1.figures.shots != two[1].1.figures.shots)
+    };
+    exams.chunks(each).filter(varies).map(sweep).collect()
 }
 
 /// How many items the corpus shares words with, and the value of the others; nothing if nobody looked.

@@ -4,6 +4,7 @@
 //! by likelihood under three rules, free answers are written to the end of a line.
 
 use super::figures::{Figures, summary};
+use super::next_line::first_line;
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
 use crate::model::{Beams, Config, Engine, Told, Weights};
@@ -96,8 +97,8 @@ pub(super) struct Marked {
     pub(super) by_rule: Option<[bool; 3]>,
     /// Log-probability, tokens and bytes, of texts and last words.
     pub(super) likelihood: Option<(f64, usize, usize)>,
-    /// Of free answers.
-    pub(super) f1: Option<f64>,
+    /// Of free answers F1; of lines how similar they are.
+    pub(super) likeness: Option<f64>,
     pub(super) left_out: usize,
     pub(super) cut: usize,
     /// Whether it shares words with the corpus, if anybody looked.
@@ -181,6 +182,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
             Wanted::Choice { answers, label } => self.choice(item, &shots, answers, *label, terms.rule),
             Wanted::Free(answers) => self.free(item, &shots, answers, terms),
             Wanted::LastWord(word) => self.last_word(item, &shots, word),
+            Wanted::NextLine(line) => self.next_line(item, line, terms),
             Wanted::Text => unreachable!("texts are taken apart into windows"),
         }
     }
@@ -300,7 +302,29 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let record = json!({
             "prompt": asked.text, "written": written, "answers": answers, "right": right, "f1": f1,
         });
-        Ok(Marked { f1: Some(f1), ..marked(f64::from(right), record, &asked) })
+        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, &asked) })
+    }
+
+    /// The line that comes next, without examples: the text before it is one.
+    fn next_line(&mut self, item: &Item, line: &str, terms: &Terms) -> Result<Marked> {
+        let asked = self.ask(item, &[], terms.max_tokens)?;
+        let beams = Beams { width: terms.beams.max(1), alpha: 0.6, max_tokens: terms.max_tokens };
+        let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
+        let is_over = |tokens: &[u32]| {
+            let text = tokenizer.decode(tokens);
+            tokens.last().copied() == end || text.is_ok_and(|text| first_line(&text, false).is_some())
+        };
+        let mut tokens = self.engine.beam_search(self.backend, &asked.tokens, &beams, is_over);
+        if tokens.last().copied() == end {
+            tokens.pop();
+        }
+        let text = tokenizer.decode(&tokens)?;
+        let written = first_line(&text, true).unwrap_or_default();
+        let (right, similarity) = (written == line, strsim::normalized_levenshtein(written, line));
+        let record = json!({
+            "prompt": asked.text, "written": written, "line": line, "right": right, "edit_similarity": similarity,
+        });
+        Ok(Marked { likeness: Some(similarity), ..marked(f64::from(right), record, &asked) })
     }
 
     /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with the end of
@@ -338,7 +362,7 @@ fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
         }
     }
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
-    Marked { score, record, by_rule: None, likelihood: None, f1: None, left_out, cut, overlaps: None }
+    Marked { score, record, by_rule: None, likelihood: None, likeness: None, left_out, cut, overlaps: None }
 }
 
 /// F1 of the words of two answers, in lower case, without punctuation and articles (Rajpurkar et al. 2016).

@@ -54,7 +54,11 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
             ("accuracy", mean_of(&|marked| marked.score))
         }
         Some(Wanted::Free(_)) => {
-            tell("f1", json!(mean_of(&|marked| marked.f1.unwrap_or(0.0))));
+            tell("f1", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));
+            ("exact_match", mean_of(&|marked| marked.score))
+        }
+        Some(Wanted::NextLine(_)) => {
+            tell("edit_similarity", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));
             ("exact_match", mean_of(&|marked| marked.score))
         }
         Some(Wanted::LastWord(_)) => {
@@ -82,11 +86,15 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
             tell(name, count.into());
         }
     }
-    if terms.shots > 0 && metric != "bits_per_byte" {
+    let alone = matches!(
+        task.items.first().map(|item| &item.wanted),
+        Some(Wanted::Text | Wanted::NextLine(_)) | None
+    );
+    if terms.shots > 0 && !alone {
         let own = task.examples.is_some();
         tell("examples_from", if own { "items of their own" } else { "the other items" }.into());
     }
-    let shots = if metric == "bits_per_byte" { 0 } else { terms.shots };
+    let shots = if alone { 0 } else { terms.shots };
     Figures { metric, interval, n, shots, more }
 }
 

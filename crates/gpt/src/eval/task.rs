@@ -1,7 +1,8 @@
 //! What a model is examined in: tasks, and their items in the forms that files and generators give.
 
+use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
-use crate::corpus::text_of;
+use crate::corpus::{Documents, Split, text_of};
 use crate::data::jsonl::{Fault, LineReport, Record, read_jsonl};
 use crate::data::{Form, Label};
 use crate::progress::Progress;
@@ -33,6 +34,8 @@ pub enum Wanted {
     Free(Vec<String>),
     /// The word that ends the text: right when no other token is likelier, all along.
     LastWord(String),
+    /// The line of a program that comes next, with its indentation.
+    NextLine(String),
     /// Nothing: how likely the text itself is.
     Text,
 }
@@ -56,6 +59,7 @@ impl Item {
             Wanted::Choice { answers, label } => &answers[*label],
             Wanted::Free(answers) => &answers[0],
             Wanted::LastWord(word) => word,
+            Wanted::NextLine(line) => line,
             Wanted::Text => "",
         }
     }
@@ -83,7 +87,8 @@ pub fn generated() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl Task {
-    /// The task of this name: a generated one; a file of JSON lines; a text file; or `last-word:FILE`. At most `limit` items, drawn
+    /// The task of this name: a generated one; a file of JSON lines; a text file; `last-word:FILE`; or `next-line:FILE`, where the file can be a
+    /// corpus, of which held-out documents are taken. At most `limit` items, drawn
     /// by `seed`.
     ///
     /// # Errors
@@ -96,6 +101,9 @@ impl Task {
             };
             let examples = Some(items(n..n + GENERATED));
             return Ok(Task { name: name.to_owned(), items: items(0..n), examples, lines: None });
+        }
+        if let Some(file) = name.strip_prefix("next-line:") {
+            return Self::next_line(Path::new(file), limit.unwrap_or(GENERATED), seed, progress);
         }
         let (file, last_word) = match name.strip_prefix("last-word:") {
             Some(file) => (Path::new(file), true),
@@ -115,6 +123,23 @@ impl Task {
         let examples = examples.map(|(items, _)| items);
         let items = sample(items, limit, seed);
         Ok(Task { name: if last_word { format!("{stem}-last-word") } else { stem }, items, examples, lines })
+    }
+
+    /// `count` lines of held-out programs that are to be written.
+    fn next_line(file: &Path, count: usize, seed: u64, progress: &dyn Progress) -> Result<Self> {
+        let (lines, report) = if file.is_dir() {
+            let documents = Documents::open(file, Split::Val)?.map(|document| Ok(document?.text));
+            (next_lines(documents, count, seed)?, None)
+        } else {
+            let shown = || format!("cannot use {}", file.display());
+            let (texts, report) = read_items(file, false, progress).with_context(shown)?;
+            (next_lines(texts.into_iter().map(|text| Ok(text.asked)), count, seed)?, report)
+        };
+        ensure!(!lines.is_empty(), "{} has no text of more than five lines", file.display());
+        let item = |line: NextLine| Item { asked: line.context, wanted: Wanted::NextLine(line.truth) };
+        let stem = file.file_name().map_or("texts".into(), |name| name.to_string_lossy());
+        let name = format!("{}-next-line", stem.split('.').next().unwrap_or("texts"));
+        Ok(Task { name, items: lines.into_iter().map(item).collect(), examples: None, lines: report })
     }
 
     /// The share of right answers by chance, of choices.
