@@ -14,7 +14,7 @@ fn questions(from: usize) -> String {
         let (right, label) = (i * 3 % 7, i % 2);
         let answers = if label == 0 { [right, right + 1] } else { [right + 1, right] };
         format!(
-            r#"{{"question":"{i} {right}","answers":["{}","{}"],"label":{label}}}"#,
+            r#"{{"context":"{i} {right}","answers":["{}","{}"],"label":{label}}}"#,
             answers[0], answers[1]
         )
     };
@@ -33,11 +33,11 @@ fn figures_follow_from_the_items_that_are_kept() {
     fs::write(&task, questions(10)).unwrap();
     let run = road().path("run");
     let call = ["eval", "--model", &run, "--tasks", &task, "--precision", "f32", "--rule", "sum"];
-    let result = json(&[&call[..], &["--shots", "0,1,4", "--out", &out]].concat());
-    assert_eq!(keys(&result["tasks"]), ["sums@0", "sums@1", "sums@4"]);
+    let result = json(&[&call[..], &["--shots", "0,1,9", "--out", &out]].concat());
+    assert_eq!(keys(&result["tasks"]), ["sums@0", "sums@1", "sums@9"]);
     let items = items(&out);
     assert_eq!(items.len(), 3 * 12);
-    for shots in [0, 1, 4] {
+    for shots in [0, 1, 9] {
         let of: Vec<&Value> = items.iter().filter(|item| item["shots"] == shots).collect();
         let right = of.iter().filter(|item| item["right"] == true).count();
         let figures = &result["tasks"][format!("sums@{shots}")];
@@ -51,13 +51,17 @@ fn figures_follow_from_the_items_that_are_kept() {
             assert_eq!(item["told"]["sum"], u64::from(values[1] > values[0]));
             let prompt = item["prompt"].as_str().unwrap();
             let (shown, asked) = prompt.rsplit_once("\n\n").unwrap_or(("", prompt));
-            assert!(!shown.contains(asked), "an item is its own example: {prompt}");
+            assert!(
+                !shown.split("\n\n").any(|example| example.starts_with(asked)),
+                "an item is its own example: {prompt}"
+            );
             let shown = prompt.matches("\n\n").count() as u64;
             assert_eq!(shown + item["examples_left_out"].as_u64().unwrap_or(0), shots as u64);
         }
     }
-    // Four examples do not fit a context of 32 tokens.
-    assert!(result["tasks"]["sums@4"]["examples_left_out"].as_u64().unwrap() > 0);
+    // One example fits a context of 32 tokens, nine do not.
+    assert_eq!(result["tasks"]["sums@1"]["examples_left_out"], Value::Null);
+    assert!(result["tasks"]["sums@9"]["examples_left_out"].as_u64().unwrap() > 0);
 }
 
 #[test]
@@ -75,10 +79,9 @@ fn examples_come_from_the_file_that_is_named_or_lies_beside() {
         assert_eq!(result["tasks"]["sums"]["examples_from"], "items of their own");
         for item in items(&out) {
             let prompt = item["prompt"].as_str().unwrap();
-            let number = prompt.strip_prefix("Question: ").unwrap().split(' ').next().unwrap();
-            let number: usize = number.parse().unwrap();
-            let own = prompt.matches("\n\n").count() == 0;
-            assert!(own || (from..from + 12).contains(&number), "{prompt}");
+            let (example, _) = prompt.split_once("\n\n").expect("an example fits");
+            let number: usize = example.split(' ').next().unwrap().parse().unwrap();
+            assert!((from..from + 12).contains(&number), "{prompt}");
         }
     }
 }
