@@ -80,6 +80,8 @@ pub struct Task {
 
 /// Items of a generated task, unless somebody wants fewer.
 const GENERATED: usize = 500;
+/// Items that examples of a generated task are drawn from; fewer than it has words for them, so that none is there twice.
+const EXAMPLES: usize = 250;
 
 /// The generated tasks, by name and what they are about.
 pub fn generated() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -96,11 +98,10 @@ impl Task {
     pub fn open(name: &str, limit: Option<usize>, seed: u64, progress: &dyn Progress) -> Result<Self> {
         if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
             let n = limit.unwrap_or(GENERATED);
-            let items = |range: std::ops::Range<usize>| {
-                range.map(|index| synthetic::item(kind, seed, index as u64)).collect::<Vec<_>>()
-            };
-            let examples = Some(items(n..n + GENERATED));
-            return Ok(Task { name: name.to_owned(), items: items(0..n), examples, lines: None });
+            let items =
+                |split, n: usize| (0..n as u64).map(|i| synthetic::item(kind, split, seed, i)).collect();
+            let examples = Some(items(Split::Train, EXAMPLES));
+            return Ok(Task { name: name.to_owned(), items: items(Split::Val, n), examples, lines: None });
         }
         if let Some(file) = name.strip_prefix("next-line:") {
             return Self::next_line(Path::new(file), limit.unwrap_or(GENERATED), seed, progress);
