@@ -1,6 +1,6 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
-use crate::model::{Config, Engine, Finish, Generated, Request, Sampling, Weights};
+use crate::model::{Config, Engine, Finish, Generated, Request, SCORES, Sampling, Weights};
 use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -40,9 +40,6 @@ pub struct Completer<'a, B: Backend> {
     config: Config,
     engine: Engine<B::Tensor>,
 }
-
-/// Why a reward model is refused where text is asked for.
-pub(crate) const SCORES: &str = "the model scores texts and writes none: give a language model";
 
 impl<'a, B: Backend> Completer<'a, B> {
     /// Prepares `weights` for continuing `slots` texts at once.

@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("complete", &["model", "tokenizer", "progress"]),
     ("chat", &["complete", "data", "model", "tokenizer"]),
     ("train", &["model", "tokenizer", "data", "checkpoint", "objective", "hub", "progress"]),
-    ("report", &["train", "data", "corpus"]),
+    ("report", &["train", "data", "corpus", "eval"]),
     ("sandbox", &[]),
     ("eval", &["model", "tokenizer", "corpus", "data", "progress", "sandbox"]),
     (

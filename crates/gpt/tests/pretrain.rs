@@ -2,23 +2,15 @@
 //! changes a bit.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
+mod workshop;
+
 use gpt::corpus;
 use gpt::data::{Batch, Overflow, StreamOptions, TokenShards, TokenizeOptions, Windows, tokenize};
-use gpt::progress::{Progress, Silent, Unit};
-use gpt::stage::{Machine, PretrainOptions, Settings, Source, Start, pretrain};
+use gpt::progress::Silent;
+use gpt::stage::{PretrainOptions, Settings, Source, Start, pretrain};
 use gpt::tokenizer::Tokenizer;
-use kernels::cpu::{CpuOptions, Level};
-use kernels::{Cpu, Precision};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-fn cpu(threads: usize) -> Cpu {
-    Cpu::new(CpuOptions { threads, precision: Precision::F32, level: Level::detect() })
-}
-
-fn machine() -> Machine {
-    Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1e11 }
-}
+use workshop::{StopAt, cpu, machine};
 
 /// Sentences that a small model can learn, as token shards.
 fn data(dir: &Path) -> PathBuf {
@@ -68,24 +60,6 @@ fn changed_options(data: &Path, out: PathBuf, changes: &[&str]) -> PretrainOptio
     }
 }
 
-/// Stops when so many steps are done.
-struct StopAt {
-    step: u64,
-    done: AtomicU64,
-}
-
-impl Progress for StopAt {
-    fn begin(&self, _: &str, _: u64, _: Unit) {}
-    fn advance(&self, n: u64) {
-        self.done.fetch_add(n, Ordering::Relaxed);
-    }
-    fn line(&self, _: &str) {}
-    fn end(&self) {}
-    fn should_stop(&self) -> bool {
-        self.done.load(Ordering::Relaxed) >= self.step
-    }
-}
-
 fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
     let names = ["metrics.jsonl", "samples.jsonl"].map(String::from).into_iter();
     let checkpoint = ["model.safetensors", "optimizer.safetensors", "mynah.json", "config.json"];
@@ -105,7 +79,7 @@ fn learns_and_continues_to_the_same_bits() {
 
     let parts = options(&data, dir.path().join("parts"));
     for step in [7, 13, 17] {
-        let stop = StopAt { step, done: AtomicU64::new(0) };
+        let stop = StopAt::new(step);
         let outcome = pretrain(cpu(1), &machine(), &parts, &stop).unwrap();
         assert_eq!((outcome.step, outcome.stopped), (step, true));
     }
@@ -139,7 +113,7 @@ fn a_stream_is_learned_and_continues_to_the_same_bits() {
     let loss = outcome.validation.unwrap().loss();
     assert!(loss < 4.0, "{loss} is hardly better than the {:.2} of a guess", (300f64).ln());
     for step in [7, 13, 30] {
-        let stop = StopAt { step, done: AtomicU64::new(0) };
+        let stop = StopAt::new(step);
         let outcome =
             pretrain(cpu(1), &machine(), &streamed("parts", step as usize % 4, 5000), &stop).unwrap();
         assert_eq!(outcome.step, step);
@@ -177,7 +151,7 @@ fn a_checkpoint_that_is_rounded_continues_to_the_same_bits() {
         pretrain(cpu(2), &machine(), &whole, &Silent).unwrap();
         let parts = changed_options(&data, out("parts"), &short);
         for step in [1, 3, 7] {
-            let stop = StopAt { step, done: AtomicU64::new(0) };
+            let stop = StopAt::new(step);
             pretrain(cpu(2), &machine(), &parts, &stop).unwrap();
         }
         for name in ["metrics.jsonl", "checkpoints/step-000006/optimizer.safetensors"] {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::eval::{Candidate, Exam, Overlap, Rule, Task, Terms, difference, generated, overlaps};
-use gpt::report::{Interval, Sweep, write_sweeps};
+use gpt::report::{Sweep, write_sweeps};
 use serde_json::{Map, Value, json};
 
 use super::complete::Model;
@@ -223,10 +223,7 @@ fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
         } else {
             name.rsplit_once('@').map_or(name.as_str(), |(task, _)| task)
         };
-        let point = |(_, Exam { figures, .. }): &(String, Exam)| {
-            let gpt::eval::Interval { value, low, high } = figures.interval;
-            (figures.shots, Interval { value, low, high })
-        };
+        let point = |(_, Exam { figures, .. }): &(String, Exam)| (figures.shots, figures.interval);
         let known = |name: &str| figures.more.get(name).and_then(Value::as_f64);
         Sweep {
             task: task.to_owned(),

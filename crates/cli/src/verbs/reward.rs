@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::Prompter;
 use gpt::data::messages::demonstration;
-use gpt::report::Rate;
+use gpt::eval::Rate;
 use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
 

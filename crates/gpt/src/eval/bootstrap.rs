@@ -1,29 +1,31 @@
 //! How far a figure could be from what more items would say: percentile bootstrap intervals (Efron 1979).
 
+use super::{Interval, Rate};
 use kernels::rng;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 /// Resamples of an interval.
 const RESAMPLES: u64 = 1000;
 /// The stream of random numbers that resamples are drawn from.
 const DRAWS: u64 = 0x424f_4f54 << 32;
 
-/// A figure with its 95 % interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The figure.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
-
 /// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each, drawn with replacement.
 /// It is told the indices of its items. The same items give the same interval.
 pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
     Resampled::of(n, RESAMPLES, statistic).interval()
+}
+
+/// The mean of `values`: where each is 0 or 1, a share with Wilson's interval, since resamples of items that are all right know no
+/// others; else with the bootstrap's.
+pub fn mean(values: &[f64]) -> Interval {
+    if values.iter().all(|value| [0.0, 1.0].contains(value)) {
+        return Rate::wilson(
+            values.iter().filter(|value| **value == 1.0).count() as u64,
+            values.len() as u64,
+        )
+        .into();
+    }
+    bootstrap(values.len(), |drawn| drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len().max(1) as f64)
 }
 
 /// A figure, and what it is of resamples, in ascending order.
@@ -79,6 +81,14 @@ mod tests {
         };
         let covered = (0..EXPERIMENTS).filter(|&experiment| covers(experiment)).count();
         assert!((930..=970).contains(&covered), "{covered} of {EXPERIMENTS} intervals cover the mean");
+    }
+
+    #[test]
+    fn a_share_that_is_whole_is_not_certain() {
+        let Interval { value, low, high } = mean(&[1.0; 10]);
+        assert!(value == 1.0 && high == 1.0 && low < 0.75, "{low}");
+        let Interval { value, low, high } = mean(&[0.5, 1.0, 0.0, 0.5]);
+        assert!(value == 0.5 && low < 0.5 && high > 0.5, "{low}, {high}");
     }
 
     #[test]

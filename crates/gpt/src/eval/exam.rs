@@ -4,10 +4,9 @@
 //! by likelihood under three rules, free answers are written to the end of a line.
 
 use super::figures::{Figures, summary};
-use super::next_line::first_line;
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
-use crate::model::{Beams, Config, Engine, Told, Weights};
+use crate::model::{Config, Engine, SCORES, Told, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Result, bail, ensure};
@@ -72,18 +71,18 @@ pub struct Exam {
 
 /// A model that is examined.
 pub struct Candidate<'a, B: Backend> {
-    backend: &'a mut B,
-    engine: Engine<B::Tensor>,
-    tokenizer: &'a Tokenizer,
+    pub(super) backend: &'a mut B,
+    pub(super) engine: Engine<B::Tensor>,
+    pub(super) tokenizer: &'a Tokenizer,
     context: usize,
     /// Log-probabilities of answers where nothing is asked.
     unconditional: HashMap<String, f64>,
 }
 
 /// A prompt as tokens.
-struct Asked {
-    text: String,
-    tokens: Vec<u32>,
+pub(super) struct Asked {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
     /// Examples that the context had no room for, and tokens at the beginning of what is asked.
     left_out: usize,
     cut: usize,
@@ -117,7 +116,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         tokenizer: &'a Tokenizer,
         beams: usize,
     ) -> Result<Self> {
-        ensure!(config.n_label.is_none(), "the model scores texts and predicts none: give a language model");
+        ensure!(config.n_label.is_none(), SCORES);
         let engine = Engine::new(backend, config, weights, beams.max(1)).limited_to(tokenizer.vocab_size());
         let unconditional = HashMap::new();
         Ok(Candidate { engine, context: config.seq_len, backend, tokenizer, unconditional })
@@ -188,7 +187,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     }
 
     /// Examples and item, as many examples as fit beside `room` tokens of an answer.
-    fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
+    pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
         ensure!(
             room < self.context,
             "an answer of {room} tokens does not fit the context of {}: allow shorter ones (--max-tokens)",
@@ -283,50 +282,6 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Marked { likelihood, ..marked(f64::from(right), record, &asked) })
     }
 
-    fn free(&mut self, item: &Item, shots: &[&Item], answers: &[String], terms: &Terms) -> Result<Marked> {
-        let asked = self.ask(item, shots, terms.max_tokens)?;
-        let beams = Beams { width: terms.beams.max(1), alpha: 0.6, max_tokens: terms.max_tokens };
-        let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
-        let is_over = |tokens: &[u32]| {
-            let last = tokens.last().copied();
-            last == end || tokenizer.decode(tokens).is_ok_and(|text| text.trim_start().contains('\n'))
-        };
-        let mut tokens = self.engine.beam_search(self.backend, &asked.tokens, &beams, is_over);
-        if tokens.last().copied() == end {
-            tokens.pop();
-        }
-        let written = tokenizer.decode(&tokens)?;
-        let written = written.trim_start().lines().next().unwrap_or_default().trim();
-        let right = answers.iter().any(|answer| answer.trim() == written);
-        let f1 = answers.iter().map(|answer| f1(answer, written)).fold(0.0, f64::max);
-        let record = json!({
-            "prompt": asked.text, "written": written, "answers": answers, "right": right, "f1": f1,
-        });
-        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, &asked) })
-    }
-
-    /// The line that comes next, without examples: the text before it is one.
-    fn next_line(&mut self, item: &Item, line: &str, terms: &Terms) -> Result<Marked> {
-        let asked = self.ask(item, &[], terms.max_tokens)?;
-        let beams = Beams { width: terms.beams.max(1), alpha: 0.6, max_tokens: terms.max_tokens };
-        let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
-        let is_over = |tokens: &[u32]| {
-            let text = tokenizer.decode(tokens);
-            tokens.last().copied() == end || text.is_ok_and(|text| first_line(&text, false).is_some())
-        };
-        let mut tokens = self.engine.beam_search(self.backend, &asked.tokens, &beams, is_over);
-        if tokens.last().copied() == end {
-            tokens.pop();
-        }
-        let text = tokenizer.decode(&tokens)?;
-        let written = first_line(&text, true).unwrap_or_default();
-        let (right, similarity) = (written == line, strsim::normalized_levenshtein(written, line));
-        let record = json!({
-            "prompt": asked.text, "written": written, "line": line, "right": right, "edit_similarity": similarity,
-        });
-        Ok(Marked { likeness: Some(similarity), ..marked(f64::from(right), record, &asked) })
-    }
-
     /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with the end of
     /// another text, where the tokenizer has such a token.
     fn text(&mut self, text: &str) -> Vec<Marked> {
@@ -351,7 +306,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     }
 }
 
-fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
+pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
     let mut record = match record {
         Value::Object(record) => record,
         _ => Map::new(),
@@ -363,36 +318,4 @@ fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
     }
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
     Marked { score, record, by_rule: None, likelihood: None, likeness: None, left_out, cut, overlaps: None }
-}
-
-/// F1 of the words of two answers, in lower case, without punctuation and articles (Rajpurkar et al. 2016).
-fn f1(answer: &str, written: &str) -> f64 {
-    let words = |text: &str| -> Vec<String> {
-        let kept: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
-        let words = kept.split_whitespace().filter(|word| !["a", "an", "the"].contains(word));
-        words.map(str::to_owned).collect()
-    };
-    let (wanted, mut left) = (words(answer), words(written));
-    let (n, m) = (wanted.len(), left.len());
-    if n == 0 || m == 0 {
-        return f64::from(n == m);
-    }
-    let common = wanted.iter().filter(|word| {
-        let at = left.iter().position(|other| other == *word);
-        at.map(|at| left.swap_remove(at)).is_some()
-    });
-    2.0 * common.count() as f64 / (n + m) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn f1_counts_common_words() {
-        assert_eq!(f1("the red house", "Red house!"), 1.0);
-        assert_eq!(f1("red house", "red car"), 0.5);
-        assert_eq!(f1("red", "blue"), 0.0);
-        assert_eq!(f1("red red", "red"), 2.0 / 3.0);
-    }
 }

@@ -1,6 +1,7 @@
 //! From marked items to a task's figures with their intervals; and two models on the same items.
 
-use super::bootstrap::{Interval, Resampled, bootstrap};
+use super::Interval;
+use super::bootstrap::{Resampled, bootstrap, mean};
 use super::exam::{Marked, Rule, Terms};
 use super::task::{Task, Wanted};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 pub struct Figures {
     /// What the value is: `accuracy`, `exact_match`, `bits_per_byte`.
     pub metric: &'static str,
-    /// The value with its 95 % interval by the bootstrap over items.
+    /// The value with its 95 % interval: Wilson's of shares, the bootstrap's over items of everything else.
     #[serde(flatten)]
     pub interval: Interval,
     /// Items; of texts, windows.
@@ -27,9 +28,8 @@ pub struct Figures {
 /// The figures of marked items.
 pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures {
     let n = marked.len();
-    let mean_of = |value: &(dyn Fn(&Marked) -> f64 + Sync)| {
-        bootstrap(n, |items| items.iter().map(|&i| value(marked[i])).sum::<f64>() / items.len().max(1) as f64)
-    };
+    let mean_of =
+        |value: &dyn Fn(&Marked) -> f64| mean(&marked.iter().map(|marked| value(marked)).collect::<Vec<_>>());
     let mut more = Map::new();
     let mut tell = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
     // Of marked items that have one.

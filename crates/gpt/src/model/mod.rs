@@ -29,6 +29,9 @@ pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use kernels::{Backend, rng};
 
+/// Why a model that scores is refused where text is asked for.
+pub(crate) const SCORES: &str = "the model scores texts and writes none: give a language model";
+
 /// Fresh weights: leaf `i` in the order of [`Weights::leaves`] draws from stream `i` of `seed`.
 pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
     let mut stream = 0;

@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub use results::{Baseline, Completion, RESULTS, Rate, Results, Stage};
-pub use road::{Answer, ChatResults, FrontierPoint, Interval, System, Tried, frontier, write_road};
+pub use results::{Baseline, Completion, RESULTS, Results, Stage};
+pub use road::{Answer, ChatResults, FrontierPoint, System, Tried, frontier, write_road};
 pub use shots::{Sweep, write_sweeps};
 pub use terminal::{chart, sparkline};
 

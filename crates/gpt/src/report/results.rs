@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::axis::{duration, number};
 use super::html::{Element, cell, table};
+use crate::eval::Rate;
 use crate::train::run::write_atomically;
 
 /// File name of [`Results`] in a run directory.
@@ -44,19 +45,6 @@ pub struct Baseline {
     pub bits_per_byte: f64,
     /// Share of lines that are continued exactly as they stand.
     pub next_line: Rate,
-}
-
-/// A share of `n` items with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// The share, 0 to 1.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-    /// Items.
-    pub n: u64,
 }
 
 /// A held-out snippet and two ways to go on.
@@ -154,23 +142,6 @@ impl Completion {
                     .child(side("the model goes on", &self.model))
                     .child(side("what stands there", &self.truth)),
             )
-    }
-}
-
-impl Rate {
-    /// `hits` of `n` with its Wilson score interval (Wilson 1927), which is sensible for small `n` and near 0 and 1.
-    pub fn wilson(hits: u64, n: u64) -> Self {
-        if n == 0 {
-            return Self { value: 0.0, low: 0.0, high: 1.0, n };
-        }
-        let (share, count, z) = (hits as f64 / n as f64, n as f64, 1.959_964);
-        let scale = 1.0 + z * z / count;
-        let middle = (share + z * z / (2.0 * count)) / scale;
-        let reach = z / scale * (share * (1.0 - share) / count + z * z / (4.0 * count * count)).sqrt();
-        // The ends of 0 and 1 are exact; rounding would leave them a little inside.
-        let low = if hits == 0 { 0.0 } else { middle - reach };
-        let high = if hits == n { 1.0 } else { middle + reach };
-        Self { value: share, low, high, n }
     }
 }
 

@@ -10,31 +10,10 @@ use super::chart::Chart;
 use super::curves::figure;
 use super::html::{Element, cell, table};
 use super::record::Record;
-use super::results::{RESULTS, Rate, Stage, road_list};
+use super::results::{RESULTS, Stage, road_list};
 use super::{REPORT, document};
+use crate::eval::{Interval, Rate};
 use crate::train::run::write_atomically;
-
-/// A mean with its 95 % interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The mean.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
-
-impl Interval {
-    /// Of the mean of `values`: ± 1.96 standard errors.
-    pub fn of_mean(values: &[f64]) -> Self {
-        let n = values.len().max(1) as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let reach = 1.96 * (variance / n).sqrt();
-        Interval { value: mean, low: mean - reach, high: mean + reach }
-    }
-}
 
 /// A model of the road, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::chart::{Chart, EXAMPLES, Look, Series, Span};
+use super::document;
 use super::html::{Element, cell, table};
-use super::{Interval, document};
+use crate::eval::Interval;
 use crate::train::run::write_atomically;
 
 /// A task with several numbers of examples.
@@ -33,7 +34,7 @@ pub fn write_sweeps(path: &Path, model: &str, sweeps: &[Sweep]) -> Result<()> {
         .child(Element::of("p", "brand").text("mynah"))
         .child(Element::new("h1").text("Learning from the prompt"))
         .child(Element::of("p", "pale").text(format!(
-            "{model}: each task with more and more examples before the item. Intervals of 95 % by the bootstrap over items."
+            "{model}: each task with more and more examples before the item. Intervals of 95 %."
         )));
     let main = Element::new("main").child(heading).children(sweeps.iter().map(section));
     write_atomically(path, document("Learning from the prompt · mynah", main).as_bytes())

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::corpus::{Dropped, Example, Reason, Report, Total};
+use crate::eval::Rate;
 use crate::train::run::{EVENTS, Event, EventKind, Input, METRICS, Recipe, RunDir, Sample};
 
 const HOSTILE: &str = "</pre><script>alert('x')</script> \"&amp;\" \0\u{1b}[31m \u{202e}gnp";
@@ -202,14 +203,6 @@ fn results_come_back_from_their_file_and_onto_the_page() {
     let page = page_of(dir.path());
     assert!(page.contains("25 %") && page.contains("23 – 27 % of 1000 lines"));
     assert!(page.contains("<mark class=\"same\">let </mark>é = 1;"), "the common beginning, at a character");
-}
-
-#[test]
-fn wilsons_interval_is_right() {
-    let rate = Rate::wilson(231, 1000);
-    assert!((rate.low - 0.205_936).abs() < 1e-6 && (rate.high - 0.258_122).abs() < 1e-6, "{rate:?}");
-    assert_eq!((Rate::wilson(0, 9).low, Rate::wilson(9, 9).high), (0.0, 1.0));
-    assert_eq!((Rate::wilson(0, 0).low, Rate::wilson(0, 0).high), (0.0, 1.0));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Answers sampled from a model: rollouts, candidates to be ranked, and what evaluations judge, all by the one engine.
 
 use super::episodes::Episode;
-use crate::complete::SCORES;
 use crate::data::{Candidates, Prompt, Prompter};
-use crate::model::{Config, Engine, Finish, Request, Sampling, Weights};
+use crate::model::{Config, Engine, Finish, Request, SCORES, Sampling, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;

@@ -96,8 +96,7 @@ impl<T> Trainer<T> {
         let width = self.config.d_model;
         let mut kept = b.zeros(tokens.len() * width);
         b.gather_forward(&mut kept, &self.gradients.weights.wte, tokens, width);
-        let specs = model::specs(&self.config);
-        for (gradient, spec) in self.gradients.weights.leaves_mut().into_iter().zip(specs.leaves()) {
+        for (gradient, spec) in self.gradients.weights.leaves_mut().into_iter().zip(self.specs.leaves()) {
             if !self.learns.all_of(spec) {
                 b.fill(gradient, 0.0);
             }

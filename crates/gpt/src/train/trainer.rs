@@ -57,7 +57,7 @@ pub struct Trainer<T> {
     pub second_moment: Weights<T>,
     /// Updates so far: the `t` of AdamW's bias correction.
     pub updates: u64,
-    specs: Weights<Spec>,
+    pub(super) specs: Weights<Spec>,
     pub(super) gradients: Gradients<T>,
     pub(super) passes: Passes<T>,
     pub(super) learns: Learns,

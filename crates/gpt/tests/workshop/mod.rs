@@ -1,4 +1,5 @@
 //! What tests of stages share: a small model, a machine, and a run that is interrupted.
+#![allow(dead_code)] // Each test takes what it needs.
 
 use gpt::checkpoint::{self, About, Contents, Dtype};
 use gpt::model::{self, Config};
@@ -51,13 +52,13 @@ pub(crate) fn modern(vocab_size: usize) -> Config {
 }
 
 /// Stops when so many steps are done.
-struct StopAt {
+pub(crate) struct StopAt {
     step: u64,
     done: AtomicU64,
 }
 
 impl StopAt {
-    fn new(step: u64) -> Self {
+    pub(crate) fn new(step: u64) -> Self {
         StopAt { step, done: AtomicU64::new(0) }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::eval::{Interval, bootstrap};
+use crate::eval::{Interval, mean};
 
 /// The unbiased estimate of pass@k from `n` programs, of which `c` are right: 1 − C(n−c, k) / C(n, k) (Chen et al. 2021), the
 /// chance that k of them, drawn without replacement, are not all wrong. As the product ∏ (1 − k/i) over i from n−c+1 to n,
@@ -33,15 +33,14 @@ pub struct PassAtK {
     pub n: u64,
 }
 
-/// pass@k over problems of which each has `(n, c)`: n programs, c of them right; with a bootstrap interval over problems. `None` if
+/// pass@k over problems of which each has `(n, c)`: n programs, c of them right; with an interval over problems. `None` if
 /// there is no problem, or one has fewer than k programs.
 pub fn pass_at_k_over(problems: &[(u64, u64)], k: u64) -> Option<PassAtK> {
     if problems.is_empty() || problems.iter().any(|(n, _)| *n < k) {
         return None;
     }
     let values: Vec<f64> = problems.iter().map(|(n, c)| pass_at_k(*n, *c, k)).collect();
-    let mean = |drawn: &[usize]| drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len() as f64;
-    let Interval { value, low, high } = bootstrap(values.len(), mean);
+    let Interval { value, low, high } = mean(&values);
     Some(PassAtK { k, value, low, high, n: values.len() as u64 })
 }
 

@@ -1,11 +1,11 @@
 //! What a classifier makes of texts.
 
-use super::super::episodes::passes;
-use super::inputs::{Inputs, outputs};
+use super::inputs::Inputs;
 use super::judge::highest;
+use super::rows::Rows;
 use crate::checkpoint::{Checkpoint, Task};
 use crate::data::{Form, Labelled};
-use crate::model::{Config, Sequences, Weights};
+use crate::model::{Config, Weights};
 use crate::objective::probabilities;
 use crate::progress::{Progress, Stopped, Unit};
 use crate::tokenizer::Tokenizer;
@@ -66,25 +66,11 @@ pub fn classify<B: Backend>(
             bail!(Stopped("not everything was classified"));
         }
         let made: Vec<_> = some.iter().map(|example| inputs.of(tokenizer, &example.texts)).collect();
-        let lens = made.iter().map(|sequences| sequences.tokens.iter().map(Vec::len).sum());
-        for run in passes(lens) {
-            let sequences = || made[run.clone()].iter().flat_map(|sequences| &sequences.tokens);
-            let (tokens, lens) =
-                (sequences().flatten().copied().collect::<Vec<u32>>(), sequences().map(Vec::len));
-            let lens: Vec<usize> = lens.collect();
-            let ends = lens.iter().scan(0, |end, len| {
-                *end += *len as u32;
-                Some(*end - 1)
-            });
-            let extracts: Vec<u32> = ends.collect();
-            let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
-            let scores = model.scores(b, batch, &extracts);
-            let mut first = 0;
-            for sequences in &made[run.clone()] {
-                let place = first..first + sequences.tokens.len() * n_label;
-                first = place.end;
-                let found = outputs(*form, &scores[place], n_label);
-                decisions.push(Decision { cut: sequences.cut, ..decision(*form, task, &found) });
+        let sequences: Vec<&[Vec<u32>]> = made.iter().map(|made| made.tokens.as_slice()).collect();
+        for rows in Rows::passes(&sequences) {
+            let scores = model.scores(b, rows.sequences(), &rows.extracts);
+            for (made, outputs) in made[rows.run.clone()].iter().zip(rows.outputs(*form, scores, n_label)) {
+                decisions.push(Decision { cut: made.cut, ..decision(*form, task, &outputs) });
             }
         }
         progress.advance(some.len() as u64);

@@ -1,12 +1,10 @@
 //! Labelled texts as a model learns from them.
 
-use super::super::episodes::passes;
 use super::inputs::{Inputs, MARKS, Sequences};
 use crate::data::{Form, Label, Labelled, Permutation};
 use crate::stage::Init;
 use anyhow::{Context, Result, bail, ensure};
 use std::cmp::Ordering;
-use std::ops::Range;
 
 /// More classes than this are no classes.
 const MAX_CLASSES: usize = 1000;
@@ -183,43 +181,5 @@ impl Labels {
             Labels::Classes(names) => names.clone(),
             Labels::Answers | Labels::Degree => Vec::new(),
         }
-    }
-}
-
-/// Several examples as the rows of a pass.
-pub(super) struct Rows<'a> {
-    pub(super) examples: Vec<&'a Example>,
-    pub(super) tokens: Vec<u32>,
-    pub(super) lens: Vec<usize>,
-    /// The token after each row; none after the last of a sequence.
-    pub(super) targets: Vec<u32>,
-    /// The rows that the head reads.
-    pub(super) extracts: Vec<u32>,
-}
-
-impl<'a> Rows<'a> {
-    /// Cuts a list of examples into passes of whole examples.
-    pub(super) fn passes(examples: &[&'a Example]) -> Vec<Rows<'a>> {
-        let len = |example: &&Example| example.sequences.iter().map(Vec::len).sum::<usize>();
-        let runs = passes(examples.iter().map(len));
-        runs.into_iter().map(|run: Range<usize>| Rows::of(&examples[run])).collect()
-    }
-
-    fn of(examples: &[&'a Example]) -> Self {
-        let mut rows = Rows {
-            examples: examples.to_vec(),
-            tokens: Vec::new(),
-            lens: Vec::new(),
-            targets: Vec::new(),
-            extracts: Vec::new(),
-        };
-        for sequence in examples.iter().flat_map(|example| &example.sequences) {
-            rows.tokens.extend_from_slice(sequence);
-            rows.lens.push(sequence.len());
-            rows.targets.extend_from_slice(&sequence[1..]);
-            rows.targets.push(kernels::NO_TARGET);
-            rows.extracts.push((rows.tokens.len() - 1) as u32);
-        }
-        rows
     }
 }

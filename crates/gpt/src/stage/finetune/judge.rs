@@ -2,9 +2,8 @@
 
 use super::examples::{Labels, Wanted};
 use super::{Evaluation, Finetuning};
-use crate::eval::{ClassFigures, Confusion, Interval, bootstrap, pearson};
+use crate::eval::{ClassFigures, Confusion, Interval, Rate, bootstrap, pearson};
 use crate::objective::{class_loss, probabilities, squared_error};
-use crate::report::Rate;
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -7,13 +7,15 @@ mod classify;
 mod examples;
 mod inputs;
 mod judge;
+mod rows;
 
 pub use classify::{Decision, classify, task_of};
 pub use examples::Examples;
 pub use judge::TaskReport;
 
-use self::examples::{Example, Rows, Wanted};
+use self::examples::{Example, Wanted};
 use self::inputs::{outputs, spread};
+use self::rows::Rows;
 use super::memory::{self, ROWS};
 use super::settings::{self, Own, described};
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
@@ -165,29 +167,20 @@ impl<'a, B: Backend> Finetuning<'a, B> {
     fn outputs(&mut self, examples: &[Example]) -> Vec<Vec<f64>> {
         let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
         let mut found = Vec::with_capacity(examples.len());
-        for rows in Rows::passes(&examples.iter().collect::<Vec<_>>()) {
-            let batch = Sequences { tokens: &rows.tokens, lens: &rows.lens, noise: None };
-            let scores = self.trainer.scores(&mut self.backend, batch, &rows.extracts);
-            let mut first = 0;
-            for example in &rows.examples {
-                let place = first..first + example.sequences.len() * n_label;
-                first = place.end;
-                found.push(outputs(form, &scores[place], n_label));
-            }
+        for rows in Rows::passes(&sequences(examples)) {
+            let scores = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.extracts);
+            found.extend(rows.outputs(form, scores, n_label));
         }
         found
     }
 
-    /// Adds the gradients of one pass; `each` is an example's share of the task's loss. Returns the losses of its examples, how many
-    /// were told right, and L₁'s share.
-    fn accumulate(&mut self, rows: &Rows<'_>, pass: &Pass) -> (f64, usize, f64) {
+    /// Adds the gradients of one pass over `batch`. Returns its examples' share of the task's loss, how many were told right, and the
+    /// text's share.
+    fn accumulate(&mut self, batch: &[&Example], rows: &Rows, pass: &Pass) -> (f64, usize, f64) {
         let examples = self.options.examples;
         let (form, n_label) = (examples.inputs.form, examples.labels.n_label());
-        let batch = Sequences {
-            tokens: &rows.tokens,
-            lens: &rows.lens,
-            noise: Some(Noise { seed: pass.noise, first_row: pass.first_row }),
-        };
+        let noise = Some(Noise { seed: pass.noise, first_row: pass.first_row });
+        let noised = Sequences { noise, ..rows.sequences() };
         let dropout = Dropout {
             p: self.options.settings.own.head_dropout as f32,
             seed: pass.head_noise,
@@ -199,15 +192,13 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             (pass.aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
         let ((loss, right), logprobs) = self.trainer.accumulate_scores_and_text(
             &mut self.backend,
-            batch,
+            noised,
             &rows.extracts,
             Some(&dropout),
             text,
             |scores, derivatives| {
-                let (mut loss, mut right, mut first) = (0.0, 0, 0);
-                for example in &rows.examples {
-                    let place = first..first + example.sequences.len() * n_label;
-                    first = place.end;
+                let (mut loss, mut right) = (0.0, 0);
+                for (example, place) in batch[rows.run.clone()].iter().zip(rows.places(n_label)) {
                     let told = outputs(form, &scores[place.clone()], n_label);
                     let mut one = example.loss(&told);
                     loss += pass.each * one.value;
@@ -238,7 +229,7 @@ struct Pass {
 
 impl Pass {
     /// λ L₁'s derivatives: the mean over the step's sequences of each one's mean.
-    fn text_derivatives(&self, rows: &Rows<'_>) -> Vec<f64> {
+    fn text_derivatives(&self, rows: &Rows) -> Vec<f64> {
         let mut derivatives = Vec::with_capacity(rows.tokens.len());
         for &len in &rows.lens {
             let each = -self.aux_lm / (self.sequences * (len - 1)) as f64;
@@ -247,6 +238,11 @@ impl Pass {
         }
         derivatives
     }
+}
+
+/// Each example as its sequences.
+fn sequences<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Vec<&'e [Vec<u32>]> {
+    examples.into_iter().map(|example| example.sequences.as_slice()).collect()
 }
 
 impl Example {
@@ -272,8 +268,8 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
         let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
-        for rows in Rows::passes(&batch) {
-            let told = self.accumulate(&rows, &pass);
+        for rows in Rows::passes(&sequences(batch.iter().copied())) {
+            let told = self.accumulate(&batch, &rows, &pass);
             loss += told.0;
             right += told.1;
             text_loss += told.2;

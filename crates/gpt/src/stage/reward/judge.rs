@@ -1,9 +1,8 @@
 //! How good a reward model is on rankings that it has not seen.
 
 use super::Rewarding;
-use crate::eval::pearson;
+use crate::eval::{Rate, pearson};
 use crate::objective::ranking_loss;
-use crate::report::Rate;
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -11,10 +11,11 @@ use crate::data::messages::{candidates as candidates_row, demonstration, prompt,
 use crate::data::{
     self, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions, TooLong,
 };
+use crate::eval::Rate;
 use crate::lessons::{self, Judge, Simulated};
 use crate::model::Sampling;
 use crate::progress::Progress;
-use crate::report::{self, ChatResults, Rate, Tried};
+use crate::report::{self, ChatResults, Tried};
 use crate::stage::{
     CandidatesOptions, DpoOptions, Gold, Init, Machine, PpoOptions, PretrainOptions, Rankings, RewardOptions,
     Settings, SftOptions, Shape, Source, StageSettings, Start, candidates, dpo, ppo, pretrain, reward, sft,

@@ -2,9 +2,10 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::data::{Prompt, Prompter};
+use crate::eval::{Interval, Rate};
 use crate::lessons::Judge;
 use crate::model::{Sampling, Targets, Weights};
-use crate::report::{Answer, Interval, Rate, System};
+use crate::report::{Answer, System};
 use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
 use crate::tokenizer::Tokenizer;

@@ -1,0 +1,91 @@
+//! Answers that a model writes: to the end of a line, or the next line of a program.
+
+use super::exam::{Asked, Candidate, Marked, Terms, marked};
+use super::next_line::first_line;
+use super::task::Item;
+use crate::model::Beams;
+use anyhow::Result;
+use kernels::Backend;
+use serde_json::json;
+
+/// Exponent of the length penalty of beam search (Brown et al. 2020, §2.4).
+const ALPHA: f64 = 0.6;
+
+impl<B: Backend> Candidate<'_, B> {
+    /// A text to the end of its line; any of `answers` is right.
+    pub(super) fn free(
+        &mut self,
+        item: &Item,
+        shots: &[&Item],
+        answers: &[String],
+        terms: &Terms,
+    ) -> Result<Marked> {
+        let asked = self.ask(item, shots, terms.max_tokens)?;
+        let text = self.write(&asked, terms, |text| text.trim_start().contains('\n'))?;
+        let written = text.trim_start().lines().next().unwrap_or_default().trim();
+        let right = answers.iter().any(|answer| answer.trim() == written);
+        let f1 = answers.iter().map(|answer| f1(answer, written)).fold(0.0, f64::max);
+        let record = json!({
+            "prompt": asked.text, "written": written, "answers": answers, "right": right, "f1": f1,
+        });
+        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, &asked) })
+    }
+
+    /// The line that comes next, without examples: the text before it is one.
+    pub(super) fn next_line(&mut self, item: &Item, line: &str, terms: &Terms) -> Result<Marked> {
+        let asked = self.ask(item, &[], terms.max_tokens)?;
+        let text = self.write(&asked, terms, |text| first_line(text, false).is_some())?;
+        let written = first_line(&text, true).unwrap_or_default();
+        let (right, similarity) = (written == line, strsim::normalized_levenshtein(written, line));
+        let record = json!({
+            "prompt": asked.text, "written": written, "line": line, "right": right, "edit_similarity": similarity,
+        });
+        Ok(Marked { likeness: Some(similarity), ..marked(f64::from(right), record, &asked) })
+    }
+
+    /// What the model writes after a prompt until `is_over` says so of the text, or it ends the document.
+    fn write(&mut self, asked: &Asked, terms: &Terms, is_over: impl Fn(&str) -> bool) -> Result<String> {
+        let beams = Beams { width: terms.beams.max(1), alpha: ALPHA, max_tokens: terms.max_tokens };
+        let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
+        let ends = |tokens: &[u32]| {
+            tokens.last().copied() == end || tokenizer.decode(tokens).is_ok_and(|text| is_over(&text))
+        };
+        let mut tokens = self.engine.beam_search(self.backend, &asked.tokens, &beams, ends);
+        if tokens.last().copied() == end {
+            tokens.pop();
+        }
+        tokenizer.decode(&tokens)
+    }
+}
+
+/// F1 of the words of two answers, in lower case, without punctuation and articles (Rajpurkar et al. 2016).
+fn f1(answer: &str, written: &str) -> f64 {
+    let words = |text: &str| -> Vec<String> {
+        let kept: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+        let words = kept.split_whitespace().filter(|word| !["a", "an", "the"].contains(word));
+        words.map(str::to_owned).collect()
+    };
+    let (wanted, mut left) = (words(answer), words(written));
+    let (n, m) = (wanted.len(), left.len());
+    if n == 0 || m == 0 {
+        return f64::from(n == m);
+    }
+    let common = wanted.iter().filter(|word| {
+        let at = left.iter().position(|other| other == *word);
+        at.map(|at| left.swap_remove(at)).is_some()
+    });
+    2.0 * common.count() as f64 / (n + m) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f1_counts_common_words() {
+        assert_eq!(f1("the red house", "Red house!"), 1.0);
+        assert_eq!(f1("red house", "red car"), 0.5);
+        assert_eq!(f1("red", "blue"), 0.0);
+        assert_eq!(f1("red red", "red"), 2.0 / 3.0);
+    }
+}
