@@ -17,6 +17,9 @@ pub struct Options {
     pub stop: Vec<String>,
     /// What stands after the completion, for a model that has learned fill-in-the-middle.
     pub suffix: Option<String>,
+    /// What is asked of the prompt, as [`Tokenizer::encode_task`] reads it, for a model that has learned task tokens. It stands
+    /// between the prompt and the completion.
+    pub task: Option<String>,
 }
 
 /// A continuation of a prompt.
@@ -69,8 +72,9 @@ impl<'a, B: Backend> Completer<'a, B> {
     ///
     /// # Errors
     /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; there is a suffix, but the
-    /// tokenizer has no tokens of fill-in-the-middle, or the context no room for them; the model drew a token that the
-    /// tokenizer does not have.
+    /// tokenizer has no tokens of fill-in-the-middle, or the context no room for them; there is a task, but the tokenizer has not
+    /// its tokens, or the context no room for it, or a suffix is there as well; the model drew a token that the tokenizer does not
+    /// have.
     pub fn complete(
         &mut self,
         prompts: &[&str],
@@ -78,7 +82,12 @@ impl<'a, B: Backend> Completer<'a, B> {
         mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
         let mut dropped = Vec::with_capacity(prompts.len());
+        ensure!(
+            options.suffix.is_none() || options.task.is_none(),
+            "a completion has a suffix or a task, not both"
+        );
         let fim = options.suffix.as_ref().map(|_| self.tokenizer.fim()).transpose()?;
+        let task = options.task.as_ref().map(|task| self.tokenizer.encode_task(task)).transpose()?;
         let mut stop_tokens: Vec<u32> = self.tokenizer.end_of_text().into_iter().collect();
         // A model that goes on after the middle begins another document.
         stop_tokens.extend(fim.into_iter().flat_map(|tokens| [tokens.prefix, tokens.middle, tokens.suffix]));
@@ -86,7 +95,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         for (number, prompt) in (0..).zip(prompts) {
             let (prompt, left_out) = match (&options.suffix, &fim) {
                 (Some(suffix), Some(tokens)) => self.fit_gap(prompt, suffix, tokens, options.max_tokens)?,
-                _ => self.fit(prompt, options.max_tokens)?,
+                _ => self.fit(prompt, task.as_deref().unwrap_or(&[]), options.max_tokens)?,
             };
             dropped.push(left_out);
             requests.push(Request {
@@ -143,17 +152,19 @@ impl<'a, B: Backend> Completer<'a, B> {
         self.config.seq_len
     }
 
-    /// The prompt's tokens, without as many of the first as the context cannot hold. An empty prompt becomes the beginning of a document.
-    fn fit(&self, prompt: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
+    /// The prompt's tokens, without as many of the first as the context cannot hold, and those of the task. An empty prompt without a
+    /// task becomes the beginning of a document.
+    fn fit(&self, prompt: &str, task: &[u32], max_tokens: usize) -> Result<(Vec<u32>, usize)> {
         let mut tokens = self.tokenizer.encode(prompt);
-        if tokens.is_empty() {
+        if tokens.is_empty() && task.is_empty() {
             let begin = self.tokenizer.end_of_text();
             tokens
                 .push(begin.context("the tokenizer has no end-of-text token to begin with: give a prompt")?);
         }
-        let room = self.room(max_tokens);
-        let dropped = tokens.len().saturating_sub(room);
+        let room = self.room(max_tokens).checked_sub(task.len());
+        let dropped = tokens.len().saturating_sub(room.context("the context is too short for the task")?);
         tokens.drain(..dropped);
+        tokens.extend(task);
         Ok((tokens, dropped))
     }
 

@@ -4,11 +4,14 @@
 
 mod workshop;
 
-use gpt::corpus;
-use gpt::data::{Batch, Overflow, StreamOptions, TokenShards, TokenizeOptions, Windows, tokenize};
-use gpt::progress::Silent;
-use gpt::stage::{PretrainOptions, Settings, Source, Start, pretrain};
+use gpt::data::{
+    Batch, Overflow, StreamOptions, TokenShards, TokenizeOptions, TokenizeTasksOptions, Windows, tokenize,
+    tokenize_tasks,
+};
+use gpt::progress::{Progress, Silent};
+use gpt::stage::{Init, PretrainOptions, Settings, Source, Start, pretrain};
 use gpt::tokenizer::Tokenizer;
+use gpt::{checkpoint, corpus};
 use std::path::{Path, PathBuf};
 use workshop::{StopAt, cpu, machine};
 
@@ -88,6 +91,62 @@ fn learns_and_continues_to_the_same_bits() {
     for ((name, a), (_, b)) in contents(&whole.out).into_iter().zip(contents(&parts.out)) {
         assert!(a == b, "{name} differs after interruptions");
     }
+}
+
+/// Text and rows of tasks in one run, cut off in between, from a model whose vocabulary grows by the task's token.
+#[test]
+fn text_and_tasks_are_learned_together_and_continue_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text = data(dir.path());
+    let special = ["[sum]".to_owned()];
+    let tokenizer = Tokenizer::from_dir(at("tokenizer")).unwrap();
+    let extended = tokenizer.extended(&special).unwrap();
+    extended.save(at("extended")).unwrap();
+    let row = |i: usize| {
+        format!(r#"{{"input":"{} {}","task":"[sum]","output":"{}"}}"#, i % 7, i % 5, i % 7 + i % 5)
+    };
+    std::fs::write(at("rows.jsonl"), (0..3000).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let rows = TokenizeTasksOptions {
+        rows: at("rows.jsonl"),
+        tokenizer: at("extended"),
+        out: at("tasks"),
+        val_fraction: 0.3,
+    };
+    tokenize_tasks(&rows, &Silent).unwrap();
+    let more_text = TokenizeOptions {
+        corpus: at("corpus"),
+        tokenizer: at("extended"),
+        out: at("text"),
+        ..TokenizeOptions::default()
+    };
+    tokenize(&more_text, &Silent).unwrap();
+
+    let base = changed_options(&text, at("base"), &["steps=2", "eval_every=2"]);
+    pretrain(cpu(2), &machine(), &base, &Silent).unwrap();
+    let run = |out: &str, threads: usize, progress: &dyn Progress| {
+        let model = checkpoint::open(&at("base"), &Silent).unwrap();
+        let config = model.config.clone();
+        let own = model.tokenizer().unwrap();
+        let init = Box::new(Init::new("base".into(), model, own, &special).unwrap());
+        let changes =
+            ["steps=30", "eval_every=10", "checkpoint_every=10", "sample_every=15"].map(String::from);
+        let options = PretrainOptions {
+            source: Source::Shards(vec![(at("text"), 0.5), (at("tasks"), 0.5)]),
+            out: at(out),
+            settings: Settings::resolve_for(Some("tiny"), &changes, &config).unwrap(),
+            seed: 1,
+            start: Start::Model { init, continue_optimizer: false },
+        };
+        pretrain(cpu(threads), &machine(), &options, progress).unwrap()
+    };
+    let whole = run("whole", 2, &Silent);
+    assert_eq!(whole.exposure.iter().map(|part| part.share).collect::<Vec<_>>(), [0.5, 0.5]);
+    assert!(run("parts", 1, &StopAt::new(13)).stopped);
+    assert!(!run("parts", 1, &Silent).stopped);
+    assert!(contents(&at("whole")) == contents(&at("parts")));
+    let recipe = std::fs::read_to_string(at("whole/config.toml")).unwrap();
+    assert!(recipe.contains("mix = [") && recipe.contains("rows.jsonl"), "{recipe}");
 }
 
 /// As of shards; the place in the stream is in the checkpoint.

@@ -24,6 +24,7 @@ Examples:
   mynah complete --model runs/code 'import numpy as'
   mynah complete --model runs/code --temperature 0 --stop $'\\n' - < half.py
   mynah complete --model runs/infill 'def area(width, height):' --suffix ' * height'
+  mynah complete --model runs/tasks/pretrain '我是小明' --task '[问题] 我是谁 [答案]' --temperature 0
   mynah complete --model hf:openai-community/gpt2 'The meaning of life is' --n 5 --json";
 
 /// Continue text or code
@@ -38,6 +39,10 @@ pub(crate) struct CompleteArgs {
     /// Complete between the prompt and this text; for models that have learned fill-in-the-middle
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     suffix: Option<String>,
+    /// What to do with the prompt, for models that have learned task tokens: names of special tokens count here, and nowhere
+    /// else
+    #[arg(long, value_name = "TASK", conflicts_with = "suffix")]
+    task: Option<String>,
     /// Tokens to add at most
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
@@ -131,6 +136,7 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
         sampling: args.sampling.resolve(session.seed()),
         stop: args.stop.clone(),
         suffix: args.suffix.clone(),
+        task: args.task.clone(),
     };
 
     let completions = if n == 1 && !session.json() {

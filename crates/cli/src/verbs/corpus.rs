@@ -105,7 +105,7 @@ impl ChoiceArgs {
     }
 }
 
-fn fraction(text: &str) -> Result<f64, String> {
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().ok().filter(|f| (0.0..1.0).contains(f));
     value.ok_or_else(|| "not a number from 0 to below 1".into())
 }

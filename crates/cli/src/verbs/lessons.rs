@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::lessons::{Split, write_demonstrations, write_labelled, write_prompts, write_text};
+use gpt::lessons::{Split, write_demonstrations, write_labelled, write_prompts, write_task_rows, write_text};
 use serde_json::json;
 
 use crate::Ended;
@@ -12,7 +12,7 @@ use crate::args::amount;
 use crate::session::Session;
 use crate::terminal::text::{bytes, count};
 
-/// Write the built-in lessons as files: text, demonstrations, prompts, and texts with labels, English and Chinese
+/// Write the built-in lessons as files: text, demonstrations, prompts, texts with labels and with tasks, English and Chinese
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The road by hand, from lessons to a chat:
@@ -43,10 +43,13 @@ pub(crate) struct LessonsArgs {
     /// Prompts that occur in none of the others
     #[arg(long, value_name = "N", default_value_t = 400)]
     held_out: usize,
+    /// Texts with what is asked of them, for task tokens
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    task_rows: usize,
 }
 
 pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
-    let LessonsArgs { out, text_bytes, demonstrations, prompts, held_out } = args;
+    let LessonsArgs { out, text_bytes, demonstrations, prompts, held_out, task_rows } = args;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let seed = session.seed();
     let documents = write_text(&out.join("text.jsonl"), seed, *text_bytes)?;
@@ -54,9 +57,10 @@ pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
     write_prompts(&out.join("prompts.jsonl"), seed, Split::Train, *prompts)?;
     write_prompts(&out.join("held-out.jsonl"), seed, Split::HeldOut, *held_out)?;
     write_labelled(&out.join("labelled.jsonl"), seed, Split::Train, *prompts)?;
+    write_task_rows(&out.join("tasks.jsonl"), seed, Split::Train, *task_rows)?;
     let summary = json!({
         "documents": documents, "text_bytes": text_bytes, "demonstrations": demonstrations,
-        "prompts": prompts, "held_out": held_out, "out": out,
+        "prompts": prompts, "held_out": held_out, "task_rows": task_rows, "out": out,
     });
     session.summary(&summary, || {
         format!(

@@ -1,30 +1,43 @@
 //! `mynah tokenize`: the map over the data set, documents to token shards.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions};
+use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::{bytes, count, plural, table};
+use crate::verbs::corpus::fraction;
 
 const EXAMPLES: &str = "\
 Examples:
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out tokens
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out chunks --overflow chunk --context 128
   mynah tokenize --corpus corpus --tokenizer tokenizer.json --out infill --fim-rate 0.5
+  mynah tokenize --tasks rows.jsonl --tokenizer tokenizer.json --out tasks
+
+Rows of --tasks are {\"input\",\"task\",\"output\"}. In the task, names of special tokens become these: in
+{\"input\":\"我是小明\",\"task\":\"[问题] 我是谁 [答案]\",\"output\":\"小明\"} two, if the tokenizer was made with
+--special '[问题]' --special '[答案]'. All tokens of a row are predicted, those of input and task too. Text
+and tasks are learned together by `mynah pretrain --mix tokens=0.5,tasks=0.5`.
 
 The shards are NumPy arrays (uint16, or uint32 above 65,535 tokens) beside meta.json and the tokenizer.";
 
-/// Turn a corpus into token shards
+/// Turn a corpus, or rows of tasks, into token shards
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TokenizeArgs {
     /// Directory made by `mynah corpus`
-    #[arg(long, value_name = "DIR")]
-    corpus: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "tasks")]
+    corpus: Option<PathBuf>,
+    /// Rows that say what is to be made of a text, in place of --corpus
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "context", "overflow", "fim_rate"])]
+    tasks: Option<PathBuf>,
+    /// Share of the rows of --tasks that are held out, from 0 to below 1
+    #[arg(long, value_name = "F", default_value_t = 0.01, conflicts_with = "corpus", value_parser = fraction)]
+    val_fraction: f64,
     /// A tokenizer.json, or a directory that has one
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
@@ -63,21 +76,38 @@ enum OverflowName {
     Drop,
 }
 
+impl TokenizeArgs {
+    fn of_corpus(&self, corpus: &Path, seed: u64) -> TokenizeOptions {
+        TokenizeOptions {
+            corpus: corpus.into(),
+            tokenizer: self.tokenizer.clone(),
+            out: self.out.clone(),
+            context: self.context,
+            overflow: match self.overflow {
+                OverflowName::Pack => Overflow::Pack,
+                OverflowName::Chunk => Overflow::Chunk,
+                OverflowName::Drop => Overflow::Drop,
+            },
+            fim: self.fim_rate.map(|rate| Fim { rate, spm_rate: self.spm_rate, seed }),
+        }
+    }
+}
+
 pub(crate) fn run(args: &TokenizeArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let options = TokenizeOptions {
-        corpus: args.corpus.clone(),
-        tokenizer: args.tokenizer.clone(),
-        out: args.out.clone(),
-        context: args.context,
-        overflow: match args.overflow {
-            OverflowName::Pack => Overflow::Pack,
-            OverflowName::Chunk => Overflow::Chunk,
-            OverflowName::Drop => Overflow::Drop,
-        },
-        fim: args.fim_rate.map(|rate| Fim { rate, spm_rate: args.spm_rate, seed: session.seed() }),
+    let meta = match (&args.corpus, &args.tasks) {
+        (Some(corpus), _) => data::tokenize(&args.of_corpus(corpus, session.seed()), session.watcher())?,
+        (None, Some(rows)) => {
+            let options = TokenizeTasksOptions {
+                rows: rows.clone(),
+                tokenizer: args.tokenizer.clone(),
+                out: args.out.clone(),
+                val_fraction: args.val_fraction,
+            };
+            data::tokenize_tasks(&options, session.watcher())?
+        }
+        (None, None) => unreachable!("one of both is required"),
     };
-    let meta = data::tokenize(&options, session.watcher())?;
     session.summary(&meta, || format!("{}→ {}", describe(&meta), args.out.display()))?;
     Ok(Ended::Done)
 }

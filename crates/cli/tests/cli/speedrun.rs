@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::workshop::{chat_road, json, keys, mynah, path, road, run, stderr};
+use super::workshop::{chat_road, fails, json, keys, mynah, path, road, run, stderr};
 
 /// The road that ends in completions of code, on a folder of our own: figures for programs, a page for people, and nothing
 /// done twice.
@@ -54,4 +54,40 @@ fn the_road_to_a_chat_in_one_command() {
         .assert()
         .success();
     assert!(!talk.get_output().stdout.is_empty());
+}
+
+/// The road of task tokens in small: it asks only what training has not seen, and nothing is done twice.
+#[test]
+fn the_road_of_task_tokens_in_one_command() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let out = path(dir.path(), "tasks");
+    let words = ["speedrun", "--task-tokens", "--preset", "tiny", "--out", &out];
+    let result = json(&words);
+    let stages: Vec<_> =
+        result["stages"].as_array().expect("stages").iter().map(|stage| &stage["name"]).collect();
+    assert_eq!(stages, ["lessons", "corpus", "tokenizer", "tokens", "pretrain", "evaluate"]);
+    let tasks = result["tasks"].as_array().expect("tasks");
+    let asked: Vec<u64> = tasks.iter().filter_map(|asked| asked["exact"]["n"].as_u64()).collect();
+    assert!(
+        asked.len() == 2 && asked.iter().sum::<u64>() == 40 && asked.iter().all(|&n| n >= 12),
+        "{asked:?}"
+    );
+    let bits = |i: usize| result["text"][i]["bits_per_byte"].as_f64().expect("a number");
+    assert!(bits(0) < bits(1) - 1.0, "training helps: {} {}", bits(0), bits(1));
+    assert_eq!(result["examples"].as_array().map(Vec::len), Some(3));
+    let page = fs::read_to_string(dir.path().join("tasks/report.html")).expect("a page");
+    assert!(page.contains("[翻译为中文]") && page.contains("</html>"), "{page}");
+    assert_eq!(json(&words)["tasks"], result["tasks"]);
+
+    let model = path(dir.path(), "tasks/pretrain");
+    let complete = |more: &[&str]| {
+        let words = ["complete", "--model", &model, "--max-tokens", "4", "--temperature", "0"];
+        json(&[&words[..], more].concat())
+    };
+    let written = |value: &Value| value["completions"][0]["tokens"].clone();
+    let asked = complete(&["我是小明", "--task", "[问题] 我是谁 [答案]"]);
+    assert_eq!(written(&asked), written(&complete(&["我是小明", "--task", "[问题]我是谁[答案]"])));
+    let words = ["complete", "--model", &model, "我是小明", "--task"];
+    fails(&[&words[..], &["翻译为中文"]].concat(), 1, &["names no special token", "[翻译为中文]"]);
+    fails(&[&words[..], &["[问题]", "--suffix", "x"]].concat(), 2, &["--suffix"]);
 }

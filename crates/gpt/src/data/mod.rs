@@ -1,7 +1,8 @@
 //! Documents become tokens, and tokens become batches.
 //!
 //! [`tokenize`] is the map over the data set: it writes a directory of token shards, NumPy arrays that any program can
-//! load, with the tokenizer beside them. [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. Files of
+//! load, with the tokenizer beside them; [`tokenize_tasks`] makes such a directory of rows that say what is asked
+//! ([`TaskRow`]). [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. Files of
 //! conversations are read line by line ([`jsonl`], [`messages`]); [`Conversations`] are batches of them. The one idea:
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
@@ -18,6 +19,7 @@ mod permutation;
 mod prompter;
 mod shards;
 mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tokenize;
@@ -34,6 +36,7 @@ pub use permutation::Permutation;
 pub use prompter::Prompter;
 pub use shards::{Kept, Lost, Meta, TokenFile, TokenShards};
 pub use stream::{BLOCK_TOKENS, Mark, StreamOptions, TokenStream};
-pub use tokenize::{Overflow, TokenizeOptions, tokenize};
+pub use tasks::TaskRow;
+pub use tokenize::{Overflow, TokenizeOptions, TokenizeTasksOptions, tokenize, tokenize_tasks};
 pub use val::ValWindow;
 pub use windows::{Batch, BatchPart, Windows};

@@ -15,6 +15,9 @@ pub(super) enum Stream {
     Demonstration = 2,
     TrainPrompt = 3,
     HeldOutPrompt = 4,
+    TaskRow = 5,
+    HeldOutTaskRow = 6,
+    PlainText = 7,
 }
 
 /// The choices of one item.

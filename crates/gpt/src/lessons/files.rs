@@ -9,20 +9,44 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Split, demonstration, prompt, text};
+use super::{Split, demonstration, held_out_task_row, plain_text, prompt, task_row, text};
 
 /// Writes documents of at least `bytes` bytes of text, one `{"text"}` a line: an input of `mynah corpus`. Returns how many.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_text(path: &Path, seed: u64, bytes: u64) -> Result<u64> {
+    write_documents(path, bytes, |index| text(seed, index))
+}
+
+/// The same of [`plain_text`], to learn beside rows of tasks.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_plain_text(path: &Path, seed: u64, bytes: u64) -> Result<u64> {
+    write_documents(path, bytes, |index| plain_text(seed, index))
+}
+
+fn write_documents(path: &Path, bytes: u64, document: impl Fn(u64) -> String) -> Result<u64> {
     let mut left = bytes;
-    let texts = (0..).map(|index| text(seed, index)).take_while(move |text| {
+    let texts = (0..).map(document).take_while(move |text| {
         let more = left > 0;
         left = left.saturating_sub(text.len() as u64);
         more
     });
     write_lines(path, texts.map(|text| json!({ "text": text })))
+}
+
+/// Writes `n` rows of tasks, one `{"input","task","output"}` a line: an input of `mynah tokenize --tasks`. Those that are held out
+/// differ from each other.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_task_rows(path: &Path, seed: u64, split: Split, n: usize) -> Result<u64> {
+    match split {
+        Split::Train => write_lines(path, (0..n as u64).map(|index| task_row(seed, index))),
+        Split::HeldOut => write_lines(path, different((0..).map(|index| held_out_task_row(seed, index)), n)?),
+    }
 }
 
 /// Writes `n` different demonstrations, one `{"messages"}` a line.

@@ -11,8 +11,11 @@
 //! spellings backwards, translations and lines of code are not stated in the documents either. Where an answer has to be
 //! known by heart (sums, days, facts, names, single words), the instance is the wording of the question.
 //!
+//! Beside lessons there are texts with what is asked of them, for task tokens ([`task_row`]).
+//!
 //! All is a pure function of `(seed, index)`.
 
+mod asked;
 mod dialogue;
 mod draw;
 mod files;
@@ -27,7 +30,10 @@ mod tests;
 mod text;
 mod world;
 
-pub use files::{write_demonstrations, write_labelled, write_prompts, write_text};
+pub use asked::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};
+pub use files::{
+    write_demonstrations, write_labelled, write_plain_text, write_prompts, write_task_rows, write_text,
+};
 pub use flaws::{Flaw, IMPERFECT_SHARE};
 pub use judge::{Judge, Verdict, WEIGHTS, judge};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};

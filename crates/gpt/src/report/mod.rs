@@ -18,6 +18,7 @@ mod results;
 mod road;
 mod sections;
 mod shots;
+mod tasks;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use anyhow::Result;
 pub use results::{Baseline, Completion, RESULTS, Results, Stage};
 pub use road::{Answer, ChatResults, FrontierPoint, System, Tried, frontier, write_road};
 pub use shots::{Sweep, write_sweeps};
+pub use tasks::{Asked, Predicted, TasksResults, Written, write_tasks_road};
 pub use terminal::{chart, sparkline};
 
 use crate::train::run::write_atomically;

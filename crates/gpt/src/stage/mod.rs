@@ -31,8 +31,8 @@ pub use reward::{
     Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, reward,
 };
 pub use road::{
-    ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TRAINING_SECS, chat_road,
-    code_road,
+    ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TRAINING_SECS, TasksOptions,
+    TasksOutcome, chat_road, code_road, tasks_road,
 };
 pub use score::score;
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};

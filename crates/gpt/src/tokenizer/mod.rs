@@ -2,7 +2,8 @@
 //! Face `tokenizer.json`.
 //!
 //! Its one idea: **text never becomes a special token**. Encoding treats the string of a special token like any other
-//! text; a special id is had by name only, from [`Tokenizer::special`]. Any bytes encode, and decode to themselves,
+//! text; a special id is had by name only, from [`Tokenizer::special`], or, of a text that says what is asked, from
+//! [`Tokenizer::encode_task`]. Any bytes encode, and decode to themselves,
 //! unless a loaded file says otherwise ([`Tokenizer::warnings`]).
 //!
 //! Which special tokens surround a message is the business of a model's chat template: [`chat`].
@@ -19,6 +20,7 @@ mod spelling;
 mod split;
 mod stats;
 mod stream;
+mod task;
 mod train;
 
 pub use files::FILES;
@@ -242,6 +244,15 @@ impl Tokenizer {
     /// The tokens of each text, on all threads.
     pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Vec<Vec<u32>> {
         texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    /// The tokens of a task, such as `[问题] 我是谁 [答案]`: names of special tokens become these, with the white space next to them
+    /// left out, and all else is text.
+    ///
+    /// # Errors
+    /// No special token is named, or one that ends the document.
+    pub fn encode_task(&self, task: &str) -> Result<Vec<u32>> {
+        task::encode(self, task)
     }
 
     fn encode_into(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {

@@ -58,6 +58,7 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
         sampling: args.sampling.resolve(session.seed()),
         stop: args.stop.clone(),
         suffix: None,
+        task: None,
     };
     talk(model, args.system.as_deref().unwrap_or(""), options, session)
         .with_context(|| format!("cannot chat with {}", args.model.display()))?;
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
 pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
     const TEMPERATURE: f32 = 0.5;
     let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
-    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None };
+    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
     talk(Model::load(path, session)?, "", options, session)
 }
 

@@ -48,7 +48,7 @@ fn complete(run: &Path, session: &Session) -> Result<()> {
     let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
-    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None };
+    let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
     loop {
         write!(std::io::stderr(), "> ").context("cannot ask for a prompt")?;
         let mut line = String::new();

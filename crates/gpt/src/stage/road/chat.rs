@@ -3,7 +3,7 @@
 
 use super::compare::Comparison;
 use super::scale::Scale;
-use super::{Road, tokens_per_sec};
+use super::{Road, tokens_per_sec, train_tokenizer};
 use crate::checkpoint::{self, Checkpoint};
 use crate::corpus::{self, Documents, Split};
 use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
@@ -20,7 +20,6 @@ use crate::stage::{
     CandidatesOptions, DpoOptions, Gold, Init, Machine, PpoOptions, PretrainOptions, Rankings, RewardOptions,
     Settings, SftOptions, Shape, Source, StageSettings, Start, candidates, dpo, ppo, pretrain, reward, sft,
 };
-use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatTemplate;
 use crate::train::run::write_atomically;
 use anyhow::{Context, Result};
@@ -155,18 +154,11 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     fn train_tokenizer(&self) -> Result<String> {
-        let out = self.at("tokenizer");
-        if !out.join("tokenizer.json").exists() {
-            let documents = Documents::open(&self.at("corpus"), Split::Train)?;
-            let texts = documents.map(|document| Ok(document?.text));
-            let tokenizer = Tokenizer::train(texts, self.scale.vocab_size, &[], self.progress)?;
-            // Under its name only when it is whole.
-            let unfinished = out.with_extension("unfinished");
-            tokenizer.save(&unfinished)?;
-            std::fs::rename(&unfinished, &out)
-                .with_context(|| format!("cannot rename {} to {}", unfinished.display(), out.display()))?;
-        }
-        Ok(format!("{} tokens", Tokenizer::from_dir(&out)?.vocab_size()))
+        let documents = Documents::open(&self.at("corpus"), Split::Train)?;
+        let texts = documents.map(|document| Ok(document?.text));
+        let tokenizer =
+            train_tokenizer(&self.at("tokenizer"), texts, self.scale.vocab_size, &[], self.progress)?;
+        Ok(format!("{} tokens", tokenizer.vocab_size()))
     }
 
     fn tokenize(&self) -> Result<String> {

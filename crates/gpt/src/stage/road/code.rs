@@ -3,13 +3,12 @@
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
 use super::held_out::{self, HeldOut};
-use super::{Road, tokens_per_sec};
-use crate::corpus::{self, Document, Documents, Split, sources::Sources};
+use super::{Road, tokens_per_sec, train_tokenizer};
+use crate::corpus::{self, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
-use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail};
 use kernels::Backend;
 use std::path::{Path, PathBuf};
@@ -81,7 +80,9 @@ pub fn code_road<B: Backend>(
         Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
     })?;
     road.stage("tokenizer", || {
-        let tokenizer = train_tokenizer(&corpus_dir, &tokenizer_dir, scale.vocab_size, progress)?;
+        let documents = Documents::open(&corpus_dir, Split::Train)?;
+        let texts = documents.map(|document| Ok(document?.text));
+        let tokenizer = train_tokenizer(&tokenizer_dir, texts, scale.vocab_size, &[], progress)?;
         Ok(format!("{} tokens", tokenizer.vocab_size()))
     })?;
     road.stage("tokens", || {
@@ -167,25 +168,6 @@ fn gather(
         },
         progress,
     )
-}
-
-fn train_tokenizer(
-    corpus: &Path,
-    out: &Path,
-    vocab_size: usize,
-    progress: &dyn Progress,
-) -> Result<Tokenizer> {
-    if out.join("tokenizer.json").exists() {
-        return Tokenizer::from_dir(out);
-    }
-    let texts = Documents::open(corpus, Split::Train)?.map(|document: Result<Document>| Ok(document?.text));
-    let tokenizer = Tokenizer::train(texts, vocab_size, &[], progress)?;
-    // Under its name only when it is whole: what is there is taken for finished when the road is walked again.
-    let unfinished = out.with_extension("unfinished");
-    tokenizer.save(&unfinished)?;
-    std::fs::rename(&unfinished, out)
-        .with_context(|| format!("cannot rename {} to {}", unfinished.display(), out.display()))?;
-    Ok(tokenizer)
 }
 
 /// The recipe of the road's pretraining: decided once, then read again.

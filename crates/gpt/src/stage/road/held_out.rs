@@ -5,7 +5,7 @@ use crate::checkpoint;
 use crate::complete::{Completer, Options};
 use crate::corpus::{Document, Split};
 use crate::data::{TokenShards, ValWindow};
-use crate::eval::{NextLine, Ngram, Rate, first_line, likelihood, next_lines};
+use crate::eval::{Likelihood, NextLine, Ngram, Rate, first_line, likelihood, next_lines};
 use crate::model::{self, Activations, Config, Sampling, Targets, Weights};
 use crate::progress::{Progress, Unit};
 use crate::report::{Baseline, Completion};
@@ -25,7 +25,7 @@ const SLOTS: usize = 16;
 const SNIPPETS: usize = 6;
 const PROMPT_LINES: usize = 10;
 const TRUTH_LINES: usize = 4;
-const NGRAM_ORDER: usize = 5;
+pub(super) const NGRAM_ORDER: usize = 5;
 
 /// What the evaluation asks for.
 pub(super) struct Texts {
@@ -105,14 +105,7 @@ fn network<B: Backend>(
     lines: &[NextLine],
     progress: &dyn Progress,
 ) -> Result<Baseline> {
-    let mut activations = Activations::new(b, c);
-    let mut logprobs = Vec::new();
-    let predicted = likelihood(windows, |window, targets| {
-        logprobs.resize(targets.len(), 0.0);
-        model::forward(b, c, weights, &mut activations, window);
-        model::logprobs(b, c, weights, &activations, Targets::new(targets), &mut logprobs, None);
-        logprobs.iter().sum()
-    });
+    let predicted = by_network(b, c, weights, windows);
     let mut completer = Completer::new(b, c, weights, shards.tokenizer(), SLOTS)?;
     let mut hits = 0;
     for lines in lines.chunks(SLOTS) {
@@ -138,9 +131,38 @@ fn network<B: Backend>(
     })
 }
 
-fn greedy(max_tokens: usize) -> Options {
+/// How well a model predicts the windows.
+pub(super) fn by_network<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    weights: &Weights<B::Tensor>,
+    windows: &[ValWindow],
+) -> Likelihood {
+    let mut activations = Activations::new(b, c);
+    let mut logprobs = Vec::new();
+    likelihood(windows, |window, targets| {
+        logprobs.resize(targets.len(), 0.0);
+        model::forward(b, c, weights, &mut activations, window);
+        model::logprobs(b, c, weights, &activations, Targets::new(targets), &mut logprobs, None);
+        logprobs.iter().sum()
+    })
+}
+
+/// How well n-grams of the training tokens predict the windows, and the n-grams.
+pub(super) fn by_counting(shards: &TokenShards, windows: &[ValWindow]) -> Result<(Likelihood, Ngram)> {
+    let mut train = Vec::new();
+    shards.read(Split::Train, 0, shards.len(Split::Train) as usize, &mut train)?;
+    let ngram = Ngram::count(&train, NGRAM_ORDER, shards.vocab_size());
+    let predicted = likelihood(windows, |window, targets| {
+        let probability = |i: usize| ngram.distribution(&window.tokens[..=i])[targets[i] as usize];
+        (0..targets.len()).map(|i| probability(i).ln()).sum()
+    });
+    Ok((predicted, ngram))
+}
+
+pub(super) fn greedy(max_tokens: usize) -> Options {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    Options { max_tokens, sampling, stop: Vec::new(), suffix: None }
+    Options { max_tokens, sampling, stop: Vec::new(), suffix: None, task: None }
 }
 
 /// Continues the snippets by as many lines as the truth has.
@@ -175,13 +197,7 @@ fn counting(
 ) -> Result<Baseline> {
     let tokenizer = shards.tokenizer();
     progress.begin("5-grams", lines.len() as u64, Unit::Count);
-    let mut train = Vec::new();
-    shards.read(Split::Train, 0, shards.len(Split::Train) as usize, &mut train)?;
-    let ngram = Ngram::count(&train, NGRAM_ORDER, shards.vocab_size());
-    let predicted = likelihood(windows, |window, targets| {
-        let probability = |i: usize| ngram.distribution(&window.tokens[..=i])[targets[i] as usize];
-        (0..targets.len()).map(|i| probability(i).ln()).sum()
-    });
+    let (predicted, ngram) = by_counting(shards, windows)?;
     let mut hits = 0;
     for line in lines {
         let mut context = tokenizer.encode(&line.context);

@@ -1,0 +1,247 @@
+//! The road of task tokens: a small model of plain text and of rows that say what is asked of a text, and what it makes of names and
+//! sentences that it has never seen (Radford et al. 2019: `P(output | input, task)`).
+//!
+//! lessons → corpus → tokenizer → tokens → pretraining on both → evaluation.
+
+mod judge;
+
+use super::{Road, train_tokenizer};
+use crate::corpus::{self, Documents, Split};
+use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
+use crate::data::{self, Overflow, TaskRow, TokenizeOptions, TokenizeTasksOptions};
+use crate::lessons::{self, TASK_TOKENS};
+use crate::progress::Progress;
+use crate::report::{self, TasksResults};
+use crate::stage::{Machine, PretrainOptions, Settings, Source, Start, pretrain};
+use anyhow::{Context, Result};
+use kernels::Backend;
+use std::path::PathBuf;
+
+/// Where the road goes.
+#[derive(Clone, Debug)]
+pub struct TasksOptions {
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// Whether it only walks, for tests: through in seconds, with nothing learned well.
+    pub tiny: bool,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Threads for what is not training.
+    pub threads: usize,
+}
+
+/// How the road ended.
+#[derive(Clone, Debug)]
+pub struct TasksOutcome {
+    /// The figures; none when somebody stopped it on the way.
+    pub results: Option<TasksResults>,
+    /// The trained model's run directory.
+    pub run: PathBuf,
+    /// The page about the road, or about the run where it was stopped.
+    pub report: PathBuf,
+}
+
+/// Amounts of data and training.
+struct Scale {
+    text_bytes: u64,
+    rows: usize,
+    held_out: usize,
+    vocab_size: usize,
+    preset: &'static str,
+    /// Recipe keys besides the preset's.
+    changes: &'static [&'static str],
+}
+
+const USUAL: Scale = Scale {
+    text_bytes: 3_000_000,
+    rows: 60_000,
+    held_out: 800,
+    vocab_size: 1536,
+    preset: "nano",
+    changes: &["seq_len=64", "steps=2200", "eval_every=440", "sample_every=1100"],
+};
+const TINY: Scale = Scale {
+    text_bytes: 100_000,
+    rows: 1000,
+    held_out: 40,
+    vocab_size: 600,
+    preset: "tiny",
+    changes: &["steps=60", "eval_every=30", "checkpoint_every=30", "sample_every=60"],
+};
+
+/// The share of rows in every batch; the others are plain text.
+const TASKS_SHARE: f64 = 0.6;
+/// Rows and documents that are validated on in training.
+const VAL_FRACTION: f64 = 0.02;
+
+/// Walks the road, from where it was left. `backend` makes a backend for each stage that computes.
+///
+/// # Errors
+/// A stage fails; something that is asked at the end occurs in training.
+pub fn tasks_road<B: Backend>(
+    backend: &dyn Fn() -> B,
+    machine: &Machine,
+    options: &TasksOptions,
+    progress: &dyn Progress,
+) -> Result<TasksOutcome> {
+    let walk = Walk { options, scale: if options.tiny { TINY } else { USUAL }, progress };
+    let mut road = Road::new(6, progress);
+    road.stage("lessons", || walk.write_lessons())?;
+    road.stage("corpus", || walk.gather())?;
+    road.stage("tokenizer", || walk.train_tokenizer())?;
+    road.stage("tokens", || walk.tokenize())?;
+    let (run, mut stopped) = (walk.at("pretrain"), false);
+    road.stage("pretrain", || {
+        let options = walk.pretraining()?;
+        let tokens = options.settings.batch_tokens;
+        let outcome = pretrain(backend(), machine, &options, progress)?;
+        stopped = outcome.stopped;
+        Ok(format!("{} steps of {tokens} tokens", outcome.step))
+    })?;
+    if stopped {
+        return Ok(TasksOutcome { results: None, report: report::write(&run)?, run });
+    }
+    let mut results = TasksResults::default();
+    road.stage("evaluate", || {
+        results = walk.evaluate(&mut backend())?;
+        let exact =
+            results.tasks.iter().map(|asked| format!("{} {:.1} %", asked.task, 100.0 * asked.exact.value));
+        Ok(exact.collect::<Vec<_>>().join(", "))
+    })?;
+    results.stages = road.stages;
+    let report = report::write_tasks_road(&options.out, &results)?;
+    Ok(TasksOutcome { results: Some(results), run, report })
+}
+
+/// What all stages know.
+struct Walk<'a> {
+    options: &'a TasksOptions,
+    scale: Scale,
+    progress: &'a dyn Progress,
+}
+
+impl Walk<'_> {
+    fn at(&self, name: &str) -> PathBuf {
+        self.options.out.join(name)
+    }
+
+    fn write_lessons(&self) -> Result<String> {
+        let (Scale { text_bytes, rows, held_out, .. }, seed) = (&self.scale, self.options.seed);
+        let dir = self.at("lessons");
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let missing = |name: &str| Some(dir.join(name)).filter(|path| !path.exists());
+        if let Some(path) = missing("text.jsonl") {
+            lessons::write_plain_text(&path, seed, *text_bytes)?;
+        }
+        if let Some(path) = missing("tasks.jsonl") {
+            lessons::write_task_rows(&path, seed, lessons::Split::Train, *rows)?;
+        }
+        if let Some(path) = missing("held-out.jsonl") {
+            lessons::write_task_rows(&path, seed, lessons::Split::HeldOut, *held_out)?;
+        }
+        Ok(format!("{:.1} MB of text, {rows} rows, {held_out} held out", *text_bytes as f64 / 1e6))
+    }
+
+    fn gather(&self) -> Result<String> {
+        let options = corpus::Options {
+            paths: vec![self.at("lessons/text.jsonl")],
+            out: self.at("corpus"),
+            text_fields: vec!["text".into()],
+            // A small world repeats itself.
+            dedup: false,
+            val_fraction: VAL_FRACTION,
+            seed: self.options.seed,
+            threads: self.options.threads,
+            ..corpus::Options::default()
+        };
+        let report = corpus::build(&options, self.progress)?;
+        Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
+    }
+
+    fn rows(&self, name: &str) -> Result<Vec<TaskRow>> {
+        let read = |record: Record| TaskRow::read(&record);
+        Ok(read_jsonl(&self.at("lessons").join(name), MAX_BAD, self.progress, read)?.rows)
+    }
+
+    fn train_tokenizer(&self) -> Result<String> {
+        let documents = Documents::open(&self.at("corpus"), Split::Train)?;
+        let texts = documents.map(|document| Ok(apart(&document?.text)));
+        let rows = self.rows("tasks.jsonl")?.into_iter();
+        let rows = rows.map(|TaskRow { input, task, output }| Ok(apart(&[input, task, output].join("\n"))));
+        let special = TASK_TOKENS.map(String::from);
+        let out = self.at("tokenizer");
+        let tokenizer =
+            train_tokenizer(&out, texts.chain(rows), self.scale.vocab_size, &special, self.progress)?;
+        Ok(format!("{} tokens, {} of them name tasks", tokenizer.vocab_size(), special.len()))
+    }
+
+    fn tokenize(&self) -> Result<String> {
+        let tokenizer = self.at("tokenizer/tokenizer.json");
+        let text = TokenizeOptions {
+            corpus: self.at("corpus"),
+            tokenizer: tokenizer.clone(),
+            out: self.at("tokens"),
+            overflow: Overflow::Pack,
+            ..TokenizeOptions::default()
+        };
+        let rows = TokenizeTasksOptions {
+            rows: self.at("lessons/tasks.jsonl"),
+            tokenizer,
+            out: self.at("task-tokens"),
+            val_fraction: VAL_FRACTION,
+        };
+        let text = data::tokenize(&text, self.progress)?;
+        let rows = data::tokenize_tasks(&rows, self.progress)?;
+        Ok(format!("{} of text and {} of tasks for training", text.train.tokens, rows.train.tokens))
+    }
+
+    fn pretraining(&self) -> Result<PretrainOptions> {
+        let changes: Vec<String> = self.scale.changes.iter().map(|change| change.to_string()).collect();
+        let (shape, settings) = Settings::resolve(self.scale.preset, &changes)?;
+        let parts = vec![(self.at("tokens"), 1.0 - TASKS_SHARE), (self.at("task-tokens"), TASKS_SHARE)];
+        Ok(PretrainOptions {
+            source: Source::Shards(parts),
+            out: self.at("pretrain"),
+            settings,
+            seed: self.options.seed,
+            start: Start::Random(shape),
+        })
+    }
+}
+
+/// Chinese characters on lines of their own, so that the tokenizer learns no token of two of them: a name within a sentence then has
+/// the tokens that it has alone, and can be copied.
+fn apart(text: &str) -> String {
+    let mut lines = String::with_capacity(2 * text.len());
+    for character in text.chars() {
+        lines.push(character);
+        if !character.is_ascii() {
+            lines.push('\n');
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::tokenizer::Tokenizer;
+
+    #[test]
+    fn a_name_in_a_sentence_has_the_tokens_that_it_has_alone() {
+        let rows: Vec<TaskRow> = (0..2000).map(|index| lessons::task_row(1, index)).collect();
+        let texts = rows.iter().map(|row| Ok(apart(&format!("{} {}", row.input, row.output))));
+        let tokenizer = Tokenizer::train(texts, 900, &[], &Silent).unwrap();
+        for row in (0..200).map(|index| lessons::held_out_task_row(1, 2 * index)) {
+            let alone = tokenizer.encode(&row.output);
+            assert!(tokenizer.encode(&row.input).ends_with(&alone), "{}", row.input);
+            assert!(
+                alone.len() <= 2 * row.output.chars().count(),
+                "{} has {} tokens",
+                row.output,
+                alone.len()
+            );
+        }
+    }
+}
