@@ -1,6 +1,6 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
-use crate::model::{Config, Engine, Finish, Generated, Request, SCORES, Sampling, Weights};
+use crate::model::{Beams, Config, Engine, Finish, Generated, Request, SCORES, Sampling, Told, Weights};
 use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -145,6 +145,21 @@ impl<'a, B: Backend> Completer<'a, B> {
                 Completion { text, tokens, finish, dropped_tokens: 0 }
             })
             .collect())
+    }
+
+    /// What the model would say of each of `answers` after `prompt`, as [`Engine::tell`] does.
+    pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Vec<Vec<Told>> {
+        self.engine.tell(self.backend, prompt, answers)
+    }
+
+    /// The likeliest continuation that several beams find, as [`Engine::beam_search`] does.
+    pub(crate) fn beam_search(
+        &mut self,
+        prompt: &[u32],
+        beams: &Beams,
+        ends: impl Fn(&[u32]) -> bool,
+    ) -> Vec<u32> {
+        self.engine.beam_search(self.backend, prompt, beams, ends)
     }
 
     /// The positions of the context.

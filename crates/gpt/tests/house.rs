@@ -21,7 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("train", &["model", "tokenizer", "data", "checkpoint", "objective", "hub", "progress"]),
     ("report", &["train", "data", "corpus", "eval"]),
     ("sandbox", &[]),
-    ("eval", &["model", "tokenizer", "corpus", "data", "progress", "sandbox"]),
+    ("eval", &["complete", "model", "tokenizer", "corpus", "data", "progress", "sandbox"]),
     (
         "stage",
         &[

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
+use gpt::eval::code;
 use gpt::eval::{Candidate, Exam, Overlap, Rule, Task, Terms, difference, generated, overlaps};
 use gpt::report::{Sweep, write_sweeps};
+use gpt::sandbox::Sandbox;
 use serde_json::{Map, Value, json};
 
-use super::complete::Model;
+use super::complete::{Model, temperature};
+use super::grade::Walls;
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::Session;
@@ -27,12 +30,14 @@ A task is one of those that --list names, which are made by rule and have no end
   {\"text\"}, or any text file                           bits per byte and perplexity
   last-word:FILE                                       the word that ends each text or paragraph
   next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity
+  {\"task_id\",\"prompt\",\"test\",\"entry_point\"}         functions to write, as HumanEval has them: run in a sandbox, pass@k
 Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
 Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").
 
 Examples:
   mynah eval --model runs/base --tasks add-2-digits,copy --shots 0,1,8
   mynah eval --model runs/base --tasks questions.jsonl --out items.jsonl
+  mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
   mynah eval --model runs/a --against runs/b --tasks questions.jsonl")]
 pub(crate) struct EvalArgs {
     /// The model
@@ -62,9 +67,17 @@ pub(crate) struct EvalArgs {
     /// Beams of a free answer; 1 takes the likeliest token each time, GPT-3 has 4
     #[arg(long, value_name = "N", default_value_t = 1)]
     beams: usize,
-    /// Tokens of a free answer at most
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    max_tokens: usize,
+    /// Tokens of an answer at most [default: 32; of a program 512, or half the context]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Programs to write for each problem; pass@k needs at least k
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Programs")]
+    programs: usize,
+    /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for several of a problem]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
+    temperature: Option<f32>,
+    #[command(flatten, next_help_heading = "Programs")]
+    walls: Walls,
     /// File for every item with its exact prompt and what the model said of it, JSON lines
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -75,6 +88,9 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     list: bool,
 }
+
+/// Programs that are written at once.
+const SLOTS: usize = 8;
 
 fn rule(text: &str) -> Result<Rule, String> {
     let found = Rule::ALL.into_iter().find(|rule| rule.name() == text);
@@ -89,8 +105,8 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         session.result(&json, || table(&names))?;
         return Ok(Ended::Done);
     }
-    if args.shots.is_empty() || args.beams == 0 || args.max_tokens == 0 {
-        return Err(Usage("--shots, --beams and --max-tokens need at least one".into()).into());
+    if args.shots.is_empty() || [args.beams, args.programs, args.max_tokens.unwrap_or(1)].contains(&0) {
+        return Err(Usage("--shots, --beams, --programs and --max-tokens need at least one".into()).into());
     }
     session.start_threads()?;
     let mut names: Vec<String> = Vec::new();
@@ -111,9 +127,13 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             session.say(&report.to_string());
         }
     }
+    // Before anything is written that could not be run.
+    let programs = tasks.iter().any(Task::runs_programs);
+    let sandbox = programs.then(|| args.walls.sandbox(code::TIMEOUT)).transpose()?;
     let model = args.model.as_ref().context("--model is needed")?;
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
-    let examine = |model: &PathBuf| examine(model, &tasks, shared.as_deref(), args, session);
+    let examine =
+        |model: &PathBuf| examine(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, session);
     let exams = examine(model)?;
     let others = args.against.as_ref().map(examine).transpose()?;
     if let Some(out) = &args.out {
@@ -138,16 +158,18 @@ fn examine(
     model: &Path,
     tasks: &[Task],
     shared: Option<&[Overlap]>,
+    sandbox: Option<&Sandbox>,
     args: &EvalArgs,
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
     let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
-    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, args.beams)?;
+    let slots = if sandbox.is_some() { args.beams.max(SLOTS) } else { args.beams };
+    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, slots, sandbox)?;
     let mut exams = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {
-            let (seed, beams, max_tokens) = (session.seed(), args.beams, args.max_tokens);
-            let terms = Terms { shots, rule: args.rule, seed, beams, max_tokens };
+            let EvalArgs { rule, beams, max_tokens, programs, temperature, .. } = *args;
+            let terms = Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature };
             let exam = candidate
                 .examine(task, &terms, shared.map(|shared| &shared[at]), session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;
@@ -210,8 +232,14 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
     }
     session.result(&json!({ "tasks": tasks }), || {
         let compared = if others.is_some() { table(&compared) } else { String::new() };
-        table(&rows) + &compared + &contamination(exams)
+        table(&rows) + &compared + &contamination(exams) + &programs(exams)
     })
+}
+
+/// What became of programs, if any were written.
+fn programs(exams: &[(String, Exam)]) -> String {
+    let reports = exams.iter().filter_map(|(name, exam)| Some((name, exam.figures.programs.as_ref()?)));
+    reports.map(|(name, report)| format!("{name}: {report}")).collect()
 }
 
 /// The tasks that know examples, each with all its numbers of them; `each` exams in a row are of one task.

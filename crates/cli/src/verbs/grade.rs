@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::data::jsonl::Fault;
-use gpt::eval::code::{self, Kind, PassAtK, Problem, Report, Verdict, grade};
+use gpt::eval::code::{self, Kind, Problem, Report, Verdict, grade};
 use gpt::sandbox::{Layer, Limits, Sandbox};
 use serde_json::json;
 
@@ -15,7 +15,6 @@ use super::stages::{BadLines, read};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::tell;
-use crate::terminal::text::plural;
 
 const DETAILS: &str = "\
 Programs are Python, run by the machine's python3, each in a sandbox of its own: own namespaces, Landlock, seccomp, limits. No
@@ -45,11 +44,31 @@ pub(crate) struct GradeArgs {
     /// Write one line a sample: {"task_id","completion","passed","result","detail"}
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    walls: Walls,
+    #[command(flatten)]
+    bad: BadLines,
+}
+
+/// What keeps programs in.
+#[derive(Debug, Args)]
+pub(crate) struct Walls {
     /// Run programs although this machine lacks a layer of the sandbox: namespaces, landlock, seccomp; may be repeated
     #[arg(long, value_name = "LAYER")]
     unsafe_without: Vec<Layer>,
-    #[command(flatten)]
-    bad: BadLines,
+}
+
+impl Walls {
+    /// The sandbox for programs that may take this long.
+    pub(crate) fn sandbox(&self, timeout: Duration) -> Result<Sandbox> {
+        for layer in &self.unsafe_without {
+            // Said with --quiet, too.
+            tell(&format!(
+                "WARNING: programs that nobody has read run without {layer}: they may harm this machine"
+            ));
+        }
+        Sandbox::open(Limits::new(timeout), &self.unsafe_without)
+    }
 }
 
 /// Which programs.
@@ -72,12 +91,6 @@ fn secs(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let timeout = Duration::from_secs_f64(args.timeout);
-    for layer in &args.unsafe_without {
-        // Said with --quiet, too.
-        tell(&format!(
-            "WARNING: programs that nobody has read run without {layer}: they may harm this machine"
-        ));
-    }
     let problems = read(&args.problems, args.bad.max_bad, session, code::problem)?;
     let ids: BTreeSet<&str> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
     ensure!(ids.len() == problems.len(), "{}: two problems have the same task_id", args.problems.display());
@@ -87,19 +100,18 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     let programs: Vec<(&Problem, &str)> =
         samples.iter().map(|sample| (by_id[sample.task_id.as_str()], sample.completion.as_str())).collect();
 
-    let sandbox = Sandbox::open(Limits::new(timeout), &args.unsafe_without)?;
+    let sandbox = args.walls.sandbox(timeout)?;
     let verdicts = grade(&sandbox, &programs, timeout, session.watcher())?;
     if let Some(out) = &args.out {
         gpt::train::run::write_atomically(out, lines(&programs, &verdicts)?.as_bytes())?;
     }
-    let report = Report::new(problems.len(), &programs, &verdicts, &args.k);
-    let pass: BTreeMap<String, &PassAtK> =
-        report.pass_at_k.iter().map(|pass| (pass.k.to_string(), pass)).collect();
-    let json = json!({
-        "problems": report.problems, "without_samples": report.without_samples, "samples": report.samples,
-        "verdicts": report.verdicts, "pass@k": pass,
-    });
-    session.result(&json, || describe(&report, &args.k))?;
+    let mut by_problem: BTreeMap<&str, Vec<Kind>> = ids.into_iter().map(|id| (id, Vec::new())).collect();
+    for ((problem, _), verdict) in programs.iter().zip(&verdicts) {
+        by_problem.entry(&problem.task_id).or_default().push(verdict.kind);
+    }
+    let by_problem: Vec<&[Kind]> = by_problem.values().map(Vec::as_slice).collect();
+    let report = Report::new(&by_problem, &args.k);
+    session.result(&report, || describe(&report, &args.k))?;
     Ok(Ended::Done)
 }
 
@@ -138,29 +150,10 @@ fn lines(programs: &[(&Problem, &str)], verdicts: &[Verdict]) -> Result<String> 
 }
 
 fn describe(report: &Report, ks: &[u64]) -> String {
-    let mut text = format!("{}, {}:", plural(report.problems, "problem"), plural(report.samples, "program"));
-    let fates: Vec<String> = report.verdicts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    text += &format!(" {}\n", fates.join(", "));
-    if report.without_samples > 0 {
-        text += &format!(
-            "{} without samples are left out of pass@k\n",
-            plural(report.without_samples, "problem")
-        );
+    let missing = ks.iter().filter(|k| !report.pass_at_k.contains_key(k));
+    let missing: Vec<String> = missing.map(|k| format!("pass@{k}")).collect();
+    match missing.is_empty() {
+        true => report.to_string(),
+        false => format!("{report}no {}: a problem has fewer samples\n", missing.join(", ")),
     }
-    if report.verdicts.contains_key(&Kind::Broken) {
-        text += "the code of a problem itself does not run: --out says of which, and why\n";
-    }
-    for PassAtK { k, value, low, high, .. } in &report.pass_at_k {
-        let [value, low, high] = [value, low, high].map(|share| 100.0 * share);
-        text += &format!("pass@{k} {value:.1} %  (95 % interval over problems: {low:.1} to {high:.1})\n");
-    }
-    let left_out: Vec<String> = ks
-        .iter()
-        .filter(|k| report.pass_at_k.iter().all(|pass| pass.k != **k))
-        .map(|k| format!("pass@{k}"))
-        .collect();
-    if !left_out.is_empty() {
-        text += &format!("no {}: a problem has fewer samples\n", left_out.join(", "));
-    }
-    text
 }

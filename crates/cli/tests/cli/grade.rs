@@ -16,7 +16,7 @@ use assert_cmd::Command;
 use serde_json::{Value, json as object};
 use tempfile::TempDir;
 
-use super::workshop::{fails, json, mynah, path, stderr};
+use super::workshop::{fails, json, mynah, path, road, stderr};
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 const MARK: &str = "# control: yes\n";
@@ -335,6 +335,47 @@ fn nothing_outlives_many_timeouts() {
     assert_eq!(report["verdicts"], object!({ "timed_out": 24 }));
     nothing_is_left();
     assert_eq!(fs::read_dir(temporary.path()).expect("the folder").count(), 0);
+}
+
+/// Problems whose prompt is a whole function and the beginning of a comment: whatever a model adds to that line, the first is right and
+/// the second wrong.
+#[test]
+fn a_model_writes_programs_and_they_are_graded() {
+    let _alone = alone();
+    let work = tempfile::tempdir().expect("a directory");
+    let [problems, out, samples] =
+        ["five.jsonl", "items.jsonl", "samples.jsonl"].map(|name| path(work.path(), name));
+    let problem = |(name, value)| {
+        object!({
+            "task_id": name, "prompt": "def five():\n    return 5  #\n", "entry_point": "five",
+            "test": format!("def check(candidate):\n    assert candidate() == {value}\n"),
+        })
+    };
+    write_lines(&problems, [("right", 5), ("wrong", 6)].map(problem).into_iter());
+    let run = road().path("run");
+    let call = ["eval", "--model", &run, "--tasks", &problems, "--max-tokens", "1", "--out", &out];
+    if !can_grade() {
+        assert_eq!(mynah(&call).assert().get_output().status.code(), Some(1));
+        return;
+    }
+    for programs in ["1", "10"] {
+        let result = json(&[&call[..], &["--programs", programs]].concat())["tasks"]["five"].clone();
+        assert_eq!((&result["metric"], &result["value"]), (&object!("pass@1"), &object!(0.5)));
+        assert_eq!(
+            result["programs"]["pass@k"]["10"]["value"],
+            if programs == "1" { Value::Null } else { 0.5.into() }
+        );
+        let text = fs::read_to_string(&out).expect("--out is written");
+        let items: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let written = items.iter().flat_map(|item| {
+            let told = item["programs"].as_array().expect("programs").iter();
+            told.map(|one| (item["task_id"].clone(), one["completion"].clone()))
+        });
+        let written = written.map(|(id, text)| object!({ "task_id": id, "completion": text }));
+        write_lines(&samples, written);
+        let graded = json(&["grade", "--problems", &problems, "--samples", &samples]);
+        assert_eq!(graded, result["programs"], "the same verdicts on the programs that were kept");
+    }
 }
 
 #[test]

@@ -3,11 +3,14 @@
 //! An example is an item with its right answer; examples are separated by a blank line and come before the item. Choices are compared
 //! by likelihood under three rules, free answers are written to the end of a line.
 
+use super::code;
 use super::figures::{Figures, summary};
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
-use crate::model::{Config, Engine, SCORES, Told, Weights};
+use crate::complete::Completer;
+use crate::model::{Config, Told, Weights};
 use crate::progress::{Progress, Stopped, Unit};
+use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Result, bail, ensure};
 use kernels::Backend;
@@ -40,9 +43,6 @@ impl Rule {
     }
 }
 
-/// What stands before an answer where nothing is asked.
-const NO_QUESTION: &str = "Answer:";
-
 /// How a model is examined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
@@ -54,9 +54,17 @@ pub struct Terms {
     pub seed: u64,
     /// Beams of a free answer; 1 takes the likeliest token each time.
     pub beams: usize,
-    /// Tokens of a free answer at most.
-    pub max_tokens: usize,
+    /// Tokens of an answer at most; of a program many more, unless somebody says so.
+    pub max_tokens: Option<usize>,
+    /// Programs to write for a problem.
+    pub programs: usize,
+    /// By which logits are divided to draw programs; 0 takes the likeliest token each time. Unless somebody says so, a single program
+    /// is the likeliest, and several are drawn at 0.8, which is best for many (Chen et al. 2021, §3.3).
+    pub temperature: Option<f32>,
 }
+
+/// What is said where somebody asks to stop.
+pub(super) const UNFINISHED: &str = "the examination was not finished";
 
 /// What came of an examination.
 #[derive(Clone, Debug)]
@@ -71,12 +79,12 @@ pub struct Exam {
 
 /// A model that is examined.
 pub struct Candidate<'a, B: Backend> {
-    pub(super) backend: &'a mut B,
-    pub(super) engine: Engine<B::Tensor>,
+    pub(super) completer: Completer<'a, B>,
     pub(super) tokenizer: &'a Tokenizer,
-    context: usize,
     /// Log-probabilities of answers where nothing is asked.
-    unconditional: HashMap<String, f64>,
+    pub(super) unconditional: HashMap<String, f64>,
+    /// Where the programs that it writes are run.
+    pub(super) sandbox: Option<&'a Sandbox>,
 }
 
 /// A prompt as tokens.
@@ -89,7 +97,10 @@ pub(super) struct Asked {
 }
 
 /// What an item gave.
+#[derive(Default)]
 pub(super) struct Marked {
+    /// Which item of the task.
+    pub(super) item: usize,
     pub(super) score: f64,
     pub(super) record: Map<String, Value>,
     /// Right or not under every rule, of choices.
@@ -98,6 +109,8 @@ pub(super) struct Marked {
     pub(super) likelihood: Option<(f64, usize, usize)>,
     /// Of free answers F1; of lines how similar they are.
     pub(super) likeness: Option<f64>,
+    /// What became of each program.
+    pub(super) verdicts: Vec<code::Kind>,
     pub(super) left_out: usize,
     pub(super) cut: usize,
     /// Whether it shares words with the corpus, if anybody looked.
@@ -105,21 +118,21 @@ pub(super) struct Marked {
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
-    /// Prepares a model; free answers can have up to `beams` beams.
+    /// Prepares a model that writes up to `slots` texts at once, or as many beams of one; `sandbox` is where programs are run, if any
+    /// are.
     ///
     /// # Errors
-    /// The model scores texts instead of predicting them.
+    /// The model scores texts instead of predicting them; the tokenizer has more tokens than the model.
     pub fn new(
         backend: &'a mut B,
         config: &Config,
         weights: &Weights<B::Tensor>,
         tokenizer: &'a Tokenizer,
-        beams: usize,
+        slots: usize,
+        sandbox: Option<&'a Sandbox>,
     ) -> Result<Self> {
-        ensure!(config.n_label.is_none(), SCORES);
-        let engine = Engine::new(backend, config, weights, beams.max(1)).limited_to(tokenizer.vocab_size());
-        let unconditional = HashMap::new();
-        Ok(Candidate { engine, context: config.seq_len, backend, tokenizer, unconditional })
+        let completer = Completer::new(backend, config, weights, tokenizer, slots.max(1))?;
+        Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
@@ -133,27 +146,13 @@ impl<'a, B: Backend> Candidate<'a, B> {
         overlap: Option<&Overlap>,
         progress: &dyn Progress,
     ) -> Result<Exam> {
-        let mut marked: Vec<Marked> = Vec::with_capacity(task.items.len());
-        progress.begin(
-            &format!("{} ({} shots)", task.name, terms.shots),
-            task.items.len() as u64,
-            Unit::Count,
-        );
-        for (index, item) in task.items.iter().enumerate() {
-            if progress.should_stop() {
-                bail!(Stopped("the examination was not finished"));
-            }
-            match &item.wanted {
-                Wanted::Text => marked.extend(self.text(&item.asked)),
-                _ => marked.push(self.item(task, index, terms)?),
-            }
-            if let Some(overlap) = overlap {
-                let new = marked.iter_mut().filter(|marked| marked.overlaps.is_none());
-                new.for_each(|marked| marked.overlaps = Some(overlap.items[index]));
-            }
-            progress.advance(1);
+        let mut marked = match task.runs_programs() {
+            true => self.programs(task, terms, progress)?,
+            false => self.items(task, terms, progress)?,
+        };
+        if let Some(overlap) = overlap {
+            marked.iter_mut().for_each(|marked| marked.overlaps = Some(overlap.items[marked.item]));
         }
-        progress.end();
         let all: Vec<&Marked> = marked.iter().collect();
         let mut figures = summary(task, terms, &all);
         if let Some(overlap) = overlap {
@@ -174,6 +173,25 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Exam { figures, items: items.collect(), scores })
     }
 
+    fn items(&mut self, task: &Task, terms: &Terms, progress: &dyn Progress) -> Result<Vec<Marked>> {
+        let mut all: Vec<Marked> = Vec::with_capacity(task.items.len());
+        let about = format!("{} ({} shots)", task.name, terms.shots);
+        progress.begin(&about, task.items.len() as u64, Unit::Count);
+        for (index, item) in task.items.iter().enumerate() {
+            if progress.should_stop() {
+                bail!(Stopped(UNFINISHED));
+            }
+            let marked = match &item.wanted {
+                Wanted::Text => self.text(&item.asked),
+                _ => vec![self.item(task, index, terms)?],
+            };
+            all.extend(marked.into_iter().map(|marked| Marked { item: index, ..marked }));
+            progress.advance(1);
+        }
+        progress.end();
+        Ok(all)
+    }
+
     fn item(&mut self, task: &Task, index: usize, terms: &Terms) -> Result<Marked> {
         let item = &task.items[index];
         let shots = task.shots(index, terms.shots, terms.seed);
@@ -182,18 +200,20 @@ impl<'a, B: Backend> Candidate<'a, B> {
             Wanted::Free(answers) => self.free(item, &shots, answers, terms),
             Wanted::LastWord(word) => self.last_word(item, &shots, word),
             Wanted::NextLine(line) => self.next_line(item, line, terms),
-            Wanted::Text => unreachable!("texts are taken apart into windows"),
+            Wanted::Program(_) => bail!("{}: some lines are problems of programs, others are not", task.name),
+            Wanted::Text => bail!("{}: some lines are texts, others are not", task.name),
         }
     }
 
     /// Examples and item, as many examples as fit beside `room` tokens of an answer.
     pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
+        let context = self.completer.context();
         ensure!(
-            room < self.context,
+            room < context,
             "an answer of {room} tokens does not fit the context of {}: allow shorter ones (--max-tokens)",
-            self.context
+            context
         );
-        let fits = |tokens: &[u32]| tokens.len() + room <= self.context;
+        let fits = |tokens: &[u32]| tokens.len() + room <= context;
         for left_out in 0..=shots.len() {
             let shown =
                 shots[left_out..].iter().map(|shot| format!("{} {}\n\n", shot.asked, shot.right_answer()));
@@ -205,76 +225,15 @@ impl<'a, B: Backend> Candidate<'a, B> {
         }
         let tokens = self.tokenizer.encode(&item.asked);
         ensure!(!tokens.is_empty(), "an item asks nothing");
-        let cut = tokens.len() + room - self.context;
+        let cut = tokens.len() + room - context;
         let tokens = tokens[cut..].to_vec();
         Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
-    }
-
-    /// The tokens of ` answer` after `asked`: those of both texts together beyond those of the first alone.
-    fn answer(&self, asked: &str, answer: &str) -> Vec<u32> {
-        let before = self.tokenizer.encode(asked).len();
-        let whole = self.tokenizer.encode(&format!("{asked} {}", answer.trim_start()));
-        whole[before.min(whole.len())..].to_vec()
-    }
-
-    fn choice(
-        &mut self,
-        item: &Item,
-        shots: &[&Item],
-        answers: &[String],
-        label: usize,
-        rule: Rule,
-    ) -> Result<Marked> {
-        let of = |asked: &str| answers.iter().map(|answer| self.answer(asked, answer)).collect::<Vec<_>>();
-        let room = of(&item.asked).iter().map(Vec::len).max().unwrap_or(0);
-        let asked = self.ask(item, shots, room)?;
-        let tokens = of(&item.asked);
-        let sums = self.sums(&asked.tokens, &tokens);
-        let alone = self.unconditional(answers);
-        let of_rule = |rule: Rule, i: usize| match rule {
-            Rule::Sum => sums[i],
-            Rule::PerToken => sums[i] / tokens[i].len().max(1) as f64,
-            Rule::Normalised => sums[i] - alone[i],
-        };
-        let told = |rule: Rule| {
-            (0..answers.len())
-                .fold(0, |best, i| if of_rule(rule, i) > of_rule(rule, best) { i } else { best })
-        };
-        let chosen: Map<String, Value> =
-            Rule::ALL.into_iter().map(|rule| (rule.name().to_owned(), told(rule).into())).collect();
-        let right = told(rule) == label;
-        let lens: Vec<usize> = tokens.iter().map(Vec::len).collect();
-        let record = json!({
-            "prompt": asked.text, "answers": answers, "label": label, "logprobs": sums, "tokens": lens,
-            "unconditional": alone, "told": chosen, "right": right,
-        });
-        let by_rule = Some(Rule::ALL.map(|rule| told(rule) == label));
-        Ok(Marked { by_rule, ..marked(f64::from(right), record, &asked) })
-    }
-
-    /// log P(answer | "Answer:"), which no item changes.
-    fn unconditional(&mut self, answers: &[String]) -> Vec<f64> {
-        let unknown: Vec<&String> =
-            answers.iter().filter(|answer| !self.unconditional.contains_key(*answer)).collect();
-        if !unknown.is_empty() {
-            let tokens: Vec<Vec<u32>> =
-                unknown.iter().map(|answer| self.answer(NO_QUESTION, answer)).collect();
-            let sums = self.sums(&self.tokenizer.encode(NO_QUESTION), &tokens);
-            self.unconditional.extend(unknown.into_iter().cloned().zip(sums));
-        }
-        answers.iter().map(|answer| self.unconditional[answer]).collect()
-    }
-
-    fn sums(&mut self, prompt: &[u32], answers: &[Vec<u32>]) -> Vec<f64> {
-        let answers: Vec<&[u32]> = answers.iter().map(Vec::as_slice).collect();
-        let told = self.engine.tell(self.backend, prompt, &answers);
-        told.iter().map(|tokens| tokens.iter().map(|token| token.logprob).sum()).collect()
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {
         let tokens = self.answer(&item.asked, word);
         let asked = self.ask(item, shots, tokens.len())?;
-        let told: Vec<Told> = self.engine.tell(self.backend, &asked.tokens, &[&tokens]).remove(0);
+        let told: Vec<Told> = self.completer.tell(&asked.tokens, &[&tokens]).remove(0);
         let logprob: f64 = told.iter().map(|token| token.logprob).sum();
         let right = told.iter().all(|token| token.is_best);
         let record = json!({ "prompt": asked.text, "word": word, "logprob": logprob, "right": right });
@@ -290,9 +249,9 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let mut windows = Vec::new();
         let mut start = 0;
         while start + 1 < tokens.len() {
-            let end = (start + 1 + self.context).min(tokens.len());
+            let end = (start + 1 + self.completer.context()).min(tokens.len());
             let window = &tokens[start + 1..end];
-            let told = self.engine.tell(self.backend, &tokens[start..=start], &[window]).remove(0);
+            let told = self.completer.tell(&tokens[start..=start], &[window]).remove(0);
             let logprob: f64 = told.iter().map(|token| token.logprob).sum();
             let bytes = self.tokenizer.decode_bytes(window).map_or(0, |bytes| bytes.len()).max(1);
             let bits = -logprob / std::f64::consts::LN_2 / bytes as f64;
@@ -317,5 +276,5 @@ pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
         }
     }
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
-    Marked { score, record, by_rule: None, likelihood: None, likeness: None, left_out, cut, overlaps: None }
+    Marked { score, record, left_out, cut, ..Marked::default() }
 }

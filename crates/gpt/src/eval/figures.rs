@@ -2,10 +2,14 @@
 
 use super::Interval;
 use super::bootstrap::{Resampled, bootstrap, mean};
+use super::code::{Kind, Report};
 use super::exam::{Marked, Rule, Terms};
 use super::task::{Task, Wanted};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+/// The pass@k that are told, of those for which there are enough programs (Chen et al. 2021).
+const KS: [u64; 3] = [1, 10, 100];
 
 /// A task's figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,6 +23,9 @@ pub struct Figures {
     pub n: usize,
     /// Examples before each item.
     pub shots: usize,
+    /// What became of the programs that were written, and pass@k.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Report>,
     /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, where
     /// examples came from, items of which examples or beginnings did not fit.
     #[serde(flatten)]
@@ -61,6 +68,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
             tell("edit_similarity", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));
             ("exact_match", mean_of(&|marked| marked.score))
         }
+        Some(Wanted::Program(_)) => ("pass@1", mean_of(&|marked| marked.score)),
         Some(Wanted::LastWord(_)) => {
             let (logprob, ..) = likelihood(&all);
             tell("perplexity_of_words", json!((-logprob / n.max(1) as f64).exp()));
@@ -88,14 +96,18 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
     }
     let alone = matches!(
         task.items.first().map(|item| &item.wanted),
-        Some(Wanted::Text | Wanted::NextLine(_)) | None
+        Some(Wanted::Text | Wanted::NextLine(_) | Wanted::Program(_)) | None
     );
     if terms.shots > 0 && !alone {
         let own = task.examples.is_some();
         tell("examples_from", if own { "items of their own" } else { "the other items" }.into());
     }
     let shots = if alone { 0 } else { terms.shots };
-    Figures { metric, interval, n, shots, more }
+    let programs = task.runs_programs().then(|| {
+        let verdicts: Vec<&[Kind]> = marked.iter().map(|marked| marked.verdicts.as_slice()).collect();
+        Report::new(&verdicts, &KS)
+    });
+    Figures { metric, interval, n, shots, programs, more }
 }
 
 /// Resamples of a comparison: its shares are finer than an interval's ends.

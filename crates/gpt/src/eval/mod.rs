@@ -1,15 +1,18 @@
 //! How good a model is: figures that mean the same for every model.
 
 mod bootstrap;
+mod choice;
 mod classes;
 pub mod code;
 mod exam;
 mod figures;
 mod interval;
+mod items;
 mod likelihood;
 mod next_line;
 mod ngram;
 mod overlap;
+mod programs;
 mod synthetic;
 mod task;
 mod written;

@@ -1,14 +1,14 @@
 //! What a model is examined in: tasks, and their items in the forms that files and generators give.
 
+use super::code::Problem;
+use super::items::read_items;
 use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
-use crate::corpus::{Documents, Split, text_of};
-use crate::data::jsonl::{Fault, LineReport, Record, read_jsonl};
-use crate::data::{Form, Label};
+use crate::corpus::{Documents, Split};
+use crate::data::jsonl::LineReport;
 use crate::progress::Progress;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kernels::rng;
-use serde_json::Value;
 use std::path::Path;
 
 /// What is asked, and what is right.
@@ -36,12 +36,14 @@ pub enum Wanted {
     LastWord(String),
     /// The line of a program that comes next, with its indentation.
     NextLine(String),
+    /// A function that passes the problem's tests.
+    Program(Box<Problem>),
     /// Nothing: how likely the text itself is.
     Text,
 }
 
 /// What the form of a question adds to it.
-const FORM: [&str; 2] = ["Question: ", "\nAnswer:"];
+pub(super) const FORM: [&str; 2] = ["Question: ", "\nAnswer:"];
 
 impl Item {
     /// What is asked, without the words that the form of a question adds.
@@ -60,6 +62,7 @@ impl Item {
             Wanted::Free(answers) => &answers[0],
             Wanted::LastWord(word) => word,
             Wanted::NextLine(line) => line,
+            Wanted::Program(problem) => problem.canonical_solution.as_deref().unwrap_or_default(),
             Wanted::Text => "",
         }
     }
@@ -143,6 +146,11 @@ impl Task {
         Ok(Task { name, items: lines.into_iter().map(item).collect(), examples: None, lines: report })
     }
 
+    /// Whether programs are written, which have to be run.
+    pub fn runs_programs(&self) -> bool {
+        self.items.iter().any(|item| matches!(item.wanted, Wanted::Program(_)))
+    }
+
     /// The share of right answers by chance, of choices.
     pub fn chance(&self) -> Option<f64> {
         let one = |item: &Item| match &item.wanted {
@@ -191,107 +199,9 @@ fn sample(items: Vec<Item>, limit: Option<usize>, seed: u64) -> Vec<Item> {
     kept.into_iter().map(|i| items[i].clone()).collect()
 }
 
-fn read_items(
-    file: &Path,
-    last_word: bool,
-    progress: &dyn Progress,
-) -> Result<(Vec<Item>, Option<LineReport>)> {
-    let name = file.to_string_lossy();
-    if name.contains(".json") {
-        let lines =
-            read_jsonl(file, crate::data::jsonl::MAX_BAD, progress, |record| item(&record, last_word))?;
-        return Ok((lines.rows, Some(lines.report)));
-    }
-    let text = text_of(file, progress)?;
-    if !last_word {
-        return Ok((vec![Item { asked: text, wanted: Wanted::Text }], None));
-    }
-    let paragraphs = text.split("\n\n").filter_map(|paragraph| word_at_end(paragraph.trim()));
-    let items: Vec<Item> = paragraphs.collect();
-    if items.is_empty() {
-        bail!("{} has no paragraph of several words", file.display());
-    }
-    Ok((items, None))
-}
-
-/// One line of any form.
-fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
-    let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
-    if let (Some(whole), None) = (text("text"), record.get("answers")) {
-        if last_word {
-            let found = word_at_end(whole.trim());
-            return found.ok_or_else(|| Fault::left_out("one word", format!("{whole:.40}")));
-        }
-        return Ok(Item { asked: whole, wanted: Wanted::Text });
-    }
-    if let (Some(input), Some(task), Some(output)) = (text("input"), text("task"), text("output")) {
-        // GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input} =`.
-        let asked = match task.contains("{input}") {
-            true => task.replace("{input}", &input),
-            false => format!("{input}\n{task}"),
-        };
-        return Ok(Item { asked: asked.trim_end().to_owned(), wanted: Wanted::Free(vec![output]) });
-    }
-    if let Some(prompt) = text("prompt") {
-        let answers: Vec<String> = match (text("answer"), record.get("answers")) {
-            (Some(answer), _) => vec![answer],
-            (None, Some(Value::Array(list))) => {
-                list.iter().filter_map(|answer| answer.as_str().map(str::to_owned)).collect()
-            }
-            _ => Vec::new(),
-        };
-        if answers.is_empty() {
-            return Err(Fault::bad("missing field", "there is a prompt, but neither answer nor answers"));
-        }
-        return Ok(Item { asked: prompt.trim_end().to_owned(), wanted: Wanted::Free(answers) });
-    }
-    let line = Form::MultipleChoice.read(record, true)?;
-    let label = match line.label {
-        Some(Label::Number(label)) => label as usize,
-        _ => return Err(Fault::bad("wrong label", "label is not an index")),
-    };
-    let asked = match (text("context"), text("question")) {
-        (context, Some(question)) => {
-            let context = context.map(|context| context + "\n").unwrap_or_default();
-            let [before, after] = FORM;
-            format!("{context}{before}{question}{after}")
-        }
-        (Some(context), None) => context.trim_end().to_owned(),
-        (None, None) => return Err(Fault::bad("missing field", "neither context nor question")),
-    };
-    Ok(Item { asked, wanted: Wanted::Choice { answers: line.texts[1..].to_vec(), label } })
-}
-
-/// A text and the word that ends it.
-fn word_at_end(text: &str) -> Option<Item> {
-    let (asked, word) = text.rsplit_once(char::is_whitespace)?;
-    let asked = asked.trim_end();
-    (!asked.is_empty()).then(|| Item { asked: asked.to_owned(), wanted: Wanted::LastWord(word.to_owned()) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn of(json: &str, last_word: bool) -> Item {
-        item(&serde_json::from_str(json).unwrap(), last_word).unwrap()
-    }
-
-    #[test]
-    fn every_form_of_line_is_understood() {
-        let choice = of(r#"{"context":"c","question":"q","answers":["x","y"],"label":1}"#, false);
-        assert_eq!((choice.asked.as_str(), choice.right_answer()), ("c\nQuestion: q\nAnswer:", "y"));
-        assert_eq!(of(r#"{"context":"c ","answers":["x","y"],"label":0}"#, false).asked, "c");
-        let free = of(r#"{"prompt":"2 + 2 = ","answer":"4"}"#, false);
-        assert_eq!((free.asked.as_str(), free.right_answer()), ("2 + 2 =", "4"));
-        let summary = of(r#"{"input":"long","task":"TL;DR:","output":"short"}"#, false);
-        assert_eq!(summary.asked, "long\nTL;DR:");
-        assert_eq!(of(r#"{"input":"house","task":"{input} =","output":"maison"}"#, false).asked, "house =");
-        assert_eq!(of(r#"{"text":"a b"}"#, false).wanted, Wanted::Text);
-        let last = of(r#"{"text":"the last word"}"#, true);
-        assert_eq!((last.asked.as_str(), last.right_answer()), ("the last", "word"));
-        assert!(item(&serde_json::from_str(r#"{"prompt":"x"}"#).unwrap(), false).is_err());
-    }
 
     #[test]
     fn examples_are_never_the_item_itself_nor_twice_the_same() {

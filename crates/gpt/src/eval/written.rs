@@ -10,6 +10,8 @@ use serde_json::json;
 
 /// Exponent of the length penalty of beam search (Brown et al. 2020, §2.4).
 const ALPHA: f64 = 0.6;
+/// Tokens of an answer or a line, unless somebody says otherwise.
+const MAX_TOKENS: usize = 32;
 
 impl<B: Backend> Candidate<'_, B> {
     /// A text to the end of its line; any of `answers` is right.
@@ -20,7 +22,7 @@ impl<B: Backend> Candidate<'_, B> {
         answers: &[String],
         terms: &Terms,
     ) -> Result<Marked> {
-        let asked = self.ask(item, shots, terms.max_tokens)?;
+        let asked = self.ask(item, shots, terms.max_tokens.unwrap_or(MAX_TOKENS))?;
         let text = self.write(&asked, terms, |text| text.trim_start().contains('\n'))?;
         let written = text.trim_start().lines().next().unwrap_or_default().trim();
         let right = answers.iter().any(|answer| answer.trim() == written);
@@ -33,7 +35,7 @@ impl<B: Backend> Candidate<'_, B> {
 
     /// The line that comes next, without examples: the text before it is one.
     pub(super) fn next_line(&mut self, item: &Item, line: &str, terms: &Terms) -> Result<Marked> {
-        let asked = self.ask(item, &[], terms.max_tokens)?;
+        let asked = self.ask(item, &[], terms.max_tokens.unwrap_or(MAX_TOKENS))?;
         let text = self.write(&asked, terms, |text| first_line(text, false).is_some())?;
         let written = first_line(&text, true).unwrap_or_default();
         let (right, similarity) = (written == line, strsim::normalized_levenshtein(written, line));
@@ -45,12 +47,13 @@ impl<B: Backend> Candidate<'_, B> {
 
     /// What the model writes after a prompt until `is_over` says so of the text, or it ends the document.
     fn write(&mut self, asked: &Asked, terms: &Terms, is_over: impl Fn(&str) -> bool) -> Result<String> {
-        let beams = Beams { width: terms.beams.max(1), alpha: ALPHA, max_tokens: terms.max_tokens };
+        let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
+        let beams = Beams { width: terms.beams.max(1), alpha: ALPHA, max_tokens };
         let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
         let ends = |tokens: &[u32]| {
             tokens.last().copied() == end || tokenizer.decode(tokens).is_ok_and(|text| is_over(&text))
         };
-        let mut tokens = self.engine.beam_search(self.backend, &asked.tokens, &beams, ends);
+        let mut tokens = self.completer.beam_search(&asked.tokens, &beams, ends);
         if tokens.last().copied() == end {
             tokens.pop();
         }
