@@ -26,7 +26,7 @@ use crate::terminal::text::table;
 A task is one of those that --list names, which are made by rule and have no end, or a file:
   {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}   choices, compared by likelihood under three rules
   {\"prompt\",\"answer\"} or {\"prompt\",\"answers\":[…]}       written to the end of the line, exact match and F1
-  {\"input\",\"task\",\"output\"}                            likewise; a task is words after the input (TL;DR:) or a form ({input} =)
+  {\"input\",\"task\",\"output\"}                            likewise; a task is words after the input (TL;DR:), a form ({input} =) or has special tokens
   {\"text\"}, or any text file                           bits per byte and perplexity
   last-word:FILE                                       the word that ends each text or paragraph
   next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity

@@ -87,6 +87,21 @@ fn the_road_of_task_tokens_in_one_command() {
     let written = |value: &Value| value["completions"][0]["tokens"].clone();
     let asked = complete(&["我是小明", "--task", "[问题] 我是谁 [答案]"]);
     assert_eq!(written(&asked), written(&complete(&["我是小明", "--task", "[问题]我是谁[答案]"])));
+    let (rows, items) = (path(dir.path(), "tasks/lessons/held-out.jsonl"), path(dir.path(), "items.jsonl"));
+    let eval = ["eval", "--model", &model, "--tasks", &rows, "--max-tokens", "4", "--shots", "2"];
+    let result = json(&[&eval[..], &["--limit", "5", "--out", &items]].concat());
+    assert_eq!(
+        result["tasks"]["held-out"]["examples_left_out"], 10,
+        "task tokens are asked without examples"
+    );
+    for item in fs::read_to_string(&items).expect("items").lines() {
+        let item: Value = serde_json::from_str(item).expect("JSON");
+        let prompt = item["prompt"].as_str().expect("a prompt");
+        let (input, task) = prompt.split_at(prompt.find(" [").expect("a task"));
+        let text = complete(&[input, "--task", task])["completions"][0]["text"].clone();
+        let line = text.as_str().and_then(|text| text.trim_start().lines().next()).unwrap_or_default();
+        assert_eq!(item["written"], line.trim(), "{prompt}");
+    }
     let words = ["complete", "--model", &model, "我是小明", "--task"];
     fails(&[&words[..], &["翻译为中文"]].concat(), 1, &["names no special token", "[翻译为中文]"]);
     fails(&[&words[..], &["[问题]", "--suffix", "x"]].concat(), 2, &["--suffix"]);

@@ -92,8 +92,8 @@ pub(super) struct Asked {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
     /// Examples that the context had no room for, and tokens at the beginning of what is asked.
-    left_out: usize,
-    cut: usize,
+    pub(super) left_out: usize,
+    pub(super) cut: usize,
 }
 
 /// What an item gave.
@@ -198,6 +198,10 @@ impl<'a, B: Backend> Candidate<'a, B> {
         match &item.wanted {
             Wanted::Choice { answers, label } => self.choice(item, &shots, answers, *label, terms.rule),
             Wanted::Free(answers) => self.free(item, &shots, answers, terms),
+            Wanted::Task(row) if self.tokenizer.names_special(&row.task) => {
+                self.task(row, shots.len(), terms)
+            }
+            Wanted::Task(row) => self.free(item, &shots, std::slice::from_ref(&row.output), terms),
             Wanted::LastWord(word) => self.last_word(item, &shots, word),
             Wanted::NextLine(line) => self.next_line(item, line, terms),
             Wanted::Program(_) => bail!("{}: some lines are problems of programs, others are not", task.name),
@@ -207,27 +211,31 @@ impl<'a, B: Backend> Candidate<'a, B> {
 
     /// Examples and item, as many examples as fit beside `room` tokens of an answer.
     pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
-        let context = self.completer.context();
-        ensure!(
-            room < context,
-            "an answer of {room} tokens does not fit the context of {}: allow shorter ones (--max-tokens)",
-            context
-        );
-        let fits = |tokens: &[u32]| tokens.len() + room <= context;
+        let before = self.before(room)?;
         for left_out in 0..=shots.len() {
             let shown =
                 shots[left_out..].iter().map(|shot| format!("{} {}\n\n", shot.asked, shot.right_answer()));
             let text = shown.collect::<String>() + &item.asked;
             let tokens = self.tokenizer.encode(&text);
-            if fits(&tokens) && !tokens.is_empty() {
+            if tokens.len() <= before && !tokens.is_empty() {
                 return Ok(Asked { text, tokens, left_out, cut: 0 });
             }
         }
         let tokens = self.tokenizer.encode(&item.asked);
         ensure!(!tokens.is_empty(), "an item asks nothing");
-        let cut = tokens.len() + room - context;
+        let cut = tokens.len() - before;
         let tokens = tokens[cut..].to_vec();
         Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
+    }
+
+    /// The tokens that there can be before an answer of `room` tokens.
+    pub(super) fn before(&self, room: usize) -> Result<usize> {
+        let context = self.completer.context();
+        ensure!(
+            room < context,
+            "an answer of {room} tokens does not fit the context of {context}: allow shorter ones (--max-tokens)",
+        );
+        Ok(context - room)
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {

@@ -60,7 +60,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
             tell("majority", json!(task.majority()));
             ("accuracy", mean_of(&|marked| marked.score))
         }
-        Some(Wanted::Free(_)) => {
+        Some(Wanted::Free(_) | Wanted::Task(_)) => {
             tell("f1", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));
             ("exact_match", mean_of(&|marked| marked.score))
         }

@@ -4,7 +4,7 @@ use super::code::problem;
 use super::task::{FORM, Item, Wanted};
 use crate::corpus::text_of;
 use crate::data::jsonl::{Fault, LineReport, MAX_BAD, Record, read_jsonl};
-use crate::data::{Form, Label};
+use crate::data::{Form, Label, TaskRow};
 use crate::progress::Progress;
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -44,13 +44,13 @@ fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
         }
         return Ok(Item { asked: whole, wanted: Wanted::Text });
     }
-    if let (Some(input), Some(task), Some(output)) = (text("input"), text("task"), text("output")) {
+    if record.contains_key("input") && record.contains_key("task") {
+        let row = TaskRow::read(record)?;
         // GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input} =`.
-        let asked = match task.contains("{input}") {
-            true => task.replace("{input}", &input),
-            false => format!("{input}\n{task}"),
-        };
-        return Ok(Item { asked: asked.trim_end().to_owned(), wanted: Wanted::Free(vec![output]) });
+        let (form, TaskRow { input, task, output }) = (row.task.contains("{input}"), &row);
+        let asked = if form { task.replace("{input}", input) } else { format!("{input}\n{task}") };
+        let wanted = if form { Wanted::Free(vec![output.clone()]) } else { Wanted::Task(row.clone()) };
+        return Ok(Item { asked: asked.trim_end().to_owned(), wanted });
     }
     if record.contains_key("entry_point") {
         let problem = problem(record.clone())?;
@@ -110,7 +110,7 @@ mod tests {
         let free = of(r#"{"prompt":"2 + 2 = ","answer":"4"}"#, false);
         assert_eq!((free.asked.as_str(), free.right_answer()), ("2 + 2 =", "4"));
         let summary = of(r#"{"input":"long","task":"TL;DR:","output":"short"}"#, false);
-        assert_eq!(summary.asked, "long\nTL;DR:");
+        assert_eq!((summary.asked.as_str(), summary.right_answer()), ("long\nTL;DR:", "short"));
         assert_eq!(of(r#"{"input":"house","task":"{input} =","output":"maison"}"#, false).asked, "house =");
         assert_eq!(of(r#"{"text":"a b"}"#, false).wanted, Wanted::Text);
         let program = of(

@@ -5,6 +5,7 @@ use super::items::read_items;
 use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
 use crate::corpus::{Documents, Split};
+use crate::data::TaskRow;
 use crate::data::jsonl::LineReport;
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,8 @@ pub enum Wanted {
     },
     /// A text that the model writes to the end of its line; any of these is right.
     Free(Vec<String>),
+    /// What is asked of a text with special tokens, if the model has them (Radford et al. 2019); else a free answer.
+    Task(TaskRow),
     /// The word that ends the text: right when no other token is likelier, all along.
     LastWord(String),
     /// The line of a program that comes next, with its indentation.
@@ -60,6 +63,7 @@ impl Item {
         match &self.wanted {
             Wanted::Choice { answers, label } => &answers[*label],
             Wanted::Free(answers) => &answers[0],
+            Wanted::Task(row) => &row.output,
             Wanted::LastWord(word) => word,
             Wanted::NextLine(line) => line,
             Wanted::Program(problem) => problem.canonical_solution.as_deref().unwrap_or_default(),

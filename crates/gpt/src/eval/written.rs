@@ -3,8 +3,9 @@
 use super::exam::{Asked, Candidate, Marked, Terms, marked};
 use super::next_line::first_line;
 use super::task::Item;
+use crate::data::TaskRow;
 use crate::model::Beams;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kernels::Backend;
 use serde_json::json;
 
@@ -23,14 +24,31 @@ impl<B: Backend> Candidate<'_, B> {
         terms: &Terms,
     ) -> Result<Marked> {
         let asked = self.ask(item, shots, terms.max_tokens.unwrap_or(MAX_TOKENS))?;
-        let text = self.write(&asked, terms, |text| text.trim_start().contains('\n'))?;
+        self.line(&asked, answers, terms)
+    }
+
+    /// What comes of a row's input with its task in special tokens; `shots` examples are left out, since no such document has any.
+    pub(super) fn task(&mut self, row: &TaskRow, shots: usize, terms: &Terms) -> Result<Marked> {
+        let before = self.before(terms.max_tokens.unwrap_or(MAX_TOKENS))?;
+        let task = self.tokenizer.encode_task(&row.task)?;
+        let mut tokens = self.tokenizer.encode(&row.input);
+        let room = before.checked_sub(task.len()).context("the context is too short for the task")?;
+        let cut = tokens.len().saturating_sub(room);
+        tokens.drain(..cut);
+        tokens.extend(task);
+        let text = format!("{} {}", row.input, row.task);
+        self.line(&Asked { text, tokens, left_out: shots, cut }, std::slice::from_ref(&row.output), terms)
+    }
+
+    fn line(&mut self, asked: &Asked, answers: &[String], terms: &Terms) -> Result<Marked> {
+        let text = self.write(asked, terms, |text| text.trim_start().contains('\n'))?;
         let written = text.trim_start().lines().next().unwrap_or_default().trim();
         let right = answers.iter().any(|answer| answer.trim() == written);
         let f1 = answers.iter().map(|answer| f1(answer, written)).fold(0.0, f64::max);
         let record = json!({
             "prompt": asked.text, "written": written, "answers": answers, "right": right, "f1": f1,
         });
-        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, &asked) })
+        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, asked) })
     }
 
     /// The line that comes next, without examples: the text before it is one.

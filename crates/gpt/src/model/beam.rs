@@ -51,9 +51,10 @@ impl<T> Engine<T> {
             }
             next.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
             alive.clear();
-            for beam in next.into_iter().take(2 * beams.width) {
+            for (rank, beam) in next.into_iter().take(2 * beams.width).enumerate() {
                 if ends(&beam.tokens) {
-                    done.push(beam);
+                    // An end that is no better than the beams that go on is none.
+                    done.extend((rank < beams.width).then_some(beam));
                 } else if alive.len() < beams.width {
                     alive.push(beam);
                 }
@@ -142,6 +143,15 @@ mod tests {
             let greedy = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).remove(0).tokens;
             let of = |width| Beams { width, alpha: 0.6, max_tokens: 6 };
             assert_eq!(engine.beam_search(b, &prompt, &of(1), |_| false), greedy);
+            for end in 0..11 {
+                let len = greedy.iter().position(|&token| token == end).map_or(6, |at| at + 1);
+                let ended = engine.beam_search(b, &prompt, &of(1), |tokens| tokens.last() == Some(&end));
+                assert_eq!(
+                    ended,
+                    greedy[..len],
+                    "it ends where {end} is the likeliest token, not where it is likely"
+                );
+            }
             let found = engine.beam_search(b, &prompt, &of(4), |_| false);
             let told = engine.tell(b, &prompt, &[&greedy, &found]);
             let sum = |i: usize| told[i].iter().map(|told| told.logprob).sum::<f64>();

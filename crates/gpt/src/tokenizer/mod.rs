@@ -255,6 +255,11 @@ impl Tokenizer {
         task::encode(self, task)
     }
 
+    /// Whether a task names any special token.
+    pub fn names_special(&self, task: &str) -> bool {
+        task::names_special(self, task)
+    }
+
     fn encode_into(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
         match &self.encoder {
             Encoder::Gpt2(bpe) => {

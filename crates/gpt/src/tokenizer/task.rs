@@ -30,6 +30,11 @@ pub(super) fn encode(tokenizer: &Tokenizer, task: &str) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
+/// What [`Tokenizer::names_special`] does.
+pub(super) fn names_special(tokenizer: &Tokenizer, task: &str) -> bool {
+    first_special(tokenizer, task).is_some()
+}
+
 /// The special token that is named first in `text`, of several at one place the longest, and where.
 fn first_special<'a>(tokenizer: &'a Tokenizer, text: &str) -> Option<(usize, &'a str, u32)> {
     let specials = tokenizer.specials().iter();
@@ -62,6 +67,7 @@ mod tests {
                 "{task:?}"
             );
         }
+        assert!(tokenizer.names_special("x [答案]") && !tokenizer.names_special("TL;DR:"));
         let longest = tokenizer.encode_task("[答案]!x").unwrap();
         assert_eq!(longest, [&[loud], &tokenizer.encode("x")[..]].concat());
         // The same names in any other text stay text.
