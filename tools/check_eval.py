@@ -14,21 +14,34 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).e
 ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
 
 
-def logprob(prompt, answer):
-    """Of ` answer` after `prompt`: the tokens of both together beyond those of the first alone."""
-    before, whole = len(ids(prompt)), ids(f"{prompt} {answer}")
+def logprobs(prompt, answers):
+    """Of each ` answer` after `prompt`: the tokens of both together beyond those of the first alone; and how many they are."""
+    before, wholes = len(ids(prompt)), [ids(f"{prompt} {answer}") for answer in answers]
+    # What all have in common is read once.
+    shared = next((i for i in range(before - 1) if len({whole[i] for whole in wholes}) > 1), before - 1)
+    longest = max(map(len, wholes))
+    rest = torch.tensor([whole[shared:] + [0] * (longest - len(whole)) for whole in wholes])
     with torch.no_grad():
-        logits = model(torch.tensor([whole])).logits[0, before - 1 : -1]
-    of = torch.log_softmax(logits, -1)[torch.arange(len(whole) - before), torch.tensor(whole[before:])]
-    return of.sum().item(), len(whole) - before
+        cache = None
+        if shared:
+            cache = model(torch.tensor([wholes[0][:shared]]), use_cache=True, logits_to_keep=1).past_key_values
+            cache.batch_repeat_interleave(len(wholes))
+        logits = model(rest, cache=cache).logits
+    told = torch.log_softmax(logits, -1)
+    sums = [
+        sum(told[i, at - 1 - shared, whole[at]].item() for at in range(before, len(whole)))
+        for i, whole in enumerate(wholes)
+    ]
+    return sums, [len(whole) - before for whole in wholes]
 
 
 worst, alone, right, figures = 0.0, {}, {}, {}
 for line in open(sys.argv[2]):
     item = json.loads(line)
-    sums, lens = zip(*(logprob(item["prompt"], answer) for answer in item["answers"]))
+    sums, lens = logprobs(item["prompt"], item["answers"])
     for answer in item["answers"]:
-        alone.setdefault(answer, logprob("Answer:", answer)[0])
+        if answer not in alone:
+            alone[answer] = logprobs("Answer:", [answer])[0][0]
     free = [alone[answer] for answer in item["answers"]]
     for theirs, ours in [*zip(sums, item["logprobs"]), *zip(free, item["unconditional"])]:
         worst = max(worst, abs(theirs - ours))

@@ -7,17 +7,21 @@ mod classify;
 mod examples;
 mod inputs;
 mod judge;
+mod pass;
 mod rows;
+mod settings;
 
 pub use classify::{Decision, classify, task_of};
 pub use examples::Examples;
 pub use judge::TaskReport;
+pub use settings::FinetuneSettings;
 
 use self::examples::{Example, Wanted};
 use self::inputs::{outputs, spread};
+use self::pass::Pass;
 use self::rows::Rows;
 use super::memory::{self, ROWS};
-use super::settings::{self, Own, described};
+use super::settings::recipe as recipe_of;
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint, Task};
@@ -29,45 +33,8 @@ use crate::train::run::Input;
 use crate::train::{TextLoss, Trainer, Update};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, Dropout, rng};
-use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::path::{Path, PathBuf};
-
-described! {
-    /// What is fine-tuning's own in its recipe.
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct FinetuneSettings {
-        /// How often every example is seen.
-        pub epochs: u64,
-        /// Examples of a step.
-        pub batch_size: usize,
-        /// Tokens of a text at most, marks included; the model's context where it is not given.
-        pub seq_len: Option<usize>,
-        /// The share of the steps that the warm-up takes at least.
-        pub warmup_frac: f64,
-        /// Probability of dropout of what the head reads.
-        pub head_dropout: f64,
-        /// λ: the weight of language modelling beside the task.
-        pub aux_lm: f64,
-        /// Whether only the head and the embeddings of the marks learn.
-        pub freeze_trunk: bool,
-    }
-}
-
-impl Own for FinetuneSettings {
-    const KEYS: &[(&str, &str)] = FinetuneSettings::KEYS;
-    const DEFAULTS: &str = include_str!("../../../../../presets/stages/finetune.toml");
-
-    fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
-        for (key, value) in [("warmup_frac", self.warmup_frac), ("head_dropout", self.head_dropout)] {
-            ensure!((0.0..1.0).contains(&value), "{key} is {value}: it must be in 0 ≤ {key} < 1");
-        }
-        ensure!(self.aux_lm.is_finite() && self.aux_lm >= 0.0, "aux_lm is {}: it is a weight", self.aux_lm);
-        Ok(())
-    }
-}
 
 /// What to train, on what, and where to.
 pub struct Options<'a> {
@@ -108,7 +75,7 @@ pub fn finetune<B: Backend>(
 ) -> Result<Outcome> {
     let mut table = options.settings.table()?;
     table.insert("task".into(), options.examples.inputs.form.name().into());
-    let mut recipe = settings::recipe("finetune", table, options.seed, machine)?;
+    let mut recipe = recipe_of("finetune", table, options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), Input::new(Path::new("examples"), options.examples.digest()));
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
@@ -211,32 +178,6 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         );
         let text_loss = logprobs.iter().zip(&by_logprob).map(|(logprob, by)| logprob * by).sum();
         (loss, right, text_loss)
-    }
-}
-
-/// One pass of a step.
-struct Pass {
-    noise: u64,
-    head_noise: u64,
-    first_row: u64,
-    first_sequence: u64,
-    /// An example's share of the step.
-    each: f64,
-    aux_lm: f64,
-    /// Sequences of the whole step.
-    sequences: usize,
-}
-
-impl Pass {
-    /// λ L₁'s derivatives: the mean over the step's sequences of each one's mean.
-    fn text_derivatives(&self, rows: &Rows) -> Vec<f64> {
-        let mut derivatives = Vec::with_capacity(rows.tokens.len());
-        for &len in &rows.lens {
-            let each = -self.aux_lm / (self.sequences * (len - 1)) as f64;
-            derivatives.resize(derivatives.len() + len - 1, each);
-            derivatives.push(0.0);
-        }
-        derivatives
     }
 }
 
