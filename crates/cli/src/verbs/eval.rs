@@ -25,12 +25,12 @@ use crate::terminal::text::table;
 #[command(after_help = "\
 A task is one of those that --list names, which are made by rule and have no end, or a file:
   {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}   choices, compared by likelihood under three rules
-  {\"prompt\",\"answer\"} or {\"prompt\",\"answers\":[…]}       written to the end of the line, exact match and F1
-  {\"input\",\"task\",\"output\"}                            likewise; a task is words after the input (TL;DR:), a form ({input} =) or has special tokens
+  {\"prompt\",\"answer\"} or {\"prompt\",\"answers\":[…]}        written to the end of the line, exact match and F1
+  {\"input\",\"task\",\"output\"}                             likewise; a task is words after the input (TL;DR:), a form ({input} =) or has special tokens
   {\"text\"}, or any text file                           bits per byte and perplexity
   last-word:FILE                                       the word that ends each text or paragraph
   next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity
-  {\"task_id\",\"prompt\",\"test\",\"entry_point\"}         functions to write, as HumanEval has them: run in a sandbox, pass@k
+  {\"task_id\",\"prompt\",\"test\",\"entry_point\"}            functions to write, as HumanEval has them: run in a sandbox, pass@k
 Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
 Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").
 
@@ -70,14 +70,6 @@ pub(crate) struct EvalArgs {
     /// Tokens of an answer at most [default: 32; of a program 512, or half the context]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Programs to write for each problem; pass@k needs at least k
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Programs")]
-    programs: usize,
-    /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for several of a problem]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
-    temperature: Option<f32>,
-    #[command(flatten, next_help_heading = "Programs")]
-    walls: Walls,
     /// File for every item with its exact prompt and what the model said of it, JSON lines
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -87,6 +79,14 @@ pub(crate) struct EvalArgs {
     /// Name the tasks that are made by rule
     #[arg(long)]
     list: bool,
+    /// Programs to write for each problem; pass@k needs at least k
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Programs")]
+    programs: usize,
+    /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for several of a problem]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
+    temperature: Option<f32>,
+    #[command(flatten, next_help_heading = "Programs")]
+    walls: Walls,
 }
 
 /// Programs that are written at once.
