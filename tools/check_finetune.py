@@ -85,7 +85,6 @@ def logits(mynah, run, data, n):
 
 def train(directory, train_file, val_file, lr, epochs, batch, max_tokens, aux):
     torch.manual_seed(0)
-    torch.set_num_threads(2)
     tok = AutoTokenizer.from_pretrained(directory)
     tok.add_special_tokens({"additional_special_tokens": MARKS})
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
