@@ -347,7 +347,7 @@ fn a_model_writes_programs_and_they_are_graded() {
         ["five.jsonl", "items.jsonl", "samples.jsonl"].map(|name| path(work.path(), name));
     let problem = |(name, value)| {
         object!({
-            "task_id": name, "prompt": "def five():\n    return 5  #\n", "entry_point": "five",
+            "task_id": name, "prompt": "def five():\n    return 5  #", "entry_point": "five",
             "test": format!("def check(candidate):\n    assert candidate() == {value}\n"),
         })
     };

@@ -53,9 +53,10 @@ fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
         return Ok(Item { asked: asked.trim_end().to_owned(), wanted });
     }
     if record.contains_key("entry_point") {
-        let problem = problem(record.clone())?;
-        let asked = problem.prompt.trim_end().to_owned();
-        return Ok(Item { asked, wanted: Wanted::Program(Box::new(problem)) });
+        let mut problem = problem(record.clone())?;
+        // Between words, tokens begin with their white space.
+        problem.prompt.truncate(problem.prompt.trim_end().len());
+        return Ok(Item { asked: problem.prompt.clone(), wanted: Wanted::Program(Box::new(problem)) });
     }
     if let Some(prompt) = text("prompt") {
         let answers: Vec<String> = match (text("answer"), record.get("answers")) {

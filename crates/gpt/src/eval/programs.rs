@@ -42,15 +42,12 @@ impl<B: Backend> Candidate<'_, B> {
             .map(|(prompt, number)| self.request(prompt, number, room, terms))
             .collect();
         let written = self.write_programs(task, &requests, progress)?;
-        let problem_of = |at: usize| problems[at / each];
-        let completions: Vec<String> =
-            (0..).zip(written).map(|(at, text)| completion(problem_of(at), text)).collect();
         let programs: Vec<(&Problem, &str)> =
-            (0..).zip(&completions).map(|(at, text)| (problem_of(at), text.as_str())).collect();
+            (0..).zip(&written).map(|(at, text): (usize, _)| (problems[at / each], text.as_str())).collect();
         let verdicts = grade(sandbox, &programs, TIMEOUT, progress)?;
         let mark = |item: usize| {
             let these = item * each..(item + 1) * each;
-            let (completions, verdicts) = (&completions[these.clone()], &verdicts[these]);
+            let (completions, verdicts) = (&written[these.clone()], &verdicts[these]);
             let told = completions.iter().zip(verdicts).map(|(text, verdict)| {
                 json!({ "completion": text, "passed": verdict.passed(), "result": verdict.kind, "detail": verdict.detail })
             });
@@ -108,11 +105,4 @@ fn problems(task: &Task) -> Result<Vec<&Problem>> {
         _ => bail!("item {number} of {} is no problem with tests, but others are", task.name),
     });
     each.collect()
-}
-
-/// What comes after the problem's own prompt, where the model was asked without the white space at its end: between words, tokens
-/// begin with their white space.
-fn completion(problem: &Problem, written: String) -> String {
-    let left_out = &problem.prompt[problem.prompt.trim_end().len()..];
-    written.strip_prefix(left_out).map(str::to_owned).unwrap_or(written)
 }
