@@ -147,6 +147,11 @@ impl<'a, B: Backend> Completer<'a, B> {
             .collect())
     }
 
+    /// Makes room for `slots` texts at once, of `capacity` tokens each, prompt and all.
+    pub(crate) fn resize(&mut self, slots: usize, capacity: usize) {
+        self.engine.resize(self.backend, slots, capacity);
+    }
+
     /// What the model would say of each of `answers` after `prompt`, as [`Engine::tell`] does.
     pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Vec<Vec<Told>> {
         self.engine.tell(self.backend, prompt, answers)

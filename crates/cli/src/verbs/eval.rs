@@ -89,9 +89,6 @@ pub(crate) struct EvalArgs {
     walls: Walls,
 }
 
-/// Programs that are written at once.
-const SLOTS: usize = 8;
-
 fn rule(text: &str) -> Result<Rule, String> {
     let found = Rule::ALL.into_iter().find(|rule| rule.name() == text);
     found.ok_or_else(|| format!("none of {}", Rule::ALL.map(Rule::name).join(", ")))
@@ -163,8 +160,7 @@ fn examine(
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
     let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
-    let slots = if sandbox.is_some() { args.beams.max(SLOTS) } else { args.beams };
-    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, slots, sandbox)?;
+    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, args.beams, sandbox)?;
     let mut exams = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {

@@ -95,6 +95,15 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Other slots, with room for `capacity` positions each; what the cache held is gone.
+    pub fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, slots: usize, capacity: usize) {
+        let Config { seq_len, .. } = self.config;
+        assert!(slots > 0 && (1..=seq_len).contains(&capacity), "{slots} slots, {capacity} of {seq_len}");
+        self.cache = Cache::new(b, &self.config, slots, capacity);
+        self.slots = (0..slots).map(|_| None).collect();
+        self.capacity = capacity;
+    }
+
     /// Draws ids below `n_tokens` only: an embedding may be padded beyond the tokenizer's vocabulary (Qwen's is), and what
     /// such rows score means nothing.
     pub fn limited_to(self, n_tokens: usize) -> Self {
