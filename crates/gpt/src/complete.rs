@@ -174,7 +174,7 @@ impl<'a, B: Backend> Completer<'a, B> {
 
     /// The prompt's tokens, without as many of the first as the context cannot hold, and those of the task. An empty prompt without a
     /// task becomes the beginning of a document.
-    fn fit(&self, prompt: &str, task: &[u32], max_tokens: usize) -> Result<(Vec<u32>, usize)> {
+    pub(crate) fn fit(&self, prompt: &str, task: &[u32], max_tokens: usize) -> Result<(Vec<u32>, usize)> {
         let mut tokens = self.tokenizer.encode(prompt);
         if tokens.is_empty() && task.is_empty() {
             let begin = self.tokenizer.end_of_text();

@@ -59,7 +59,7 @@ pub struct Terms {
     /// Programs to write for a problem.
     pub programs: usize,
     /// By which logits are divided to draw programs; 0 takes the likeliest token each time. Unless somebody says so, a single program
-    /// is the likeliest, and several are drawn at 0.8, which is best for many (Chen et al. 2021, §3.3).
+    /// is the likeliest, and several are drawn at 0.8, which is best for many (Chen et al. 2021).
     pub temperature: Option<f32>,
 }
 
@@ -213,31 +213,25 @@ impl<'a, B: Backend> Candidate<'a, B> {
 
     /// Examples and item, as many examples as fit beside `room` tokens of an answer.
     pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
-        let before = self.before(room)?;
-        for left_out in 0..=shots.len() {
-            let shown =
-                shots[left_out..].iter().map(|shot| format!("{} {}\n\n", shot.asked, shot.right_answer()));
-            let text = shown.collect::<String>() + &item.asked;
-            let tokens = self.tokenizer.encode(&text);
-            if tokens.len() <= before && !tokens.is_empty() {
-                return Ok(Asked { text, tokens, left_out, cut: 0 });
-            }
-        }
-        let tokens = self.tokenizer.encode(&item.asked);
-        ensure!(!tokens.is_empty(), "an item asks nothing");
-        let cut = tokens.len() - before;
-        let tokens = tokens[cut..].to_vec();
-        Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
-    }
-
-    /// The tokens that there can be before an answer of `room` tokens.
-    pub(super) fn before(&self, room: usize) -> Result<usize> {
         let context = self.completer.context();
         ensure!(
             room < context,
             "an answer of {room} tokens does not fit the context of {context}: allow shorter ones (--max-tokens)",
         );
-        Ok(context - room)
+        for left_out in 0..=shots.len() {
+            let shown =
+                shots[left_out..].iter().map(|shot| format!("{} {}\n\n", shot.asked, shot.right_answer()));
+            let text = shown.collect::<String>() + &item.asked;
+            let tokens = self.tokenizer.encode(&text);
+            if tokens.len() + room <= context && !tokens.is_empty() {
+                return Ok(Asked { text, tokens, left_out, cut: 0 });
+            }
+        }
+        let tokens = self.tokenizer.encode(&item.asked);
+        ensure!(!tokens.is_empty(), "an item asks nothing");
+        let cut = tokens.len() + room - context;
+        let tokens = tokens[cut..].to_vec();
+        Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {

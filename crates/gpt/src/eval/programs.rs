@@ -10,13 +10,13 @@ use kernels::Backend;
 use serde_json::json;
 use std::ops::ControlFlow;
 
-/// What begins something else after a function (Chen et al. 2021, §2.1).
+/// What begins something else after a function (Chen et al. 2021).
 const STOP: [&str; 5] = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"];
 /// Tokens of a program, unless somebody says otherwise; at most half the context.
 const MAX_TOKENS: usize = 512;
 /// See [`Terms::temperature`].
 const TEMPERATURE: f32 = 0.8;
-/// Programs are drawn from the fewest tokens whose probabilities reach this (Chen et al. 2021, §2.1).
+/// Programs are drawn from the fewest tokens whose probabilities reach this (Chen et al. 2021).
 const TOP_P: f32 = 0.95;
 /// Programs that are written at once.
 const SLOTS: usize = 8;

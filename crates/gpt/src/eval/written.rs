@@ -5,7 +5,7 @@ use super::next_line::first_line;
 use super::task::Item;
 use crate::data::TaskRow;
 use crate::model::Beams;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kernels::Backend;
 use serde_json::json;
 
@@ -29,13 +29,9 @@ impl<B: Backend> Candidate<'_, B> {
 
     /// What comes of a row's input with its task in special tokens; `shots` examples are left out, since no such document has any.
     pub(super) fn task(&mut self, row: &TaskRow, shots: usize, terms: &Terms) -> Result<Marked> {
-        let before = self.before(terms.max_tokens.unwrap_or(MAX_TOKENS))?;
         let task = self.tokenizer.encode_task(&row.task)?;
-        let mut tokens = self.tokenizer.encode(&row.input);
-        let room = before.checked_sub(task.len()).context("the context is too short for the task")?;
-        let cut = tokens.len().saturating_sub(room);
-        tokens.drain(..cut);
-        tokens.extend(task);
+        let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
+        let (tokens, cut) = self.completer.fit(&row.input, &task, max_tokens)?;
         let text = format!("{} {}", row.input, row.task);
         self.line(&Asked { text, tokens, left_out: shots, cut }, std::slice::from_ref(&row.output), terms)
     }

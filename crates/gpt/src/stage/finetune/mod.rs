@@ -21,7 +21,6 @@ use self::inputs::{outputs, spread};
 use self::pass::Pass;
 use self::rows::Rows;
 use super::memory::{self, ROWS};
-use super::settings::recipe as recipe_of;
 use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint, Task};
@@ -75,7 +74,7 @@ pub fn finetune<B: Backend>(
 ) -> Result<Outcome> {
     let mut table = options.settings.table()?;
     table.insert("task".into(), options.examples.inputs.form.name().into());
-    let mut recipe = recipe_of("finetune", table, options.seed, machine)?;
+    let mut recipe = super::settings::recipe("finetune", table, options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), Input::new(Path::new("examples"), options.examples.digest()));
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
