@@ -6,6 +6,9 @@ use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
 
+/// Answers are told together as far as they take no more than the cache of so many whole contexts.
+const TOLD_CONTEXTS: usize = 4;
+
 /// How a text is continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -41,11 +44,14 @@ pub struct Completer<'a, B: Backend> {
     backend: &'a mut B,
     tokenizer: &'a Tokenizer,
     config: Config,
+    /// Its cache grows with what it is asked.
     engine: Engine<B::Tensor>,
+    /// Texts that are continued at once, at most.
+    slots: usize,
 }
 
 impl<'a, B: Backend> Completer<'a, B> {
-    /// Prepares `weights` for continuing `slots` texts at once.
+    /// Prepares `weights` for continuing up to `slots` texts at once.
     ///
     /// # Errors
     /// The model scores texts instead of writing them; the tokenizer has more tokens than the model.
@@ -63,8 +69,8 @@ impl<'a, B: Backend> Completer<'a, B> {
             tokenizer.vocab_size(),
             config.vocab_size
         );
-        let engine = Engine::new(backend, config, weights, slots).limited_to(tokenizer.vocab_size());
-        Ok(Completer { backend, tokenizer, config: config.clone(), engine })
+        let engine = Engine::with_capacity(backend, config, weights, 1, 1).limited_to(tokenizer.vocab_size());
+        Ok(Completer { backend, tokenizer, config: config.clone(), engine, slots })
     }
 
     /// Continues each prompt; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
@@ -126,6 +132,8 @@ impl<'a, B: Backend> Completer<'a, B> {
     ) -> Result<Vec<Completion>> {
         let mut streams: Vec<_> = requests.iter().map(|_| TextStream::new(self.tokenizer, stop)).collect();
         let mut failure = None;
+        let longest = requests.iter().map(|request| request.prompt.len() + request.max_tokens).max();
+        self.reserve(self.slots.min(requests.len()), longest.unwrap_or(0));
         let generated = self.engine.generate(self.backend, requests, |index, token| {
             match streams[index].push(token, &mut |text| on_text(index, text)) {
                 Ok(flow) => flow,
@@ -147,13 +155,11 @@ impl<'a, B: Backend> Completer<'a, B> {
             .collect())
     }
 
-    /// Makes room for `slots` texts at once, of `capacity` tokens each, prompt and all.
-    pub(crate) fn resize(&mut self, slots: usize, capacity: usize) {
-        self.engine.resize(self.backend, slots, capacity);
-    }
-
     /// What the model would say of each of `answers` after `prompt`, as [`Engine::tell`] does.
     pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Vec<Vec<Told>> {
+        let positions = prompt.len() + answers.iter().map(|answer| answer.len()).max().unwrap_or(0);
+        let together = TOLD_CONTEXTS * self.config.seq_len / positions.max(1);
+        self.reserve(together.min(answers.len()), positions);
         self.engine.tell(self.backend, prompt, answers)
     }
 
@@ -164,7 +170,14 @@ impl<'a, B: Backend> Completer<'a, B> {
         beams: &Beams,
         ends: impl Fn(&[u32]) -> bool,
     ) -> Vec<u32> {
+        self.reserve(beams.width, prompt.len() + beams.max_tokens);
         self.engine.beam_search(self.backend, prompt, beams, ends)
+    }
+
+    /// Room for what is asked next, within the context.
+    fn reserve(&mut self, slots: usize, positions: usize) {
+        let positions = positions.clamp(1, self.config.seq_len);
+        self.engine.reserve(self.backend, slots.max(1), positions);
     }
 
     /// The positions of the context.

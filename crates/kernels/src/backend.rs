@@ -14,6 +14,7 @@
 //!   a model computes alone, in a batch, at once or token by token with a cache, is the same in `f32`.
 
 use crate::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape};
+use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
 pub trait Backend {
@@ -278,6 +279,18 @@ pub trait Backend {
         values: &mut Self::Tensor,
         qkv: &Self::Tensor,
         spans: &[CacheSpan],
+        capacity: usize,
+        shape: &AttentionShape,
+    );
+
+    /// Gives the slots `into` of a cache of keys or of values the first `len` positions of slot `from`, which is not among them;
+    /// what they hold beyond is unspecified.
+    fn cache_fork(
+        &mut self,
+        cache: &mut Self::Tensor,
+        from: usize,
+        into: Range<usize>,
+        len: usize,
         capacity: usize,
         shape: &AttentionShape,
     );

@@ -240,6 +240,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let (keys, values) = (&mut t.keys, &mut t.values);
         cpu.attention_cached(&mut t.x, keys, values, &t.qkv, &SPANS, CAPACITY, &ATTENTION);
     }),
+    ("cache_fork", |cpu, t| cpu.cache_fork(&mut t.keys, 0, 1..2, ROWS, CAPACITY, &ATTENTION)),
     ("head_forward", |cpu, t| {
         let (logprobs, entropies) = (&mut t.logprobs, Some(&mut t.entropies[..]));
         cpu.head_forward(logprobs, entropies, &t.x, &t.embedding, &t.indices, &HEAD);

@@ -6,6 +6,7 @@
 use super::code;
 use super::figures::{Figures, summary};
 use super::overlap::Overlap;
+use super::programs;
 use super::task::{Item, Task, Wanted};
 use crate::complete::Completer;
 use crate::model::{Config, Told, Weights};
@@ -80,8 +81,6 @@ pub struct Exam {
 /// A model that is examined.
 pub struct Candidate<'a, B: Backend> {
     pub(super) completer: Completer<'a, B>,
-    /// Of the completer, but while it writes programs.
-    pub(super) slots: usize,
     pub(super) tokenizer: &'a Tokenizer,
     /// Log-probabilities of answers where nothing is asked.
     pub(super) unconditional: HashMap<String, f64>,
@@ -120,7 +119,7 @@ pub(super) struct Marked {
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
-    /// Prepares a model; free answers can have up to `beams` beams. `sandbox` is where programs are run, if any are.
+    /// Prepares a model. `sandbox` is where programs are run, if any are.
     ///
     /// # Errors
     /// The model scores texts instead of predicting them; the tokenizer has more tokens than the model.
@@ -129,12 +128,10 @@ impl<'a, B: Backend> Candidate<'a, B> {
         config: &Config,
         weights: &Weights<B::Tensor>,
         tokenizer: &'a Tokenizer,
-        beams: usize,
         sandbox: Option<&'a Sandbox>,
     ) -> Result<Self> {
-        let slots = beams.max(1);
-        let completer = Completer::new(backend, config, weights, tokenizer, slots)?;
-        Ok(Candidate { completer, slots, tokenizer, unconditional: HashMap::new(), sandbox })
+        let completer = Completer::new(backend, config, weights, tokenizer, programs::SLOTS)?;
+        Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.

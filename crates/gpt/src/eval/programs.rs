@@ -19,7 +19,7 @@ const TEMPERATURE: f32 = 0.8;
 /// Programs are drawn from the fewest tokens whose probabilities reach this (Chen et al. 2021).
 const TOP_P: f32 = 0.95;
 /// Programs that are written at once.
-const SLOTS: usize = 8;
+pub(super) const SLOTS: usize = 8;
 /// Programs between two looks at whether somebody asks to stop.
 const AT_ONCE: usize = 32;
 
@@ -43,12 +43,7 @@ impl<B: Backend> Candidate<'_, B> {
             .zip(0..)
             .map(|(prompt, number)| self.request(prompt, number, room, terms))
             .collect();
-        // A cache of what they take, since a context may be long.
-        let longest = asked.iter().map(|asked| asked.tokens.len()).max().unwrap_or(1);
-        self.completer.resize(SLOTS.min(requests.len().max(1)), longest + room);
-        let written = self.write_programs(task, &requests, progress);
-        self.completer.resize(self.slots, self.completer.context());
-        let written = written?;
+        let written = self.write_programs(task, &requests, progress)?;
         let programs: Vec<(&Problem, &str)> =
             (0..).zip(&written).map(|(at, text): (usize, _)| (problems[at / each], text.as_str())).collect();
         let verdicts = grade(sandbox, &programs, TIMEOUT, progress)?;

@@ -4,7 +4,6 @@
 //! when one beam takes the place of another.
 
 use super::Engine;
-use super::gpt::forward_cached;
 use kernels::{Backend, CacheSpan};
 
 /// How a beam search goes.
@@ -41,10 +40,14 @@ impl<T> Engine<T> {
         let mut alive = vec![Beam { tokens: Vec::new(), logprob: 0.0 }];
         let mut done: Vec<Beam> = Vec::new();
         for step in 0..beams.max_tokens.min(room) {
-            let rows = self.next_rows(b, prompt, &alive, if step == 0 { beams.width } else { 0 });
+            let logits = match step {
+                0 => self.read(b, prompt, beams.width),
+                _ => self.next_logits(b, prompt.len(), &alive),
+            };
             let mut next: Vec<Beam> = Vec::new();
-            for (beam, row) in alive.iter().zip(rows) {
-                for (token, logprob) in likeliest(&row, 2 * beams.width) {
+            for (beam, logits) in alive.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
+                let logprobs = log_softmax(&logits[..self.n_tokens]);
+                for (token, logprob) in likeliest(&logprobs, 2 * beams.width) {
                     let tokens = [&beam.tokens[..], &[token]].concat();
                     next.push(Beam { tokens, logprob: beam.logprob + logprob });
                 }
@@ -72,32 +75,20 @@ impl<T> Engine<T> {
         done.into_iter().next().map(|beam| beam.tokens).unwrap_or_default()
     }
 
-    /// The log-probabilities after each beam. The first time the prompt goes into `fresh` slots.
-    fn next_rows<B: Backend<Tensor = T>>(
+    /// The logits after each beam.
+    fn next_logits<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
-        prompt: &[u32],
+        prompt_len: usize,
         alive: &[Beam],
-        fresh: usize,
-    ) -> Vec<Vec<f64>> {
+    ) -> Vec<f32> {
         let (mut tokens, mut spans, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-        for slot in 0..fresh {
-            tokens.extend_from_slice(prompt);
-            spans.push(CacheSpan { slot, start: 0, len: prompt.len() });
+        for (slot, beam) in alive.iter().enumerate() {
+            tokens.extend_from_slice(&beam.tokens);
+            spans.push(CacheSpan { slot, start: prompt_len, len: beam.tokens.len() });
+            wanted.push(tokens.len() as u32 - 1);
         }
-        if fresh > 0 {
-            wanted.push(prompt.len() as u32 - 1);
-        } else {
-            for (slot, beam) in alive.iter().enumerate() {
-                tokens.extend_from_slice(&beam.tokens);
-                spans.push(CacheSpan { slot, start: prompt.len(), len: beam.tokens.len() });
-                wanted.push(tokens.len() as u32 - 1);
-            }
-        }
-        let (config, cache) = (&self.config, &mut self.cache);
-        let mut logits = vec![0.0; wanted.len() * config.vocab_size];
-        forward_cached(b, config, &self.weights, cache, &tokens, &spans, &wanted, &mut logits);
-        logits.chunks_exact(config.vocab_size).map(|row| log_softmax(&row[..self.n_tokens])).collect()
+        self.logits(b, &tokens, &spans, &wanted)
     }
 }
 

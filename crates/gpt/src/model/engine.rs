@@ -9,6 +9,9 @@ use super::{Config, Weights, specs};
 use kernels::{Backend, CacheSpan};
 use std::ops::ControlFlow;
 
+/// A cache that grows does so by as many positions, so that it does not grow for every text.
+const CAPACITY_STEP: usize = 256;
+
 /// One sequence to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -95,13 +98,16 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Other slots, with room for `capacity` positions each; what the cache held is gone.
-    pub fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, slots: usize, capacity: usize) {
+    /// Sees to it that there are `slots` slots of `capacity` positions at least. What the cache held may be gone.
+    pub fn reserve<B: Backend<Tensor = T>>(&mut self, b: &mut B, slots: usize, capacity: usize) {
         let Config { seq_len, .. } = self.config;
         assert!(slots > 0 && (1..=seq_len).contains(&capacity), "{slots} slots, {capacity} of {seq_len}");
-        self.cache = Cache::new(b, &self.config, slots, capacity);
+        if slots <= self.slots.len() && capacity <= self.capacity {
+            return;
+        }
+        self.capacity = capacity.next_multiple_of(CAPACITY_STEP).min(seq_len);
+        self.cache = Cache::new(b, &self.config, slots, self.capacity);
         self.slots = (0..slots).map(|_| None).collect();
-        self.capacity = capacity;
     }
 
     /// Draws ids below `n_tokens` only: an embedding may be padded beyond the tokenizer's vocabulary (Qwen's is), and what

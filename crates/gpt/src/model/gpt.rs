@@ -2,10 +2,11 @@
 //!
 //! State belongs to the caller: weights, gradients and activations come in as arguments.
 
-use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, norm};
+use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, attention, norm};
 use super::score::{ScoreActivations, ScoreGradients};
 use super::{Config, Weights, zeros};
 use kernels::{Backend, CacheSpan, Dropout, HeadShape};
+use std::ops::Range;
 
 /// Sequences of tokens, one after another, and how they are noised.
 #[derive(Clone, Copy, Debug)]
@@ -333,6 +334,22 @@ impl<T> Cache<T> {
             hidden: b.activation(0),
             last: b.activation(0),
             logits: b.zeros(0),
+        }
+    }
+
+    /// Gives the slots `into` the first `len` positions of slot `from`.
+    pub fn fork<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+        from: usize,
+        into: Range<usize>,
+        len: usize,
+    ) {
+        for (layer, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
+            for cache in [keys, values] {
+                b.cache_fork(cache, from, into.clone(), len, self.capacity, &attention::shape(c, layer));
+            }
         }
     }
 }

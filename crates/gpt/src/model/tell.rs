@@ -18,54 +18,85 @@ pub struct Told {
     pub is_best: bool,
 }
 
+/// A token that is read, and what is asked after it.
+struct Row {
+    slot: usize,
+    continuation: usize,
+    /// Which token of the continuation is told; the one before it is read.
+    at: usize,
+}
+
 impl<T> Engine<T> {
-    /// What the model says of every token of each continuation of `prompt`, which has at least one token. Each continuation takes the
-    /// place of the one before in the cache, so that the prompt is read once.
+    /// What the model says of every token of each continuation of `prompt`, which has at least one token. The prompt is read once; as
+    /// many continuations as there are slots are read together.
     pub fn tell<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         prompt: &[u32],
         continuations: &[&[u32]],
     ) -> Vec<Vec<Told>> {
-        assert!(!prompt.is_empty(), "a continuation follows something");
         let longest = continuations.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         assert!(prompt.len() + longest <= self.capacity + 1, "a continuation does not fit the cache");
+        let long: Vec<usize> = (0..continuations.len()).filter(|&i| continuations[i].len() > 1).collect();
+        let first = self.read(b, prompt, self.slots.len().min(long.len().max(1)));
+        let after_prompt = |tokens: &&[u32]| tokens.first().map(|&head| told(&first, head));
+        let mut said: Vec<Vec<Told>> =
+            continuations.iter().map(|tokens| after_prompt(tokens).into_iter().collect()).collect();
+        for group in long.chunks(self.slots.len()) {
+            let of = |(slot, &continuation): (usize, &usize)| {
+                (1..continuations[continuation].len()).map(move |at| Row { slot, continuation, at })
+            };
+            let rows: Vec<Row> = group.iter().enumerate().flat_map(of).collect();
+            for rows in rows.chunks(ROWS) {
+                let tokens: Vec<u32> =
+                    rows.iter().map(|row| continuations[row.continuation][row.at - 1]).collect();
+                let of_slot = rows.chunk_by(|a, b| a.slot == b.slot);
+                let span = |rows: &[Row]| CacheSpan {
+                    slot: rows[0].slot,
+                    start: prompt.len() + rows[0].at - 1,
+                    len: rows.len(),
+                };
+                let spans: Vec<CacheSpan> = of_slot.map(span).collect();
+                let wanted: Vec<u32> = (0..rows.len() as u32).collect();
+                let logits = self.logits(b, &tokens, &spans, &wanted);
+                for (row, logits) in rows.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
+                    said[row.continuation].push(told(logits, continuations[row.continuation][row.at]));
+                }
+            }
+        }
+        said
+    }
+
+    /// Puts `prompt` into the first `slots` slots, and gives the logits after it.
+    pub(super) fn read<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        prompt: &[u32],
+        slots: usize,
+    ) -> Vec<f32> {
+        assert!(!prompt.is_empty(), "a continuation follows something");
         let mut start = 0;
-        let mut first = Vec::new();
+        let mut logits = Vec::new();
         for part in prompt.chunks(PROMPT_ROWS) {
             let is_last = start + part.len() == prompt.len();
             let wanted = if is_last { vec![part.len() as u32 - 1] } else { Vec::new() };
-            first = self.logits(b, part, start, &wanted);
+            logits = self.logits(b, part, &[CacheSpan { slot: 0, start, len: part.len() }], &wanted);
             start += part.len();
         }
-        let mut tell = |tokens: &&[u32]| -> Vec<Told> {
-            let Some((&head, rest)) = tokens.split_first() else { return Vec::new() };
-            let mut said = vec![told(&first, head)];
-            let mut at = prompt.len();
-            for (part, targets) in tokens.chunks(ROWS).zip(rest.chunks(ROWS)) {
-                let part = &part[..targets.len()];
-                let wanted: Vec<u32> = (0..part.len() as u32).collect();
-                let logits = self.logits(b, part, at, &wanted);
-                let rows = logits.chunks_exact(self.config.vocab_size).zip(targets);
-                said.extend(rows.map(|(row, &target)| told(row, target)));
-                at += part.len();
-            }
-            said
-        };
-        continuations.iter().map(&mut tell).collect()
+        self.cache.fork(b, &self.config, 0, 1..slots, prompt.len());
+        logits
     }
 
-    /// The logits of the rows `wanted` of some tokens that follow `start` cached ones in the first slot.
-    fn logits<B: Backend<Tensor = T>>(
+    /// Reads `tokens`, the rows of `spans`, and gives the logits after the rows `wanted`.
+    pub(super) fn logits<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         tokens: &[u32],
-        start: usize,
+        spans: &[CacheSpan],
         wanted: &[u32],
     ) -> Vec<f32> {
         let mut logits = vec![0.0; wanted.len() * self.config.vocab_size];
-        let span = CacheSpan { slot: 0, start, len: tokens.len() };
-        forward_cached(b, &self.config, &self.weights, &mut self.cache, tokens, &[span], wanted, &mut logits);
+        forward_cached(b, &self.config, &self.weights, &mut self.cache, tokens, spans, wanted, &mut logits);
         logits
     }
 }
@@ -89,12 +120,16 @@ mod tests {
         let config = Config { d_ff: 16, ..Config::gpt2(29, 90, 2, 2, 8) };
         let b = &mut Reference;
         let weights = init(b, &config, 1);
-        let mut engine = Engine::new(b, &config, &weights, 1);
         let prompt = [3, 1, 4, 1, 5];
         let long: Vec<u32> = (0..80).map(|i| i * 7 % 29).collect();
-        let continuations = [&long[..], &[2, 6], &[9], &[]];
-        let told = engine.tell(b, &prompt, &continuations);
-        for (continuation, told) in continuations.iter().zip(&told) {
+        let continuations = [&long[..], &[2, 6], &[9], &[], &[7, 7, 7], &long[3..60]];
+        let mut told = Vec::new();
+        for slots in [1, 2, 5] {
+            let mut engine = Engine::new(b, &config, &weights, slots);
+            told.push(engine.tell(b, &prompt, &continuations));
+        }
+        assert!(told[1] == told[0] && told[2] == told[0], "company changes nothing");
+        for (continuation, told) in continuations.iter().zip(&told[0]) {
             let tokens = [&prompt[..], continuation].concat();
             let mut targets = tokens[1..].to_vec();
             targets.push(NO_TARGET);

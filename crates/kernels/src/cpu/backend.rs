@@ -4,6 +4,7 @@ use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
 use super::{Cpu, CpuTensor, Precision, attention, head, linear, norm, pointwise, rope, rows, swiglu};
 use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape};
+use std::ops::Range;
 
 impl Backend for Cpu {
     type Tensor = CpuTensor;
@@ -281,6 +282,18 @@ impl Backend for Cpu {
         shape: &AttentionShape,
     ) {
         attention::cached(self, out, keys, values, qkv, spans, capacity, shape);
+    }
+
+    fn cache_fork(
+        &mut self,
+        cache: &mut CpuTensor,
+        from: usize,
+        into: Range<usize>,
+        len: usize,
+        capacity: usize,
+        shape: &AttentionShape,
+    ) {
+        attention::fork(self, cache, from, into, len, capacity, shape);
     }
 
     fn head_forward(

@@ -238,6 +238,22 @@ impl Sink<'_> {
             }
         }
     }
+
+    /// Overwrites `len` values from `to` on with those from `from` on.
+    ///
+    /// # Safety
+    ///
+    /// The two parts do not overlap; no other thread touches the second, or writes to the first, meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn copy(self, from: usize, to: usize, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(values) => values.slice(to, len).copy_from_slice(values.shared(from, len)),
+                Self::Bf16(values) => values.slice(to, len).copy_from_slice(values.shared(from, len)),
+            }
+        }
+    }
 }
 
 /// Numbers that are being written; [`store`](Self::store) ends it.

@@ -346,6 +346,25 @@ impl Backend for Reference {
         attention::cached(out, keys, values, qkv, spans, capacity, shape);
     }
 
+    fn cache_fork(
+        &mut self,
+        cache: &mut F64Tensor,
+        from: usize,
+        into: Range<usize>,
+        len: usize,
+        capacity: usize,
+        shape: &AttentionShape,
+    ) {
+        assert!(
+            len <= capacity && !into.contains(&from),
+            "{len} of {capacity} positions, {from} to {into:?}"
+        );
+        let row = |slot: usize| slot * capacity * shape.kv_width();
+        for slot in into {
+            cache.0.copy_within(row(from)..row(from) + len * shape.kv_width(), row(slot));
+        }
+    }
+
     fn head_forward(
         &mut self,
         logprobs: &mut [f64],

@@ -56,6 +56,7 @@ conformance! {
     attention_forward
     attention_backward
     attention_cached
+    cache_fork
     head_forward
     head_backward
     sum_of_squares

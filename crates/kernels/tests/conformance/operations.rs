@@ -323,6 +323,26 @@ pub(crate) fn attention_cached<B: Backend>(lab: &mut Lab<B>, [len, other_len, he
     }
 }
 
+/// A sequence goes on in its own slot and, otherwise, in two others.
+pub(crate) fn cache_fork<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
+    let (shape, _) = attention_shape(head_dim, [len + head_dim, window]);
+    let capacity = len + other_len;
+    let cache = vec![f32::NAN; 3 * capacity * shape.kv_width()];
+    let (mut keys, mut values) = (lab.activation_of(&cache), lab.activation_of(&cache));
+    let prompt = [CacheSpan { slot: 2, start: 0, len }];
+    let on = [2, 0, 1].map(|slot| CacheSpan { slot, start: len, len: if slot == 1 { other_len } else { 1 } });
+    for spans in [&prompt[..], &on] {
+        let rows: usize = spans.iter().map(|span| span.len).sum();
+        let (mut out, qkv) =
+            (lab.activation(rows * shape.q_width()), lab.activation(rows * shape.qkv_width()));
+        lab.backend.attention_cached(&mut out, &mut keys, &mut values, &qkv, spans, capacity, &shape);
+        lab.record("out", &out, Product);
+        for cache in [&mut keys, &mut values] {
+            lab.backend.cache_fork(cache, 2, 0..2, len, capacity, &shape);
+        }
+    }
+}
+
 fn head_shape([rows, d_model, vocab_size, _]: Sizes) -> HeadShape {
     HeadShape { rows, d_model, vocab_size, temperature: if rows % 2 == 0 { 1.0 } else { 0.8 } }
 }

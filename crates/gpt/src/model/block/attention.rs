@@ -70,7 +70,7 @@ impl<T> Gradients<T> {
     }
 }
 
-fn shape(c: &Config, layer: usize) -> AttentionShape {
+pub(in super::super) fn shape(c: &Config, layer: usize) -> AttentionShape {
     AttentionShape {
         n_head: c.n_head,
         n_kv_head: c.n_kv_head,

@@ -3,7 +3,7 @@
 //! With norms before the layers (GPT-2 and everything since) a branch is `x + f(norm(x))`; with norms after them (GPT-1)
 //! it is `norm(x + f(x))`. What `f` is stands in `attention` and `mlp`.
 
-mod attention;
+pub(super) mod attention;
 mod mlp;
 pub(super) mod norm;
 

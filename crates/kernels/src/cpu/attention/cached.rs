@@ -81,6 +81,29 @@ pub(in super::super) fn cached(
     }
 }
 
+/// See [`Backend::cache_fork`](crate::Backend::cache_fork).
+pub(in super::super) fn fork(
+    cpu: &mut Cpu,
+    cache: &mut CpuTensor,
+    from: usize,
+    into: Range<usize>,
+    len: usize,
+    capacity: usize,
+    shape: &AttentionShape,
+) {
+    assert!(len <= capacity && !into.contains(&from), "{len} of {capacity} positions, {from} to {into:?}");
+    assert!(into.end.max(from + 1) * capacity * shape.kv_width() <= cache.len(), "no such slots");
+    let (heads, head_len) = (shape.n_kv_head, capacity * shape.head_dim);
+    // The positions of a block that is kept packed are interleaved: the whole block goes.
+    let used = head_len.min(len.next_multiple_of(KEYS) * shape.head_dim);
+    let sink = cache.sink();
+    cpu.pool.run(into.len() * heads, &|t, _| {
+        let (slot, head) = (into.start + t / heads, t % heads);
+        // SAFETY: tasks write heads of their own, of slots that nobody reads.
+        unsafe { sink.copy((from * heads + head) * head_len, (slot * heads + head) * head_len, used) };
+    });
+}
+
 /// Every so many blocks of a task's rows attend to all that is in their head's part of the caches.
 fn attend_part(
     (layout, level): (Layout, Level),

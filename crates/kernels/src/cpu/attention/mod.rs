@@ -13,7 +13,7 @@ mod cached;
 mod forward;
 
 pub(super) use backward::backward;
-pub(super) use cached::cached;
+pub(super) use cached::{cached, fork};
 pub(super) use forward::forward;
 
 #[cfg(test)]
