@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tok = AutoTokenizer.from_pretrained(sys.argv[1])
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
-ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
+ids = lambda text: tok(text)["input_ids"]
 
 
 def logprobs(prompt, answers):

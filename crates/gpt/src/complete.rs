@@ -188,15 +188,16 @@ impl<'a, B: Backend> Completer<'a, B> {
     /// The prompt's tokens, without as many of the first as the context cannot hold, and those of the task. An empty prompt without a
     /// task becomes the beginning of a document.
     pub(crate) fn fit(&self, prompt: &str, task: &[u32], max_tokens: usize) -> Result<(Vec<u32>, usize)> {
-        let mut tokens = self.tokenizer.encode(prompt);
-        if tokens.is_empty() && task.is_empty() {
+        let text = self.tokenizer.encode(prompt);
+        let mut tokens: Vec<u32> = self.tokenizer.start().into_iter().collect();
+        if tokens.is_empty() && text.is_empty() && task.is_empty() {
             let begin = self.tokenizer.end_of_text();
             tokens
                 .push(begin.context("the tokenizer has no end-of-text token to begin with: give a prompt")?);
         }
-        let room = self.room(max_tokens).checked_sub(task.len());
-        let dropped = tokens.len().saturating_sub(room.context("the context is too short for the task")?);
-        tokens.drain(..dropped);
+        let room = self.room(max_tokens).checked_sub(tokens.len() + task.len());
+        let dropped = text.len().saturating_sub(room.context("the context is too short for the task")?);
+        tokens.extend_from_slice(&text[dropped..]);
         tokens.extend(task);
         Ok((tokens, dropped))
     }
@@ -211,10 +212,12 @@ impl<'a, B: Backend> Completer<'a, B> {
         max_tokens: usize,
     ) -> Result<(Vec<u32>, usize)> {
         let (prefix, suffix) = (self.tokenizer.encode(prefix), self.tokenizer.encode(suffix));
-        let room = self.room(max_tokens).checked_sub(fim.psm(&[], &[]).len());
+        let start = self.tokenizer.start();
+        let room = self.room(max_tokens).checked_sub(start.iter().len() + fim.psm(&[], &[]).len());
         let room = room.context("the context is too short for fill-in-the-middle")?;
         let (prefix_len, suffix_len) = share(room, prefix.len(), suffix.len());
-        let prompt = fim.psm(&prefix[prefix.len() - prefix_len..], &suffix[..suffix_len]);
+        let gap = fim.psm(&prefix[prefix.len() - prefix_len..], &suffix[..suffix_len]);
+        let prompt = start.into_iter().chain(gap).collect();
         Ok((prompt, prefix.len() - prefix_len + suffix.len() - suffix_len))
     }
 

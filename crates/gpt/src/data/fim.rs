@@ -85,14 +85,14 @@ impl Fim {
         document: u64,
     ) -> (Vec<u32>, Option<Order>) {
         let Some((order, pieces)) = self.pieces(text, document) else {
-            return (tokenizer.encode(text), None);
+            return (tokenizer.encode_from_start(text), None);
         };
         let [prefix, middle, suffix] = pieces.map(|piece| tokenizer.encode(piece));
-        let mut ids = match order {
+        let gap = match order {
             Order::Psm => tokens.psm(&prefix, &suffix),
             Order::Spm => tokens.spm(&prefix, &suffix),
         };
-        ids.extend(middle);
+        let ids = tokenizer.start().into_iter().chain(gap).chain(middle).collect();
         (ids, Some(order))
     }
 }

@@ -48,8 +48,8 @@ impl<'a> Prompter<'a> {
         &self.end_tokens
     }
 
-    /// The tokens that ask for the next message of a conversation. Without a template that is the text of its only message,
-    /// after an end of text where there is none.
+    /// The tokens that ask for the next message of a conversation. Without a template that is the text of its only message; an end
+    /// of text where that has no tokens.
     ///
     /// # Errors
     /// The template refuses the conversation; without a template it is more than one text.
@@ -66,7 +66,7 @@ impl<'a> Prompter<'a> {
                 messages.len()
             ),
         };
-        let tokens = self.tokenizer.encode(text);
+        let tokens = self.tokenizer.encode_from_start(text);
         match (tokens.is_empty(), self.tokenizer.end_of_text()) {
             (false, _) => Ok(tokens),
             (true, end) => Ok(vec![end.context("an empty prompt, and no end-of-text token to begin with")?]),

@@ -44,7 +44,7 @@ impl TaskRow {
     /// # Errors
     /// Those of [`Tokenizer::encode_task`].
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        let mut ids = tokenizer.encode(&self.input);
+        let mut ids = tokenizer.encode_from_start(&self.input);
         ids.extend(tokenizer.encode_task(&self.task)?);
         ids.extend(tokenizer.encode(&self.output));
         Ok(ids)

@@ -59,7 +59,7 @@ impl<B: Backend> Candidate<'_, B> {
         if !unknown.is_empty() {
             let tokens: Vec<Vec<u32>> =
                 unknown.iter().map(|answer| self.answer(NO_QUESTION, answer)).collect();
-            let sums = self.sums(&self.tokenizer.encode(NO_QUESTION), &tokens);
+            let sums = self.sums(&self.tokenizer.encode_from_start(NO_QUESTION), &tokens);
             self.unconditional.extend(unknown.into_iter().cloned().zip(sums));
         }
         answers.iter().map(|answer| self.unconditional[answer]).collect()

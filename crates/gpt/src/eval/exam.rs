@@ -219,16 +219,18 @@ impl<'a, B: Backend> Candidate<'a, B> {
             let shown =
                 shots[left_out..].iter().map(|shot| format!("{} {}\n\n", shot.asked, shot.right_answer()));
             let text = shown.collect::<String>() + &item.asked;
-            let tokens = self.tokenizer.encode(&text);
+            let tokens = self.tokenizer.encode_from_start(&text);
             if tokens.len() + room <= context && !tokens.is_empty() {
                 return Ok(Asked { text, tokens, left_out, cut: 0 });
             }
         }
         let tokens = self.tokenizer.encode(&item.asked);
         ensure!(!tokens.is_empty(), "an item asks nothing");
-        let cut = tokens.len() + room - context;
-        let tokens = tokens[cut..].to_vec();
-        Ok(Asked { text: self.tokenizer.decode(&tokens)?, tokens, left_out: shots.len(), cut })
+        let start = self.tokenizer.start();
+        let cut = start.iter().len() + tokens.len() + room - context;
+        let text = self.tokenizer.decode(&tokens[cut..])?;
+        let tokens = start.into_iter().chain(tokens.into_iter().skip(cut)).collect();
+        Ok(Asked { text, tokens, left_out: shots.len(), cut })
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {
@@ -242,10 +244,11 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Marked { likelihood, ..marked(f64::from(right), record, &asked) })
     }
 
-    /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with the end of
-    /// another text, where the tokenizer has such a token.
+    /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with what begins
+    /// a text or ends another, where the tokenizer has such a token.
     fn text(&mut self, text: &str) -> Vec<Marked> {
-        let mut tokens: Vec<u32> = self.tokenizer.end_of_text().into_iter().collect();
+        let before = self.tokenizer.start().or(self.tokenizer.end_of_text());
+        let mut tokens: Vec<u32> = before.into_iter().collect();
         tokens.extend(self.tokenizer.encode(text));
         let mut windows = Vec::new();
         let mut start = 0;

@@ -4,7 +4,7 @@ use super::bpe::{Bpe, ByteIds};
 use super::files::{CONFIG, SPECIAL_MAP};
 use super::foreign::Foreign;
 use super::spelling::Spelling;
-use super::{END_OF_TEXT, Encoder, Tokenizer, fim};
+use super::{END_OF_TEXT, Encoder, Tokenizer, fim, start};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ struct File {
     normalizer: Value,
     #[serde(default)]
     pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
     model: Value,
 }
 
@@ -67,10 +69,16 @@ pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
     let mut specials = file.specials();
     let end_of_text_name = end_of_text_name(&specials, config.as_deref(), special_map.as_deref())?;
     let end_of_text = end_of_text_name.as_deref().map(|name| file.find(name, &ids)).transpose()?;
-    if let (Some(name), Some(id)) = (&end_of_text_name, end_of_text)
-        && !specials.iter().any(|&(_, special)| special == id)
-    {
-        specials.push((name.clone(), id));
+    let fields = config.as_deref().map(serde_json::from_str::<Value>).transpose();
+    let fields = fields.with_context(|| format!("{CONFIG} is not JSON"))?.unwrap_or_default();
+    let start_name = start::name(&file.post_processor, &fields);
+    let start = start_name.and_then(|name| file.find(name, &ids).ok());
+    for (name, id) in [(end_of_text_name.as_deref(), end_of_text), (start_name, start)] {
+        if let (Some(name), Some(id)) = (name, id)
+            && !specials.iter().any(|&(_, special)| special == id)
+        {
+            specials.push((name.to_owned(), id));
+        }
     }
     specials.sort_by_key(|&(_, id)| id);
 
@@ -97,6 +105,7 @@ pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
         tokens,
         specials,
         end_of_text,
+        start,
     })
 }
 

@@ -18,6 +18,7 @@ mod foreign;
 mod format;
 mod spelling;
 mod split;
+mod start;
 mod stats;
 mod stream;
 mod task;
@@ -56,6 +57,7 @@ pub struct Tokenizer {
     /// In the order of their ids.
     specials: Vec<(String, u32)>,
     end_of_text: Option<u32>,
+    start: Option<u32>,
     warnings: Vec<String>,
 }
 
@@ -223,7 +225,8 @@ impl Tokenizer {
         self.tokens == other.tokens && self.specials == other.specials
     }
 
-    /// The tokens of `text`, none of them special.
+    /// The tokens of `text`, none of them special. Where nothing stands before it, a model may want
+    /// [`encode_from_start`](Self::encode_from_start).
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3);
         self.encode_into(text, &mut Scratch::default(), &mut ids);

@@ -80,7 +80,7 @@ impl TokenStream {
     pub(super) fn read(&self, files: Vec<usize>, skip: u64) -> Reading<Encoded> {
         let tokenizer = self.tokenizer.clone();
         self.sources.read(files, skip, move |text| Encoded {
-            ids: tokenizer.encode(text),
+            ids: tokenizer.encode_from_start(text),
             lost_bytes: tokenizer.missing_bytes(text),
         })
     }

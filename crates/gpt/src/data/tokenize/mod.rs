@@ -109,7 +109,7 @@ pub(super) fn tokenize_with(
         let infill = infill.filter(|_| split == Split::Train);
         let encode = |text: &str, document: u64| match &infill {
             Some((fim, tokens)) => fim.encode(&tokenizer, tokens, text, document),
-            None => (tokenizer.encode(text), None),
+            None => (tokenizer.encode_from_start(text), None),
         };
         map(Documents::open(&options.corpus, split)?, encode, &tokenizer, mapper, progress)
     })?;

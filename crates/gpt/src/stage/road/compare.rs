@@ -61,7 +61,7 @@ impl<'a, B: Backend> Comparison<'a, B> {
                 return own.prompt(&prompt.messages);
             }
             let texts: Vec<&str> = prompt.messages.iter().map(|message| message.content.as_str()).collect();
-            Ok(tokenizer.encode(&(texts.join("\n") + "\n")))
+            Ok(tokenizer.encode_from_start(&(texts.join("\n") + "\n")))
         });
         let asked = asked.collect::<Result<Vec<_>>>()?;
         let repeated = asked.iter().flat_map(|tokens| std::iter::repeat_n(tokens.clone(), best_of)).collect();

@@ -40,7 +40,7 @@ pub(in super::super) fn write(entries: &mut Entries, tokenizer: &Tokenizer, voca
         let id = tokens.iter().position(|token| token == name);
         entries.size(key, id.with_context(|| format!("its {role} {name:?} is not in the vocabulary"))?)?;
     }
-    entries.flag(ADD_BOS, adds_bos(&json["post_processor"], &config));
+    entries.flag(ADD_BOS, tokenizer.start().is_some());
     if let Some(template) = tokenizer.chat_template() {
         entries.text(TEMPLATE, &template);
     }
@@ -90,12 +90,4 @@ fn merge_text(merge: &Value) -> Result<String> {
 /// A token in `tokenizer_config.json`: its text, or an object around it.
 fn name_of(token: &Value) -> Option<&str> {
     token.as_str().or(token["content"].as_str())
-}
-
-/// Whether a text begins with the token that says so: as `tokenizer.json` makes it, or as its class is told to.
-fn adds_bos(post_processor: &Value, config: &Value) -> bool {
-    let Some(bos) = name_of(&config["bos_token"]) else { return false };
-    let begins = |part: &Value| part["single"][0]["SpecialToken"]["id"] == bos;
-    let parts = post_processor["processors"].as_array().into_iter().flatten();
-    config["add_bos_token"] == true || begins(post_processor) || parts.into_iter().any(begins)
 }
