@@ -118,6 +118,9 @@ pub struct Gradients<T> {
     /// The head's share of a tied embedding's gradient. It is summed apart so that the order of additions, hence
     /// the bits, do not depend on how the batch is cut into micro-batches.
     tied_head: Option<T>,
+    /// Whether the blocks' matrices are learned. Where they are not, a third of a step's products is spared, and their gradients
+    /// stay at zero.
+    pub blocks_learn: bool,
     /// Gradient of the hidden state, written by the head.
     pub hidden: T,
     pub(super) score: ScoreGradients<T>,
@@ -131,6 +134,7 @@ impl<T> Gradients<T> {
         Gradients {
             weights: zeros(b, c),
             tied_head: (c.tied_head && c.n_label.is_none()).then(|| b.zeros(c.vocab_size * c.d_model)),
+            blocks_learn: true,
             hidden: b.activation(0),
             score: ScoreGradients::new(b),
             residual: b.zeros(0),
@@ -190,6 +194,7 @@ pub fn forward<B: Backend>(
             angles: a.angles.as_ref(),
             dropout: block_dropout(c, batch.noise, i),
             group_rows: 0,
+            learns: false,
         };
         let attend = Attend::Within(batch.lens);
         block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, &place);
@@ -227,6 +232,7 @@ pub fn backward<B: Backend>(
             angles: a.angles.as_ref(),
             dropout: block_dropout(c, batch.noise, i),
             group_rows,
+            learns: g.blocks_learn,
         };
         let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
         let (a, g) = (&a.blocks[i], &mut g.block);
@@ -396,7 +402,14 @@ pub fn forward_cached<B: Backend>(
     for (i, block) in w.blocks.iter().enumerate() {
         let attend =
             Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
-        let place = Place { layer: i, positions, angles: angles.as_ref(), dropout: None, group_rows: 0 };
+        let place = Place {
+            layer: i,
+            positions,
+            angles: angles.as_ref(),
+            dropout: None,
+            group_rows: 0,
+            learns: false,
+        };
         block::forward(b, c, block, a, next, x, attend, &place);
         std::mem::swap(x, next);
     }

@@ -19,6 +19,11 @@ impl Learns {
     pub(super) fn all_of(&self, spec: &Spec) -> bool {
         *self == Learns::Everything || spec.name.starts_with("score.")
     }
+
+    /// Whether any value of the leaf is learned.
+    pub(super) fn any_of(&self, spec: &Spec) -> bool {
+        self.all_of(spec) || spec.name == "wte"
+    }
 }
 
 /// Language modelling beside the scores of a pass: what is predicted of each row, and the loss's derivatives by the log-probability
@@ -87,9 +92,11 @@ impl<T> Trainer<T> {
     /// From now on nothing is learned but the head that scores and the embeddings of `tokens`.
     pub fn freeze_trunk(&mut self, tokens: &[u32]) {
         self.learns = Learns::HeadAnd(tokens.to_vec());
+        self.gradients.blocks_learn = false;
     }
 
-    /// Sets the gradients of everything that is frozen to zero: what has none, and no decay, AdamW leaves as it is to the bit.
+    /// Sets the gradients of everything that is frozen to zero: of a leaf that is learned in part, what has none, and no decay, AdamW
+    /// leaves as it is to the bit.
     pub(super) fn forget_frozen<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
         let Learns::HeadAnd(tokens) = &self.learns else { return };
         self.gradients.finish(b);

@@ -226,7 +226,8 @@ impl<T> Trainer<T> {
         };
         let moments = self.first_moment.leaves_mut().into_iter().zip(self.second_moment.leaves_mut());
         let leaves = self.weights.leaves_mut().into_iter().zip(self.gradients.weights.leaves());
-        for (((weight, gradient), (m, v)), spec) in leaves.zip(moments).zip(self.specs.leaves()) {
+        let leaves = leaves.zip(moments).zip(self.specs.leaves());
+        for (((weight, gradient), (m, v)), spec) in leaves.filter(|(_, spec)| self.learns.any_of(spec)) {
             b.adamw(weight, m, v, gradient, &settings(spec));
         }
         Update { grad_norm, applied: true }

@@ -145,7 +145,7 @@ pub(super) fn backward<B: Backend>(
     if let Some(d) = dropout {
         b.dropout(dout, c.d_model, &d.attn_branch);
     }
-    linear_backward(b, &mut dw.attn_out, dout, &a.attended, to_out, group_rows);
+    linear_backward(b, &mut dw.attn_out, dout, &a.attended, to_out, place);
     b.linear_backward_input(&mut g.attended, dout, &w.attn_out.weight, to_out);
     let dropped = dropout.map(|d| &d.attention);
     b.attention_backward(&mut g.qkv, &g.attended, &a.attended, &a.lse, &a.qkv, lens, &s, dropped);
@@ -157,6 +157,6 @@ pub(super) fn backward<B: Backend>(
         b.head_norm_backward(&mut g.raw, dq, dk, &g.qkv, &a.raw, &a.head_stats, q, k, &s, group_rows);
     }
     let projected = if c.qk_norm { &g.raw } else { &g.qkv };
-    linear_backward(b, &mut dw.qkv, projected, x, to_qkv, group_rows);
+    linear_backward(b, &mut dw.qkv, projected, x, to_qkv, place);
     b.linear_backward_input(dx, projected, &w.qkv.weight, to_qkv);
 }

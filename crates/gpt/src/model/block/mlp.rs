@@ -71,12 +71,12 @@ pub(super) fn backward<B: Backend>(
     if let Some(d) = &place.dropout {
         b.dropout(dout, c.d_model, &d.mlp_branch);
     }
-    linear_backward(b, &mut dw.mlp_down, dout, &a.active, to_out, place.group_rows);
+    linear_backward(b, &mut dw.mlp_down, dout, &a.active, to_out, place);
     b.linear_backward_input(&mut g.active, dout, &w.mlp_down.weight, to_out);
     match c.mlp {
         Mlp::Gelu => b.gelu_backward(&mut g.up, &g.active, &a.up),
         Mlp::SwiGlu => b.swiglu_backward(&mut g.up, &g.active, &a.up, c.d_ff),
     }
-    linear_backward(b, &mut dw.mlp_up, &g.up, x, to_up, place.group_rows);
+    linear_backward(b, &mut dw.mlp_up, &g.up, x, to_up, place);
     b.linear_backward_input(dx, &g.up, &w.mlp_up.weight, to_up);
 }

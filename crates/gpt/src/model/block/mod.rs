@@ -113,6 +113,8 @@ pub(super) struct Place<'a, T> {
     pub(super) dropout: Option<BlockDropout>,
     /// Rows whose gradients are summed together first.
     pub(super) group_rows: usize,
+    /// Whether matrices are learned, so that their gradients are wanted.
+    pub(super) learns: bool,
 }
 
 /// Where a block drops values: a stream of random numbers for each of its three places.
@@ -202,7 +204,9 @@ fn linear_backward<B: Backend>(
     dout: &B::Tensor,
     x: &B::Tensor,
     shape: LinearShape,
-    group_rows: usize,
+    place: &Place<'_, B::Tensor>,
 ) {
-    b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, group_rows);
+    if place.learns {
+        b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, place.group_rows);
+    }
 }

@@ -232,11 +232,13 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         }
         metrics.insert("lr".to_owned(), shortest(lr));
         metrics.insert("grad_norm".to_owned(), grad_norm.into());
+        // Forward, backward to the inputs, and backward to the weights cost alike.
+        let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
         Ok(Step {
             metrics,
             line: format!("{line}  norm {grad_norm:6.3}"),
             tokens: pass.first_row,
-            flops: training_flops(&self.trainer.config, pass.first_row, pass.sequences),
+            flops: passes * training_flops(&self.trainer.config, pass.first_row, pass.sequences),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
             ended: None,
             rollouts: Vec::new(),
