@@ -132,7 +132,8 @@ impl<'a, B: Backend> Completer<'a, B> {
     ) -> Result<Vec<Completion>> {
         let mut streams: Vec<_> = requests.iter().map(|_| TextStream::new(self.tokenizer, stop)).collect();
         let mut failure = None;
-        let longest = requests.iter().map(|request| request.prompt.len() + request.max_tokens).max();
+        let longest =
+            requests.iter().map(|request| request.prompt.len().saturating_add(request.max_tokens)).max();
         self.reserve(self.slots.min(requests.len()), longest.unwrap_or(0));
         let generated = self.engine.generate(self.backend, requests, |index, token| {
             match streams[index].push(token, &mut |text| on_text(index, text)) {
@@ -170,7 +171,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         beams: &Beams,
         ends: impl Fn(&[u32]) -> bool,
     ) -> Vec<u32> {
-        self.reserve(beams.width, prompt.len() + beams.max_tokens);
+        self.reserve(beams.width, prompt.len().saturating_add(beams.max_tokens));
         self.engine.beam_search(self.backend, prompt, beams, ends)
     }
 
