@@ -61,6 +61,8 @@ pub struct Memory {
     pub activations: u64,
     /// What it would leave if every block were computed again in the backward pass (Chen et al. 2016).
     pub activations_recomputed: u64,
+    /// What the backend works with meanwhile, where that is known.
+    pub working: u64,
     /// All but the recomputed one.
     pub total: u64,
 }
@@ -110,12 +112,13 @@ pub struct Estimate {
 
 impl Plan {
     /// Of training a model on so many tokens, in micro-batches of so many, on values of `activation_bytes` bytes between
-    /// operations.
+    /// operations, with a backend that works with `working_bytes` besides.
     pub fn new(
         config: &Config,
         tokens: Option<u64>,
         micro_batch_tokens: usize,
         activation_bytes: u64,
+        working_bytes: u64,
     ) -> Self {
         let parameters = config.parameters() as u64;
         let chinchilla_tokens = TOKENS_PER_PARAMETER * parameters;
@@ -138,7 +141,8 @@ impl Plan {
                 moments: 2 * exact,
                 activations: pass_bytes,
                 activations_recomputed: config.recomputed_pass_bytes(micro_batch_tokens, activation_bytes),
-                total: state_bytes + pass_bytes,
+                working: working_bytes,
+                total: state_bytes + pass_bytes + working_bytes,
             },
             cache_bytes: BF16_BYTES * 2 * (config.n_layer * config.kv_width() * config.seq_len) as u64,
         }
@@ -181,14 +185,16 @@ mod tests {
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
-        let plan = Plan::new(&config, Some(300_000_000_000), 2048, BF16_BYTES);
+        let plan = Plan::new(&config, Some(300_000_000_000), 2048, BF16_BYTES, 1);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
         // The paper counts 6 operations a parameter, without attention's; these are counted here, and the embedding's are not.
         assert!((plan.flops / 3.14e23 - 1.0).abs() < 0.03, "{:e}", plan.flops);
         // 2 · 96 layers · 12,288 · 2,048 positions · 2 bytes.
         assert_eq!(plan.cache_bytes, 9_663_676_416);
-        let Memory { weights, gradients, moments, activations, activations_recomputed, total } = plan.memory;
-        assert_eq!((moments, total), (2 * weights, weights + gradients + moments + activations));
+        let Memory { weights, gradients, moments, activations, activations_recomputed, working, total } =
+            plan.memory;
+        let parts = weights + gradients + moments + activations + working;
+        assert_eq!((moments, working, total), (2 * weights, 1, parts));
         assert!(activations_recomputed * 5 < activations, "{activations_recomputed} {activations}");
         let on = plan.on(&config, Device::named("h100").unwrap(), 1024, 0.4, Some(2.0));
         assert_eq!((on.sequences, on.sequences_recomputed), (Some(0), Some(0)), "it does not fit one device");
@@ -200,11 +206,11 @@ mod tests {
     fn the_largest_micro_batch_fits_and_one_more_does_not() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let device = Device::named("rtx4090").unwrap();
-        let plan = Plan::new(&config, None, 4096, BF16_BYTES);
+        let plan = Plan::new(&config, None, 4096, BF16_BYTES, 0);
         assert_eq!(plan.tokens, 20 * plan.parameters);
         let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
         let takes = |sequences: u64| {
-            Plan::new(&config, None, sequences as usize * config.seq_len, BF16_BYTES).memory.total as f64
+            Plan::new(&config, None, sequences as usize * config.seq_len, BF16_BYTES, 0).memory.total as f64
         };
         let room = 0.9 * device.memory_bytes.unwrap() as f64;
         assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");

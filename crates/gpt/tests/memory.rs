@@ -7,7 +7,7 @@
 use gpt::model::{self, Config, Noise, NormPlace, Sequences};
 use gpt::train::{Optimizer, Trainer};
 use kernels::cpu::{CpuOptions, Level};
-use kernels::{Cpu, Precision};
+use kernels::{Cpu, HeadShape, Precision};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -50,5 +50,15 @@ fn main() {
             let ratio = taken / told.bytes() as f64;
             assert!((0.995..1.02).contains(&ratio), "{name}, {precision:?}: took {taken}, told {told:?}");
         }
+
+        // What the backend works with is what the first step takes and the second does not.
+        let config = Config::gpt2(20_000, SEQ_LEN, 1, 4, 128);
+        let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
+        let works_with = taken(&mut b, &config) - taken(&mut b, &config);
+        let rows = SEQUENCES * SEQ_LEN;
+        let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
+        let told = b.working_bytes(&config.products(rows), &head);
+        let ratio = works_with as f64 / told as f64;
+        assert!((0.95..1.1).contains(&ratio), "{precision:?}: works with {works_with}, told {told}");
     }
 }

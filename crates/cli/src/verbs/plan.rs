@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
+use gpt::model::Config;
 use gpt::plan::{BF16_BYTES, Device, Estimate, Plan};
-use gpt::stage::available_bytes;
+use gpt::stage::{available_bytes, usual_vocab_size};
+use kernels::{Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
@@ -33,9 +35,9 @@ pub(crate) struct PlanArgs {
     /// Shape and recipe, by name or as a TOML file
     #[arg(long, value_name = "NAME")]
     preset: String,
-    /// Tokens of the vocabulary
-    #[arg(long, value_name = "N", default_value_t = 50_257)]
-    vocab_size: usize,
+    /// Tokens of the vocabulary [default: GPT-1's for gpt1, 8,192 for tiny, nano and baby, else GPT-2's 50,257]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    vocab_size: Option<u32>,
     /// Tokens of training [default: twenty for each parameter]
     #[arg(long, value_name = "N", value_parser = amount)]
     tokens: Option<u64>,
@@ -70,12 +72,15 @@ fn fraction(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &args.set)?;
-    let config = shape.config(args.vocab_size, &settings);
+    let vocab_size = args.vocab_size.map_or_else(|| usual_vocab_size(&args.preset), |n| n as usize);
+    let config = shape.config(vocab_size, &settings);
     let mut cpu = session.cpu();
     let here = args.device.iter().any(|name| name == THIS);
     let exact = here && precision_name(&cpu) != "bf16";
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
-    let plan = Plan::new(&config, args.tokens, settings.micro_batch_tokens(), activation_bytes);
+    let rows = settings.micro_batch_tokens();
+    let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
+    let plan = Plan::new(&config, args.tokens, rows, activation_bytes, working_bytes);
     let mut estimates = Vec::new();
     for name in &args.device {
         let (device, usual) = if name == THIS {
@@ -90,15 +95,23 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
         let utilisation = args.utilisation.unwrap_or(usual);
         estimates.push(plan.on(&config, device, args.count, utilisation, args.price));
     }
-    let told = json!({ "preset": args.preset, "plan": plan, "on": estimates });
-    session.result(&told, || text(&plan, config.seq_len, &estimates))?;
+    let told = json!({ "preset": args.preset, "vocab_size": vocab_size, "plan": plan, "on": estimates });
+    session.result(&told, || text(&plan, &config, &estimates))?;
     Ok(Ended::Done)
 }
 
-fn text(plan: &Plan, seq_len: usize, estimates: &[Estimate]) -> String {
+/// What this processor works with, which is no other device's.
+fn working_bytes(cpu: &Cpu, config: &Config, rows: usize) -> u64 {
+    let &Config { d_model, vocab_size, .. } = config;
+    cpu.working_bytes(&config.products(rows), &HeadShape { rows, d_model, vocab_size, temperature: 1.0 })
+}
+
+fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
+    let Config { vocab_size, seq_len, .. } = *config;
     let memory = plan.memory;
     let row = |name: &str, value: String| [name.to_owned(), value];
     let rows = [
+        row("tokens of the vocabulary", count(vocab_size as u64)),
         row("parameters", count(plan.parameters)),
         row("of these embeddings", count(plan.embedding_parameters)),
         row("tokens", count(plan.tokens)),
@@ -110,6 +123,7 @@ fn text(plan: &Plan, seq_len: usize, estimates: &[Estimate]) -> String {
         row("AdamW's moments", bytes(memory.moments)),
         row(&format!("a pass over {} tokens", count(plan.micro_batch_tokens)), bytes(memory.activations)),
         row("the same, blocks recomputed", bytes(memory.activations_recomputed)),
+        row("what the processor works with", bytes(memory.working)),
         row("memory in all", bytes(memory.total)),
         row(&format!("cache of {} tokens, bf16", count(seq_len as u64)), bytes(plan.cache_bytes)),
     ];

@@ -46,6 +46,9 @@ fn a_plan_tells_what_training_takes() {
     assert!((figure("parameters") / 174.6e9 - 1.0).abs() < 0.001, "{plan}");
     assert!((figure("flops") / 3.14e23 - 1.0).abs() < 0.03, "{plan}");
     assert!(plan["on"][0]["cost"].is_null() && plan["on"][0]["sequences"] == 0, "{plan}");
+    for (preset, vocab_size) in [("gpt1", 40_478), ("gpt2", 50_257), ("modern-baby", 8_192)] {
+        assert_eq!(json(&["plan", "--preset", preset, "--device", "h100"])["vocab_size"], vocab_size);
+    }
     let page = stdout(&[&words[..], &["--price", "2"]].concat());
     assert!(page.contains("300,000,000,000") && page.contains("one does not hold the model"), "{page}");
     fails(&["plan", "--preset", "gpt2", "--device", "abacus"], 2, &["abacus", "h100"]);

@@ -1,6 +1,7 @@
 //! The shape of a model, its size and its cost.
 
 use anyhow::{Result, ensure};
+use kernels::LinearShape;
 use serde::Serialize;
 
 use super::Rope;
@@ -256,6 +257,17 @@ impl Config {
             Positions::Learned => None,
             Positions::Rotary(rope) => Some(rope),
         }
+    }
+
+    /// The products of a block over `rows` rows: to queries, keys and values, attention's output, and into and out of the feed-forward
+    /// layer.
+    pub fn products(&self, rows: usize) -> [LinearShape; 4] {
+        [
+            LinearShape { rows, d_in: self.d_model, d_out: self.q_width() + 2 * self.kv_width() },
+            LinearShape { rows, d_in: self.q_width(), d_out: self.d_model },
+            LinearShape { rows, d_in: self.d_model, d_out: self.up_width() },
+            LinearShape { rows, d_in: self.d_ff, d_out: self.d_model },
+        ]
     }
 
     /// Learned numbers, the tied head counted once.

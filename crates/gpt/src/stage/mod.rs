@@ -35,6 +35,6 @@ pub use road::{
     TasksOutcome, chat_road, code_road, tasks_road,
 };
 pub use score::score;
-pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings};
+pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings, usual_vocab_size};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use training_loop::Machine;

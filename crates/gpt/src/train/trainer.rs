@@ -292,6 +292,11 @@ impl<T> Trainer<T> {
         &self.gradients.weights
     }
 
+    /// Gives back the memory of a pass, for something else to be done in between; the next pass asks for it again.
+    pub fn release_pass<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+        self.passes = Passes::new(b, &self.config);
+    }
+
     /// Begins again with `weights` and a fresh optimizer.
     pub fn restart<B: Backend<Tensor = T>>(&mut self, b: &mut B, weights: Weights<T>) {
         let moments = [(); 2].map(|()| model::zeros(b, &self.config)).into();

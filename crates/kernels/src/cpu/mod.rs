@@ -29,6 +29,7 @@ mod testing;
 pub use level::Level;
 pub use tensor::CpuTensor;
 
+use crate::{HeadShape, LinearShape};
 use gemm::{Blocks, Kernel};
 use head::HeadMemory;
 use pool::Pool;
@@ -106,6 +107,19 @@ impl Cpu {
     /// How it works.
     pub fn options(&self) -> CpuOptions {
         self.options
+    }
+
+    /// About how many bytes training works with besides tensors, where linear layers have shapes of `layers` and the head that of
+    /// `head`: packed factors of products, and a chunk of logits.
+    pub fn working_bytes(&self, layers: &[LinearShape], head: &HeadShape) -> u64 {
+        let bytes = match self.options.precision {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        };
+        // The larger of the weight and of the input rows, which the gradient packs.
+        let packed = |shape: &LinearShape| shape.d_in * shape.d_out.max(shape.rows);
+        let right = layers.iter().map(packed).max().unwrap_or(0) * bytes;
+        right as u64 + head::working_bytes(head, bytes)
     }
 
     /// One line for people: `2 threads, AVX-512 bf16, bf16 products`.

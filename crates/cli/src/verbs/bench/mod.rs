@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpt::checkpoint;
 use gpt::model::Config;
+use gpt::stage::usual_vocab_size;
 use gpt::train::Optimizer;
 use kernels::cpu::bench;
 use serde_json::json;
@@ -81,9 +82,11 @@ struct Bench<'a> {
 
 pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &[])?;
+    // Rounded up, as is customary where speed is measured.
+    let vocab_size = usual_vocab_size(&args.preset).next_multiple_of(64);
     let (name, config) = match &args.model {
         Some(path) => (path.display().to_string(), checkpoint::open(path, session.watcher())?.config),
-        None => (args.preset.clone(), shape.config(vocab_size(&args.preset), &settings)),
+        None => (args.preset.clone(), shape.config(vocab_size, &settings)),
     };
     let config = Config { dropout: 0.0, seq_len: config.seq_len.min(LONGEST_CONTEXT), ..config };
     let bench = Bench { session, name, config, optimizer: settings.optimizer() };
@@ -104,11 +107,6 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
         }
     }
     Ok(Ended::Done)
-}
-
-/// GPT-2's vocabulary rounded up to a multiple of 64, and one that fits the smaller shapes: what is customary to measure.
-fn vocab_size(preset: &str) -> usize {
-    if ["tiny", "nano", "baby"].iter().any(|small| preset.ends_with(small)) { 8_192 } else { 50_304 }
 }
 
 impl Bench<'_> {

@@ -12,24 +12,20 @@ impl Bench<'_> {
     /// Forward and both backward products of every layer.
     pub(super) fn products(&self) -> Result<()> {
         let c = &self.config;
-        let layers = [
-            ("qkv", c.d_model, c.q_width() + 2 * c.kv_width()),
-            ("attn_out", c.q_width(), c.d_model),
-            ("mlp_up", c.d_model, c.up_width()),
-            ("mlp_down", c.d_ff, c.d_model),
-            ("lm_head", c.d_model, c.vocab_size),
-        ];
+        let head = LinearShape { rows: ROWS, d_in: c.d_model, d_out: c.vocab_size };
+        let names = ["qkv", "attn_out", "mlp_up", "mlp_down", "lm_head"];
+        let layers = names.into_iter().zip(c.products(ROWS).into_iter().chain([head]));
         let products = [
             ("forward", LinearProduct::Forward),
             ("backward_input", LinearProduct::BackwardInput),
             ("backward_weight", LinearProduct::BackwardWeight),
         ];
         let mut cpu = self.session.cpu();
-        for (layer, d_in, d_out) in layers {
+        for (layer, shape) in layers {
+            let LinearShape { d_in, d_out, .. } = shape;
             for (name, product) in products {
                 // A machine shared with others drifts: the peak is taken again beside each product.
                 let peak = bench::peak(&mut cpu, DURATION / 3);
-                let shape = LinearShape { rows: ROWS, d_in, d_out };
                 let speed = bench::linear(&mut cpu, product, shape, DURATION);
                 let json = json!({
                     "bench": "products",

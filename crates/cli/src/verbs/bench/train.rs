@@ -45,6 +45,7 @@ impl Bench<'_> {
             "precision": precision,
             "threads": threads,
             "parameters": config.parameters(),
+            "vocab_size": config.vocab_size,
             "batch_tokens": rows,
             "seq_len": config.seq_len,
             "steps": steps,

@@ -3,7 +3,7 @@
 
 use super::super::{Block, Config};
 use super::{Place, linear_backward};
-use kernels::{AttentionShape, Backend, CacheSpan, LinearShape};
+use kernels::{AttentionShape, Backend, CacheSpan};
 
 /// What a row may look at.
 pub(in super::super) enum Attend<'a, T> {
@@ -80,12 +80,6 @@ pub(in super::super) fn shape(c: &Config, layer: usize) -> AttentionShape {
     }
 }
 
-/// The shapes of the two products over `rows` rows.
-fn products(c: &Config, rows: usize) -> (LinearShape, LinearShape) {
-    let qkv = LinearShape { rows, d_in: c.d_model, d_out: shape(c, 0).qkv_width() };
-    (qkv, LinearShape { rows, d_in: c.q_width(), d_out: c.d_model })
-}
-
 /// `out = attention(x)`, before the residual sum.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn forward<B: Backend>(
@@ -98,7 +92,7 @@ pub(super) fn forward<B: Backend>(
     attend: Attend<'_, B::Tensor>,
     place: &Place<'_, B::Tensor>,
 ) {
-    let (s, (to_qkv, to_out)) = (shape(c, place.layer), products(c, b.len(x) / c.d_model));
+    let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
     let dropout = place.dropout.as_ref();
 
     let projected = if c.qk_norm { &mut a.raw } else { &mut a.qkv };
@@ -139,7 +133,7 @@ pub(super) fn backward<B: Backend>(
     lens: &[usize],
     place: &Place<'_, B::Tensor>,
 ) {
-    let (s, (to_qkv, to_out)) = (shape(c, place.layer), products(c, b.len(x) / c.d_model));
+    let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
     let (dropout, group_rows) = (place.dropout.as_ref(), place.group_rows);
 
     if let Some(d) = dropout {

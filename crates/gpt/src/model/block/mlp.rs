@@ -2,7 +2,7 @@
 
 use super::super::{Block, Config, Mlp};
 use super::{Place, linear_backward};
-use kernels::{Backend, LinearShape};
+use kernels::Backend;
 
 /// What the branch leaves behind for its backward pass.
 pub(super) struct Activations<T> {
@@ -25,12 +25,6 @@ impl<T> Activations<T> {
 /// Gradients between the branch's operations: as wide as what they are gradients of.
 pub(super) type Gradients<T> = Activations<T>;
 
-/// The shapes of the two products over `rows` rows.
-fn products(c: &Config, rows: usize) -> (LinearShape, LinearShape) {
-    let up = LinearShape { rows, d_in: c.d_model, d_out: c.up_width() };
-    (up, LinearShape { rows, d_in: c.d_ff, d_out: c.d_model })
-}
-
 /// `out = mlp(x)`, before the residual sum.
 pub(super) fn forward<B: Backend>(
     b: &mut B,
@@ -41,7 +35,7 @@ pub(super) fn forward<B: Backend>(
     x: &B::Tensor,
     place: &Place<'_, B::Tensor>,
 ) {
-    let (to_up, to_out) = products(c, b.len(x) / c.d_model);
+    let [.., to_up, to_out] = c.products(b.len(x) / c.d_model);
     b.linear_forward(&mut a.up, x, &w.mlp_up.weight, w.mlp_up.bias.as_ref(), to_up);
     match c.mlp {
         Mlp::Gelu => b.gelu_forward(&mut a.active, &a.up),
@@ -67,7 +61,7 @@ pub(super) fn backward<B: Backend>(
     x: &B::Tensor,
     place: &Place<'_, B::Tensor>,
 ) {
-    let (to_up, to_out) = products(c, b.len(x) / c.d_model);
+    let [.., to_up, to_out] = c.products(b.len(x) / c.d_model);
     if let Some(d) = &place.dropout {
         b.dropout(dout, c.d_model, &d.mlp_branch);
     }

@@ -30,7 +30,7 @@ mod presets;
 mod regime;
 mod shape;
 
-pub use presets::PRESETS;
+pub use presets::{PRESETS, usual_vocab_size};
 pub(super) use regime::recipe;
 pub use regime::{Own, Regime, StageSettings};
 pub use shape::{Family, Shape};

@@ -96,6 +96,18 @@ struct Gradients<'a> {
     dweight: Sink<'a>,
 }
 
+/// Rows of a chunk at most.
+fn chunk_rows(vocab_size: usize) -> usize {
+    (CHUNK_LOGITS / vocab_size).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end)
+}
+
+/// The bytes of [`HeadMemory`] in training, where factors are packed in so many bytes a value: the weight twice, and the logits of a
+/// chunk.
+pub(super) fn working_bytes(shape: &HeadShape, bytes: usize) -> u64 {
+    let &HeadShape { rows, d_model, vocab_size, .. } = shape;
+    (2 * bytes * vocab_size * d_model + 4 * vocab_size * chunk_rows(vocab_size).min(rows)) as u64
+}
+
 #[allow(clippy::too_many_arguments)]
 fn run(
     cpu: &mut Cpu,
@@ -122,7 +134,7 @@ fn run(
     }
 
     let Cpu { options, kernel, pool, head: memory, .. } = cpu;
-    let max_rows = (CHUNK_LOGITS / vocab_size).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end);
+    let max_rows = chunk_rows(vocab_size);
     memory.plan(targets, group_rows, max_rows);
     outputs.clear();
     if memory.rows.len() < rows
