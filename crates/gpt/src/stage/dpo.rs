@@ -256,6 +256,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         };
         let shown = self.options.rankings.held_out.iter().take(SHOWN);
         let requests: Vec<Request> = (0..).zip(shown).map(request).collect();
+        self.policy.release_pass(&mut self.backend);
         let (b, tokenizer) = (&mut self.backend, self.prompter.tokenizer());
         let mut engine = Engine::new(b, &self.policy.config, &self.policy.weights, requests.len())
             .limited_to(tokenizer.vocab_size());

@@ -292,7 +292,8 @@ impl<T> Trainer<T> {
         &self.gradients.weights
     }
 
-    /// Gives back the memory of a pass, for something else to be done in between; the next pass asks for it again.
+    /// Gives back the memory of a pass; the next one asks for it again. An engine's copy of the weights takes its place where samples
+    /// are written, so that a machine that has room to train has room for them.
     pub fn release_pass<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
         self.passes = Passes::new(b, &self.config);
     }

@@ -90,7 +90,6 @@ impl<'a, B: Backend> Pretraining<'a, B> {
                 stop_tokens: stop.clone(),
             })
             .collect();
-        // The engine's copy of the weights takes the place of the last pass: a machine that has room to train has room for samples.
         self.trainer.release_pass(&mut self.backend);
         let Self { backend, trainer: Trainer { config, weights, .. }, data, .. } = self;
         let mut engine = Engine::new(backend, config, weights, requests.len()).limited_to(data.vocab_size());

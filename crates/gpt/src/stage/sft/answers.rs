@@ -60,6 +60,7 @@ impl<B: Backend> Sft<'_, B> {
 
     fn answer(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize, temperature: f32) -> Answers {
         let sampling = Sampling { temperature, top_k: 0, top_p: 1.0, seed: self.options.seed };
+        self.trainer.release_pass(&mut self.backend);
         let model = (&self.trainer.config, &self.trainer.weights);
         answer(&mut self.backend, model, &self.prompter, prompts, max_tokens, sampling, 0)
     }
