@@ -8,7 +8,7 @@ import json
 import pathlib
 
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 DOCUMENTS = [
     "The lighthouse keeper counted the ships. There were seven ships, then eight, and by night there were none.\n",
@@ -109,12 +109,14 @@ smollm = trained(
     pre_tokenizer=pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
     decoder=decoders.ByteLevel(),
 )
-# Llama 2: SentencePiece's spaces, byte fallback; as BPE and, like its cousins, as Unigram (Kudo 2018).
+# Llama 2: SentencePiece's spaces, byte fallback, a token before every text; as BPE and, like its cousins, as Unigram (Kudo 2018).
 llama = trained(
     models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True), trainers.BpeTrainer, ["<unk>", "<s>", "</s>", *bytes_],
     vocab_size=VOCAB_SIZE, limit_alphabet=60, normalizer=normalizers.Sequence(metaspace),
     decoder=decoders.Sequence(from_metaspace),
 )
+starts = [("<s>", llama.token_to_id("<s>"))]
+llama.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=starts)
 unigram = trained(
     models.Unigram(), trainers.UnigramTrainer, ["<unk>", "<s>", "</s>", *bytes_], unk_token="<unk>", vocab_size=400,
     normalizer=normalizers.Sequence(metaspace), decoder=decoders.Sequence(from_metaspace),
@@ -144,6 +146,7 @@ def foreign(name, tokenizer, eos=None, before="", after=""):
     cases = [(text, ids, tokenizer.decode(ids, skip_special_tokens=False)) for text, ids in cases]
     return {
         "name": name, "eos": eos, "before": before, "after": after, "tokenizer": json.loads(tokenizer.to_str()), "cases": cases,
+        "from_start": [tokenizer.encode(text).ids for text in CASES[:4]],
     }
 
 

@@ -24,6 +24,8 @@ struct Fixture {
     tokenizer: Value,
     /// Text, ids, and what Python decodes from them.
     cases: Vec<(String, Vec<u32>, String)>,
+    /// Ids of the first texts with what the tokenizer puts around them.
+    from_start: Vec<Vec<u32>>,
 }
 
 static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
@@ -72,6 +74,20 @@ fn ids_and_texts_are_those_of_python() {
         let batch = tokenizer.encode_batch(&texts);
         assert!(batch.iter().eq(fixture.cases.iter().map(|case| &case.1)), "{}", fixture.name);
     }
+}
+
+#[test]
+fn texts_begin_as_in_python() {
+    let mut starts = 0;
+    for fixture in &GOLDEN.tokenizers {
+        let tokenizer = fixture.load();
+        assert_eq!(fixture.from_start.len(), 4);
+        for ((text, ids, _), from_start) in fixture.cases.iter().zip(&fixture.from_start) {
+            assert_eq!(&tokenizer.encode_from_start(text), from_start, "{}: {text:?}", fixture.name);
+            starts += usize::from(from_start != ids);
+        }
+    }
+    assert_eq!(starts, 4, "of the five, Llama 2's alone puts a token there");
 }
 
 #[test]
