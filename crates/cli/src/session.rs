@@ -1,12 +1,14 @@
 //! What was typed for every verb, resolved: the machine, the terminal, where results go.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gpt::progress::Progress;
 use gpt::stage::Machine;
-use kernels::cpu::bench;
+use gpt::train::run::Recipe;
+use kernels::cpu::bench::{self, Work};
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
@@ -51,11 +53,19 @@ impl Session {
         self.terminal.get_or_init(|| Terminal::new(self.global.quiet))
     }
 
-    /// The processor as a backend.
-    pub(crate) fn cpu(&self) -> Cpu {
-        let precision =
-            self.global.precision.map_or_else(|| CpuOptions::default().precision, Precision::from);
-        Cpu::new(CpuOptions { threads: self.threads(), precision, ..CpuOptions::default() })
+    /// The processor as a backend, in the precision that suits `purpose` unless `--precision` says otherwise.
+    pub(crate) fn cpu(&self, purpose: Purpose) -> Cpu {
+        let options = CpuOptions { threads: self.threads(), ..CpuOptions::default() };
+        let precision = match (self.global.precision, purpose) {
+            (Some(asked), _) => asked.into(),
+            (None, Purpose::Figures) => options.precision,
+            (None, Purpose::Text) => bench::faster_precision(options, Work::Decoding),
+            (None, Purpose::NewTraining) => bench::faster_precision(options, Work::Training),
+            (None, Purpose::Training(run)) => {
+                begun_in(run).unwrap_or_else(|| bench::faster_precision(options, Work::Training))
+            }
+        };
+        Cpu::new(CpuOptions { precision, ..options })
     }
 
     /// What `cpu` is, its peak measured.
@@ -100,9 +110,35 @@ impl Session {
     }
 }
 
+/// What a processor computes, which decides its precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// A training in this run directory or of this road: in the precision that it began with, else in the one that this machine
+    /// trains faster in. One precision does rollouts, scores and updates.
+    Training(&'a Path),
+    /// A training without a directory.
+    NewTraining,
+    /// Text that nobody compares: in the precision that this machine decodes faster in.
+    Text,
+    /// Figures to be compared: in `f32` on every machine.
+    Figures,
+}
+
+/// The precision that the run or the road in `dir` began with. A recipe that cannot be read is for whoever opens the run to
+/// report.
+fn begun_in(dir: &Path) -> Option<Precision> {
+    let recipe = Recipe::load(dir).ok()?;
+    let begun = recipe.settings.get("precision")?.as_str()?;
+    [Precision::F32, Precision::Bf16].into_iter().find(|&precision| name(precision) == begun)
+}
+
 /// The precision of products, as it is typed.
 pub(crate) fn precision_name(cpu: &Cpu) -> &'static str {
-    match cpu.options().precision {
+    name(cpu.options().precision)
+}
+
+fn name(precision: Precision) -> &'static str {
+    match precision {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
     }

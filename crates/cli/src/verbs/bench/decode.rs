@@ -8,7 +8,7 @@ use gpt::model::{self, Engine, Request, Sampling};
 use serde_json::json;
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::precision_name;
+use crate::session::{Purpose, precision_name};
 use crate::terminal::text::count;
 
 const PROMPT_TOKENS: usize = 128;
@@ -26,7 +26,7 @@ impl Bench<'_> {
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::Text);
         let mut engine = {
             let weights = model::init(&mut cpu, config, self.session.seed());
             Engine::new(&mut cpu, config, &weights, batch)
@@ -75,8 +75,9 @@ impl Bench<'_> {
         });
         self.session.result(&json, || {
             format!(
-                "decode    {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
+                "decode    {} in {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
                 self.name,
+                precision_name(&cpu),
                 count(decode as u64),
                 1e3 * median(&prefills)
             )

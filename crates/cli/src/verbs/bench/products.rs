@@ -6,7 +6,7 @@ use kernels::cpu::bench::{self, LinearProduct};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS};
-use crate::session::precision_name;
+use crate::session::{Purpose, precision_name};
 
 impl Bench<'_> {
     /// Forward and both backward products of every layer.
@@ -20,7 +20,7 @@ impl Bench<'_> {
             ("backward_input", LinearProduct::BackwardInput),
             ("backward_weight", LinearProduct::BackwardWeight),
         ];
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
         for (layer, shape) in layers {
             let LinearShape { d_in, d_out, .. } = shape;
             for (name, product) in products {

@@ -11,7 +11,7 @@ use kernels::{Cpu, CpuTensor};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::precision_name;
+use crate::session::{Purpose, precision_name};
 use crate::terminal::text::{bytes, count, scaled};
 
 /// Steps that are not timed: memory is allocated in the first.
@@ -24,7 +24,7 @@ impl Bench<'_> {
     /// Times `steps` steps.
     pub(super) fn train(&self, steps: u32) -> Result<()> {
         let config = &self.config;
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
         let peak = bench::peak(&mut cpu, DURATION);
         let (precision, threads) = (precision_name(&cpu), cpu.options().threads);
         let weights = model::init(&mut cpu, config, self.session.seed());
@@ -63,7 +63,7 @@ impl Bench<'_> {
         });
         self.session.result(&json, || {
             format!(
-                "train     {}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
+                "train     {} in {precision}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
                 self.name,
                 count(speed(median(times)) as u64),
                 100.0 * fraction,

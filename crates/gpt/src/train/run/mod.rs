@@ -120,21 +120,7 @@ impl RunDir {
     /// Another process has it open; it belongs to a different recipe (the difference is shown); it holds a run's
     /// files without a recipe; input or output fails.
     pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
-        fs::create_dir_all(path)
-            .with_context(|| format!("cannot create the run directory {}", path.display()))?;
-        let lock = lock(path)?;
-        if path.join(CONFIG).exists() {
-            refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
-        } else if let Some(found) =
-            [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
-        {
-            bail!(
-                "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
-                path.display()
-            );
-        }
-        let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
-        write_atomically(&path.join(CONFIG), config.as_bytes())?;
+        let lock = claim(path, recipe)?;
         fs::create_dir_all(path.join(CHECKPOINTS))
             .with_context(|| format!("cannot create {}", path.join(CHECKPOINTS).display()))?;
         checkpoints::sweep(path)?;
@@ -249,6 +235,29 @@ impl RunDir {
     pub fn retain(&self, keep_last: usize, best: Option<u64>) -> Result<()> {
         checkpoints::retain(&self.path, keep_last, best)
     }
+}
+
+/// Creates the directory of a run or of a road, or opens it again if `recipe` agrees with the one stored there. It is this
+/// process's for as long as the file that is returned lives.
+///
+/// # Errors
+/// Those of [`RunDir::open`].
+pub fn claim(path: &Path, recipe: &Recipe) -> Result<File> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create the directory {}", path.display()))?;
+    let lock = lock(path)?;
+    if path.join(CONFIG).exists() {
+        refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
+    } else if let Some(found) =
+        [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
+    {
+        bail!(
+            "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
+            path.display()
+        );
+    }
+    let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
+    write_atomically(&path.join(CONFIG), config.as_bytes())?;
+    Ok(lock)
 }
 
 /// Takes the lock of a run directory, or says who has it.
