@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpt::progress::Progress;
 use gpt::stage::Machine;
-use gpt::train::run::Recipe;
-use kernels::cpu::bench::{self, Work};
-use kernels::{Cpu, CpuOptions, Precision};
+use kernels::cpu::bench;
+use kernels::{Cpu, CpuOptions};
 use serde::Serialize;
 
 use crate::args::Global;
+use crate::precision;
 use crate::terminal::{self, Terminal};
 
 /// How long the peak is measured before a training.
@@ -59,10 +59,10 @@ impl Session {
         let precision = match (self.global.precision, purpose) {
             (Some(asked), _) => asked.into(),
             (None, Purpose::Figures) => options.precision,
-            (None, Purpose::Text) => bench::faster_precision(options, Work::Decoding),
-            (None, Purpose::NewTraining) => bench::faster_precision(options, Work::Training),
+            (None, Purpose::Text) => precision::for_decoding(options),
+            (None, Purpose::NewTraining) => precision::for_training(options),
             (None, Purpose::Training(run)) => {
-                begun_in(run).unwrap_or_else(|| bench::faster_precision(options, Work::Training))
+                precision::begun_in(run).unwrap_or_else(|| precision::for_training(options))
             }
         };
         Cpu::new(CpuOptions { precision, ..options })
@@ -72,7 +72,7 @@ impl Session {
     pub(crate) fn machine(&self, cpu: &mut Cpu) -> Machine {
         Machine {
             description: cpu.describe(),
-            precision: precision_name(cpu).into(),
+            precision: precision::name(cpu.options().precision).into(),
             peak_flops: bench::peak(cpu, PEAK_DURATION),
         }
     }
@@ -122,24 +122,4 @@ pub(crate) enum Purpose<'a> {
     Text,
     /// Figures to be compared: in `f32` on every machine.
     Figures,
-}
-
-/// The precision that the run or the road in `dir` began with. A recipe that cannot be read is for whoever opens the run to
-/// report.
-fn begun_in(dir: &Path) -> Option<Precision> {
-    let recipe = Recipe::load(dir).ok()?;
-    let begun = recipe.settings.get("precision")?.as_str()?;
-    [Precision::F32, Precision::Bf16].into_iter().find(|&precision| name(precision) == begun)
-}
-
-/// The precision of products, as it is typed.
-pub(crate) fn precision_name(cpu: &Cpu) -> &'static str {
-    name(cpu.options().precision)
-}
-
-fn name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-    }
 }

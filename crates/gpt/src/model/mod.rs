@@ -9,6 +9,7 @@ mod memory;
 mod rope;
 mod sample;
 mod score;
+mod speed;
 mod tell;
 mod weights;
 
@@ -24,6 +25,7 @@ pub use memory::TrainingMemory;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};
+pub use speed::{sampling_work, training_work};
 pub use tell::Told;
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 

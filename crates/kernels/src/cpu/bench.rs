@@ -2,7 +2,7 @@
 //!
 //! A utilisation is the ratio of two figures of one run: machines drift, ratios hardly.
 
-use super::{Cpu, CpuOptions, CpuTensor, Precision, linear};
+use super::{Cpu, CpuTensor, Precision, linear};
 use crate::LinearShape;
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -60,77 +60,6 @@ pub fn linear(cpu: &mut Cpu, product: LinearProduct, shape: LinearShape, duratio
     // The first run allocates.
     run();
     2.0 * (rows * d_in * d_out) as f64 / median(times(duration, run))
-}
-
-/// What a precision is chosen for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Products of many rows, forward and backward: bound by arithmetic.
-    Training,
-    /// Products of one row with weights beyond the caches: bound by memory.
-    Decoding,
-}
-
-/// Rounds in which [`faster_precision`] measures both.
-const ROUNDS: usize = 4;
-
-/// The precision in which this machine does `work` faster, measured in some ten milliseconds: which instructions a processor
-/// has does not tell, since some multiply bfloat16 at half the rate of `f32`. `options.precision` is not looked at.
-///
-/// The two take turns and the best time of each counts, so that a neighbour on the machine slows both.
-pub fn faster_precision(options: CpuOptions, work: Work) -> Precision {
-    let precisions = [Precision::F32, Precision::Bf16];
-    let mut probes = precisions.map(|precision| Probe::new(CpuOptions { precision, ..options }, work));
-    // The first run allocates.
-    probes.iter_mut().for_each(Probe::run);
-    let mut secs = [f64::INFINITY; 2];
-    for _ in 0..ROUNDS {
-        for (probe, secs) in probes.iter_mut().zip(&mut secs) {
-            let begun = Instant::now();
-            probe.run();
-            *secs = secs.min(begun.elapsed().as_secs_f64());
-        }
-    }
-    if secs[1] < secs[0] { Precision::Bf16 } else { Precision::F32 }
-}
-
-/// A piece of work in one precision.
-struct Probe {
-    cpu: Cpu,
-    work: Work,
-    shape: LinearShape,
-    x: CpuTensor,
-    out: CpuTensor,
-    weight: CpuTensor,
-    dweight: CpuTensor,
-}
-
-impl Probe {
-    fn new(options: CpuOptions, work: Work) -> Self {
-        let mut cpu = Cpu::new(options);
-        let shape = match work {
-            Work::Training => LinearShape { rows: 512, d_in: 384, d_out: 1024 },
-            Work::Decoding => LinearShape { rows: 1, d_in: 1024, d_out: 8192 },
-        };
-        let LinearShape { rows, d_in, d_out } = shape;
-        let (x, out) = (activation(&cpu, rows * d_in), activation(&cpu, rows * d_out));
-        let mut weight = CpuTensor::zeros_f32(d_in * d_out);
-        weight.f32s_mut().iter_mut().enumerate().for_each(|(i, weight)| *weight = value(i));
-        let dweight = CpuTensor::zeros_f32(if work == Work::Training { d_in * d_out } else { 0 });
-        if work == Work::Decoding {
-            weight = linear::packed(&mut cpu, &weight, d_in, d_out);
-        }
-        Probe { cpu, work, shape, x, out, weight, dweight }
-    }
-
-    fn run(&mut self) {
-        let Probe { cpu, work, shape, x, out, weight, dweight } = self;
-        linear::forward(cpu, out, x, weight, None, *shape);
-        if *work == Work::Training {
-            linear::backward_input(cpu, x, out, weight, *shape);
-            linear::backward_weight(cpu, dweight, None, out, x, *shape, GROUP_ROWS);
-        }
-    }
 }
 
 /// Rows as they are between operations, filled with some numbers.

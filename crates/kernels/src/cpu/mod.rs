@@ -56,8 +56,7 @@ pub struct CpuOptions {
 }
 
 impl Default for CpuOptions {
-    /// All cores, the highest level, `f32`: a precision that depends on the machine is for whoever measures it
-    /// ([`bench::faster_precision`]).
+    /// All cores, the highest level, `f32`: which precision is the faster is for whoever measures it, since instructions do not tell.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { threads, precision: Precision::F32, level: Level::detect() }

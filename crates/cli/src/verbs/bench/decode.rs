@@ -8,7 +8,8 @@ use gpt::model::{self, Engine, Request, Sampling};
 use serde_json::json;
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::{Purpose, precision_name};
+use crate::precision;
+use crate::session::Purpose;
 use crate::terminal::text::count;
 
 const PROMPT_TOKENS: usize = 128;
@@ -59,7 +60,7 @@ impl Bench<'_> {
         let json = json!({
             "bench": "decode",
             "preset": self.name,
-            "precision": precision_name(&cpu),
+            "precision": precision::name(cpu.options().precision),
             "threads": cpu.options().threads,
             "batch": batch,
             "prompt_tokens": PROMPT_TOKENS,
@@ -77,7 +78,7 @@ impl Bench<'_> {
             format!(
                 "decode    {} in {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
                 self.name,
-                precision_name(&cpu),
+                precision::name(cpu.options().precision),
                 count(decode as u64),
                 1e3 * median(&prefills)
             )

@@ -18,7 +18,8 @@ use serde_json::json;
 
 use super::pretrain::resolve;
 use crate::Ended;
-use crate::session::{Purpose, Session, precision_name};
+use crate::precision;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::scaled;
 
 const DETAILS: &str = "\
@@ -115,7 +116,7 @@ impl Bench<'_> {
         let peak = bench::peak(&mut cpu, DURATION);
         let json = json!({
             "bench": "peak",
-            "precision": precision_name(&cpu),
+            "precision": precision::name(cpu.options().precision),
             "level": cpu.options().level.to_string(),
             "threads": cpu.options().threads,
             "flops_per_sec": peak.round(),

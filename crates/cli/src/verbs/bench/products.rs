@@ -6,7 +6,8 @@ use kernels::cpu::bench::{self, LinearProduct};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS};
-use crate::session::{Purpose, precision_name};
+use crate::precision;
+use crate::session::Purpose;
 
 impl Bench<'_> {
     /// Forward and both backward products of every layer.
@@ -30,7 +31,7 @@ impl Bench<'_> {
                 let json = json!({
                     "bench": "products",
                     "preset": self.name,
-                    "precision": precision_name(&cpu),
+                    "precision": precision::name(cpu.options().precision),
                     "threads": cpu.options().threads,
                     "layer": layer,
                     "product": name,

@@ -11,7 +11,8 @@ use kernels::{Cpu, CpuTensor};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::{Purpose, precision_name};
+use crate::precision;
+use crate::session::Purpose;
 use crate::terminal::text::{bytes, count, scaled};
 
 /// Steps that are not timed: memory is allocated in the first.
@@ -26,7 +27,7 @@ impl Bench<'_> {
         let config = &self.config;
         let mut cpu = self.session.cpu(Purpose::NewTraining);
         let peak = bench::peak(&mut cpu, DURATION);
-        let (precision, threads) = (precision_name(&cpu), cpu.options().threads);
+        let (precision, threads) = (precision::name(cpu.options().precision), cpu.options().threads);
         let weights = model::init(&mut cpu, config, self.session.seed());
         let mut trainer = Trainer::new(&mut cpu, config.clone(), weights);
         let (mut times, mut losses) = (Vec::new(), Vec::new());

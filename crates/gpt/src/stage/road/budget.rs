@@ -4,12 +4,10 @@
 //! size for the whole road, on any machine. A budget of minutes gives every stage the size at which it and what follows fit the
 //! time that is left, at the speed that the machine has when the stage begins: who shares the machine changes by the minute.
 
-use crate::model::{
-    self, Activations, Config, Engine, Gradients, HeadDerivatives, Request, Sampling, Sequences, Targets,
-};
+use crate::model::{Config, sampling_work, training_work};
 use anyhow::{Result, ensure};
 use kernels::Backend;
-use std::ops::{AddAssign, ControlFlow};
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 /// What a road may cost.
@@ -79,14 +77,14 @@ pub(super) struct Speeds {
 impl Speeds {
     /// Measures a model of shape `c` in about two seconds. Everything counts that happens meanwhile: a road has to be through in
     /// time on a busy machine, too.
-    pub(super) fn measure<B: Backend>(b: &mut B, c: &Config) -> Speeds {
-        Speeds { passes: passes_per_sec(b, c), sampling: sampling_per_sec(b, c) }
+    pub(super) fn measure<B: Backend>(backend: &dyn Fn() -> B, c: &Config) -> Speeds {
+        Speeds { passes: passes_per_sec(backend(), c), sampling: sampling_per_sec(backend(), c) }
     }
 }
 
 /// How long each speed is measured.
 const DURATION: Duration = Duration::from_millis(1000);
-/// Sequences of a pass, and their lengths as a share of the context.
+/// Windows of a pass.
 const SEQUENCES: usize = 8;
 /// Sequences that are sampled at once, tokens of their prompts and of what is drawn: about those of a chat with the lessons.
 const SAMPLED: usize = 64;
@@ -94,39 +92,15 @@ const PROMPT_TOKENS: usize = 24;
 const NEW_TOKENS: usize = 12;
 
 /// Operations a second of passes forward and backward over whole windows.
-pub(super) fn passes_per_sec<B: Backend>(b: &mut B, c: &Config) -> f64 {
-    let weights = model::init(b, c, 0);
-    let (mut a, mut g) = (Activations::new(b, c), Gradients::new(b, c));
-    let lens = vec![c.seq_len; SEQUENCES];
-    let tokens: Vec<u32> = (0..SEQUENCES * c.seq_len).map(|i| (i % c.vocab_size) as u32).collect();
-    let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
-    let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
-    let mut logprobs = vec![0.0; tokens.len()];
-    let secs = mean_secs(|| {
-        model::forward(b, c, &weights, &mut a, batch);
-        let derivatives = HeadDerivatives::by_logprobs(&derivatives);
-        let targets = Targets::new(&tokens);
-        model::head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, c.seq_len);
-        model::backward(b, c, &weights, &mut g, &a, batch, c.seq_len);
-    });
-    tokens.len() as f64 * c.training_flops_per_token() / secs
+pub(super) fn passes_per_sec<B: Backend>(b: B, c: &Config) -> f64 {
+    let tokens = SEQUENCES * c.seq_len;
+    tokens as f64 * c.training_flops_per_token() / mean_secs(training_work(b, c.clone(), SEQUENCES))
 }
 
 /// Operations a second of sampling answers to short prompts, many at once.
-fn sampling_per_sec<B: Backend>(b: &mut B, c: &Config) -> f64 {
-    let weights = model::init(b, c, 0);
+fn sampling_per_sec<B: Backend>(b: B, c: &Config) -> f64 {
     let (prompt, new) = (PROMPT_TOKENS.min(c.seq_len / 2), NEW_TOKENS.min(c.seq_len / 2));
-    let mut engine = Engine::with_capacity(b, c, &weights, SAMPLED, prompt + new);
-    let requests: Vec<Request> = (0..SAMPLED as u64)
-        .map(|number| Request {
-            prompt: (0..prompt).map(|i| (i % c.vocab_size) as u32).collect(),
-            max_tokens: new,
-            sampling: Sampling::default(),
-            number,
-            stop_tokens: Vec::new(),
-        })
-        .collect();
-    let secs = mean_secs(|| drop(engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))));
+    let secs = mean_secs(sampling_work(b, c.clone(), SAMPLED, prompt, new));
     (SAMPLED * (prompt + new)) as f64 * reading_flops(c, prompt + new) / secs
 }
 

@@ -217,7 +217,7 @@ fn recipe<B: Backend>(
             Settings::resolve(preset.as_deref().context("a road has a budget or a preset")?, &[])?
         }
         (Some(budget), preset) => {
-            let (b, mut left) = (&mut backend(), String::new());
+            let mut left = String::new();
             let flops = match budget {
                 Budget::Flops(flops) => flops,
                 Budget::Minutes(minutes) => {
@@ -225,7 +225,7 @@ fn recipe<B: Backend>(
                     left =
                         format!(": about {:.1} minutes on this machine as it is now", training_secs / 60.0);
                     let (shape, settings) = Settings::resolve(preset.as_deref().unwrap_or(LADDER[0].1), &[])?;
-                    training_secs / OVERHEAD * passes_per_sec(b, &shape.config(vocab_size, &settings))
+                    training_secs / OVERHEAD * passes_per_sec(backend(), &shape.config(vocab_size, &settings))
                 }
             };
             let (shape, settings) = for_flops(flops, preset.as_deref(), vocab_size)?;

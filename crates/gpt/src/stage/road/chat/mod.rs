@@ -130,14 +130,13 @@ impl<B: Backend> Walk<'_, B> {
     /// The size of a stage: that of the road's operations, or the one at which this stage and those behind it fit the time that is
     /// left.
     fn size(&self, road: &mut RoadDir<'_>, stage: Stage) -> Result<f64> {
-        let (Scale { .. }, config) = (&self.scale, &self.config);
-        let left = road.secs();
+        let (config, secs) = (&self.config, road.secs());
         road.size(stage.name(), || match self.budget {
             None => Ok(1.0),
             Some(Budget::Flops(flops)) => self.scale.size_of(flops, config),
             Some(Budget::Minutes(minutes)) => {
-                let speeds = Speeds::measure(&mut (self.backend)(), config);
-                self.scale.size_in(60.0 * minutes - left, stage, config, speeds)
+                let speeds = Speeds::measure(self.backend, config);
+                self.scale.size_in(60.0 * minutes - secs, stage, config, speeds)
             }
         })
     }
@@ -151,7 +150,7 @@ impl<B: Backend> Walk<'_, B> {
                 None => (1.0, None),
                 Some(Budget::Flops(flops)) => (self.scale.size_of(flops, config)?, None),
                 Some(Budget::Minutes(minutes)) => {
-                    let speeds = Speeds::measure(&mut (self.backend)(), config);
+                    let speeds = Speeds::measure(self.backend, config);
                     let secs = 60.0 * minutes / DATA_OVERHEAD;
                     (self.scale.size_in(secs, first, config, speeds)?, Some(speeds))
                 }

@@ -108,7 +108,7 @@ pub fn tasks_road<B: Backend>(
     road.stage("tokens", || walk.tokenize().map(Some))?;
     let run = walk.at("pretrain");
     let secs = road.secs();
-    let size = road.size("pretrain", || walk.size(&mut backend(), secs))?;
+    let size = road.size("pretrain", || walk.size(backend, secs))?;
     let goes_on = road.stage("pretrain", || {
         let options = walk.pretraining(size)?;
         let tokens = options.settings.batch_tokens;
@@ -228,19 +228,19 @@ impl Walk<'_> {
 
     /// How far training goes, as a multiple of its usual steps, `secs` after the road began. More than usual is for whoever gives a
     /// budget.
-    fn size<B: Backend>(&self, b: &mut B, secs: f64) -> Result<f64> {
+    fn size<B: Backend>(&self, backend: &dyn Fn() -> B, secs: f64) -> Result<f64> {
         let (shape, settings) = self.resolve(1.0)?;
         let config = shape.config(self.scale.vocab_size, &settings);
         let usual =
             (settings.steps * settings.batch_tokens as u64) as f64 * config.training_flops_per_token();
-        let in_minutes = |b: &mut B, minutes: f64| {
+        let in_minutes = |minutes: f64| {
             let left = (60.0 * minutes - secs - EVALUATION_SECS).max(1.0);
-            left / OVERHEAD * passes_per_sec(b, &config) / usual
+            left / OVERHEAD * passes_per_sec(backend(), &config) / usual
         };
         Ok(match (self.options.budget, self.scale.minutes) {
             (Some(Budget::Flops(flops)), _) => flops / usual,
-            (Some(Budget::Minutes(minutes)), _) => in_minutes(b, minutes),
-            (None, Some(minutes)) => in_minutes(b, minutes).min(1.0),
+            (Some(Budget::Minutes(minutes)), _) => in_minutes(minutes),
+            (None, Some(minutes)) => in_minutes(minutes).min(1.0),
             (None, None) => 1.0,
         })
     }
