@@ -51,8 +51,10 @@ fn a_run_keeps_its_precision_and_figures_have_one() {
         let difference = format!("settings.precision: \"{precision}\" → \"{other}\"");
         fails(&[&words[..], &["--precision", other]].concat(), 1, &[&difference]);
     }
-    let model = road.path("run");
-    let eval = ["eval", "--model", &model, "--tasks", "copy", "--limit", "4", "--json"];
+    let (model, texts) = (road.path("run"), road.path("texts.jsonl"));
+    std::fs::write(&texts, "{\"text\": \"import numpy as np\"}\n{\"text\": \"def f(x): return x\"}\n")
+        .expect("a file");
+    let eval = ["eval", "--model", &model, "--tasks", &texts, "--json"];
     let bits = |more: &[&str]| stdout(&[&eval[..], more].concat());
     assert_eq!(bits(&[]), bits(&["--precision", "f32"]));
 }

@@ -20,6 +20,8 @@ pub const DEFAULT_SCALE: &str = "laptop";
 const CONVERSATION_TOKENS: usize = 40;
 /// Measurements of PPO's policy on held-out prompts, before, in between, and of the state that is chosen.
 const PPO_MEASUREMENTS: f64 = 12.0;
+/// Seconds that a stage takes whatever its size: measuring speeds, reading models and data.
+const FIXED_SECS: f64 = 3.0;
 /// Models that are compared with one answer a prompt.
 const COMPARED: usize = 4;
 
@@ -98,6 +100,8 @@ pub(super) struct Scale {
     sft: Amount,
     reward: Amount,
     ppo: Amount,
+    /// Held-out prompts that PPO's policy is measured with.
+    measured: usize,
     dpo: Amount,
 }
 
@@ -147,6 +151,7 @@ impl Scale {
             sft: Amount { steps: 950, batch_size: 32, keys: &["lr=1e-3", "dropout=0.1"] },
             reward: Amount { steps: 1800, batch_size: 16, keys: &["lr=1e-3"] },
             ppo: Amount { steps: 60, batch_size: 128, keys: &["lr=5e-5", "kl_coef=0.2"] },
+            measured: 128,
             dpo: Amount { steps: 120, batch_size: 32, keys: &["lr=1e-4"] },
         };
         Some(match name {
@@ -164,7 +169,8 @@ impl Scale {
                 max_tokens: 24,
                 sft: Amount { steps: 18, batch_size: 32, keys: &["lr=2e-3"] },
                 reward: Amount { steps: 34, batch_size: 16, keys: &["lr=1e-3"] },
-                ppo: Amount { steps: 6, batch_size: 32, keys: &["lr=2e-4", "eval_prompts=24"] },
+                ppo: Amount { steps: 6, batch_size: 32, keys: &["lr=2e-4"] },
+                measured: 24,
                 dpo: Amount { steps: 60, batch_size: 32, keys: &["lr=1e-4"] },
                 ..laptop
             },
@@ -178,11 +184,8 @@ impl Scale {
                 prompts: 12_000,
                 held_out: 800,
                 reward: Amount { steps: 1350, batch_size: 16, keys: &["lr=1e-3"] },
-                ppo: Amount {
-                    steps: 200,
-                    batch_size: 128,
-                    keys: &["lr=5e-5", "kl_coef=0.05", "eval_prompts=256"],
-                },
+                ppo: Amount { steps: 200, batch_size: 128, keys: &["lr=5e-5", "kl_coef=0.05"] },
+                measured: 256,
                 ..laptop
             },
             "gpu" => Scale {
@@ -197,11 +200,8 @@ impl Scale {
                 held_out: 800,
                 sft: Amount { steps: 1800, batch_size: 32, keys: &["lr=1e-4", "dropout=0.1"] },
                 reward: Amount { steps: 1350, batch_size: 16, keys: &["lr=3e-5"] },
-                ppo: Amount {
-                    steps: 300,
-                    batch_size: 256,
-                    keys: &["lr=1e-5", "kl_coef=0.05", "eval_prompts=256"],
-                },
+                ppo: Amount { steps: 300, batch_size: 256, keys: &["lr=1e-5", "kl_coef=0.05"] },
+                measured: 256,
                 dpo: Amount { steps: 120, batch_size: 32, keys: &["lr=1e-5"] },
                 ..laptop
             },
@@ -269,6 +269,7 @@ impl Scale {
         let mut changes = self.ppo.changes(size);
         changes.push(format!("warmup_steps={warmup_steps}"));
         changes.push(format!("max_tokens={}", self.max_tokens));
+        changes.push(format!("eval_prompts={}", times(self.measured, size.sqrt(), 24).min(self.measured)));
         changes
     }
 
@@ -325,7 +326,7 @@ impl Scale {
 
     /// Seconds that a stage takes at a size.
     pub(super) fn secs(&self, stage: Stage, size: f64, config: &Config, speeds: Speeds) -> Result<f64> {
-        Ok(stage.overhead() * self.operations(stage, size, config)?.secs(speeds))
+        Ok(FIXED_SECS + stage.overhead() * self.operations(stage, size, config)?.secs(speeds))
     }
 
     /// What the road does at a size, stage by stage; with the time of each where the machine's speeds are known.

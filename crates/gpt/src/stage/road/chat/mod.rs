@@ -135,8 +135,13 @@ impl<B: Backend> Walk<'_, B> {
             None => Ok(1.0),
             Some(Budget::Flops(flops)) => self.scale.size_of(flops, config),
             Some(Budget::Minutes(minutes)) => {
-                let speeds = Speeds::measure(self.backend, config);
-                self.scale.size_in(60.0 * minutes - secs, stage, config, speeds)
+                let (speeds, left) = (Speeds::measure(self.backend, config), 60.0 * minutes - secs);
+                let size = self.scale.size_in(left, stage, config, speeds)?;
+                let share = self.scale.secs(stage, size, config, speeds)?;
+                let name = stage.name();
+                self.progress
+                    .line(&format!("{name}: about {share:.0} of the {left:.0} seconds that are left"));
+                Ok(size)
             }
         })
     }
