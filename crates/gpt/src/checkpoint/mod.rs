@@ -16,6 +16,7 @@
 mod disk;
 mod dtype;
 mod family;
+mod finite;
 mod find;
 mod gguf;
 mod load;

@@ -5,7 +5,7 @@
 
 use super::gpt::{Cache, forward_cached};
 use super::sample::{Sampler, Sampling};
-use super::{Config, Weights, specs};
+use super::{Config, NotFinite, Weights, specs};
 use kernels::{Backend, CacheSpan};
 use std::ops::ControlFlow;
 
@@ -119,12 +119,15 @@ impl<T> Engine<T> {
 
     /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence. Results are
     /// in the order of the requests.
+    ///
+    /// # Errors
+    /// Logits that a token was to be drawn by are not finite.
     pub fn generate<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         requests: &[Request],
         mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
-    ) -> Vec<Generated> {
+    ) -> Result<Vec<Generated>, NotFinite> {
         let mut results =
             vec![Generated { tokens: Vec::new(), finish: Finish::Length, end: None }; requests.len()];
         let mut waiting = (0..requests.len()).filter(|&i| requests[i].max_tokens > 0);
@@ -148,7 +151,7 @@ impl<T> Engine<T> {
                 wanted.push(tokens.len() as u32 - 1);
             }
             if spans.is_empty() {
-                return results;
+                return Ok(results);
             }
             logits.resize(wanted.len() * self.config.vocab_size, 0.0);
             forward_cached(
@@ -165,9 +168,17 @@ impl<T> Engine<T> {
                 let running = self.slots[span.slot].as_mut().expect("a span belongs to a running sequence");
                 running.cached += span.len;
                 let (index, request) = (running.index, &requests[running.index]);
-                let position = running.tokens.len() as u64;
-                let token =
-                    self.sampler.draw(&logits[..self.n_tokens], &request.sampling, request.number, position);
+                let position = running.tokens.len();
+                if let Err(fault) = NotFinite::check(logits, index, request.prompt.len() + position) {
+                    self.slots.fill_with(|| None);
+                    return Err(fault);
+                }
+                let token = self.sampler.draw(
+                    &logits[..self.n_tokens],
+                    &request.sampling,
+                    request.number,
+                    position as u64,
+                );
                 let end = request.stop_tokens.contains(&token).then_some(token);
                 let finish = if end.is_some() {
                     Some(Finish::Stop)
@@ -252,13 +263,13 @@ mod tests {
             .iter()
             .map(|r| {
                 let mut engine = Engine::new(b, &config, &weights, 1);
-                engine.generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(())).remove(0)
+                engine.generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(())).unwrap().remove(0)
             })
             .collect();
         for slots in [2, 3, 7] {
             let mut engine = Engine::new(b, &config, &weights, slots);
             for _ in 0..2 {
-                assert_eq!(engine.generate(b, &requests, |_, _| ControlFlow::Continue(())), alone);
+                assert_eq!(engine.generate(b, &requests, |_, _| ControlFlow::Continue(())).unwrap(), alone);
             }
         }
     }
@@ -270,7 +281,7 @@ mod tests {
         let mut engine = Engine::new(b, &config, &weights, 1);
         let mut request = request(0, &[1; 10], 100);
         request.stop_tokens.clear();
-        let result = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).remove(0);
+        let result = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0);
         assert_eq!(
             (result.tokens.len(), result.finish),
             (3, Finish::Length),
@@ -285,13 +296,13 @@ mod tests {
         let mut engine = Engine::new(b, &config, &weights, 1);
         let endless = Request { stop_tokens: Vec::new(), ..request(0, &[1], 6) };
         let free =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).remove(0);
+            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).unwrap().remove(0);
         let stopped =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).remove(0);
+            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).unwrap().remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop, end: None });
         let with_stop = Request { stop_tokens: vec![free.tokens[2]], ..endless };
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
-        let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
+        let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).unwrap().remove(0);
         let end = Some(free.tokens[2]);
         assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop, end });
     }
@@ -309,7 +320,7 @@ mod tests {
             .collect();
         let mut largest = |engine: Engine<_>| {
             let mut engine = engine;
-            let texts = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+            let texts = engine.generate(b, &requests, |_, _| ControlFlow::Continue(())).unwrap();
             texts.into_iter().flat_map(|text| text.tokens).max()
         };
         let engine = || Engine::new(&mut Reference, &config, &weights, 2);
@@ -324,7 +335,7 @@ mod tests {
         let mut engine = Engine::new(b, &config, &weights, 1);
         let mut greedy = request(0, &[4, 5], 8);
         greedy.sampling.temperature = 0.0;
-        let got = engine.generate(b, &[greedy], |_, _| ControlFlow::Continue(())).remove(0).tokens;
+        let got = engine.generate(b, &[greedy], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;
         let mut tokens = vec![4, 5];
         let mut a = Activations::new(b, &config);
         for &want in &got {

@@ -18,13 +18,14 @@ pub fn probabilities(scores: &[f64]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// `-log p(right)` with derivatives `pᵢ - [i = right]`.
+/// `-log p(right)` with derivatives `pᵢ - [i = right]`; NaN where a score is not finite.
 pub fn class_loss(scores: &[f64], right: usize) -> ClassLoss {
     let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let log_sum = highest + scores.iter().map(|score| (score - highest).exp()).sum::<f64>().ln();
     let mut derivatives = probabilities(scores);
     derivatives[right] -= 1.0;
-    ClassLoss { value: log_sum - scores[right], derivatives }
+    let value = if scores.iter().all(|score| score.is_finite()) { log_sum - scores[right] } else { f64::NAN };
+    ClassLoss { value, derivatives }
 }
 
 /// `(score - wanted)²` with its derivative.

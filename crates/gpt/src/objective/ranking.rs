@@ -12,12 +12,15 @@ pub struct RankingLoss {
 }
 
 /// The mean over the `pairs` (better, worse) of one prompt, all of them one element of a batch: the answers are passed through the
-/// model once each, and pairs of one prompt, which are correlated, do not become several steps. Without pairs it is 0.
+/// model once each, and pairs of one prompt, which are correlated, do not become several steps. Without pairs it is 0. A reward that
+/// is infinite is beyond what the model can compute: the loss is NaN then, and not 0 because the better answer has it.
 pub fn ranking_loss(rewards: &[f64], pairs: &[(usize, usize)]) -> RankingLoss {
     let mut loss = RankingLoss { derivatives: vec![0.0; rewards.len()], ..RankingLoss::default() };
     let each = 1.0 / pairs.len().max(1) as f64;
     for &(better, worse) in pairs {
-        let difference = rewards[better] - rewards[worse];
+        let [better_reward, worse_reward] =
+            [better, worse].map(|i| if rewards[i].is_finite() { rewards[i] } else { f64::NAN });
+        let difference = better_reward - worse_reward;
         loss.value -= each * log_sigmoid(difference);
         let derivative = -each * sigmoid(-difference);
         loss.derivatives[better] += derivative;
