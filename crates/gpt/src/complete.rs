@@ -1,6 +1,8 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
-use crate::model::{Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Told, Weights};
+use crate::model::{
+    Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Told, Weights,
+};
 use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;

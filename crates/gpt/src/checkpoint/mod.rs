@@ -16,8 +16,8 @@
 mod disk;
 mod dtype;
 mod family;
-mod finite;
 mod find;
+mod finite;
 mod gguf;
 mod load;
 mod manifest;

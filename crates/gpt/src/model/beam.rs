@@ -135,12 +135,14 @@ mod tests {
                 number: 0,
                 stop_tokens: vec![],
             };
-            let greedy = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;
+            let greedy =
+                engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;
             let of = |width| Beams { width, alpha: 0.6, max_tokens: 6 };
             assert_eq!(engine.beam_search(b, &prompt, &of(1), |_| false).unwrap(), greedy);
             for end in 0..11 {
                 let len = greedy.iter().position(|&token| token == end).map_or(6, |at| at + 1);
-                let ended = engine.beam_search(b, &prompt, &of(1), |tokens| tokens.last() == Some(&end)).unwrap();
+                let ended =
+                    engine.beam_search(b, &prompt, &of(1), |tokens| tokens.last() == Some(&end)).unwrap();
                 assert_eq!(
                     ended,
                     greedy[..len],

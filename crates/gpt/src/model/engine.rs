@@ -263,7 +263,10 @@ mod tests {
             .iter()
             .map(|r| {
                 let mut engine = Engine::new(b, &config, &weights, 1);
-                engine.generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(())).unwrap().remove(0)
+                engine
+                    .generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(()))
+                    .unwrap()
+                    .remove(0)
             })
             .collect();
         for slots in [2, 3, 7] {
@@ -295,10 +298,14 @@ mod tests {
         let weights = init(b, &config, 1);
         let mut engine = Engine::new(b, &config, &weights, 1);
         let endless = Request { stop_tokens: Vec::new(), ..request(0, &[1], 6) };
-        let free =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).unwrap().remove(0);
-        let stopped =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).unwrap().remove(0);
+        let free = engine
+            .generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(()))
+            .unwrap()
+            .remove(0);
+        let stopped = engine
+            .generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(()))
+            .unwrap()
+            .remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop, end: None });
         let with_stop = Request { stop_tokens: vec![free.tokens[2]], ..endless };
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
@@ -326,6 +333,46 @@ mod tests {
         let engine = || Engine::new(&mut Reference, &config, &weights, 2);
         assert!(largest(engine()) > Some(6), "the whole vocabulary is drawn from");
         assert_eq!(largest(engine().limited_to(7)), Some(6));
+    }
+
+    /// The weights are finite; the products of a token's hidden state with them are not.
+    #[test]
+    fn logits_that_overflow_are_no_tokens_and_no_likelihoods() {
+        use crate::model::{Beams, NotFinite};
+        use kernels::cpu::{Cpu, CpuOptions};
+        let (b, config) = (&mut Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }), config());
+        let go_on = |_: usize, _: u32| ControlFlow::Continue(());
+        for huge in [f32::MAX, f32::MIN] {
+            let mut weights = init(b, &config, 1);
+            let sound = Engine::new(b, &config, &weights, 2).generate(b, &[request(0, &[1, 2], 4)], go_on);
+            assert!(sound.is_ok());
+            let gain = vec![huge; config.d_model];
+            b.upload(&mut weights.final_norm.as_mut().unwrap().weight, &gain);
+            let mut engine = Engine::new(b, &config, &weights, 2);
+            let fault = NotFinite { sequence: 0, tokens: 2 };
+            for _ in 0..2 {
+                assert_eq!(engine.generate(b, &[request(0, &[1, 2], 4)], go_on), Err(fault), "and again");
+            }
+            assert_eq!(engine.tell(b, &[1, 2], &[&[3, 4]]), Err(fault));
+            let beams = Beams { width: 2, alpha: 0.6, max_tokens: 3 };
+            assert_eq!(engine.beam_search(b, &[1, 2], &beams, |_| false), Err(fault));
+        }
+    }
+
+    /// A row of huge numbers is not one of zeros: its norm overflows, and that must show in what comes of it.
+    #[test]
+    fn an_embedding_whose_norm_overflows_is_found() {
+        use kernels::cpu::{Cpu, CpuOptions};
+        let b = &mut Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() });
+        for config in [config(), Config { d_ff: 16, ..Config::modern(29, 12, 2, 2, 8) }] {
+            let mut weights = init(b, &config, 1);
+            let mut rows = vec![0.01; 29 * config.d_model];
+            rows[3 * config.d_model] = 1e30;
+            b.upload(&mut weights.wte, &rows);
+            let mut engine = Engine::new(b, &config, &weights, 1);
+            let found = engine.generate(b, &[request(0, &[1, 3], 4)], |_, _| ControlFlow::Continue(()));
+            assert_eq!(found.unwrap_err().tokens, 2);
+        }
     }
 
     #[test]

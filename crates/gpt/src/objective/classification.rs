@@ -57,6 +57,13 @@ mod tests {
     }
 
     #[test]
+    fn a_score_that_is_not_finite_has_no_loss() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(class_loss(&[bad, 1.0], 0).value.is_nan() && class_loss(&[bad, 1.0], 1).value.is_nan());
+        }
+    }
+
+    #[test]
     fn scores_of_any_size_are_weighed() {
         assert_eq!(class_loss(&[1e4, -1e4], 1).value, 2e4);
         assert_eq!(probabilities(&[-1e9, -1e9]), [0.5, 0.5]);

@@ -39,3 +39,19 @@ pub(super) fn sigmoid(x: f64) -> f64 {
 pub(super) fn log_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reward_that_is_not_finite_has_no_loss() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for rewards in [[bad, 0.0], [0.0, bad], [bad, bad]] {
+                let loss = ranking_loss(&rewards, &[(0, 1)]);
+                assert!(loss.value.is_nan() && loss.right == 0, "{rewards:?}: {loss:?}");
+            }
+        }
+        assert!(ranking_loss(&[1e300, -1e300], &[(0, 1)]).value == 0.0);
+    }
+}

@@ -60,7 +60,8 @@ pub(super) fn headline(record: &Record) -> Element {
         ("Pearson's correlation", "val_pearson", false),
     ] {
         let best = highest(record.metric(key));
-        let shown = best.map(|(_, x)| if percent { format!("{:.1} %", 100.0 * x) } else { format!("{x:.3}") });
+        let shown =
+            best.map(|(_, x)| if percent { format!("{:.1} %", 100.0 * x) } else { format!("{x:.3}") });
         tile(label, shown, best.map_or(String::new(), |(step, _)| format!("{of_what}, step {step}")));
     }
     let val = lowest(record.metric("val_loss"));

@@ -128,8 +128,10 @@ pub fn candidates<B: Backend>(
         }
         let repeated = asked.iter().flat_map(|(.., tokens)| std::iter::repeat_n(tokens.clone(), k)).collect();
         let number = (first * k) as u64;
-        let answers = answer(b, model, prompter, repeated, max_tokens, sampling, number)
-            .map_err(|fault| anyhow::Error::new(fault).context(format!("prompt {}", asked[fault.sequence / k].0)))?;
+        let answers =
+            answer(b, model, prompter, repeated, max_tokens, sampling, number).map_err(|fault| {
+                anyhow::Error::new(fault).context(format!("prompt {}", asked[fault.sequence / k].0))
+            })?;
         let texts = answers.texts(prompter)?;
         found.extend(asked.iter().zip(texts.chunks(k)).map(|((_, prompt, _), texts)| Candidates {
             messages: prompt.messages.clone(),

@@ -50,7 +50,11 @@ pub fn score<B: Backend>(
     let of = |(number, item): (usize, &Candidates)| {
         let found: Vec<f64> = rewards.by_ref().take(item.completions.len()).collect();
         let bad = found.iter().zip(1..).find(|(reward, _)| !reward.is_finite());
-        ensure!(bad.is_none(), "item {number}: {}", bad.map(|(reward, answer)| overflow(*reward, answer)).unwrap_or_default());
+        ensure!(
+            bad.is_none(),
+            "item {number}: {}",
+            bad.map(|(reward, answer)| overflow(*reward, answer)).unwrap_or_default()
+        );
         Ok(found)
     };
     (1..).zip(items).map(of).collect()

@@ -66,7 +66,8 @@ fn show_model(path: &Path, session: &Session) -> Result<()> {
     let all = warnings.iter().chain(found.iter().flat_map(|tokenizer| tokenizer.warnings()));
     all.for_each(|warning| session.say(&format!("note: {warning}")));
     let not_finite = model.not_finite()?;
-    session.result(&to_json(&model, found, &warnings, &not_finite), || describe(&model, &tokenizer, &not_finite))
+    session
+        .result(&to_json(&model, found, &warnings, &not_finite), || describe(&model, &tokenizer, &not_finite))
 }
 
 fn to_json(

@@ -21,7 +21,9 @@ use self::inputs::{outputs, spread};
 use self::pass::Pass;
 use self::rows::Rows;
 use super::memory::{self, ROWS};
-use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint, Task};
 use crate::model::{Noise, Sequences};
@@ -301,7 +303,11 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             self.trainer.config.parameters(),
         ));
         let before = self.evaluate()?;
-        progress.line(&format!("{}, with a new head, before training: {}", self.options.init.name(), before.line));
+        progress.line(&format!(
+            "{}, with a new head, before training: {}",
+            self.options.init.name(),
+            before.line
+        ));
         Ok(Some(before))
     }
 

@@ -53,7 +53,8 @@ impl<B: Backend> Ppo<'_, B> {
         let PpoSettings { temperature, max_tokens, .. } = self.options.settings.own;
         let sampling = Sampling { temperature: temperature as f32, top_k: 0, top_p: 1.0, seed };
         let policy = (&self.policy.config, &self.policy.weights);
-        answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0).context("the policy")
+        answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
+            .context("the policy")
     }
 
     /// Fills in what the four models say of the episodes.
@@ -146,7 +147,9 @@ impl Rollout {
         let without_score = bad(&self.scores);
         if without_score > 0 {
             let all = self.episodes.len();
-            return Some(format!("{reward} gives {without_score} of {all} answers a reward that is not finite"));
+            return Some(format!(
+                "{reward} gives {without_score} of {all} answers a reward that is not finite"
+            ));
         }
         let of_tokens = [
             ("the policy gives log-probabilities".to_owned(), &self.logprobs),
@@ -154,7 +157,8 @@ impl Rollout {
             (format!("the value model, which began as {reward}, gives values"), &self.values),
         ];
         let found = of_tokens.into_iter().map(|(what, values)| (what, bad(values))).find(|(_, n)| *n > 0);
-        found.map(|(what, n)| format!("{what} that are not finite, for {n} of {} tokens", self.logprobs.len()))
+        found
+            .map(|(what, n)| format!("{what} that are not finite, for {n} of {} tokens", self.logprobs.len()))
     }
 
     /// Tokens of prompts and answers.

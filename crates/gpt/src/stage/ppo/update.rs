@@ -101,8 +101,9 @@ fn exploded(figures: &Figures, rollout: &Rollout) -> Option<String> {
             "within one iteration the policy went {kl:.2e} nats a token from the one that was sampled from (policy/approxkl)"
         ));
     }
-    (value > MAX_VALUE_ERROR * of_zero)
-        .then(|| format!("the value model's loss is {value:.2e}, that of saying 0 everywhere at most {of_zero:.2}"))
+    (value > MAX_VALUE_ERROR * of_zero).then(|| {
+        format!("the value model's loss is {value:.2e}, that of saying 0 everywhere at most {of_zero:.2}")
+    })
 }
 
 impl<B: Backend> Ppo<'_, B> {

@@ -13,7 +13,9 @@ use super::episodes::{Episode, Rows, passes};
 use super::memory::{self, ROWS};
 use super::ranked::{Rankings, rows};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::objective::ranking_loss;
@@ -152,7 +154,10 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         if self.options.settings.own.normalise_before {
             let spread = self.normalise();
             let name = self.options.init.name();
-            ensure!(spread.is_finite(), "{name}, with a new head, gives demonstrations scores that are not finite");
+            ensure!(
+                spread.is_finite(),
+                "{name}, with a new head, gives demonstrations scores that are not finite"
+            );
         }
         Ok(())
     }
@@ -213,8 +218,9 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let mut exploded = None;
         if step == self.steps {
             let spread = self.normalise();
-            exploded = (!(spread < MAX_SPREAD))
-                .then(|| format!("before it was made 1, the standard deviation of its scores is {spread:.2e}"));
+            exploded = (!(spread < MAX_SPREAD)).then(|| {
+                format!("before it was made 1, the standard deviation of its scores is {spread:.2e}")
+            });
         }
         let accuracy = right as f64 / pairs.max(1) as f64;
         let figures = [

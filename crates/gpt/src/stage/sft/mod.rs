@@ -8,7 +8,9 @@ mod answers;
 use super::memory::{self, ROWS};
 use super::score::check_reward;
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};

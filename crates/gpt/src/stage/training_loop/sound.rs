@@ -176,7 +176,9 @@ mod tests {
         let exploded = judged(7.1e16, None, 5.8).unwrap();
         assert_eq!(
             exploded,
-            Fault::Exploded("the loss is 7.10e16, while training began at 5.8000, guessing costs 5.7038".into())
+            Fault::Exploded(
+                "the loss is 7.10e16, while training began at 5.8000, guessing costs 5.7038".into()
+            )
         );
         for (loss, val) in [(5.8, 16.0), (1.0, f64::NAN), (5.8, f64::INFINITY)] {
             assert!(matches!(judged(loss, Some(val), 5.8), Some(Fault::Unsound(_))), "{loss} {val}");
@@ -194,8 +196,9 @@ mod tests {
 
     #[test]
     fn squares_have_a_limit_of_their_own() {
-        let judged =
-            |loss: f64, first: f64| fault(&step(loss), None, Some(Guessing::Squares(9.0)), Some(first)).is_some();
+        let judged = |loss: f64, first: f64| {
+            fault(&step(loss), None, Some(Guessing::Squares(9.0)), Some(first)).is_some()
+        };
         assert!(!judged(89.0, 0.5) && judged(91.0, 0.5) && !judged(150.0, 20.0));
     }
 
