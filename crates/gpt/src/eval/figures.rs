@@ -5,6 +5,7 @@ use super::bootstrap::{Resampled, bootstrap, mean};
 use super::code::{Kind, Report};
 use super::exam::{Marked, Rule, Terms};
 use super::task::{Task, Wanted};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,10 @@ pub struct Figures {
 }
 
 /// The figures of marked items.
-pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures {
+///
+/// # Errors
+/// A figure is beyond what can be written.
+pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<Figures> {
     let n = marked.len();
     let mean_of =
         |value: &dyn Fn(&Marked) -> f64| mean(&marked.iter().map(|marked| value(marked)).collect::<Vec<_>>());
@@ -71,7 +75,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         Some(Wanted::Program(_)) => ("pass@1", mean_of(&|marked| marked.score)),
         Some(Wanted::LastWord(_)) => {
             let (logprob, ..) = likelihood(&all);
-            tell("perplexity_of_words", json!((-logprob / n.max(1) as f64).exp()));
+            tell("perplexity_of_words", perplexity(-logprob / n.max(1) as f64)?);
             ("accuracy", mean_of(&|marked| marked.score))
         }
         Some(Wanted::Text) | None => {
@@ -80,7 +84,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
                 -logprob / std::f64::consts::LN_2 / bytes.max(1) as f64
             };
             let (logprob, tokens, bytes) = likelihood(&all);
-            tell("perplexity", json!((-logprob / tokens.max(1) as f64).exp()));
+            tell("perplexity", perplexity(-logprob / tokens.max(1) as f64)?);
             tell("tokens", tokens.into());
             tell("bytes", bytes.into());
             ("bits_per_byte", bootstrap(n, bits))
@@ -107,7 +111,17 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         let verdicts: Vec<&[Kind]> = marked.iter().map(|marked| marked.verdicts.as_slice()).collect();
         Report::new(&verdicts, &KS)
     });
-    Figures { metric, interval, n, shots, programs, more }
+    Ok(Figures { metric, interval, n, shots, programs, more })
+}
+
+/// `e^loss`, where it is a number.
+fn perplexity(loss: f64) -> Result<Value> {
+    let perplexity = loss.exp();
+    ensure!(
+        perplexity.is_finite(),
+        "the model gives what is there a mean loss of {loss:.1} nats, whose perplexity is beyond any number: it cannot be used"
+    );
+    Ok(perplexity.into())
 }
 
 /// Resamples of a comparison: its shares are finer than an interval's ends.

@@ -6,6 +6,7 @@ mod config;
 mod engine;
 mod gpt;
 mod memory;
+mod not_finite;
 mod rope;
 mod sample;
 mod score;
@@ -22,6 +23,7 @@ pub use gpt::{
 };
 pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
+pub use not_finite::NotFinite;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};

@@ -32,7 +32,7 @@ impl Bench<'_> {
             let weights = model::init(&mut cpu, config, self.session.seed());
             Engine::new(&mut cpu, config, &weights, batch)
         };
-        let mut timed = |max_tokens| {
+        let mut timed = |max_tokens| -> Result<f64> {
             let requests: Vec<Request> = (0..batch as u64)
                 .map(|number| Request {
                     prompt: random_tokens(config, self.session.seed(), number, PROMPT_TOKENS),
@@ -43,16 +43,16 @@ impl Bench<'_> {
                 })
                 .collect();
             let began = Instant::now();
-            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()));
+            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()))?;
             let secs = began.elapsed().as_secs_f64();
             assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "greedy decoding ended early");
-            secs
+            Ok(secs)
         };
-        timed(NEW_TOKENS);
+        timed(NEW_TOKENS)?;
         let (mut prefills, mut totals) = (Vec::new(), Vec::new());
         for _ in 0..REPETITIONS {
-            prefills.push(timed(1));
-            totals.push(timed(NEW_TOKENS));
+            prefills.push(timed(1)?);
+            totals.push(timed(NEW_TOKENS)?);
         }
         let tokens = (batch * NEW_TOKENS) as f64;
         // The first token falls out of the prefill.

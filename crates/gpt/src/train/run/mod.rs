@@ -64,7 +64,7 @@ pub struct Sample {
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Optimizer steps done when it happened; for [`EventKind::SkippedStep`], the step that was skipped.
+    /// Optimizer steps done when it happened; for a step that was bad, that step.
     pub step: u64,
     /// What happened.
     pub event: EventKind,
@@ -82,12 +82,18 @@ pub enum EventKind {
     Resumed,
     /// Loss or gradient were not finite: weights and moments stayed as they were.
     SkippedStep,
+    /// The loss, or the held-out figures after the step, are not those of a training that learns: the state is not kept.
+    ExplodedStep,
+    /// Something looks wrong, and training goes on.
+    Warned,
     /// A checkpoint could not be used, and an older one was.
     DamagedCheckpoint,
     /// Somebody asked it to stop; it saved first.
     Stopped,
     /// All steps are done.
     Finished,
+    /// It ended in numbers that are not finite, or exploded; the last good checkpoint is kept.
+    Failed,
 }
 
 #[derive(Serialize)]
@@ -171,7 +177,7 @@ impl RunDir {
     /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets damaged
     /// checkpoints aside.
     pub fn restart(&mut self) -> Result<()> {
-        checkpoints::set_aside_after(&self.path, None)?;
+        self.set_aside_after(None)?;
         self.metrics.clear()?;
         self.rollouts.iter_mut().try_for_each(Journal::clear)?;
         self.samples.clear()
@@ -197,7 +203,12 @@ impl RunDir {
                 self.path.display()
             );
         }
-        checkpoints::set_aside_after(&self.path, Some(step))
+        self.set_aside_after(Some(step))
+    }
+
+    /// Sets the checkpoints after `step`, or all, aside: they could not be used.
+    pub fn set_aside_after(&self, step: Option<u64>) -> Result<()> {
+        checkpoints::set_aside_after(&self.path, step)
     }
 
     /// Where the checkpoint of `step` belongs.
@@ -220,6 +231,11 @@ impl RunDir {
     pub fn best_step(&self, metric: &str, highest: bool, current: u64) -> Result<Option<(u64, f64)>> {
         let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
         self.best(metric, highest, |step| step == current || kept.contains(&step))
+    }
+
+    /// The `metric` of a step, where it has one.
+    pub fn metric(&self, metric: &str, step: u64) -> Result<Option<f64>> {
+        Ok(self.best(metric, false, |at| at == step)?.map(|(_, value)| value))
     }
 
     fn best(&self, metric: &str, highest: bool, counts: impl Fn(u64) -> bool) -> Result<Option<(u64, f64)>> {
