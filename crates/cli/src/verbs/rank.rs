@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use gpt::data::messages::candidates;
+use gpt::data::messages::{self, candidates};
 use gpt::lessons::{DEFAULT_NOISE, Judge, Simulated, simulate};
 
-use super::stages::{BadLines, read};
+use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::{count, plural};
@@ -50,7 +50,7 @@ struct SimulateArgs {
     #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, allow_negative_numbers = true, value_parser = noise)]
     noise: f64,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 /// A [`Judge`] as it is typed.
@@ -84,7 +84,9 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
         let scores = judge.scores(&found)?;
         Ok((found, scores))
     };
-    let scored = read(&args.candidates, args.bad.max_bad, session, scored)?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let scored = rows.read(&args.candidates, scored)?;
+    rows.columns.check()?;
     let (rankings, simulated) = simulate(scored, args.noise, session.seed());
     let mut text = String::new();
     for ranking in &rankings {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use gpt::data::{Conversations, ReadOptions, TooLong};
+use gpt::data::{Conversations, ReadOptions, TooLong, messages};
 use gpt::stage::{SftOptions, SftSettings, sft};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, init as model, keys, weighted};
+use super::stages::{RowArgs, HELD_OUT, RecipeArgs, init as model, keys, weighted};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::count;
@@ -54,7 +54,7 @@ pub(crate) struct SftArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,6 +74,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
     let init = model(&args.model, "init", &args.out, true, session)?;
     let tokenizer = init.tokenizer().context("a model with a chat template has a tokenizer")?;
     let template = ChatTemplate::of(tokenizer)?.context("it was given a chat template")?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
     let options = ReadOptions {
         template: &template,
         tokenizer,
@@ -83,11 +84,13 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
             OverflowPolicy::TruncateLeft => TooLong::TruncateLeft,
             OverflowPolicy::Error => TooLong::Error,
         },
-        max_bad: args.bad.max_bad,
+        max_bad: rows.max_bad,
+        columns: &rows.columns,
         seed: session.seed(),
     };
     let read = |path: &PathBuf| -> Result<Conversations> {
-        let (conversations, report) = Conversations::read(path, &options, session.watcher())?;
+        let (conversations, report) = Conversations::read(path, &options, session.watcher())
+            .with_context(|| format!("cannot use {}", path.display()))?;
         let (cut, tokens) = conversations.cut();
         if report.used < report.lines {
             session.say(&report.to_string());
@@ -95,12 +98,19 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         if cut > 0 {
             session.say(&format!("{cut} conversations lack their beginnings, {tokens} tokens in all"));
         }
+        if conversations.untold_tools() > 0 {
+            session.say(&format!(
+                "{} conversations describe tools, of which the chat template does not tell the model",
+                conversations.untold_tools()
+            ));
+        }
         Ok(conversations)
     };
     let (train, val) = match &args.val {
         Some(val) => (read(&args.data)?, read(val)?),
         None => read(&args.data)?.split(HELD_OUT)?,
     };
+    rows.columns.check()?;
     let reward = args.reward.as_ref().map(|path| model(path, "reward", &args.out, false, session));
     let reward = reward.transpose()?;
     let options = SftOptions {

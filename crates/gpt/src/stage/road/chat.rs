@@ -7,9 +7,9 @@ use super::{Road, tokens_per_sec, train_tokenizer};
 use crate::checkpoint::{self, Checkpoint};
 use crate::corpus::{self, Documents, Split};
 use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
-use crate::data::messages::{candidates as candidates_row, demonstration, prompt, ranking};
+use crate::data::messages::{answered, candidates as candidates_row, prompt, ranking};
 use crate::data::{
-    self, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions, TooLong,
+    Columns, self, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions, TooLong,
 };
 use crate::eval::Rate;
 use crate::lessons::{self, Judge, Simulated};
@@ -233,6 +233,7 @@ impl<B: Backend> Walk<'_, B> {
                 context: init.model().config.seq_len,
                 too_long: TooLong::Drop,
                 max_bad: MAX_BAD,
+                columns: &Columns::default(),
                 seed: self.options.seed,
             };
             let path = self.lesson("demonstrations.jsonl");
@@ -342,9 +343,9 @@ impl<B: Backend> Walk<'_, B> {
         const ENOUGH: usize = 1000;
         let context = init.model().config.seq_len;
         let mut found = Vec::new();
-        for messages in self.read("demonstrations.jsonl", demonstration)?.into_iter().take(ENOUGH) {
-            let (answer, asked) = messages.split_last().context("a demonstration has an answer")?;
-            let (prompt, answer) = (prompter.prompt(asked)?, prompter.answer(&answer.content));
+        for shown in self.read("demonstrations.jsonl", answered)?.into_iter().take(ENOUGH) {
+            let prompt = prompter.prompt(&shown.messages)?;
+            let answer = prompter.answer(&shown.completions[0]);
             if prompt.len() + answer.len() <= context {
                 found.push((prompt, answer));
             }

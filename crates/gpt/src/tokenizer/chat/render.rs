@@ -4,7 +4,7 @@ use super::Message;
 use anyhow::{Context, Result, anyhow};
 use chrono::NaiveDateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
@@ -21,6 +21,8 @@ const NAME: &str = "chat template";
 pub(super) struct Renderer {
     environment: Environment<'static>,
     source: String,
+    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else it is empty.
+    pub(super) null_calls: bool,
 }
 
 impl Renderer {
@@ -45,14 +47,13 @@ impl Renderer {
             Ok(text)
         });
         // What a template may ask for and this program does not have.
-        environment.add_global("tools", ());
         environment.add_global("documents", ());
         for (name, token) in tokens {
             environment.add_global(name.clone(), token.clone());
         }
         let compiled = environment.add_template_owned(NAME, without_generation_tags(source));
         compiled.context("the chat template is not Jinja")?;
-        Ok(Renderer { environment, source: source.to_owned() })
+        Ok(Renderer { environment, source: source.to_owned(), null_calls: true })
     }
 
     /// The template as it was given.
@@ -60,14 +61,23 @@ impl Renderer {
         &self.source
     }
 
-    /// What the template makes of `messages`.
-    pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    /// What the template makes of `messages`, where the assistant may call `tools`.
+    pub(super) fn render(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let template = self.environment.get_template(NAME).expect("added when it was made");
-        let pairs = |message: &Message| {
-            Value::from_pairs([("role", message.role.name()), ("content", message.content.as_str())])
+        let fields = |message: &Message| {
+            let calls_only = self.null_calls && message.content.is_empty() && message.calls_tools();
+            let content = if calls_only { Value::from(()) } else { message.content.as_str().into() };
+            let more = message.more.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
+            Value::from_pairs([("role", message.role.name().into()), ("content", content)].into_iter().chain(more))
         };
-        let messages: Vec<Value> = messages.iter().map(pairs).collect();
-        let rendered = template.render(context! { messages, add_generation_prompt });
+        let messages: Vec<Value> = messages.iter().map(fields).collect();
+        let tools = Value::from(Serde(tools));
+        let rendered = template.render(context! { messages, tools, add_generation_prompt });
         rendered.map_err(|error| match error.kind() {
             ErrorKind::OutOfFuel => {
                 anyhow!(
