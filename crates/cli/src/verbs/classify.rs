@@ -67,7 +67,10 @@ pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
         .filter_map(|(line, decision)| Some((line.label.as_ref()?, decision)))
         .collect();
     if !labels.is_empty() {
-        let met = labels.iter().filter(|(label, decision)| label.among(std::slice::from_ref(&decision.label)).is_some()).count();
+        let met = labels
+            .iter()
+            .filter(|(label, decision)| label.among(std::slice::from_ref(&decision.label)).is_some())
+            .count();
         session.say(&format!("{met} of {} labels were met", labels.len()));
     }
     Ok(Ended::Done)

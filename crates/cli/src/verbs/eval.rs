@@ -110,9 +110,12 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     }
     let counts = [args.beams, args.programs, args.max_tokens.unwrap_or(1), args.limit.unwrap_or(1)];
     if args.shots.is_empty() || counts.contains(&0) {
-        return Err(Usage("--shots, --beams, --programs, --max-tokens and --limit need at least one".into()).into());
+        return Err(
+            Usage("--shots, --beams, --programs, --max-tokens and --limit need at least one".into()).into()
+        );
     }
-    let columns = Columns::new(&args.fields, FIELDS).map_err(|error| Usage(format!("--fields: {error:#}")))?;
+    let columns =
+        Columns::new(&args.fields, FIELDS).map_err(|error| Usage(format!("--fields: {error:#}")))?;
     session.start_threads()?;
     let mut names: Vec<String> = Vec::new();
     for name in &args.tasks {
@@ -121,8 +124,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             name => names.push(name.to_owned()),
         }
     }
-    let open =
-        |name: &String| Task::open(name, args.limit, session.seed(), &columns, session.watcher());
+    let open = |name: &String| Task::open(name, args.limit, session.seed(), &columns, session.watcher());
     let mut tasks: Vec<Task> = names.iter().map(open).collect::<Result<_>>()?;
     if let Some(file) = &args.examples {
         let examples = Task::open(file, None, session.seed(), &columns, session.watcher())?;

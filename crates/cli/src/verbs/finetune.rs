@@ -20,6 +20,8 @@ use crate::terminal::text::{count, table};
 const DETAILS: &str = "\
 Labelled texts are JSON lines: classification {\"text\",\"label\"}; entailment {\"premise\",\"hypothesis\",\"label\"}; similarity
 {\"a\",\"b\",\"label\"}, where labels with fractions are degrees; multiple-choice {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}.
+Labels that print alike are one class. Texts without a gold label are left out and counted: null, empty, -, and -1 beside 0 and other
+whole numbers from 0 on. --fields names other columns.
 The vocabulary grows by <|start|>, <|delimiter|> and <|extract|>; the head reads the row of the last.
 
 Examples:

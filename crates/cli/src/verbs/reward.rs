@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::data::messages::{self, answered};
 use gpt::data::Prompter;
+use gpt::data::messages::{self, answered};
 use gpt::eval::Rate;
 use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
@@ -17,7 +17,8 @@ use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\
 The rankings are JSON lines: {\"messages\":[…],\"completions\":[\"…\",…],\"ranks\":[1,3,2,…]}, {\"prompt\",\"chosen\",\"rejected\"}, or
-{\"chosen\":[messages],\"rejected\":[messages]}. All pairs of a prompt's answers are one element of a batch; ties make no pair.
+{\"chosen\":[messages],\"rejected\":[messages]} with or without a prompt, as UltraFeedback, distilabel and HH-RLHF have them;
+--fields names other columns. All pairs of a prompt's answers are one element of a batch; ties make no pair.
 
 Examples:
   mynah reward --model runs/sft --rankings rankings.jsonl --out runs/reward

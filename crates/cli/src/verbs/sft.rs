@@ -9,18 +9,20 @@ use gpt::stage::{SftOptions, SftSettings, sft};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
-use super::stages::{RowArgs, HELD_OUT, RecipeArgs, init as model, keys, weighted};
+use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::count;
 
 const DETAILS: &str = "\
 The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
-{\"prompt\":\"…\",\"completion\":\"…\"}. A model without a chat template gets mynah's, whose two tokens are added to its vocabulary.
+{\"prompt\":\"…\",\"completion\":\"…\"}, or rows of ShareGPT, Alpaca, OpenAI, UltraFeedback or KTO (label true); --fields names other
+columns. Messages of weight 0 and what tools return are read and not learned. A model without a chat template gets mynah's, whose two tokens are added to its vocabulary.
 
 Examples:
   mynah sft --model runs/base --data demonstrations.jsonl --out runs/sft
   mynah sft --model runs/base --data demonstrations.jsonl --ptx tokens --set ptx_share=0.1 --out runs/sft
+  mynah sft --model runs/base --data questions.jsonl --fields prompt=question,completion=answer --out runs/sft
   mynah sft --model runs/base --data demonstrations.jsonl --reward runs/reward --out runs/sft-again";
 
 /// Teach a model to answer, from demonstrations

@@ -89,7 +89,8 @@ pub(crate) struct RowArgs {
 impl RowArgs {
     /// A reader of rows of the `known` fields.
     pub(crate) fn reader<'s>(&self, known: &[&str], session: &'s Session) -> Result<RowReader<'s>> {
-        let columns = Columns::new(&self.fields, known).map_err(|error| Usage(format!("--fields: {error:#}")))?;
+        let columns =
+            Columns::new(&self.fields, known).map_err(|error| Usage(format!("--fields: {error:#}")))?;
         Ok(RowReader { max_bad: self.max_bad, columns, session })
     }
 }

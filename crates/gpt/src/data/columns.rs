@@ -38,7 +38,8 @@ impl Columns {
                 bail!("two columns for the field {field}");
             }
         }
-        let pair = |(field, column): &(String, String)| (field.clone(), column.clone(), AtomicBool::new(false));
+        let pair =
+            |(field, column): &(String, String)| (field.clone(), column.clone(), AtomicBool::new(false));
         Ok(Columns { pairs: pairs.iter().map(pair).collect(), there: Mutex::default() })
     }
 
@@ -88,7 +89,8 @@ impl Columns {
     /// A column is in none of the rows that were read so far.
     pub fn check(&self) -> Result<()> {
         let missing = self.pairs.iter().find(|(.., seen)| !seen.load(Ordering::Relaxed));
-        let there = self.there.lock().map(|there| there.iter().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let there =
+            self.there.lock().map(|there| there.iter().cloned().collect::<Vec<_>>()).unwrap_or_default();
         match missing {
             Some((field, column, _)) if !there.is_empty() => {
                 bail!("no row has a column {column:?} to read as {field}: there is {}", there.join(", "))
@@ -104,7 +106,8 @@ mod tests {
     use serde_json::json;
 
     fn columns(pairs: &[(&str, &str)]) -> Result<Columns> {
-        let pairs: Vec<_> = pairs.iter().map(|&(field, column)| (field.to_owned(), column.to_owned())).collect();
+        let pairs: Vec<_> =
+            pairs.iter().map(|&(field, column)| (field.to_owned(), column.to_owned())).collect();
         Columns::new(&pairs, &["prompt", "completion", "chosen", "rejected"])
     }
 
@@ -117,17 +120,26 @@ mod tests {
         let row = json!({ "q": 1, "a": 2, "prompt": 3 });
         assert_eq!(named(&[], row.clone()), row);
         assert_eq!(named(&[("prompt", "q")], row.clone()), json!({ "a": 2, "prompt": 1 }));
-        assert_eq!(named(&[("prompt", "q"), ("completion", "q")], row.clone()), json!({ "a": 2, "prompt": 1, "completion": 1 }));
+        assert_eq!(
+            named(&[("prompt", "q"), ("completion", "q")], row.clone()),
+            json!({ "a": 2, "prompt": 1, "completion": 1 })
+        );
         assert_eq!(named(&[("prompt", "missing")], row.clone()), row);
-        let swapped = named(&[("chosen", "rejected"), ("rejected", "chosen")], json!({ "chosen": 1, "rejected": 2 }));
+        let swapped =
+            named(&[("chosen", "rejected"), ("rejected", "chosen")], json!({ "chosen": 1, "rejected": 2 }));
         assert_eq!(swapped, json!({ "chosen": 2, "rejected": 1 }));
     }
 
     #[test]
     fn what_is_not_there_is_said_with_what_is() {
         let unknown = columns(&[("promt", "q")]).unwrap_err().to_string();
-        assert!(unknown.contains("\"promt\"") && unknown.contains("prompt, completion, chosen, rejected"), "{unknown}");
-        assert!(columns(&[("prompt", "a"), ("prompt", "b")]).unwrap_err().to_string().contains("two columns"));
+        assert!(
+            unknown.contains("\"promt\"") && unknown.contains("prompt, completion, chosen, rejected"),
+            "{unknown}"
+        );
+        assert!(
+            columns(&[("prompt", "a"), ("prompt", "b")]).unwrap_err().to_string().contains("two columns")
+        );
         let some = columns(&[("prompt", "q"), ("completion", "answr")]).unwrap();
         some.named(json!({ "q": 1, "answer": 2 }).as_object().unwrap().clone());
         let error = some.check().unwrap_err().to_string();

@@ -125,7 +125,10 @@ impl Conversations {
             let Demonstration { messages, tools } = demonstration(record)?;
             if let Some(what) = template.lacks(&messages) {
                 let detail = "the model would learn from a conversation without them";
-                return Err(Fault::left_out(format!("{what}, for which the chat template has no place"), detail));
+                return Err(Fault::left_out(
+                    format!("{what}, for which the chat template has no place"),
+                    detail,
+                ));
             }
             let encoded = template.encode_with(tokenizer, &messages, tools.as_ref());
             let mut encoded =
@@ -187,7 +190,10 @@ impl Conversations {
             part
         };
         let (train, val) = (part(false), part(true));
-        ensure!(!train.ends.is_empty(), "a single conversation cannot be both learned from and held out: give more, or some to validate with (--val)");
+        ensure!(
+            !train.ends.is_empty(),
+            "a single conversation cannot be both learned from and held out: give more, or some to validate with (--val)"
+        );
         Ok((train, val))
     }
 

@@ -181,7 +181,12 @@ pub fn read_jsonl<T: Send>(
     assert!((0.0..=1.0).contains(&max_bad), "{max_bad} is not a share");
     let name = path.display().to_string();
     let report = LineReport { file: name, ..LineReport::default() };
-    let mut reader = Reader { row, batch: Vec::new(), bytes: 0, lines: Lines { rows: Vec::new(), numbers: Vec::new(), report } };
+    let mut reader = Reader {
+        row,
+        batch: Vec::new(),
+        bytes: 0,
+        lines: Lines { rows: Vec::new(), numbers: Vec::new(), report },
+    };
     let mut failure = Ok(());
     progress.begin(
         &format!("reading {}", path.display()),

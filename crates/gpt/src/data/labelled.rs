@@ -110,8 +110,11 @@ impl Form {
         if (NoGold { minus_one: true, dash: true }).is(&label) {
             return Ok(None);
         }
-        let index = label.printed().filter(|index| index.fract() == 0.0 && (0.0..texts as f64 - 1.0).contains(index));
-        index.map(|index| Some(Label::Number(index))).ok_or_else(|| wrong("not the index of an answer, from 0"))
+        let index =
+            label.printed().filter(|index| index.fract() == 0.0 && (0.0..texts as f64 - 1.0).contains(index));
+        index
+            .map(|index| Some(Label::Number(index)))
+            .ok_or_else(|| wrong("not the index of an answer, from 0"))
     }
 }
 
@@ -185,7 +188,9 @@ impl NoGold {
         let label = line.label.as_ref().filter(|label| self.is(label))?;
         let mut fault = no_gold(&Value::from(label.to_string()));
         if label.printed().is_some() {
-            fault.detail = "label is -1 beside 0 and others from 0 on: were it a class, it would need another name".into();
+            fault.detail =
+                "label is -1 beside 0 and others from 0 on: were it a class, it would need another name"
+                    .into();
         }
         Some(fault)
     }
@@ -242,7 +247,9 @@ fn choices(record: &Record) -> Result<Vec<String>, Fault> {
 /// It is empty, or something else.
 pub fn answer_of(name: &str, value: &Value) -> Result<String, Fault> {
     match value {
-        Value::String(text) if text.trim().is_empty() => Err(Fault::bad("empty text", format!("{name} is empty"))),
+        Value::String(text) if text.trim().is_empty() => {
+            Err(Fault::bad("empty text", format!("{name} is empty")))
+        }
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         _ => Err(Fault::bad("wrong type", format!("{name} is neither a string nor a number"))),

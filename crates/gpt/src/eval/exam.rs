@@ -175,7 +175,9 @@ impl<'a, B: Backend> Candidate<'a, B> {
             figures.more.insert("contamination".to_owned(), told);
         }
         let scores = match marked.as_slice() {
-            [one] if !one.windows.is_empty() => one.windows.iter().map(|window| bits_per_byte([window])).collect(),
+            [one] if !one.windows.is_empty() => {
+                one.windows.iter().map(|window| bits_per_byte([window])).collect()
+            }
             all => all.iter().map(|marked| marked.score).collect(),
         };
         let items = (0..).zip(marked).map(|(number, marked): (u64, Marked)| {
@@ -281,10 +283,11 @@ impl<'a, B: Backend> Candidate<'a, B> {
             windows.push((logprob, window.len(), bytes));
             start = end - 1;
         }
-        let (logprob, tokens, bytes) = windows.iter().fold((0.0, 0, 0), |sum: Weighed, part| {
-            (sum.0 + part.0, sum.1 + part.1, sum.2 + part.2)
-        });
-        let record = json!({ "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len() });
+        let (logprob, tokens, bytes) = windows
+            .iter()
+            .fold((0.0, 0, 0), |sum: Weighed, part| (sum.0 + part.0, sum.1 + part.1, sum.2 + part.2));
+        let record =
+            json!({ "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len() });
         let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
         Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) }
     }

@@ -77,8 +77,10 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         }
         Some(Wanted::Text) | None => {
             let parts = windows(&all);
-            let sum = |part: &dyn Fn(&Weighed) -> usize| parts.iter().map(|&window| part(window)).sum::<usize>();
-            let (tokens, logprob) = (sum(&|window| window.1), parts.iter().map(|window| window.0).sum::<f64>());
+            let sum =
+                |part: &dyn Fn(&Weighed) -> usize| parts.iter().map(|&window| part(window)).sum::<usize>();
+            let (tokens, logprob) =
+                (sum(&|window| window.1), parts.iter().map(|window| window.0).sum::<f64>());
             tell("perplexity", json!((-logprob / tokens.max(1) as f64).exp()));
             tell("tokens", tokens.into());
             tell("bytes", sum(&|window| window.2).into());
@@ -116,7 +118,17 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         let no_room = marked.iter().any(|marked| marked.left_out > 0);
         tell("shots_asked", terms.shots.into());
         let are_more = task.examples.as_ref().map_or(task.items.len() - 1, Vec::len) > most;
-        tell("shots_because", if no_room { NO_ROOM } else if are_more { ALONE } else { NO_MORE }.into());
+        tell(
+            "shots_because",
+            if no_room {
+                NO_ROOM
+            } else if are_more {
+                ALONE
+            } else {
+                NO_MORE
+            }
+            .into(),
+        );
     }
     let programs = task.runs_programs().then(|| {
         let verdicts: Vec<&[Kind]> = marked.iter().map(|marked| marked.verdicts.as_slice()).collect();

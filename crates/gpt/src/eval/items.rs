@@ -12,8 +12,20 @@ use std::path::Path;
 
 /// The fields that items are read from, by name.
 pub const FIELDS: &[&str] = &[
-    "context", "question", "answers", "label", "prompt", "answer", "input", "task", "output", "text", "task_id", "test",
-    "entry_point", "canonical_solution",
+    "context",
+    "question",
+    "answers",
+    "label",
+    "prompt",
+    "answer",
+    "input",
+    "task",
+    "output",
+    "text",
+    "task_id",
+    "test",
+    "entry_point",
+    "canonical_solution",
 ];
 
 /// The items of a file of JSON lines or of a text, and what became of its lines; `last_word` takes the last word of every text for
@@ -66,7 +78,10 @@ fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
     }
     if has("prompt") {
         let prompt = text(record, "prompt")?;
-        return Ok(Item { asked: prompt.trim_end().to_owned(), wanted: Wanted::Free(right_answers(record)?) });
+        return Ok(Item {
+            asked: prompt.trim_end().to_owned(),
+            wanted: Wanted::Free(right_answers(record)?),
+        });
     }
     choice(record)
 }
@@ -74,7 +89,9 @@ fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
 /// A field that is a text with something in it.
 fn text(record: &Record, name: &str) -> Result<String, Fault> {
     match &record[name] {
-        Value::String(text) if text.trim().is_empty() => Err(Fault::bad("empty text", format!("{name} is empty"))),
+        Value::String(text) if text.trim().is_empty() => {
+            Err(Fault::bad("empty text", format!("{name} is empty")))
+        }
         Value::String(text) => Ok(text.clone()),
         _ => Err(Fault::bad("wrong type", format!("{name} is not a string"))),
     }
@@ -176,7 +193,11 @@ mod tests {
             (r#""answer":null,"answers":["x"]"#, &["x"]),
         ] {
             let read = of(&format!(r#"{{"prompt":"2 + 2 =",{answers}}}"#), false);
-            assert_eq!(read.wanted, Wanted::Free(expected.iter().map(|&text| text.to_owned()).collect()), "{answers}");
+            assert_eq!(
+                read.wanted,
+                Wanted::Free(expected.iter().map(|&text| text.to_owned()).collect()),
+                "{answers}"
+            );
         }
         let choice = of(r#"{"question":"2 + 2?","answers":[3,4],"label":"1"}"#, false);
         assert_eq!(choice.right_answer(), "4");

@@ -33,7 +33,11 @@ impl<B: Backend> Candidate<'_, B> {
         let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
         let (tokens, cut) = self.completer.fit(&row.input, &task, max_tokens)?;
         let text = format!("{} {}", row.input, row.task);
-        self.line(&Asked { text, tokens, shown: 0, left_out: 0, cut }, std::slice::from_ref(&row.output), terms)
+        self.line(
+            &Asked { text, tokens, shown: 0, left_out: 0, cut },
+            std::slice::from_ref(&row.output),
+            terms,
+        )
     }
 
     fn line(&mut self, asked: &Asked, answers: &[String], terms: &Terms) -> Result<Marked> {

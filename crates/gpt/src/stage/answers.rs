@@ -121,7 +121,9 @@ pub fn candidates<B: Backend>(
         let first = group * at_once;
         let mut asked = Vec::new();
         for (number, prompt) in (first + 1..).zip(some) {
-            let tokens = prompter.prompt_with(&prompt.messages, prompt.extra.get("tools")).with_context(|| format!("prompt {number}"))?;
+            let tokens = prompter
+                .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+                .with_context(|| format!("prompt {number}"))?;
             shortest = shortest.min(tokens.len());
             if tokens.len() <= room {
                 asked.push((prompt, tokens));

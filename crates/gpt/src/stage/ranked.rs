@@ -72,7 +72,11 @@ impl Rankings {
             rankings.train.len(),
             rankings.held_out.len(),
             train.len() + held_out.len(),
-            if too_long > 0 { format!(", of which {too_long} do not fit the context of {context} tokens") } else { String::new() }
+            if too_long > 0 {
+                format!(", of which {too_long} do not fit the context of {context} tokens")
+            } else {
+                String::new()
+            }
         );
         rankings.digest = hasher.finalize().to_hex().to_string();
         Ok(rankings)

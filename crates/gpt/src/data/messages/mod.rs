@@ -20,8 +20,24 @@ pub use crate::tokenizer::chat::{Message, Role};
 
 /// The fields that conversations are read from, by name.
 pub const FIELDS: &[&str] = &[
-    "messages", "conversations", "prompt", "instruction", "input", "history", "system", "tools", "functions", "completion", "output",
-    "label", "chosen", "rejected", "preferred_output", "non_preferred_output", "completions", "ranks",
+    "messages",
+    "conversations",
+    "prompt",
+    "instruction",
+    "input",
+    "history",
+    "system",
+    "tools",
+    "functions",
+    "completion",
+    "output",
+    "label",
+    "chosen",
+    "rejected",
+    "preferred_output",
+    "non_preferred_output",
+    "completions",
+    "ranks",
 ];
 
 /// A conversation to learn from; the assistant has the last word.
@@ -209,7 +225,8 @@ fn pair(chosen: Value, rejected: Value, mut record: Record) -> Result<Ranking, F
             for name in ["prompt", "messages", "conversations"] {
                 record.shift_remove(name);
             }
-            let (Some((better, asked)), Some((worse, also_asked))) = (chosen.split_last(), rejected.split_last())
+            let (Some((better, asked)), Some((worse, also_asked))) =
+                (chosen.split_last(), rejected.split_last())
             else {
                 return Err(Fault::bad("no messages", "chosen or rejected is empty"));
             };
@@ -244,7 +261,11 @@ fn pair(chosen: Value, rejected: Value, mut record: Record) -> Result<Ranking, F
 }
 
 /// Both answers as whole conversations, if that is what they are.
-fn conversations(chosen: &Value, rejected: &Value, record: &Record) -> Result<Option<[Vec<Message>; 2]>, Fault> {
+fn conversations(
+    chosen: &Value,
+    rejected: &Value,
+    record: &Record,
+) -> Result<Option<[Vec<Message>; 2]>, Fault> {
     let is_asked = Kind::of(record).is_some();
     // A dialogue that was asked for is no conversation: that one repeats the prompt.
     if let (Value::String(chosen), Some(Value::String(prompt))) = (chosen, record.get("prompt"))
@@ -259,15 +280,23 @@ fn conversations(chosen: &Value, rejected: &Value, record: &Record) -> Result<Op
             Err(Fault::bad("missing field", detail))
         }
         (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) if is_asked && chosen.is_string() && rejected.is_string() => Ok(None),
-        _ => Err(Fault::bad("answers to different prompts", "of chosen and rejected only one is a whole conversation")),
+        (Some(_), None) | (None, Some(_)) if is_asked && chosen.is_string() && rejected.is_string() => {
+            Ok(None)
+        }
+        _ => Err(Fault::bad(
+            "answers to different prompts",
+            "of chosen and rejected only one is a whole conversation",
+        )),
     }
 }
 
 /// The text of an answer. Calls of tools are no text.
 fn answer_of(message: Message) -> Result<String, Fault> {
     match message.calls_tools() {
-        true => Err(Fault::left_out("an answer that calls a tool", "answers that are scored or compared are texts")),
+        true => Err(Fault::left_out(
+            "an answer that calls a tool",
+            "answers that are scored or compared are texts",
+        )),
         false => Ok(message.content),
     }
 }
@@ -291,7 +320,8 @@ fn opened(mut record: Record) -> Result<Record, Fault> {
 
 /// Takes away a conversation that ends with an answer, and says whether there was one: UltraFeedback's rows have it beside their prompt.
 fn take_if_answered(record: &mut Record) -> bool {
-    let named = ["messages", "conversations"].into_iter().find(|name| record.get(*name).is_some_and(Value::is_array));
+    let named =
+        ["messages", "conversations"].into_iter().find(|name| record.get(*name).is_some_and(Value::is_array));
     let Some(name) = named else { return false };
     let answered = kinds::last_role(name, &record[name]) == Some(Role::Assistant);
     if answered {

@@ -49,14 +49,18 @@ pub(super) fn turns(name: &str, value: Value, role: Option<Role>) -> Result<Vec<
 /// message does not have.
 fn message(place: &str, mut fields: Map<String, Value>) -> Result<Message, Fault> {
     fields.retain(|_, value| !value.is_null());
-    let (said_by, says) =
-        if fields.contains_key("from") && !fields.contains_key("role") { ("from", "value") } else { ("role", "content") };
+    let (said_by, says) = if fields.contains_key("from") && !fields.contains_key("role") {
+        ("from", "value")
+    } else {
+        ("role", "content")
+    };
     let name = match fields.shift_remove(said_by) {
         Some(Value::String(name)) => name,
         _ => return Err(wrong(format!("{place}.{said_by} is not a string"))),
     };
     let known = NAMES.into_iter().find(|(known, _)| *known == name);
-    let (_, role) = known.ok_or_else(|| Fault::bad("unknown role", format!("{place}.{said_by} is {name:.40}")))?;
+    let (_, role) =
+        known.ok_or_else(|| Fault::bad("unknown role", format!("{place}.{said_by} is {name:.40}")))?;
     let said = fields.shift_remove(says);
     if let Some(call) = fields.shift_remove("function_call") {
         fields.insert("tool_calls".into(), json!([call]));

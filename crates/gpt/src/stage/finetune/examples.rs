@@ -64,7 +64,10 @@ impl Examples {
         let max_tokens = max_tokens.unwrap_or(context);
         ensure!(max_tokens <= context, "seq_len = {max_tokens} is beyond the model's context of {context}");
         let inputs = Inputs::new(form, max_tokens, tokenizer)?;
-        ensure!(!train.is_empty(), "there is no labelled text to learn from: give more, or those to measure with by --val");
+        ensure!(
+            !train.is_empty(),
+            "there is no labelled text to learn from: give more, or those to measure with by --val"
+        );
         let labels = Labels::of(form, train)?;
         let mut hasher = blake3::Hasher::new();
         let mut cut = 0;
@@ -132,14 +135,17 @@ impl Labels {
         numbers.sort_unstable();
         numbers.dedup();
         // A text that is one of the numbers is that number.
-        let name = |label: &Label| label.among(&numbers).map_or_else(|| label.to_string(), |at| numbers[at].clone());
+        let name =
+            |label: &Label| label.among(&numbers).map_or_else(|| label.to_string(), |at| numbers[at].clone());
         let mut names: Vec<String> = labels().map(name).collect();
         let order = |name: &String| Label::Class(name.clone()).printed().unwrap_or(f64::INFINITY);
         names.sort_by(|a, b| order(a).total_cmp(&order(b)).then_with(|| a.cmp(b)));
         names.dedup();
         match names.as_slice() {
             [] => bail!("no text to learn from has a label"),
-            [one] => bail!("all labels to learn from are {one}: there is nothing to tell apart; give texts of two classes at least"),
+            [one] => bail!(
+                "all labels to learn from are {one}: there is nothing to tell apart; give texts of two classes at least"
+            ),
             _ => {}
         }
         ensure!(
@@ -162,7 +168,9 @@ impl Labels {
             (Labels::Classes(names), label) => label.among(names).map(Wanted::Class).with_context(|| {
                 format!("the label {label} is not among those to learn from: {}", names.join(", "))
             }),
-            (Labels::Answers, Label::Class(name)) => bail!("the label {name:?} is not the index of an answer"),
+            (Labels::Answers, Label::Class(name)) => {
+                bail!("the label {name:?} is not the index of an answer")
+            }
         }
     }
 

@@ -28,10 +28,15 @@ pub(super) fn ask<'a>(
     room: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Asked<'a>>> {
-    ensure!(!prompts.is_empty(), "{what}: there are none; give more prompts, or some to measure with in a file of their own (--val)");
+    ensure!(
+        !prompts.is_empty(),
+        "{what}: there are none; give more prompts, or some to measure with in a file of their own (--val)"
+    );
     let mut asked = Vec::with_capacity(prompts.len());
     for (number, prompt) in (1..).zip(prompts) {
-        let tokens = prompter.prompt_with(&prompt.messages, prompt.extra.get("tools")).with_context(|| format!("{what}, prompt {number}"))?;
+        let tokens = prompter
+            .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+            .with_context(|| format!("{what}, prompt {number}"))?;
         asked.push(Asked { prompt, tokens });
     }
     let shortest = asked.iter().map(|asked| asked.tokens.len()).min();

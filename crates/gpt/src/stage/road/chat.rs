@@ -9,7 +9,8 @@ use crate::corpus::{self, Documents, Split};
 use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
 use crate::data::messages::{answered, candidates as candidates_row, prompt, ranking};
 use crate::data::{
-    Columns, self, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions, TooLong,
+    self, Columns, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions,
+    TooLong,
 };
 use crate::eval::Rate;
 use crate::lessons::{self, Judge, Simulated};

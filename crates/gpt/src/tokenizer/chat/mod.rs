@@ -13,9 +13,9 @@ mod layout;
 mod marks;
 mod ours;
 mod render;
-mod tools;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use super::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
@@ -139,7 +139,7 @@ impl ChatTemplate {
                 template.end_tokens.push(token);
             }
         }
-        template.tools = ToolUse::of(&mut template.renderer);
+        template.tools = ToolUse::of(&template.renderer)?;
         Ok(template)
     }
 
@@ -209,19 +209,22 @@ impl ChatTemplate {
     }
 
     /// What the template makes of the messages, cut at its special tokens.
-    fn layout(&self, messages: &[Message], tools: Option<&Value>, add_generation_prompt: bool) -> Result<Layout> {
+    fn layout(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Layout> {
         ensure!(!messages.is_empty(), "a conversation without a message");
         if let Some(what) = self.lacks(messages) {
             bail!("the chat template has no place for {what}");
         }
         let marks = Marks::unused_in(messages, self.renderer.source())?;
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|message| Message {
-                content: marks.set(message, |rest| self.specials.at(rest).next().is_some()),
-                ..message.clone()
-            })
-            .collect();
+        let marked = messages.iter().map(|message| {
+            let content = marks.set(message, |rest| self.specials.at(rest).next().is_some());
+            self.tools.fields(&Message { content, ..message.clone() })
+        });
+        let marked: Vec<Value> = marked.collect::<Result<_>>()?;
         let rendered = marks.read(&self.renderer.render(&marked, tools, add_generation_prompt)?);
         let answers = messages.iter().filter(|message| message.role == Role::Assistant);
         let spaces = answers.map(|answer| &answer.content[..marks::core(&answer.content).start]);

@@ -1,6 +1,5 @@
 //! Jinja as `transformers` sets it up for chat templates, with limits: a template comes with somebody else's model.
 
-use super::Message;
 use anyhow::{Context, Result, anyhow};
 use chrono::NaiveDateTime;
 use minijinja::syntax::SyntaxConfig;
@@ -8,6 +7,7 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
+use serde_json::Value as Json;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::fmt::Write as _;
 use std::io;
@@ -21,8 +21,6 @@ const NAME: &str = "chat template";
 pub(super) struct Renderer {
     environment: Environment<'static>,
     source: String,
-    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else it is empty.
-    pub(super) null_calls: bool,
 }
 
 impl Renderer {
@@ -53,7 +51,7 @@ impl Renderer {
         }
         let compiled = environment.add_template_owned(NAME, without_generation_tags(source));
         compiled.context("the chat template is not Jinja")?;
-        Ok(Renderer { environment, source: source.to_owned(), null_calls: true })
+        Ok(Renderer { environment, source: source.to_owned() })
     }
 
     /// The template as it was given.
@@ -64,19 +62,12 @@ impl Renderer {
     /// What the template makes of `messages`, where the assistant may call `tools`.
     pub(super) fn render(
         &self,
-        messages: &[Message],
-        tools: Option<&serde_json::Value>,
+        messages: &[Json],
+        tools: Option<&Json>,
         add_generation_prompt: bool,
     ) -> Result<String> {
         let template = self.environment.get_template(NAME).expect("added when it was made");
-        let fields = |message: &Message| {
-            let calls_only = self.null_calls && message.content.is_empty() && message.calls_tools();
-            let content = if calls_only { Value::from(()) } else { message.content.as_str().into() };
-            let more = message.more.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
-            Value::from_pairs([("role", message.role.name().into()), ("content", content)].into_iter().chain(more))
-        };
-        let messages: Vec<Value> = messages.iter().map(fields).collect();
-        let tools = Value::from(Serde(tools));
+        let (messages, tools) = (Value::from(Serde(messages)), Value::from(Serde(tools)));
         let rendered = template.render(context! { messages, tools, add_generation_prompt });
         rendered.map_err(|error| match error.kind() {
             ErrorKind::OutOfFuel => {

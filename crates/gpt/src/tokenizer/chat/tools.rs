@@ -2,6 +2,7 @@
 
 use super::render::Renderer;
 use super::{Message, Role};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 /// Which of it a template writes.
@@ -10,11 +11,13 @@ pub(super) struct ToolUse {
     pub(super) descriptions: bool,
     calls: bool,
     results: bool,
+    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else it is empty.
+    null_calls: bool,
 }
 
 impl ToolUse {
-    /// Found out by a conversation that has all of it; with it, whether the content of a call is null.
-    pub(super) fn of(renderer: &mut Renderer) -> ToolUse {
+    /// Found out by a conversation that has all of it.
+    pub(super) fn of(renderer: &Renderer) -> Result<ToolUse> {
         let call = json!([{ "id": "call00001", "type": "function", "function": { "name": "probecall", "arguments": {} } }]);
         let mut calls = Message::new(Role::Assistant, "");
         calls.more.insert("tool_calls".into(), call);
@@ -23,34 +26,44 @@ impl ToolUse {
         result.more.insert("name".into(), "probecall".into());
         let probe = [Message::new(Role::User, "a"), calls, result, Message::new(Role::Assistant, "b")];
         let about = json!({ "type": "object", "properties": {}, "required": [] });
-        let tools = json!([{
-            "type": "function",
-            "function": { "name": "probetool", "description": "c", "parameters": about },
-        }]);
-        let write = |renderer: &Renderer, messages: &[Message], tools: Option<&Value>| {
-            renderer.render(messages, tools, false).unwrap_or_default()
+        let function = json!({ "name": "probetool", "description": "c", "parameters": about });
+        let tools = json!([{ "type": "function", "function": function }]);
+        // What a template refuses, it does not write.
+        let write = |way: ToolUse, messages: &[&Message], tools: Option<&Value>| -> Result<String> {
+            let messages: Vec<Value> =
+                messages.iter().map(|message| way.fields(message)).collect::<Result<_>>()?;
+            Ok(renderer.render(&messages, tools, false).unwrap_or_default())
         };
-        let descriptions = write(renderer, &probe[..1], Some(&tools)).contains("probetool");
+        let [asks, calls, result, says] = &probe;
+        let mut way = ToolUse::default();
+        way.descriptions = write(way, &[asks], Some(&tools))?.contains("probetool");
         for null_calls in [true, false] {
-            renderer.null_calls = null_calls;
-            let text = write(renderer, &probe, None);
-            let [calls, results] = ["probecall", "proberesult"].map(|what| text.contains(what));
-            if calls {
-                return ToolUse { descriptions, calls, results };
+            way.null_calls = null_calls;
+            let text = write(way, &[asks, calls, result, says], None)?;
+            if text.contains("probecall") {
+                return Ok(ToolUse { calls: true, results: text.contains("proberesult"), ..way });
             }
         }
-        // A role like any other, as far as it is concerned.
-        let plain = [probe[0].clone(), probe[3].clone(), probe[2].clone()];
-        ToolUse { descriptions, calls: false, results: write(renderer, &plain, None).contains("proberesult") }
+        // Of no concern to the template, but it may write the role as it writes others.
+        way.results = write(way, &[asks, says, result], None)?.contains("proberesult");
+        Ok(way)
+    }
+
+    /// A message as the template sees it.
+    pub(super) fn fields(self, message: &Message) -> Result<Value> {
+        let mut fields = serde_json::to_value(message)?;
+        if self.null_calls && message.content.is_empty() && message.calls_tools() {
+            fields["content"] = Value::Null;
+        }
+        Ok(fields)
     }
 
     /// What of these messages is not written.
     pub(super) fn lacks(self, messages: &[Message]) -> Option<&'static str> {
-        let has = |is: &dyn Fn(&Message) -> bool| messages.iter().any(is);
-        match self {
-            ToolUse { calls: false, .. } if has(&Message::calls_tools) => Some("calls of tools"),
-            ToolUse { results: false, .. } if has(&|message| message.role == Role::Tool) => Some("what tools return"),
-            _ => None,
+        if !self.calls && messages.iter().any(Message::calls_tools) {
+            return Some("calls of tools");
         }
+        let results = messages.iter().any(|message| message.role == Role::Tool);
+        (results && !self.results).then_some("what tools return")
     }
 }
