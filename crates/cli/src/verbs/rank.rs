@@ -1,6 +1,7 @@
 //! `mynah rank`: candidates become rankings.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -78,15 +79,22 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
     let How::Simulate(args) = &args.how;
     session.start_threads()?;
     let judge = Judge::from(args.judge);
+    let ranked_before = AtomicU64::new(0);
     // A prompt that the judge does not know is a bad line like any other.
     let scored = |record| {
-        let found = candidates(record)?;
+        let mut found = candidates(record)?;
         let scores = judge.scores(&found)?;
+        let was_ranked = found.extra.shift_remove("ranks").is_some();
+        ranked_before.fetch_add(u64::from(was_ranked), Ordering::Relaxed);
         Ok((found, scores))
     };
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let scored = rows.read(&args.candidates, scored)?;
     rows.columns.check()?;
+    let ranked_before = ranked_before.into_inner();
+    if ranked_before > 0 {
+        session.say(&format!("{} had ranks already, which the judge's replace", plural(ranked_before, "line")));
+    }
     let (rankings, simulated) = simulate(scored, args.noise, session.seed());
     let mut text = String::new();
     for ranking in &rankings {

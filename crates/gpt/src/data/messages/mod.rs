@@ -130,8 +130,14 @@ pub fn demonstration(record: Record) -> Result<Demonstration, Fault> {
     Ok(Demonstration { messages, tools: take(&mut record, "tools") })
 }
 
-/// A conversation to be answered.
+/// A conversation to be answered. Answers that it had before are not kept.
 pub fn prompt(record: Record) -> Result<Prompt, Fault> {
+    let mut prompt = asked(record)?;
+    ["completions", "ranks"].into_iter().for_each(|name| drop(prompt.extra.shift_remove(name)));
+    Ok(prompt)
+}
+
+fn asked(record: Record) -> Result<Prompt, Fault> {
     const WANTED: &str = "a prompt";
     let mut record = opened(record)?;
     if take_if_answered(&mut record) && !record.contains_key("prompt") {
@@ -154,7 +160,7 @@ pub fn candidates(record: Record) -> Result<Candidates, Fault> {
         Some(Kind::Ranking) if record.contains_key("completions") => {}
         Some(kind) => return Err(kind.instead_of(WANTED)),
     }
-    let Prompt { messages, mut extra } = prompt(record)?;
+    let Prompt { messages, mut extra } = asked(record)?;
     let completions = completions_of(&mut extra)?;
     if completions.is_empty() {
         return Err(Fault::bad("no answers", "completions is an empty array"));
