@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::data::messages::prompt;
+use gpt::data::messages::{self, prompt};
 use gpt::data::{Candidates, Prompter};
 use gpt::model::Sampling;
 use gpt::stage::{CandidatesOptions, candidates, score};
 use serde_json::{Value, json};
 
 use super::complete::Model;
-use super::stages::{BadLines, read};
+use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
@@ -48,13 +48,15 @@ pub(crate) struct CandidatesArgs {
     #[arg(long, value_name = "MODEL")]
     best_by: Option<PathBuf>,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Text, session)?;
-    let prompts = read(&args.prompts, args.bad.max_bad, session, prompt)?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let prompts = rows.read(&args.prompts, prompt)?;
+    rows.columns.check()?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use gpt::checkpoint;
+use gpt::checkpoint::{self, Task};
 use gpt::data::jsonl::Record;
-use gpt::data::{Form, Label, Labelled};
+use gpt::data::{Form, Label, Labelled, NoGold};
 use gpt::stage::{Decision, classify, task_of};
 use serde_json::{Map, json};
 
 use super::complete::Model;
-use super::stages::{BadLines, read};
+use super::stages::RowArgs;
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::{Purpose, Session};
@@ -37,13 +37,13 @@ pub(crate) struct ClassifyArgs {
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let task = task_of(&checkpoint::open(&args.model, session.terminal())?)?;
-    let texts = texts(args, task.0, session)?;
+    let texts = texts(args, &task, session)?;
     let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Figures, session)?;
     let decisions = classify(&mut cpu, config, weights, &task, &tokenizer, &texts, session.watcher())?;
     for (line, Decision { label, scores, .. }) in texts.iter().zip(&decisions) {
@@ -67,18 +67,29 @@ pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
         .filter_map(|(line, decision)| Some((line.label.as_ref()?, decision)))
         .collect();
     if !labels.is_empty() {
-        let met = labels.iter().filter(|(label, decision)| label.to_string() == decision.label).count();
+        let met = labels
+            .iter()
+            .filter(|(label, decision)| label.among(std::slice::from_ref(&decision.label)).is_some())
+            .count();
         session.say(&format!("{met} of {} labels were met", labels.len()));
     }
     Ok(Ended::Done)
 }
 
 /// What is to be classified.
-fn texts(args: &ClassifyArgs, form: Form, session: &Session) -> Result<Vec<Labelled>> {
+fn texts(args: &ClassifyArgs, (form, task): &(Form, Task), session: &Session) -> Result<Vec<Labelled>> {
     if let Some(data) = &args.data {
-        return read(data, args.bad.max_bad, session, |record: Record| form.read(&record, false));
+        let rows = args.rows.reader(form.fields(), session)?;
+        let mut lines = rows.read(data, |record: Record| form.read(&record, false))?;
+        rows.columns.check()?;
+        let known: Vec<Label> = task.labels.iter().cloned().map(Label::Class).collect();
+        let none = NoGold::of(known.iter().chain(lines.iter().filter_map(|line| line.label.as_ref())));
+        for line in &mut lines {
+            line.label = line.label.take().filter(|label| !none.is(label));
+        }
+        return Ok(lines);
     }
-    if form != Form::Classification {
+    if *form != Form::Classification {
         return Err(Usage(format!(
             "the model was taught {form}, which is about several texts: give them with --data"
         ))

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::data::Prompter;
+use gpt::data::{Prompter, messages};
 use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, rankings};
+use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
@@ -32,7 +32,7 @@ pub(crate) struct DpoArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
@@ -41,10 +41,10 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     let init = init(&args.model, "init", &args.out, false, session)?;
     let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
     let prompter = Prompter::new(tokenizer)?;
-    let train = rankings(&args.rankings, args.bad.max_bad, session)?;
-    let val = args.val.as_ref().map(|val| rankings(val, args.bad.max_bad, session)).transpose()?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let (train, val) = rows.rankings(&args.rankings, args.val.as_deref())?;
     let context = init.model().config.seq_len;
-    let val = val.unwrap_or_default();
+    rows.columns.check()?;
     let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
     let options = DpoOptions {
         init: &init,

@@ -1,5 +1,6 @@
 //! `mynah eval`: a model in examinations, alone or beside another.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -7,14 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
+use gpt::data::Columns;
 use gpt::eval::code;
-use gpt::eval::{Candidate, Exam, Overlap, Rule, Task, Terms, difference, generated, overlaps};
+use gpt::eval::{Candidate, Exam, FIELDS, Overlap, Rule, Task, Terms, difference, generated, overlaps};
 use gpt::report::{Sweep, write_sweeps};
 use gpt::sandbox::Sandbox;
 use serde_json::{Map, Value, json};
 
 use super::complete::{Model, temperature};
 use super::grade::Walls;
+use super::stages::field;
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::{Purpose, Session};
@@ -87,6 +90,9 @@ pub(crate) struct EvalArgs {
     temperature: Option<f32>,
     #[command(flatten, next_help_heading = "Programs")]
     walls: Walls,
+    /// Columns of files that have other names, such as question=query,answers=choices
+    #[arg(long, value_name = "FIELD=COLUMN,…", value_delimiter = ',', value_parser = field)]
+    fields: Vec<(String, String)>,
 }
 
 fn rule(text: &str) -> Result<Rule, String> {
@@ -102,9 +108,14 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         session.result(&json, || table(&names))?;
         return Ok(Ended::Done);
     }
-    if args.shots.is_empty() || [args.beams, args.programs, args.max_tokens.unwrap_or(1)].contains(&0) {
-        return Err(Usage("--shots, --beams, --programs and --max-tokens need at least one".into()).into());
+    let counts = [args.beams, args.programs, args.max_tokens.unwrap_or(1), args.limit.unwrap_or(1)];
+    if args.shots.is_empty() || counts.contains(&0) {
+        return Err(
+            Usage("--shots, --beams, --programs, --max-tokens and --limit need at least one".into()).into()
+        );
     }
+    let columns =
+        Columns::new(&args.fields, FIELDS).map_err(|error| Usage(format!("--fields: {error:#}")))?;
     session.start_threads()?;
     let mut names: Vec<String> = Vec::new();
     for name in &args.tasks {
@@ -113,12 +124,13 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             name => names.push(name.to_owned()),
         }
     }
-    let open = |name: &String| Task::open(name, args.limit, session.seed(), session.watcher());
+    let open = |name: &String| Task::open(name, args.limit, session.seed(), &columns, session.watcher());
     let mut tasks: Vec<Task> = names.iter().map(open).collect::<Result<_>>()?;
     if let Some(file) = &args.examples {
-        let examples = Task::open(file, None, session.seed(), session.watcher())?;
+        let examples = Task::open(file, None, session.seed(), &columns, session.watcher())?;
         tasks.iter_mut().for_each(|task| task.examples = Some(examples.items.clone()));
     }
+    columns.check()?;
     for report in tasks.iter().filter_map(|task| task.lines.as_ref()) {
         if report.used < report.lines {
             session.say(&report.to_string());
@@ -203,7 +215,7 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
         let chance = figures.more.get("chance").and_then(Value::as_f64);
         rows.push([
             name.clone(),
-            figures.shots.to_string(),
+            figures.shown(),
             figures.metric.to_owned(),
             number(figures.interval.value),
             interval(figures.interval.low, figures.interval.high),
@@ -228,8 +240,17 @@ fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: 
     }
     session.result(&json!({ "tasks": tasks }), || {
         let compared = if others.is_some() { table(&compared) } else { String::new() };
-        table(&rows) + &compared + &contamination(exams) + &programs(exams)
+        table(&rows) + &compared + &fewer(exams) + &contamination(exams) + &programs(exams)
     })
+}
+
+/// Why fewer examples were shown than were asked for, where they were.
+fn fewer(exams: &[(String, Exam)]) -> String {
+    let because = exams.iter().filter_map(|(name, Exam { figures, .. })| {
+        let why = figures.more.get("shots_because")?.as_str()?;
+        Some(format!("{name}: {} examples were shown: {why}\n", figures.shown()))
+    });
+    because.collect()
 }
 
 /// What became of programs, if any were written.
@@ -252,14 +273,15 @@ fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
         Sweep {
             task: task.to_owned(),
             metric: figures.metric.to_owned(),
-            points: exams.iter().map(point).collect(),
+            // More than there are, or than the context has room for, are the same examples again.
+            points: exams.iter().map(point).collect::<BTreeMap<_, _>>().into_iter().collect(),
             chance: known("chance"),
             majority: known("majority"),
         }
     };
     // Texts and lines of programs are asked without examples, however many are wanted.
     let varies = |exams: &&[(String, Exam)]| {
-        exams.windows(2).all(|two| two[0].1.figures.shots != two[1].1.figures.shots)
+        exams.len() == 1 || exams.windows(2).any(|two| two[0].1.figures.shots != two[1].1.figures.shots)
     };
     exams.chunks(each).filter(varies).map(sweep).collect()
 }

@@ -6,13 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint;
 use gpt::data::jsonl::Record;
-use gpt::data::{Form, Labelled, is_held_out};
+use gpt::data::{Form, Labelled, NoGold, is_held_out};
 use gpt::eval::Interval;
 use gpt::stage::{Examples, FinetuneOptions, FinetuneSettings, Init, TaskReport, finetune};
 use gpt::train::run::Recipe;
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, keys, read};
+use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::{count, table};
@@ -20,6 +20,8 @@ use crate::terminal::text::{count, table};
 const DETAILS: &str = "\
 Labelled texts are JSON lines: classification {\"text\",\"label\"}; entailment {\"premise\",\"hypothesis\",\"label\"}; similarity
 {\"a\",\"b\",\"label\"}, where labels with fractions are degrees; multiple-choice {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}.
+Labels that print alike are one class. Texts without a gold label are left out and counted: null, empty, -, and -1 beside 0 and other
+whole numbers from 0 on. --fields names other columns.
 The vocabulary grows by <|start|>, <|delimiter|> and <|extract|>; the head reads the row of the last.
 
 Examples:
@@ -57,7 +59,7 @@ pub(crate) struct FinetuneArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
@@ -95,11 +97,20 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
 
 /// The texts to learn from and those to measure with.
 fn labelled(args: &FinetuneArgs, session: &Session) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
+    let rows = args.rows.reader(args.task.fields(), session)?;
     let row = |record: Record| args.task.read(&record, true);
-    let all = read(&args.train, args.bad.max_bad, session, row)?;
+    // Which labels are none, those to learn from decide.
+    let mut none = NoGold::of([]);
+    let all = rows.read_and(&args.train, row, |lines| {
+        none = NoGold::of(lines.rows.iter().filter_map(|line| line.label.as_ref()));
+        lines.leave_out(|line| none.fault(line))
+    })?;
     if let Some(val) = &args.val {
-        return Ok((all, read(val, args.bad.max_bad, session, row)?));
+        let val = rows.read_and(val, row, |lines| lines.leave_out(|line| none.fault(line)))?;
+        rows.columns.check()?;
+        return Ok((all, val));
     }
+    rows.columns.check()?;
     let text = |line: &Labelled| serde_json::to_vec(&line.texts).expect("texts are JSON");
     let (held_out, train) = all.into_iter().partition(|line| is_held_out(&text(line), HELD_OUT));
     Ok((train, held_out))

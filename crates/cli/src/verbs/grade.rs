@@ -11,7 +11,7 @@ use gpt::eval::code::{self, Kind, Problem, Report, Verdict, grade};
 use gpt::sandbox::{Layer, Limits, Sandbox};
 use serde_json::json;
 
-use super::stages::{BadLines, read};
+use super::stages::{RowArgs, RowReader};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::tell;
@@ -47,7 +47,7 @@ pub(crate) struct GradeArgs {
     #[command(flatten)]
     walls: Walls,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 /// What keeps programs in.
@@ -91,10 +91,12 @@ fn secs(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let timeout = Duration::from_secs_f64(args.timeout);
-    let problems = read(&args.problems, args.bad.max_bad, session, code::problem)?;
+    let rows = args.rows.reader(code::FIELDS, session)?;
+    let problems = rows.read(&args.problems, code::problem)?;
     let ids: BTreeSet<&str> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
     ensure!(ids.len() == problems.len(), "{}: two problems have the same task_id", args.problems.display());
-    let samples = samples(args, &problems, session)?;
+    let samples = samples(args, &problems, &rows)?;
+    rows.columns.check()?;
     let by_id: BTreeMap<&str, &Problem> =
         problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
     let programs: Vec<(&Problem, &str)> =
@@ -116,7 +118,7 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
 }
 
 /// The samples to grade, each of a known problem.
-fn samples(args: &GradeArgs, problems: &[Problem], session: &Session) -> Result<Vec<code::Sample>> {
+fn samples(args: &GradeArgs, problems: &[Problem], rows: &RowReader<'_>) -> Result<Vec<code::Sample>> {
     let Some(path) = &args.programs.samples else {
         let solution = |problem: &Problem| {
             let completion = problem.canonical_solution.clone()?;
@@ -132,7 +134,7 @@ fn samples(args: &GradeArgs, problems: &[Problem], session: &Session) -> Result<
         let unknown = || Fault::bad("a sample of no known problem", sample.task_id.clone());
         if ids.contains(sample.task_id.as_str()) { Ok(sample) } else { Err(unknown()) }
     };
-    read(path, args.bad.max_bad, session, known)
+    rows.read(path, known)
 }
 
 /// One line a sample, as HumanEval's own harness writes them.

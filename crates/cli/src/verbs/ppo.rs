@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use gpt::data::Prompt;
+use gpt::data::{Prompt, messages};
 use gpt::lessons::Judge;
 use gpt::stage::{Gold, PpoOptions, PpoSettings, ppo};
 use serde_json::json;
 
 use super::rank::JudgeName;
-use super::stages::{BadLines, RecipeArgs, init, keys, prompts, weighted};
+use super::stages::{RecipeArgs, RowArgs, init, keys, weighted};
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
@@ -54,7 +54,7 @@ pub(crate) struct PpoArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 /// Refuses prompts that the judge knows nothing of.
@@ -77,7 +77,9 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     let settings = args.recipe.resolve::<PpoSettings>(&[kl_coef])?;
     let policy = init(&args.model, "policy", &args.out, false, session)?;
     let reward = init(&args.reward, "reward", &args.out, false, session)?;
-    let (prompts, held_out) = prompts(&args.prompts, args.val.as_deref(), args.bad.max_bad, session)?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let (prompts, held_out) = rows.prompts(&args.prompts, args.val.as_deref())?;
+    rows.columns.check()?;
     let judge = args.judge.map(Judge::from);
     if let Some(judge) = judge {
         check_keys(judge, &held_out)?;

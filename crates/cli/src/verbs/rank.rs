@@ -1,13 +1,14 @@
 //! `mynah rank`: candidates become rankings.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use gpt::data::messages::candidates;
+use gpt::data::messages::{self, candidates};
 use gpt::lessons::{DEFAULT_NOISE, Judge, Simulated, simulate};
 
-use super::stages::{BadLines, read};
+use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::{count, plural};
@@ -50,7 +51,7 @@ struct SimulateArgs {
     #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, allow_negative_numbers = true, value_parser = noise)]
     noise: f64,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 /// A [`Judge`] as it is typed.
@@ -78,13 +79,23 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
     let How::Simulate(args) = &args.how;
     session.start_threads()?;
     let judge = Judge::from(args.judge);
+    let ranked_before = AtomicU64::new(0);
     // A prompt that the judge does not know is a bad line like any other.
     let scored = |record| {
-        let found = candidates(record)?;
+        let mut found = candidates(record)?;
         let scores = judge.scores(&found)?;
+        let was_ranked = found.extra.shift_remove("ranks").is_some();
+        ranked_before.fetch_add(u64::from(was_ranked), Ordering::Relaxed);
         Ok((found, scores))
     };
-    let scored = read(&args.candidates, args.bad.max_bad, session, scored)?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let scored = rows.read(&args.candidates, scored)?;
+    rows.columns.check()?;
+    let ranked_before = ranked_before.into_inner();
+    if ranked_before > 0 {
+        session
+            .say(&format!("{} had ranks already, which the judge's replace", plural(ranked_before, "line")));
+    }
     let (rankings, simulated) = simulate(scored, args.noise, session.seed());
     let mut text = String::new();
     for ranking in &rankings {

@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::Prompter;
-use gpt::data::messages::demonstration;
+use gpt::data::messages::{self, answered};
 use gpt::eval::Rate;
 use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, init, keys, rankings, read};
+use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\
 The rankings are JSON lines: {\"messages\":[…],\"completions\":[\"…\",…],\"ranks\":[1,3,2,…]}, {\"prompt\",\"chosen\",\"rejected\"}, or
-{\"chosen\":[messages],\"rejected\":[messages]}. All pairs of a prompt's answers are one element of a batch; ties make no pair.
+{\"chosen\":[messages],\"rejected\":[messages]} with or without a prompt, as UltraFeedback, distilabel and HH-RLHF have them;
+--fields names other columns. All pairs of a prompt's answers are one element of a batch; ties make no pair.
 
 Examples:
   mynah reward --model runs/sft --rankings rankings.jsonl --out runs/reward
@@ -45,7 +46,7 @@ pub(crate) struct RewardArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
@@ -54,21 +55,21 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let init = init(&args.model, "init", &args.out, false, session)?;
     let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
     let prompter = Prompter::new(tokenizer)?;
-    let train = rankings(&args.rankings, args.bad.max_bad, session)?;
-    let val = args.val.as_ref().map(|val| rankings(val, args.bad.max_bad, session)).transpose()?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let (train, val) = rows.rankings(&args.rankings, args.val.as_deref())?;
     let context = init.model().config.seq_len;
-    let val = val.unwrap_or_default();
     let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
     let mut demonstrations = Vec::new();
     if let Some(path) = &args.demonstrations {
-        for messages in read(path, args.bad.max_bad, session, demonstration)? {
-            let (answer, asked) = messages.split_last().context("a demonstration has an answer")?;
-            let (prompt, answer) = (prompter.prompt(asked)?, prompter.answer(&answer.content));
+        for shown in rows.read(path, answered)? {
+            let prompt = prompter.prompt_with(&shown.messages, shown.extra.get("tools"))?;
+            let answer = prompter.answer(&shown.completions[0]);
             if prompt.len() + answer.len() <= context {
                 demonstrations.push((prompt, answer));
             }
         }
     }
+    rows.columns.check()?;
     let options = RewardOptions {
         init: &init,
         rankings: &rankings,

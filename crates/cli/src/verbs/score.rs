@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use gpt::data::Prompter;
-use gpt::data::messages::scored;
+use gpt::data::messages::{self, scored};
 use gpt::stage::score;
 use serde_json::json;
 
 use super::complete::Model;
-use super::stages::{BadLines, read};
+use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::{Purpose, Session};
 
@@ -30,7 +30,7 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
@@ -41,7 +41,9 @@ pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
         "{} is no reward model: train one with `mynah reward`",
         args.model.display()
     );
-    let items = read(&args.data, args.bad.max_bad, session, scored)?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let items = rows.read(&args.data, scored)?;
+    rows.columns.check()?;
     let prompter = Prompter::new(&tokenizer)?;
     let rewards = score(&mut cpu, config, weights, &prompter, &items, session.watcher())?;
     for (item, rewards) in items.iter().zip(&rewards) {

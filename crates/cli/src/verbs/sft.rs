@@ -4,23 +4,25 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use gpt::data::{Conversations, ReadOptions, TooLong};
+use gpt::data::{Conversations, ReadOptions, TooLong, messages};
 use gpt::stage::{SftOptions, SftSettings, sft};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
-use super::stages::{BadLines, HELD_OUT, RecipeArgs, init as model, keys, weighted};
+use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
 const DETAILS: &str = "\
 The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
-{\"prompt\":\"…\",\"completion\":\"…\"}. A model without a chat template gets mynah's, whose two tokens are added to its vocabulary.
+{\"prompt\":\"…\",\"completion\":\"…\"}, or rows of ShareGPT, Alpaca, OpenAI, UltraFeedback or KTO (label true); --fields names other
+columns. Messages of weight 0 and what tools return are read and not learned. A model without a chat template gets mynah's, whose two tokens are added to its vocabulary.
 
 Examples:
   mynah sft --model runs/base --data demonstrations.jsonl --out runs/sft
   mynah sft --model runs/base --data demonstrations.jsonl --ptx tokens --set ptx_share=0.1 --out runs/sft
+  mynah sft --model runs/base --data questions.jsonl --fields prompt=question,completion=answer --out runs/sft
   mynah sft --model runs/base --data demonstrations.jsonl --reward runs/reward --out runs/sft-again";
 
 /// Teach a model to answer, from demonstrations
@@ -54,7 +56,7 @@ pub(crate) struct SftArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    bad: BadLines,
+    rows: RowArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,6 +76,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
     let init = model(&args.model, "init", &args.out, true, session)?;
     let tokenizer = init.tokenizer().context("a model with a chat template has a tokenizer")?;
     let template = ChatTemplate::of(tokenizer)?.context("it was given a chat template")?;
+    let rows = args.rows.reader(messages::FIELDS, session)?;
     let options = ReadOptions {
         template: &template,
         tokenizer,
@@ -83,11 +86,13 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
             OverflowPolicy::TruncateLeft => TooLong::TruncateLeft,
             OverflowPolicy::Error => TooLong::Error,
         },
-        max_bad: args.bad.max_bad,
+        max_bad: rows.max_bad,
+        columns: &rows.columns,
         seed: session.seed(),
     };
     let read = |path: &PathBuf| -> Result<Conversations> {
-        let (conversations, report) = Conversations::read(path, &options, session.watcher())?;
+        let (conversations, report) = Conversations::read(path, &options, session.watcher())
+            .with_context(|| format!("cannot use {}", path.display()))?;
         let (cut, tokens) = conversations.cut();
         if report.used < report.lines {
             session.say(&report.to_string());
@@ -95,12 +100,19 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         if cut > 0 {
             session.say(&format!("{cut} conversations lack their beginnings, {tokens} tokens in all"));
         }
+        if conversations.untold_tools() > 0 {
+            session.say(&format!(
+                "{} conversations describe tools, of which the chat template does not tell the model",
+                conversations.untold_tools()
+            ));
+        }
         Ok(conversations)
     };
     let (train, val) = match &args.val {
         Some(val) => (read(&args.data)?, read(val)?),
         None => read(&args.data)?.split(HELD_OUT)?,
     };
+    rows.columns.check()?;
     let reward = args.reward.as_ref().map(|path| model(path, "reward", &args.out, false, session));
     let reward = reward.transpose()?;
     let options = SftOptions {

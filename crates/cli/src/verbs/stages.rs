@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::{Fault, Lines, MAX_BAD, Record, read_jsonl};
+use gpt::data::jsonl::{Fault, Lines, MAX_BAD, Record};
 use gpt::data::messages::{prompt, ranking};
-use gpt::data::{Prompt, Ranking, is_held_out};
+use gpt::data::{Columns, Prompt, Ranking, is_held_out};
 use gpt::stage::{Init, Own, StageSettings};
 use gpt::train::run::Recipe;
 
 use crate::args::{Usage, amount};
 use crate::session::Session;
-use crate::terminal::text::table;
+use crate::terminal::text::{plural, table};
 
 /// The share of a file that is held out where no file of held-out items is given.
 pub(crate) const HELD_OUT: f64 = 0.1;
@@ -75,48 +75,96 @@ pub(crate) fn init(path: &Path, key: &str, out: &Path, chat: bool, session: &Ses
     Init::new(name, model, tokenizer, &[])
 }
 
-/// Rows of a JSONL file; what became of the other lines is told.
-pub(crate) fn read<T: Send>(
-    path: &Path,
-    max_bad: f64,
-    session: &Session,
-    row: impl Fn(Record) -> Result<T, Fault> + Sync,
-) -> Result<Vec<T>> {
-    let Lines { rows, report } = read_jsonl(path, max_bad, session.watcher(), row)
-        .with_context(|| format!("cannot use {}", path.display()))?;
-    if report.used < report.lines {
-        session.say(&report.to_string());
-    }
-    Ok(rows)
-}
-
-/// A file of prompts, and held-out ones from a file of their own or from the same one.
-pub(crate) fn prompts(
-    path: &Path,
-    held_out: Option<&Path>,
-    max_bad: f64,
-    session: &Session,
-) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
-    let all = read(path, max_bad, session, prompt)?;
-    if let Some(held_out) = held_out {
-        return Ok((all, read(held_out, max_bad, session, prompt)?));
-    }
-    let text = |prompt: &Prompt| serde_json::to_vec(&prompt.messages).expect("messages are JSON");
-    let (held_out, train) = all.into_iter().partition(|prompt| is_held_out(&text(prompt), HELD_OUT));
-    Ok((train, held_out))
-}
-
-/// A file of rankings.
-pub(crate) fn rankings(path: &Path, max_bad: f64, session: &Session) -> Result<Vec<Ranking>> {
-    read(path, max_bad, session, ranking)
-}
-
-/// How many bad lines a file may have.
+/// How a verb reads rows.
 #[derive(Debug, Args)]
-pub(crate) struct BadLines {
+pub(crate) struct RowArgs {
     /// The share of a file's lines that may be bad before it is refused
     #[arg(long, value_name = "SHARE", default_value_t = MAX_BAD, value_parser = share)]
+    max_bad: f64,
+    /// Columns that have other names, such as prompt=instruction,completion=output
+    #[arg(long, value_name = "FIELD=COLUMN,…", value_delimiter = ',', value_parser = field)]
+    fields: Vec<(String, String)>,
+}
+
+impl RowArgs {
+    /// A reader of rows of the `known` fields.
+    pub(crate) fn reader<'s>(&self, known: &[&str], session: &'s Session) -> Result<RowReader<'s>> {
+        let columns =
+            Columns::new(&self.fields, known).map_err(|error| Usage(format!("--fields: {error:#}")))?;
+        Ok(RowReader { max_bad: self.max_bad, columns, session })
+    }
+}
+
+/// Reads files of rows.
+pub(crate) struct RowReader<'s> {
     pub(crate) max_bad: f64,
+    pub(crate) columns: Columns,
+    session: &'s Session,
+}
+
+impl RowReader<'_> {
+    /// Rows of a file; what became of the other lines is told.
+    pub(crate) fn read<T: Send>(
+        &self,
+        path: &Path,
+        row: impl Fn(Record) -> Result<T, Fault> + Sync,
+    ) -> Result<Vec<T>> {
+        self.read_and(path, row, |_| Ok(()))
+    }
+
+    /// Rows of a file after `settle` has seen all of them; what became of the other lines is told.
+    pub(crate) fn read_and<T: Send>(
+        &self,
+        path: &Path,
+        row: impl Fn(Record) -> Result<T, Fault> + Sync,
+        settle: impl FnOnce(&mut Lines<T>) -> Result<()>,
+    ) -> Result<Vec<T>> {
+        let mut lines = self.columns.read(path, self.max_bad, self.session.watcher(), row);
+        if let Ok(lines) = &mut lines {
+            settle(lines)?;
+        }
+        let Lines { rows, report, .. } = lines.with_context(|| format!("cannot use {}", path.display()))?;
+        if report.used < report.lines {
+            self.session.say(&report.to_string());
+        }
+        Ok(rows)
+    }
+
+    /// A file of prompts, and held-out ones from a file of their own or from the same one.
+    pub(crate) fn prompts(&self, path: &Path, held_out: Option<&Path>) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
+        let all = self.read(path, prompt)?;
+        if let Some(held_out) = held_out {
+            return Ok((all, self.read(held_out, prompt)?));
+        }
+        let text = |prompt: &Prompt| serde_json::to_vec(&prompt.messages).expect("messages are JSON");
+        let (held_out, train): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|prompt| is_held_out(&text(prompt), HELD_OUT));
+        ensure!(
+            !train.is_empty() && !held_out.is_empty(),
+            "{}: of its {}, {} would be learned from and {} held out to measure with, as their texts decide for about a tenth: \
+             give more prompts, or those to measure with in a file of their own (--val)",
+            path.display(),
+            plural((train.len() + held_out.len()) as u64, "prompt"),
+            train.len(),
+            held_out.len()
+        );
+        Ok((train, held_out))
+    }
+
+    /// Files of rankings to learn from and, if there are any, to measure with.
+    pub(crate) fn rankings(&self, path: &Path, val: Option<&Path>) -> Result<(Vec<Ranking>, Vec<Ranking>)> {
+        let train = self.read(path, ranking)?;
+        let val = val.map(|val| self.read(val, ranking)).transpose()?;
+        Ok((train, val.unwrap_or_default()))
+    }
+}
+
+/// `FIELD=COLUMN`.
+pub(crate) fn field(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((field, column)) if !field.is_empty() && !column.is_empty() => Ok((field.into(), column.into())),
+        _ => Err("not FIELD=COLUMN, such as prompt=instruction".into()),
+    }
 }
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {

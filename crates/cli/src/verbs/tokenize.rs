@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
+use super::stages::field;
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::{bytes, count, plural, table};
@@ -35,6 +36,9 @@ pub(crate) struct TokenizeArgs {
     /// Rows that say what is to be made of a text, in place of --corpus
     #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "context", "overflow", "fim_rate"])]
     tasks: Option<PathBuf>,
+    /// Columns of --tasks that have other names, such as input=text,output=summary
+    #[arg(long, value_name = "FIELD=COLUMN,…", value_delimiter = ',', value_parser = field, requires = "tasks")]
+    fields: Vec<(String, String)>,
     /// Share of the rows of --tasks that are held out, from 0 to below 1
     #[arg(long, value_name = "F", default_value_t = 0.01, conflicts_with = "corpus", value_parser = fraction)]
     val_fraction: f64,
@@ -102,6 +106,7 @@ pub(crate) fn run(args: &TokenizeArgs, session: &Session) -> Result<Ended> {
                 rows: rows.clone(),
                 tokenizer: args.tokenizer.clone(),
                 out: args.out.clone(),
+                fields: args.fields.clone(),
                 val_fraction: args.val_fraction,
             };
             data::tokenize_tasks(&options, session.watcher())?

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 
-use super::workshop::{fails, json, keys, mynah, path, road, stderr};
+use super::workshop::{fails, json, keys, mynah, path, road, stderr, stdout};
 
 /// Choices between two numbers.
 fn questions(from: usize) -> String {
@@ -37,12 +37,13 @@ fn figures_follow_from_the_items_that_are_kept() {
     assert_eq!(keys(&result["tasks"]), ["sums@0", "sums@1", "sums@9"]);
     let items = items(&out);
     assert_eq!(items.len(), 3 * 12);
-    for shots in [0, 1, 9] {
-        let of: Vec<&Value> = items.iter().filter(|item| item["shots"] == shots).collect();
+    for (shots, of) in [0, 1, 9].into_iter().zip(items.chunks(12)) {
         let right = of.iter().filter(|item| item["right"] == true).count();
         let figures = &result["tasks"][format!("sums@{shots}")];
         assert_eq!(figures["value"].as_f64(), Some(right as f64 / 12.0));
         assert_eq!(figures["by_rule"]["sum"]["value"], figures["value"]);
+        let told = |item: &&Value| item["shots"].as_u64().expect("a number");
+        assert_eq!(figures["shots"].as_u64(), of.iter().map(|item| told(&item)).min());
         let left_out: u64 = of.iter().filter_map(|item| item["examples_left_out"].as_u64()).sum();
         assert_eq!(figures["examples_left_out"].as_u64().unwrap_or(0), left_out);
         for item in of {
@@ -56,12 +57,67 @@ fn figures_follow_from_the_items_that_are_kept() {
                 "an item is its own example: {prompt}"
             );
             let shown = prompt.matches("\n\n").count() as u64;
-            assert_eq!(shown + item["examples_left_out"].as_u64().unwrap_or(0), shots as u64);
+            assert_eq!(item["shots"], shown, "what was shown is told");
+            assert_eq!(shown + item["examples_left_out"].as_u64().unwrap_or(0), shots);
+            assert_eq!(item["shots_asked"].as_u64(), (shown < shots).then_some(shots));
         }
     }
     // One example fits a context of 32 tokens, nine do not.
     assert_eq!(result["tasks"]["sums@1"]["examples_left_out"], Value::Null);
-    assert!(result["tasks"]["sums@9"]["examples_left_out"].as_u64().unwrap() > 0);
+    let nine = &result["tasks"]["sums@9"];
+    assert!(nine["examples_left_out"].as_u64().unwrap() > 0);
+    assert_eq!(
+        (&nine["shots_asked"], &nine["shots_because"]),
+        (&9.into(), &"the context has no room for more".into())
+    );
+    assert_eq!(result["tasks"]["sums@1"]["shots_asked"], Value::Null);
+}
+
+#[test]
+fn no_more_examples_are_told_than_were_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let [task, text, out] = ["few.jsonl", "texts.jsonl", "items.jsonl"].map(|name| path(dir.path(), name));
+    let few = [["a", "b"], ["c", "d"], ["e", "f"]]
+        .map(|[x, y]| format!("{{\"question\":\"{x}\",\"answers\":[\"{x}\",\"{y}\"],\"label\":0}}\n"));
+    fs::write(&task, few.concat()).unwrap();
+    let long = |i: usize| format!("{{\"text\":\"{}\"}}\n", format!("def f{i}(x): return x\\n").repeat(9));
+    fs::write(&text, (0..9).map(long).collect::<String>()).unwrap();
+    let run = road().path("run");
+    let call = ["eval", "--model", &run, "--tasks", &task, "--shots", "100", "--out", &out];
+    let figures = json(&call)["tasks"]["few"].clone();
+    let told = |name: &str| figures[name].clone();
+    assert_eq!((told("shots"), told("shots_asked"), told("shots_most")), (2.into(), 100.into(), Value::Null));
+    assert_eq!(told("shots_because"), "there are no more");
+    assert!(items(&out).iter().all(|item| item["shots"] == 2 && item["shots_asked"] == 100));
+    let table = stdout(&call);
+    assert!(table.contains("2 of 100") && table.contains("there are no more"), "{table}");
+
+    // Texts have several windows, and are asked without examples.
+    let call = ["eval", "--model", &run, "--tasks", &text, "--shots", "1", "--limit", "4", "--out", &out];
+    let figures = json(&call)["tasks"]["texts"].clone();
+    let told = |name: &str| figures[name].as_u64().unwrap();
+    assert_eq!((told("n"), told("shots"), told("shots_asked"), items(&out).len()), (4, 0, 1, 4));
+    let windows: u64 = items(&out).iter().map(|item| item["windows"].as_u64().unwrap()).sum();
+    assert!(told("windows") == windows && windows > 4);
+    let bits = |item: &Value| -item["logprob"].as_f64().unwrap() / std::f64::consts::LN_2;
+    let bytes: f64 = items(&out).iter().map(|item| item["bytes"].as_f64().unwrap()).sum();
+    let bits: f64 = items(&out).iter().map(bits).sum();
+    assert!((figures["value"].as_f64().unwrap() - bits / bytes).abs() < 1e-9);
+    fails(&["eval", "--model", &run, "--tasks", &text, "--limit", "0"], 2, &["--limit"]);
+}
+
+#[test]
+fn columns_may_have_other_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = path(dir.path(), "sums.jsonl");
+    fs::write(&task, "{\"query\":\"2 + 2 =\",\"gold\":4}\n").unwrap();
+    let run = road().path("run");
+    let call = ["eval", "--model", &run, "--tasks", &task, "--fields"];
+    let result = json(&[&call[..], &["prompt=query,answer=gold"]].concat());
+    assert_eq!(result["tasks"]["sums"]["n"], 1);
+    fails(&[&call[..], &["prompt=query,answer=good"]].concat(), 1, &["\"good\"", "gold, query"]);
+    fails(&[&call[..], &["prompts=query"]].concat(), 2, &["\"prompts\"", "prompt, answer"]);
+    fails(&[&call[..], &["query"]].concat(), 2, &["FIELD=COLUMN"]);
 }
 
 #[test]
@@ -119,6 +175,12 @@ fn what_cannot_be_asked_is_told() {
     let run = road().path("run");
     fails(&["eval", "--model", &run, "--tasks", "no-such-task"], 1, &["no-such-task", "--list"]);
     let task = path(dir.path(), "bad.jsonl");
+    for (row, said) in
+        [("\"answer\":\"\"", "answer is empty"), ("\"answers\":[\"x\",\"\"]", "answers[1] is empty")]
+    {
+        fs::write(&task, format!("{{\"prompt\":\"x\",{row}}}\n")).unwrap();
+        fails(&["eval", "--model", &run, "--tasks", &task], 1, &[said, "bad.jsonl:1"]);
+    }
     fs::write(&task, questions(0) + "{\"question\":\"q\",\"answers\":[\"x\"],\"label\":7}\n").unwrap();
     fails(&["eval", "--model", &run, "--tasks", &task], 1, &["bad.jsonl:13"]);
     let left_out = path(dir.path(), "words.jsonl");

@@ -60,7 +60,7 @@ fn bad_demonstrations_are_counted_and_named() {
         "mixed.jsonl:603",
         "no messages",
         "empty message",
-        "there is text",
+        "a text, not a demonstration",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
@@ -129,9 +129,12 @@ fn prompts_that_cannot_be_answered() {
         words.iter().map(|word| &*Box::leak(word.clone().into_boxed_str())).collect()
     };
     let told = stderr(&run(&strings(&ppo(&file, &place.path("ppo"), &["--max-bad", "0.02"])), 0));
-    for part in
-        ["empty message", "prompts.jsonl:301", "roles out of order", "1 of 278 prompts have more than"]
-    {
+    for part in [
+        "empty message",
+        "prompts.jsonl:301",
+        "a demonstration, not a prompt",
+        "1 of 278 prompts have more than",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let only_long = place.file("long.jsonl", &vec![odd[1].clone(); 30]);
@@ -146,6 +149,88 @@ fn prompts_that_cannot_be_answered() {
     let told = stderr(&run(&[&candidates[..], &["--out", &out, "--max-bad", "0.02"]].concat(), 0));
     assert!(told.contains("no room"), "{told}");
     assert_eq!(fs::read_to_string(&out).expect("candidates").lines().count(), 300);
+
+    // No prompt has room: nothing is written.
+    let out = place.path("none.jsonl");
+    let none = ["candidates", "--model", &sft, "--k", "2", "--out", &out, "--prompts"];
+    fails(
+        &[&none[..], &[&file, "--max-bad", "0.02", "--max-tokens", "4000"]].concat(),
+        1,
+        &["max_tokens 4000 leaves no room for a prompt in the model's context of"],
+    );
+    fails(
+        &[&none[..], &[&only_long]].concat(),
+        1,
+        &["none of the 30 prompts leaves room for an answer of 64 tokens"],
+    );
+    assert!(!Path::new(&out).exists());
+    // A single prompt cannot be both learned from and held out.
+    let single = place.file("single.jsonl", &[object!({ "prompt": "What is 2 plus 3?" }).to_string()]);
+    fails(&strings(&ppo(&single, &place.path("single"), &[])), 1, &["single.jsonl", "1 prompt,", "--val"]);
+}
+
+/// Rows of other programs, under their own names and others, and rows of the wrong kind.
+#[test]
+fn rows_of_other_programs() {
+    let place = Place::new();
+    let [base, sft, reward] = ["pretrain", "sft", "reward"].map(at);
+    let rows = |row: &dyn Fn(usize) -> Value| (0..40).map(|i| row(i).to_string()).collect::<Vec<_>>();
+    let said = |i: usize| (format!("what is {i}?"), format!("it is {i}"));
+    let whole = |i: usize, answer: &str| object!([{ "role": "user", "content": said(i).0 }, { "role": "assistant", "content": answer }]);
+    let kto = place.file(
+        "kto.jsonl",
+        &rows(&|i| object!({ "prompt": said(i).0, "completion": said(i).1, "label": i % 2 == 0 })),
+    );
+    let other = place.file("other.jsonl", &rows(&|i| object!({ "question": said(i).0, "reply": said(i).1 })));
+    let pairs = place.file(
+        "pairs.jsonl",
+        &rows(
+            &|i| object!({ "prompt": said(i).0, "chosen": whole(i, &said(i).1), "rejected": whole(i, "no") }),
+        ),
+    );
+    let texts = place.file(
+        "texts.jsonl",
+        &rows(&|i| object!({ "prompt": said(i).0, "chosen": said(i).1, "rejected": "no" })),
+    );
+    let taught = |name: &str, data: &str, further: &[&str]| {
+        let out = place.path(name);
+        let words = ["sft", "--model", &base, "--data", data, "--out", &out, "--steps", "1", "--json"];
+        let assert = run(&[&words[..], further].concat(), 0);
+        let summary: Value = serde_json::from_slice(&assert.get_output().stdout).expect("JSON");
+        let shown = ["demonstrations", "held_out"].map(|name| summary[name].as_u64().expect("a number"));
+        (shown[0] + shown[1], stderr(&assert))
+    };
+    let (shown, told) = taught("kto", &kto, &[]);
+    assert!(shown == 20 && told.contains("left out: a KTO row with label false, 20"), "{told}");
+    assert_eq!(taught("other", &other, &["--fields", "prompt=question,completion=reply"]).0, 40);
+    assert_eq!(taught("pairs", &pairs, &[]).0, 40);
+
+    let out = place.path("out");
+    let sft_on = |data: &str, further: &[&str], parts: &[&str]| {
+        fails(&[&["sft", "--model", &base, "--data", data, "--out", &out], further].concat(), 1, parts);
+    };
+    sft_on(&texts, &[], &["a ranking, not a demonstration", "mynah reward", "mynah dpo"]);
+    sft_on(&at("rankings.jsonl"), &[], &["a ranking, not a demonstration"]);
+    sft_on(&at("lessons/prompts.jsonl"), &[], &["a prompt, not a demonstration"]);
+    sft_on(&other, &["--fields", "prompt=question,completion=answer"], &["\"answer\"", "question, reply"]);
+    for stage in ["reward", "dpo"] {
+        let on = |data: &str, parts: &[&str]| {
+            fails(&[stage, "--model", &sft, "--rankings", data, "--out", &out], 1, parts);
+        };
+        on(&kto, &["a KTO row, not a ranking"]);
+        on(&at("lessons/demonstrations.jsonl"), &["a demonstration, not a ranking", "mynah sft"]);
+        let to = place.path(stage);
+        for (data, fields) in [(&pairs, None), (&other, Some("prompt=question,chosen=reply"))] {
+            let words = [stage, "--model", &sft, "--rankings", data, "--out", &to, "--steps", "1"];
+            match fields {
+                None => drop(run(&words, 0)),
+                Some(fields) => fails(&[&words[..], &["--fields", fields]].concat(), 1, &["only one"]),
+            }
+        }
+    }
+    let demonstrations = at("lessons/demonstrations.jsonl");
+    let ppo = ["ppo", "--model", &sft, "--reward", &reward, "--prompts", &demonstrations, "--out", &out];
+    fails(&ppo, 1, &["a demonstration, not a prompt"]);
 }
 
 /// Models that are not what a stage needs.
@@ -205,5 +290,28 @@ fn a_classifier_is_taught_and_asked() {
     let asked = run(&["classify", "--model", &out, "--data", &train, "--json"], 0);
     assert_eq!(said(&asked).lines().count(), 301, "a missing label is no fault when nobody learns");
     assert!(stderr(&asked).contains("of 300 labels were met"), "{}", stderr(&asked));
+
+    // Labels that say nothing, and labels that say the same.
+    let label = |i: usize| [object!(0), object!("1"), object!(-1), object!(1), object!(null)][i % 5].clone();
+    let mixed: Vec<String> =
+        (0..100).map(|i| object!({ "text": format!("day {i}"), "label": label(i) }).to_string()).collect();
+    let (mixed, out) = (place.file("mixed.jsonl", &mixed), place.path("mixed"));
+    let words =
+        ["finetune", "--model", &at("pretrain"), "--task", "classification", "--steps", "1", "--train"];
+    let taught = run(&[&words[..], &[&mixed, "--out", &out, "--json"]].concat(), 0);
+    let summary: Value = serde_json::from_str(&said(&taught)).expect("JSON");
+    assert_eq!(summary["held_out"]["labels"], object!(["0", "1"]));
+    let told = stderr(&taught);
+    assert!(told.contains("60 of 100 lines") && told.contains("no gold label, 40"), "{told}");
+    assert!(told.contains("mixed.jsonl:3: label is -1 beside 0"), "{told}");
+    let one: Vec<String> =
+        (0..30).map(|i| object!({ "text": format!("day {i}"), "label": 1 }).to_string()).collect();
+    let one = place.file("one.jsonl", &one);
+    fails(
+        &[&words[..], &[&one, "--out", &place.path("one")]].concat(),
+        1,
+        &["all labels to learn from are 1:"],
+    );
+
     fails(&["classify", "--model", &at("pretrain"), "x"], 1, &["does not say which task", "mynah finetune"]);
 }

@@ -5,14 +5,15 @@
 //! epoch visits all conversations, in another random order.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
 
 use super::held_out::draw;
-use super::jsonl::{Fault, LineReport, Lines, Record, read_jsonl};
-use super::messages::demonstration;
-use super::{Batch, Permutation};
+use super::jsonl::{Fault, LineReport, Lines, Record};
+use super::messages::{Demonstration, Message, Role, demonstration};
+use super::{Batch, Columns, Permutation};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Encoded};
@@ -43,6 +44,8 @@ pub struct ReadOptions<'a> {
     pub too_long: TooLong,
     /// The share of lines that may be bad.
     pub max_bad: f64,
+    /// The names of its columns.
+    pub columns: &'a Columns,
     /// Decides the order.
     pub seed: u64,
 }
@@ -102,6 +105,7 @@ pub struct Conversations {
     ends: Vec<usize>,
     cut_conversations: u64,
     cut_tokens: u64,
+    untold_tools: u64,
     seed: u64,
 }
 
@@ -109,21 +113,36 @@ impl Conversations {
     /// Reads a file of demonstrations, and tells what became of its lines.
     ///
     /// # Errors
-    /// Those of [`read_jsonl`]. What the template refuses is a bad line.
+    /// Those of [`Columns::read`]. What the template refuses is a bad line.
     pub fn read(
         path: &Path,
         options: &ReadOptions<'_>,
         progress: &dyn Progress,
     ) -> Result<(Conversations, LineReport)> {
-        let &ReadOptions { template, tokenizer, context, too_long, max_bad, seed } = options;
+        let &ReadOptions { template, tokenizer, context, too_long, max_bad, columns, seed } = options;
+        let untold_tools = AtomicU64::new(0);
         let sequence = |record: Record| {
-            let encoded = template.encode(tokenizer, &demonstration(record)?);
-            let encoded =
+            let Demonstration { messages, tools } = demonstration(record)?;
+            if let Some(what) = template.lacks(&messages) {
+                let detail = "the model would learn from a conversation without them";
+                return Err(Fault::left_out(
+                    format!("{what}, for which the chat template has no place"),
+                    detail,
+                ));
+            }
+            let encoded = template.encode_with(tokenizer, &messages, tools.as_ref());
+            let mut encoded =
                 encoded.map_err(|error| Fault::bad("not for this chat template", format!("{error:#}")))?;
-            Sequence::new(&encoded, context, too_long)
+            let mut said = messages.iter().filter(|message| message.role == Role::Assistant);
+            encoded.answers.retain(|_| said.next().is_some_and(Message::is_learned));
+            let sequence = Sequence::new(&encoded, context, too_long)?;
+            let untold = tools.is_some() && !template.tells_of_tools();
+            untold_tools.fetch_add(u64::from(untold), Ordering::Relaxed);
+            Ok(sequence)
         };
-        let Lines { rows, report } = read_jsonl(path, max_bad, progress, sequence)?;
-        Ok((Conversations::new(&rows, seed), report))
+        let Lines { rows, report, .. } = columns.read(path, max_bad, progress, sequence)?;
+        let untold_tools = untold_tools.into_inner();
+        Ok((Conversations { untold_tools, ..Conversations::new(&rows, seed) }, report))
     }
 
     /// Conversations in an order that `seed` decides.
@@ -142,6 +161,7 @@ impl Conversations {
             targets: sequences.iter().flat_map(|sequence| sequence.targets.iter().copied()).collect(),
             cut_conversations: sequences.iter().filter(|sequence| sequence.cut_tokens > 0).count() as u64,
             cut_tokens: sequences.iter().map(|sequence| sequence.cut_tokens as u64).sum(),
+            untold_tools: 0,
             seed,
         }
     }
@@ -170,7 +190,10 @@ impl Conversations {
             part
         };
         let (train, val) = (part(false), part(true));
-        ensure!(!train.ends.is_empty(), "a single conversation cannot be both learned from and held out");
+        ensure!(
+            !train.ends.is_empty(),
+            "a single conversation cannot be both learned from and held out: give more, or some to validate with (--val)"
+        );
         Ok((train, val))
     }
 
@@ -198,6 +221,11 @@ impl Conversations {
     /// How many conversations lack their beginnings, and how many tokens that are.
     pub fn cut(&self) -> (u64, u64) {
         (self.cut_conversations, self.cut_tokens)
+    }
+
+    /// How many conversations describe tools of which the chat template does not tell the model.
+    pub fn untold_tools(&self) -> u64 {
+        self.untold_tools
     }
 
     /// What tells these conversations from others: BLAKE3 of their tokens, targets and lengths, in hexadecimal.

@@ -139,8 +139,32 @@ impl fmt::Display for LineReport {
 pub struct Lines<T> {
     /// The rows.
     pub rows: Vec<T>,
+    /// The line of each.
+    pub numbers: Vec<u64>,
     /// What became of all lines.
     pub report: LineReport,
+}
+
+impl<T> Lines<T> {
+    /// Takes out the rows that have a fault, which only all of them together show.
+    ///
+    /// # Errors
+    /// No row is left: the message is the report.
+    pub fn leave_out(&mut self, fault: impl Fn(&T) -> Option<Fault>) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        for (row, number) in rows.into_iter().zip(std::mem::take(&mut self.numbers)) {
+            match fault(&row) {
+                Some(fault) => self.report.add(number, fault),
+                None => {
+                    self.rows.push(row);
+                    self.numbers.push(number);
+                }
+            }
+        }
+        self.report.used = self.rows.len() as u64;
+        ensure!(!self.rows.is_empty(), "there is nothing to use\n{}", self.report);
+        Ok(())
+    }
 }
 
 /// Reads the JSONL file `path` (also `.gz`, `.zst`, or one JSON array) into rows, which `row` makes of objects.
@@ -157,7 +181,12 @@ pub fn read_jsonl<T: Send>(
     assert!((0.0..=1.0).contains(&max_bad), "{max_bad} is not a share");
     let name = path.display().to_string();
     let report = LineReport { file: name, ..LineReport::default() };
-    let mut reader = Reader { row, batch: Vec::new(), bytes: 0, lines: Lines { rows: Vec::new(), report } };
+    let mut reader = Reader {
+        row,
+        batch: Vec::new(),
+        bytes: 0,
+        lines: Lines { rows: Vec::new(), numbers: Vec::new(), report },
+    };
     let mut failure = Ok(());
     progress.begin(
         &format!("reading {}", path.display()),
@@ -172,7 +201,7 @@ pub fn read_jsonl<T: Send>(
     failure.and(read)?;
     reader.parse()?;
 
-    let Lines { rows, report } = reader.lines;
+    let Lines { rows, report, .. } = &reader.lines;
     ensure!(
         report.bad() as f64 <= max_bad * report.lines as f64,
         "{} of {} lines are bad, of which at most {} % may be\n{report}",
@@ -181,7 +210,7 @@ pub fn read_jsonl<T: Send>(
         max_bad * 100.0
     );
     ensure!(!rows.is_empty(), "there is nothing to use\n{report}");
-    Ok(Lines { rows, report })
+    Ok(reader.lines)
 }
 
 /// Lines on their way to rows.
@@ -216,10 +245,13 @@ impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
             (line, record.map_err(Fault::from).and_then(&self.row))
         };
         let rows: Vec<_> = std::mem::take(&mut self.batch).into_par_iter().map(parse).collect();
-        let Lines { rows: good, report } = &mut self.lines;
+        let Lines { rows: good, numbers, report } = &mut self.lines;
         for (line, row) in rows {
             match row {
-                Ok(row) => good.push(row),
+                Ok(row) => {
+                    good.push(row);
+                    numbers.push(line);
+                }
                 Err(Fault { kind, detail, severity: Severity::Fatal }) => {
                     bail!("{}:{line}: {kind}: {detail}", report.file)
                 }

@@ -1,4 +1,6 @@
 //! Labelled texts in files: what a classifier learns from, in the four forms of GPT-1 (Radford et al. 2018, figure 1).
+//!
+//! Labels that print alike are one, whether they are numbers or texts. Some say that nobody agreed on one, [`NoGold`]: they are no class.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,7 +58,17 @@ impl Form {
         }
     }
 
-    /// Reads one line, whose label is needed or may be missing.
+    /// The fields of its lines, by name.
+    pub fn fields(self) -> &'static [&'static str] {
+        match self {
+            Form::Classification => &["text", "label"],
+            Form::Entailment => &["premise", "hypothesis", "label"],
+            Form::Similarity => &["a", "b", "label"],
+            Form::MultipleChoice => &["context", "question", "answers", "label"],
+        }
+    }
+
+    /// Reads one line, whose label is needed or may be missing: null and an empty text are no label.
     ///
     /// # Errors
     /// A field is missing, of the wrong type or empty; the label is none of the answers.
@@ -68,30 +80,127 @@ impl Form {
             Form::MultipleChoice => choices(record)?,
         };
         let label = match record.get("label") {
-            None | Some(Value::Null) if needs_label => return Err(missing("label", record)),
-            None | Some(Value::Null) => None,
-            Some(value) => Some(self.label(value, texts.len())?),
+            None if needs_label => return Err(missing("label", record)),
+            None => None,
+            Some(value) => self.label(value, texts.len())?,
         };
-        Ok(Labelled { texts, label })
-    }
-
-    fn label(self, value: &Value, texts: usize) -> Result<Label, Fault> {
-        let wrong = |what: &str| Fault::bad("wrong label", format!("label is {value:.60}, {what}"));
-        match (self, value) {
-            (Form::MultipleChoice, value) => {
-                let index = value.as_u64().filter(|&index| index + 1 < texts as u64);
-                let index = index.ok_or_else(|| wrong("not the index of an answer, from 0"))?;
-                Ok(Label::Number(index as f64))
-            }
-            (_, Value::String(name)) if !name.is_empty() => Ok(Label::Class(name.clone())),
-            (_, Value::Bool(truth)) => Ok(Label::Class(truth.to_string())),
-            (_, Value::Number(number)) => {
-                let finite = number.as_f64().filter(|number| number.is_finite());
-                finite.map(Label::Number).ok_or_else(|| wrong("not a finite number"))
-            }
-            _ => Err(wrong("neither a name nor a number")),
+        match label {
+            None if needs_label => Err(no_gold(record.get("label").unwrap_or(&Value::Null))),
+            label => Ok(Labelled { texts, label }),
         }
     }
+
+    fn label(self, value: &Value, texts: usize) -> Result<Option<Label>, Fault> {
+        let wrong = |what: &str| Fault::bad("wrong label", format!("label is {value:.60}, {what}"));
+        let label = match value {
+            Value::Null => return Ok(None),
+            Value::String(name) if name.trim().is_empty() => return Ok(None),
+            Value::String(name) => Label::Class(name.clone()),
+            Value::Bool(truth) => Label::Class(truth.to_string()),
+            Value::Number(number) => {
+                let finite = number.as_f64().filter(|number| number.is_finite());
+                finite.map(Label::Number).ok_or_else(|| wrong("not a finite number"))?
+            }
+            _ => return Err(wrong("neither a name nor a number")),
+        };
+        if self != Form::MultipleChoice {
+            return Ok(Some(label));
+        }
+        // Here -1 can mean nothing else.
+        if (NoGold { minus_one: true, dash: true }).is(&label) {
+            return Ok(None);
+        }
+        let index =
+            label.printed().filter(|index| index.fract() == 0.0 && (0.0..texts as f64 - 1.0).contains(index));
+        index
+            .map(|index| Some(Label::Number(index)))
+            .ok_or_else(|| wrong("not the index of an answer, from 0"))
+    }
+}
+
+impl Label {
+    /// The number that it is, also as a text, if that is how JSON or Python write it: `1` and `1.0`, not `01`.
+    pub fn printed(&self) -> Option<f64> {
+        match self {
+            Label::Number(number) => Some(*number),
+            Label::Class(name) => {
+                let number = name.parse::<f64>().ok().filter(|number| number.is_finite())?;
+                [number.to_string(), format!("{number:?}")].contains(name).then_some(number)
+            }
+        }
+    }
+
+    /// The number that it is or that its text says in any way.
+    pub fn degree(&self) -> Option<f64> {
+        match self {
+            Label::Number(number) => Some(*number),
+            Label::Class(name) => name.trim().parse::<f64>().ok().filter(|number| number.is_finite()),
+        }
+    }
+
+    /// Which of these classes it is: one of its very name, or else one that is the same number.
+    pub fn among(&self, names: &[String]) -> Option<usize> {
+        let own = self.to_string();
+        names.iter().position(|name| *name == own).or_else(|| {
+            let number = self.printed()?;
+            names.iter().position(|name| Label::Class(name.clone()).printed() == Some(number))
+        })
+    }
+}
+
+/// Which labels say that there is none. What `datasets` writes, -1, does beside 0 and other whole numbers from 0 on, as it counts
+/// classes: of -1 and 1, or of -2 to 2, it is a class. SNLI's `-` does unless `+` is a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoGold {
+    minus_one: bool,
+    dash: bool,
+}
+
+impl NoGold {
+    /// Which of these labels, among which every class is, say that there is none.
+    pub fn of<'a>(labels: impl IntoIterator<Item = &'a Label>) -> NoGold {
+        let (mut zero, mut counts, mut dash) = (false, true, true);
+        for label in labels {
+            match label.printed() {
+                Some(number) => {
+                    zero |= number == 0.0;
+                    counts &= number == -1.0 || number >= 0.0 && number.fract() == 0.0;
+                }
+                None => {
+                    dash &= !matches!(label, Label::Class(name) if name == "+");
+                    counts &= matches!(label, Label::Class(name) if name == DASH);
+                }
+            }
+        }
+        NoGold { minus_one: zero && counts, dash }
+    }
+
+    /// Whether this one does.
+    pub fn is(self, label: &Label) -> bool {
+        match label {
+            Label::Class(name) if name == DASH => self.dash,
+            label => self.minus_one && label.printed() == Some(-1.0),
+        }
+    }
+
+    /// The fault of a line whose label is none.
+    pub fn fault(self, line: &Labelled) -> Option<Fault> {
+        let label = line.label.as_ref().filter(|label| self.is(label))?;
+        let mut fault = no_gold(&Value::from(label.to_string()));
+        if label.printed().is_some() {
+            fault.detail =
+                "label is -1 beside 0 and others from 0 on: were it a class, it would need another name"
+                    .into();
+        }
+        Some(fault)
+    }
+}
+
+/// How SNLI writes that nobody agreed (Bowman et al. 2015).
+const DASH: &str = "-";
+
+fn no_gold(label: &Value) -> Fault {
+    Fault::left_out("no gold label", format!("label is {label}"))
 }
 
 /// A field that is a text with something in it.
@@ -127,13 +236,24 @@ fn choices(record: &Record) -> Result<Vec<String>, Fault> {
     }
     let mut texts = vec![asked.join("\n")];
     for (number, answer) in answers.iter().enumerate() {
-        match answer.as_str() {
-            Some(answer) if !answer.trim().is_empty() => texts.push(answer.to_owned()),
-            Some(_) => return Err(Fault::bad("empty text", format!("answers[{number}] is empty"))),
-            None => return Err(Fault::bad("wrong type", format!("answers[{number}] is not a string"))),
-        }
+        texts.push(answer_of(&format!("answers[{number}]"), answer)?);
     }
     Ok(texts)
+}
+
+/// An answer: a text with something in it, or a number, as JSON writes it.
+///
+/// # Errors
+/// It is empty, or something else.
+pub fn answer_of(name: &str, value: &Value) -> Result<String, Fault> {
+    match value {
+        Value::String(text) if text.trim().is_empty() => {
+            Err(Fault::bad("empty text", format!("{name} is empty")))
+        }
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(Fault::bad("wrong type", format!("{name} is neither a string nor a number"))),
+    }
 }
 
 impl FromStr for Form {
@@ -197,6 +317,73 @@ mod tests {
         assert_eq!(read(Form::Entailment, r#"{"premise":"p","label":0}"#).unwrap_err(), "missing field");
         assert_eq!(read(Form::Classification, r#"{"text":1,"label":0}"#).unwrap_err(), "wrong type");
         assert_eq!(read(Form::Classification, r#"{"text":"x","label":[]}"#).unwrap_err(), "wrong label");
+        assert_eq!(read(Form::Classification, r#"{"text":"x","label":null}"#).unwrap_err(), "no gold label");
         assert!("nli".parse::<Form>().unwrap_err().contains("entailment"));
+    }
+
+    fn label(json: &str) -> Label {
+        read(Form::Classification, &format!(r#"{{"text":"x","label":{json}}}"#)).unwrap().label.unwrap()
+    }
+
+    #[test]
+    fn labels_that_print_alike_are_one() {
+        let names = ["0", "1", "01", "true", "2.5"].map(String::from);
+        for (json, expected) in [
+            ("1", Some(1)),
+            ("1.0", Some(1)),
+            ("1e0", Some(1)),
+            (r#""1""#, Some(1)),
+            (r#""1.0""#, Some(1)),
+            (r#""01""#, Some(2)),
+            ("true", Some(3)),
+            (r#""true""#, Some(3)),
+            (r#""2.5""#, Some(4)),
+            (r#""1e0""#, None),
+            (r#"" 1""#, None),
+            (r#""True""#, None),
+            ("2", None),
+        ] {
+            assert_eq!(label(json).among(&names), expected, "{json}");
+        }
+        let versions = ["1", "1.0"].map(String::from);
+        assert_eq!(label(r#""1.0""#).among(&versions), Some(1), "its very name comes first");
+    }
+
+    #[test]
+    fn what_is_no_gold_label_depends_on_the_others() {
+        for (labels, none) in [
+            ("-1 0 1 2", "-1"),
+            (r#""-1" "0" "1""#, r#""-1""#),
+            ("-1.0 0.0 1.0", "-1.0"),
+            (r#"-1 0 1 "-""#, "-1"),
+            (r#""-" "entailment" "neutral""#, r#""-""#),
+        ] {
+            let labels: Vec<Label> = labels.split(' ').map(label).collect();
+            assert!(NoGold::of(&labels).is(&label(none)), "{labels:?}");
+        }
+        for (labels, class) in [
+            ("-1 1", "-1"),
+            (r#""-1" "1""#, r#""-1""#),
+            ("-2 -1 0 1 2", "-1"),
+            ("-1 0 0.5 1", "-1"),
+            (r#"-1 0 "neutral""#, "-1"),
+            ("-1", "-1"),
+            (r#""-" "+""#, r#""-""#),
+        ] {
+            let labels: Vec<Label> = labels.split(' ').map(label).collect();
+            assert!(!NoGold::of(&labels).is(&label(class)), "{labels:?}");
+        }
+        let choice = |label: &str| {
+            read(Form::MultipleChoice, &format!(r#"{{"question":"q","answers":["x",2],"label":{label}}}"#))
+        };
+        for label in ["-1", "null", r#""""#, r#""-1""#] {
+            assert_eq!(choice(label).unwrap_err(), "no gold label", "{label}");
+        }
+        for label in ["1", "1.0", r#""1""#] {
+            let line = choice(label).unwrap();
+            assert_eq!((line.texts[2].as_str(), line.label), ("2", Some(Label::Number(1.0))), "{label}");
+        }
+        assert_eq!(choice("0.5").unwrap_err(), "wrong label");
+        assert_eq!(choice("2").unwrap_err(), "wrong label");
     }
 }

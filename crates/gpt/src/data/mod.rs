@@ -7,6 +7,7 @@
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
 
+mod columns;
 mod conversations;
 mod fim;
 mod held_out;
@@ -26,11 +27,12 @@ mod tokenize;
 mod val;
 mod windows;
 
+pub use columns::Columns;
 pub use conversations::{Conversations, ReadOptions, Sequence, TooLong};
 pub use fim::{Cut, Fim};
 pub use held_out::is_held_out;
-pub use labelled::{Form, Label, Labelled};
-pub use messages::{Candidates, Prompt, Ranking};
+pub use labelled::{Form, Label, Labelled, NoGold, answer_of};
+pub use messages::{Candidates, Demonstration, Prompt, Ranking};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use prompter::Prompter;

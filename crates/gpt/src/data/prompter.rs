@@ -6,6 +6,7 @@
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Message, Role};
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// Turns conversations into the tokens that ask for an answer, and answers into tokens.
 pub struct Prompter<'a> {
@@ -54,12 +55,20 @@ impl<'a> Prompter<'a> {
     /// # Errors
     /// The template refuses the conversation; without a template it is more than one text.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.prompt_with(messages, None)
+    }
+
+    /// The same where the next message may call `tools`.
+    ///
+    /// # Errors
+    /// Those of [`prompt`](Self::prompt).
+    pub fn prompt_with(&self, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
         if let Some(template) = &self.template {
-            return template.prompt(self.tokenizer, messages);
+            return template.prompt_with(self.tokenizer, messages, tools);
         }
         let text = match messages {
             [] => "",
-            [Message { role: Role::User, content }] => content,
+            [Message { role: Role::User, content, .. }] => content,
             _ => bail!(
                 "a conversation of {} messages, but the model has no chat template: give plain prompts, or train it \
                  with `mynah sft`, which gives it one",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jsonl::{Fault, Record};
+use super::labelled::answer_of;
 use super::messages::missing;
 use crate::tokenizer::Tokenizer;
 
@@ -23,7 +24,10 @@ pub struct TaskRow {
 }
 
 impl TaskRow {
-    /// Reads one line; further fields do not matter.
+    /// Its fields, by name.
+    pub const FIELDS: &[&str] = &["input", "task", "output"];
+
+    /// Reads one line; further fields do not matter. An output may be a number.
     ///
     /// # Errors
     /// A field is missing or not a string; task or output are empty.
@@ -36,7 +40,8 @@ impl TaskRow {
             Some(_) => Err(Fault::bad("wrong type", format!("{name} is not a string"))),
             None => Err(missing(name, record)),
         };
-        Ok(TaskRow { input: field("input")?, task: field("task")?, output: field("output")? })
+        let output = record.get("output").ok_or_else(|| missing("output", record))?;
+        Ok(TaskRow { input: field("input")?, task: field("task")?, output: answer_of("output", output)? })
     }
 
     /// The row as a document, without its end of text.

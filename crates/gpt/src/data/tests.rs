@@ -1,6 +1,7 @@
 //! From a corpus to batches, and what happens to damaged shards.
 
 mod conversations;
+mod forms;
 mod jsonl;
 mod messages;
 mod tasks;

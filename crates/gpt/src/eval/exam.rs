@@ -74,7 +74,7 @@ pub struct Exam {
     pub figures: Figures,
     /// Every item with its exact prompt and what the model said of it.
     pub items: Vec<Map<String, Value>>,
-    /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte.
+    /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte, of a single one those of its windows.
     pub scores: Vec<f64>,
 }
 
@@ -92,9 +92,20 @@ pub struct Candidate<'a, B: Backend> {
 pub(super) struct Asked {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
+    /// Examples before the item.
+    pub(super) shown: usize,
     /// Examples that the context had no room for, and tokens at the beginning of what is asked.
     pub(super) left_out: usize,
     pub(super) cut: usize,
+}
+
+/// Log-probability, tokens and bytes of a text or a part of one.
+pub(super) type Weighed = (f64, usize, usize);
+
+/// Bits a byte of a text that was read in parts.
+pub(super) fn bits_per_byte<'w>(parts: impl IntoIterator<Item = &'w Weighed>) -> f64 {
+    let (logprob, bytes) = parts.into_iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.2));
+    -logprob / std::f64::consts::LN_2 / bytes.max(1) as f64
 }
 
 /// What an item gave.
@@ -106,12 +117,13 @@ pub(super) struct Marked {
     pub(super) record: Map<String, Value>,
     /// Right or not under every rule, of choices.
     pub(super) by_rule: Option<[bool; 3]>,
-    /// Log-probability, tokens and bytes, of texts and last words.
-    pub(super) likelihood: Option<(f64, usize, usize)>,
+    /// The windows of a text; of a last word the one that it is.
+    pub(super) windows: Vec<Weighed>,
     /// Of free answers F1; of lines how similar they are.
     pub(super) likeness: Option<f64>,
     /// What became of each program.
     pub(super) verdicts: Vec<code::Kind>,
+    pub(super) shown: usize,
     pub(super) left_out: usize,
     pub(super) cut: usize,
     /// Whether it shares words with the corpus, if anybody looked.
@@ -162,12 +174,18 @@ impl<'a, B: Backend> Candidate<'a, B> {
             });
             figures.more.insert("contamination".to_owned(), told);
         }
-        let scores = marked.iter().map(|marked| marked.score).collect();
+        let scores = match marked.as_slice() {
+            [one] if !one.windows.is_empty() => {
+                one.windows.iter().map(|window| bits_per_byte([window])).collect()
+            }
+            all => all.iter().map(|marked| marked.score).collect(),
+        };
         let items = (0..).zip(marked).map(|(number, marked): (u64, Marked)| {
-            let head = [("task", json!(task.name)), ("shots", json!(terms.shots)), ("item", json!(number))];
+            let head = [("task", json!(task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
             let head = head.map(|(name, value)| (name.to_owned(), value));
+            let asked = (marked.shown < terms.shots).then(|| ("shots_asked".to_owned(), terms.shots.into()));
             let overlaps = marked.overlaps.map(|overlaps| ("overlaps".to_owned(), overlaps.into()));
-            head.into_iter().chain(marked.record).chain(overlaps).collect()
+            head.into_iter().chain(asked).chain(marked.record).chain(overlaps).collect()
         });
         Ok(Exam { figures, items: items.collect(), scores })
     }
@@ -182,13 +200,19 @@ impl<'a, B: Backend> Candidate<'a, B> {
             }
             let marked = match &item.wanted {
                 Wanted::Text => self.text(&item.asked),
-                _ => self.item(task, index, terms).map(|marked| vec![marked]),
+                _ => self.item(task, index, terms),
             };
             let marked = marked.with_context(|| format!("{}, item {}", task.name, index + 1))?;
-            all.extend(marked.into_iter().map(|marked| Marked { item: index, ..marked }));
+            all.push(Marked { item: index, ..marked });
             progress.advance(1);
         }
         progress.end();
+        let texts = task.items.iter().all(|item| item.wanted == Wanted::Text);
+        ensure!(
+            !texts || all.iter().any(|marked| !marked.windows.is_empty()),
+            "{}: no text has a token that another one comes before: there is nothing to predict",
+            task.name
+        );
         Ok(all)
     }
 
@@ -198,9 +222,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         match &item.wanted {
             Wanted::Choice { answers, label } => self.choice(item, &shots, answers, *label, terms.rule),
             Wanted::Free(answers) => self.free(item, &shots, answers, terms),
-            Wanted::Task(row) if self.tokenizer.names_special(&row.task) => {
-                self.task(row, shots.len(), terms)
-            }
+            Wanted::Task(row) if self.tokenizer.names_special(&row.task) => self.task(row, terms),
             Wanted::Task(row) => self.free(item, &shots, std::slice::from_ref(&row.output), terms),
             Wanted::LastWord(word) => self.last_word(item, &shots, word),
             Wanted::NextLine(line) => self.next_line(item, line, terms),
@@ -222,7 +244,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
             let text = shown.collect::<String>() + &item.asked;
             let tokens = self.tokenizer.encode_from_start(&text);
             if tokens.len() + room <= context && !tokens.is_empty() {
-                return Ok(Asked { text, tokens, left_out, cut: 0 });
+                return Ok(Asked { text, tokens, shown: shots.len() - left_out, left_out, cut: 0 });
             }
         }
         let tokens = self.tokenizer.encode(&item.asked);
@@ -231,7 +253,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let cut = start.iter().len() + tokens.len() + room - context;
         let text = self.tokenizer.decode(&tokens[cut..])?;
         let tokens = start.into_iter().chain(tokens.into_iter().skip(cut)).collect();
-        Ok(Asked { text, tokens, left_out: shots.len(), cut })
+        Ok(Asked { text, tokens, shown: 0, left_out: shots.len(), cut })
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {
@@ -241,13 +263,13 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let logprob: f64 = told.iter().map(|token| token.logprob).sum();
         let right = told.iter().all(|token| token.is_best);
         let record = json!({ "prompt": asked.text, "word": word, "logprob": logprob, "right": right });
-        let likelihood = Some((logprob, tokens.len(), word.len() + 1));
-        Ok(Marked { likelihood, ..marked(f64::from(right), record, &asked) })
+        let windows = vec![(logprob, tokens.len(), word.len() + 1)];
+        Ok(Marked { windows, ..marked(f64::from(right), record, &asked) })
     }
 
     /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with what begins
     /// a text or ends another, where the tokenizer has such a token.
-    fn text(&mut self, text: &str) -> Result<Vec<Marked>> {
+    fn text(&mut self, text: &str) -> Result<Marked> {
         let before = self.tokenizer.start().or(self.tokenizer.end_of_text());
         let mut tokens: Vec<u32> = before.into_iter().collect();
         tokens.extend(self.tokenizer.encode(text));
@@ -259,14 +281,16 @@ impl<'a, B: Backend> Candidate<'a, B> {
             let told = self.completer.tell(&tokens[start..=start], &[window])?.remove(0);
             let logprob: f64 = told.iter().map(|token| token.logprob).sum();
             let bytes = self.tokenizer.decode_bytes(window).map_or(0, |bytes| bytes.len()).max(1);
-            let bits = -logprob / std::f64::consts::LN_2 / bytes as f64;
-            let record = json!({ "logprob": logprob, "tokens": window.len(), "bytes": bytes });
-            let asked = Asked { text: String::new(), tokens: Vec::new(), left_out: 0, cut: 0 };
-            let likelihood = Some((logprob, window.len(), bytes));
-            windows.push(Marked { likelihood, ..marked(bits, record, &asked) });
+            windows.push((logprob, window.len(), bytes));
             start = end - 1;
         }
-        Ok(windows)
+        let (logprob, tokens, bytes) = windows
+            .iter()
+            .fold((0.0, 0, 0), |sum: Weighed, part| (sum.0 + part.0, sum.1 + part.1, sum.2 + part.2));
+        let record =
+            json!({ "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len() });
+        let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
+        Ok(Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) })
     }
 }
 
@@ -281,5 +305,5 @@ pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
         }
     }
     let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
-    Marked { score, record, left_out, cut, ..Marked::default() }
+    Marked { score, record, shown: asked.shown, left_out, cut, ..Marked::default() }
 }

@@ -3,7 +3,7 @@
 use super::Interval;
 use super::bootstrap::{Resampled, bootstrap, mean};
 use super::code::{Kind, Report};
-use super::exam::{Marked, Rule, Terms};
+use super::exam::{Marked, Rule, Terms, Weighed, bits_per_byte};
 use super::task::{Task, Wanted};
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -20,9 +20,10 @@ pub struct Figures {
     /// The value with its 95 % interval: Wilson's of shares, the bootstrap's over items of everything else.
     #[serde(flatten)]
     pub interval: Interval,
-    /// Items; of texts, windows.
+    /// Items.
     pub n: usize,
-    /// Examples before each item.
+    /// Examples before each item; where some had fewer than others, the fewest. How many were asked for, where that differs, how many there were at
+    /// most, and why, stand in `shots_asked`, `shots_most` and `shots_because`.
     pub shots: usize,
     /// What became of the programs that were written, and pass@k.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,6 +33,11 @@ pub struct Figures {
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
+
+/// Why an item is shown fewer examples than were asked for.
+const NO_ROOM: &str = "the context has no room for more";
+const NO_MORE: &str = "there are no more";
+const ALONE: &str = "these items are asked without examples";
 
 /// The figures of marked items.
 ///
@@ -43,13 +49,8 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<
         |value: &dyn Fn(&Marked) -> f64| mean(&marked.iter().map(|marked| value(marked)).collect::<Vec<_>>());
     let mut more = Map::new();
     let mut tell = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
-    // Of marked items that have one.
-    let likelihood = |items: &[usize]| {
-        items
-            .iter()
-            .filter_map(|&i| marked[i].likelihood)
-            .fold((0.0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2))
-    };
+    // All windows of some items.
+    let windows = |items: &[usize]| items.iter().flat_map(|&i| &marked[i].windows).collect::<Vec<&Weighed>>();
     let all: Vec<usize> = (0..n).collect();
     let (metric, interval) = match task.items.first().map(|item| &item.wanted) {
         Some(Wanted::Choice { .. }) => {
@@ -74,20 +75,30 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<
         }
         Some(Wanted::Program(_)) => ("pass@1", mean_of(&|marked| marked.score)),
         Some(Wanted::LastWord(_)) => {
-            let (logprob, ..) = likelihood(&all);
+            let logprob: f64 = windows(&all).iter().map(|word| word.0).sum();
             tell("perplexity_of_words", perplexity(-logprob / n.max(1) as f64)?);
             ("accuracy", mean_of(&|marked| marked.score))
         }
         Some(Wanted::Text) | None => {
-            let bits = |items: &[usize]| {
-                let (logprob, _, bytes) = likelihood(items);
-                -logprob / std::f64::consts::LN_2 / bytes.max(1) as f64
-            };
-            let (logprob, tokens, bytes) = likelihood(&all);
+            let parts = windows(&all);
+            let sum =
+                |part: &dyn Fn(&Weighed) -> usize| parts.iter().map(|&window| part(window)).sum::<usize>();
+            let (tokens, logprob) =
+                (sum(&|window| window.1), parts.iter().map(|window| window.0).sum::<f64>());
             tell("perplexity", perplexity(-logprob / tokens.max(1) as f64)?);
             tell("tokens", tokens.into());
-            tell("bytes", bytes.into());
-            ("bits_per_byte", bootstrap(n, bits))
+            tell("bytes", sum(&|window| window.2).into());
+            tell("windows", parts.len().into());
+            let unread = marked.iter().filter(|marked| marked.windows.is_empty()).count();
+            if unread > 0 {
+                tell("texts_of_one_token", unread.into());
+            }
+            // How far a single text could be off, only its windows can tell.
+            let interval = match n {
+                1 => bootstrap(parts.len(), |drawn| bits_per_byte(drawn.iter().map(|&i| parts[i]))),
+                _ => bootstrap(n, |items| bits_per_byte(windows(items))),
+            };
+            ("bits_per_byte", interval)
         }
     };
     for (name, count) in [
@@ -98,15 +109,31 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<
             tell(name, count.into());
         }
     }
-    let alone = matches!(
-        task.items.first().map(|item| &item.wanted),
-        Some(Wanted::Text | Wanted::NextLine(_) | Wanted::Program(_)) | None
-    );
-    if terms.shots > 0 && !alone {
+    let shown = || marked.iter().map(|marked| marked.shown);
+    let (shots, most) = (shown().min().unwrap_or(0), shown().max().unwrap_or(0));
+    if most > 0 {
         let own = task.examples.is_some();
         tell("examples_from", if own { "items of their own" } else { "the other items" }.into());
     }
-    let shots = if alone { 0 } else { terms.shots };
+    if most > shots {
+        tell("shots_most", most.into());
+    }
+    if shots < terms.shots {
+        let no_room = marked.iter().any(|marked| marked.left_out > 0);
+        tell("shots_asked", terms.shots.into());
+        let are_more = task.examples.as_ref().map_or(task.items.len() - 1, Vec::len) > most;
+        tell(
+            "shots_because",
+            if no_room {
+                NO_ROOM
+            } else if are_more {
+                ALONE
+            } else {
+                NO_MORE
+            }
+            .into(),
+        );
+    }
     let programs = task.runs_programs().then(|| {
         let verdicts: Vec<&[Kind]> = marked.iter().map(|marked| marked.verdicts.as_slice()).collect();
         Report::new(&verdicts, &KS)
@@ -122,6 +149,16 @@ fn perplexity(loss: f64) -> Result<Value> {
         "the model gives what is there a mean loss of {loss:.1} nats, whose perplexity is beyond any number: it cannot be used"
     );
     Ok(perplexity.into())
+}
+
+impl Figures {
+    /// How many examples were shown, and of how many that were asked for: `2`, `7–8 of 50`.
+    pub fn shown(&self) -> String {
+        let known = |name: &str| self.more.get(name).and_then(Value::as_u64);
+        let most = known("shots_most").map_or(String::new(), |most| format!("–{most}"));
+        let asked = known("shots_asked").map_or(String::new(), |asked| format!(" of {asked}"));
+        format!("{}{most}{asked}", self.shots)
+    }
 }
 
 /// Resamples of a comparison: its shares are finer than an interval's ends.

@@ -3,26 +3,48 @@
 use super::code::problem;
 use super::task::{FORM, Item, Wanted};
 use crate::corpus::text_of;
-use crate::data::jsonl::{Fault, LineReport, MAX_BAD, Record, read_jsonl};
-use crate::data::{Form, Label, TaskRow};
+use crate::data::jsonl::{Fault, LineReport, MAX_BAD, Record};
+use crate::data::{Columns, Form, Label, TaskRow, answer_of};
 use crate::progress::Progress;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::path::Path;
+
+/// The fields that items are read from, by name.
+pub const FIELDS: &[&str] = &[
+    "context",
+    "question",
+    "answers",
+    "label",
+    "prompt",
+    "answer",
+    "input",
+    "task",
+    "output",
+    "text",
+    "task_id",
+    "test",
+    "entry_point",
+    "canonical_solution",
+];
 
 /// The items of a file of JSON lines or of a text, and what became of its lines; `last_word` takes the last word of every text for
 /// the answer.
 pub(super) fn read_items(
     file: &Path,
     last_word: bool,
+    columns: &Columns,
     progress: &dyn Progress,
 ) -> Result<(Vec<Item>, Option<LineReport>)> {
     let name = file.to_string_lossy();
     if name.contains(".json") {
-        let lines = read_jsonl(file, MAX_BAD, progress, |record| item(&record, last_word))?;
+        let lines = columns.read(file, MAX_BAD, progress, |record| item(&record, last_word))?;
         return Ok((lines.rows, Some(lines.report)));
     }
     let text = text_of(file, progress)?;
+    if text.trim().is_empty() {
+        bail!("{} has no text", file.display());
+    }
     if !last_word {
         return Ok((vec![Item { asked: text, wanted: Wanted::Text }], None));
     }
@@ -36,49 +58,88 @@ pub(super) fn read_items(
 
 /// One line of any form.
 fn item(record: &Record, last_word: bool) -> Result<Item, Fault> {
-    let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
-    if let (Some(whole), None) = (text("text"), record.get("answers")) {
+    let has = |name: &str| record.get(name).is_some_and(|value| !value.is_null());
+    if has("text") && !has("answers") {
+        let whole = text(record, "text")?;
         if last_word {
             let found = word_at_end(whole.trim());
             return found.ok_or_else(|| Fault::left_out("one word", format!("{whole:.40}")));
         }
         return Ok(Item { asked: whole, wanted: Wanted::Text });
     }
-    if record.contains_key("input") && record.contains_key("task") {
-        let row = TaskRow::read(record)?;
-        // GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input} =`.
-        let (form, TaskRow { input, task, output }) = (row.task.contains("{input}"), &row);
-        let asked = if form { task.replace("{input}", input) } else { format!("{input}\n{task}") };
-        let wanted = if form { Wanted::Free(vec![output.clone()]) } else { Wanted::Task(row.clone()) };
-        return Ok(Item { asked: asked.trim_end().to_owned(), wanted });
+    if has("input") && has("task") {
+        return task(TaskRow::read(record)?);
     }
-    if record.contains_key("entry_point") {
+    if has("entry_point") {
         let mut problem = problem(record.clone())?;
         // Between words, tokens begin with their white space.
         problem.prompt.truncate(problem.prompt.trim_end().len());
         return Ok(Item { asked: problem.prompt.clone(), wanted: Wanted::Program(Box::new(problem)) });
     }
-    if let Some(prompt) = text("prompt") {
-        let answers: Vec<String> = match (text("answer"), record.get("answers")) {
-            (Some(answer), _) => vec![answer],
-            (None, Some(Value::Array(list))) => {
-                list.iter().filter_map(|answer| answer.as_str().map(str::to_owned)).collect()
-            }
-            _ => Vec::new(),
-        };
-        if answers.is_empty() {
-            return Err(Fault::bad("missing field", "there is a prompt, but neither answer nor answers"));
-        }
-        return Ok(Item { asked: prompt.trim_end().to_owned(), wanted: Wanted::Free(answers) });
+    if has("prompt") {
+        let prompt = text(record, "prompt")?;
+        return Ok(Item {
+            asked: prompt.trim_end().to_owned(),
+            wanted: Wanted::Free(right_answers(record)?),
+        });
     }
+    choice(record)
+}
+
+/// A field that is a text with something in it.
+fn text(record: &Record, name: &str) -> Result<String, Fault> {
+    match &record[name] {
+        Value::String(text) if text.trim().is_empty() => {
+            Err(Fault::bad("empty text", format!("{name} is empty")))
+        }
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(Fault::bad("wrong type", format!("{name} is not a string"))),
+    }
+}
+
+/// GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input} =`.
+fn task(row: TaskRow) -> Result<Item, Fault> {
+    if row.output.trim().is_empty() {
+        return Err(Fault::bad("empty text", "output is empty"));
+    }
+    let (form, TaskRow { input, task, output }) = (row.task.contains("{input}"), &row);
+    let asked = if form { task.replace("{input}", input) } else { format!("{input}\n{task}") };
+    let wanted = if form { Wanted::Free(vec![output.clone()]) } else { Wanted::Task(row.clone()) };
+    Ok(Item { asked: asked.trim_end().to_owned(), wanted })
+}
+
+/// The answers of `answer`, of `answers`, or of both: each a text or a number.
+fn right_answers(record: &Record) -> Result<Vec<String>, Fault> {
+    let mut answers = Vec::new();
+    if let Some(answer) = record.get("answer").filter(|answer| !answer.is_null()) {
+        answers.push(answer_of("answer", answer)?);
+    }
+    match record.get("answers") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(list)) => {
+            for (number, answer) in list.iter().enumerate() {
+                answers.push(answer_of(&format!("answers[{number}]"), answer)?);
+            }
+        }
+        Some(_) => return Err(Fault::bad("wrong type", "answers is not an array; a single one is `answer`")),
+    }
+    if answers.is_empty() {
+        return Err(Fault::bad("missing field", "there is a prompt, but neither answer nor answers"));
+    }
+    Ok(answers)
+}
+
+/// Answers to choose from.
+fn choice(record: &Record) -> Result<Item, Fault> {
     let line = Form::MultipleChoice.read(record, true)?;
     let label = match line.label {
         Some(Label::Number(label)) => label as usize,
         _ => return Err(Fault::bad("wrong label", "label is not an index")),
     };
-    let asked = match (text("context"), text("question")) {
+    let there = |name: &str| record.get(name).and_then(Value::as_str);
+    let asked = match (there("context"), there("question")) {
         (context, Some(question)) => {
-            let context = context.map(|context| context + "\n").unwrap_or_default();
+            let context = context.map(|context| format!("{context}\n")).unwrap_or_default();
             let [before, after] = FORM;
             format!("{context}{before}{question}{after}")
         }
@@ -121,6 +182,45 @@ mod tests {
         assert_eq!((program.asked.as_str(), program.right_answer()), ("def f():", " 1"));
         let last = of(r#"{"text":"the last word"}"#, true);
         assert_eq!((last.asked.as_str(), last.right_answer()), ("the last", "word"));
-        assert!(item(&serde_json::from_str(r#"{"prompt":"x"}"#).unwrap(), false).is_err());
+    }
+
+    #[test]
+    fn numbers_are_answers_and_nothing_is_dropped() {
+        for (answers, expected) in [
+            (r#""answer":4"#, &["4"][..]),
+            (r#""answers":[4,"four"]"#, &["4", "four"]),
+            (r#""answer":0.5,"answers":[-1,1e3]"#, &["0.5", "-1", "1000.0"]),
+            (r#""answer":null,"answers":["x"]"#, &["x"]),
+        ] {
+            let read = of(&format!(r#"{{"prompt":"2 + 2 =",{answers}}}"#), false);
+            assert_eq!(
+                read.wanted,
+                Wanted::Free(expected.iter().map(|&text| text.to_owned()).collect()),
+                "{answers}"
+            );
+        }
+        let choice = of(r#"{"question":"2 + 2?","answers":[3,4],"label":"1"}"#, false);
+        assert_eq!(choice.right_answer(), "4");
+        assert_eq!(of(r#"{"input":"2 + 2","task":"{input} =","output":4}"#, false).right_answer(), "4");
+        for (json, kind) in [
+            (r#"{"prompt":"x"}"#, "missing field"),
+            (r#"{"prompt":"x","answer":null}"#, "missing field"),
+            (r#"{"prompt":"x","answers":[]}"#, "missing field"),
+            (r#"{"prompt":"x","answer":""}"#, "empty text"),
+            (r#"{"prompt":"x","answer":" "}"#, "empty text"),
+            (r#"{"prompt":"x","answers":["a",""]}"#, "empty text"),
+            (r#"{"prompt":"x","answers":["a",null]}"#, "wrong type"),
+            (r#"{"prompt":"x","answers":"a"}"#, "wrong type"),
+            (r#"{"prompt":"x","answer":true}"#, "wrong type"),
+            (r#"{"prompt":"x","answer":["a"]}"#, "wrong type"),
+            (r#"{"prompt":5,"answer":"a"}"#, "wrong type"),
+            (r#"{"prompt":" ","answer":"a"}"#, "empty text"),
+            (r#"{"text":""}"#, "empty text"),
+            (r#"{"text":5}"#, "wrong type"),
+            (r#"{"input":"x","task":"y","output":" "}"#, "empty text"),
+            (r#"{"question":"x","answers":["a","b"],"label":-1}"#, "no gold label"),
+        ] {
+            assert_eq!(item(&serde_json::from_str(json).unwrap(), false).unwrap_err().kind, kind, "{json}");
+        }
     }
 }

@@ -22,6 +22,7 @@ pub use classes::{ClassFigures, Confusion, pearson};
 pub use exam::{Candidate, Exam, Rule, Terms};
 pub use figures::{Difference, Figures, difference};
 pub use interval::{Interval, Rate};
+pub use items::FIELDS;
 pub use likelihood::{Likelihood, likelihood};
 pub use next_line::{NextLine, first_line, next_lines};
 pub use ngram::Ngram;

@@ -5,8 +5,8 @@ use super::items::read_items;
 use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
 use crate::corpus::{Documents, Split};
-use crate::data::TaskRow;
 use crate::data::jsonl::LineReport;
+use crate::data::{Columns, TaskRow};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use kernels::rng;
@@ -98,11 +98,17 @@ pub fn generated() -> impl Iterator<Item = (&'static str, &'static str)> {
 impl Task {
     /// The task of this name: a generated one; a file of JSON lines; a text file; `last-word:FILE`; or `next-line:FILE`, where the file can be a
     /// corpus, of which held-out documents are taken. At most `limit` items, drawn
-    /// by `seed`.
+    /// by `seed`. Files may have their fields in other `columns`.
     ///
     /// # Errors
     /// There is no such task; the file cannot be used.
-    pub fn open(name: &str, limit: Option<usize>, seed: u64, progress: &dyn Progress) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        limit: Option<usize>,
+        seed: u64,
+        columns: &Columns,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
             let n = limit.unwrap_or(GENERATED);
             let items =
@@ -111,7 +117,7 @@ impl Task {
             return Ok(Task { name: name.to_owned(), items: items(Split::Val, n), examples, lines: None });
         }
         if let Some(file) = name.strip_prefix("next-line:") {
-            return Self::next_line(Path::new(file), limit.unwrap_or(GENERATED), seed, progress);
+            return Self::next_line(Path::new(file), limit.unwrap_or(GENERATED), seed, columns, progress);
         }
         let (file, last_word) = match name.strip_prefix("last-word:") {
             Some(file) => (Path::new(file), true),
@@ -124,23 +130,29 @@ impl Task {
         let shown = || format!("cannot use {}", file.display());
         let stem = file.file_name().map_or(name.into(), |name| name.to_string_lossy());
         let stem = stem.split('.').next().unwrap_or(name).to_owned();
-        let (items, lines) = read_items(file, last_word, progress).with_context(shown)?;
+        let (items, lines) = read_items(file, last_word, columns, progress).with_context(shown)?;
         let beside = ["jsonl", "jsonl.gz"].map(|end| file.with_file_name(format!("{stem}.train.{end}")));
         let beside = beside.iter().find(|beside| beside.exists());
-        let examples = beside.map(|beside| read_items(beside, last_word, progress)).transpose()?;
+        let examples = beside.map(|beside| read_items(beside, last_word, columns, progress)).transpose()?;
         let examples = examples.map(|(items, _)| items);
         let items = sample(items, limit, seed);
         Ok(Task { name: if last_word { format!("{stem}-last-word") } else { stem }, items, examples, lines })
     }
 
     /// `count` lines of held-out programs that are to be written.
-    fn next_line(file: &Path, count: usize, seed: u64, progress: &dyn Progress) -> Result<Self> {
+    fn next_line(
+        file: &Path,
+        count: usize,
+        seed: u64,
+        columns: &Columns,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let (lines, report) = if file.is_dir() {
             let documents = Documents::open(file, Split::Val)?.map(|document| Ok(document?.text));
             (next_lines(documents, count, seed)?, None)
         } else {
             let shown = || format!("cannot use {}", file.display());
-            let (texts, report) = read_items(file, false, progress).with_context(shown)?;
+            let (texts, report) = read_items(file, false, columns, progress).with_context(shown)?;
             (next_lines(texts.into_iter().map(|text| Ok(text.asked)), count, seed)?, report)
         };
         ensure!(!lines.is_empty(), "{} has no text of more than five lines", file.display());

@@ -27,13 +27,17 @@ impl<B: Backend> Candidate<'_, B> {
         self.line(&asked, answers, terms)
     }
 
-    /// What comes of a row's input with its task in special tokens; `shots` examples are left out, since no such document has any.
-    pub(super) fn task(&mut self, row: &TaskRow, shots: usize, terms: &Terms) -> Result<Marked> {
+    /// What comes of a row's input with its task in special tokens, without examples: no such document has any.
+    pub(super) fn task(&mut self, row: &TaskRow, terms: &Terms) -> Result<Marked> {
         let task = self.tokenizer.encode_task(&row.task)?;
         let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
         let (tokens, cut) = self.completer.fit(&row.input, &task, max_tokens)?;
         let text = format!("{} {}", row.input, row.task);
-        self.line(&Asked { text, tokens, left_out: shots, cut }, std::slice::from_ref(&row.output), terms)
+        self.line(
+            &Asked { text, tokens, shown: 0, left_out: 0, cut },
+            std::slice::from_ref(&row.output),
+            terms,
+        )
     }
 
     fn line(&mut self, asked: &Asked, answers: &[String], terms: &Terms) -> Result<Marked> {

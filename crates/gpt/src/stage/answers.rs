@@ -96,7 +96,8 @@ pub struct CandidatesOptions {
 /// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress` hears how many.
 ///
 /// # Errors
-/// The model scores texts instead of writing them; a prompt cannot be rendered; logits are not finite; somebody asked to stop.
+/// The model scores texts instead of writing them; a prompt cannot be rendered; none leaves room for an answer; logits are not
+/// finite; somebody asked to stop.
 pub fn candidates<B: Backend>(
     b: &mut B,
     model: (&Config, &Weights<B::Tensor>),
@@ -107,8 +108,13 @@ pub fn candidates<B: Backend>(
 ) -> Result<Vec<Candidates>> {
     let &CandidatesOptions { k, max_tokens, sampling } = options;
     ensure!(model.0.n_label.is_none(), SCORES);
-    let room = model.0.seq_len.saturating_sub(max_tokens);
-    let (mut found, mut too_long) = (Vec::with_capacity(prompts.len()), 0);
+    let context = model.0.seq_len;
+    ensure!(
+        max_tokens < context,
+        "max_tokens {max_tokens} leaves no room for a prompt in the model's context of {context}: take fewer (--max-tokens)"
+    );
+    let room = context - max_tokens;
+    let (mut found, mut too_long, mut shortest) = (Vec::with_capacity(prompts.len()), 0, usize::MAX);
     // As many prompts at once as keep the engine busy to the end.
     let at_once = (8 * SLOTS / k.max(1)).max(1);
     progress.begin("candidates", prompts.len() as u64, Unit::Count);
@@ -119,7 +125,10 @@ pub fn candidates<B: Backend>(
         let first = group * at_once;
         let mut asked = Vec::new();
         for (number, prompt) in (first + 1..).zip(some) {
-            let tokens = prompter.prompt(&prompt.messages).with_context(|| format!("prompt {number}"))?;
+            let tokens = prompter
+                .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+                .with_context(|| format!("prompt {number}"))?;
+            shortest = shortest.min(tokens.len());
             if tokens.len() <= room {
                 asked.push((number, prompt, tokens));
             } else {
@@ -141,9 +150,16 @@ pub fn candidates<B: Backend>(
         progress.advance(some.len() as u64);
     }
     progress.end();
+    ensure!(
+        !found.is_empty(),
+        "none of the {} prompts leaves room for an answer of {max_tokens} tokens in the model's context of {context}: the shortest \
+         has {shortest}; take fewer (--max-tokens), or shorter prompts",
+        prompts.len()
+    );
     if too_long > 0 {
         progress.line(&format!(
-            "{too_long} of {} prompts have more than {room} tokens, which leaves no room for {max_tokens} more: left out",
+            "{too_long} of {} prompts have more than {room} tokens, which leaves no room for {max_tokens} more in the context of \
+             {context}: left out",
             prompts.len()
         ));
     }

@@ -46,7 +46,7 @@ impl Rankings {
         let all = train.iter().map(|ranking| (ranking, false));
         for (number, (ranking, given)) in (1..).zip(all.chain(held_out.iter().map(|r| (r, true)))) {
             let prompt = prompter
-                .prompt(&ranking.messages)
+                .prompt_with(&ranking.messages, ranking.extra.get("tools"))
                 .with_context(|| format!("the prompt of ranking {number}"))?;
             let answer = |text: &String| Episode::new(&prompt, &prompter.answer(text));
             let episodes: Vec<Episode> = ranking.completions.iter().map(answer).collect();
@@ -67,9 +67,16 @@ impl Rankings {
         }
         ensure!(
             !rankings.train.is_empty() && !rankings.held_out.is_empty(),
-            "{} rankings to learn from and {} to measure with: both are needed; give more rankings, or some with --val",
+            "{} rankings to learn from and {} to measure with, of {} that there are{}: both are needed; give more rankings, or some \
+             with --val",
             rankings.train.len(),
-            rankings.held_out.len()
+            rankings.held_out.len(),
+            train.len() + held_out.len(),
+            if too_long > 0 {
+                format!(", of which {too_long} do not fit the context of {context} tokens")
+            } else {
+                String::new()
+            }
         );
         rankings.digest = hasher.finalize().to_hex().to_string();
         Ok(rankings)

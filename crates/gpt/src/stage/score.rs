@@ -28,7 +28,9 @@ pub fn score<B: Backend>(
     let mut model = Frozen::new(b, config, weights);
     let mut episodes = Vec::new();
     for (number, item) in (1..).zip(items) {
-        let prompt = prompter.prompt(&item.messages).with_context(|| format!("item {number}"))?;
+        let prompt = prompter
+            .prompt_with(&item.messages, item.extra.get("tools"))
+            .with_context(|| format!("item {number}"))?;
         for text in &item.completions {
             let episode = Episode::new(&prompt, &prompter.answer(text));
             let len = episode.tokens.len();

@@ -1,81 +1,92 @@
-//! The fields of conversations in files, and the order of roles.
+//! What a row says, field by field: what was asked in every form, answers, ranks.
 
 use serde_json::Value;
 
 use super::super::jsonl::{Fault, Record};
+use super::turns::{transcript, turns};
 use super::{Message, Role};
 
-/// The messages of a prompt: `messages`, or `prompt`, a text or a list of messages.
-pub(super) fn prompt_of(record: &mut Record) -> Result<Vec<Message>, Fault> {
-    if let Some(messages) = record.shift_remove("messages") {
-        return turns("messages", messages, None);
-    }
-    match record.shift_remove("prompt") {
-        Some(prompt) => turns("prompt", prompt, Some(Role::User)),
-        None => Err(missing("messages or prompt", record)),
-    }
+/// A field that is there; null is not.
+pub(super) fn take(record: &mut Record, name: &str) -> Option<Value> {
+    record.shift_remove(name).filter(|value| !value.is_null())
 }
 
-/// A list of messages; where `role` says whose it would be, also a text, which is one message.
-pub(super) fn turns(name: &str, value: Value, role: Option<Role>) -> Result<Vec<Message>, Fault> {
-    let wrong = |what: String| Fault::bad("wrong type", what);
-    match (value, role) {
-        (Value::String(text), Some(role)) => Ok(vec![Message::new(role, text)]),
-        (Value::Array(list), _) => {
-            let message = |(number, value): (usize, Value)| {
-                let place = format!("{name}[{number}]");
-                let Value::Object(mut fields) = value else {
-                    return Err(wrong(format!("{place} is not an object")));
-                };
-                let role = match fields.get("role") {
-                    Some(Value::String(role)) => role_of(role)
-                        .ok_or_else(|| Fault::bad("unknown role", format!("{place}.role is {role:.40}")))?,
-                    _ => return Err(wrong(format!("{place}.role is not a string"))),
-                };
-                match fields.remove("content") {
-                    Some(Value::String(content)) => Ok(Message { role, content }),
-                    _ => Err(wrong(format!("{place}.content is not a string"))),
-                }
-            };
-            list.into_iter().enumerate().map(message).collect()
-        }
-        (_, Some(_)) => Err(wrong(format!("{name} is neither a string nor an array of messages"))),
-        (_, None) => Err(wrong(format!("{name} is not an array of messages"))),
+/// The messages of a row without an answer that stands beside them: `messages`, `conversations` as ShareGPT has them, `prompt`, a text
+/// or a list of messages, or `instruction` and `input` as Alpaca has them; each with the message of a `system` column.
+pub(super) fn said(record: &mut Record) -> Result<Vec<Message>, Fault> {
+    let lists = ["messages", "conversations"].map(|name| (name, take(record, name)));
+    if let Some((name, list)) = lists.into_iter().find_map(|(name, list)| Some((name, list?))) {
+        return Ok(with_system(turns(name, list, None)?, record));
     }
+    if let Some(prompt) = take(record, "prompt") {
+        return Ok(with_system(prompt_of(prompt)?, record));
+    }
+    if let Some(instruction) = take(record, "instruction") {
+        let mut messages = history(record)?;
+        messages.push(alpaca(instruction, take(record, "input"))?);
+        return Ok(with_system(messages, record));
+    }
+    Err(missing("messages, prompt, conversations or instruction", record))
 }
 
-fn role_of(name: &str) -> Option<Role> {
-    [Role::System, Role::User, Role::Assistant].into_iter().find(|role| role.name() == name)
+/// `prompt`: a text, HH-RLHF's transcript up to the answer, or messages.
+fn prompt_of(prompt: Value) -> Result<Vec<Message>, Fault> {
+    if let Value::String(text) = &prompt
+        && let Some(mut messages) = transcript(text)
+        && messages.pop_if(|last| last.role == Role::Assistant && last.content.is_empty()).is_some()
+    {
+        return Ok(messages);
+    }
+    turns("prompt", prompt, Some(Role::User))
 }
 
-/// A system message may come first; then user and assistant take turns, the user first; `last` has the last word, and
-/// nobody says nothing.
-pub(super) fn check_order(messages: &[Message], last: Role) -> Result<(), Fault> {
-    let Some(end) = messages.last() else { return Err(Fault::bad("no messages", "")) };
-    let has_system = messages[0].role == Role::System;
-    for (number, message) in messages.iter().enumerate() {
-        let expected = match number.checked_sub(usize::from(has_system)) {
-            None => Role::System,
-            Some(turn) if turn % 2 == 0 => Role::User,
-            Some(_) => Role::Assistant,
-        };
-        if message.role != expected {
-            let (found, expected) = (message.role.name(), expected.name());
-            let detail = format!("message {} is {found}'s, not {expected}'s", number + 1);
-            return Err(Fault::bad("roles out of order", detail));
-        }
-        if message.content.trim().is_empty() {
-            return Err(Fault::bad(
-                "empty message",
-                format!("message {}, {}'s", number + 1, message.role.name()),
-            ));
+/// The messages with that of a `system` column before them, if it says something and none of them is one.
+pub(super) fn with_system(mut messages: Vec<Message>, record: &mut Record) -> Vec<Message> {
+    if let Some(Value::String(system)) = record.get("system").cloned()
+        && messages.first().is_some_and(|first| first.role != Role::System)
+    {
+        record.shift_remove("system");
+        if !system.trim().is_empty() {
+            messages.insert(0, Message::new(Role::System, system));
         }
     }
-    if end.role != last {
-        let detail = format!("the last message is {}'s, not {}'s", end.role.name(), last.name());
-        return Err(Fault::bad("roles out of order", detail));
-    }
-    Ok(())
+    messages
+}
+
+/// Alpaca's instruction and what it is about (Taori et al. 2023), a line each.
+fn alpaca(instruction: Value, input: Option<Value>) -> Result<Message, Fault> {
+    let text = |name: &str, value: Option<Value>| match value {
+        None => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Fault::bad("wrong type", format!("{name} is not a string"))),
+    };
+    let parts = [text("instruction", Some(instruction))?, text("input", input)?];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.trim().is_empty()).collect();
+    Ok(Message::new(Role::User, parts.join("\n")))
+}
+
+/// Alpaca's `history`: pairs of a question and its answer.
+fn history(record: &mut Record) -> Result<Vec<Message>, Fault> {
+    let wrong = || Fault::bad("wrong type", "history is not a list of pairs of texts");
+    let pairs: Vec<[String; 2]> = match take(record, "history") {
+        None => Vec::new(),
+        Some(pairs) => serde_json::from_value(pairs).map_err(|_| wrong())?,
+    };
+    let turn = |[asked, answer]: [String; 2]| {
+        [Message::new(Role::User, asked), Message::new(Role::Assistant, answer)]
+    };
+    Ok(pairs.into_iter().flat_map(turn).collect())
+}
+
+/// A whole conversation in `chosen` or `rejected`: messages of which the first asks, or HH-RLHF's transcript. None where the value is
+/// an answer alone.
+pub(super) fn whole(name: &str, value: &Value) -> Result<Option<Vec<Message>>, Fault> {
+    let messages = match value {
+        Value::String(text) => transcript(text),
+        Value::Array(_) => Some(turns(name, value.clone(), None)?),
+        _ => None,
+    };
+    Ok(messages.filter(|messages| messages.first().is_none_or(|first| first.role != Role::Assistant)))
 }
 
 /// `completions`: texts.
@@ -84,7 +95,7 @@ pub(super) fn completions_of(record: &mut Record) -> Result<Vec<String>, Fault> 
         Value::String(text) => Ok(text),
         _ => Err(Fault::bad("wrong type", "completions has something else than strings")),
     };
-    match record.shift_remove("completions") {
+    match take(record, "completions") {
         Some(Value::Array(list)) => list.into_iter().map(text).collect(),
         Some(_) => Err(Fault::bad("wrong type", "completions is not an array")),
         None => Err(missing("completions", record)),
@@ -93,7 +104,7 @@ pub(super) fn completions_of(record: &mut Record) -> Result<Vec<String>, Fault> 
 
 /// `ranks`: a whole number from 1 for each of so many answers.
 pub(super) fn ranks_of(record: &mut Record, answers: usize) -> Result<Vec<u32>, Fault> {
-    let list = match record.shift_remove("ranks") {
+    let list = match take(record, "ranks") {
         Some(Value::Array(list)) => list,
         Some(_) => return Err(Fault::bad("wrong type", "ranks is not an array")),
         None => return Err(missing("ranks", record)),
@@ -116,20 +127,4 @@ pub(in crate::data) fn missing(wanted: &str, record: &Record) -> Fault {
     let names: Vec<&str> = record.keys().map(String::as_str).take(8).collect();
     let there = if names.is_empty() { "nothing else".into() } else { names.join(", ") };
     Fault::bad("missing field", format!("no {wanted}; there is {there:.120}"))
-}
-
-/// `\n\nHuman: …\n\nAssistant: …`, as HH-RLHF writes conversations (Bai et al. 2022).
-pub(super) fn transcript(text: &str) -> Option<Vec<Message>> {
-    const SPEAKERS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
-    let speaker = |text: &str| SPEAKERS.into_iter().find(|(name, _)| text.starts_with(name));
-    let mut rest = text;
-    let mut messages = Vec::new();
-    while let Some((name, role)) = speaker(rest) {
-        let said = &rest[name.len()..];
-        let next = said.match_indices("\n\n").map(|(at, _)| at).find(|&at| speaker(&said[at..]).is_some());
-        let (said, after) = said.split_at(next.unwrap_or(said.len()));
-        messages.push(Message::new(role, said.trim()));
-        rest = after;
-    }
-    (!messages.is_empty()).then_some(messages)
 }

@@ -1,16 +1,53 @@
 //! Conversations in files: demonstrations, prompts, candidates and rankings, each in every form that is about, made one.
 //!
-//! Every function takes a JSON object, one line of a file, and gives what it says or its [`Fault`].
+//! Every function takes a JSON object, one line of a file, and gives what it says or its [`Fault`]. What is asked stands in `messages`
+//! (OpenAI), `conversations` (ShareGPT), `prompt` (TRL), `instruction` and `input` (Alpaca); beside it stand answers: `completion` or
+//! `output`, `chosen` and `rejected`, `completions` and `ranks`.
 
 mod fields;
+mod kinds;
+mod turns;
 
 use serde::Serialize;
 use serde_json::Value;
 
 pub(super) use self::fields::missing;
-use self::fields::{check_order, completions_of, prompt_of, ranks_of, transcript, turns};
+use self::fields::{completions_of, ranks_of, said, take, whole, with_system};
+use self::kinds::{Kind, goodness};
+use self::turns::{check_order, tools_of, turns};
 use super::jsonl::{Fault, Record};
 pub use crate::tokenizer::chat::{Message, Role};
+
+/// The fields that conversations are read from, by name.
+pub const FIELDS: &[&str] = &[
+    "messages",
+    "conversations",
+    "prompt",
+    "instruction",
+    "input",
+    "history",
+    "system",
+    "tools",
+    "functions",
+    "completion",
+    "output",
+    "label",
+    "chosen",
+    "rejected",
+    "preferred_output",
+    "non_preferred_output",
+    "completions",
+    "ranks",
+];
+
+/// A conversation to learn from; the assistant has the last word.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demonstration {
+    /// What is said.
+    pub messages: Vec<Message>,
+    /// The tools that the assistant may call, as templates are told of them.
+    pub tools: Option<Value>,
+}
 
 /// A conversation that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -59,63 +96,116 @@ impl Ranking {
     }
 }
 
-/// A conversation to learn from, `{"messages"}` or `{"prompt","completion"}`: its last message is the assistant's.
-pub fn demonstration(mut record: Record) -> Result<Vec<Message>, Fault> {
-    let messages = match (
-        record.shift_remove("messages"),
-        record.shift_remove("prompt"),
-        record.shift_remove("completion"),
-    ) {
-        (Some(messages), _, _) => turns("messages", messages, None)?,
-        (None, Some(prompt), Some(completion)) => {
-            let mut messages = turns("prompt", prompt, Some(Role::User))?;
-            messages.extend(turns("completion", completion, Some(Role::Assistant))?);
-            messages
+/// A conversation to learn from: what is asked with `completion` or `output` as its answer, or a conversation that ends with one; of
+/// rankings whose answers are whole conversations the better one. KTO's rows with label false are left out.
+pub fn demonstration(record: Record) -> Result<Demonstration, Fault> {
+    const WANTED: &str = "a demonstration";
+    let mut record = opened(record)?;
+    let kind = Kind::of(&record);
+    let mut messages = match kind {
+        Some(Kind::Kto) if goodness(&record) == Some(false) => {
+            return Err(Fault::left_out("a KTO row with label false", "only good answers are learned"));
         }
-        _ => return Err(missing("messages, or prompt and completion", &record)),
+        Some(kind @ Kind::Ranking) => {
+            let chosen = take(&mut record, "chosen").map(|chosen| whole("chosen", &chosen)).transpose()?;
+            match chosen.flatten() {
+                Some(chosen) => with_system(chosen, &mut record),
+                None => return Err(kind.instead_of(WANTED)),
+            }
+        }
+        Some(kind @ (Kind::Prompt | Kind::Candidates | Kind::Labelled | Kind::Text)) => {
+            return Err(kind.instead_of(WANTED));
+        }
+        Some(Kind::Demonstration | Kind::Kto) | None => said(&mut record)?,
     };
-    check_order(&messages, Role::Assistant)?;
-    Ok(messages)
+    if messages.last().is_some_and(|last| last.role != Role::Assistant) {
+        for name in ["completion", "output"] {
+            if let Some(answer) = take(&mut record, name) {
+                messages.extend(turns(name, answer, Some(Role::Assistant))?);
+                break;
+            }
+        }
+    }
+    check_order(&messages, true)?;
+    Ok(Demonstration { messages, tools: take(&mut record, "tools") })
 }
 
-/// A conversation to be answered, `{"messages"}` or `{"prompt"}`.
-pub fn prompt(mut record: Record) -> Result<Prompt, Fault> {
-    let messages = prompt_of(&mut record)?;
-    check_order(&messages, Role::User)?;
+/// A conversation to be answered. Answers that it had before are not kept.
+pub fn prompt(record: Record) -> Result<Prompt, Fault> {
+    let mut prompt = asked(record)?;
+    ["completions", "ranks"].into_iter().for_each(|name| drop(prompt.extra.shift_remove(name)));
+    Ok(prompt)
+}
+
+fn asked(record: Record) -> Result<Prompt, Fault> {
+    const WANTED: &str = "a prompt";
+    let mut record = opened(record)?;
+    if take_if_answered(&mut record) && !record.contains_key("prompt") {
+        return Err(Kind::Demonstration.instead_of(WANTED));
+    }
+    let kind = Kind::of(&record);
+    let messages = said(&mut record).map_err(|fault| match kind {
+        Some(kind @ (Kind::Ranking | Kind::Labelled | Kind::Text)) => kind.instead_of(WANTED),
+        _ => fault,
+    })?;
+    check_order(&messages, false)?;
     Ok(Prompt { messages, extra: record })
 }
 
-/// A prompt with its answers: `{"messages","completions"}`.
-pub fn candidates(mut record: Record) -> Result<Candidates, Fault> {
-    let messages = prompt_of(&mut record)?;
-    check_order(&messages, Role::User)?;
-    let completions = completions_of(&mut record)?;
+/// A prompt with its answers: what is asked, and `completions`.
+pub fn candidates(record: Record) -> Result<Candidates, Fault> {
+    const WANTED: &str = "a prompt with candidates";
+    match Kind::of(&record) {
+        None | Some(Kind::Candidates) => {}
+        Some(Kind::Ranking) if record.contains_key("completions") => {}
+        Some(kind) => return Err(kind.instead_of(WANTED)),
+    }
+    let Prompt { messages, mut extra } = asked(record)?;
+    let completions = completions_of(&mut extra)?;
     if completions.is_empty() {
         return Err(Fault::bad("no answers", "completions is an empty array"));
     }
-    Ok(Candidates { messages, completions, extra: record })
+    Ok(Candidates { messages, completions, extra })
 }
 
 /// A prompt with answers to be scored: [`candidates`], a ranking in any form, or a conversation that ends with an answer.
 pub fn scored(record: Record) -> Result<Candidates, Fault> {
-    if record.contains_key("completions") {
-        return candidates(record);
+    match Kind::of(&record) {
+        Some(Kind::Candidates) => candidates(record),
+        Some(Kind::Ranking) if record.contains_key("completions") => candidates(record),
+        Some(Kind::Ranking) => {
+            let Ranking { messages, completions, extra, .. } = ranking(record)?;
+            Ok(Candidates { messages, completions, extra })
+        }
+        Some(Kind::Kto) => {
+            let mut record = record;
+            record.shift_remove("label");
+            answered(record)
+        }
+        _ => answered(record),
     }
-    if record.contains_key("chosen") {
-        let Ranking { messages, completions, extra, .. } = ranking(record)?;
-        return Ok(Candidates { messages, completions, extra });
-    }
-    let mut messages = demonstration(record)?;
-    let answer = messages.pop().map(|message| message.content);
-    Ok(Candidates { messages, completions: answer.into_iter().collect(), extra: Record::new() })
 }
 
-/// Ranked answers: `{"messages","completions","ranks"}`; `{"prompt","chosen","rejected"}`; or `{"chosen","rejected"}` as two
-/// conversations that differ in the last answer, lists of messages or texts of `Human:` and `Assistant:`.
+/// A [`demonstration`] as a prompt with its one answer.
+pub fn answered(record: Record) -> Result<Candidates, Fault> {
+    let Demonstration { mut messages, tools } = demonstration(record)?;
+    let answer = messages.pop().map(answer_of).transpose()?;
+    let extra = tools.map(|tools| ("tools".to_owned(), tools)).into_iter().collect();
+    Ok(Candidates { messages, completions: answer.into_iter().collect(), extra })
+}
+
+/// Ranked answers: a prompt with `completions` and `ranks`; a prompt with `chosen` and `rejected`; or these alone, as two
+/// conversations that differ in the last answer, lists of messages or texts of `Human:` and `Assistant:`. A prompt that stands beside
+/// whole conversations repeats what they say, and does not matter.
 ///
 /// A ranking without a pair is left out.
-pub fn ranking(mut record: Record) -> Result<Ranking, Fault> {
-    let ranking = match (record.shift_remove("chosen"), record.shift_remove("rejected")) {
+pub fn ranking(record: Record) -> Result<Ranking, Fault> {
+    let mut record = opened(record)?;
+    match Kind::of(&record) {
+        None | Some(Kind::Ranking) => {}
+        Some(kind) => return Err(kind.instead_of("a ranking")),
+    }
+    let ranking = match (take(&mut record, "chosen"), take(&mut record, "rejected")) {
         (Some(chosen), Some(rejected)) => pair(chosen, rejected, record)?,
         (None, None) => {
             let Candidates { messages, completions, mut extra } = candidates(record)?;
@@ -136,41 +226,112 @@ pub fn ranking(mut record: Record) -> Result<Ranking, Fault> {
 
 /// Two answers, of which the first is better.
 fn pair(chosen: Value, rejected: Value, mut record: Record) -> Result<Ranking, Fault> {
-    let (messages, answers) = if record.contains_key("prompt") || record.contains_key("messages") {
-        let messages = prompt_of(&mut record)?;
-        (messages, [("chosen", chosen), ("rejected", rejected)].map(|(name, value)| answer_of(name, value)))
-    } else {
-        let conversation = |name, value| match value {
-            Value::String(text) => transcript(&text).ok_or_else(|| {
-                let detail = format!("there is no prompt, and {name} does not begin with `Human:`");
-                Fault::bad("missing field", detail)
-            }),
-            value => turns(name, value, None),
-        };
-        let (chosen, rejected) = (conversation("chosen", chosen)?, conversation("rejected", rejected)?);
-        let (Some((better, asked)), Some((worse, also_asked))) = (chosen.split_last(), rejected.split_last())
-        else {
-            return Err(Fault::bad("no messages", "chosen or rejected is empty"));
-        };
-        if asked != also_asked {
-            let detail = "chosen and rejected differ before their last messages";
-            return Err(Fault::bad("answers to different prompts", detail));
+    let (messages, answers) = match conversations(&chosen, &rejected, &record)? {
+        Some([chosen, rejected]) => {
+            for name in ["prompt", "messages", "conversations"] {
+                record.shift_remove(name);
+            }
+            let (Some((better, asked)), Some((worse, also_asked))) =
+                (chosen.split_last(), rejected.split_last())
+            else {
+                return Err(Fault::bad("no messages", "chosen or rejected is empty"));
+            };
+            if asked != also_asked {
+                let detail = "chosen and rejected differ before their last messages";
+                return Err(Fault::bad("answers to different prompts", detail));
+            }
+            (with_system(asked.to_vec(), &mut record), [better, worse].map(|message| vec![message.clone()]))
         }
-        let answer = |name: &str, message: &Message| match message.role {
-            Role::Assistant => Ok(message.content.clone()),
-            role => Err(Fault::bad("roles out of order", format!("{name} ends with {}", role.name()))),
-        };
-        (asked.to_vec(), [answer("chosen", better), answer("rejected", worse)])
+        None => {
+            take_if_answered(&mut record);
+            let answer = |name, value| turns(name, value, Some(Role::Assistant));
+            (said(&mut record)?, [answer("chosen", chosen)?, answer("rejected", rejected)?])
+        }
     };
-    check_order(&messages, Role::User)?;
-    let [better, worse] = answers;
-    Ok(Ranking { messages, completions: vec![better?, worse?], ranks: vec![1, 2], extra: record })
+    check_order(&messages, false)?;
+    let mut completions = Vec::with_capacity(2);
+    for (name, answer) in ["chosen", "rejected"].into_iter().zip(answers) {
+        match <[Message; 1]>::try_from(answer) {
+            Ok([answer]) if answer.role == Role::Assistant => completions.push(answer_of(answer)?),
+            Ok([answer]) => {
+                let detail = format!("{name} ends with {}", answer.role.name());
+                return Err(Fault::bad("roles out of order", detail));
+            }
+            Err(_) => {
+                let detail = format!("{name} is not one message of the assistant");
+                return Err(Fault::bad("roles out of order", detail));
+            }
+        }
+    }
+    Ok(Ranking { messages, completions, ranks: vec![1, 2], extra: record })
 }
 
-/// An answer as a text, or as a list of one message.
-fn answer_of(name: &str, value: Value) -> Result<String, Fault> {
-    match turns(name, value, Some(Role::Assistant))?.as_slice() {
-        [Message { role: Role::Assistant, content }] => Ok(content.clone()),
-        _ => Err(Fault::bad("roles out of order", format!("{name} is not one message of the assistant"))),
+/// Both answers as whole conversations, if that is what they are.
+fn conversations(
+    chosen: &Value,
+    rejected: &Value,
+    record: &Record,
+) -> Result<Option<[Vec<Message>; 2]>, Fault> {
+    let is_asked = Kind::of(record).is_some();
+    // A dialogue that was asked for is no conversation: that one repeats the prompt.
+    if let (Value::String(chosen), Some(Value::String(prompt))) = (chosen, record.get("prompt"))
+        && !chosen.contains(prompt.trim())
+    {
+        return Ok(None);
     }
+    match (whole("chosen", chosen)?, whole("rejected", rejected)?) {
+        (Some(chosen), Some(rejected)) => Ok(Some([chosen, rejected])),
+        (None, None) if !is_asked => {
+            let detail = "there is no prompt, and chosen is no conversation: neither messages from the user's on, nor `Human: …`";
+            Err(Fault::bad("missing field", detail))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) if is_asked && chosen.is_string() && rejected.is_string() => {
+            Ok(None)
+        }
+        _ => Err(Fault::bad(
+            "answers to different prompts",
+            "of chosen and rejected only one is a whole conversation",
+        )),
+    }
+}
+
+/// The text of an answer. Calls of tools are no text.
+fn answer_of(message: Message) -> Result<String, Fault> {
+    match message.calls_tools() {
+        true => Err(Fault::left_out(
+            "an answer that calls a tool",
+            "answers that are scored or compared are texts",
+        )),
+        false => Ok(message.content),
+    }
+}
+
+/// A row with its fields by the names that are used here: OpenAI's for preferences are replaced, and tools are a list.
+fn opened(mut record: Record) -> Result<Record, Fault> {
+    if let Some(Value::Object(input)) = record.get("input").cloned() {
+        record.shift_remove("input");
+        record.extend(input);
+    }
+    for (name, ours) in [("preferred_output", "chosen"), ("non_preferred_output", "rejected")] {
+        if let Some(value) = take(&mut record, name) {
+            record.insert(ours.to_owned(), value);
+        }
+    }
+    if let Some(tools) = tools_of(&mut record)? {
+        record.insert("tools".to_owned(), tools);
+    }
+    Ok(record)
+}
+
+/// Takes away a conversation that ends with an answer, and says whether there was one: UltraFeedback's rows have it beside their prompt.
+fn take_if_answered(record: &mut Record) -> bool {
+    let named =
+        ["messages", "conversations"].into_iter().find(|name| record.get(*name).is_some_and(Value::is_array));
+    let Some(name) = named else { return false };
+    let answered = kinds::last_role(name, &record[name]) == Some(Role::Assistant);
+    if answered {
+        record.shift_remove(name);
+    }
+    answered
 }

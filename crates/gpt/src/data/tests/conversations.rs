@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::data::jsonl::Severity;
 use crate::data::messages::{Message, Role};
-use crate::data::{Batch, Conversations, ReadOptions, Sequence, TooLong};
+use crate::data::{Batch, Columns, Conversations, ReadOptions, Sequence, TooLong};
 use crate::model::{self, Config, Sequences};
 use crate::progress::Silent;
 use crate::tokenizer::Tokenizer;
@@ -32,8 +32,16 @@ fn read(
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("demonstrations.jsonl");
     fs::write(&path, lines).unwrap();
-    let options =
-        ReadOptions { template: &template, tokenizer: &tokenizer, context, too_long, max_bad: 0.5, seed: 7 };
+    let columns = Columns::default();
+    let options = ReadOptions {
+        template: &template,
+        tokenizer: &tokenizer,
+        context,
+        too_long,
+        max_bad: 0.5,
+        columns: &columns,
+        seed: 7,
+    };
     Conversations::read(&path, &options, &Silent)
 }
 

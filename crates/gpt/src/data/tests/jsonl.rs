@@ -51,7 +51,7 @@ fn every_line_is_used_or_counted_by_what_is_wrong() {
     ] {
         file.extend_from_slice(line);
     }
-    let Lines { rows, report } = read("a.jsonl", &file, 0.8).unwrap();
+    let Lines { rows, report, .. } = read("a.jsonl", &file, 0.8).unwrap();
     assert_eq!(rows, ["one", "zwei", "three"]);
     let expected = [
         ("JSON nested too deep", 1),
@@ -114,11 +114,29 @@ fn five_examples_are_kept() {
     let lines = "{\"messages\": []}\n".repeat(9) + &"{\"prompt\": \"a\", \"completion\": \"b\"}\n".repeat(9);
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.jsonl"), lines).unwrap();
-    let Lines { rows, report } =
+    let Lines { rows, report, .. } =
         read_jsonl(&dir.path().join("a.jsonl"), 0.5, &Silent, demonstration).unwrap();
     let faults = &report.faults["no messages"];
     assert_eq!((rows.len(), faults.count, faults.examples.len()), (9, 9, 5));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["faults"]["no messages"]["severity"], "bad");
     assert_eq!(json["faults"]["no messages"]["examples"][4]["line"], 5);
+}
+
+/// What only all rows together show takes a row out as a fault of its own would.
+#[test]
+fn rows_can_be_left_out_afterwards() {
+    let mut lines =
+        read("a.jsonl", b"{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n{\"text\":\"a\"}\n", 0.0).unwrap();
+    let is = |wanted: &'static str| {
+        move |row: &String| (row == wanted).then(|| Fault::left_out("odd", "it is odd"))
+    };
+    lines.leave_out(is("b")).unwrap();
+    assert_eq!(
+        (lines.rows.as_slice(), lines.numbers.as_slice()),
+        (&["a".to_owned(), "a".to_owned()][..], &[1, 4][..])
+    );
+    assert_eq!((lines.report.lines, lines.report.used, lines.report.left_out()), (3, 2, 1));
+    assert_eq!(lines.report.faults["odd"].examples[0].line, 3);
+    assert!(lines.leave_out(is("a")).unwrap_err().to_string().contains("there is nothing to use"));
 }

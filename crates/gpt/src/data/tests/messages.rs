@@ -25,17 +25,22 @@ fn written(messages: &[Message]) -> Value {
     serde_json::to_value(messages).unwrap()
 }
 
+/// The messages of a demonstration.
+fn learned(value: Value) -> Value {
+    written(&demonstration(record(value)).unwrap().messages)
+}
+
 #[test]
 fn demonstrations_have_two_forms() {
     let turns = json!([system("s"), user("a"), assistant("b"), user("c"), assistant("d")]);
-    assert_eq!(written(&demonstration(record(json!({ "messages": turns, "topic": 1 }))).unwrap()), turns);
+    assert_eq!(learned(json!({ "messages": turns, "topic": 1 })), turns);
     let short = json!([user("a"), assistant("b")]);
     for form in [
         json!({ "prompt": "a", "completion": "b" }),
         json!({ "prompt": [user("a")], "completion": [assistant("b")] }),
         json!({ "prompt": [user("a")], "completion": "b" }),
     ] {
-        assert_eq!(written(&demonstration(record(form)).unwrap()), short);
+        assert_eq!(learned(form), short);
     }
 }
 
@@ -46,16 +51,18 @@ fn bad_conversations_are_told_apart() {
         other => panic!("{other:?}"),
     };
     for (value, expected) in [
-        (json!({ "text": "a" }), "missing field"),
-        (json!({ "prompt": "a" }), "missing field"),
+        (json!({ "texts": "a" }), "missing field"),
+        (json!({ "text": "a" }), "a text, not a demonstration"),
+        (json!({ "prompt": "a" }), "a prompt, not a demonstration"),
         (json!({ "messages": [] }), "no messages"),
         (json!({ "messages": "a" }), "wrong type"),
         (json!({ "messages": [1] }), "wrong type"),
         (json!({ "messages": [{ "role": "user" }] }), "wrong type"),
         (json!({ "messages": [{ "role": "user", "content": null }] }), "wrong type"),
         (json!({ "messages": [{ "role": 3, "content": "a" }] }), "wrong type"),
-        (json!({ "messages": [{ "role": "tool", "content": "a" }] }), "unknown role"),
-        (json!({ "messages": [user("a")] }), "roles out of order"),
+        (json!({ "messages": [{ "role": "parrot", "content": "a" }] }), "unknown role"),
+        (json!({ "messages": [{ "role": "tool", "content": "a" }, assistant("b")] }), "roles out of order"),
+        (json!({ "messages": [user("a")] }), "a prompt, not a demonstration"),
         (json!({ "messages": [assistant("a")] }), "roles out of order"),
         (json!({ "messages": [user("a"), user("b"), assistant("c")] }), "roles out of order"),
         (json!({ "messages": [user("a"), assistant("b"), assistant("c")] }), "roles out of order"),
@@ -79,7 +86,7 @@ fn prompts_and_candidates_keep_further_fields() {
     assert_eq!(prompt(record(expected)).unwrap(), read, "what is written can be read");
     assert_eq!(prompt(record(json!({ "prompt": "" }))).unwrap_err().kind, "empty message");
     let answered = json!({ "messages": [user("a"), assistant("b")] });
-    assert_eq!(prompt(record(answered)).unwrap_err().kind, "roles out of order");
+    assert_eq!(prompt(record(answered)).unwrap_err().kind, "a demonstration, not a prompt");
 
     let line = json!({ "messages": [user("a")], "completions": ["b", ""], "id": "x" });
     let read = candidates(record(line.clone())).unwrap();
@@ -132,7 +139,7 @@ fn rankings_without_a_pair_are_left_out_and_bad_ones_bad() {
         (with(json!(["a", "b"]), json!([1.5, 1])), "wrong type", Severity::Bad),
         (with(json!(["a", "b"]), json!("ab")), "wrong type", Severity::Bad),
         (with(json!([]), json!([])), "no answers", Severity::Bad),
-        (json!({ "prompt": "p", "completions": ["a", "b"] }), "missing field", Severity::Bad),
+        (json!({ "prompt": "p", "completions": ["a", "b"] }), "candidates, not a ranking", Severity::Bad),
         (json!({ "prompt": "p", "chosen": "a" }), "missing field", Severity::Bad),
         (json!({ "chosen": "a", "rejected": "b" }), "missing field", Severity::Bad),
         (json!({ "chosen": [], "rejected": [] }), "no messages", Severity::Bad),

@@ -21,6 +21,7 @@ fn options(world: &World, val_fraction: f64) -> TokenizeTasksOptions {
         rows: world.path("rows.jsonl"),
         tokenizer: world.path("tokenizer.json"),
         out: world.path("tasks"),
+        fields: Vec::new(),
         val_fraction,
     }
 }

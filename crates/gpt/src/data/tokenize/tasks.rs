@@ -8,8 +8,8 @@ use serde_json::json;
 use super::write::{Job, end_of_text};
 use super::{Overflow, SHARD_TOKENS};
 use crate::corpus::Split;
-use crate::data::jsonl::{Fault, Lines, MAX_BAD, Record, read_jsonl};
-use crate::data::{Meta, TaskRow, is_held_out};
+use crate::data::jsonl::{Fault, Lines, MAX_BAD, Record};
+use crate::data::{Columns, Meta, TaskRow, is_held_out};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
@@ -22,6 +22,8 @@ pub struct TokenizeTasksOptions {
     pub tokenizer: PathBuf,
     /// Where the shards go.
     pub out: PathBuf,
+    /// Which columns are read as which fields of a row, by pairs of field and column.
+    pub fields: Vec<(String, String)>,
     /// The share of rows to validate on. Which, their contents decide: equal ones stay together.
     pub val_fraction: f64,
 }
@@ -39,16 +41,18 @@ struct Encoded {
 /// be cut anywhere, and all tokens are predicted, those of inputs and tasks too. Unlike a corpus, all rows are in memory at once.
 ///
 /// # Errors
-/// Those of [`read_jsonl`]; a task that names no special token is a bad line. The tokenizer has no token that ends a document; `out`
+/// Those of [`Columns::read`]; a task that names no special token is a bad line. The tokenizer has no token that ends a document; `out`
 /// holds other shards.
 pub fn tokenize_tasks(options: &TokenizeTasksOptions, progress: &dyn Progress) -> Result<Meta> {
-    let TokenizeTasksOptions { rows, tokenizer: path, out, val_fraction } = options;
+    let TokenizeTasksOptions { rows, tokenizer: path, out, fields, val_fraction } = options;
+    let columns = Columns::new(fields, TaskRow::FIELDS)?;
     ensure!((0.0..1.0).contains(val_fraction), "{val_fraction} is not a share from 0 to below 1");
     let tokenizer = Tokenizer::from_file(path)?;
     let end_of_text = end_of_text(&tokenizer, path)?;
     tokenizer.warnings().iter().for_each(|warning| progress.line(&format!("note: {warning}")));
     let encoded = |record: Record| encode(&record, &tokenizer, *val_fraction);
-    let Lines { rows: encoded, report } = read_jsonl(rows, MAX_BAD, progress, encoded)?;
+    let Lines { rows: encoded, report, .. } = columns.read(rows, MAX_BAD, progress, encoded)?;
+    columns.check()?;
     if report.used < report.lines {
         progress.line(&report.to_string());
     }

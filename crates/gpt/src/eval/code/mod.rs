@@ -18,7 +18,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 pub use pass::{PassAtK, pass_at_k, pass_at_k_over};
-pub use problem::{Problem, Sample, problem, sample};
+pub use problem::{FIELDS, Problem, Sample, problem, sample};
 pub use report::Report;
 pub use verdict::{Kind, Verdict};
 

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::data::jsonl::{Fault, Record};
 
+/// The fields of problems and samples, by name.
+pub const FIELDS: &[&str] = &["task_id", "prompt", "canonical_solution", "test", "entry_point", "completion"];
+
 /// A function to write, and its tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

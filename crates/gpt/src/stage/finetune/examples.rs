@@ -5,7 +5,6 @@ use crate::data::{Form, Label, Labelled, Permutation};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
 use anyhow::{Context, Result, bail, ensure};
-use std::cmp::Ordering;
 
 /// More classes than this are no classes.
 const MAX_CLASSES: usize = 1000;
@@ -66,6 +65,10 @@ impl Examples {
         let max_tokens = max_tokens.unwrap_or(context);
         ensure!(max_tokens <= context, "seq_len = {max_tokens} is beyond the model's context of {context}");
         let inputs = Inputs::new(form, max_tokens, tokenizer)?;
+        ensure!(
+            !train.is_empty(),
+            "there is no labelled text to learn from: give more, or those to measure with by --val"
+        );
         let labels = Labels::of(form, train)?;
         let mut hasher = blake3::Hasher::new();
         let mut cut = 0;
@@ -141,20 +144,28 @@ impl Labels {
             return Ok(Labels::Answers);
         }
         let labels = || lines.iter().filter_map(|line| line.label.as_ref());
-        let has_fraction = |label: &Label| matches!(label, Label::Number(number) if number.fract() != 0.0);
+        let has_fraction = |label: &Label| label.degree().is_some_and(|number| number.fract() != 0.0);
         if form == Form::Similarity && labels().any(has_fraction) {
             return Ok(Labels::Degree);
         }
-        let mut classes: Vec<&Label> = labels().collect();
-        classes.sort_by(|a, b| match (a, b) {
-            (Label::Number(a), Label::Number(b)) => a.total_cmp(b),
-            (Label::Class(a), Label::Class(b)) => a.cmp(b),
-            (Label::Number(_), Label::Class(_)) => Ordering::Less,
-            (Label::Class(_), Label::Number(_)) => Ordering::Greater,
-        });
-        let mut names: Vec<String> = classes.into_iter().map(ToString::to_string).collect();
+        let mut numbers: Vec<String> =
+            labels().filter(|label| matches!(label, Label::Number(_))).map(ToString::to_string).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        // A text that is one of the numbers is that number.
+        let name =
+            |label: &Label| label.among(&numbers).map_or_else(|| label.to_string(), |at| numbers[at].clone());
+        let mut names: Vec<String> = labels().map(name).collect();
+        let order = |name: &String| Label::Class(name.clone()).printed().unwrap_or(f64::INFINITY);
+        names.sort_by(|a, b| order(a).total_cmp(&order(b)).then_with(|| a.cmp(b)));
         names.dedup();
-        ensure!(names.len() >= 2, "all labels are {:?}: there is nothing to tell apart", names.first());
+        match names.as_slice() {
+            [] => bail!("no text to learn from has a label"),
+            [one] => bail!(
+                "all labels to learn from are {one}: there is nothing to tell apart; give texts of two classes at least"
+            ),
+            _ => {}
+        }
         ensure!(
             names.len() <= MAX_CLASSES,
             "{} different labels are more than classes can be; are they numbers or texts?",
@@ -168,15 +179,16 @@ impl Labels {
     fn wanted(&self, label: &Label) -> Result<Wanted> {
         match (self, label) {
             (Labels::Answers, Label::Number(index)) => Ok(Wanted::Class(*index as usize)),
-            (Labels::Degree, Label::Number(degree)) => Ok(Wanted::Degree(*degree)),
-            (Labels::Classes(names), label) => {
-                let name = label.to_string();
-                let index = names.iter().position(|known| *known == name);
-                index.map(Wanted::Class).with_context(|| {
-                    format!("the label {name:?} is not among those to learn from: {}", names.join(", "))
-                })
+            (Labels::Degree, label) => {
+                let degree = label.degree().map(Wanted::Degree);
+                degree.with_context(|| format!("the label {label} is not a number, but others are"))
             }
-            (_, Label::Class(name)) => bail!("the label {name:?} is not a number, but others are"),
+            (Labels::Classes(names), label) => label.among(names).map(Wanted::Class).with_context(|| {
+                format!("the label {label} is not among those to learn from: {}", names.join(", "))
+            }),
+            (Labels::Answers, Label::Class(name)) => {
+                bail!("the label {name:?} is not the index of an answer")
+            }
         }
     }
 

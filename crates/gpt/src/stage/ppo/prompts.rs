@@ -28,19 +28,27 @@ pub(super) fn ask<'a>(
     room: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Asked<'a>>> {
+    ensure!(
+        !prompts.is_empty(),
+        "{what}: there are none; give more prompts, or some to measure with in a file of their own (--val)"
+    );
     let mut asked = Vec::with_capacity(prompts.len());
     for (number, prompt) in (1..).zip(prompts) {
-        let tokens = prompter.prompt(&prompt.messages).with_context(|| format!("{what}, prompt {number}"))?;
+        let tokens = prompter
+            .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+            .with_context(|| format!("{what}, prompt {number}"))?;
         asked.push(Asked { prompt, tokens });
     }
+    let shortest = asked.iter().map(|asked| asked.tokens.len()).min();
     let longest = asked.iter().map(|asked| asked.tokens.len()).max();
     asked.retain(|asked| asked.tokens.len() <= room);
     let dropped = prompts.len() - asked.len();
     ensure!(
         !asked.is_empty(),
-        "{what}: none of the {} prompts has at most {room} tokens, so that an answer fits the context: give a smaller \
-         max_tokens, or shorter prompts",
-        prompts.len()
+        "{what}: none of the {} prompts has at most {room} tokens, so that an answer fits the context (the shortest has {}): give \
+         a smaller max_tokens, or shorter prompts",
+        prompts.len(),
+        shortest.unwrap_or(0)
     );
     if dropped > 0 {
         progress.line(&format!(

@@ -45,7 +45,10 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let context = config.seq_len.min(value_config.seq_len);
         // One more for the end that the reward model reads.
         let room = context.checked_sub(own.max_tokens + 1).filter(|room| *room > 0).with_context(|| {
-            format!("max_tokens {} leaves no room for a prompt in a context of {context}", own.max_tokens)
+            format!(
+                "max_tokens {} leaves no room for a prompt in a context of {context}: take fewer (--set max_tokens=N)",
+                own.max_tokens
+            )
         })?;
         let prompts = ask("prompts", options.prompts, &prompter, room, progress)?;
         let mut held_out = ask("held-out prompts", options.held_out, &prompter, room, progress)?;

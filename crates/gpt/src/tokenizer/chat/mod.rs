@@ -15,14 +15,17 @@ mod ours;
 mod render;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use super::Tokenizer;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use layout::{Layout, Specials};
 use marks::Marks;
 use render::Renderer;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::ops::Range;
+use tools::ToolUse;
 
 pub(super) use ours::token_names;
 pub use ours::{OURS, with_ours};
@@ -37,6 +40,8 @@ pub enum Role {
     User,
     /// Who answers: the model.
     Assistant,
+    /// What a tool returned that the model had called.
+    Tool,
 }
 
 impl Role {
@@ -46,6 +51,7 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -57,12 +63,26 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// What else templates may ask a message for: `tool_calls`, `tool_call_id`, `name` …
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 impl Message {
     /// A message of `role`.
     pub fn new(role: Role, content: impl Into<String>) -> Message {
-        Message { role, content: content.into() }
+        Message { role, content: content.into(), more: Map::new() }
+    }
+
+    /// Whether it calls tools.
+    pub fn calls_tools(&self) -> bool {
+        self.more.contains_key("tool_calls")
+    }
+
+    /// Whether a model learns to say it: it is the assistant's, and has no `weight` of 0 (OpenAI's fine-tuning format).
+    pub fn is_learned(&self) -> bool {
+        let weight = self.more.get("weight").and_then(Value::as_f64);
+        self.role == Role::Assistant && weight != Some(0.0)
     }
 }
 
@@ -85,6 +105,8 @@ pub struct ChatTemplate {
     end_tokens: Vec<u32>,
     /// Whether an answer's white space at its beginning stays.
     keeps_space: bool,
+    /// Which of what tools need it writes.
+    tools: ToolUse,
 }
 
 impl ChatTemplate {
@@ -105,9 +127,10 @@ impl ChatTemplate {
             end: None,
             end_tokens: Vec::new(),
             keeps_space: false,
+            tools: ToolUse::default(),
         };
         let probe = [Message::new(Role::User, " a"), Message::new(Role::Assistant, " b")];
-        let layout = template.layout(&probe, false).context("the chat template cannot be used")?;
+        let layout = template.layout(&probe, None, false).context("the chat template cannot be used")?;
         template.end = layout.after_last_answer();
         template.keeps_space = layout.before_last_answer().is_some_and(|text| text.ends_with(' '));
 
@@ -116,6 +139,7 @@ impl ChatTemplate {
                 template.end_tokens.push(token);
             }
         }
+        template.tools = ToolUse::of(&template.renderer)?;
         Ok(template)
     }
 
@@ -125,12 +149,35 @@ impl ChatTemplate {
         &self.end_tokens
     }
 
+    /// What these messages have that the template would leave out without a word.
+    pub fn lacks(&self, messages: &[Message]) -> Option<&'static str> {
+        self.tools.lacks(messages)
+    }
+
+    /// Whether the template tells the model of the tools that it may call.
+    pub fn tells_of_tools(&self) -> bool {
+        self.tools.descriptions
+    }
+
     /// The tokens that ask the model for the next answer of a conversation.
     ///
     /// # Errors
-    /// The template refuses the conversation, or takes too long for it.
+    /// The template refuses the conversation, has no place for something in it, or takes too long for it.
     pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
-        Ok(self.layout(messages, true)?.encode(tokenizer, self.end).tokens)
+        self.prompt_with(tokenizer, messages, None)
+    }
+
+    /// The same where the next message may call `tools`.
+    ///
+    /// # Errors
+    /// Those of [`prompt`](Self::prompt).
+    pub fn prompt_with(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&Value>,
+    ) -> Result<Vec<u32>> {
+        Ok(self.layout(messages, tools, true)?.encode(tokenizer, self.end).tokens)
     }
 
     /// The tokens of a conversation as it stands, and which of them are the assistant's.
@@ -139,7 +186,20 @@ impl ChatTemplate {
     /// Those of [`prompt`](Self::prompt), and: the template leaves an answer out or takes it apart, as some do with what a
     /// model thinks in between.
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Encoded> {
-        let layout = self.layout(messages, false)?;
+        self.encode_with(tokenizer, messages, None)
+    }
+
+    /// The same where the assistant may call `tools`.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub fn encode_with(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&Value>,
+    ) -> Result<Encoded> {
+        let layout = self.layout(messages, tools, false)?;
         let answers = messages.iter().filter(|message| message.role == Role::Assistant).count();
         ensure!(
             layout.is_whole(answers),
@@ -149,17 +209,23 @@ impl ChatTemplate {
     }
 
     /// What the template makes of the messages, cut at its special tokens.
-    fn layout(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Layout> {
+    fn layout(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Layout> {
         ensure!(!messages.is_empty(), "a conversation without a message");
+        if let Some(what) = self.lacks(messages) {
+            bail!("the chat template has no place for {what}");
+        }
         let marks = Marks::unused_in(messages, self.renderer.source())?;
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|message| Message {
-                role: message.role,
-                content: marks.set(message, |rest| self.specials.at(rest).next().is_some()),
-            })
-            .collect();
-        let rendered = marks.read(&self.renderer.render(&marked, add_generation_prompt)?);
+        let marked = messages.iter().map(|message| {
+            let content = marks.set(message, |rest| self.specials.at(rest).next().is_some());
+            self.tools.fields(&Message { content, ..message.clone() })
+        });
+        let marked: Vec<Value> = marked.collect::<Result<_>>()?;
+        let rendered = marks.read(&self.renderer.render(&marked, tools, add_generation_prompt)?);
         let answers = messages.iter().filter(|message| message.role == Role::Assistant);
         let spaces = answers.map(|answer| &answer.content[..marks::core(&answer.content).start]);
         let spaces: Vec<&str> = spaces.map(|space| if self.keeps_space { space } else { "" }).collect();

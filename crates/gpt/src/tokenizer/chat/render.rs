@@ -1,13 +1,13 @@
 //! Jinja as `transformers` sets it up for chat templates, with limits: a template comes with somebody else's model.
 
-use super::Message;
 use anyhow::{Context, Result, anyhow};
 use chrono::NaiveDateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
+use serde_json::Value as Json;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::fmt::Write as _;
 use std::io;
@@ -45,7 +45,6 @@ impl Renderer {
             Ok(text)
         });
         // What a template may ask for and this program does not have.
-        environment.add_global("tools", ());
         environment.add_global("documents", ());
         for (name, token) in tokens {
             environment.add_global(name.clone(), token.clone());
@@ -60,14 +59,16 @@ impl Renderer {
         &self.source
     }
 
-    /// What the template makes of `messages`.
-    pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    /// What the template makes of `messages`, where the assistant may call `tools`.
+    pub(super) fn render(
+        &self,
+        messages: &[Json],
+        tools: Option<&Json>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let template = self.environment.get_template(NAME).expect("added when it was made");
-        let pairs = |message: &Message| {
-            Value::from_pairs([("role", message.role.name()), ("content", message.content.as_str())])
-        };
-        let messages: Vec<Value> = messages.iter().map(pairs).collect();
-        let rendered = template.render(context! { messages, add_generation_prompt });
+        let (messages, tools) = (Value::from(Serde(messages)), Value::from(Serde(tools)));
+        let rendered = template.render(context! { messages, tools, add_generation_prompt });
         rendered.map_err(|error| match error.kind() {
             ErrorKind::OutOfFuel => {
                 anyhow!(

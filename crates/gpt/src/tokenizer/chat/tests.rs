@@ -193,7 +193,7 @@ fn templates_say_what_python_says() {
         let tokenizer = tokenizer(golden, Some(json!(source)));
         let now = chrono::NaiveDate::from_ymd_opt(2024, 3, 5).unwrap().and_hms_opt(7, 9, 1).unwrap();
         let template = ChatTemplate::new(&tokenizer, source, now).unwrap();
-        let layout = template.layout(&say(&[(Role::User, "<a> & 'b' \"é\"")]), false).unwrap();
+        let layout = template.layout(&say(&[(Role::User, "<a> & 'b' \"é\"")]), None, false).unwrap();
         assert_eq!(layout.text(), expected, "{source}");
     }
 }

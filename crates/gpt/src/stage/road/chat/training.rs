@@ -3,8 +3,8 @@
 use super::{RoadDir, Stage, Walk};
 use crate::checkpoint::{self, Checkpoint};
 use crate::data::jsonl::{MAX_BAD, read_jsonl};
-use crate::data::messages::{demonstration, prompt, ranking};
-use crate::data::{Conversations, Prompt, Prompter, ReadOptions, TooLong};
+use crate::data::messages::{answered, prompt, ranking};
+use crate::data::{Columns, Conversations, Prompt, Prompter, ReadOptions, TooLong};
 use crate::eval::Rate;
 use crate::lessons::Judge;
 use crate::report::{self, ChatResults};
@@ -61,6 +61,7 @@ impl<B: Backend> Walk<'_, B> {
                 context: init.model().config.seq_len,
                 too_long: TooLong::Drop,
                 max_bad: MAX_BAD,
+                columns: &Columns::default(),
                 seed: self.options.seed,
             };
             let path = self.lesson("demonstrations.jsonl");
@@ -119,9 +120,9 @@ impl<B: Backend> Walk<'_, B> {
         const ENOUGH: usize = 1000;
         let context = init.model().config.seq_len;
         let mut found = Vec::new();
-        for messages in self.read("demonstrations.jsonl", demonstration)?.into_iter().take(ENOUGH) {
-            let (answer, asked) = messages.split_last().context("a demonstration has an answer")?;
-            let (prompt, answer) = (prompter.prompt(asked)?, prompter.answer(&answer.content));
+        for shown in self.read("demonstrations.jsonl", answered)?.into_iter().take(ENOUGH) {
+            let prompt = prompter.prompt(&shown.messages)?;
+            let answer = prompter.answer(&shown.completions[0]);
             if prompt.len() + answer.len() <= context {
                 found.push((prompt, answer));
             }

@@ -205,6 +205,7 @@ impl Walk<'_> {
             rows: self.at("lessons/tasks.jsonl"),
             tokenizer,
             out: self.at("task-tokens"),
+            fields: Vec::new(),
             val_fraction: VAL_FRACTION,
         };
         let text = data::tokenize(&text, self.progress)?;

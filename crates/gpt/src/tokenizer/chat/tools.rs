@@ -1,0 +1,69 @@
+//! What a chat template writes of tools: their descriptions, the calls of the assistant, what they returned.
+
+use super::render::Renderer;
+use super::{Message, Role};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+/// Which of it a template writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ToolUse {
+    pub(super) descriptions: bool,
+    calls: bool,
+    results: bool,
+    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else it is empty.
+    null_calls: bool,
+}
+
+impl ToolUse {
+    /// Found out by a conversation that has all of it.
+    pub(super) fn of(renderer: &Renderer) -> Result<ToolUse> {
+        let call = json!([{ "id": "call00001", "type": "function", "function": { "name": "probecall", "arguments": {} } }]);
+        let mut calls = Message::new(Role::Assistant, "");
+        calls.more.insert("tool_calls".into(), call);
+        let mut result = Message::new(Role::Tool, "proberesult");
+        result.more.insert("tool_call_id".into(), "call00001".into());
+        result.more.insert("name".into(), "probecall".into());
+        let probe = [Message::new(Role::User, "a"), calls, result, Message::new(Role::Assistant, "b")];
+        let about = json!({ "type": "object", "properties": {}, "required": [] });
+        let function = json!({ "name": "probetool", "description": "c", "parameters": about });
+        let tools = json!([{ "type": "function", "function": function }]);
+        // What a template refuses, it does not write.
+        let write = |way: ToolUse, messages: &[&Message], tools: Option<&Value>| -> Result<String> {
+            let messages: Vec<Value> =
+                messages.iter().map(|message| way.fields(message)).collect::<Result<_>>()?;
+            Ok(renderer.render(&messages, tools, false).unwrap_or_default())
+        };
+        let [asks, calls, result, says] = &probe;
+        let mut way = ToolUse::default();
+        way.descriptions = write(way, &[asks], Some(&tools))?.contains("probetool");
+        for null_calls in [true, false] {
+            way.null_calls = null_calls;
+            let text = write(way, &[asks, calls, result, says], None)?;
+            if text.contains("probecall") {
+                return Ok(ToolUse { calls: true, results: text.contains("proberesult"), ..way });
+            }
+        }
+        // Of no concern to the template, but it may write the role as it writes others.
+        way.results = write(way, &[asks, says, result], None)?.contains("proberesult");
+        Ok(way)
+    }
+
+    /// A message as the template sees it.
+    pub(super) fn fields(self, message: &Message) -> Result<Value> {
+        let mut fields = serde_json::to_value(message)?;
+        if self.null_calls && message.content.is_empty() && message.calls_tools() {
+            fields["content"] = Value::Null;
+        }
+        Ok(fields)
+    }
+
+    /// What of these messages is not written.
+    pub(super) fn lacks(self, messages: &[Message]) -> Option<&'static str> {
+        if !self.calls && messages.iter().any(Message::calls_tools) {
+            return Some("calls of tools");
+        }
+        let results = messages.iter().any(|message| message.role == Role::Tool);
+        (results && !self.results).then_some("what tools return")
+    }
+}
