@@ -369,8 +369,9 @@ fn a_recipe_fits_the_model_and_the_examples() {
     };
     let ([lr, dropout, epochs], told) = run(&ours, 8, &[], "ours");
     assert_eq!([dropout, epochs], [0.1, 8.0]);
-    assert!((lr - 1e-3 * 0.5f64.powf(1.25)).abs() < 2e-6, "{lr} for a model that is twice as wide as nano");
-    let line = format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (384 wide)");
+    assert!((lr - 1e-3 * 0.5f64.powf(1.5)).abs() < 2e-6, "{lr} for a model that is twice as wide as nano");
+    let line =
+        format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (384 wide)");
     assert!(told.contains(&line), "{line} is not in {told}");
 
     assert_eq!(run(&theirs, 8, &[], "theirs").0[1], 0.05, "what config.json says");
@@ -408,7 +409,8 @@ fn a_run_keeps_the_recipe_that_it_began_with() {
     let config = out.join("config.toml");
     assert!(run(&["lr=3e-4", "dropout=0.2", "epochs=4", "beta2=0.99"], &StopAt::new(3)).unwrap().stopped);
     let other = format!("{:#}", run(&[], &Silent).unwrap_err());
-    for part in ["settings.lr: 0.0003 → 0.001", "settings.dropout: 0.2 → 0.1", "settings.epochs: 4 → 8"] {
+    for part in ["settings.lr: 0.0003 → 0.001", "settings.dropout: 0.2 → 0.1", "settings.epochs: 4 → 8"]
+    {
         assert!(other.contains(part), "what was given then and is not now makes another command: {other}");
     }
     // As a program without rules, and with other defaults, would have begun it.

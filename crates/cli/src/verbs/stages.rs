@@ -49,13 +49,11 @@ impl RecipeArgs {
 
 /// The keys of `--set` with their defaults and what they are.
 pub(crate) fn keys<S: Own>() -> String {
-    let defaults = StageSettings::<S>::defaults().expect("the defaults resolve");
-    let keys: Vec<_> = StageSettings::<S>::keys().collect();
-    let row = |((key, _), value): (&&(&str, &str), Option<String>)| [(*key).to_string(), value.unwrap_or("-".into())];
-    let rows: Vec<[String; 2]> = keys.iter().zip(defaults).map(row).collect();
+    let keys = StageSettings::<S>::described().expect("the defaults resolve");
+    let rows: Vec<[String; 2]> = keys.iter().map(|(key, value, _)| [(*key).into(), value.clone()]).collect();
     let mut text = String::from("Recipe keys, for --set, with their defaults:\n");
-    for (line, (_, meaning)) in table(&rows).lines().zip(keys) {
-        text += format!("{line}  {}", meaning.trim()).trim_end();
+    for (line, (_, _, meaning)) in table(&rows).lines().zip(keys) {
+        text += format!("{line}  {meaning}").trim_end();
         text.push('\n');
     }
     text

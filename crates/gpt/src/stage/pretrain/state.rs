@@ -67,11 +67,8 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let tokenizer = self.options.start.tokenizer(&self.data);
         let init = self.options.start.init();
         let about = init.map_or_else(|| about.clone(), |init| init.begins(about.clone()));
-        let about = About {
-            data_digest: Some(self.data.digest()),
-            data_position: self.data.position()?,
-            ..about
-        };
+        let about =
+            About { data_digest: Some(self.data.digest()), data_position: self.data.position()?, ..about };
         self.trainer.save(&mut self.backend, dir, tokenizer, self.options.settings.dtype, about)
     }
 

@@ -118,11 +118,7 @@ struct Rewarding<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Rewarding<'a, B> {
-    fn new(
-        mut backend: B,
-        options: &'a Options<'a>,
-        settings: &'a Resolved<RewardSettings>,
-    ) -> Result<Self> {
+    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<RewardSettings>) -> Result<Self> {
         let (init, regime, own) = (options.init, &settings.regime, &settings.own);
         let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
         let config = init.scoring_config(regime.dropout as f32, 1);

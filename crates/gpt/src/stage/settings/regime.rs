@@ -162,19 +162,29 @@ impl<S: Own> StageSettings<S> {
         S::KEYS.iter().chain(Regime::KEYS)
     }
 
-    /// What [`keys`](Self::keys) are without changes, for people: a value, a rule, or none.
+    /// Every key for people: its default, or what decides it, or `-` for none; and what it is.
     ///
     /// # Errors
     /// None, for defaults that can be read.
-    pub fn defaults() -> Result<Vec<Option<String>>> {
+    pub fn described() -> Result<Vec<(&'static str, String, String)>> {
         let settings = Self::resolve(&[])?;
         let usual = settings.usual()?.table()?;
-        let told = |(key, _): &(&str, &str)| match settings.table.get(*key).map(Rule::of).transpose()? {
-            Some(Some(rule)) => Ok(Some(rule.told())),
-            _ => Ok(usual.get(*key).map(ToString::to_string)),
+        let describe = |(key, meaning): &(&'static str, &str)| {
+            let meaning = meaning.trim();
+            if let Some(rule) = settings.table.get(*key).map(Rule::of).transpose()?.flatten() {
+                let (by, how) = rule.told();
+                return Ok((*key, by.to_owned(), format!("{meaning} {}: {how}.", sentence(by))));
+            }
+            let value = usual.get(*key).map_or("-".to_owned(), ToString::to_string);
+            Ok((*key, value, meaning.to_owned()))
         };
-        Self::keys().map(told).collect()
+        Self::keys().map(describe).collect()
     }
+}
+
+/// With a capital letter.
+fn sentence(text: &str) -> String {
+    text[..1].to_uppercase() + &text[1..]
 }
 
 /// Among what does not decide results: the keys that rules decided when a run began.

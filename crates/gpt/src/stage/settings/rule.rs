@@ -76,15 +76,19 @@ impl Rule {
         }
     }
 
-    /// The rule for people.
-    pub(super) fn told(&self) -> String {
+    /// What decides, and how, for people.
+    pub(super) fn told(&self) -> (&'static str, String) {
         match self {
             Rule::Size(rate) => {
                 let shown = SHOWN.map(|(name, width)| format!("{name} {:?}", rate.at(width)));
-                format!("by size: {}", shown.join(", "))
+                ("by size", shown.join(", "))
             }
-            Rule::Examples { seen, most } => format!("by number: {seen} / examples, 1 to {most}"),
-            Rule::Origin { ours } => format!("by origin: {ours}, or the model's own"),
+            Rule::Examples { seen, most } => {
+                ("by number", format!("{seen} / their number, from 1 to {most}"))
+            }
+            Rule::Origin { ours } => {
+                ("by origin", format!("{ours}, of models that others trained what they say"))
+            }
         }
     }
 }

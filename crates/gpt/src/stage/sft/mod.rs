@@ -276,10 +276,8 @@ impl<B: Backend> Training for Sft<'_, B> {
     }
 
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        let about = About {
-            data_digest: Some(self.options.train.digest()),
-            ..self.options.init.begins(about)
-        };
+        let about =
+            About { data_digest: Some(self.options.train.digest()), ..self.options.init.begins(about) };
         let dtype = self.settings.regime.dtype;
         self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
     }
