@@ -56,8 +56,8 @@ impl Rule {
         match self {
             Rule::Size(rate) => (rate.at(d_model).into(), format!("{d_model} wide")),
             Rule::Examples { seen, most } => {
-                let epochs = (*seen as f64 / fit.examples.max(1) as f64).round() as i64;
-                (epochs.clamp(1, *most as i64).into(), format!("{} examples", fit.examples))
+                let epochs = epochs(*seen, *most, fit.examples);
+                (toml::Value::Integer(epochs as i64), format!("{} examples", fit.examples))
             }
             Rule::Origin { ours } if !fit.init.is_adopted() => ((*ours).into(), "pretrained by mynah".into()),
             Rule::Origin { .. } => {
@@ -93,11 +93,65 @@ impl Rule {
     }
 }
 
+/// As many as make `seen` examples in all, from 1 to `most`.
+fn epochs(seen: usize, most: u64, examples: usize) -> u64 {
+    ((seen as f64 / examples.max(1) as f64).round() as u64).clamp(1, most.max(1))
+}
+
 impl BySize {
     /// The value for a model that is `d_model` wide, to three digits.
     fn at(&self, d_model: usize) -> f64 {
         let narrower = (self.width as f64 / d_model as f64).min(1.0);
         let value = self.value * narrower.powf(self.power);
         format!("{value:.2e}").parse().unwrap_or(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{DpoSettings, FinetuneSettings, Own, PpoSettings, RewardSettings, SftSettings};
+
+    fn rule(defaults: &str, key: &str) -> Rule {
+        let table: toml::Table = toml::from_str(defaults).unwrap();
+        Rule::of(&table[key]).unwrap().unwrap()
+    }
+
+    /// The rates of docs/rlhf.md, section 7, to the paper's for GPT-1.
+    #[test]
+    fn rates_fall_with_the_width() {
+        for (defaults, expected) in [
+            (FinetuneSettings::DEFAULTS, [1e-3, 1e-3, 2.5e-4, 1.11e-4, 6.25e-5]),
+            (SftSettings::DEFAULTS, [1e-3, 1e-3, 3.54e-4, 1.92e-4, 1.25e-4]),
+            (RewardSettings::DEFAULTS, [1e-3, 1e-3, 2.5e-4, 1.11e-4, 6.25e-5]),
+            (DpoSettings::DEFAULTS, [1e-4, 1e-4, 2.97e-5, 1.46e-5, 8.84e-6]),
+            (PpoSettings::DEFAULTS, [5e-5, 5e-5, 2.1e-5, 1.27e-5, 8.84e-6]),
+        ] {
+            let Rule::Size(rate) = rule(defaults, "lr") else { panic!("{defaults}") };
+            assert_eq!([64, 192, 384, 576, 768].map(|width| rate.at(width)), expected);
+        }
+    }
+
+    #[test]
+    fn fewer_examples_are_seen_more_often() {
+        for (defaults, expected) in [
+            (FinetuneSettings::DEFAULTS, [10, 10, 3, 2, 1]),
+            (SftSettings::DEFAULTS, [8, 8, 4, 2, 1]),
+            (RewardSettings::DEFAULTS, [3, 3, 1, 1, 1]),
+            (DpoSettings::DEFAULTS, [3, 3, 1, 1, 1]),
+        ] {
+            let Rule::Examples { seen, most } = rule(defaults, "epochs") else { panic!("{defaults}") };
+            assert_eq!([0, 500, 8_000, 16_000, 1_000_000].map(|n| epochs(seen, most, n)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        let value = |text: &str| toml::from_str::<toml::Table>(text).unwrap()["lr"].clone();
+        assert_eq!(Rule::of(&value("lr = 1e-3")).unwrap(), None);
+        for text in ["lr = {}", "lr = { by = 'luck' }", "lr = { by = 'origin' }"] {
+            let error = format!("{:#}", Rule::of(&value(text)).unwrap_err());
+            assert!(error.contains("by size, by examples or by origin"), "{error}");
+        }
     }
 }
