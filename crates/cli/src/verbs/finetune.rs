@@ -53,7 +53,7 @@ pub(crate) struct FinetuneArgs {
     /// Let only the head and the embeddings of the marks learn
     #[arg(long, help_heading = "Recipe")]
     freeze_trunk: bool,
-    /// How often every text is seen [default: 3]
+    /// How often every text is seen [default: by their number]
     #[arg(long, value_name = "N", help_heading = "Recipe")]
     epochs: Option<u64>,
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
     let init = Init::with_marks(args.model.display().to_string(), model, &Examples::marks())?;
     let (train, val) = labelled(args, session)?;
-    let examples = Examples::new(args.task, &train, &val, &init, settings.own.seq_len)?;
+    let examples = Examples::new(args.task, &train, &val, &init, settings.seq_len()?)?;
     let options = FinetuneOptions {
         init: &init,
         examples: &examples,

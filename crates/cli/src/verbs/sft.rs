@@ -50,7 +50,7 @@ pub(crate) struct SftArgs {
     /// Token shards of the pretraining mix, for ptx_share; several with their weights
     #[arg(long, value_name = "DIR[=W]", value_delimiter = ',', value_parser = weighted)]
     ptx: Vec<(PathBuf, f64)>,
-    /// How often every demonstration is seen [default: the recipe's]
+    /// How often every demonstration is seen [default: by their number]
     #[arg(long, value_name = "N", help_heading = "Recipe")]
     epochs: Option<u64>,
     #[command(flatten)]

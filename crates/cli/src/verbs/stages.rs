@@ -24,7 +24,7 @@ pub(crate) struct RecipeArgs {
     /// Optimizer steps; of PPO, iterations [default: the recipe's]
     #[arg(long, value_name = "N", value_parser = amount, help_heading = "Recipe")]
     steps: Option<u64>,
-    /// Highest learning rate [default: the recipe's]
+    /// Highest learning rate [default: by the model's size]
     #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
     lr: Option<f64>,
     /// Number format of checkpoints [default: f32]
@@ -49,14 +49,11 @@ impl RecipeArgs {
 
 /// The keys of `--set` with their defaults and what they are.
 pub(crate) fn keys<S: Own>() -> String {
-    let settings = StageSettings::<S>::resolve(&[]).expect("the defaults resolve");
-    let values = settings.table().expect("settings are a table");
-    let value = |key: &str| values.get(key).map_or("-".to_string(), ToString::to_string);
-    let keys: Vec<_> = StageSettings::<S>::keys().collect();
-    let rows: Vec<[String; 2]> = keys.iter().map(|(key, _)| [(*key).to_string(), value(key)]).collect();
+    let keys = StageSettings::<S>::described().expect("the defaults resolve");
+    let rows: Vec<[String; 2]> = keys.iter().map(|(key, value, _)| [(*key).into(), value.clone()]).collect();
     let mut text = String::from("Recipe keys, for --set, with their defaults:\n");
-    for (line, (_, meaning)) in table(&rows).lines().zip(keys) {
-        text += format!("{line}  {}", meaning.trim()).trim_end();
+    for (line, (_, _, meaning)) in table(&rows).lines().zip(keys) {
+        text += format!("{line}  {meaning}").trim_end();
         text.push('\n');
     }
     text

@@ -70,6 +70,30 @@ fn help_of_pretraining_lists_the_recipe_with_its_values() {
     assert!(width.contains("384") && width.contains("768"), "{width}");
 }
 
+/// What follows from the model or its examples stands in the help of a stage as a rule, everything else as a value.
+#[test]
+fn help_of_stages_tells_the_rules_of_their_recipes() {
+    for (stage, nano, wide) in [
+        ("finetune", "0.001", "6.25e-5"),
+        ("sft", "0.001", "0.000125"),
+        ("reward", "0.001", "6.25e-5"),
+        ("dpo", "0.0001", "8.84e-6"),
+        ("ppo", "5e-5", "8.84e-6"),
+    ] {
+        let help = stdout(&[stage, "--help"]);
+        let row =
+            |key: &str| help.lines().find(|line| line.split_whitespace().next() == Some(key)).expect("a row");
+        let lr = row("lr");
+        assert!(
+            lr.contains(&format!("By size: nano {nano}")) && lr.contains(&format!("gpt2 {wide}")),
+            "{lr}"
+        );
+        assert_eq!(row("epochs").contains("by number"), stage != "ppo", "{help}");
+        assert_eq!(row("dropout").contains("By origin: 0.1"), ["finetune", "sft"].contains(&stage), "{help}");
+        assert!(row("beta1").contains("0.9"), "{help}");
+    }
+}
+
 #[test]
 fn wrong_usage_is_2() {
     fails(&["fly"], 2, &["fly"]);

@@ -30,6 +30,9 @@ pub struct About {
     pub seed: u64,
     /// The model it began from; none for random weights.
     pub parent: Option<String>,
+    /// Whether the line of parents began with a model that others pretrained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// Digest of the training data.
     pub data_digest: Option<String>,
     /// Where reading the data goes on, in the words of who reads it; none where the step tells.

@@ -2,7 +2,7 @@
 
 use super::memory::{self, ROWS};
 use super::ranked::{Ranked, Rankings, rows};
-use super::settings::{self, Own, described};
+use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
 };
@@ -57,7 +57,7 @@ pub struct Options<'a> {
     pub rankings: &'a Rankings,
     /// The run directory.
     pub out: PathBuf,
-    /// The resolved recipe.
+    /// The recipe.
     pub settings: StageSettings<DpoSettings>,
     /// Decides everything random.
     pub seed: u64,
@@ -88,14 +88,16 @@ pub fn dpo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let mut recipe = settings::recipe("dpo", options.settings.table()?, options.seed, machine)?;
+    let fit = Fit { init: options.init, examples: options.rankings.counts().0 };
+    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let mut recipe = settings.recipe("dpo", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
     let config = options.init.config(0.0);
     memory::check(&[&config], &[&config], ROWS, machine)?;
-    let mut training = Dpo::new(backend, options)?;
+    let mut training = Dpo::new(backend, options, &settings)?;
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
-    let pace = options.settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
+    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let (val_loss, val_accuracy) = training.measure();
@@ -108,6 +110,7 @@ const NOISE: u64 = 0x4450_4f01;
 
 struct Dpo<'a, B: Backend> {
     options: &'a Options<'a>,
+    settings: &'a Resolved<DpoSettings>,
     backend: B,
     prompter: Prompter<'a>,
     policy: Trainer<B::Tensor>,
@@ -116,8 +119,8 @@ struct Dpo<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Dpo<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<DpoSettings>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
         let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
         let (config, b) = (init.config(regime.dropout as f32), &mut backend);
         ensure!(config.n_label.is_none(), "{} scores: a language model is needed", init.name());
@@ -128,6 +131,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
             reference: Frozen::new(b, config, reference?),
             prompter: Prompter::new(tokenizer)?,
             options,
+            settings,
             backend,
         })
     }
@@ -135,7 +139,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
     /// Loss and share of right pairs on held-out rankings.
     fn measure(&mut self) -> (f64, f64) {
         let held_out: Vec<&Ranked> = self.options.rankings.held_out.iter().collect();
-        let (beta, b) = (self.options.settings.own.beta, &mut self.backend);
+        let (beta, b) = (self.settings.own.beta, &mut self.backend);
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
         for (rows, rankings) in rows(&held_out) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
@@ -176,7 +180,7 @@ fn losses(policy: &[f64], reference: &[f64], rankings: &[&Ranked], beta: f64) ->
 
 impl<B: Backend> Training for Dpo<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let (own, regime) = (&self.options.settings.own, &self.options.settings.regime);
+        let (own, regime) = (&self.settings.own, &self.settings.regime);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
@@ -254,7 +258,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         const SHOWN: usize = 4;
         let request = |(number, ranked): (u64, &Ranked)| Request {
             prompt: ranked.episodes[0].tokens[..ranked.episodes[0].prompt_len].to_vec(),
-            max_tokens: self.options.settings.own.max_tokens,
+            max_tokens: self.settings.own.max_tokens,
             sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: self.options.seed },
             number,
             stop_tokens: self.prompter.end_tokens().to_vec(),
@@ -274,11 +278,10 @@ impl<B: Backend> Training for Dpo<'_, B> {
 
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let about = About {
-            parent: Some(self.options.init.origin()),
             data_digest: Some(self.options.rankings.digest().to_owned()),
-            ..about
+            ..self.options.init.begins(about)
         };
-        let dtype = self.options.settings.regime.dtype;
+        let dtype = self.settings.regime.dtype;
         self.policy.save(&mut self.backend, dir, self.prompter.tokenizer(), dtype, about)
     }
 

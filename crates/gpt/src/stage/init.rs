@@ -1,7 +1,7 @@
 //! A model that a stage begins from: its vocabulary grown where new special tokens ask for it, its head exchanged where the
 //! stage scores instead of predicting.
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
@@ -82,6 +82,16 @@ impl Init {
     /// What a lineage calls the model: its name, and of a model of the hub the commit.
     pub(super) fn origin(&self) -> String {
         self.model.origin.as_ref().map_or_else(|| self.name.clone(), ToString::to_string)
+    }
+
+    /// Whether somebody else pretrained it.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.model.manifest.as_ref().is_none_or(|manifest| manifest.about.adopted)
+    }
+
+    /// Where a model that begins from this one comes from.
+    pub(super) fn begins(&self, about: About) -> About {
+        About { parent: Some(self.origin()), adopted: self.is_adopted(), ..about }
     }
 
     /// Refuses data made with another tokenizer than the model's, with or without the tokens that are added.

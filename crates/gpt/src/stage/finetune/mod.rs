@@ -21,6 +21,7 @@ use self::inputs::{outputs, spread};
 use self::pass::Pass;
 use self::rows::Rows;
 use super::memory::{self, ROWS};
+use super::settings::{Fit, Resolved};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
 };
@@ -45,7 +46,7 @@ pub struct Options<'a> {
     pub examples: &'a Examples,
     /// The run directory.
     pub out: PathBuf,
-    /// The resolved recipe.
+    /// The recipe.
     pub settings: StageSettings<FinetuneSettings>,
     /// Decides everything random.
     pub seed: u64,
@@ -74,17 +75,18 @@ pub fn finetune<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let mut table = options.settings.table()?;
-    table.insert("task".into(), options.examples.inputs.form.name().into());
-    let mut recipe = super::settings::recipe("finetune", table, options.seed, machine)?;
+    let fit = Fit { init: options.init, examples: options.examples.counts().0 };
+    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let mut recipe = settings.recipe("finetune", options.seed, machine)?;
+    recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), Input::new(Path::new("examples"), options.examples.digest()));
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
-    let mut training = Finetuning::new(backend, options)?;
+    let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
-    let epoch = options.examples.steps(1, options.settings.own.batch_size);
-    let pace = options.settings.regime.pace(training.steps, epoch, best);
+    let epoch = options.examples.steps(1, settings.own.batch_size);
+    let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
@@ -98,6 +100,7 @@ const HEAD_NOISE: u64 = 0x4654_4e02;
 
 struct Finetuning<'a, B: Backend> {
     options: &'a Options<'a>,
+    settings: &'a Resolved<FinetuneSettings>,
     backend: B,
     tokenizer: &'a Tokenizer,
     trainer: Trainer<B::Tensor>,
@@ -105,8 +108,12 @@ struct Finetuning<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Finetuning<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+    fn new(
+        mut backend: B,
+        options: &'a Options<'a>,
+        settings: &'a Resolved<FinetuneSettings>,
+    ) -> Result<Self> {
+        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
         let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
         let config = init.scoring_config(regime.dropout as f32, options.examples.labels.n_label());
         ensure!(
@@ -120,12 +127,12 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             trainer.freeze_trunk(&options.examples.inputs.marks());
         }
         let steps = regime.steps.unwrap_or(options.examples.steps(own.epochs, own.batch_size));
-        Ok(Finetuning { steps, trainer, options, backend, tokenizer })
+        Ok(Finetuning { steps, trainer, options, settings, backend, tokenizer })
     }
 
     /// The learning rate of a step.
     fn rate(&self, step: u64) -> f32 {
-        let Options { settings, .. } = self.options;
+        let settings = self.settings;
         let mut schedule = settings.regime.schedule(self.steps);
         let share = (settings.own.warmup_frac * self.steps as f64).ceil() as u64;
         schedule.warmup_steps = schedule.warmup_steps.max(share);
@@ -151,7 +158,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         let noise = Some(Noise { seed: pass.noise, first_row: pass.first_row });
         let noised = Sequences { noise, ..rows.sequences() };
         let dropout = Dropout {
-            p: self.options.settings.own.head_dropout as f32,
+            p: self.settings.own.head_dropout as f32,
             seed: pass.head_noise,
             stream: 0,
             first_row: pass.first_sequence,
@@ -199,7 +206,7 @@ impl Example {
 
 impl<B: Backend> Training for Finetuning<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let Options { examples, settings, seed, .. } = self.options;
+        let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
         let batch = examples.batch(step, settings.own.batch_size, *seed);
         let mut pass = Pass {
             noise: rng::bits(*seed, NOISE, step),
@@ -271,16 +278,15 @@ impl<B: Backend> Training for Finetuning<'_, B> {
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let examples = self.options.examples;
         let about = About {
-            parent: Some(self.options.init.origin()),
             data_digest: Some(examples.digest().to_owned()),
             task: Some(Task {
                 form: examples.inputs.form.name().to_owned(),
                 labels: examples.labels.names(),
                 max_tokens: examples.inputs.max_tokens,
             }),
-            ..about
+            ..self.options.init.begins(about)
         };
-        let dtype = self.options.settings.regime.dtype;
+        let dtype = self.settings.regime.dtype;
         self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
     }
 

@@ -1,7 +1,8 @@
 //! The recipe of fine-tuning.
 
+use crate::stage::StageSettings;
 use crate::stage::settings::{Own, described};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 described! {
@@ -37,5 +38,16 @@ impl Own for FinetuneSettings {
         }
         ensure!(self.aux_lm.is_finite() && self.aux_lm >= 0.0, "aux_lm is {}: it is a weight", self.aux_lm);
         Ok(())
+    }
+}
+
+impl StageSettings<FinetuneSettings> {
+    /// `seq_len`, where it is given: texts are cut before anything else is decided.
+    ///
+    /// # Errors
+    /// None, for settings that were resolved.
+    pub fn seq_len(&self) -> Result<Option<usize>> {
+        let given = self.value("seq_len").cloned();
+        given.map(toml::Value::try_into).transpose().context("seq_len is a number")
     }
 }

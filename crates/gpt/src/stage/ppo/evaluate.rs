@@ -18,7 +18,7 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn measure(&mut self) -> Result<Evaluation> {
         let rollout = self.answer_held_out()?;
         let (reward, kl) = (rollout.mean_score(), rollout.kl());
-        let objective = reward - self.options.settings.own.kl_coef * kl;
+        let objective = reward - self.settings.own.kl_coef * kl;
         let mut metrics = vec![("eval/reward", reward), ("eval/kl", kl), ("eval/objective", objective)];
         let mut line = format!("reward {reward:.3}, KL {kl:.3}");
         let mut sorted = rollout.scores.clone();

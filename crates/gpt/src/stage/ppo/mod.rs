@@ -14,6 +14,7 @@ mod update;
 pub use settings::PpoSettings;
 
 use super::memory::{self, ROWS};
+use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
@@ -48,7 +49,7 @@ pub struct Options<'a> {
     pub gold: Option<&'a Gold<'a>>,
     /// The run directory.
     pub out: PathBuf,
-    /// The resolved recipe.
+    /// The recipe.
     pub settings: StageSettings<PpoSettings>,
     /// Decides everything random.
     pub seed: u64,
@@ -79,13 +80,15 @@ pub fn ppo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let recipe = state::recipe(options, machine)?;
+    let fit = Fit { init: options.policy, examples: options.prompts.len() };
+    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
     memory::check(&both, &both, ROWS, machine)?;
-    let mut training = Ppo::new(backend, options, progress)?;
+    let mut training = Ppo::new(backend, options, &settings, progress)?;
     let steps = training.steps;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
-    let pace = options.settings.regime.pace(steps, steps.div_ceil(10), best);
+    let pace = settings.regime.pace(steps, steps.div_ceil(10), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = training.evaluate()?.metrics.into_iter();
@@ -103,6 +106,7 @@ pub fn ppo<B: Backend>(
 /// A run in progress.
 struct Ppo<'a, B: Backend> {
     options: &'a Options<'a>,
+    settings: &'a Resolved<PpoSettings>,
     backend: B,
     prompter: Prompter<'a>,
     /// The prompts of training and of measuring, as tokens.
@@ -123,7 +127,7 @@ struct Ppo<'a, B: Backend> {
 impl<B: Backend> Training for Ppo<'_, B> {
     /// One iteration.
     fn step(&mut self, step: u64) -> Result<Step> {
-        let settings = &self.options.settings.own;
+        let settings = &self.settings.own;
         let mut rollout = self.roll_out(step)?;
         self.score(&mut rollout);
         rollout.estimate_advantages(settings, self.kl.coefficient());

@@ -37,7 +37,7 @@ impl<B: Backend> Ppo<'_, B> {
     /// The policy answers the prompts of iteration `step`.
     pub(super) fn roll_out(&mut self, step: u64) -> Result<Rollout> {
         let (n, seed) = (self.prompts.len() as u64, self.options.seed);
-        let batch_size = self.options.settings.own.batch_size as u64;
+        let batch_size = self.settings.own.batch_size as u64;
         let prompt = |i: u64| {
             let number = (step - 1) * batch_size + i;
             Permutation::new(n, seed, stream::PROMPTS + number / n).at(number % n) as usize
@@ -50,7 +50,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// Samples an answer to each prompt from the policy as it is.
     pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Result<Answers> {
-        let PpoSettings { temperature, max_tokens, .. } = self.options.settings.own;
+        let PpoSettings { temperature, max_tokens, .. } = self.settings.own;
         let sampling = Sampling { temperature: temperature as f32, top_k: 0, top_p: 1.0, seed };
         let policy = (&self.policy.config, &self.policy.weights);
         answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
@@ -59,7 +59,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// Fills in what the four models say of the episodes.
     pub(super) fn score(&mut self, rollout: &mut Rollout) {
-        let temperature = self.options.settings.own.temperature as f32;
+        let temperature = self.settings.own.temperature as f32;
         let b = &mut self.backend;
         for run in passes(rollout.episodes.iter().map(|episode| episode.tokens.len())) {
             let rows = Rows::of(&rollout.episodes[run]);
@@ -73,7 +73,7 @@ impl<B: Backend> Ppo<'_, B> {
         }
         let whole = answers::whole(&rollout.episodes, &rollout.ended, &self.prompter);
         rollout.scores = rewards(&mut self.reward, b, &whole);
-        let penalty = self.options.settings.own.missing_end_penalty;
+        let penalty = self.settings.own.missing_end_penalty;
         for (score, _) in rollout.scores.iter_mut().zip(&rollout.ended).filter(|(_, ended)| !**ended) {
             *score -= penalty;
         }

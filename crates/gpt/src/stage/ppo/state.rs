@@ -1,14 +1,15 @@
 //! The state of a run between sittings: the four models, how they begin, and what a checkpoint holds of them.
 
 use super::prompts::ask;
-use super::{Evaluation, Options, Ppo};
+use super::{Evaluation, Options, Ppo, PpoSettings};
 use crate::checkpoint::{self, About, Beside, Checkpoint, Contents};
 use crate::data::{Mixture, Prompter};
 use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
+use crate::stage::Machine;
 use crate::stage::score::check_reward;
-use crate::stage::{Machine, settings};
+use crate::stage::settings::Resolved;
 use crate::train::run::{Input, Recipe};
 use crate::train::{Frozen, Trainer};
 use anyhow::{Context, Result, ensure};
@@ -27,17 +28,22 @@ const KL_COEF: &str = "kl_coef";
 
 impl<'a, B: Backend> Ppo<'a, B> {
     /// The first state of a run.
-    pub(super) fn new(mut backend: B, options: &'a Options<'a>, progress: &dyn Progress) -> Result<Self> {
-        let (Options { policy, reward, .. }, own) = (options, &options.settings.own);
+    pub(super) fn new(
+        mut backend: B,
+        options: &'a Options<'a>,
+        settings: &'a Resolved<PpoSettings>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let (Options { policy, reward, .. }, own) = (options, &settings.own);
         let b = &mut backend;
         let tokenizer = policy.tokenizer().with_context(|| format!("{} has no tokenizer", policy.name()))?;
         check_reward(reward, policy)?;
         let prompter = Prompter::new(tokenizer)?;
         ensure!(
-            options.settings.regime.dropout == 0.0,
+            settings.regime.dropout == 0.0,
             "dropout is {}: with it the policy would not give the log-probabilities of its samples (Huang et al. 2024, \
              detail 13); leave it at 0",
-            options.settings.regime.dropout
+            settings.regime.dropout
         );
         let config = policy.config(0.0);
         ensure!(config.n_label.is_none(), "{} scores: the policy must be a language model", policy.name());
@@ -70,9 +76,10 @@ impl<'a, B: Backend> Ppo<'a, B> {
             reward: Frozen::new(b, value_config, scores?),
             kl: KlController::new(own.kl_coef, own.kl_target, own.kl_horizon),
             ptx: ptx.transpose()?,
-            steps: options.settings.regime.steps.context("the recipe of PPO has steps")?,
+            steps: settings.regime.steps.context("the recipe of PPO has steps")?,
             before: None,
             options,
+            settings,
             backend,
             prompter,
             prompts,
@@ -85,7 +92,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
     /// The moving average begins at the policy.
     fn first_average(&mut self) -> Option<Weights<B::Tensor>> {
         let b = &mut self.backend;
-        (self.options.settings.own.ema > 0.0).then(|| {
+        (self.settings.own.ema > 0.0).then(|| {
             self.policy.weights.map(|weight| {
                 let mut copy = b.zeros(b.len(weight));
                 b.copy(&mut copy, weight);
@@ -112,17 +119,16 @@ impl<'a, B: Backend> Ppo<'a, B> {
 
     /// Writes a checkpoint: its model is the policy, or its moving average where there is one.
     pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
-        let Self { options, backend, prompter, policy, average, value, kl, .. } = self;
+        let Self { options, settings, backend, prompter, policy, average, value, kl, .. } = self;
         let about = About {
             updates: policy.updates,
-            parent: Some(options.policy.origin()),
             data_digest: Some(state_digest(options)?),
             tokenizer_digest: Some(prompter.tokenizer().digest()),
             state: BTreeMap::from([
                 (VALUE_UPDATES.to_owned(), value.updates as f64),
                 (KL_COEF.to_owned(), kl.coefficient()),
             ]),
-            ..about
+            ..options.policy.begins(about)
         };
         let mut beside = vec![Beside { name: VALUE, config: &value.config, trees: trees(value) }];
         if average.is_some() {
@@ -131,7 +137,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let contents = Contents {
             config: &policy.config,
             weights: average.as_ref().unwrap_or(&policy.weights),
-            dtype: options.settings.regime.dtype,
+            dtype: settings.regime.dtype,
             moments: average.is_none().then_some((&policy.first_moment, &policy.second_moment)),
             beside: &beside,
             read: &mut checkpoint::from_backend(backend),
@@ -167,7 +173,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let value = options.reward.weights(b, &self.value.config, options.seed)?;
         self.value.restart(b, value);
         self.average = self.first_average();
-        self.kl.set_coefficient(options.settings.own.kl_coef);
+        self.kl.set_coefficient(self.settings.own.kl_coef);
         Ok(())
     }
 }
@@ -194,8 +200,12 @@ fn restore_beside<B: Backend>(
 }
 
 /// The resolved recipe as it is stored.
-pub(super) fn recipe(options: &Options<'_>, machine: &Machine) -> Result<Recipe> {
-    let mut recipe = settings::recipe("ppo", options.settings.table()?, options.seed, machine)?;
+pub(super) fn recipe(
+    options: &Options<'_>,
+    settings: &Resolved<PpoSettings>,
+    machine: &Machine,
+) -> Result<Recipe> {
+    let mut recipe = settings.recipe("ppo", options.seed, machine)?;
     options.policy.record(&mut recipe, "policy")?;
     options.reward.record(&mut recipe, "reward")?;
     recipe.inputs.insert("prompts".into(), Input::new(Path::new("prompts"), state_digest(options)?));

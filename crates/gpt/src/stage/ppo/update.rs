@@ -109,7 +109,7 @@ fn exploded(figures: &Figures, rollout: &Rollout) -> Option<String> {
 impl<B: Backend> Ppo<'_, B> {
     /// The learning rate of the policy over the run.
     pub(super) fn schedule(&self) -> Schedule {
-        self.options.settings.regime.schedule(self.steps)
+        self.settings.regime.schedule(self.steps)
     }
 
     /// Floating-point operations of an iteration in which this many tokens were learned from: a pass without gradients costs a
@@ -123,7 +123,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// Learns from a rollout.
     pub(super) fn learn(&mut self, step: u64, rollout: &Rollout) -> Result<Learned> {
-        let (settings, seed) = (&self.options.settings.own, self.options.seed);
+        let (settings, seed) = (&self.settings.own, self.options.seed);
         let (n, parts) = (rollout.episodes.len(), settings.minibatches);
         let (mut figures, mut skipped, mut tokens) = (Figures::default(), None, 0);
         for epoch in 0..settings.epochs {
@@ -161,7 +161,7 @@ impl<B: Backend> Ppo<'_, B> {
         minibatch: &Minibatch<'_>,
         figures: &mut Figures,
     ) -> Result<Update> {
-        let settings = &self.options.settings.own;
+        let settings = &self.settings.own;
         let mut loss = 0.0;
         let mut total = PolicyLoss::default();
         for (rows, run) in minibatch.passes() {
@@ -207,7 +207,7 @@ impl<B: Backend> Ppo<'_, B> {
             loss += self.mix_in_pretraining(number, is_first, figures)?;
         }
         let lr = self.schedule().at(step);
-        let optimizer = self.options.settings.regime.optimizer();
+        let optimizer = self.settings.regime.optimizer();
         let update = self.policy.update(&mut self.backend, &optimizer, lr, loss);
         figures.add("policy/grad_norm", update.grad_norm);
         if let (true, Some(average)) = (update.applied, &mut self.average) {
@@ -222,9 +222,9 @@ impl<B: Backend> Ppo<'_, B> {
     /// means in place of expectations), and returns that loss. In the first update of an iteration both gradients' norms are
     /// measured.
     fn mix_in_pretraining(&mut self, number: u64, measures: bool, figures: &mut Figures) -> Result<f64> {
-        let Self { options, backend: b, policy, ptx, .. } = self;
+        let Self { settings, backend: b, policy, ptx, .. } = self;
         let (_, windows) = ptx.as_mut().expect("asked for where there is one");
-        let settings = &options.settings.own;
+        let settings = &settings.own;
         let sequences = (settings.ptx_tokens / policy.config.seq_len).max(1);
         let aside = measures.then(|| policy.set_aside(b));
         let (mut batch, mut derivatives, mut loss) = (Batch::default(), Vec::new(), 0.0);
@@ -249,7 +249,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// One step of the value model towards the returns.
     fn update_value(&mut self, step: u64, minibatch: &Minibatch<'_>, figures: &mut Figures) -> Update {
-        let settings = &self.options.settings.own;
+        let settings = &self.settings.own;
         let mut total = ValueLoss::default();
         for (rows, run) in minibatch.passes() {
             let old = minibatch.of_run(&minibatch.rollout.values, &run);
@@ -271,7 +271,7 @@ impl<B: Backend> Ppo<'_, B> {
         }
         figures.add("value/loss", total.value);
         figures.add("value/clipfrac", total.clip_fraction);
-        let regime = &self.options.settings.regime;
+        let regime = &self.settings.regime;
         let ratio = settings.value_lr.map_or(1.0, |value_lr| value_lr / regime.lr);
         let lr = (f64::from(self.schedule().at(step)) * ratio) as f32;
         let update = self.value.update(&mut self.backend, &regime.optimizer(), lr, total.value);

@@ -9,7 +9,7 @@ use crate::data::Batch;
 use crate::eval::Likelihood;
 use crate::model::{Engine, Request, Sampling};
 use crate::progress::Progress;
-use crate::stage::{Init, settings};
+use crate::stage::settings;
 use crate::train::Trainer;
 use crate::train::run::Recipe;
 use anyhow::{Context, Result};
@@ -65,12 +65,10 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     /// Writes a checkpoint.
     pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
         let tokenizer = self.options.start.tokenizer(&self.data);
-        let about = About {
-            parent: self.options.start.init().map(Init::origin),
-            data_digest: Some(self.data.digest()),
-            data_position: self.data.position()?,
-            ..about
-        };
+        let init = self.options.start.init();
+        let about = init.map_or_else(|| about.clone(), |init| init.begins(about.clone()));
+        let about =
+            About { data_digest: Some(self.data.digest()), data_position: self.data.position()?, ..about };
         self.trainer.save(&mut self.backend, dir, tokenizer, self.options.settings.dtype, about)
     }
 

@@ -12,7 +12,7 @@ pub use judge::{Bin, RewardReport};
 use super::episodes::{Episode, Rows, passes};
 use super::memory::{self, ROWS};
 use super::ranked::{Rankings, rows};
-use super::settings::{self, Own, described};
+use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
 };
@@ -63,7 +63,7 @@ pub struct Options<'a> {
     pub demonstrations: &'a [(Vec<u32>, Vec<u32>)],
     /// The run directory.
     pub out: PathBuf,
-    /// The resolved recipe.
+    /// The recipe.
     pub settings: StageSettings<RewardSettings>,
     /// Decides everything random.
     pub seed: u64,
@@ -92,13 +92,15 @@ pub fn reward<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let mut recipe = settings::recipe("reward", options.settings.table()?, options.seed, machine)?;
+    let fit = Fit { init: options.init, examples: options.rankings.counts().0 };
+    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
-    let mut training = Rewarding::new(backend, options)?;
+    let mut training = Rewarding::new(backend, options, &settings)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
-    let pace = options.settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
+    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
@@ -115,6 +117,7 @@ const NOISE: u64 = 0x5257_4401;
 
 struct Rewarding<'a, B: Backend> {
     options: &'a Options<'a>,
+    settings: &'a Resolved<RewardSettings>,
     backend: B,
     tokenizer: &'a Tokenizer,
     trainer: Trainer<B::Tensor>,
@@ -122,8 +125,8 @@ struct Rewarding<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Rewarding<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<RewardSettings>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
         let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
         let config = init.scoring_config(regime.dropout as f32, 1);
         let weights = init.weights(&mut backend, &config, options.seed)?;
@@ -131,6 +134,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             steps: regime.steps.unwrap_or(options.rankings.steps(own.epochs, own.batch_size)),
             trainer: Trainer::new(&mut backend, config, weights),
             options,
+            settings,
             backend,
             tokenizer,
         };
@@ -151,7 +155,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
     }
 
     fn normalise_before(&mut self) -> Result<()> {
-        if self.options.settings.own.normalise_before {
+        if self.settings.own.normalise_before {
             let spread = self.normalise();
             let name = self.options.init.name();
             ensure!(
@@ -187,7 +191,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
 
 impl<B: Backend> Training for Rewarding<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let (own, regime) = (&self.options.settings.own, &self.options.settings.regime);
+        let (own, regime) = (&self.settings.own, &self.settings.regime);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
@@ -273,11 +277,10 @@ impl<B: Backend> Training for Rewarding<'_, B> {
 
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let about = About {
-            parent: Some(self.options.init.origin()),
             data_digest: Some(self.options.rankings.digest().to_owned()),
-            ..about
+            ..self.options.init.begins(about)
         };
-        let dtype = self.options.settings.regime.dtype;
+        let dtype = self.settings.regime.dtype;
         self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
     }
 

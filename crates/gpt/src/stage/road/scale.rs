@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Operations, Speeds, reading_flops};
 use crate::model::Config;
-use crate::stage::{PpoSettings, Settings, Shape, StageSettings};
+use crate::stage::{Settings, Shape};
 use anyhow::{Context, Result, ensure};
 
 /// Names of the scales, and what they are.
@@ -20,6 +20,8 @@ pub const DEFAULT_SCALE: &str = "laptop";
 const CONVERSATION_TOKENS: usize = 40;
 /// Measurements of PPO's policy on held-out prompts, before, in between, and of the state that is chosen.
 const PPO_MEASUREMENTS: f64 = 12.0;
+/// How often PPO learns from an answer.
+const PPO_EPOCHS: f64 = 4.0;
 /// Seconds that a stage takes whatever its size: measuring speeds, reading models and data.
 const FIXED_SECS: f64 = 3.0;
 /// Models that are compared with one answer a prompt.
@@ -269,8 +271,14 @@ impl Scale {
         let mut changes = self.ppo.changes(size);
         changes.push(format!("warmup_steps={warmup_steps}"));
         changes.push(format!("max_tokens={}", self.max_tokens));
-        changes.push(format!("eval_prompts={}", times(self.measured, size.sqrt(), 24).min(self.measured)));
+        changes.push(format!("eval_prompts={}", self.measured(size)));
+        changes.push(format!("epochs={PPO_EPOCHS}"));
         changes
+    }
+
+    /// Held-out prompts that PPO's policy is measured with.
+    fn measured(&self, size: f64) -> usize {
+        times(self.measured, size.sqrt(), 24).min(self.measured)
     }
 
     /// Recipe changes of DPO.
@@ -305,11 +313,10 @@ impl Scale {
             Stage::Candidates => Operations { passes: 0.0, sampling: self.prompts(size) as f64 * k * read },
             Stage::Reward => passes(examples(self.reward) * k * learned),
             Stage::Ppo => {
-                let PpoSettings { epochs, eval_prompts, .. } =
-                    StageSettings::<PpoSettings>::resolve(&self.ppo(size))?.own;
-                let (episodes, measured) = (examples(self.ppo), PPO_MEASUREMENTS * eval_prompts as f64);
+                let measured = PPO_MEASUREMENTS * self.measured(size) as f64;
+                let episodes = examples(self.ppo);
                 // Policy, reference, value and reward model read an episode; policy and value model learn from it.
-                let learned = 4.0 * read + 2.0 * epochs as f64 * learned;
+                let learned = 4.0 * read + 2.0 * PPO_EPOCHS * learned;
                 Operations {
                     passes: episodes * learned + measured * 4.0 * read,
                     sampling: (episodes + measured) * read,
@@ -410,6 +417,7 @@ const LARGEST: f64 = 1e3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::{DpoSettings, PpoSettings, RewardSettings, SftSettings, StageSettings};
 
     #[test]
     fn every_scale_resolves_at_every_size() {
@@ -419,10 +427,10 @@ mod tests {
             for size in [0.001, 0.03, 1.0, 40.0] {
                 let (_, settings) = scale.pretraining(size).unwrap();
                 assert!(settings.warmup_steps < settings.steps, "{name} {size}");
-                StageSettings::<crate::stage::SftSettings>::resolve(&scale.sft(size)).unwrap();
-                StageSettings::<crate::stage::RewardSettings>::resolve(&scale.reward(size)).unwrap();
+                StageSettings::<SftSettings>::resolve(&scale.sft(size)).unwrap();
+                StageSettings::<RewardSettings>::resolve(&scale.reward(size)).unwrap();
                 StageSettings::<PpoSettings>::resolve(&scale.ppo(size)).unwrap();
-                StageSettings::<crate::stage::DpoSettings>::resolve(&scale.dpo(size)).unwrap();
+                StageSettings::<DpoSettings>::resolve(&scale.dpo(size)).unwrap();
                 for stage in Stage::ALL {
                     assert!(
                         scale.operations(stage, size, &config).unwrap().total() > 0.0,

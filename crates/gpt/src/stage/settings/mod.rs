@@ -28,11 +28,13 @@ pub(super) use described;
 
 mod presets;
 mod regime;
+mod rule;
 mod shape;
 
 pub use presets::{PRESETS, usual_vocab_size};
-pub(super) use regime::recipe;
 pub use regime::{Own, Regime, StageSettings};
+pub(super) use regime::{Resolved, recipe};
+pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
 
 described! {

@@ -2,13 +2,17 @@
 //! own.
 
 use super::apply;
+use super::rule::{Fit, Rule};
 use crate::checkpoint::Dtype;
+use crate::progress::Progress;
 use crate::stage::training_loop::{Best, Machine, Pace};
-use crate::train::run::Recipe;
+use crate::train::run::{CONFIG, Recipe};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
+use std::path::Path;
 
 described! {
     /// How a stage is optimised. A preset file says all of it for each stage (`presets/stages/`).
@@ -66,13 +70,25 @@ pub trait Own: Serialize + DeserializeOwned + Clone {
     fn check(&self) -> Result<()>;
 }
 
-/// The resolved recipe of a stage.
+/// The recipe of a stage as it is asked for: its defaults with changes. What nobody gave and a [`Rule`] decides is open until the
+/// stage has a model and examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageSettings<S> {
+    table: toml::Table,
+    /// The keys of the changes.
+    given: Vec<String>,
+    stage: PhantomData<S>,
+}
+
+/// The resolved recipe of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::stage) struct Resolved<S> {
     /// How it is optimised.
-    pub regime: Regime,
+    pub(in crate::stage) regime: Regime,
     /// What is the stage's own.
-    pub own: S,
+    pub(in crate::stage) own: S,
+    /// The keys that a rule decided, or the run that goes on.
+    by_rule: Vec<String>,
 }
 
 impl<S: Own> StageSettings<S> {
@@ -82,20 +98,63 @@ impl<S: Own> StageSettings<S> {
     /// An unknown key or a value that cannot be is named.
     pub fn resolve(changes: &[String]) -> Result<Self> {
         let mut table: toml::Table = toml::from_str(S::DEFAULTS).context("defaults are a TOML table")?;
-        for key in apply(&mut table, changes)? {
-            if Self::keys().all(|(known, _)| *known != key) {
+        let given = apply(&mut table, changes)?;
+        for key in &given {
+            if Self::keys().all(|(known, _)| known != key) {
                 let known: Vec<&str> = Self::keys().map(|(key, _)| *key).collect();
                 bail!("there is no recipe key `{key}`: choose among {}", known.join(", "));
             }
         }
-        let (regime, own): (toml::Table, toml::Table) =
-            table.into_iter().partition(|(key, _)| Regime::KEYS.iter().any(|(name, _)| name == key));
-        let context = "the recipe made of the defaults and --set is not valid";
-        let regime: Regime = regime.try_into().context(context)?;
-        let own: S = own.try_into().context(context)?;
-        regime.check()?;
-        own.check()?;
-        Ok(StageSettings { regime, own })
+        let settings = StageSettings { table, given, stage: PhantomData };
+        settings.usual()?;
+        Ok(settings)
+    }
+
+    /// The whole recipe for a model and its examples. A run that is there already in `out` goes on with what was decided when it
+    /// began; what is decided now, `progress` hears of.
+    ///
+    /// # Errors
+    /// A value cannot be; the recipe in `out` is damaged.
+    pub(in crate::stage) fn fit(
+        &self,
+        fit: &Fit<'_>,
+        out: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Resolved<S>> {
+        let begun = out.join(CONFIG).exists().then(|| Recipe::load(out)).transpose()?;
+        let (mut table, mut by_rule, mut told) = (self.table.clone(), Vec::new(), Vec::new());
+        for (key, value) in table.iter_mut().filter(|(key, _)| !self.given.contains(key)) {
+            *value = match (begun.as_ref().and_then(|begun| kept(begun, key)), Rule::of(value)?) {
+                (Some(kept), _) => kept.clone(),
+                (None, Some(rule)) => {
+                    let (decided, because) = rule.decide(fit);
+                    told.push(format!("{key} {decided} ({because})"));
+                    decided
+                }
+                (None, None) => continue,
+            };
+            by_rule.push(key.clone());
+        }
+        if !told.is_empty() {
+            progress.line(&format!("recipe: {}", told.join(", ")));
+        }
+        Resolved::new(table, by_rule)
+    }
+
+    /// The recipe with a value that each of its rules could give.
+    fn usual(&self) -> Result<Resolved<S>> {
+        let mut table = self.table.clone();
+        for (key, value) in &mut table {
+            if let Some(rule) = Rule::of(value).with_context(|| format!("{key} is {value}"))? {
+                *value = rule.usual();
+            }
+        }
+        Resolved::new(table, Vec::new())
+    }
+
+    /// A value that is given, or a default.
+    pub(in crate::stage) fn value(&self, key: &str) -> Option<&toml::Value> {
+        self.table.get(key)
     }
 
     /// Every key of the recipe and what it is: the stage's own first.
@@ -103,14 +162,66 @@ impl<S: Own> StageSettings<S> {
         S::KEYS.iter().chain(Regime::KEYS)
     }
 
-    /// All keys with their values, for `config.toml` and for `--help`.
+    /// Every key for people: its default, or what decides it, or `-` for none; and what it is.
     ///
     /// # Errors
-    /// None, for settings that were resolved.
-    pub fn table(&self) -> Result<toml::Table> {
+    /// None, for defaults that can be read.
+    pub fn described() -> Result<Vec<(&'static str, String, String)>> {
+        let settings = Self::resolve(&[])?;
+        let usual = settings.usual()?.table()?;
+        let describe = |(key, meaning): &(&'static str, &str)| {
+            let meaning = meaning.trim();
+            if let Some(rule) = settings.table.get(*key).map(Rule::of).transpose()?.flatten() {
+                let (by, how) = rule.told();
+                return Ok((*key, by.to_owned(), format!("{meaning} {}: {how}.", sentence(by))));
+            }
+            let value = usual.get(*key).map_or("-".to_owned(), ToString::to_string);
+            Ok((*key, value, meaning.to_owned()))
+        };
+        Self::keys().map(describe).collect()
+    }
+}
+
+/// With a capital letter.
+fn sentence(text: &str) -> String {
+    text[..1].to_uppercase() + &text[1..]
+}
+
+/// Among what does not decide results: the keys that rules decided when a run began.
+const BY_RULE: &str = "by_rule";
+
+/// What a run that was begun says about a key that nobody gives: what a rule decided then, and not what was given then, which makes
+/// another command. Recipes that know of no rules are older, and so are their defaults: all of them stay.
+fn kept<'r>(begun: &'r Recipe, key: &str) -> Option<&'r toml::Value> {
+    let by_rule = begun.runtime.get(BY_RULE).and_then(toml::Value::as_array);
+    let stays = by_rule.is_none_or(|keys| keys.iter().any(|known| known.as_str() == Some(key)));
+    begun.settings.get(key).filter(|_| stays)
+}
+
+impl<S: Own> Resolved<S> {
+    fn new(table: toml::Table, by_rule: Vec<String>) -> Result<Self> {
+        let (regime, own): (toml::Table, toml::Table) =
+            table.into_iter().partition(|(key, _)| Regime::KEYS.iter().any(|(name, _)| name == key));
+        let context = "the recipe made of the defaults and --set is not valid";
+        let regime: Regime = regime.try_into().context(context)?;
+        let own: S = own.try_into().context(context)?;
+        regime.check()?;
+        own.check()?;
+        Ok(Resolved { regime, own, by_rule })
+    }
+
+    /// All keys with their values.
+    fn table(&self) -> Result<toml::Table> {
         let mut table = toml::Table::try_from(&self.own).context("settings are a TOML table")?;
         table.extend(toml::Table::try_from(&self.regime).context("settings are a TOML table")?);
         Ok(table)
+    }
+
+    /// The recipe of a run as it is stored.
+    pub(in crate::stage) fn recipe(&self, stage: &str, seed: u64, machine: &Machine) -> Result<Recipe> {
+        let mut recipe = recipe(stage, self.table()?, seed, machine)?;
+        recipe.runtime.insert(BY_RULE.into(), self.by_rule.clone().into());
+        Ok(recipe)
     }
 }
 

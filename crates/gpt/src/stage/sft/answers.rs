@@ -30,7 +30,7 @@ impl<B: Backend> Sft<'_, B> {
         if self.reward.is_none() {
             return Ok(None);
         }
-        let max_tokens = self.options.settings.own.max_tokens;
+        let max_tokens = self.settings.own.max_tokens;
         // One more for the end that the reward model reads.
         let prompts = self.prompts(JUDGED, max_tokens + 1);
         ensure!(

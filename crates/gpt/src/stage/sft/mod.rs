@@ -7,7 +7,7 @@ mod answers;
 
 use super::memory::{self, ROWS};
 use super::score::check_reward;
-use super::settings::{self, Own, described};
+use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
 };
@@ -72,7 +72,7 @@ pub struct Options<'a> {
     pub ptx: Vec<(PathBuf, f64)>,
     /// The run directory.
     pub out: PathBuf,
-    /// The resolved recipe.
+    /// The recipe.
     pub settings: StageSettings<SftSettings>,
     /// Decides everything random.
     pub seed: u64,
@@ -106,8 +106,10 @@ pub fn sft<B: Backend>(
     let judges = options.reward.map(|reward| reward.config(0.0));
     let frozen: Vec<&Config> = judges.iter().collect();
     memory::check(&[&options.init.config(0.0)], &frozen, ROWS, machine)?;
-    let mut training = Sft::new(backend, options)?;
-    let mut recipe = settings::recipe("sft", options.settings.table()?, options.seed, machine)?;
+    let fit = Fit { init: options.init, examples: options.train.per_epoch() as usize };
+    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let mut training = Sft::new(backend, options, &settings)?;
+    let mut recipe = settings.recipe("sft", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     for (key, data) in [("train", options.train), ("val", options.val)] {
         recipe.inputs.insert(key.into(), Input::new(Path::new(key), data.digest()));
@@ -122,9 +124,9 @@ pub fn sft<B: Backend>(
         }
         None => ("val_loss", false),
     };
-    let best = Best { metric, highest, at_the_end: options.settings.own.select_best };
-    let epoch = options.train.per_epoch().div_ceil(options.settings.own.batch_size as u64);
-    let pace = options.settings.regime.pace(training.steps, epoch, best);
+    let best = Best { metric, highest, at_the_end: settings.own.select_best };
+    let epoch = options.train.per_epoch().div_ceil(settings.own.batch_size as u64);
+    let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     Ok(Outcome {
@@ -141,6 +143,7 @@ const NOISE: u64 = 0x5346_5401;
 
 struct Sft<'a, B: Backend> {
     options: &'a Options<'a>,
+    settings: &'a Resolved<SftSettings>,
     backend: B,
     tokenizer: &'a Tokenizer,
     prompter: Prompter<'a>,
@@ -154,8 +157,8 @@ struct Sft<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Sft<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &options.settings.regime, &options.settings.own);
+    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<SftSettings>) -> Result<Self> {
+        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
         let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
         let config = init.config(regime.dropout as f32);
         ensure!(config.n_label.is_none(), "{} scores: a language model is needed", init.name());
@@ -181,6 +184,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             steps: regime.steps.unwrap_or(options.train.steps(own.epochs, own.batch_size)),
             trainer: Trainer::new(&mut backend, config, weights),
             options,
+            settings,
             backend,
             tokenizer,
             before: None,
@@ -224,7 +228,7 @@ impl<'a, B: Backend> Sft<'a, B> {
 
 impl<B: Backend> Training for Sft<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let own = &self.options.settings.own;
+        let own = &self.settings.own;
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
         let mut flops = training_flops(&self.trainer.config, tokens, own.batch_size);
@@ -241,7 +245,7 @@ impl<B: Backend> Training for Sft<'_, B> {
             metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
             total += ptx_loss;
         }
-        let regime = &self.options.settings.regime;
+        let regime = &self.settings.regime;
         let lr = regime.schedule(self.steps).at(step);
         let Update { grad_norm, applied } =
             self.trainer.update(&mut self.backend, &regime.optimizer(), lr, total);
@@ -276,12 +280,9 @@ impl<B: Backend> Training for Sft<'_, B> {
     }
 
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        let about = About {
-            parent: Some(self.options.init.origin()),
-            data_digest: Some(self.options.train.digest()),
-            ..about
-        };
-        let dtype = self.options.settings.regime.dtype;
+        let about =
+            About { data_digest: Some(self.options.train.digest()), ..self.options.init.begins(about) };
+        let dtype = self.settings.regime.dtype;
         self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
     }
 
