@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::Record;
+use gpt::data::rows::Record;
 use gpt::data::{Form, Label, Labelled};
 use gpt::stage::{Decision, classify, task_of};
 use serde_json::{Map, json};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::Record;
+use gpt::data::rows::Record;
 use gpt::data::{Form, Labelled, is_held_out};
 use gpt::eval::Interval;
 use gpt::stage::{Examples, FinetuneOptions, FinetuneSettings, Init, TaskReport, finetune};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::{Fault, Lines, MAX_BAD, Record, read_jsonl};
 use gpt::data::messages::{prompt, ranking};
+use gpt::data::rows::{Fault, Lines, MAX_BAD, Record, read_rows};
 use gpt::data::{Prompt, Ranking, is_held_out};
 use gpt::stage::{Init, Own, StageSettings};
 use gpt::train::run::Recipe;
@@ -82,7 +82,7 @@ pub(crate) fn read<T: Send>(
     session: &Session,
     row: impl Fn(Record) -> Result<T, Fault> + Sync,
 ) -> Result<Vec<T>> {
-    let Lines { rows, report } = read_jsonl(path, max_bad, session.watcher(), row)
+    let Lines { rows, report } = read_rows(path, max_bad, session.watcher(), row)
         .with_context(|| format!("cannot use {}", path.display()))?;
     if report.used < report.lines {
         session.say(&report.to_string());

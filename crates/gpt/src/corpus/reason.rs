@@ -28,9 +28,15 @@ pub enum Reason {
     DamagedZstd,
     /// A Parquet file that is corrupt or ends early; what came before the damage is kept.
     DamagedParquet,
+    /// A file of records, or a table, without any.
+    NoRecords,
+    /// A table with a quote that opens and never closes: all that comes after it is in one cell.
+    OpenQuote,
+    /// A row of a table with more or fewer cells than the first one, which names the columns.
+    RaggedRow,
     /// A JSON record that ends early.
     TornJson,
-    /// A JSON record that is not JSON.
+    /// A JSON record that is not JSON, or whose text is a value that JSON has not, such as NaN.
     MalformedJson,
     /// A JSON record nested more than 127 deep.
     DeepJson,
@@ -40,7 +46,7 @@ pub enum Reason {
     MissingColumn,
     /// A record whose text column is not a string.
     WrongType,
-    /// A record that is not UTF-8.
+    /// A record whose text is not UTF-8.
     RecordNotUtf8,
     /// A record longer than [`MAX_RECORD_BYTES`](super::MAX_RECORD_BYTES).
     LongRecord,
@@ -85,6 +91,8 @@ impl Reason {
             DamagedGzip
                 | DamagedZstd
                 | DamagedParquet
+                | OpenQuote
+                | RaggedRow
                 | TornJson
                 | MalformedJson
                 | DeepJson
@@ -103,7 +111,7 @@ impl Reason {
 
     /// Whether a file was broken off for it, whose documents until then are kept.
     pub(super) fn is_damage(self) -> bool {
-        matches!(self, Reason::DamagedGzip | Reason::DamagedZstd | Reason::DamagedParquet)
+        matches!(self, Reason::DamagedGzip | Reason::DamagedZstd | Reason::DamagedParquet | Reason::OpenQuote)
     }
 }
 
@@ -121,6 +129,9 @@ impl fmt::Display for Reason {
             DamagedGzip => "damaged gzip",
             DamagedZstd => "damaged zstd",
             DamagedParquet => "damaged Parquet",
+            NoRecords => "no records in it",
+            OpenQuote => "quote that is never closed",
+            RaggedRow => "other cells than the first row",
             TornJson => "torn JSON",
             MalformedJson => "malformed JSON",
             DeepJson => "JSON nested too deep",
