@@ -33,7 +33,7 @@ pub(crate) struct ClassifyArgs {
     /// A text, or - for lines of standard input
     #[arg(value_name = "TEXT|-", conflicts_with = "data")]
     text: Option<String>,
-    /// Texts of the task's form, JSON lines
+    /// Texts of the task's form: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]

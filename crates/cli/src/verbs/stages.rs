@@ -75,7 +75,7 @@ pub(crate) fn init(path: &Path, key: &str, out: &Path, chat: bool, session: &Ses
     Init::new(name, model, tokenizer, &[])
 }
 
-/// Rows of a JSONL file; what became of the other lines is told.
+/// Rows of a file; what became of the others is told.
 pub(crate) fn read<T: Send>(
     path: &Path,
     max_bad: f64,

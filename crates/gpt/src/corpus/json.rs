@@ -16,7 +16,7 @@ const SHOWN_BYTES: usize = 24;
 /// Parses an object; the second value says whether it has [odd](super::odd) values.
 pub(super) fn parse(json: &[u8]) -> Result<(Record, bool), Verdict> {
     // A file that was put together from several has their marks in the middle.
-    let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json).trim_ascii_end();
+    let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json);
     let (reason, detail) = match strict(json) {
         Ok(record) => return Ok((record, false)),
         Err(why) => why,
@@ -38,7 +38,7 @@ pub(super) fn parse(json: &[u8]) -> Result<(Record, bool), Verdict> {
 fn strict(json: &[u8]) -> Result<Record, Verdict> {
     let text = std::str::from_utf8(json)
         .map_err(|e| (Reason::RecordNotUtf8, format!("byte {} of the record", e.valid_up_to())))?;
-    match serde_json::from_str(text) {
+    match serde_json::from_str(text.trim_end()) {
         Ok(Value::Object(record)) => Ok(record),
         Ok(other) => Err((Reason::NotAnObject, format!("it {}", describe(&other)))),
         Err(e) if e.is_eof() => Err(torn(json)),
@@ -48,7 +48,7 @@ fn strict(json: &[u8]) -> Result<Record, Verdict> {
 }
 
 fn torn(json: &[u8]) -> Verdict {
-    (Reason::TornJson, format!("ends at byte {}", json.len()))
+    (Reason::TornJson, format!("ends at byte {}", json.trim_ascii_end().len()))
 }
 
 /// The same with odd values in the place of what is no JSON; `None` if nothing was found.

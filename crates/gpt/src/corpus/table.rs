@@ -4,6 +4,7 @@
 //! A quote that is opened and never closed makes a cell of all the rest, so it ends the file as damage does; a row is held in
 //! memory up to [`MAX_RECORD_BYTES`].
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
 
 use csv_core::{ReadRecordResult as Parsed, ReaderBuilder};
@@ -157,19 +158,19 @@ impl Cutter<'_, '_> {
 
 /// The names of the columns. Where one is repeated, its further columns are `name.1`, `name.2`, as pandas calls them.
 fn names<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for cell in cells {
+    let (mut taken, mut times) = (HashSet::new(), HashMap::new());
+    let unique = |cell: &[u8]| {
         let name = String::from_utf8_lossy(cell.trim_ascii()).into_owned();
-        let mut unique = name.clone();
-        for i in 1.. {
-            if !names.contains(&unique) {
-                break;
+        let times: &mut usize = times.entry(name.clone()).or_default();
+        loop {
+            let unique = if *times == 0 { name.clone() } else { format!("{name}.{times}") };
+            *times += 1;
+            if taken.insert(unique.clone()) {
+                return unique;
             }
-            unique = format!("{name}.{i}");
         }
-        names.push(unique);
-    }
-    names
+    };
+    cells.map(unique).collect()
 }
 
 fn value(cell: &[u8]) -> serde_json::Value {
@@ -202,4 +203,36 @@ fn separator_of(head: &[u8], promised: u8) -> u8 {
         |separator: u8| SEPARATORS.iter().zip(counts).find(|(s, _)| **s == separator).map_or(0, |(_, n)| n);
     let other = SEPARATORS.into_iter().max_by_key(|&separator| of(separator)).filter(|&other| of(other) > 0);
     if of(promised) > 0 { promised } else { other.unwrap_or(promised) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_columns_have_one_name() {
+        let names = |header: &str| names(header.split(',').map(str::as_bytes)).join(",");
+        assert_eq!(names("a, b ,c"), "a,b,c");
+        assert_eq!(names("a,a,a.1,a,,"), "a,a.1,a.1.1,a.2,,.1");
+        assert_eq!(
+            names(&",".repeat(MAX_CELLS)).len(),
+            (1..=MAX_CELLS).map(|i| format!(",.{i}").len()).sum::<usize>()
+        );
+    }
+
+    #[test]
+    fn the_first_row_says_what_separates_cells() {
+        for (head, promised, separator) in [
+            ("a,b\n", b',', b','),
+            ("a;b;c,d\n", b',', b','),
+            ("a;b;c\n1,5;2;3\n", b',', b';'),
+            ("\"a,b\";c\n", b',', b';'),
+            ("a\tb\n", b',', b'\t'),
+            ("a,b\n", b'\t', b','),
+            ("text\n1,2\n", b',', b','),
+            ("", b'\t', b'\t'),
+        ] {
+            assert_eq!(separator_of(head.as_bytes(), promised), separator, "{head:?}");
+        }
+    }
 }

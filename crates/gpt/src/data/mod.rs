@@ -7,6 +7,7 @@
 //! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
 //! continue anywhere, and micro-batches may be cut anywhere.
 
+mod cells;
 mod conversations;
 mod fim;
 mod held_out;

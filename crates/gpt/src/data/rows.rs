@@ -2,7 +2,7 @@
 //!
 //! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`]. A file may hold values that JSON has not, such
 //! as NaN: they do no harm in a column that the function does not look at. Cells of CSV and TSV are texts; where the function
-//! finds the wrong type, those that spell JSON are taken for what they spell, and empty ones for nothing.
+//! finds the wrong type, those that spell lists, numbers and the like are taken for what they spell, and empty ones for nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::cells::spelled;
 use crate::corpus::{Example, FoundRow, Reason, Row, rows_of};
 use crate::progress::{Progress, Stopped, Unit};
 
@@ -263,18 +264,4 @@ fn make<T>(row: Row, of: &impl Fn(Record) -> Result<T, Fault>) -> Result<T, Faul
         }
         made => made,
     }
-}
-
-/// Cells as what they spell: lists, objects, numbers and truth values of JSON, and nothing where they are empty.
-fn spelled(cells: Record) -> Record {
-    let value = |cell: Value| match cell.as_str().map(str::trim) {
-        Some("") => Value::Null,
-        Some("True") => true.into(),
-        Some("False") => false.into(),
-        Some(text) => {
-            serde_json::from_str(text).ok().filter(|value| !Value::is_string(value)).unwrap_or(cell)
-        }
-        None => cell,
-    };
-    cells.into_iter().map(|(name, cell)| (name, value(cell))).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use parquet::basic::{ConvertedType, Type};
+use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::Result;
@@ -25,13 +25,39 @@ pub(super) fn is_text(column: &ColumnDescriptor) -> bool {
 /// Reads values.
 pub(super) struct Column {
     reader: ColumnReader,
-    converted: ConvertedType,
+    meaning: Meaning,
     /// Definition of what is not null, and repeated by nothing.
     full: i16,
     /// The values of the row at hand, last first.
     row: Vec<Level>,
     /// Bytes of the texts of that row.
     pub(super) text_bytes: usize,
+}
+
+/// What numbers and bytes stand for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Plain,
+    Unsigned,
+    Time,
+    Decimal,
+}
+
+impl Meaning {
+    /// Files say it in an older way, a newer one or both.
+    fn of(column: &ColumnDescriptor) -> Meaning {
+        use ConvertedType as Old;
+        use LogicalType as New;
+        match (column.logical_type_ref(), column.converted_type()) {
+            (Some(New::Date | New::Time(_) | New::Timestamp(_)), _) => Meaning::Time,
+            (_, Old::DATE | Old::TIME_MILLIS | Old::TIME_MICROS) => Meaning::Time,
+            (_, Old::TIMESTAMP_MILLIS | Old::TIMESTAMP_MICROS) => Meaning::Time,
+            (Some(New::Decimal(_)), _) | (_, Old::DECIMAL) => Meaning::Decimal,
+            (Some(New::Integer(int)), _) if !int.is_signed => Meaning::Unsigned,
+            (_, Old::UINT_8 | Old::UINT_16 | Old::UINT_32 | Old::UINT_64) => Meaning::Unsigned,
+            _ => Meaning::Plain,
+        }
+    }
 }
 
 /// A value, or that there is none, and where.
@@ -55,7 +81,7 @@ impl Column {
         };
         let pages = Box::new(Pages::open(path, file_bytes, column, least_bytes)?);
         Ok(Column {
-            converted: description.converted_type(),
+            meaning: Meaning::of(&description),
             full: description.max_def_level(),
             reader: get_column_reader(description, pages),
             row: Vec::new(),
@@ -65,20 +91,18 @@ impl Column {
 
     /// Goes on to the next row; `false` after the last one.
     pub(super) fn next_row(&mut self) -> Result<bool> {
-        let (converted, full) = (self.converted, self.full);
+        let (meaning, full) = (self.meaning, self.full);
         let row = &mut self.row;
         row.clear();
         let more = match &mut self.reader {
             ColumnReader::BoolColumnReader(reader) => read(reader, full, row, Value::from),
-            ColumnReader::Int32ColumnReader(reader) => read(reader, full, row, |int| match converted {
-                ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 => {
-                    Value::from(int as u32)
-                }
-                _ => whole(converted, int.into()),
+            ColumnReader::Int32ColumnReader(reader) => read(reader, full, row, |int| match meaning {
+                Meaning::Unsigned => Value::from(int as u32),
+                _ => whole(meaning, int.into()),
             }),
-            ColumnReader::Int64ColumnReader(reader) => read(reader, full, row, |int| match converted {
-                ConvertedType::UINT_64 => Value::from(int as u64),
-                _ => whole(converted, int),
+            ColumnReader::Int64ColumnReader(reader) => read(reader, full, row, |int| match meaning {
+                Meaning::Unsigned => Value::from(int as u64),
+                _ => whole(meaning, int),
             }),
             // The shortest digits that mean this number, rather than those of the `f64` beside it.
             ColumnReader::FloatColumnReader(reader) => {
@@ -89,7 +113,7 @@ impl Column {
                 let mut bytes = 0;
                 let more = read(reader, full, row, |value: ByteArray| {
                     bytes += value.len();
-                    text(converted, value.data())
+                    text(meaning, value.data())
                 });
                 self.text_bytes = bytes;
                 more
@@ -138,14 +162,11 @@ fn read<T: DataType>(
     })
 }
 
-fn whole(converted: ConvertedType, int: i64) -> Value {
-    use ConvertedType::{DATE, DECIMAL, TIME_MICROS, TIME_MILLIS, TIMESTAMP_MICROS, TIMESTAMP_MILLIS};
-    match converted {
-        DATE | TIME_MICROS | TIME_MILLIS | TIMESTAMP_MICROS | TIMESTAMP_MILLIS => {
-            odd(Reason::WrongType, "is a date or a time", int.into())
-        }
-        DECIMAL => unread("a decimal number"),
-        _ => int.into(),
+fn whole(meaning: Meaning, int: i64) -> Value {
+    match meaning {
+        Meaning::Time => odd(Reason::WrongType, "is a date or a time", int.into()),
+        Meaning::Decimal => unread("a decimal number"),
+        Meaning::Plain | Meaning::Unsigned => int.into(),
     }
 }
 
@@ -156,12 +177,12 @@ fn real(number: f64) -> Value {
     }
 }
 
-fn text(converted: ConvertedType, bytes: &[u8]) -> Value {
+fn text(meaning: Meaning, bytes: &[u8]) -> Value {
     if bytes.len() > MAX_RECORD_BYTES {
         return odd(Reason::LongRecord, format!("has {} bytes", bytes.len()), Value::Null);
     }
     match std::str::from_utf8(bytes) {
-        _ if converted == ConvertedType::DECIMAL => unread("a decimal number"),
+        _ if meaning == Meaning::Decimal => unread("a decimal number"),
         Ok(text) => text.into(),
         Err(e) => {
             let what = format!("is not UTF-8 at byte {}", e.valid_up_to());

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use parquet::basic::{ConvertedType, Repetition};
+use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
@@ -45,8 +45,7 @@ struct Builder<F> {
 impl<F: Fn(usize) -> bool> Builder<F> {
     /// A field, under so many levels.
     fn field(&mut self, field: &Type, definition: i16, repetition: i16) -> Node {
-        let info = field.get_basic_info();
-        match info.has_repetition().then(|| info.repetition()) {
+        match repetition_of(field) {
             Some(Repetition::OPTIONAL) => {
                 let inner = self.content(field, definition + 1, repetition);
                 node(inner, |inner| Shape::Optional(definition + 1, inner))
@@ -70,12 +69,14 @@ impl<F: Fn(usize) -> bool> Builder<F> {
             self.leaves += 1;
             return Node { columns: start..self.read.len(), shape: Shape::Leaf };
         }
-        let is_list = matches!(
-            field.get_basic_info().converted_type(),
-            ConvertedType::LIST | ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE
-        );
+        let info = field.get_basic_info();
+        let is_list = matches!(info.logical_type_ref(), Some(LogicalType::List | LogicalType::Map))
+            || matches!(
+                info.converted_type(),
+                ConvertedType::LIST | ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE
+            );
         match field.get_fields() {
-            [repeated] if is_list && repeated.get_basic_info().repetition() == Repetition::REPEATED => {
+            [repeated] if is_list && repetition_of(repeated) == Some(Repetition::REPEATED) => {
                 let (definition, repetition) = (definition + 1, repetition + 1);
                 let item = match is_element(repeated) {
                     true => self.content(repeated, definition, repetition),
@@ -100,6 +101,11 @@ impl<F: Fn(usize) -> bool> Builder<F> {
     }
 }
 
+fn repetition_of(field: &Type) -> Option<Repetition> {
+    let info = field.get_basic_info();
+    info.has_repetition().then(|| info.repetition())
+}
+
 fn node(inner: Node, shape: impl FnOnce(Box<Node>) -> Shape) -> Node {
     Node { columns: inner.columns.clone(), shape: shape(Box::new(inner)) }
 }
@@ -112,8 +118,7 @@ fn is_element(repeated: &Type) -> bool {
     let name = repeated.name();
     match repeated.get_fields() {
         [only] => {
-            let is_repeated = only.get_basic_info().has_repetition()
-                && only.get_basic_info().repetition() == Repetition::REPEATED;
+            let is_repeated = repetition_of(only) == Some(Repetition::REPEATED);
             !is_repeated && (name == "array" || name.ends_with("_tuple"))
         }
         _ => true,
