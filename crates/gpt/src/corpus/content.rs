@@ -27,15 +27,17 @@ pub(super) fn json_kind(path: &Path, packing: Packing) -> io::Result<Option<Kind
     if !all && !head.contains(&b'\n') {
         reader.by_ref().take(MAX_RECORD_BYTES as u64).read_until(b'\n', &mut head)?;
     }
-    Ok(if are_lines(&head, all) {
-        Some(Kind::Lines)
-    } else if is_json_ahead(&head)
-        && are_values(&mut head.as_slice().chain(reader).take(MAX_RECORD_BYTES as u64))?
-    {
-        Some(Kind::Json)
-    } else {
-        None
-    })
+    let end = if all { head.len() } else { head.iter().rposition(|&byte| byte == b'\n').unwrap_or(0) };
+    let lines = head[..end].split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let are_objects: Vec<bool> = lines.take(LOOK_LINES).map(|line| parse(line).is_ok()).collect();
+    let objects = are_objects.iter().filter(|is_object| **is_object).count();
+    if 2 * objects > are_objects.len() {
+        return Ok(Some(Kind::Lines));
+    }
+    // A value of one line is no reason to take what follows for values too.
+    let may_be_values = is_json_ahead(&head) && are_objects.first() != Some(&true);
+    let mut text = head.as_slice().chain(reader).take(MAX_RECORD_BYTES as u64);
+    Ok((may_be_values && are_values(&mut text)?).then_some(Kind::Json))
 }
 
 /// Whether the first character of a file is one of an object or an array, though it may not be JSON.
@@ -49,17 +51,6 @@ fn is_json_ahead(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     matches!(text.first(), Some(b'{' | b'['))
-}
-
-/// Whether most of the first lines are objects; the last one counts where it is whole.
-fn are_lines(head: &[u8], whole: bool) -> bool {
-    let end = if whole { head.len() } else { head.iter().rposition(|&byte| byte == b'\n').unwrap_or(0) };
-    let lines = head[..end].split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let (mut objects, mut others) = (0, 0);
-    for line in lines.take(LOOK_LINES) {
-        *(if parse(line).is_ok() { &mut objects } else { &mut others }) += 1;
-    }
-    objects > others
 }
 
 /// Whether the text is an array of objects, or objects one after the other.
@@ -119,6 +110,7 @@ mod tests {
             "[1, 2, 3]\n[4, 5, 6]\n",
             "A page that shows JSON:\n{\"a\": 1}\nand goes on.\n",
             "{ 'a': 1 }\n{ 'a': 2 }\n",
+            "{\"a\": 1}\n{\"a\": torn\n{\"a\": torn\n",
         ] {
             assert_eq!(kind(text), None, "{text:.60}");
         }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::clean::Verdict;
-use super::odd::odd_json;
+use super::odd::{self, odd_json};
 use super::reason::Reason;
 use super::record::{Record, describe};
 
@@ -26,7 +26,10 @@ pub(super) fn parse(json: &[u8]) -> Result<(Record, bool), Verdict> {
     }
     let Some(rewritten) = rewritten(json) else { return Err((reason, detail)) };
     match strict(&rewritten) {
-        Ok(record) => Ok((record, true)),
+        Ok(record) => match odd::why_record(&record) {
+            None => Ok((record, true)),
+            Some((_, what)) => Err((Reason::NotAnObject, format!("it {what}"))),
+        },
         // Places are those of the rewritten record.
         Err((Reason::TornJson, _)) => Err(torn(json)),
         Err((reason, detail)) => {
@@ -145,7 +148,6 @@ fn unit(json: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::odd;
     use super::*;
 
     fn odds(json: &str) -> Vec<String> {

@@ -123,8 +123,9 @@ impl Form {
     /// What the file at `path` is, or the extension that says that it cannot be read.
     pub(super) fn of(path: &Path) -> Result<Form, String> {
         let form = Form::of_name(&path.to_string_lossy())?;
-        // What is taken out of a pipe to look at it is gone.
-        Ok(if form.kind == Kind::Parquet || !path.is_file() { form } else { form.corrected(path) })
+        // A notebook is a JSON object, and source code to who reads it. What is taken out of a pipe to look at it is gone.
+        let tells = form.kind == Kind::Parquet || extension(&path.to_string_lossy()) == "ipynb";
+        Ok(if tells || !path.is_file() { form } else { form.corrected(path) })
     }
 
     pub(super) fn of_name(name: &str) -> Result<Form, String> {
@@ -155,13 +156,8 @@ impl Form {
         if kind == Kind::Parquet {
             return Form { packing, kind };
         }
-        let kind = match json_kind(path, packing) {
-            // A notebook is one object, and source code to who reads it.
-            Ok(Some(Kind::Json)) if kind == Kind::Code => kind,
-            Ok(Some(json)) => json,
-            Ok(None) | Err(_) => kind,
-        };
-        Form { packing, kind }
+        let json = json_kind(path, packing).unwrap_or(None);
+        Form { packing, kind: json.unwrap_or(kind) }
     }
 
     fn by_magic(self, path: &Path) -> (Packing, Kind) {

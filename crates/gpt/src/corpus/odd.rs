@@ -26,11 +26,16 @@ pub(super) fn odd_json(reason: Reason, what: &str, nearest: &[u8]) -> Vec<u8> {
 
 /// Why a record that needs this value is none, and what the value is, if it is an odd one.
 pub(super) fn why(value: &Value) -> Option<(Reason, &str)> {
-    parts(value).map(|(reason, what, _)| (reason, what))
+    value.as_object().and_then(why_record)
 }
 
-fn parts(value: &Value) -> Option<(Reason, &str, &Value)> {
-    match value.as_object()?.get(KEY)?.as_array()?.as_slice() {
+/// The same of what looks like a record.
+pub(super) fn why_record(record: &Record) -> Option<(Reason, &str)> {
+    parts(record).map(|(reason, what, _)| (reason, what))
+}
+
+fn parts(object: &Record) -> Option<(Reason, &str, &Value)> {
+    match object.get(KEY)?.as_array()?.as_slice() {
         [reason, Value::String(what), nearest] => Some((Reason::deserialize(reason).ok()?, what, nearest)),
         _ => None,
     }
@@ -64,7 +69,7 @@ pub(super) fn settled(record: Record) -> Record {
 }
 
 fn settle(value: Value) -> Value {
-    if let Some((_, _, nearest)) = parts(&value) {
+    if let Some((_, _, nearest)) = value.as_object().and_then(parts) {
         return nearest.clone();
     }
     match value {

@@ -73,7 +73,9 @@ impl<'a> Rows<'a> {
                 Parsed::OutputFull => self.text.resize(2 * self.text.len(), 0),
                 Parsed::OutputEndsFull if cells >= MAX_CELLS => (too_long, cells) = (true, 0),
                 Parsed::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
-                Parsed::Record if too_long => return Ok((start, Next::TooLong(bytes))),
+                Parsed::Record if too_long || texts > MAX_RECORD_BYTES => {
+                    return Ok((start, Next::TooLong(bytes)));
+                }
                 Parsed::Record => return Ok((start, Next::Row(cells, bytes))),
                 Parsed::End => return Ok((start, Next::End)),
             }
