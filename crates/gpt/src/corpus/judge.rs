@@ -43,8 +43,7 @@ impl<T> Judged<T> {
 
     /// Whether it is (or should have been) a record: JSON, or a row of a table.
     pub(super) fn is_record(&self) -> bool {
-        let none =
-            matches!(self.verdict, Err((Reason::BlankLine | Reason::NoRecords | Reason::NotRecords, _)));
+        let none = matches!(self.verdict, Err((reason, _)) if reason.is_no_record());
         self.input.form.kind.has_records() && !none
     }
 }

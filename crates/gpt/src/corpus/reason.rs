@@ -32,6 +32,8 @@ pub enum Reason {
     NoRecords,
     /// A table with a quote that opens and never closes: all that comes after it is in one cell.
     OpenQuote,
+    /// A row of a table that is the first one again, which names the columns.
+    RepeatedHeader,
     /// A row of a table with more or fewer cells than the first one, which names the columns.
     RaggedRow,
     /// A JSON record that ends early.
@@ -104,6 +106,12 @@ impl Reason {
         )
     }
 
+    /// Whether there was nothing that should have been a record.
+    pub(super) fn is_no_record(self) -> bool {
+        use Reason::*;
+        matches!(self, BlankLine | NoRecords | NotRecords | RepeatedHeader)
+    }
+
     /// Whether nothing more comes from a file, though it has not ended.
     pub(super) fn ends_a_file(self) -> bool {
         self.is_damage() || matches!(self, Reason::Unreadable | Reason::UnsupportedKind)
@@ -131,6 +139,7 @@ impl fmt::Display for Reason {
             DamagedParquet => "damaged Parquet",
             NoRecords => "no records in it",
             OpenQuote => "quote that is never closed",
+            RepeatedHeader => "names of columns again",
             RaggedRow => "other cells than the first row",
             TornJson => "torn JSON",
             MalformedJson => "malformed JSON",

@@ -136,6 +136,9 @@ impl Cutter<'_, '_> {
                     let detail = format!("{cells} cells, the first row has {}", names.len());
                     (Payload::Dropped(Reason::RaggedRow, detail), bytes)
                 }
+                (Next::Row(cells, bytes), Some(names)) if is_header(rows.cells(cells), names) => {
+                    (Payload::Dropped(Reason::RepeatedHeader, String::new()), bytes)
+                }
                 (Next::Row(cells, bytes), Some(names)) => {
                     let record: Record = names
                         .iter()
@@ -173,6 +176,12 @@ fn names<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         }
     };
     cells.map(unique).collect()
+}
+
+/// Whether a row is the first one again, as in a file that was put together from several.
+fn is_header<'a>(cells: impl Iterator<Item = &'a [u8]>, names: &[(String, bool)]) -> bool {
+    let unmarked = |cell: &'a [u8]| cell.strip_prefix("\u{feff}".as_bytes()).unwrap_or(cell);
+    cells.map(unmarked).map(<[u8]>::trim_ascii).eq(names.iter().map(|(name, _)| name.as_bytes()))
 }
 
 fn value(cell: &[u8]) -> serde_json::Value {

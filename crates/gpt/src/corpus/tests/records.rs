@@ -132,6 +132,15 @@ fn tables_are_read_as_rfc_4180_says() {
 }
 
 #[test]
+fn tables_that_were_put_together_name_their_columns_again() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.csv", "\u{feff}text,n\nfirst,1\n\u{feff}text,n\nsecond,2\ntext,m\n");
+    let (texts, report) = corpus(&dir.path().join("a.csv"), &|_| ()).unwrap();
+    assert_eq!(texts, ["first", "second", "text"]);
+    assert_eq!((report.records, report.count(Reason::RepeatedHeader)), (3, 1));
+}
+
+#[test]
 fn what_is_wrong_with_a_table_is_named_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let report = |table: &[u8]| {

@@ -70,7 +70,7 @@ fn every_line_is_used_or_counted_by_what_is_wrong() {
 
     let error = read("a.jsonl", &file, 0.7).unwrap_err().to_string();
     for said in
-        ["10 of 14 lines are bad", "at most 70 %", "bad: wrong type, 2", "a.jsonl:8: text is not a string"]
+        ["10 of 14 lines are bad", "at most 70 %", "bad: wrong type, 3", "a.jsonl:8: text is not a string"]
     {
         assert!(error.contains(said), "{said}: {error}");
     }
