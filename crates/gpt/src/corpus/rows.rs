@@ -11,7 +11,7 @@ use super::files::Input;
 use super::kind::{Form, Kind};
 use super::read::{self, Payload};
 use super::record::Wanted;
-use super::{Reason, json, odd};
+use super::{Example, Reason, json, odd};
 use crate::progress::Progress;
 
 /// A row as it was met, not parsed.
@@ -109,6 +109,9 @@ pub(crate) fn rows_of(
     });
     match broken {
         None => Ok(()),
-        Some((line, reason, detail)) => bail!("{}:{line}: {reason}: {detail}", path.display()),
+        Some((line, reason, detail)) => {
+            let place = Example { file: path.display().to_string(), line, detail: String::new() };
+            bail!("{place}: {reason}: {detail}")
+        }
     }
 }

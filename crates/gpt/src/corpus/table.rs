@@ -133,7 +133,8 @@ impl Cutter<'_, '_> {
                     (Payload::Dropped(Reason::BlankLine, String::new()), bytes)
                 }
                 (Next::Row(cells, bytes), Some(names)) if cells != names.len() => {
-                    let detail = format!("{cells} cells, the first row has {}", names.len());
+                    let s = if cells == 1 { "" } else { "s" };
+                    let detail = format!("{cells} cell{s}, the first row has {}", names.len());
                     (Payload::Dropped(Reason::RaggedRow, detail), bytes)
                 }
                 (Next::Row(cells, bytes), Some(names)) if is_header(rows.cells(cells), names) => {

@@ -154,7 +154,7 @@ fn what_is_wrong_with_a_table_is_named_by_line() {
         let examples = &report_.dropped[&reason].examples;
         examples.iter().map(|e| (e.line, e.detail.as_str())).collect::<Vec<_>>()
     };
-    let ragged = [(4, "1 cells, the first row has 2"), (5, "3 cells, the first row has 2")];
+    let ragged = [(4, "1 cell, the first row has 2"), (5, "3 cells, the first row has 2")];
     assert_eq!(found(Reason::RaggedRow), ragged);
     assert_eq!(found(Reason::Empty), [(6, "")]);
     assert_eq!(found(Reason::RecordNotUtf8), [(7, "text holds bytes that are not UTF-8, first 0xe9")]);

@@ -225,7 +225,7 @@ fn lines_and_records_of_arrays_and_tables_are_named() {
     let one_line = "[{\"text\": \"a\"}, {\"text\": 1}, {\"text\": \"b\"}, {\"text\": 2}]";
     assert_eq!(lines("a.json", one_line), [wrong(1, "record 2: "), wrong(1, "record 4: ")]);
     let ragged = lines("a.csv", "text,n\n\"a\nb\",1\nc\nd,2\n");
-    assert_eq!(ragged, [(4, "1 cells, the first row has 2".to_string())]);
+    assert_eq!(ragged, [(4, "1 cell, the first row has 2".to_string())]);
     let error = read("a.csv", b"text,n\na,1\n\"b,2\nc,3\n", 1.0).unwrap_err().to_string();
     assert!(error.contains("a.csv:3: quote that is never closed"), "{error}");
 }
