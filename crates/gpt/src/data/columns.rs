@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 
-use super::jsonl::{Fault, Lines, Record, read_jsonl};
+use super::rows::{Fault, Lines, Record, read_rows};
 use crate::progress::Progress;
 
 /// How many columns are named where one is not there.
@@ -70,10 +70,10 @@ impl Columns {
         record
     }
 
-    /// Reads a file as [`read_jsonl`] does, by these names.
+    /// Reads a file as [`read_rows`] does, by these names.
     ///
     /// # Errors
-    /// Those of [`read_jsonl`]; where a column is in no row, that is said instead.
+    /// Those of [`read_rows`]; where a column is in no row, that is said instead.
     pub fn read<T: Send>(
         &self,
         path: &Path,
@@ -81,7 +81,7 @@ impl Columns {
         progress: &dyn Progress,
         row: impl Fn(Record) -> Result<T, Fault> + Sync,
     ) -> Result<Lines<T>> {
-        let lines = read_jsonl(path, max_bad, progress, |record| row(self.named(record)));
+        let lines = read_rows(path, max_bad, progress, |record| row(self.named(record)));
         lines.or_else(|error| self.check().and(Err(error)))
     }
 

@@ -11,8 +11,8 @@ use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
 
 use super::held_out::draw;
-use super::jsonl::{Fault, LineReport, Lines, Record};
 use super::messages::{Demonstration, Message, Role, demonstration};
+use super::rows::{Fault, LineReport, Lines, Record};
 use super::{Batch, Columns, Permutation};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::jsonl::{Fault, Record};
 use super::labelled::answer_of;
 use super::messages::missing;
+use super::rows::{Fault, Record};
 use crate::tokenizer::Tokenizer;
 
 /// One row.

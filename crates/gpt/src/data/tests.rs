@@ -2,8 +2,8 @@
 
 mod conversations;
 mod forms;
-mod jsonl;
 mod messages;
+mod rows;
 mod tasks;
 
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::code::problem;
 use super::task::{FORM, Item, Wanted};
-use crate::corpus::text_of;
-use crate::data::jsonl::{Fault, LineReport, MAX_BAD, Record};
+use crate::corpus::{holds_rows, text_of};
+use crate::data::rows::{Fault, LineReport, MAX_BAD, Record};
 use crate::data::{Columns, Form, Label, TaskRow, answer_of};
 use crate::progress::Progress;
 use anyhow::{Result, bail};
@@ -28,7 +28,7 @@ pub const FIELDS: &[&str] = &[
     "canonical_solution",
 ];
 
-/// The items of a file of JSON lines or of a text, and what became of its lines; `last_word` takes the last word of every text for
+/// The items of a file of rows or of a text, and what became of its lines; `last_word` takes the last word of every text for
 /// the answer.
 pub(super) fn read_items(
     file: &Path,
@@ -36,8 +36,7 @@ pub(super) fn read_items(
     columns: &Columns,
     progress: &dyn Progress,
 ) -> Result<(Vec<Item>, Option<LineReport>)> {
-    let name = file.to_string_lossy();
-    if name.contains(".json") {
+    if holds_rows(file) {
         let lines = columns.read(file, MAX_BAD, progress, |record| item(&record, last_word))?;
         return Ok((lines.rows, Some(lines.report)));
     }

@@ -5,7 +5,7 @@ use super::items::read_items;
 use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
 use crate::corpus::{Documents, Split};
-use crate::data::jsonl::LineReport;
+use crate::data::rows::LineReport;
 use crate::data::{Columns, TaskRow};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::jsonl::{Fault, Record};
+use super::super::rows::{Fault, Record};
 use super::turns::{transcript, turns};
 use super::{Message, Role};
 

@@ -15,7 +15,7 @@ pub(super) use self::fields::missing;
 use self::fields::{completions_of, ranks_of, said, take, whole, with_system};
 use self::kinds::{Kind, goodness};
 use self::turns::{check_order, tools_of, turns};
-use super::jsonl::{Fault, Record};
+use super::rows::{Fault, Record};
 pub use crate::tokenizer::chat::{Message, Role};
 
 /// The fields that conversations are read from, by name.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::jsonl::Fault;
+use super::super::rows::Fault;
 use super::{Message, Role};
 
 /// Who speaks, by every name that files have for it.

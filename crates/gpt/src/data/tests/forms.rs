@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::data::jsonl::{Fault, Severity};
 use crate::data::messages::{
     Message, Ranking, Role, answered, candidates, demonstration, prompt, ranking, scored,
 };
+use crate::data::rows::{Fault, Severity};
 
 fn record(value: &Value) -> serde_json::Map<String, Value> {
     value.as_object().unwrap().clone()

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::write::{Job, end_of_text};
 use super::{Overflow, SHARD_TOKENS};
 use crate::corpus::Split;
-use crate::data::jsonl::{Fault, Lines, MAX_BAD, Record};
+use crate::data::rows::{Fault, Lines, MAX_BAD, Record};
 use crate::data::{Columns, Meta, TaskRow, is_held_out};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::data::jsonl::{Fault, Record};
+use crate::data::rows::{Fault, Record};
 
 /// The fields of problems and samples, by name.
 pub const FIELDS: &[&str] = &["task_id", "prompt", "canonical_solution", "test", "entry_point", "completion"];

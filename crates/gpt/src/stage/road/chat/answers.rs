@@ -2,8 +2,8 @@
 
 use super::{RoadDir, Stage, Walk};
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::jsonl::{MAX_BAD, read_jsonl};
 use crate::data::messages::{candidates as candidates_row, prompt};
+use crate::data::rows::{MAX_BAD, read_rows};
 use crate::data::{Prompt, Prompter};
 use crate::lessons::{self, Judge, Simulated};
 use crate::model::Sampling;
@@ -48,7 +48,7 @@ impl<B: Backend> Walk<'_, B> {
                 Ok((found, scores))
             };
             let path = self.at("candidates.jsonl");
-            let scored = read_jsonl(&path, MAX_BAD, self.progress, scored)?.rows;
+            let scored = read_rows(&path, MAX_BAD, self.progress, scored)?.rows;
             let (rankings, Simulated { ceiling, .. }) =
                 lessons::simulate(scored, lessons::DEFAULT_NOISE, self.options.seed);
             write_lines(&self.at("rankings.jsonl"), &rankings)?;

@@ -8,7 +8,7 @@ mod training;
 use super::RoadDir;
 use super::budget::{Budget, Speeds};
 use super::scale::{Scale, Stage};
-use crate::data::jsonl::{Fault, MAX_BAD, Record, read_jsonl};
+use crate::data::rows::{Fault, MAX_BAD, Record, read_rows};
 use crate::model::Config;
 use crate::progress::Progress;
 use crate::report::{self, ChatResults};
@@ -124,7 +124,7 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     fn read<T: Send>(&self, name: &str, row: impl Fn(Record) -> Result<T, Fault> + Sync) -> Result<Vec<T>> {
-        Ok(read_jsonl(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
+        Ok(read_rows(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
     }
 
     /// The size of a stage: that of the road's operations, or the one at which this stage and those behind it fit the time that is

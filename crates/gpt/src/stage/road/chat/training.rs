@@ -2,8 +2,8 @@
 
 use super::{RoadDir, Stage, Walk};
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::jsonl::{MAX_BAD, read_jsonl};
 use crate::data::messages::{answered, prompt, ranking};
+use crate::data::rows::{MAX_BAD, read_rows};
 use crate::data::{Columns, Conversations, Prompt, Prompter, ReadOptions, TooLong};
 use crate::eval::Rate;
 use crate::lessons::Judge;
@@ -88,7 +88,7 @@ impl<B: Backend> Walk<'_, B> {
 
     /// The rankings as a model of this tokenizer reads them.
     fn ranked(&self, init: &Init, prompter: &Prompter<'_>) -> Result<Rankings> {
-        let rows = read_jsonl(&self.at("rankings.jsonl"), MAX_BAD, self.progress, ranking)?.rows;
+        let rows = read_rows(&self.at("rankings.jsonl"), MAX_BAD, self.progress, ranking)?.rows;
         Rankings::new(&rows, &[], 0.1, prompter, init.model().config.seq_len, self.progress)
     }
 
