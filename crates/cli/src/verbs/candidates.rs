@@ -53,7 +53,7 @@ pub(crate) struct CandidatesArgs {
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, session)?;
     let prompts = read(&args.prompts, args.bad.max_bad, session, prompt)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };

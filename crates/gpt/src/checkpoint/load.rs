@@ -1,5 +1,6 @@
 //! A model directory → configuration and weights.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use super::family::{Family, Names, Piece};
 use super::find::{ModelDir, resolve_model};
+use super::generation::{Generation, read_object};
 use super::gguf;
 use super::manifest::{Manifest, is_plain};
 use super::tensor_file::TensorFiles;
@@ -39,6 +41,8 @@ pub struct Checkpoint {
     pub origin: Option<Name>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// What its own files say about how it writes.
+    pub generation: Generation,
     pub(super) architecture: &'static str,
     pub(super) names: &'static Names,
     pub(super) specs: Weights<Spec>,
@@ -67,7 +71,7 @@ impl ModelDir {
         let (family, mut config) =
             read_config(&config_path, &mut warnings).with_context(|| config_path.display().to_string())?;
 
-        let tensors = open_tensors(&path, family)?;
+        let tensors = open_tensors(&path, family, &mut warnings)?;
         ensure!(
             config.n_layer <= tensors.len(),
             "{}: {} layers, but the model has {} tensors in all",
@@ -85,8 +89,10 @@ impl ModelDir {
         }
         let specs = specs(&config);
         check_tensors(&tensors, &family.names, &config, &specs)?;
+        let generation = Generation::of_dir(&path)?;
         Ok(Checkpoint {
             path,
+            generation,
             architecture: family.class(&config),
             config,
             manifest,
@@ -116,10 +122,14 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
         if let Some(metadata) = &self.vocabulary {
             let context = || format!("cannot use the tokenizer of {}", self.path.display());
-            return gguf::tokenizer(metadata).with_context(context);
+            let tokenizer = gguf::tokenizer(metadata).with_context(context)?;
+            return Ok(tokenizer.map(|tokenizer| tokenizer.with_ends(self.generation.end_tokens.iter().copied())));
         }
-        let found = Tokenizer::is_in(&self.path);
-        found.then(|| Tokenizer::from_dir(&self.path)).transpose()
+        if !Tokenizer::is_in(&self.path) {
+            return Ok(None);
+        }
+        let tokenizer = Tokenizer::from_dir(&self.path)?;
+        Ok(Some(tokenizer.with_ends(self.generation.end_tokens.iter().copied())))
     }
 
     /// BLAKE3 of the files that hold its tensors: tells one model from another.
@@ -239,7 +249,8 @@ fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> 
 }
 
 fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Family, Config)> {
-    let json: Value = serde_json::from_slice(&fs::read(path)?).context("not JSON")?;
+    let fields = read_object(path)?.with_context(|| format!("there is no {CONFIG}"))?;
+    let json = Value::Object(fields);
     let family = Family::of(&json)?;
     let config = family.config(&json, warnings)?;
     check_sizes(&config)?;
@@ -265,32 +276,98 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The model's tensors under their full names: one file, or the shards of an index.
-fn open_tensors(dir: &Path, family: &Family) -> Result<TensorFiles> {
+/// The model's tensors under their full names: one file, or shards.
+fn open_tensors(dir: &Path, family: &Family, warnings: &mut Vec<String>) -> Result<TensorFiles> {
     let (single, index) = (dir.join(MODEL), dir.join(INDEX));
-    let full_name = |name: &str| family.full_name(name);
-    if single.exists() {
-        return TensorFiles::open(&[single], full_name);
-    }
-    ensure!(
-        index.exists(),
-        "{}: neither {MODEL} nor {INDEX} is there; a model in another format (pytorch_model.bin) is converted by \
-         transformers: from_pretrained, then save_pretrained",
-        dir.display()
-    );
-    let read = || -> Result<Index> { Ok(serde_json::from_slice(&fs::read(&index)?)?) };
-    let weight_map = read().with_context(|| index.display().to_string())?.weight_map;
-    let names: BTreeSet<&String> = weight_map.values().collect();
-    for name in &names {
-        ensure!(is_plain(name), "{}: {name:?} is not the name of a file beside it", index.display());
-    }
-    let paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
-    let tensors = TensorFiles::open(&paths, full_name)?;
-    for (name, file) in &weight_map {
-        let held = tensors.file_of(&family.full_name(name));
-        ensure!(held == Some(&dir.join(file)), "{}: {name} is not in {file}", index.display());
+    let wrapped = Cell::new(None);
+    let full_name = |name: &str| {
+        let own = unwrapped(name);
+        if own != name {
+            wrapped.set(Some(name.to_owned()));
+        }
+        family.full_name(&own)
+    };
+    let tensors = if single.exists() {
+        TensorFiles::open(&[single], full_name)?
+    } else if index.exists() {
+        let read = || -> Result<Index> { Ok(serde_json::from_value(read_object(&index)?.unwrap_or_default().into())?) };
+        let weight_map = read().with_context(|| index.display().to_string())?.weight_map;
+        let names: BTreeSet<&String> = weight_map.values().collect();
+        for name in &names {
+            ensure!(is_plain(name), "{}: {name:?} is not the name of a file beside it", index.display());
+        }
+        let paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
+        let tensors = TensorFiles::open(&paths, full_name)?;
+        for (name, file) in &weight_map {
+            let held = tensors.file_of(&full_name(name));
+            ensure!(held == Some(&dir.join(file)), "{}: {name} is not in {file}", index.display());
+        }
+        tensors
+    } else {
+        TensorFiles::open(&shards_without_index(dir)?, full_name)?
+    };
+    if let Some(name) = wrapped.take() {
+        warnings.push(format!(
+            "{}: tensors have names such as {name}, which torch.compile or DistributedDataParallel wrapped; they are read without",
+            dir.display()
+        ));
     }
     Ok(tensors)
+}
+
+/// A tensor's name without what `torch.compile` (`_orig_mod.`) and `DistributedDataParallel` (`module.`) put around a model or parts
+/// of it.
+fn unwrapped(name: &str) -> String {
+    let mut name = name.replace("_orig_mod.", "");
+    while let Some(rest) = name.strip_prefix("module.") {
+        name = rest.to_owned();
+    }
+    name
+}
+
+/// The files `model-00001-of-00002.safetensors` … where no index tells of them.
+///
+/// # Errors
+/// One is missing, or there are none: names what is there.
+fn shards_without_index(dir: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot list {}", dir.display());
+    let mut there = Vec::new();
+    for entry in fs::read_dir(dir).with_context(context)? {
+        there.push(entry.with_context(context)?.file_name().to_string_lossy().into_owned());
+    }
+    there.sort();
+    let parts = |name: &str| -> Option<(usize, usize)> {
+        let (number, of) = name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
+        Some((number.parse().ok()?, of.parse().ok()?))
+    };
+    let shards: BTreeMap<usize, &String> = there.iter().filter_map(|name| Some((parts(name)?.0, name))).collect();
+    if let Some(of) = there.iter().find_map(|name| parts(name)).map(|(_, of)| of) {
+        let missing: Vec<String> =
+            (1..=of).filter(|number| !shards.contains_key(number)).map(|number| number.to_string()).take(5).collect();
+        ensure!(
+            missing.is_empty() && shards.len() == of,
+            "{}: there are {} of {of} shards and no {INDEX}; missing is shard {}",
+            dir.display(),
+            shards.len(),
+            missing.join(", ")
+        );
+        return Ok(shards.into_values().map(|name| dir.join(name)).collect());
+    }
+    const WEIGHTS: [&str; 7] = [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5"];
+    let weights: Vec<&str> =
+        there.iter().map(String::as_str).filter(|name| WEIGHTS.iter().any(|end| name.ends_with(end))).take(5).collect();
+    let found = match weights.as_slice() {
+        [] => "there are no weights in any format".to_owned(),
+        weights => format!("there is {}", weights.join(", ")),
+    };
+    let hint = match weights.iter().find(|name| name.ends_with(".gguf")) {
+        Some(gguf) => format!("name the file itself, {}", dir.join(gguf).display()),
+        None if weights.iter().any(|name| name.ends_with(".safetensors")) => {
+            format!("a model's weights are in {MODEL}, or in shards model-00001-of-….safetensors")
+        }
+        None => "a model in another format is converted by transformers: from_pretrained, then save_pretrained".to_owned(),
+    };
+    bail!("{}: neither {MODEL} nor {INDEX}; {found}: {hint}", dir.display())
 }
 
 /// Whether there is a matrix for the head that is not the embedding again.

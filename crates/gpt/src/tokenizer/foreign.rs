@@ -4,11 +4,14 @@
 use super::bpe::ByteIds;
 use anyhow::{Result, anyhow};
 use std::collections::HashMap;
-use tokenizers::{PostProcessorWrapper, Tokenizer as Library};
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Library};
 
 /// A tokenizer run by the `tokenizers` library.
 pub(super) struct Foreign {
     library: Library,
+    /// The same for text that something stands before, where the file treats the beginning otherwise.
+    continued: Option<Library>,
     byte_ids: ByteIds,
     /// Special tokens, and the tokens of the text that they spell.
     as_text: HashMap<u32, Vec<u32>>,
@@ -26,13 +29,19 @@ impl Foreign {
         library.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
         library.with_padding(None);
         library.with_post_processor(None::<PostProcessorWrapper>);
-        Ok(Foreign { library, byte_ids, as_text })
+        let continued = library.get_pre_tokenizer().and_then(without_first).map(|pre_tokenizer| {
+            let mut continued = library.clone();
+            continued.with_pre_tokenizer(Some(pre_tokenizer));
+            continued
+        });
+        Ok(Foreign { library, continued, byte_ids, as_text })
     }
 
-    /// Appends the tokens of `text`. Where the library fails, the text is taken in halves, down to the bytes of a
-    /// character.
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
-        match self.library.encode_fast(text, false) {
+    /// Appends the tokens of `text`; `begins` tells that nothing stands before it. Where the library fails, the text is taken in
+    /// halves, down to the bytes of a character.
+    pub(super) fn encode(&self, text: &str, begins: bool, ids: &mut Vec<u32>) {
+        let library = self.continued.as_ref().filter(|_| !begins).unwrap_or(&self.library);
+        match library.encode_fast(text, false) {
             Ok(encoding) => {
                 for &id in encoding.get_ids() {
                     match self.as_text.get(&id) {
@@ -43,11 +52,29 @@ impl Foreign {
             }
             Err(_) => match text.char_indices().nth(text.chars().count() / 2) {
                 Some((half, _)) if half > 0 => {
-                    self.encode(&text[..half], ids);
-                    self.encode(&text[half..], ids);
+                    self.encode(&text[..half], begins, ids);
+                    self.encode(&text[half..], false, ids);
                 }
                 _ => ids.extend(text.bytes().filter_map(|byte| self.byte_ids[usize::from(byte)])),
             },
         }
+    }
+}
+
+/// A pre-tokenizer without what it does to the first piece of a text only; none where it does nothing of the kind.
+fn without_first(pre_tokenizer: &PreTokenizerWrapper) -> Option<PreTokenizerWrapper> {
+    match pre_tokenizer {
+        PreTokenizerWrapper::Metaspace(metaspace) if metaspace.prepend_scheme == PrependScheme::First => {
+            let mut metaspace = metaspace.clone();
+            metaspace.prepend_scheme = PrependScheme::Never;
+            Some(metaspace.into())
+        }
+        PreTokenizerWrapper::Sequence(parts) => {
+            let mut parts = parts.clone();
+            let parts_of = parts.as_mut().iter_mut();
+            let changed = parts_of.filter_map(|part| without_first(part).map(|without| *part = without)).count();
+            (changed > 0).then(|| parts.into())
+        }
+        _ => None,
     }
 }

@@ -50,6 +50,10 @@ pub struct Tokenizer {
     template: Option<String>,
     /// The content of `special_tokens_map.json`.
     special_map: Option<String>,
+    /// The names of further templates, of which none is the default.
+    other_templates: Vec<String>,
+    /// What else ends a text, as the model's own files say.
+    ends: Vec<u32>,
     encoder: Encoder,
     byte_ids: ByteIds,
     /// The bytes of each id; `None` where the vocabulary leaves an id out.
@@ -194,20 +198,36 @@ impl Tokenizer {
         &self.config
     }
 
-    /// The Jinja template that makes text of messages: `chat_template.jinja`, else the `chat_template` of
-    /// `tokenizer_config.json`, of several the one named `default`.
-    pub fn chat_template(&self) -> Option<String> {
-        if let Some(template) = &self.template {
-            return Some(template.clone());
-        }
-        let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
-        let template = match &config["chat_template"] {
-            serde_json::Value::Array(named) => {
-                &named.iter().find(|named| named["name"] == "default")?["template"]
+    /// The Jinja template that makes text of messages, from where `transformers` takes it: `chat_template.jinja`, else the
+    /// `chat_template` of `tokenizer_config.json`, of several the one named `default`.
+    ///
+    /// # Errors
+    /// There are several, and none is named `default`.
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        chat::template_of(&self.template, &self.other_templates, &self.config)
+    }
+
+    /// This tokenizer with further tokens that end a text, as a model's own files name them; ids that it has not are left out.
+    #[must_use]
+    pub fn with_ends(mut self, ids: impl IntoIterator<Item = u32>) -> Tokenizer {
+        for id in ids {
+            if self.token_bytes(id).is_ok() && !self.ends.contains(&id) {
+                self.ends.push(id);
             }
-            template => template,
-        };
-        template.as_str().map(str::to_owned)
+        }
+        self
+    }
+
+    /// The tokens that end a text when one of them is drawn: [`end_of_text`](Self::end_of_text), [`eos`](Self::eos), and what the
+    /// model's own files name.
+    pub fn end_tokens(&self) -> Vec<u32> {
+        let mut ends: Vec<u32> = Vec::new();
+        for id in self.end_of_text.into_iter().chain(self.eos()).chain(self.ends.iter().copied()) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        ends
     }
 
     /// What a person should know of a tokenizer that others made: text that it does not keep.
@@ -231,6 +251,18 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len() / 3);
         self.encode_into(text, &mut Scratch::default(), &mut ids);
         ids
+    }
+
+    /// The tokens of `text` where something stands before it: some tokenizers treat the beginning otherwise.
+    pub fn encode_after(&self, text: &str) -> Vec<u32> {
+        match &self.encoder {
+            Encoder::Gpt2(_) => self.encode(text),
+            Encoder::Foreign(foreign) => {
+                let mut ids = Vec::with_capacity(text.len() / 3);
+                foreign.encode(text, false, &mut ids);
+                ids
+            }
+        }
     }
 
     /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8, if
@@ -268,7 +300,7 @@ impl Tokenizer {
             Encoder::Gpt2(bpe) => {
                 split::words(text).for_each(|word| bpe.encode_word(word.as_bytes(), scratch, ids));
             }
-            Encoder::Foreign(foreign) => foreign.encode(text, ids),
+            Encoder::Foreign(foreign) => foreign.encode(text, true, ids),
         }
     }
 

@@ -90,6 +90,7 @@ fn every_shape_comes_back_as_it_was_saved() {
             read: &mut from_host,
             eot_token: Some(6),
             eos_token: Some(6),
+            end_tokens: &[],
             files: &[],
             about: about(0),
         };
