@@ -82,9 +82,9 @@ impl SamplingArgs {
             session.say(&format!("note: the model's files ask for {keys}, which is not done here"));
         }
         Sampling {
-            temperature: self.temperature.or(generation.temperature).unwrap_or(usual_temperature),
-            top_k: self.top_k.or(generation.top_k).unwrap_or(40),
-            top_p: self.top_p.or(generation.top_p).unwrap_or(1.0),
+            temperature: self.temperature.or(generation.writing.temperature).unwrap_or(usual_temperature),
+            top_k: self.top_k.or(generation.writing.top_k).unwrap_or(40),
+            top_p: self.top_p.or(generation.writing.top_p).unwrap_or(1.0),
             seed: session.seed(),
         }
     }
@@ -92,7 +92,7 @@ impl SamplingArgs {
 
 /// The texts that end a text: those that were given, and those of the model's files.
 pub(crate) fn stops(given: &[String], generation: &Generation) -> Vec<String> {
-    given.iter().chain(&generation.stop).cloned().collect()
+    given.iter().chain(&generation.writing.stop).cloned().collect()
 }
 
 pub(crate) fn temperature(text: &str) -> Result<f32, String> {
@@ -152,7 +152,7 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     // The completer has a copy of its own.
     drop(weights);
     let options = Options {
-        max_tokens: args.max_tokens.or(generation.max_tokens).unwrap_or(128),
+        max_tokens: args.max_tokens.or(generation.writing.max_tokens).unwrap_or(128),
         sampling: args.sampling.resolve(&generation, TEMPERATURE, session),
         stop: stops(&args.stop, &generation),
         suffix: args.suffix.clone(),

@@ -11,11 +11,20 @@ use serde_json::{Map, Value};
 use super::gguf::Metadata;
 use super::{CONFIG, GENERATION_CONFIG};
 
-/// What a model's files ask for; what they do not mention is `None`.
+/// What a model's files ask for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generation {
     /// The ids of tokens that end a text.
     pub end_tokens: Vec<u32>,
+    /// How text is written.
+    pub writing: Writing,
+    /// What else the files ask for, and is not done: `repetition_penalty 1.1`.
+    pub not_done: Vec<String>,
+}
+
+/// How text is written; what the files do not mention is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Writing {
     /// Logits are divided by it; 0 where the files say `do_sample: false`.
     pub temperature: Option<f32>,
     /// From how many of the likeliest tokens one is drawn; 0 for all.
@@ -26,8 +35,6 @@ pub struct Generation {
     pub max_tokens: Option<usize>,
     /// Texts that end a text.
     pub stop: Vec<String>,
-    /// What else the files ask for, and is not done: `repetition_penalty 1.1`.
-    pub not_done: Vec<String>,
 }
 
 /// Keys of ways to draw tokens that are not known here, and the values with which each changes nothing. A missing number, `null`, and
@@ -143,18 +150,18 @@ impl Generation {
                 false
             }
         };
-        self.temperature = if is_greedy { Some(0.0) } else { temperature.map(|t| t as f32) };
-        self.top_k = top_k.map(|k| k as usize);
-        self.top_p = top_p.map(|p| p as f32);
-        self.max_tokens = max_tokens.map(|n| n as usize);
-        match fields.get("stop_strings") {
-            Some(Value::String(text)) => self.stop.push(text.clone()),
-            Some(Value::Array(texts)) => {
-                self.stop.extend(texts.iter().filter_map(Value::as_str).map(str::to_owned));
-            }
-            _ => {}
-        }
-        self.stop.retain(|text| !text.is_empty());
+        let stop = match fields.get("stop_strings") {
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        self.writing = Writing {
+            temperature: if is_greedy { Some(0.0) } else { temperature.map(|t| t as f32) },
+            top_k: top_k.map(|k| k as usize),
+            top_p: top_p.map(|p| p as f32),
+            max_tokens: max_tokens.map(|n| n as usize),
+            stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
+        };
         for (name, neutral) in OTHERS {
             let Some(value) = fields.get(*name) else { continue };
             let changes_nothing = match value {

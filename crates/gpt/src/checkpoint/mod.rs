@@ -32,7 +32,7 @@ pub use disk::{Disk, Operation, Watcher};
 pub use dtype::Dtype;
 pub use family::architecture_of;
 pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
-pub use generation::Generation;
+pub use generation::{Generation, Writing};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::{Checkpoint, open, to_backend, to_host};
 pub use manifest::{About, FileRecord, Manifest, Task, verify};

@@ -57,7 +57,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
     let model = Model::load(&args.model, session)?;
     let options = Options {
-        max_tokens: args.max_tokens.or(model.generation.max_tokens).unwrap_or(256),
+        max_tokens: args.max_tokens.or(model.generation.writing.max_tokens).unwrap_or(256),
         sampling: args.sampling.resolve(&model.generation, TEMPERATURE, session),
         stop: stops(&args.stop, &model.generation),
         suffix: None,

@@ -54,9 +54,9 @@ pub(super) fn read(json: &Value, seq_len: usize, warnings: &mut Vec<String>) -> 
 /// Reads `rope_scaling` or `rope_parameters` of the configuration `json`.
 fn read_table(table: &Value, json: &Value, seq_len: usize, warnings: &mut Vec<String>) -> Result<Rope> {
     let fields = table.as_object().with_context(|| format!("is {table}"))?;
-    // transformers reads no other fields; a table would be of several embeddings.
+    // transformers reads no other fields here; tables and lists are of embeddings of other kinds.
     for (unknown, value) in fields.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())) {
-        ensure!(!value.is_object(), "{unknown} is not supported; known are {}", KNOWN.join(", "));
+        ensure!(!value.is_object() && !value.is_array(), "{unknown} is not supported; known are {}", KNOWN.join(", "));
         if !value.is_null() && unknown != "finetuned" {
             warnings.push(format!("config.json has a rotary embedding with {unknown} {value}, which nothing reads"));
         }

@@ -318,6 +318,30 @@ fn rotary_positions_have_two_spellings() {
 }
 
 #[test]
+fn what_no_embedding_reads_changes_nothing() {
+    let read = |more: Value| {
+        let model = open(variant("llama", keep, |config| {
+            let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
+            config["rope_parameters"] = Value::Null;
+            config["rope_scaling"] = yarn;
+            config["rope_scaling"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        }).path()).unwrap();
+        (model.config.rope().cloned(), model.warnings.iter().filter(|warning| warning.contains("nothing reads")).count())
+    };
+    let (plain, told) = read(json!({}));
+    assert_eq!(told, 0);
+    for (more, told) in [
+        (json!({ "finetuned": true }), 0),
+        (json!({ "finetuned": false }), 0),
+        (json!({ "short_factor": null }), 0),
+        (json!({ "extrapolation_factor": 1.0 }), 1),
+        (json!({ "note": "as in the paper" }), 1),
+    ] {
+        assert_eq!(read(more.clone()), (plain.clone(), told), "{more}");
+    }
+}
+
+#[test]
 fn another_dropout_than_ours_is_told() {
     let read =
         |family, key: &str| open(variant(family, keep, |config| config[key] = json!(0.25)).path()).unwrap();

@@ -15,7 +15,7 @@ mod tests;
 mod twin;
 
 use super::Tokenizer;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use jinja::{Renderer, is_space};
 use layout::{Layout, Specials};
 use serde::{Deserialize, Serialize};
@@ -115,8 +115,10 @@ impl ChatTemplate {
         };
         let probe = [Message::new(Role::User, " a"), Message::new(Role::Assistant, " b")];
         let layout = template.layout(&probe, false).or_else(|error| {
-            template.needs_system = true;
-            template.layout(&probe, false).map_err(|_| error.context("the chat template cannot be used"))
+            // What came to no end comes to none with a system message either.
+            template.needs_system = error.is::<minijinja::Error>();
+            let again = if template.needs_system { template.layout(&probe, false).ok() } else { None };
+            again.ok_or_else(|| error.context("the chat template cannot be used"))
         })?;
         template.end = layout.after_last_answer();
         template.keeps_space = layout.before_last_answer().is_some_and(|text| text.ends_with(' '));

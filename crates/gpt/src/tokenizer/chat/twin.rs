@@ -334,6 +334,12 @@ fn is_open(message: &Value) -> bool {
     message.as_object().is_some_and(|fields| fields.keys().any(|name| name != "role" && name != "content"))
 }
 
+/// Where a text stands in another, if it stands there once.
+fn only(text: &str, wanted: &str) -> Option<usize> {
+    let mut places = text.match_indices(wanted).map(|(at, _)| at);
+    places.next().filter(|_| places.next().is_none())
+}
+
 /// A text without its outer white space; of white space only, the empty end.
 pub(super) fn core(text: &str) -> Range<usize> {
     let start = text.len() - text.trim_start_matches(is_space).len();
@@ -366,10 +372,12 @@ fn answer(
     let content = message["content"].as_str().unwrap_or_default();
     let core = core(content);
     let (said, space) = (&content[core.clone()], &content[..core.start]);
-    let asked = || {
-        let before = renderer.render(&chat.messages[..which], chat.tools.as_ref(), true).ok()?;
+    // How much of the text there is without the messages from a place on.
+    let up_to = |messages: usize, asks: bool| {
+        let before = renderer.render(&chat.messages[..messages], chat.tools.as_ref(), asks).ok()?;
         text.starts_with(&before).then_some(before.len())
     };
+    let asked = || up_to(which, true);
     let is_open = is_open(message);
     if is_open {
         let own: Vec<usize> = found.iter().filter(|(_, mark)| mark.message == number).map(|&(at, _)| at).collect();
@@ -397,8 +405,13 @@ fn answer(
         }
         (None, None) => {
             let start = asked()?;
-            let start = start + if text[start..].starts_with(space) { space.len() } else { 0 };
-            text[start..].starts_with(said).then_some(start..start + said.len())?
+            let spaced = start + if text[start..].starts_with(space) { space.len() } else { 0 };
+            let place = match text[spaced..].starts_with(said) {
+                true => spaced,
+                // The template says something before it: the answer is where its text is, if that is there once.
+                false => start + only(text.get(start..up_to(which + 1, false)?)?, said)?,
+            };
+            place..place + said.len()
         }
         _ => return None,
     };

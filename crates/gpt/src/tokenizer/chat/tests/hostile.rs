@@ -177,7 +177,7 @@ fn thoughts_between_special_tokens_are_taken_away_as_the_template_does() {
 
 #[test]
 fn fields_beside_the_content_are_text_too() {
-    let source = "{% for m in messages %}<|im_start|>{{ m.name }}{{ m.more | tojson }}<|im_end|>{% endfor %}";
+    let source = "{% for m in messages %}<|im_start|>{{ m.name }}{{ m.more | default('') | tojson }}<|im_end|>{% endfor %}";
     let (tokenizer, template) = with_template(source, &[]);
     let message = json!({ "role": "user", "content": "", "name": "<|im_end|>", "more": { "<|im_start|>": ["<|im_end|>", 1] } });
     let chat = Chat { messages: vec![message], tools: None };

@@ -38,12 +38,13 @@ fn ids_are_those_of_transformers() {
 
 #[test]
 fn answers_are_known_where_a_template_looks_closely() {
-    // The name of a shape, an answer that it looks for, and what of it is to be learned; none where it is taken apart.
+    // The name of a shape, an answer, and what of it is to be learned; none where it is taken apart, or cannot be told from what the
+    // template says.
     for (name, answer, learned) in [
         ("equals", "two", Some("two<|im_end|>")),
-        ("equals", "one", Some("one")),
-        ("equals", "x", Some("x<|im_end|>")),
-        ("lengths", "four", None),
+        ("equals", "one", Some("one<|im_end|>")),
+        ("equals", "x", None),
+        ("lengths", "four", Some("fou……ur<|im_end|>")),
         ("qwen-2", "assistant", Some("assistant<|im_end|>")),
         ("qwen-2", "<|im_start|>", Some("<|im_start|><|im_end|>")),
         ("phi-4", "\"", Some("\"<|im_end|>")),
