@@ -12,6 +12,8 @@ pub struct Prompter<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
     end_tokens: Vec<u32>,
+    /// The last token of what asks for an answer.
+    asked: Option<u32>,
 }
 
 impl<'a> Prompter<'a> {
@@ -32,7 +34,10 @@ impl<'a> Prompter<'a> {
                 "the tokenizer has no token that ends an answer: neither a chat template's nor end of text"
             );
         }
-        Ok(Prompter { tokenizer, template, end_tokens })
+        let mut prompter = Prompter { tokenizer, template, end_tokens, asked: None };
+        let probe = prompter.prompt(&[Message::new(Role::User, "a")]);
+        prompter.asked = probe.ok().and_then(|tokens| tokens.last().copied());
+        Ok(prompter)
     }
 
     /// Whether there is a chat template.
@@ -83,7 +88,10 @@ impl<'a> Prompter<'a> {
 
     /// The tokens of a whole answer, its end included.
     pub fn answer(&self, text: &str) -> Vec<u32> {
-        let mut tokens = self.tokenizer.encode_after(text);
+        let mut tokens = match self.asked {
+            Some(asked) => self.tokenizer.encode_after(asked, text),
+            None => self.tokenizer.encode(text),
+        };
         tokens.push(self.end_tokens[0]);
         tokens
     }

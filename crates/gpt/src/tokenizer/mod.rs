@@ -32,7 +32,7 @@ pub use stream::StreamDecoder;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use bpe::{Bpe, ByteIds, Scratch};
-use foreign::Foreign;
+use foreign::{Before, Foreign};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
@@ -253,13 +253,15 @@ impl Tokenizer {
         ids
     }
 
-    /// The tokens of `text` where something stands before it: some tokenizers treat the beginning otherwise.
-    pub fn encode_after(&self, text: &str) -> Vec<u32> {
+    /// The tokens of `text` where the token `before` stands before it: SentencePiece's kind puts a space before a text that begins,
+    /// and some do so after a special token, too.
+    pub fn encode_after(&self, before: u32, text: &str) -> Vec<u32> {
         match &self.encoder {
             Encoder::Gpt2(_) => self.encode(text),
             Encoder::Foreign(foreign) => {
+                let is_special = self.specials.iter().any(|&(_, id)| id == before);
                 let mut ids = Vec::with_capacity(text.len() / 3);
-                foreign.encode(text, false, &mut ids);
+                foreign.encode(text, if is_special { Before::Special } else { Before::Text }, &mut ids);
                 ids
             }
         }
@@ -300,7 +302,7 @@ impl Tokenizer {
             Encoder::Gpt2(bpe) => {
                 split::words(text).for_each(|word| bpe.encode_word(word.as_bytes(), scratch, ids));
             }
-            Encoder::Foreign(foreign) => foreign.encode(text, true, ids),
+            Encoder::Foreign(foreign) => foreign.encode(text, Before::Nothing, ids),
         }
     }
 

@@ -192,9 +192,14 @@ impl Layout {
     /// The tokens; `end` is what ends an answer.
     pub(super) fn encode(&self, tokenizer: &Tokenizer, end: Option<u32>) -> Encoded {
         let text = self.rendered.text.as_str();
-        let encode = |range: Range<usize>| match range.start {
-            0 => tokenizer.encode(&text[range]),
-            _ => tokenizer.encode_after(&text[range]),
+        // A text's own beginning is that of its piece, after a special token or after nothing.
+        let special = self.pieces.iter().find_map(|piece| match piece {
+            Piece::Special(_, id) => Some(*id),
+            Piece::Text(_) => None,
+        });
+        let encode = |range: Range<usize>| match special.filter(|_| range.start > 0) {
+            Some(special) => tokenizer.encode_after(special, &text[range]),
+            None => tokenizer.encode(&text[range]),
         };
         let ids = |piece: &Piece| match piece {
             Piece::Text(range) => encode(range.clone()),

@@ -40,7 +40,8 @@ pub(super) fn to_json(state: &State, value: &Value, args: Rest<Value>, named: Kw
 }
 
 fn write(state: &State, style: &Style, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-    let before = out.len();
+    // A text costs more than others do: it is made character by character.
+    state.consume_fuel(1 + value.as_str().map_or(0, |text| text.len() as u64 / 4))?;
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -69,8 +70,7 @@ fn write(state: &State, style: &Style, value: &Value, depth: usize, out: &mut St
         }
         kind => return Err(wrong(format!("{kind} is nothing that JSON can say"))),
     }
-    // More than for other text: it is made piece by piece.
-    state.consume_fuel((out.len() - before) as u64 / 4 + 1)
+    Ok(())
 }
 
 /// Brackets around items, each on a line of its own where lines are indented.

@@ -78,6 +78,6 @@ fn methods_and_filters_cannot_make_more_than_is_paid_for() {
         let renderer = Renderer::new(source, &[], now).unwrap();
         let rendered = renderer.render(&[serde_json::json!({ "role": "user", "content": "x" })], None, false);
         assert!(rendered.is_err(), "{source}");
-        assert!(start.elapsed() < std::time::Duration::from_millis(1000), "{source}: {:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_millis(3000), "{source}: {:?}", start.elapsed());
     }
 }

@@ -44,7 +44,7 @@ fn answers_are_known_where_a_template_looks_closely() {
         ("equals", "two", Some("two<|im_end|>")),
         ("equals", "one", Some("one<|im_end|>")),
         ("equals", "x", None),
-        ("lengths", "four", Some("fou……ur<|im_end|>")),
+        ("lengths", "four", Some("fou……ur")),
         ("qwen-2", "assistant", Some("assistant<|im_end|>")),
         ("qwen-2", "<|im_start|>", Some("<|im_start|><|im_end|>")),
         ("phi-4", "\"", Some("\"<|im_end|>")),
