@@ -76,7 +76,12 @@ pub(crate) struct SamplingArgs {
 
 impl SamplingArgs {
     /// What was given, else what the model's files say, else the usual; what they say and nobody does is told.
-    pub(crate) fn resolve(self, generation: &Generation, usual_temperature: f32, session: &Session) -> Sampling {
+    pub(crate) fn resolve(
+        self,
+        generation: &Generation,
+        usual_temperature: f32,
+        session: &Session,
+    ) -> Sampling {
         if !generation.not_done.is_empty() {
             let keys = generation.not_done.join(", ");
             session.say(&format!("note: the model's files ask for {keys}, which is not done here"));

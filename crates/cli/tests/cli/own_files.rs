@@ -57,15 +57,22 @@ fn path(dir: &TempDir, name: &str) -> String {
 
 /// The id of a special token of [`model`].
 fn id(name: &str) -> u32 {
-    ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom|>"].iter().position(|special| *special == name).unwrap() as u32
+    ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom|>"]
+        .iter()
+        .position(|special| *special == name)
+        .unwrap() as u32
 }
 
 /// The tokens of what `mynah complete` and `mynah chat` write, and why each ended.
 fn written(model: &str) -> [(usize, Value); 2] {
     let completed = &json(&["complete", "--model", model, "some", "--max-tokens", "5"])["completions"][0];
-    let chat = mynah(&["chat", "--model", model, "--max-tokens", "5", "--json"]).write_stdin("some\n").assert().success();
+    let chat = mynah(&["chat", "--model", model, "--max-tokens", "5", "--json"])
+        .write_stdin("some\n")
+        .assert()
+        .success();
     let said: Value = serde_json::from_slice(&chat.get_output().stdout).unwrap();
-    [completed, &said].map(|written| (written["tokens"].as_array().unwrap().len(), written["finish_reason"].clone()))
+    [completed, &said]
+        .map(|written| (written["tokens"].as_array().unwrap().len(), written["finish_reason"].clone()))
 }
 
 #[test]
@@ -94,23 +101,43 @@ fn end_tokens_end_what_else_is_written_and_are_handed_on() {
     let [model, prompts, out, task, run] =
         ["model", "prompts.jsonl", "candidates.jsonl", "task.jsonl", "run"].map(|name| path(&dir, name));
     fs::write(&prompts, "{\"prompt\": \"some\"}\n").unwrap();
-    json(&["candidates", "--model", &model, "--prompts", &prompts, "--k", "2", "--max-tokens", "5", "--out", &out]);
+    json(&[
+        "candidates",
+        "--model",
+        &model,
+        "--prompts",
+        &prompts,
+        "--k",
+        "2",
+        "--max-tokens",
+        "5",
+        "--out",
+        &out,
+    ]);
     let candidates: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
     assert_eq!(candidates["completions"], json!(["", ""]));
 
     fs::write(&task, "{\"prompt\": \"some\", \"answer\": \"words\"}\n".repeat(2)).unwrap();
     for beams in ["1", "3"] {
         let items = path(&dir, &format!("items-{beams}.jsonl"));
-        json(&["eval", "--model", &model, "--tasks", &task, "--shots", "0", "--beams", beams, "--out", &items]);
-        let item: Value = serde_json::from_str(fs::read_to_string(&items).unwrap().lines().next().unwrap()).unwrap();
+        json(&[
+            "eval", "--model", &model, "--tasks", &task, "--shots", "0", "--beams", beams, "--out", &items,
+        ]);
+        let item: Value =
+            serde_json::from_str(fs::read_to_string(&items).unwrap().lines().next().unwrap()).unwrap();
         assert_eq!(item["written"], "", "{beams} beams");
     }
 
     let data = path(&dir, "data.jsonl");
-    fs::write(&data, "{\"prompt\": \"some\", \"completion\": \"words\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n").unwrap();
+    fs::write(
+        &data,
+        "{\"prompt\": \"some\", \"completion\": \"words\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n",
+    )
+    .unwrap();
     json(&["sft", "--model", &model, "--data", &data, "--out", &run, "--steps", "1"]);
     let samples = fs::read_dir(Path::new(&run).join("checkpoints")).unwrap().next().unwrap().unwrap().path();
-    let generation: Value = serde_json::from_slice(&fs::read(samples.join("generation_config.json")).unwrap()).unwrap();
+    let generation: Value =
+        serde_json::from_slice(&fs::read(samples.join("generation_config.json")).unwrap()).unwrap();
     let ends = generation["eos_token_id"].as_array().unwrap();
     assert!(ends.contains(&json!(id("<|eom|>"))) && ends.contains(&json!(id("<|im_end|>"))), "{generation}");
 }

@@ -123,7 +123,9 @@ impl Generation {
         match fields.get(ENDS) {
             None | Some(Value::Null) => {}
             Some(Value::Array(ids)) => ids.iter().for_each(|value| self.add_end(id(value))),
-            Some(value) if id(value).is_some() || value.as_i64().is_some_and(|id| id < 0) => self.add_end(id(value)),
+            Some(value) if id(value).is_some() || value.as_i64().is_some_and(|id| id < 0) => {
+                self.add_end(id(value))
+            }
             Some(other) => self.not_done.push(format!("{ENDS} {other}")),
         }
     }

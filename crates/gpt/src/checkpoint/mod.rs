@@ -23,6 +23,7 @@ mod load;
 mod manifest;
 mod number_format;
 mod save;
+mod shards;
 mod tensor_file;
 #[cfg(test)]
 mod tests;

@@ -198,8 +198,19 @@ fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
 
 /// Writes all files, the manifest last.
 fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
-    let Contents { config, weights, dtype, moments, beside, read, eot_token, eos_token, end_tokens, files, about } =
-        contents;
+    let Contents {
+        config,
+        weights,
+        dtype,
+        moments,
+        beside,
+        read,
+        eot_token,
+        eos_token,
+        end_tokens,
+        files,
+        about,
+    } = contents;
     let family = Family::for_config(config)?;
     let specs = specs(config);
     assert_eq!(

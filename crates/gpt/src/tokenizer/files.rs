@@ -55,7 +55,9 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
     };
     let config = beside(CONFIG)?;
     let template = match beside(TEMPLATE)? {
-        None => beside(OLD_TEMPLATE)?.map(|text| old_template(&text, config.as_deref())).transpose()?.flatten(),
+        None => {
+            beside(OLD_TEMPLATE)?.map(|text| old_template(&text, config.as_deref())).transpose()?.flatten()
+        }
         template => template,
     };
     let other_templates = match &template {

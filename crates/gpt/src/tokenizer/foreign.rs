@@ -40,7 +40,8 @@ impl Foreign {
         library.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
         library.with_padding(None);
         library.with_post_processor(None::<PostProcessorWrapper>);
-        let [after_special, after_text] = [Before::Special, Before::Text].map(|before| adapted(&library, before));
+        let [after_special, after_text] =
+            [Before::Special, Before::Text].map(|before| adapted(&library, before));
         Ok(Foreign { library, after_special, after_text, byte_ids, as_text })
     }
 
@@ -76,7 +77,8 @@ impl Foreign {
 /// The library for text after something, where that is another than for text that begins.
 fn adapted(library: &Library, before: Before) -> Option<Library> {
     let normalizer = library.get_normalizer().filter(|_| before == Before::Text).and_then(without_prepend);
-    let pre_tokenizer = library.get_pre_tokenizer().and_then(|pre_tokenizer| without_prefix(pre_tokenizer, before));
+    let pre_tokenizer =
+        library.get_pre_tokenizer().and_then(|pre_tokenizer| without_prefix(pre_tokenizer, before));
     if normalizer.is_none() && pre_tokenizer.is_none() {
         return None;
     }
@@ -97,7 +99,8 @@ fn without_prepend(normalizer: &NormalizerWrapper) -> Option<Option<NormalizerWr
         NormalizerWrapper::Sequence(parts) => {
             let parts = parts.as_ref();
             let changed = parts.iter().any(|part| without_prepend(part).is_some());
-            let kept = parts.iter().filter_map(|part| without_prepend(part).unwrap_or_else(|| Some(part.clone())));
+            let kept =
+                parts.iter().filter_map(|part| without_prepend(part).unwrap_or_else(|| Some(part.clone())));
             changed.then(|| Some(Normalizers::new(kept.collect()).into()))
         }
         _ => None,
@@ -122,7 +125,8 @@ fn without_prefix(pre_tokenizer: &PreTokenizerWrapper, before: Before) -> Option
         PreTokenizerWrapper::Sequence(parts) => {
             let mut parts = parts.clone();
             let each = parts.as_mut().iter_mut();
-            let changed = each.filter_map(|part| without_prefix(part, before).map(|without| *part = without)).count();
+            let changed =
+                each.filter_map(|part| without_prefix(part, before).map(|without| *part = without)).count();
             (changed > 0).then(|| parts.into())
         }
         _ => None,

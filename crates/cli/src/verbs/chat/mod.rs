@@ -151,7 +151,7 @@ impl<B: Backend> Talk<'_, B> {
 
     /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes on.
     fn answer(&mut self) -> Result<()> {
-        let Talk { chat, options, session, messages, answers } = self;
+        let Talk { chat, options, session, messages, answers, .. } = self;
         let (terminal, json) = (session.watcher(), session.json());
         terminal.listen_again();
         let mut heard = Ok(());

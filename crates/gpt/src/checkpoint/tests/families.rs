@@ -320,13 +320,20 @@ fn rotary_positions_have_two_spellings() {
 #[test]
 fn what_no_embedding_reads_changes_nothing() {
     let read = |more: Value| {
-        let model = open(variant("llama", keep, |config| {
-            let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
-            config["rope_parameters"] = Value::Null;
-            config["rope_scaling"] = yarn;
-            config["rope_scaling"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        }).path()).unwrap();
-        (model.config.rope().cloned(), model.warnings.iter().filter(|warning| warning.contains("nothing reads")).count())
+        let model = open(
+            variant("llama", keep, |config| {
+                let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
+                config["rope_parameters"] = Value::Null;
+                config["rope_scaling"] = yarn;
+                config["rope_scaling"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            })
+            .path(),
+        )
+        .unwrap();
+        (
+            model.config.rope().cloned(),
+            model.warnings.iter().filter(|warning| warning.contains("nothing reads")).count(),
+        )
     };
     let (plain, told) = read(json!({}));
     assert_eq!(told, 0);

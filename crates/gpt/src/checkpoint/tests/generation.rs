@@ -41,7 +41,9 @@ fn sampling_is_what_stands_there_and_the_rest_is_named() {
     let of = |generation: Value| read(&json!({ "temperature": 9.0, "top_k": 9 }), Some(generation)).writing;
     assert_eq!(of(json!({})), Writing::default(), "what an older file says does not count beside the newer");
     assert_eq!(
-        of(json!({ "temperature": 0.6, "top_k": 20, "top_p": 0.95, "max_new_tokens": 99, "stop_strings": ["a", "b"] })),
+        of(
+            json!({ "temperature": 0.6, "top_k": 20, "top_p": 0.95, "max_new_tokens": 99, "stop_strings": ["a", "b"] })
+        ),
         Writing {
             temperature: Some(0.6),
             top_k: Some(20),
@@ -98,5 +100,8 @@ fn entries_of_gguf_name_ends_too() {
     entries.integers("tokenizer.ggml.eot_token_id", &[4, 3]);
     entries.size("tokenizer.ggml.eom_token_id", 5).unwrap();
     assert_eq!(Generation::of_gguf(&metadata_of(&entries).unwrap()).unwrap().end_tokens, [3, 4, 5]);
-    assert_eq!(Generation::of_gguf(&metadata_of(&Entries::default()).unwrap()).unwrap(), Generation::default());
+    assert_eq!(
+        Generation::of_gguf(&metadata_of(&Entries::default()).unwrap()).unwrap(),
+        Generation::default()
+    );
 }

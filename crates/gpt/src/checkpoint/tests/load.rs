@@ -209,7 +209,11 @@ fn what_wraps_a_model_in_training_is_taken_off_its_names() {
         let shown = wrapping("transformer.h.0.ln_1.bias");
         let model = renamed(wrapping).unwrap_or_else(|error| panic!("{shown}: {error:#}"));
         assert_eq!(model.weights(to_host).unwrap(), golden_weights(), "{shown}");
-        assert!(model.warnings.iter().any(|warning| warning.contains("wrapped")), "{shown}: {:?}", model.warnings);
+        assert!(
+            model.warnings.iter().any(|warning| warning.contains("wrapped")),
+            "{shown}: {:?}",
+            model.warnings
+        );
     }
     // Names of another kind are shown.
     let error = format!("{:#}", renamed(|name| format!("net.{name}")).err().unwrap());

@@ -28,7 +28,9 @@ fn all_that_the_files_name_ends_an_answer_and_the_template_says_what_is_learned(
     assert_eq!(prompter.end_tokens(), [im_end, end_of_text, eot, eom]);
     assert_eq!(prompter.answer("a").last(), Some(&im_end), "learned is what the template says");
     // What extends a tokenizer keeps them.
-    for further in [with_ours(&plain).unwrap(), chat.extended(&[]).unwrap(), chat.extended(&["<|x|>".into()]).unwrap()] {
+    for further in
+        [with_ours(&plain).unwrap(), chat.extended(&[]).unwrap(), chat.extended(&["<|x|>".into()]).unwrap()]
+    {
         assert!(further.end_tokens().contains(&eom));
     }
 }
@@ -47,7 +49,9 @@ fn an_answer_has_the_tokens_that_stand_after_a_prompt() {
         let prompter = Prompter::new(&tokenizer).unwrap();
         for case in golden["cases"].as_array().unwrap() {
             let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
-            let [asked @ .., Message { role: Role::Assistant, content }] = messages.as_slice() else { continue };
+            let [asked @ .., Message { role: Role::Assistant, content }] = messages.as_slice() else {
+                continue;
+            };
             let mut whole = prompter.prompt(asked).unwrap();
             whole.extend(prompter.answer(content));
             let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();

@@ -141,7 +141,12 @@ pub(super) struct Layout {
 impl Layout {
     /// Cuts what a template wrote. `keeps_space` tells that the white space before an answer is the answer's; `end` is what ends
     /// one.
-    pub(super) fn new(mut rendered: Rendered, specials: &Specials, keeps_space: bool, end: Option<u32>) -> Layout {
+    pub(super) fn new(
+        mut rendered: Rendered,
+        specials: &Specials,
+        keeps_space: bool,
+        end: Option<u32>,
+    ) -> Layout {
         let pieces = specials.cut(&rendered.text, &rendered.marks);
         for answer in &mut rendered.answers {
             if keeps_space && rendered.text[..answer.place.start].ends_with(&answer.space) {
@@ -149,7 +154,8 @@ impl Layout {
             }
             if answer.is_open {
                 let is_end = |piece: &&Piece| matches!(piece, Piece::Special(range, id) if range.start >= answer.place.end && Some(*id) == end);
-                answer.place.end = pieces.iter().find(is_end).map_or(answer.place.end, |piece| piece.range().start);
+                answer.place.end =
+                    pieces.iter().find(is_end).map_or(answer.place.end, |piece| piece.range().start);
             }
         }
         Layout { rendered, pieces }

@@ -24,8 +24,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use twin::Chat;
 
-pub(super) use ours::{template_of, token_names};
 pub use ours::{OURS, with_ours};
+pub(super) use ours::{template_of, token_names};
 
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,13 +132,13 @@ impl ChatTemplate {
 
     /// What a person should know of how conversations became tokens so far.
     pub fn notes(&self) -> Vec<String> {
-        let system = format!("the chat template insists on a system message: conversations without one get {SYSTEM:?}");
+        let system = format!(
+            "the chat template insists on a system message: conversations without one get {SYSTEM:?}"
+        );
         let blind = "the chat template looks in messages for special tokens, and a message spelled one: to the template, and to the \
                      model, that was text";
-        let notes = [
-            (self.needs_system, system),
-            (self.blindfolded.load(Ordering::Relaxed), blind.to_owned()),
-        ];
+        let notes =
+            [(self.needs_system, system), (self.blindfolded.load(Ordering::Relaxed), blind.to_owned())];
         notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note).collect()
     }
 

@@ -40,7 +40,8 @@ pub fn with_ours(tokenizer: &Tokenizer) -> Result<Tokenizer> {
         }
     };
     let json = extended.json.clone();
-    let ours = format::parse(Contents { json, config: Some(written(config)), special_map, ..Contents::default() })?;
+    let ours =
+        format::parse(Contents { json, config: Some(written(config)), special_map, ..Contents::default() })?;
     Ok(ours.with_ends(extended.end_tokens()))
 }
 
@@ -56,7 +57,9 @@ pub(in crate::tokenizer) fn template_of(
     }
     let several = |names: &[String]| {
         let names = names.join(", ");
-        anyhow!("there are several chat templates ({names}), and none is named default: name the one to use so")
+        anyhow!(
+            "there are several chat templates ({names}), and none is named default: name the one to use so"
+        )
     };
     ensure!(others.is_empty(), several(others));
     let named: Vec<(String, Value)> = match fields(CONFIG, config)?.remove("chat_template") {

@@ -58,7 +58,9 @@ fn truncate(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, E
     if text.chars().count() <= length.saturating_add(leeway) {
         return Ok(text);
     }
-    let kept = length.checked_sub(end.chars().count()).ok_or_else(|| wrong("the length is below that of the end"))?;
+    let kept = length
+        .checked_sub(end.chars().count())
+        .ok_or_else(|| wrong("the length is below that of the end"))?;
     let cut: String = text.chars().take(kept).collect();
     let words = if bound.flag(1) == Some(true) { None } else { cut.rsplit_once(' ').map(|(words, _)| words) };
     Ok(words.unwrap_or(&cut).to_owned() + end)
@@ -82,11 +84,13 @@ fn default(value: Value, args: Rest<Value>, named: Kwargs) -> Result<Value, Erro
 fn integer(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     let bound = bind_both(&["default", "base"], args.0, &named)?;
     let other = bound.given(0).cloned().unwrap_or_else(|| 0.into());
-    let base = bound.integer(1)?.and_then(|base| u32::try_from(base).ok()).filter(|base| (2..=36).contains(base));
+    let base =
+        bound.integer(1)?.and_then(|base| u32::try_from(base).ok()).filter(|base| (2..=36).contains(base));
     let of_text = |text: &str| {
         let digits = text.trim().replace('_', "");
         let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)];
-        let prefix = prefixed.iter().find(|(prefix, radix)| base == Some(*radix) && digits.starts_with(prefix));
+        let prefix =
+            prefixed.iter().find(|(prefix, radix)| base == Some(*radix) && digits.starts_with(prefix));
         let digits = prefix.map_or(digits.as_str(), |(prefix, _)| &digits[prefix.len()..]);
         let whole = i64::from_str_radix(digits, base.unwrap_or(10)).ok();
         whole.or_else(|| digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n.trunc() as i64))

@@ -16,7 +16,12 @@ struct Style {
 }
 
 /// The filter.
-pub(super) fn to_json(state: &State, value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+pub(super) fn to_json(
+    state: &State,
+    value: &Value,
+    args: Rest<Value>,
+    named: Kwargs,
+) -> Result<String, Error> {
     let bound = bind_both(&["ensure_ascii", "indent", "separators", "sort_keys"], args.0, &named)?;
     let indent = match bound.given(1) {
         Some(text) if text.as_str().is_some() => Some(bound.text(1)?.to_owned()),
@@ -26,7 +31,8 @@ pub(super) fn to_json(state: &State, value: &Value, args: Rest<Value>, named: Kw
         Some(pair) => {
             let texts = pair.try_iter()?.checked().map(|text| Ok(text?.to_string()));
             let texts: Vec<String> = texts.collect::<Result<_, Error>>()?;
-            let [between, after_key] = <[String; 2]>::try_from(texts).map_err(|_| wrong("separators are two"))?;
+            let [between, after_key] =
+                <[String; 2]>::try_from(texts).map_err(|_| wrong("separators are two"))?;
             (between, after_key)
         }
         None if indent.is_some() => (",".into(), ": ".into()),

@@ -316,7 +316,9 @@ fn joined(state: &State, between: &str, bound: &Bound) -> Result<Value, Error> {
     let mut joined = String::new();
     for (number, value) in values.try_iter()?.checked().enumerate() {
         let value = value?;
-        let text = value.as_str().ok_or_else(|| wrong(format!("item {number} is {}, not a string", value.kind())))?;
+        let text = value
+            .as_str()
+            .ok_or_else(|| wrong(format!("item {number} is {}, not a string", value.kind())))?;
         pay(state, between.len() + text.len())?;
         if number > 0 {
             joined.push_str(between);

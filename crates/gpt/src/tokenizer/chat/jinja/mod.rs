@@ -75,7 +75,12 @@ impl Renderer {
     }
 
     /// What the template makes of `messages`, where the assistant may call `tools`.
-    pub(super) fn render(&self, messages: &[Json], tools: Option<&Json>, add_generation_prompt: bool) -> Result<String> {
+    pub(super) fn render(
+        &self,
+        messages: &[Json],
+        tools: Option<&Json>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let template = self.environment.get_template(NAME).expect("added when it was made");
         let messages: Vec<Value> = messages.iter().map(value_of).collect();
         let tools = tools.map_or_else(|| Value::from(()), value_of);
@@ -103,6 +108,8 @@ fn value_of(json: &Json) -> Value {
         },
         Json::String(text) => text.as_str().into(),
         Json::Array(items) => items.iter().map(value_of).collect(),
-        Json::Object(fields) => Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), value_of(value)))),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), value_of(value))))
+        }
     }
 }

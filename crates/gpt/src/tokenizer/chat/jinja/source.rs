@@ -34,7 +34,8 @@ struct Token {
 
 /// Words after which an operand begins.
 const KEYWORDS: [&str; 15] = [
-    "and", "or", "not", "in", "is", "if", "elif", "else", "set", "for", "with", "print", "call", "filter", "do",
+    "and", "or", "not", "in", "is", "if", "elif", "else", "set", "for", "with", "print", "call", "filter",
+    "do",
 ];
 
 /// Reads a template's source.
@@ -53,7 +54,8 @@ pub(super) fn read(source: &str) -> Source {
         }
         let is_tag = rest.starts_with("{%");
         let (tokens, end) = tokens(source, brace + 2, is_tag);
-        let word = |number: usize| tokens.get(number).map_or("", |token: &Token| &source[token.place.clone()]);
+        let word =
+            |number: usize| tokens.get(number).map_or("", |token: &Token| &source[token.place.clone()]);
         // A sign that controls white space may come first.
         let first = usize::from(matches!(word(0), "-" | "+"));
         at = end;
@@ -90,7 +92,8 @@ fn edited(source: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
 /// Where a raw block's text, which begins at `at`, is over.
 fn end_of_raw(source: &str, at: usize) -> usize {
     let ends = source[at..].match_indices("{%").map(|(tag, _)| at + tag);
-    let is_end = |&tag: &usize| source[tag + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw");
+    let is_end =
+        |&tag: &usize| source[tag + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw");
     ends.into_iter().find(is_end).unwrap_or(source.len())
 }
 
@@ -175,7 +178,8 @@ fn unquoted(literal: &str) -> String {
 
 /// Puts the `%` of this number otherwise. Operators of its rank are done from left to right, and of higher rank is only `**`.
 fn modulo(source: &str, tokens: &[Token], number: usize, edits: &mut Vec<(Range<usize>, String)>) {
-    let (Some(left), Some(right)) = (left_operand(source, tokens, number), right_operand(source, tokens, number + 1))
+    let (Some(left), Some(right)) =
+        (left_operand(source, tokens, number), right_operand(source, tokens, number + 1))
     else {
         return;
     };

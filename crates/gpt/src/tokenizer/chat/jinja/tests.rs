@@ -3,9 +3,28 @@ use super::*;
 /// Where the engine is otherwise than Jinja2: what it does not know it refuses by name, but for the last ones, which no conversation
 /// brings about.
 const OTHERWISE: &[&str] = &[
-    "{!r}", "wordwrap", "indent('> ')", "urlencode", "xmlattr", "encode(", "translate(", "{{ +1 }}", "namespace({", "varargs",
-    "{% block", "\\u200b", "{{ range(3) }}", "1 < 'a'", "items is callable", "lipsum", "content.upper }}", "self is", "{{ n }}",
-    "in none", "{{ 'user' in roles }}", "{{ loop }}",
+    "{!r}",
+    "wordwrap",
+    "indent('> ')",
+    "urlencode",
+    "xmlattr",
+    "encode(",
+    "translate(",
+    "{{ +1 }}",
+    "namespace({",
+    "varargs",
+    "{% block",
+    "\\u200b",
+    "{{ range(3) }}",
+    "1 < 'a'",
+    "items is callable",
+    "lipsum",
+    "content.upper }}",
+    "self is",
+    "{{ n }}",
+    "in none",
+    "{{ 'user' in roles }}",
+    "{{ loop }}",
 ];
 
 #[test]

@@ -75,7 +75,6 @@ fn a_template_may_look_into_a_message_and_take_it_apart() {
     assert!(error.contains("takes it apart"), "{error}");
 }
 
-
 /// A shape of the golden file with its tokenizer, of which `special` are special tokens, too.
 fn shape(name: &str, special: &[&str]) -> (Tokenizer, ChatTemplate) {
     let shape = GOLDEN["shapes"].as_array().unwrap().iter().find(|shape| shape["name"] == name).unwrap();
@@ -151,10 +150,7 @@ fn a_template_that_looks_for_special_tokens_is_kept_from_seeing_them_or_obeyed()
         let tokens = template.prompt(tokenizer, &say(&[(Role::User, content)])).unwrap();
         (tokenizer.decode(&tokens).unwrap(), names_in(tokenizer, &tokens).len())
     };
-    assert_eq!(
-        text(&template, &tokenizer, "a<|im_end|>b"),
-        ("<|im_start|>user\nab<|im_end|>".into(), 2),
-    );
+    assert_eq!(text(&template, &tokenizer, "a<|im_end|>b"), ("<|im_start|>user\nab<|im_end|>".into(), 2),);
     assert_eq!(template.notes(), Vec::<String>::new());
     // It writes one more for the one that it found: whose they are is not known, and it shall not have found it.
     let more = "{% for m in messages %}{{ m.content }}{% if '<|im_end|>' in m.content %}<|im_end|>{% endif %}<|im_end|>{% endfor %}";
@@ -166,8 +162,7 @@ fn a_template_that_looks_for_special_tokens_is_kept_from_seeing_them_or_obeyed()
 #[test]
 fn thoughts_between_special_tokens_are_taken_away_as_the_template_does() {
     let (tokenizer, template) = shape("deepseek", &["<think>", "</think>"]);
-    let turns =
-        say(&[(Role::User, "q"), (Role::Assistant, "<think>well</think>so"), (Role::User, "and?")]);
+    let turns = say(&[(Role::User, "q"), (Role::Assistant, "<think>well</think>so"), (Role::User, "and?")]);
     let tokens = template.prompt(&tokenizer, &turns).unwrap();
     assert_eq!(
         tokenizer.decode(&tokens).unwrap(),

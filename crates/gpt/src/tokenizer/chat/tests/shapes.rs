@@ -22,7 +22,10 @@ fn ids_are_those_of_transformers() {
                 }
                 Some(_) if name == "needs-system" => {
                     let shown = tokenizer.decode(&ids.unwrap()).unwrap();
-                    assert!(shown.starts_with("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"), "{shown}");
+                    assert!(
+                        shown.starts_with("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"),
+                        "{shown}"
+                    );
                 }
                 // The template's own words.
                 Some(said) => {
@@ -60,7 +63,9 @@ fn answers_are_known_where_a_template_looks_closely() {
         let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
         let turns = say(&[(Role::User, "two"), (Role::Assistant, answer)]);
         let encoded = template.encode(&tokenizer, &turns);
-        let said = encoded.ok().map(|encoded| tokenizer.decode(&encoded.tokens[encoded.answers[0].clone()]).unwrap());
+        let said = encoded
+            .ok()
+            .map(|encoded| tokenizer.decode(&encoded.tokens[encoded.answers[0].clone()]).unwrap());
         assert_eq!(said.as_deref(), learned, "{name}: {answer:?}");
     }
 }
