@@ -53,7 +53,7 @@ pub(crate) struct CandidatesArgs {
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Text, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, Purpose::Text, session)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let prompts = rows.read(&args.prompts, prompt)?;
     rows.columns.check()?;
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
     let model = (&config, &weights);
     let mut found = candidates(&mut cpu, model, &prompter, &prompts, &options, session.watcher())?;
+    prompter.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
     let mut lines: Vec<Value> =
         found.iter().map(serde_json::to_value).collect::<Result<_, _>>().context("candidates are JSON")?;
     if let Some(path) = &args.best_by {

@@ -171,7 +171,7 @@ fn examine(
     args: &EvalArgs,
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(model, Purpose::Figures, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(model, Purpose::Figures, session)?;
     let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, sandbox)?;
     let mut exams = Vec::new();
     for (at, task) in tasks.iter().enumerate() {

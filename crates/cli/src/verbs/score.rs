@@ -35,7 +35,8 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Figures, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } =
+        Model::load(&args.model, Purpose::Figures, session)?;
     ensure!(
         config.n_label == Some(1),
         "{} is no reward model: train one with `mynah reward`",

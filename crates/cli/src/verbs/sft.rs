@@ -106,6 +106,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
                 conversations.untold_tools()
             ));
         }
+        template.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
         Ok(conversations)
     };
     let (train, val) = match &args.val {

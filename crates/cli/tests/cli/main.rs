@@ -11,6 +11,7 @@ mod hub;
 mod hub_server;
 mod interrupt;
 mod not_finite;
+mod own_files;
 mod readme;
 mod road;
 mod speedrun;

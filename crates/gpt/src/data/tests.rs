@@ -3,6 +3,7 @@
 mod conversations;
 mod forms;
 mod messages;
+mod prompter;
 mod rows;
 mod tasks;
 

@@ -3,6 +3,7 @@ mod exact;
 mod families;
 mod faults;
 mod finite;
+mod generation;
 mod gguf;
 mod load;
 mod number_format;
@@ -76,6 +77,7 @@ fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) ->
         read: &mut from_host,
         eot_token: Some(6),
         eos_token: Some(6),
+        end_tokens: &[],
         files: FILES,
         about: about(step),
     })

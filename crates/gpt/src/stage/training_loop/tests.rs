@@ -67,6 +67,7 @@ impl Training for Script<'_> {
             read: &mut from_host,
             eot_token: None,
             eos_token: None,
+            end_tokens: &[],
             files: &[],
             about,
         };

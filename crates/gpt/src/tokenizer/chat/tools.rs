@@ -1,6 +1,6 @@
 //! What a chat template writes of tools: their descriptions, the calls of the assistant, what they returned.
 
-use super::render::Renderer;
+use super::jinja::Renderer;
 use super::{Message, Role};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -49,13 +49,22 @@ impl ToolUse {
         Ok(way)
     }
 
-    /// A message as the template sees it.
+    /// A message as the template sees it: all its fields, but those that are null; what a model thought under each of the names in
+    /// use.
     pub(super) fn fields(self, message: &Message) -> Result<Value> {
-        let mut fields = serde_json::to_value(message)?;
-        if self.null_calls && message.content.is_empty() && message.calls_tools() {
-            fields["content"] = Value::Null;
+        const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+        let mut value = serde_json::to_value(message)?;
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|_, value| !value.is_null());
+            if let Some(thought) = THOUGHTS.iter().find_map(|name| fields.get(*name).cloned()) {
+                fields.entry("thinking").or_insert_with(|| thought.clone());
+                fields.insert("reasoning_content".to_owned(), thought);
+            }
         }
-        Ok(fields)
+        if self.null_calls && message.content.is_empty() && message.calls_tools() {
+            value["content"] = Value::Null;
+        }
+        Ok(value)
     }
 
     /// What of these messages is not written.
