@@ -304,7 +304,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
         init(&at("judge"))
     };
     let (asked, held_out) = (prompts(20), prompts(5));
-    for lr in ["1e9", "1"] {
+    for lr in ["1e9"] {
         let sft = |out: &Path, steps: &str, progress: &dyn Progress| {
             let options = SftOptions {
                 init: &policy,
@@ -377,7 +377,10 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                     "{name}: {said}"
                 );
                 assert!(said.contains("warmup_steps"), "{name}: {said}");
-                assert_eq!(gpt::train::run::checkpoints(&out).unwrap(), [], "{name}, {lr}, {steps}: {said}");
+                assert!(
+                    gpt::train::run::checkpoints(&out).unwrap().is_empty(),
+                    "{name}, {lr}, {steps}: {said}"
+                );
                 assert_eq!(refused(&Silent), said, "the same command says the same");
                 let events = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
                 assert!(
@@ -393,7 +396,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                 said.contains("training failed") && said.contains("no step left a sound state"),
                 "{said}"
             );
-            assert_eq!(gpt::train::run::checkpoints(&out).unwrap(), [], "{name}, {lr}: {said}");
+            assert!(gpt::train::run::checkpoints(&out).unwrap().is_empty(), "{name}, {lr}: {said}");
         }
     }
 }

@@ -6,11 +6,6 @@ use anyhow::{Result, bail};
 use super::load::Checkpoint;
 use super::tensor_file::{Tensor, TensorFiles};
 
-/// Whether every number is finite. Without an early end, so that the loop becomes vectors.
-pub(super) fn all_finite(values: &[f32]) -> bool {
-    values.iter().fold(true, |finite, value| finite & value.is_finite())
-}
-
 /// The first number that is not finite, and where it stands in a tensor of this shape: `NaN at [3, 17]`.
 pub(super) fn first_not_finite(values: &[f32], shape: &[usize]) -> Option<String> {
     let at = values.iter().position(|value| !value.is_finite())?;
@@ -26,8 +21,7 @@ impl TensorFiles {
     /// # Errors
     /// A value is NaN or infinite.
     pub(super) fn read_finite(&self, name: &str, tensor: &Tensor, out: &mut [f32]) -> Result<()> {
-        self.read(tensor, out)?;
-        if all_finite(out) {
+        if self.read(tensor, out)? {
             return Ok(());
         }
         let first = first_not_finite(out, tensor.shape()).unwrap_or_default();
@@ -51,9 +45,10 @@ impl Checkpoint {
             for piece in self.names.pieces(&self.config, spec) {
                 let tensor = self.tensors.expect(&piece.name, &piece.shape)?;
                 values.resize(piece.values.len(), 0.0);
-                self.tensors.read(tensor, &mut values)?;
-                let first = (!all_finite(&values)).then(|| first_not_finite(&values, tensor.shape()));
-                found.extend(first.flatten().map(|first| format!("{} ({first})", piece.name)));
+                if !self.tensors.read(tensor, &mut values)? {
+                    let first = first_not_finite(&values, tensor.shape()).unwrap_or_default();
+                    found.push(format!("{} ({first})", piece.name));
+                }
             }
         }
         Ok(found)

@@ -13,6 +13,7 @@ use safetensors::tensor::Metadata;
 
 use super::disk;
 use super::number_format::NumberFormat;
+use crate::model::all_finite;
 
 /// Values converted at a time: whole blocks of every number format.
 const CHUNK: usize = 1 << 18;
@@ -170,15 +171,17 @@ impl TensorFiles {
         Ok(tensor)
     }
 
-    /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many.
-    pub(super) fn read(&self, tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+    /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many. Tells whether all are finite.
+    pub(super) fn read(&self, tensor: &Tensor, out: &mut [f32]) -> Result<bool> {
         assert_eq!(out.len(), tensor.len, "room for another number of values");
-        let mut start = 0;
+        let (mut start, mut finite) = (0, true);
         for chunk in out.chunks_mut(CHUNK) {
             self.read_range(tensor, start, chunk)?;
+            // While the values are in a near cache.
+            finite &= all_finite(chunk);
             start += chunk.len();
         }
-        Ok(())
+        Ok(finite)
     }
 
     /// Whether two tensors hold the same bits, as `f32`.

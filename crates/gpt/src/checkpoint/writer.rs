@@ -10,9 +10,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use super::disk::Disk;
 use super::dtype::Dtype;
 use super::family::Piece;
-use super::finite::{all_finite, first_not_finite};
+use super::finite::first_not_finite;
 use super::manifest::FileRecord;
-use crate::model::Spec;
+use crate::model::{Spec, all_finite};
 
 /// Values converted at a time.
 const CHUNK: usize = 1 << 18;

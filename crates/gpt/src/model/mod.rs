@@ -24,6 +24,7 @@ pub use gpt::{
 pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
 pub use not_finite::NotFinite;
+pub(crate) use not_finite::all_finite;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};

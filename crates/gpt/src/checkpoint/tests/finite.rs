@@ -94,11 +94,21 @@ fn what_training_goes_on_from_is_looked_at() {
     assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     checkpoint.weights(to_host).unwrap();
 
-    let other = random(&tiny(), 5);
-    let beside = |trees| Beside { name: "value.safetensors", config: &tiny(), trees };
+    let (config, other) = (tiny(), random(&tiny(), 5));
     let dir = shelf.path().join("step-000002");
-    let boxed = [beside(vec![("w.", &other)])];
-    with_contents(2, |contents| save(&dir, Contents { beside: &boxed, ..contents })).unwrap();
+    let contents = Contents {
+        config: &config,
+        weights: &other,
+        dtype: Dtype::F32,
+        moments: None,
+        beside: &[Beside { name: "value.safetensors", config: &config, trees: vec![("w.", &other)] }],
+        read: &mut from_host,
+        eot_token: None,
+        eos_token: None,
+        files: &[],
+        about: super::about(2),
+    };
+    save(&dir, contents).unwrap();
     let checkpoint = open(&dir).unwrap();
     let mut tensors = parse(&fs::read(dir.join("value.safetensors")).unwrap());
     spoil(&mut tensors, "w.wpe", 0, f32::NAN);
