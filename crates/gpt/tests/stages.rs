@@ -472,7 +472,7 @@ fn kept(run: &Path, key: &str) -> f64 {
 #[test]
 fn a_recipe_fits_the_model_and_the_examples() {
     let dir = tempfile::tempdir().unwrap();
-    let wide = |vocab_size| Config { dropout: 0.05, ..Config::gpt2(vocab_size, 64, 1, 4, 384) };
+    let wide = |vocab_size| Config { dropout: 0.05, ..Config::gpt2(vocab_size, 64, 1, 4, 256) };
     let ours = base(dir.path(), wide);
     let theirs = dir.path().join("theirs");
     std::fs::rename(&ours, &theirs).unwrap();
@@ -489,7 +489,7 @@ fn a_recipe_fits_the_model_and_the_examples() {
             reward: None,
             ptx: Vec::new(),
             out: out.clone(),
-            settings: settings(&[&["steps=1", "batch_size=2"], changes].concat()),
+            settings: settings(&[&["steps=1", "batch_size=2", "max_tokens=4"], changes].concat()),
             seed: 1,
         };
         sft(cpu(1), &machine(), &options, &told).unwrap();
@@ -497,9 +497,12 @@ fn a_recipe_fits_the_model_and_the_examples() {
     };
     let ([lr, dropout, epochs], told) = run(&ours, 8, &[], "ours");
     assert_eq!([dropout, epochs], [0.1, 8.0]);
-    assert!((lr - 1e-3 * 0.5f64.powf(1.5)).abs() < 2e-6, "{lr} for a model that is twice as wide as nano");
+    assert!(
+        (lr - 1e-3 * 0.75f64.powf(1.5)).abs() < 1e-6,
+        "{lr} for a model that is wider than nano by a third"
+    );
     let line =
-        format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (384 wide)");
+        format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (256 wide)");
     assert!(told.contains(&line), "{line} is not in {told}");
 
     assert_eq!(run(&theirs, 8, &[], "theirs").0[1], 0.05, "what config.json says");

@@ -76,7 +76,7 @@ fn help_of_stages_tells_the_rules_of_their_recipes() {
     for (stage, nano, wide) in [
         ("finetune", "0.001", "6.25e-5"),
         ("sft", "0.001", "0.000125"),
-        ("reward", "0.001", "6.25e-5"),
+        ("reward", "0.0005", "3.13e-5"),
         ("dpo", "0.0001", "8.84e-6"),
         ("ppo", "5e-5", "8.84e-6"),
     ] {

@@ -123,7 +123,7 @@ mod tests {
         for (defaults, expected) in [
             (FinetuneSettings::DEFAULTS, [1e-3, 1e-3, 2.5e-4, 1.11e-4, 6.25e-5]),
             (SftSettings::DEFAULTS, [1e-3, 1e-3, 3.54e-4, 1.92e-4, 1.25e-4]),
-            (RewardSettings::DEFAULTS, [1e-3, 1e-3, 2.5e-4, 1.11e-4, 6.25e-5]),
+            (RewardSettings::DEFAULTS, [5e-4, 5e-4, 1.25e-4, 5.56e-5, 3.13e-5]),
             (DpoSettings::DEFAULTS, [1e-4, 1e-4, 2.97e-5, 1.46e-5, 8.84e-6]),
             (PpoSettings::DEFAULTS, [5e-5, 5e-5, 2.1e-5, 1.27e-5, 8.84e-6]),
         ] {
