@@ -81,6 +81,9 @@ impl Rows<'_, '_> {
         let mut file = File::open(&self.input.path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
         let metadata = footer::read(&mut file, size)?;
+        if metadata.file_metadata().num_rows() == 0 && metadata.row_groups().iter().all(is_empty) {
+            return Err(Stop::Because((Reason::NoRecords, String::new())));
+        }
         let chosen = columns(&metadata, wanted).map_err(|(reason, detail)| match reason {
             // As of JSON that was met in a directory: it is no corpus.
             Reason::MissingColumn if !self.input.named => Stop::Because((Reason::NotRecords, detail)),
@@ -97,7 +100,6 @@ impl Rows<'_, '_> {
             })?;
         }
         match metadata.file_metadata().num_rows() {
-            0 if self.row == 1 => Err(Stop::Because((Reason::NoRecords, String::new()))),
             rows if rows == self.row as i64 - 1 => Ok(()),
             rows => Err(damaged(format!("it says that it has {rows} rows, but there are {}", self.row - 1))),
         }
@@ -111,9 +113,12 @@ impl Rows<'_, '_> {
         read: &[usize],
     ) -> Result<(), Stop> {
         let count = group.num_rows().max(0) as u64;
-        if count == 0 && group.columns().iter().all(|column| column.num_values() == 0) {
+        if is_empty(group) {
             // Nor are there pages: what the columns say of their places means nothing.
             return Ok(());
+        }
+        if read.is_empty() {
+            return Err(damaged(format!("it has {count} rows, but no columns")));
         }
         let mut columns = Vec::new();
         for &index in read {
@@ -144,6 +149,11 @@ impl Rows<'_, '_> {
         self.progress.advance(done - self.told);
         self.told = done;
     }
+}
+
+/// Whether a group has neither rows nor values.
+fn is_empty(group: &RowGroupMetaData) -> bool {
+    group.num_rows() == 0 && group.columns().iter().all(|column| column.num_values() == 0)
 }
 
 /// The next row, with its size; `None` after the last one.
