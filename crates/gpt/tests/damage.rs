@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use gpt::corpus::{Document, Documents, Options, Reason, Split, build};
+use gpt::data::rows::read_rows;
 use gpt::progress::Silent;
 use kernels::rng;
 use peak_alloc::PeakAlloc;
@@ -44,6 +45,19 @@ fn whole() -> Vec<(String, Vec<u8>)> {
     whole.push(("lines.jsonl".into(), lines.into_bytes()));
     assert_eq!(whole.len(), 14);
     whole
+}
+
+/// Whole files of rows with nested columns, or with cells.
+fn tables() -> Vec<(String, Vec<u8>)> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tables");
+    let names = ["conversations-plain", "conversations-dictionary-v2", "groups-many-dictionary"];
+    let mut tables: Vec<(String, Vec<u8>)> = names
+        .map(|name| format!("{name}.parquet"))
+        .map(|name| (name.clone(), std::fs::read(golden.join(&name)).unwrap()))
+        .into();
+    let rows: String = (0..ROWS).map(|i| format!("{i},\"The row, {i}\"\r\n")).collect();
+    tables.push(("rows.csv".into(), format!("n,text\r\n{rows}").into_bytes()));
+    tables
 }
 
 /// Damages a file: bits, a lost end, a page of zeros, a number that becomes another.
@@ -142,6 +156,18 @@ fn damaged_files_are_told_and_cost_nothing() {
                     let outcome = corpus(dir.path(), &name, &bytes);
                     let what = judge(&name, &outcome, &expected[which], &shown);
                     *seen.lock().unwrap().entry(what).or_default() += 1;
+                    let tables = tables();
+                    let (name, mut bytes) = tables[which % tables.len()].clone();
+                    damage(&mut bytes, seed);
+                    let file = dir.path().join(&name);
+                    std::fs::write(&file, bytes).unwrap();
+                    if let Err(error) = read_rows(&file, 1.0, &Silent, Ok) {
+                        let error = error.to_string();
+                        assert!(
+                            error.contains(&name) && !error.contains("panicked"),
+                            "{name}, seed {seed}: {error}"
+                        );
+                    }
                 }
             });
         }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use gpt::corpus::{Document, Documents, Filter, Options, Reason, Report, Split, build};
+use gpt::data::rows::{Fault, Lines, Record, read_rows};
 use gpt::progress::Silent;
 use serde_json::Value;
 
@@ -13,7 +14,11 @@ fn golden() -> PathBuf {
 }
 
 fn rows() -> Vec<Value> {
-    let text = std::fs::read_to_string(golden().join("rows.json")).unwrap();
+    rows_in(&golden().join("rows.json"))
+}
+
+fn rows_in(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str::<Value>(&text).unwrap()["rows"].as_array().unwrap().clone()
 }
 
@@ -135,4 +140,90 @@ fn what_holds_no_text_is_told() {
     assert_eq!(report.count(Reason::NotRecords), 1);
     let error = format!("{:#}", corpus(&golden().join("no-text.parquet"), |_| ()).unwrap_err());
     assert!(error.contains("it has x, y"), "{error}");
+}
+
+/// Tables whose names begin so.
+fn tables_of(kind: &str) -> Vec<PathBuf> {
+    let dir = golden().with_file_name("tables");
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_kind = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(kind) && name.ends_with(".parquet")
+    };
+    files.filter(is_kind).collect()
+}
+
+fn records(path: &Path) -> anyhow::Result<Vec<Value>> {
+    Ok(read_rows(path, 0.0, &Silent, Ok)?.rows.into_iter().map(Value::Object).collect())
+}
+
+#[test]
+fn groups_without_rows_lose_none() {
+    let tables = tables_of("groups-");
+    assert_eq!(tables.len(), 20);
+    let mut expected = rows()[..7].to_vec();
+    for row in &mut expected {
+        row.as_object_mut().unwrap().retain(|name, _| ["title", "text", "licenses"].contains(&name.as_str()));
+    }
+    for table in tables.iter().filter(|table| !table.to_str().unwrap().contains("alone")) {
+        assert_eq!(records(table).unwrap(), expected, "{}", table.display());
+        let (documents, report) = corpus(table, |_| ()).unwrap();
+        assert!(
+            documents
+                .iter()
+                .map(|d| d.text.as_str())
+                .eq(expected.iter().map(|row| row["text"].as_str().unwrap()))
+        );
+        assert_eq!(
+            (report.records, report.bad_records, report.dropped.len()),
+            (7, 0, 0),
+            "{}",
+            table.display()
+        );
+    }
+}
+
+#[test]
+fn tables_without_rows_are_empty_files() {
+    let tables: Vec<PathBuf> = ["groups-alone", "no-"].into_iter().flat_map(tables_of).collect();
+    assert_eq!(tables.len(), 6);
+    for table in tables {
+        let error = records(&table).unwrap_err().to_string();
+        assert!(error.contains("nothing to use") && error.contains(table.to_str().unwrap()), "{error}");
+        let error = corpus(&table, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("no records in it") && error.contains(table.to_str().unwrap()), "{error}");
+        let with_rows = golden().join("plain.parquet");
+        let (documents, report) = corpus(&with_rows, |o| o.paths.push(table.clone())).unwrap();
+        assert_eq!((documents.len(), report.count(Reason::NoRecords), report.bad_records), (90, 1, 0));
+    }
+}
+
+#[test]
+fn nested_columns_are_read_as_json_would_say_them() {
+    let expected = rows_in(&golden().with_file_name("tables").join("conversations.json"));
+    let tables = tables_of("conversations");
+    assert_eq!((tables.len(), expected.len()), (4, 12));
+    for table in tables {
+        let found = records(&table).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found, expected, "{}", table.display());
+        }
+        assert_eq!(found.len(), 12);
+
+        // What JSON has not is named by who needs it, in the row where it stands.
+        let score = |record: Record| match &record["score"] {
+            Value::Number(score) => Ok(score.as_f64().unwrap()),
+            Value::Null => Ok(0.0),
+            _ => Err(Fault::bad("wrong type", "score is no number")),
+        };
+        let Lines { rows, report } = read_rows(&table, 0.5, &Silent, score).unwrap();
+        assert_eq!(rows, [0.5, 0.0, 1e300, 0.5, 0.0, 1e300]);
+        let examples = &report.faults["wrong type"].examples;
+        assert!(
+            examples[0].detail.starts_with("score is no number; score is NaN, when is a date"),
+            "{}",
+            examples[0]
+        );
+        assert_eq!(examples.iter().map(|example| example.line).collect::<Vec<_>>(), [1, 2, 6, 7, 11]);
+    }
 }

@@ -5,8 +5,8 @@
 mod workshop;
 
 use gpt::checkpoint;
-use gpt::data::jsonl::Record;
 use gpt::data::messages::{Message, Role};
+use gpt::data::rows::Record;
 use gpt::data::{Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
 use gpt::model::Config;
 use gpt::progress::{Progress, Silent};

@@ -29,7 +29,7 @@ pub(crate) struct CandidatesArgs {
     /// The model that answers
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Prompts, JSON lines: {"prompt"} or {"messages"}
+    /// Prompts, {"prompt"} or {"messages"}: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Answers to each prompt

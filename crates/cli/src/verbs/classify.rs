@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::Record;
+use gpt::data::rows::Record;
 use gpt::data::{Form, Label, Labelled};
 use gpt::stage::{Decision, classify, task_of};
 use serde_json::{Map, json};
@@ -33,7 +33,7 @@ pub(crate) struct ClassifyArgs {
     /// A text, or - for lines of standard input
     #[arg(value_name = "TEXT|-", conflicts_with = "data")]
     text: Option<String>,
-    /// Texts of the task's form, JSON lines
+    /// Texts of the task's form: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]

@@ -20,14 +20,18 @@ Examples:
   mynah corpus code.jsonl.gz --out corpus --keep-if-contains pandas,sklearn,matplotlib,seaborn
   mynah corpus stack/*.parquet --out corpus --text-field content --where license=mit,apache-2.0 --where lang=rust
   mynah corpus wiki.jsonl.zst --out corpus --text-field title,body
+  mynah corpus reviews.csv --out corpus --text-field review --where stars=4,5
   mynah corpus crawl.parquet --out corpus --near-dedup=0.85
   mynah corpus books/ --out corpus --max-bytes 20M --seed 1
   mynah corpus hf:roneneldan/TinyStories --out corpus --include '*train*.parquet'
 
-hf:OWNER/NAME[@REVISION] is a data set of the Hugging Face hub; its .parquet, .jsonl, .json and .txt files are fetched, or
-those that --include names. HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are understood.";
+JSON lines are recognised by what a file holds, whatever it is called; the first row of a .csv or .tsv names its columns. Text may
+be in UTF-8 or UTF-16.
 
-/// Collect and clean raw text: directories, plain text, source code, JSON, Parquet; gzip and zstd of these
+hf:OWNER/NAME[@REVISION] is a data set of the Hugging Face hub; its .parquet, .jsonl, .json, .csv, .tsv and .txt files are
+fetched, or those that --include names. HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are understood.";
+
+/// Collect and clean raw text: directories, plain text, source code, JSON, CSV, TSV, Parquet; gzip and zstd of these
 #[derive(Debug, Args)]
 #[command(after_help = DETAILS)]
 pub(crate) struct CorpusArgs {
@@ -63,7 +67,7 @@ pub(crate) struct ChoiceArgs {
     /// Do not read files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Column of JSON objects or Parquet rows that holds the text; several, as in title,body, are joined by a blank line
+    /// Column of JSON objects or of a table that holds the text; several, as in title,body, are joined by a blank line
     /// [default: text, else content]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     text_field: Vec<String>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::Record;
+use gpt::data::rows::Record;
 use gpt::data::{Form, Labelled, is_held_out};
 use gpt::eval::Interval;
 use gpt::stage::{Examples, FinetuneOptions, FinetuneSettings, Init, TaskReport, finetune};
@@ -36,7 +36,7 @@ pub(crate) struct FinetuneArgs {
     /// What is decided about a text: classification, entailment, similarity or multiple-choice
     #[arg(long, value_name = "TASK", value_parser = str::parse::<Form>)]
     task: Form,
-    /// Labelled texts to learn from, JSON lines
+    /// Labelled texts to learn from: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
     /// Labelled texts to measure with [default: a tenth of the others]

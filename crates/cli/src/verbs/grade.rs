@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use gpt::data::jsonl::Fault;
+use gpt::data::rows::Fault;
 use gpt::eval::code::{self, Kind, Problem, Report, Verdict, grade};
 use gpt::sandbox::{Layer, Limits, Sandbox};
 use serde_json::json;

@@ -33,7 +33,7 @@ pub(crate) struct PpoArgs {
     /// The reward model
     #[arg(long, value_name = "MODEL")]
     reward: PathBuf,
-    /// Prompts, JSON lines
+    /// Prompts: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Prompts to measure with [default: a tenth of --prompts]

@@ -30,7 +30,7 @@ pub(crate) struct RewardArgs {
     /// The model to begin from, usually that of `mynah sft`
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Ranked answers, JSON lines
+    /// Ranked answers: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     rankings: PathBuf,
     /// Rankings to measure with [default: those of a tenth of the prompts]

@@ -26,7 +26,7 @@ pub(crate) struct ScoreArgs {
     /// The reward model
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Items, JSON lines
+    /// Items: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]

@@ -30,7 +30,7 @@ pub(crate) struct SftArgs {
     /// The model to begin from: a run, a checkpoint, a Hugging Face directory, a GGUF file or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Demonstrations, JSON lines
+    /// Demonstrations: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Demonstrations to validate with [default: a tenth of --data]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use gpt::checkpoint;
-use gpt::data::jsonl::{Fault, Lines, MAX_BAD, Record, read_jsonl};
 use gpt::data::messages::{prompt, ranking};
+use gpt::data::rows::{Fault, Lines, MAX_BAD, Record, read_rows};
 use gpt::data::{Prompt, Ranking, is_held_out};
 use gpt::stage::{Init, Own, StageSettings};
 use gpt::train::run::Recipe;
@@ -75,14 +75,14 @@ pub(crate) fn init(path: &Path, key: &str, out: &Path, chat: bool, session: &Ses
     Init::new(name, model, tokenizer, &[])
 }
 
-/// Rows of a JSONL file; what became of the other lines is told.
+/// Rows of a file; what became of the others is told.
 pub(crate) fn read<T: Send>(
     path: &Path,
     max_bad: f64,
     session: &Session,
     row: impl Fn(Record) -> Result<T, Fault> + Sync,
 ) -> Result<Vec<T>> {
-    let Lines { rows, report } = read_jsonl(path, max_bad, session.watcher(), row)
+    let Lines { rows, report } = read_rows(path, max_bad, session.watcher(), row)
         .with_context(|| format!("cannot use {}", path.display()))?;
     if report.used < report.lines {
         session.say(&report.to_string());

@@ -63,6 +63,7 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
     let mut report = Report { format: 1, options: identity, ..Report::default() };
     let (sample, weights) = Sample::new(options.seed, options.max_bytes);
     let mut inputs = find(&options, &mut report, progress)?;
+    report.tell_recognised(progress);
     if !sample.is_unlimited() {
         // Files of many documents must be read anyhow; then single files by their lot, until the sample is full.
         inputs.sort_by_cached_key(|i| if i.is_single() { 1 + sample.lot(&i.name()) } else { 0 });

@@ -29,12 +29,12 @@ const GENERATED: [&str; 6] = [
 
 /// Extensions of files whose lines a person (or a program) wrote for a program to read.
 const CODE: &[&str] = &[
-    "asm", "bash", "bat", "c", "cc", "cfg", "clj", "cmake", "cpp", "cs", "css", "csv", "cu", "cuh", "cxx",
-    "d", "dart", "el", "erl", "ex", "exs", "f90", "fs", "go", "gradle", "h", "hh", "hpp", "hs", "htm",
-    "html", "hxx", "ini", "ipynb", "java", "jl", "js", "jsx", "kt", "less", "lisp", "lock", "lua", "m",
-    "mjs", "ml", "mm", "nim", "php", "pl", "pm", "proto", "ps1", "py", "pyi", "pyx", "r", "rb", "rs", "s",
-    "scala", "scm", "scss", "sh", "sql", "svg", "swift", "tcl", "toml", "ts", "tsv", "tsx", "v", "vb", "vhd",
-    "vim", "vue", "xml", "yaml", "yml", "zig",
+    "asm", "bash", "bat", "c", "cc", "cfg", "clj", "cmake", "cpp", "cs", "css", "cu", "cuh", "cxx", "d",
+    "dart", "el", "erl", "ex", "exs", "f90", "fs", "go", "gradle", "h", "hh", "hpp", "hs", "htm", "html",
+    "hxx", "ini", "ipynb", "java", "jl", "js", "jsx", "kt", "less", "lisp", "lock", "lua", "m", "mjs", "ml",
+    "mm", "nim", "php", "pl", "pm", "proto", "ps1", "py", "pyi", "pyx", "r", "rb", "rs", "s", "scala", "scm",
+    "scss", "sh", "sql", "svg", "swift", "tcl", "toml", "ts", "tsx", "v", "vb", "vhd", "vim", "vue", "xml",
+    "yaml", "yml", "zig",
 ];
 
 /// Whether a file of this extension (lower case) is source code.
@@ -65,9 +65,6 @@ pub(super) fn source_extension(source: &str) -> String {
 
 /// Bytes to text: UTF-8 without a byte order mark.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, Verdict> {
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err((Reason::NotUtf8, "a UTF-16 byte order mark".into()));
-    }
     let text = std::str::from_utf8(bytes)
         .map_err(|e| (Reason::NotUtf8, format!("byte {} of the text", e.valid_up_to())))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -180,7 +177,6 @@ mod tests {
     fn decoding_names_what_is_wrong() {
         assert_eq!(decode(b"\xef\xbb\xbfhi").unwrap(), "hi");
         assert_eq!(decode(b"hi\xff").unwrap_err(), (Reason::NotUtf8, "byte 2 of the text".into()));
-        assert!(decode(b"\xff\xfeh\0i\0").unwrap_err().1.contains("UTF-16"));
         assert_eq!(normalise("a\r\nb\rc").as_deref(), Some("a\nb\rc"));
         assert_eq!(normalise("a\nb"), None);
     }

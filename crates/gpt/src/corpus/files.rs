@@ -48,7 +48,7 @@ impl Input {
     /// Whether the file is one document at most, so that it need not be opened to know whether the sample wants it.
     pub(super) fn is_single(&self) -> bool {
         match self.form.kind {
-            Kind::Lines | Kind::Json | Kind::Parquet => false,
+            Kind::Lines | Kind::Json | Kind::Table(_) | Kind::Parquet => false,
             Kind::Code => true,
             Kind::Prose => self.form.packing == Packing::None && self.size <= super::PIECE_BYTES as u64,
         }
@@ -145,7 +145,10 @@ pub(super) fn add(
         drop_file(report, Reason::NotIncluded, &path, size, String::new());
     } else {
         match Form::of(&path) {
-            Ok(form) => inputs.push(Input::new(path, root, size, named, form)),
+            Ok(form) => {
+                report.recognised(&path, form);
+                inputs.push(Input::new(path, root, size, named, form));
+            }
             Err(extension) => {
                 drop_file(report, Reason::UnsupportedKind, &path, size, format!(".{extension}"));
             }

@@ -45,7 +45,9 @@ impl JsonValues {
                 used += 1;
                 *line += u64::from(byte == b'\n');
                 if start.is_none() {
-                    if byte.is_ascii_whitespace() || byte == b',' && self.in_array {
+                    // A byte order mark stands where a file was put together from several.
+                    let skipped = byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+                    if skipped || byte == b',' && self.in_array {
                         continue;
                     }
                     if byte == b'[' && !self.started {
@@ -125,6 +127,7 @@ mod tests {
             [(1, "{\"a\": \"}\\\"]\"}"), (2, "{\"b\":\n [1, {}]}"), (3, "12"), (3, "\"x\""), (3, "null")];
         assert_eq!(got, want.map(|(l, v)| (l, v.to_string())));
         assert_eq!(values("{}\n{\"a\":1} [2]").len(), 3);
+        assert_eq!(values("{}\n\u{feff}{}"), [(1, "{}".to_string()), (2, "{}".to_string())]);
         assert_eq!(values("[{\"a\": 1"), [(1, "{\"a\": 1".to_string())], "a torn value is still seen");
         assert!(values("[]").is_empty() && values(" ").is_empty());
         for (text, lacks_end) in [

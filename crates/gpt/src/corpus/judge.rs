@@ -6,11 +6,11 @@ use super::Options;
 use super::clean::{self, Verdict, is_code, source_extension};
 use super::dedup::{Key, key};
 use super::files::Input;
-use super::kind::Kind;
+use super::json;
 use super::minhash::{Signature, signature};
 use super::read::{Payload, Raw};
 use super::reason::Reason;
-use super::record::{self, Record, Wanted};
+use super::record::{Record, Wanted};
 
 /// A judged record.
 pub(super) struct Judged<T> {
@@ -41,10 +41,10 @@ impl<T> Judged<T> {
         self.is_record() && matches!(&self.verdict, Err((reason, _)) if reason.is_bad_record())
     }
 
-    /// Whether it is (or should have been) a record: JSON, or a row of Parquet.
+    /// Whether it is (or should have been) a record: JSON, or a row of a table.
     pub(super) fn is_record(&self) -> bool {
-        let blank = matches!(self.verdict, Err((Reason::BlankLine | Reason::NotRecords, _)));
-        matches!(self.input.form.kind, Kind::Lines | Kind::Json | Kind::Parquet) && !blank
+        let none = matches!(self.verdict, Err((reason, _)) if reason.is_no_record());
+        self.input.form.kind.has_records() && !none
     }
 }
 
@@ -61,12 +61,15 @@ pub(super) fn judge<T>(raw: Raw, options: &Options, make: &impl Fn(&str, &str) -
     };
     judged.verdict = match payload {
         Payload::Dropped(reason, detail) => Err((reason, detail)),
-        Payload::Text(text) => Wanted::new(options)
-            .admit_without_columns()
-            .and_then(|()| clean::decode(&text))
-            .and_then(|text| judged.document(text, options, make)),
-        Payload::Json(json) => record::parse(&json).and_then(|record| judged.record(record, options, make)),
-        Payload::Record(record) => judged.record(record, options, make),
+        Payload::Text(text) => {
+            Wanted::new(options).admit_without_columns().and_then(|()| clean::decode(&text)).and_then(
+                |text| judged.document(text, is_code(&source_extension(&judged.source)), options, make),
+            )
+        }
+        Payload::Json(json) => {
+            json::parse(&json).and_then(|(record, _)| judged.record(record, options, make))
+        }
+        Payload::Record(record) | Payload::Cells(record) => judged.record(record, options, make),
     };
     judged
 }
@@ -79,23 +82,26 @@ impl<T> Judged<T> {
         make: &impl Fn(&str, &str) -> T,
     ) -> Result<Clean<T>, Verdict> {
         let (text, path) = Wanted::new(options).document(record)?;
+        let mut code = false;
         if let Some(path) = path {
+            code = is_code(&source_extension(&path));
             self.source += ":";
             self.source += &path;
         }
-        self.document(&text, options, make)
+        self.document(&text, code, options, make)
     }
 
     fn document(
         &mut self,
         text: &str,
+        code: bool,
         options: &Options,
         make: &impl Fn(&str, &str) -> T,
     ) -> Result<Clean<T>, Verdict> {
         let normal = clean::normalise(text);
         self.crlf = normal.is_some();
         let text = normal.as_deref().unwrap_or(text);
-        clean::judge(text, is_code(&source_extension(&self.source)), &options.keep_if_contains)?;
+        clean::judge(text, code, &options.keep_if_contains)?;
         if options.max_bytes.is_some_and(|max| text.len() as u64 > max) {
             return Err((Reason::TooLong, format!("{} bytes, more than the whole sample", text.len())));
         }

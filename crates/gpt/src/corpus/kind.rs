@@ -1,11 +1,12 @@
 //! What a file is: how it is packed, and how it is cut into records. The name says it; where the name does not tell, as
-//! of a data set's `part-00000` or a `.jsonl` that somebody compressed, the first bytes do.
+//! of a data set's `part-00000`, a `.jsonl` that somebody compressed or a `.txt` of JSON lines, the content does.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::clean::{extension, is_code};
+use super::content::json_kind;
 
 /// Kinds that hold text but cannot be read yet, or that never are text.
 const UNSUPPORTED: &[&str] = &[
@@ -91,12 +92,24 @@ pub(super) enum Kind {
     Lines,
     /// JSON: an array of objects, or objects one after the other.
     Json,
+    /// Text with a separator between cells (RFC 4180): the first row names the columns.
+    Table(u8),
     /// Parquet: rows with named columns.
     Parquet,
     /// Source code: the file is one document.
     Code,
     /// Text: cut at paragraphs.
     Prose,
+}
+
+impl Kind {
+    /// Whether it is cut into records with columns.
+    pub(super) fn has_records(self) -> bool {
+        match self {
+            Kind::Lines | Kind::Json | Kind::Table(_) | Kind::Parquet => true,
+            Kind::Code | Kind::Prose => false,
+        }
+    }
 }
 
 /// What a file is.
@@ -110,8 +123,9 @@ impl Form {
     /// What the file at `path` is, or the extension that says that it cannot be read.
     pub(super) fn of(path: &Path) -> Result<Form, String> {
         let form = Form::of_name(&path.to_string_lossy())?;
-        let tells = form.packing != Packing::None || matches!(form.kind, Kind::Code | Kind::Parquet);
-        Ok(if tells { form } else { form.corrected(path) })
+        // A notebook is a JSON object, and source code to who reads it. What is taken out of a pipe to look at it is gone.
+        let tells = form.kind == Kind::Parquet || extension(&path.to_string_lossy()) == "ipynb";
+        Ok(if tells || !path.is_file() { form } else { form.corrected(path) })
     }
 
     pub(super) fn of_name(name: &str) -> Result<Form, String> {
@@ -121,8 +135,10 @@ impl Form {
             return Err(ext);
         }
         let kind = match ext.as_str() {
-            "jsonl" | "ndjson" => Kind::Lines,
+            "jsonl" | "jsonlines" | "ndjson" => Kind::Lines,
             "json" => Kind::Json,
+            "csv" => Kind::Table(b','),
+            "tab" | "tsv" => Kind::Table(b'\t'),
             "parquet" | "pq" => Kind::Parquet,
             ext if is_code(ext) => Kind::Code,
             _ => Kind::Prose,
@@ -136,26 +152,39 @@ impl Form {
 
     /// What the content says of a file that claims to be text. One that cannot be read is found out later.
     fn corrected(self, path: &Path) -> Form {
+        let (packing, kind) = if self.packing == Packing::None { self.by_magic(path) } else { self.into() };
+        if kind == Kind::Parquet {
+            return Form { packing, kind };
+        }
+        let json = json_kind(path, packing).unwrap_or(None);
+        Form { packing, kind: json.unwrap_or(kind) }
+    }
+
+    fn by_magic(self, path: &Path) -> (Packing, Kind) {
         let mut head = [0; 4];
-        // What is taken out of a pipe is gone.
-        let file = if path.is_file() { File::open(path).ok() } else { None };
-        let Some(mut file) = file else { return self };
+        let Ok(mut file) = File::open(path) else { return self.into() };
         if file.read_exact(&mut head).is_err() {
-            return self;
+            return self.into();
         }
         match head {
-            [0x1f, 0x8b, 8, _] => Form { packing: Packing::Gzip, ..self },
-            [0x28, 0xb5, 0x2f, 0xfd] => Form { packing: Packing::Zstd, ..self },
+            [0x1f, 0x8b, 8, _] => (Packing::Gzip, self.kind),
+            [0x28, 0xb5, 0x2f, 0xfd] => (Packing::Zstd, self.kind),
             // A text may begin with these letters, but it does not end with them too.
             [b'P', b'A', b'R', b'1'] => {
                 let mut tail = [0; 4];
                 let ends = file.seek(SeekFrom::End(-4)).is_ok_and(|at| at >= 8)
                     && file.read_exact(&mut tail).is_ok()
                     && tail == head;
-                if ends { Form { kind: Kind::Parquet, ..self } } else { self }
+                if ends { (Packing::None, Kind::Parquet) } else { self.into() }
             }
-            _ => self,
+            _ => self.into(),
         }
+    }
+}
+
+impl From<Form> for (Packing, Kind) {
+    fn from(form: Form) -> Self {
+        (form.packing, form.kind)
     }
 }
 
@@ -184,6 +213,9 @@ mod tests {
             ("b/a.txt.ZSTD", Packing::Zstd, Kind::Prose),
             ("data/train-00000-of-00003.parquet", Packing::None, Kind::Parquet),
             ("LICENSE", Packing::None, Kind::Prose),
+            ("a.jsonlines", Packing::None, Kind::Lines),
+            ("a.csv.gz", Packing::Gzip, Kind::Table(b',')),
+            ("A.TSV", Packing::None, Kind::Table(b'\t')),
         ] {
             assert_eq!(Form::of_name(name), Ok(Form { packing, kind }), "{name}");
         }
@@ -205,6 +237,21 @@ mod tests {
         assert_eq!(of("part-00000", b"PAR1....PAR1"), form(Packing::None, Kind::Parquet));
         assert_eq!(of("part.txt", b"PAR1 is a word"), form(Packing::None, Kind::Prose));
         assert_eq!(of("four", b"PAR1"), form(Packing::None, Kind::Prose));
+        let record = b"{\"text\": \"one\"}\n";
+        let gzip = |text: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, text).unwrap();
+            encoder.finish().unwrap()
+        };
+        for name in ["a.jsonlines", "a.jl", "a.txt", "part-00000", "a.csv", "a.json", "a.log", "a.js"] {
+            assert_eq!(of(name, record), form(Packing::None, Kind::Lines), "{name}");
+            assert_eq!(of(name, &gzip(record)), form(Packing::Gzip, Kind::Lines), "{name}");
+            assert_eq!(of(&format!("{name}.gz"), &gzip(record)), form(Packing::Gzip, Kind::Lines), "{name}");
+        }
+        assert_eq!(of("a.jsonl", b"[\n{\"text\": \"one\"}\n]"), form(Packing::None, Kind::Json));
+        assert_eq!(of("a.txt", b"[{\"text\": \"one\"}]"), form(Packing::None, Kind::Json));
+        assert_eq!(of("a.ipynb", b"{\n \"cells\": []\n}"), form(Packing::None, Kind::Code));
+        assert_eq!(of("a.csv", b"text\nprose"), form(Packing::None, Kind::Table(b',')));
         assert_eq!(of("a.gz", b"plain text"), form(Packing::Gzip, Kind::Prose), "the name promised");
         assert_eq!(of("a.parquet", b"plain text"), form(Packing::None, Kind::Parquet), "the name promised");
     }

@@ -1,10 +1,12 @@
-//! Cuts files into raw records: lines, JSON values, whole source files, pieces of prose. Nothing here judges content; a
+//! Cuts files into raw records: lines, JSON values, rows, whole source files, pieces of prose. Nothing here judges content; a
 //! file of any size streams through a few megabytes.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
+use super::clean::Verdict;
 use super::files::Input;
+use super::json;
 use super::json_values::JsonValues;
 use super::kind::{Kind, Packing};
 use super::parquet;
@@ -28,8 +30,10 @@ const SNIFF_BYTES: usize = 8 << 10;
 pub(super) enum Payload {
     /// One JSON value, not parsed.
     Json(Vec<u8>),
-    /// A row of a table: the columns that are wanted.
+    /// A row of Parquet: the columns that are wanted.
     Record(Record),
+    /// A row of CSV or TSV: the columns that are wanted, each a text.
+    Cells(Record),
     /// Text, not decoded.
     Text(Vec<u8>),
     /// Nothing: why, and what exactly was wrong.
@@ -58,45 +62,55 @@ pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress,
     if input.form.kind == Kind::Parquet {
         return parquet::read(input, wanted, progress, emit);
     }
-    match unpack::open(input, progress) {
-        Ok(mut reader) => Cutter { input, wanted, line: 1, emit }.cut(&mut *reader),
-        Err(error) => {
-            Cutter { input, wanted, line: 0, emit }.dropped(Reason::Unreadable, error.to_string(), 0)
-        }
+    let mut cutter = Cutter { input, wanted, line: 1, emitted: false, emit };
+    let result = unpack::open(&input.path, input.form.packing, progress);
+    match result.and_then(|mut reader| cutter.cut(&mut *reader)) {
+        Ok(go_on) => go_on,
+        Err(error) => cutter.broken(&error),
     }
 }
 
-struct Cutter<'a, 'b> {
+pub(super) struct Cutter<'a, 'b> {
     input: &'a Arc<Input>,
-    wanted: &'a Wanted<'a>,
+    pub(super) wanted: &'a Wanted<'a>,
     /// The line that comes next, from 1.
-    line: u64,
+    pub(super) line: u64,
+    /// Whether anything came out of the file.
+    emitted: bool,
     emit: &'a mut Emit<'b>,
 }
 
 impl Cutter<'_, '_> {
-    fn cut(&mut self, reader: &mut dyn BufRead) -> bool {
-        let result = skip_bom(reader).and_then(|()| match self.input.form.kind {
+    fn cut(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
+        let go_on = match self.input.form.kind {
             Kind::Lines => self.lines(reader),
             Kind::Json => self.json(reader),
+            Kind::Table(separator) => self.table(reader, separator),
             Kind::Code => self.code(reader),
             Kind::Prose | Kind::Parquet => self.prose(reader),
-        });
-        match result {
-            Ok(go_on) => go_on,
-            Err(error) => {
-                let reason = match self.input.form.packing {
-                    _ if error.kind() == io::ErrorKind::Unsupported => Reason::UnsupportedKind,
-                    Packing::None => Reason::Unreadable,
-                    Packing::Gzip => Reason::DamagedGzip,
-                    Packing::Zstd => Reason::DamagedZstd,
-                };
-                self.dropped(reason, error.to_string(), 0)
-            }
+        }?;
+        if go_on && !self.emitted {
+            self.line = 0;
+            return Ok(self.dropped(Reason::NoRecords, String::new(), self.input.size as usize));
         }
+        Ok(go_on)
     }
 
-    fn emit(&mut self, line: u64, payload: Payload, bytes: usize) -> bool {
+    /// Says why a file cannot be read on.
+    fn broken(&mut self, error: &io::Error) -> bool {
+        let reason = match self.input.form.packing {
+            _ if error.kind() == io::ErrorKind::Unsupported => Reason::UnsupportedKind,
+            _ if error.raw_os_error().is_some() => Reason::Unreadable,
+            Packing::None => Reason::Unreadable,
+            Packing::Gzip => Reason::DamagedGzip,
+            Packing::Zstd => Reason::DamagedZstd,
+        };
+        self.line = if self.emitted { self.line } else { 0 };
+        self.dropped(reason, error.to_string(), 0)
+    }
+
+    pub(super) fn emit(&mut self, line: u64, payload: Payload, bytes: usize) -> bool {
+        self.emitted = true;
         (self.emit)(Raw { input: self.input.clone(), line, payload, bytes: bytes as u64 })
     }
 
@@ -104,14 +118,18 @@ impl Cutter<'_, '_> {
         self.emit(self.line, Payload::Dropped(reason, detail), bytes)
     }
 
-    /// Whether the first value of a file that nobody named says that there are no records in it.
-    fn is_other(&self, reason: Reason) -> bool {
-        !self.input.named && (self.input.form.kind == Kind::Json || reason == Reason::MissingColumn)
+    /// Why there are no records in a file that nobody named, if its first value says so.
+    pub(super) fn no_corpus(&self, first: impl FnOnce() -> Result<Record, Verdict>) -> Option<String> {
+        if self.input.named {
+            return None;
+        }
+        let (reason, detail) = first().and_then(|record| self.wanted.text_of(record)).err()?;
+        (self.input.form.kind == Kind::Json || reason == Reason::MissingColumn).then_some(detail)
     }
 
-    fn not_records(&mut self, detail: String) -> io::Result<bool> {
+    pub(super) fn not_records(&mut self, detail: String) -> bool {
         self.line = 0;
-        Ok(self.dropped(Reason::NotRecords, detail, self.input.size as usize))
+        self.dropped(Reason::NotRecords, detail, self.input.size as usize)
     }
 
     fn lines(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
@@ -130,10 +148,9 @@ impl Cutter<'_, '_> {
                 self.dropped(Reason::BlankLine, String::new(), n)
             } else {
                 if std::mem::take(&mut first)
-                    && let Some((reason, detail)) = self.wanted.no_record(&line)
-                    && self.is_other(reason)
+                    && let Some(detail) = self.no_corpus(|| json::parse(&line).map(|(record, _)| record))
                 {
-                    return self.not_records(detail);
+                    return Ok(self.not_records(detail));
                 }
                 self.emit(self.line, Payload::Json(line), n)
             };
@@ -144,25 +161,16 @@ impl Cutter<'_, '_> {
         }
     }
 
-    /// `.json` is three things: an array of objects, objects line by line, and a configuration.
     fn json(&mut self, reader: &mut dyn BufRead) -> io::Result<bool> {
-        let head = reader.fill_buf()?;
-        if let Some(end) = head.iter().position(|&b| b == b'\n')
-            && !head[end..].iter().all(u8::is_ascii_whitespace)
-            && serde_json::from_slice::<serde_json::Map<_, _>>(&head[..end]).is_ok()
-        {
-            return self.lines(reader);
-        }
         let mut values = JsonValues::new();
         let mut first = true;
         loop {
             let mut value = Vec::new();
             let Some(start) = values.next(reader, &mut value, &mut self.line)? else { break };
             if std::mem::take(&mut first)
-                && let Some((reason, detail)) = self.wanted.no_record(&value)
-                && self.is_other(reason)
+                && let Some(detail) = self.no_corpus(|| json::parse(&value).map(|(record, _)| record))
             {
-                return self.not_records(detail);
+                return Ok(self.not_records(detail));
             }
             let n = values.value_bytes;
             let payload = if n > MAX_RECORD_BYTES {
@@ -223,18 +231,9 @@ impl Cutter<'_, '_> {
     }
 }
 
-fn skip_bom(reader: &mut dyn BufRead) -> io::Result<()> {
-    if reader.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
-        reader.consume(3);
-    }
-    Ok(())
-}
-
 fn is_binary(reader: &mut dyn BufRead) -> io::Result<bool> {
     let head = reader.fill_buf()?;
-    let head = &head[..head.len().min(SNIFF_BYTES)];
-    let utf16 = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);
-    Ok(!utf16 && head.contains(&0))
+    Ok(head[..head.len().min(SNIFF_BYTES)].contains(&0))
 }
 
 /// Where to cut a full piece: after the last blank line, else after the last line, else between two characters.

@@ -28,9 +28,17 @@ pub enum Reason {
     DamagedZstd,
     /// A Parquet file that is corrupt or ends early; what came before the damage is kept.
     DamagedParquet,
+    /// A file of records, or a table, without any.
+    NoRecords,
+    /// A table with a quote that opens and never closes: all that comes after it is in one cell.
+    OpenQuote,
+    /// A row of a table that is the first one again, which names the columns.
+    RepeatedHeader,
+    /// A row of a table with more or fewer cells than the first one, which names the columns.
+    RaggedRow,
     /// A JSON record that ends early.
     TornJson,
-    /// A JSON record that is not JSON.
+    /// A JSON record that is not JSON, or whose text is a value that JSON has not, such as NaN.
     MalformedJson,
     /// A JSON record nested more than 127 deep.
     DeepJson,
@@ -40,7 +48,7 @@ pub enum Reason {
     MissingColumn,
     /// A record whose text column is not a string.
     WrongType,
-    /// A record that is not UTF-8.
+    /// A record whose text is not UTF-8.
     RecordNotUtf8,
     /// A record longer than [`MAX_RECORD_BYTES`](super::MAX_RECORD_BYTES).
     LongRecord,
@@ -85,6 +93,8 @@ impl Reason {
             DamagedGzip
                 | DamagedZstd
                 | DamagedParquet
+                | OpenQuote
+                | RaggedRow
                 | TornJson
                 | MalformedJson
                 | DeepJson
@@ -96,6 +106,12 @@ impl Reason {
         )
     }
 
+    /// Whether there was nothing that should have been a record.
+    pub(super) fn is_no_record(self) -> bool {
+        use Reason::*;
+        matches!(self, BlankLine | NoRecords | NotRecords | RepeatedHeader)
+    }
+
     /// Whether nothing more comes from a file, though it has not ended.
     pub(super) fn ends_a_file(self) -> bool {
         self.is_damage() || matches!(self, Reason::Unreadable | Reason::UnsupportedKind)
@@ -103,7 +119,7 @@ impl Reason {
 
     /// Whether a file was broken off for it, whose documents until then are kept.
     pub(super) fn is_damage(self) -> bool {
-        matches!(self, Reason::DamagedGzip | Reason::DamagedZstd | Reason::DamagedParquet)
+        matches!(self, Reason::DamagedGzip | Reason::DamagedZstd | Reason::DamagedParquet | Reason::OpenQuote)
     }
 }
 
@@ -121,6 +137,10 @@ impl fmt::Display for Reason {
             DamagedGzip => "damaged gzip",
             DamagedZstd => "damaged zstd",
             DamagedParquet => "damaged Parquet",
+            NoRecords => "no records in it",
+            OpenQuote => "quote that is never closed",
+            RepeatedHeader => "names of columns again",
+            RaggedRow => "other cells than the first row",
             TornJson => "torn JSON",
             MalformedJson => "malformed JSON",
             DeepJson => "JSON nested too deep",

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Options;
 use super::clean::Verdict;
 use super::reason::Reason;
+use super::{Options, odd};
 
 /// Columns by name.
 pub(super) type Record = Map<String, Value>;
@@ -25,11 +25,25 @@ pub struct Filter {
 pub(super) struct Wanted<'a> {
     text: &'a [String],
     filters: &'a [Filter],
+    /// Whether all others are asked for too.
+    pub(super) all: bool,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn new(options: &'a Options) -> Wanted<'a> {
-        Wanted { text: &options.text_fields, filters: &options.filters }
+        Wanted { text: &options.text_fields, filters: &options.filters, all: false }
+    }
+
+    /// Of readers that make something else than documents.
+    pub(super) const EVERYTHING: Wanted<'static> = Wanted { text: &[], filters: &[], all: true };
+
+    /// Which of these columns to read. Where there is no text, all of them, so that a message can name what there is.
+    pub(super) fn of_columns(&self, names: Vec<String>) -> Vec<(String, bool)> {
+        let text = self.text(|name| names.iter().any(|there| there == name));
+        let all = self.all || !text.iter().all(|name| names.iter().any(|there| there == name));
+        let is_wanted =
+            |name: &str| all || text.iter().any(|t| *t == name) || self.others().any(|o| o == name);
+        names.into_iter().map(|name| (is_wanted(&name), name)).map(|(wanted, name)| (name, wanted)).collect()
     }
 
     /// The columns that make the text; unless they were named: `text` if it is there, else `content`.
@@ -48,8 +62,13 @@ impl<'a> Wanted<'a> {
 
     /// The text of a record, and its `path` if it has one, or why there is none. Several columns are joined by blank
     /// lines; among several, one may be null.
-    pub(super) fn document(&self, mut record: Record) -> Result<(String, Option<String>), Verdict> {
+    pub(super) fn document(&self, record: Record) -> Result<(String, Option<String>), Verdict> {
         self.filters.iter().try_for_each(|filter| filter.judge(Some(&record)))?;
+        self.text_of(record)
+    }
+
+    /// The same, whatever the filters say.
+    pub(super) fn text_of(&self, mut record: Record) -> Result<(String, Option<String>), Verdict> {
         let names = self.text(|name| record.contains_key(name));
         let mut text = String::new();
         for name in &names {
@@ -61,7 +80,10 @@ impl<'a> Wanted<'a> {
                     text += &part;
                 }
                 Some(Value::Null) if names.len() > 1 => {}
-                Some(other) => return Err((Reason::WrongType, format!("{name} is {}", kind(&other)))),
+                Some(other) => {
+                    let reason = odd::why(&other).map_or(Reason::WrongType, |(reason, _)| reason);
+                    return Err((reason, format!("{name} {}", describe(&other))));
+                }
                 None => return Err((Reason::MissingColumn, columns(record.keys().cloned()))),
             }
         }
@@ -75,12 +97,6 @@ impl<'a> Wanted<'a> {
     /// Whether a document without columns, as a file of plain text is one, may pass.
     pub(super) fn admit_without_columns(&self) -> Result<(), Verdict> {
         self.filters.iter().try_for_each(|filter| filter.judge(None))
-    }
-
-    /// Why a JSON value is no record with a text, if it is none. Filters do not matter here.
-    pub(super) fn no_record(&self, json: &[u8]) -> Option<Verdict> {
-        let unfiltered = Wanted { filters: &[], ..*self };
-        parse(json).and_then(|record| unfiltered.document(record)).err()
     }
 }
 
@@ -97,7 +113,7 @@ impl Filter {
             value => word(value).into_iter().collect(),
         };
         if words.is_empty() {
-            return without(format!("{} is {}", self.column, kind(value)));
+            return without(format!("{} {}", self.column, describe(value)));
         }
         if words.iter().any(|word| has(word)) {
             return Ok(());
@@ -131,29 +147,16 @@ fn take(record: &mut Record, name: &str) -> Option<Value> {
     take(record.get_mut(outer)?.as_object_mut()?, inner)
 }
 
-/// Parses a JSON object.
-pub(super) fn parse(json: &[u8]) -> Result<Record, Verdict> {
-    let json = std::str::from_utf8(json)
-        .map_err(|e| (Reason::RecordNotUtf8, format!("byte {} of the record", e.valid_up_to())))?
-        .trim_end();
-    match serde_json::from_str(json) {
-        Ok(Value::Object(record)) => Ok(record),
-        Ok(other) => Err((Reason::NotAnObject, format!("it is {}", kind(&other)))),
-        Err(e) if e.is_eof() => Err((Reason::TornJson, format!("ends at byte {}", json.len()))),
-        Err(e) if e.to_string().starts_with("recursion limit") => Err((Reason::DeepJson, String::new())),
-        Err(e) => Err((Reason::MalformedJson, e.to_string())),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
+/// What a value is, as in “is a number”.
+pub(super) fn describe(value: &Value) -> &str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(values) if values.is_empty() => "an empty array",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Value::Null => "is null",
+        Value::Bool(_) => "is a truth value",
+        Value::Number(_) => "is a number",
+        Value::String(_) => "is a string",
+        Value::Array(values) if values.is_empty() => "is an empty array",
+        Value::Array(_) => "is an array",
+        Value::Object(_) => odd::why(value).map_or("is an object", |(_, what)| what),
     }
 }
 
@@ -178,7 +181,7 @@ mod tests {
             })
             .collect();
         let text: Vec<String> = text.iter().map(ToString::to_string).collect();
-        let wanted = Wanted { text: &text, filters: &filters };
+        let wanted = Wanted { text: &text, filters: &filters, all: false };
         wanted.document(record.as_object().unwrap().clone()).map(|(text, _)| text)
     }
 

@@ -73,17 +73,17 @@ pub(super) fn wanted<'a>(
 /// Whether a file holds a part of a data set, where no `--include` says which do: records, or plain text by its name.
 fn is_data(file: &str) -> bool {
     match Form::of_name(file).map(|form| form.kind) {
-        Ok(Kind::Lines | Kind::Json | Kind::Parquet) => true,
+        Ok(kind) if kind.has_records() => true,
         Ok(Kind::Prose) => extension(unpacked_name(file).0) == "txt",
-        Ok(Kind::Code) | Err(_) => false,
+        Ok(_) | Err(_) => false,
     }
 }
 
 fn nothing(repository: &Repository<'_>) -> String {
     let there: Vec<&str> = repository.files().take(12).collect();
     format!(
-        "{}: none of its files is to be read. Without --include these are .parquet, .jsonl, .json and .txt, also as .gz and \
-         .zst; its files are {}",
+        "{}: none of its files is to be read. Without --include these are .parquet, .jsonl, .json, .csv, .tsv and .txt, also as .gz \
+         and .zst; its files are {}",
         repository.name(),
         there.join(", ")
     )
@@ -95,7 +95,15 @@ mod tests {
 
     #[test]
     fn data_and_what_stands_beside_it() {
-        for file in ["data/train-00000-of-00002.parquet", "a.JSONL", "a.jsonl.gz", "b/c.json.zst", "x.txt"] {
+        for file in [
+            "data/train-00000-of-00002.parquet",
+            "a.JSONL",
+            "a.jsonl.gz",
+            "b/c.json.zst",
+            "x.txt",
+            "y.csv",
+            "z.tsv.gz",
+        ] {
             assert!(is_data(file), "{file}");
         }
         for file in ["README.md", ".gitattributes", "load.py", "a.zst", "parquet", "a.jpg"] {

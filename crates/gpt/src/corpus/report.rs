@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::judge::Judged;
+use super::kind::{Form, Kind};
 use super::reason::Reason;
+use crate::progress::Progress;
 
 /// How many examples of a reason are kept.
 const EXAMPLES: usize = 5;
@@ -48,6 +51,15 @@ pub struct Dropped {
     pub bytes: u64,
     /// The first five.
     pub examples: Vec<Example>,
+}
+
+/// Files that have something in common.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Named {
+    /// How many.
+    pub files: u64,
+    /// The first five.
+    pub examples: Vec<String>,
 }
 
 /// A number of documents and the bytes of their texts.
@@ -102,9 +114,12 @@ pub struct Report {
     pub files: u64,
     /// Their size on disk (compressed as they are).
     pub file_bytes: u64,
+    /// Of which hold JSON whatever their names say, and are read as that.
+    #[serde(default)]
+    pub json_by_content: Named,
     /// Documents and records met, good and bad.
     pub read: Total,
-    /// Records met: JSON objects, rows of Parquet.
+    /// Records met: JSON objects, rows of tables.
     pub records: u64,
     /// Records that were bad.
     pub bad_records: u64,
@@ -132,6 +147,34 @@ impl Report {
         self.read.add(judged.bytes);
         self.records += u64::from(judged.is_record());
         self.bad_records += u64::from(judged.is_bad());
+    }
+
+    /// Notes a file whose content says another kind than its name.
+    pub(super) fn recognised(&mut self, path: &Path, form: Form) {
+        let name = path.display().to_string();
+        let by_name =
+            Form::of_name(&name).map(|form| form.kind.has_records() && !matches!(form.kind, Kind::Table(_)));
+        if by_name == Ok(false) && matches!(form.kind, Kind::Lines | Kind::Json) {
+            let Named { files, examples } = &mut self.json_by_content;
+            *files += 1;
+            if examples.len() < EXAMPLES {
+                examples.push(name);
+            }
+        }
+    }
+
+    /// Says which files are read as what they hold rather than as what they are called.
+    pub(super) fn tell_recognised(&self, progress: &dyn Progress) {
+        let Named { files, examples } = &self.json_by_content;
+        match (*files, examples.as_slice()) {
+            (1, [name]) => {
+                progress.line(&format!("{name} holds JSON, whatever its name says: its records are read"))
+            }
+            (files, [name, ..]) => progress.line(&format!(
+                "{files} files hold JSON, whatever their names say: their records are read (such as {name})"
+            )),
+            (_, []) => {}
+        }
     }
 
     /// Counts one dropped thing.

@@ -5,24 +5,28 @@ use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
 use super::caught::caught;
-use super::files::Input;
+use super::gzip::{Gzip, skip_zeros};
 use super::kind::{Form, Packing};
+use super::utf16::as_utf8;
 use crate::progress::Progress;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Opens a file; `progress` advances by the bytes on disk.
-pub(super) fn open<'a>(input: &Input, progress: &'a dyn Progress) -> io::Result<Box<dyn BufRead + 'a>> {
-    let file = Counted { file: File::open(&input.path)?, progress };
-    let file = BufReader::with_capacity(BUFFER_BYTES, file);
-    Ok(match input.form.packing {
+/// Opens a file whose text is wanted: unpacked, in UTF-8, without a byte order mark. The `progress` advances by the bytes on
+/// disk.
+pub(super) fn open<'a>(
+    path: &Path,
+    packing: Packing,
+    progress: &'a dyn Progress,
+) -> io::Result<Box<dyn BufRead + 'a>> {
+    let file = BufReader::with_capacity(BUFFER_BYTES, Counted { file: File::open(path)?, progress });
+    as_utf8(match packing {
         Packing::None => Box::new(file),
-        Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file))),
+        Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER_BYTES, Gzip::new(file))),
         Packing::Zstd => Box::new(BufReader::with_capacity(BUFFER_BYTES, Zstd::new(file))),
     })
 }
@@ -30,14 +34,15 @@ pub(super) fn open<'a>(input: &Input, progress: &'a dyn Progress) -> io::Result<
 /// The whole text of one file, packed by gzip or zstd or not.
 ///
 /// # Errors
-/// The file cannot be read to its end; it is not UTF-8.
+/// The file cannot be read to its end; it is neither UTF-8 nor UTF-16.
 pub(crate) fn text_of(path: &Path, progress: &dyn Progress) -> Result<String> {
     let cannot = || format!("cannot read {} as text in UTF-8", path.display());
-    let size = path.metadata().with_context(cannot)?.len();
+    path.metadata().with_context(cannot)?;
     let form = Form::of(path).map_err(|reason| anyhow!("{}: {reason}", cannot()))?;
-    let input = Input::new(path.to_owned(), path, size, true, form);
     let mut text = String::new();
-    open(&input, progress).and_then(|mut file| file.read_to_string(&mut text)).with_context(cannot)?;
+    open(path, form.packing, progress)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .with_context(cannot)?;
     Ok(text)
 }
 
@@ -56,21 +61,26 @@ impl Read for Counted<'_> {
 }
 
 /// Unpacks all frames of a Zstandard stream (RFC 8878), one after the other; checksums are compared, skippable frames
-/// skipped. A frame may ask for a window of at most 128 MiB, which is what `zstd --long` makes; the error for more is of
+/// skipped, and so are zeros after a frame, which are padding. A frame may ask for a window of at most 128 MiB, which is what `zstd --long` makes; the error for more is of
 /// the kind [`ErrorKind::Unsupported`].
 pub(super) struct Zstd<R> {
     source: R,
     frame: Option<FrameDecoder>,
+    /// Whether a frame was read to its end.
+    begun: bool,
 }
 
 impl<R: BufRead> Zstd<R> {
     pub(super) fn new(source: R) -> Zstd<R> {
-        Zstd { source, frame: None }
+        Zstd { source, frame: None, begun: false }
     }
 
     fn unpack(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(frame) = &mut self.frame else {
+                if self.begun {
+                    skip_zeros(&mut self.source)?;
+                }
                 if self.source.fill_buf()?.is_empty() {
                     return Ok(0);
                 }
@@ -119,6 +129,7 @@ impl<R: BufRead> Zstd<R> {
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
+        self.begun = true;
         let frame = self.frame.take();
         let sums = frame.map(|f| (f.get_checksum_from_data(), f.get_calculated_checksum()));
         match sums {
@@ -157,6 +168,11 @@ mod tests {
         let stream = [frame("one "), skippable.clone(), frame(""), frame(&"two".repeat(100_000))].concat();
         assert_eq!(unpacked(&stream).unwrap(), format!("one {}", "two".repeat(100_000)).into_bytes());
         assert_eq!(unpacked(b"").unwrap(), b"");
+        assert_eq!(
+            unpacked(&[frame("one"), vec![0; 512], frame("two"), vec![0; 9]].concat()).unwrap(),
+            b"onetwo"
+        );
+        assert!(unpacked(&[frame("one"), b"x".to_vec()].concat()).is_err() && unpacked(&[0; 9]).is_err());
         for cut in 1..frame("one ").len() {
             assert!(unpacked(&stream[..cut]).is_err(), "cut at {cut}");
         }

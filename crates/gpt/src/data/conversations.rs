@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
 
 use super::held_out::draw;
-use super::jsonl::{Fault, LineReport, Lines, Record, read_jsonl};
 use super::messages::demonstration;
+use super::rows::{Fault, LineReport, Lines, Record, read_rows};
 use super::{Batch, Permutation};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
@@ -109,7 +109,7 @@ impl Conversations {
     /// Reads a file of demonstrations, and tells what became of its lines.
     ///
     /// # Errors
-    /// Those of [`read_jsonl`]. What the template refuses is a bad line.
+    /// Those of [`read_rows`]. What the template refuses is a bad line.
     pub fn read(
         path: &Path,
         options: &ReadOptions<'_>,
@@ -122,7 +122,7 @@ impl Conversations {
                 encoded.map_err(|error| Fault::bad("not for this chat template", format!("{error:#}")))?;
             Sequence::new(&encoded, context, too_long)
         };
-        let Lines { rows, report } = read_jsonl(path, max_bad, progress, sequence)?;
+        let Lines { rows, report } = read_rows(path, max_bad, progress, sequence)?;
         Ok((Conversations::new(&rows, seed), report))
     }
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::jsonl::{Fault, Record};
 use super::messages::missing;
+use super::rows::{Fault, Record};
 
 /// What is decided about how many texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

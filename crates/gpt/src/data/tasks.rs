@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::jsonl::{Fault, Record};
 use super::messages::missing;
+use super::rows::{Fault, Record};
 use crate::tokenizer::Tokenizer;
 
 /// One row.

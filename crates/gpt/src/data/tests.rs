@@ -1,8 +1,8 @@
 //! From a corpus to batches, and what happens to damaged shards.
 
 mod conversations;
-mod jsonl;
 mod messages;
+mod rows;
 mod tasks;
 
 use std::collections::BTreeMap;

@@ -2,24 +2,23 @@
 
 use super::code::problem;
 use super::task::{FORM, Item, Wanted};
-use crate::corpus::text_of;
-use crate::data::jsonl::{Fault, LineReport, MAX_BAD, Record, read_jsonl};
+use crate::corpus::{holds_rows, text_of};
+use crate::data::rows::{Fault, LineReport, MAX_BAD, Record, read_rows};
 use crate::data::{Form, Label, TaskRow};
 use crate::progress::Progress;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::path::Path;
 
-/// The items of a file of JSON lines or of a text, and what became of its lines; `last_word` takes the last word of every text for
+/// The items of a file of rows or of a text, and what became of its lines; `last_word` takes the last word of every text for
 /// the answer.
 pub(super) fn read_items(
     file: &Path,
     last_word: bool,
     progress: &dyn Progress,
 ) -> Result<(Vec<Item>, Option<LineReport>)> {
-    let name = file.to_string_lossy();
-    if name.contains(".json") {
-        let lines = read_jsonl(file, MAX_BAD, progress, |record| item(&record, last_word))?;
+    if holds_rows(file) {
+        let lines = read_rows(file, MAX_BAD, progress, |record| item(&record, last_word))?;
         return Ok((lines.rows, Some(lines.report)));
     }
     let text = text_of(file, progress)?;

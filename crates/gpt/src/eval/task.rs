@@ -6,7 +6,7 @@ use super::next_line::{NextLine, next_lines};
 use super::synthetic::{self, Kind};
 use crate::corpus::{Documents, Split};
 use crate::data::TaskRow;
-use crate::data::jsonl::LineReport;
+use crate::data::rows::LineReport;
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use kernels::rng;

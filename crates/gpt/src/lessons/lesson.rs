@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::phrase::either;
 use crate::data::is_held_out;
-use crate::data::jsonl::{Fault, Record};
+use crate::data::rows::{Fault, Record};
 
 /// The language that a person speaks with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
-use flate2::bufread::MultiGzDecoder;
 use parquet::basic::Compression;
 
 use crate::corpus::caught::caught;
+use crate::corpus::gzip::Gzip;
 use crate::corpus::unpack::Zstd;
 
 /// The most that a byte of Snappy or LZ4 stands for: a copy of 64 bytes takes three; a length grows by 255 a byte.
@@ -41,7 +41,7 @@ pub(super) fn unpack(
             page.truncate(n);
             page
         }
-        Compression::GZIP(_) => stream(&mut MultiGzDecoder::new(source), packed, size)?,
+        Compression::GZIP(_) => stream(&mut Gzip::new(source), packed, size)?,
         Compression::ZSTD(_) => stream(&mut Zstd::new(source), packed, size)?,
         Compression::BROTLI(_) => {
             stream(&mut brotli_decompressor::Decompressor::new(source, 4096), packed, size)?

@@ -8,6 +8,7 @@ mod codec;
 mod column;
 mod delta;
 mod footer;
+mod nested;
 mod pages;
 mod thrift;
 
@@ -16,13 +17,15 @@ use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use serde_json::Value;
 
 use self::column::Column;
+use self::nested::{Node, tree};
 use super::clean::Verdict;
 use super::files::Input;
 use super::read::{Emit, MAX_RECORD_BYTES, Payload, Raw};
 use super::reason::Reason;
-use super::record::{Record, Wanted};
+use super::record::Wanted;
 use crate::progress::Progress;
 
 /// Why a file ends before its rows do.
@@ -78,13 +81,18 @@ impl Rows<'_, '_> {
         let mut file = File::open(&self.input.path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
         let metadata = footer::read(&mut file, size)?;
-        let columns = columns(&metadata, wanted).map_err(|(reason, detail)| match reason {
+        if metadata.file_metadata().num_rows() == 0 && metadata.row_groups().iter().all(is_empty) {
+            return Err(Stop::Because((Reason::NoRecords, String::new())));
+        }
+        let chosen = columns(&metadata, wanted).map_err(|(reason, detail)| match reason {
             // As of JSON that was met in a directory: it is no corpus.
             Reason::MissingColumn if !self.input.named => Stop::Because((Reason::NotRecords, detail)),
             _ => Stop::Because((reason, detail)),
         })?;
+        let schema = metadata.file_metadata().schema_descr().root_schema();
+        let (root, read) = tree(schema, |column| wanted.all || chosen.contains(&column));
         for (index, group) in metadata.row_groups().iter().enumerate() {
-            self.group(group, size, &columns).map_err(|stop| match stop {
+            self.group(group, size, &root, &read).map_err(|stop| match stop {
                 Stop::Because((reason, detail)) => {
                     Stop::Because((reason, format!("row group {}: {detail}", index + 1)))
                 }
@@ -97,15 +105,28 @@ impl Rows<'_, '_> {
         }
     }
 
-    fn group(&mut self, group: &RowGroupMetaData, size: u64, wanted: &[(String, usize)]) -> Result<(), Stop> {
+    fn group(
+        &mut self,
+        group: &RowGroupMetaData,
+        size: u64,
+        root: &Node,
+        read: &[usize],
+    ) -> Result<(), Stop> {
         let count = group.num_rows().max(0) as u64;
+        if is_empty(group) {
+            // Nor are there pages: what the columns say of their places means nothing.
+            return Ok(());
+        }
+        if read.is_empty() {
+            return Err(damaged(format!("it has {count} rows, but no columns")));
+        }
         let mut columns = Vec::new();
-        for (name, index) in wanted {
-            columns.push(Column::open(name, &self.input.path, size, group.column(*index))?);
+        for &index in read {
+            columns.push(Column::open(&self.input.path, size, group.column(index))?);
         }
         let (before, share) = (self.told, group.compressed_size().max(0) as f64 / count.max(1) as f64);
         for row in 0..count {
-            let payload = record(&mut columns)?;
+            let payload = record(root, &mut columns)?;
             let Some((payload, bytes)) = payload else {
                 return Err(damaged(format!("it ends after {row} of {count} rows")));
             };
@@ -117,10 +138,7 @@ impl Rows<'_, '_> {
                 self.tell(before + (share * (row + 1) as f64) as u64);
             }
         }
-        match columns
-            .iter_mut()
-            .try_fold(false, |more, column| Ok::<_, Stop>(more | column.next()?.is_some()))?
-        {
+        match columns.iter_mut().try_fold(false, |more, column| Ok::<_, Stop>(more | column.next_row()?))? {
             true => Err(damaged(format!("it goes on after its {count} rows"))),
             false => Ok(()),
         }
@@ -133,33 +151,33 @@ impl Rows<'_, '_> {
     }
 }
 
+/// Whether a group has neither rows nor values.
+fn is_empty(group: &RowGroupMetaData) -> bool {
+    group.num_rows() == 0 && group.columns().iter().all(|column| column.num_values() == 0)
+}
+
 /// The next row, with its size; `None` after the last one.
-fn record(columns: &mut [Column]) -> Result<Option<(Payload, u64)>, ParquetError> {
-    let (mut record, mut bytes, mut bad) = (Record::new(), 0, None);
-    for column in columns {
-        let value = match column.next()? {
-            Some(Ok(value)) => value,
-            Some(Err(verdict)) => {
-                bad = bad.or(Some(verdict));
-                continue;
-            }
-            None => return Ok(None),
-        };
-        bytes += value.as_str().map_or(0, str::len);
-        record.insert(column.name.clone(), value);
+fn record(root: &Node, columns: &mut [Column]) -> Result<Option<(Payload, u64)>, ParquetError> {
+    let mut bytes = 0;
+    for column in columns.iter_mut() {
+        if !column.next_row()? {
+            return Ok(None);
+        }
+        bytes += column.text_bytes;
     }
-    if bytes > MAX_RECORD_BYTES {
-        bad = Some((Reason::LongRecord, format!("{bytes} bytes")));
+    let Value::Object(record) = root.value(columns)? else { unreachable!("a schema is a group") };
+    if columns.iter().any(|column| column.peek().is_some()) {
+        return Err(ParquetError::General("a row has more values than its groups".into()));
     }
-    let payload = match bad {
-        Some((reason, detail)) => Payload::Dropped(reason, detail),
-        None => Payload::Record(record),
+    let payload = match bytes > MAX_RECORD_BYTES {
+        true => Payload::Dropped(Reason::LongRecord, format!("{bytes} bytes")),
+        false => Payload::Record(record),
     };
     Ok(Some((payload, bytes as u64)))
 }
 
-/// The columns to read, by the names that were asked for, with their places.
-fn columns(metadata: &ParquetMetaData, wanted: &Wanted) -> Result<Vec<(String, usize)>, Verdict> {
+/// The places of the columns to read, by the names that were asked for.
+fn columns(metadata: &ParquetMetaData, wanted: &Wanted) -> Result<Vec<usize>, Verdict> {
     let schema = metadata.file_metadata().schema_descr();
     // A leaf's own path, or the column that it is the only leaf of, as of a list of strings.
     let find = |name: &str| {
@@ -171,10 +189,13 @@ fn columns(metadata: &ParquetMetaData, wanted: &Wanted) -> Result<Vec<(String, u
     };
     let fields = schema.root_schema().get_fields();
     let is_there = |name: &str| fields.iter().any(|f| f.name() == name);
-    let mut chosen: Vec<(String, usize)> = Vec::new();
+    let mut chosen = Vec::new();
+    if wanted.all {
+        return Ok(chosen);
+    }
     for name in wanted.text(is_there) {
         match find(name) {
-            Some(index) if column::is_text(&schema.column(index)) => chosen.push((name.to_string(), index)),
+            Some(index) if column::is_text(&schema.column(index)) => chosen.push(index),
             Some(_) => return Err((Reason::WrongType, format!("{name} is no column of strings, one a row"))),
             None if is_there(name) => {
                 return Err((
@@ -188,13 +209,6 @@ fn columns(metadata: &ParquetMetaData, wanted: &Wanted) -> Result<Vec<(String, u
             }
         }
     }
-    for name in wanted.others() {
-        if let Some(index) = find(name)
-            && column::is_plain(&schema.column(index))
-            && !chosen.iter().any(|(chosen, _)| chosen == name)
-        {
-            chosen.push((name.to_string(), index));
-        }
-    }
+    chosen.extend(wanted.others().filter_map(find));
     Ok(chosen)
 }

@@ -93,6 +93,8 @@ impl Pages {
             };
             let end = self.source.limit() - packed as u64;
             let page = match header.kind {
+                // The library takes a page without values for the end.
+                0 | 3 if header.values == 0 => None,
                 0 | 2 | 3 => Some(self.body(&header, packed, size)?),
                 // An index, or what the format will have one day: not needed for the values.
                 _ => None,

@@ -71,6 +71,7 @@ impl Sources {
         let options = Options { near_dedup: None, max_bytes: None, ..options.clone() };
         let mut found = Report::default();
         let entries = list::find(&options, &mut found, progress)?;
+        found.tell_recognised(progress);
         let mut hasher = blake3::Hasher::new();
         for entry in &entries {
             hasher.update(entry.identity().as_bytes()).update(b"\n");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::jsonl::{Fault, Record};
+use super::super::rows::{Fault, Record};
 use super::{Message, Role};
 
 /// The messages of a prompt: `messages`, or `prompt`, a text or a list of messages.

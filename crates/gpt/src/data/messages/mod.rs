@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub(super) use self::fields::missing;
 use self::fields::{check_order, completions_of, prompt_of, ranks_of, transcript, turns};
-use super::jsonl::{Fault, Record};
+use super::rows::{Fault, Record};
 pub use crate::tokenizer::chat::{Message, Role};
 
 /// A conversation that waits for an answer.

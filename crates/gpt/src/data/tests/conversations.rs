@@ -6,8 +6,8 @@ use std::ops::Range;
 use kernels::{Cpu, CpuOptions, NO_TARGET, Precision};
 use serde_json::json;
 
-use crate::data::jsonl::Severity;
 use crate::data::messages::{Message, Role};
+use crate::data::rows::Severity;
 use crate::data::{Batch, Conversations, ReadOptions, Sequence, TooLong};
 use crate::model::{self, Config, Sequences};
 use crate::progress::Silent;
@@ -27,7 +27,7 @@ fn read(
     lines: &str,
     context: usize,
     too_long: TooLong,
-) -> anyhow::Result<(Conversations, crate::data::jsonl::LineReport)> {
+) -> anyhow::Result<(Conversations, crate::data::rows::LineReport)> {
     let (tokenizer, template) = chat();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("demonstrations.jsonl");

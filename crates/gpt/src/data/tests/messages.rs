@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::data::jsonl::{Fault, Severity};
 use crate::data::messages::{Message, Role, candidates, demonstration, prompt, ranking};
+use crate::data::rows::{Fault, Severity};
 
 fn record(value: Value) -> serde_json::Map<String, Value> {
     value.as_object().unwrap().clone()

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::write::{Job, end_of_text};
 use super::{Overflow, SHARD_TOKENS};
 use crate::corpus::Split;
-use crate::data::jsonl::{Fault, Lines, MAX_BAD, Record, read_jsonl};
+use crate::data::rows::{Fault, Lines, MAX_BAD, Record, read_rows};
 use crate::data::{Meta, TaskRow, is_held_out};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
@@ -39,7 +39,7 @@ struct Encoded {
 /// be cut anywhere, and all tokens are predicted, those of inputs and tasks too. Unlike a corpus, all rows are in memory at once.
 ///
 /// # Errors
-/// Those of [`read_jsonl`]; a task that names no special token is a bad line. The tokenizer has no token that ends a document; `out`
+/// Those of [`read_rows`]; a task that names no special token is a bad line. The tokenizer has no token that ends a document; `out`
 /// holds other shards.
 pub fn tokenize_tasks(options: &TokenizeTasksOptions, progress: &dyn Progress) -> Result<Meta> {
     let TokenizeTasksOptions { rows, tokenizer: path, out, val_fraction } = options;
@@ -48,7 +48,7 @@ pub fn tokenize_tasks(options: &TokenizeTasksOptions, progress: &dyn Progress) -
     let end_of_text = end_of_text(&tokenizer, path)?;
     tokenizer.warnings().iter().for_each(|warning| progress.line(&format!("note: {warning}")));
     let encoded = |record: Record| encode(&record, &tokenizer, *val_fraction);
-    let Lines { rows: encoded, report } = read_jsonl(rows, MAX_BAD, progress, encoded)?;
+    let Lines { rows: encoded, report } = read_rows(rows, MAX_BAD, progress, encoded)?;
     if report.used < report.lines {
         progress.line(&report.to_string());
     }

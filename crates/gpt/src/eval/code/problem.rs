@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::data::jsonl::{Fault, Record};
+use crate::data::rows::{Fault, Record};
 
 /// A function to write, and its tests.
 #[derive(Clone, Debug, PartialEq, Eq)]

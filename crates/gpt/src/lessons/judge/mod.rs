@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::lesson::{AnswerKey, Language, Task};
 use super::world::PEOPLE;
 use crate::data::Candidates;
-use crate::data::jsonl::{Fault, Record};
+use crate::data::rows::{Fault, Record};
 use words::{Kind, MARKS, Word, places, without_stops, words};
 
 /// A judge by name.

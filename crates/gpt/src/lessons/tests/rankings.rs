@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::Candidates;
-use crate::data::jsonl::Record;
+use crate::data::rows::Record;
 
 #[test]
 fn pairs_win_as_often_as_bradley_and_terry_say() {

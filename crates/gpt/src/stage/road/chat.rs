@@ -6,8 +6,8 @@ use super::scale::Scale;
 use super::{Road, tokens_per_sec, train_tokenizer};
 use crate::checkpoint::{self, Checkpoint};
 use crate::corpus::{self, Documents, Split};
-use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
 use crate::data::messages::{candidates as candidates_row, demonstration, prompt, ranking};
+use crate::data::rows::{MAX_BAD, Record, read_rows};
 use crate::data::{
     self, Conversations, Overflow, Prompt, Prompter, ReadOptions, TokenShards, TokenizeOptions, TooLong,
 };
@@ -280,9 +280,9 @@ impl<B: Backend> Walk<'_, B> {
     fn read<T: Send>(
         &self,
         name: &str,
-        row: impl Fn(Record) -> Result<T, crate::data::jsonl::Fault> + Sync,
+        row: impl Fn(Record) -> Result<T, crate::data::rows::Fault> + Sync,
     ) -> Result<Vec<T>> {
-        Ok(read_jsonl(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
+        Ok(read_rows(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
     }
 
     fn rankings(&self, road: &mut Road<'_>, results: &mut ChatResults) -> Result<bool> {
@@ -293,7 +293,7 @@ impl<B: Backend> Walk<'_, B> {
                 Ok((found, scores))
             };
             let path = self.at("candidates.jsonl");
-            let scored = read_jsonl(&path, MAX_BAD, self.progress, scored)?.rows;
+            let scored = read_rows(&path, MAX_BAD, self.progress, scored)?.rows;
             let (rankings, Simulated { ceiling, .. }) =
                 lessons::simulate(scored, lessons::DEFAULT_NOISE, self.options.seed);
             write_lines(&self.at("rankings.jsonl"), &rankings)?;
@@ -309,7 +309,7 @@ impl<B: Backend> Walk<'_, B> {
 
     /// The rankings as a model of this tokenizer reads them.
     fn ranked(&self, init: &Init, prompter: &Prompter<'_>) -> Result<Rankings> {
-        let rows = read_jsonl(&self.at("rankings.jsonl"), MAX_BAD, self.progress, ranking)?.rows;
+        let rows = read_rows(&self.at("rankings.jsonl"), MAX_BAD, self.progress, ranking)?.rows;
         Rankings::new(&rows, &[], 0.1, prompter, init.model().config.seq_len, self.progress)
     }
 

@@ -7,7 +7,7 @@ mod judge;
 
 use super::{Road, train_tokenizer};
 use crate::corpus::{self, Documents, Split};
-use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
+use crate::data::rows::{MAX_BAD, Record, read_rows};
 use crate::data::{self, Overflow, TaskRow, TokenizeOptions, TokenizeTasksOptions};
 use crate::lessons::{self, TASK_TOKENS};
 use crate::progress::Progress;
@@ -160,7 +160,7 @@ impl Walk<'_> {
 
     fn rows(&self, name: &str) -> Result<Vec<TaskRow>> {
         let read = |record: Record| TaskRow::read(&record);
-        Ok(read_jsonl(&self.at("lessons").join(name), MAX_BAD, self.progress, read)?.rows)
+        Ok(read_rows(&self.at("lessons").join(name), MAX_BAD, self.progress, read)?.rows)
     }
 
     fn train_tokenizer(&self) -> Result<String> {

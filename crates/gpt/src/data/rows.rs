@@ -1,6 +1,8 @@
-//! Rows of a JSONL file, and what became of the others: every line is used, or counted under what is wrong with it.
+//! Rows of a file, JSON or a table, and what became of the others: every one is used, or counted under what is wrong with it.
 //!
-//! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`].
+//! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`]. A file may hold values that JSON has not, such
+//! as NaN: they do no harm in a column that the function does not look at. Cells of CSV and TSV are texts; where the function
+//! finds the wrong type, those that spell lists, numbers and the like are taken for what they spell, and empty ones for nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +13,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::corpus::{Example, JsonRecord, Reason, json_records, parse_record};
+use super::cells::spelled;
+use crate::corpus::{Example, FoundRow, Reason, Row, rows_of};
 use crate::progress::{Progress, Stopped, Unit};
 
 /// The share of lines that may be bad before a file is refused, unless somebody says otherwise.
@@ -19,9 +22,11 @@ pub const MAX_BAD: f64 = 0.01;
 /// How many examples of a fault are kept.
 const EXAMPLES: usize = 5;
 /// Lines are parsed in batches of about this much text (4 MiB), on all threads.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: u64 = 4 << 20;
+/// And of at most this many, since the smallest takes more memory than its text.
+const BATCH_ROWS: usize = 1 << 16;
 
-/// A JSON object: one line.
+/// A JSON object: one line, or one row of a table.
 pub type Record = Map<String, Value>;
 
 /// Why a line is not used.
@@ -143,12 +148,13 @@ pub struct Lines<T> {
     pub report: LineReport,
 }
 
-/// Reads the JSONL file `path` (also `.gz`, `.zst`, or one JSON array) into rows, which `row` makes of objects.
+/// Reads the file `path` into rows, which `row` makes of objects: JSON lines or one JSON array under any name, `.csv`, `.tsv`,
+/// `.parquet`; all but the last also packed, as `.gz` or `.zst`.
 ///
 /// # Errors
 /// The file cannot be read to its end; more than the share `max_bad` of its lines is bad, or no line can be used: then the
 /// message is the report; a line has a fatal fault.
-pub fn read_jsonl<T: Send>(
+pub fn read_rows<T: Send>(
     path: &Path,
     max_bad: f64,
     progress: &dyn Progress,
@@ -164,8 +170,8 @@ pub fn read_jsonl<T: Send>(
         path.metadata().map_or(0, |m| m.len()),
         Unit::Bytes,
     );
-    let read = json_records(path, progress, &mut |line, record| {
-        failure = reader.push(line, record, progress);
+    let read = rows_of(path, progress, &mut |found| {
+        failure = reader.push(found, progress);
         failure.is_ok()
     });
     progress.end();
@@ -187,20 +193,20 @@ pub fn read_jsonl<T: Send>(
 /// Lines on their way to rows.
 struct Reader<T, F> {
     row: F,
-    batch: Vec<(u64, JsonRecord)>,
-    bytes: usize,
+    batch: Vec<FoundRow>,
+    bytes: u64,
     lines: Lines<T>,
 }
 
 impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
-    fn push(&mut self, line: u64, json: JsonRecord, progress: &dyn Progress) -> Result<()> {
-        if matches!(json, Err((Reason::BlankLine, _))) {
+    fn push(&mut self, found: FoundRow, progress: &dyn Progress) -> Result<()> {
+        if found.is_blank() {
             return Ok(());
         }
         self.lines.report.lines += 1;
-        self.bytes += json.as_ref().map_or(0, Vec::len);
-        self.batch.push((line, json));
-        if self.bytes < BATCH_BYTES {
+        self.bytes += found.bytes;
+        self.batch.push(found);
+        if self.bytes < BATCH_BYTES && self.batch.len() < BATCH_ROWS {
             return Ok(());
         }
         if progress.should_stop() {
@@ -211,9 +217,14 @@ impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
 
     fn parse(&mut self) -> Result<()> {
         self.bytes = 0;
-        let parse = |(line, json): (u64, JsonRecord)| {
-            let record = json.and_then(|json| parse_record(&json));
-            (line, record.map_err(Fault::from).and_then(&self.row))
+        let parse = |found: FoundRow| {
+            let (line, number) = (found.line, found.number);
+            let made = found.parse().map_err(Fault::from).and_then(|row| make(row, &self.row));
+            let numbered = |fault: Fault| match number {
+                Some(number) => Fault { detail: format!("record {number}: {}", fault.detail), ..fault },
+                None => fault,
+            };
+            (line, made.map_err(numbered))
         };
         let rows: Vec<_> = std::mem::take(&mut self.batch).into_par_iter().map(parse).collect();
         let Lines { rows: good, report } = &mut self.lines;
@@ -228,5 +239,29 @@ impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
         }
         report.used = good.len() as u64;
         Ok(())
+    }
+}
+
+/// Makes a row of what was read. What stands in the place of a value that JSON has not is no text, number or list to anybody who
+/// needs it; where nobody did, the nearest value takes its place.
+fn make<T>(row: Row, of: &impl Fn(Record) -> Result<T, Fault>) -> Result<T, Fault> {
+    let Row { record, odd, is_cells } = row;
+    let once = |record: Record| {
+        if odd.is_empty() {
+            return of(record);
+        }
+        of(record.clone())
+            .map_err(|fault| Fault { detail: format!("{}; {}", fault.detail, odd.join(", ")), ..fault })?;
+        of(Row::settled(record))
+    };
+    if !is_cells {
+        return once(record);
+    }
+    match once(record.clone()) {
+        Err(fault) if fault.severity == Severity::Bad => {
+            let is_wrong = fault.kind.starts_with("wrong");
+            once(spelled(record)).map_err(|later| if is_wrong { later } else { fault })
+        }
+        made => made,
     }
 }
