@@ -1,9 +1,10 @@
 //! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
 //!
-//! `args` is what can be typed, `session` what was typed, resolved; `verbs` has one file a verb, `terminal` is what a
+//! `args` is what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
 //! person sees. Results go to standard output, everything meant for people to standard error.
 
 mod args;
+mod precision;
 mod session;
 mod terminal;
 mod verbs;

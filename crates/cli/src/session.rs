@@ -1,5 +1,6 @@
 //! What was typed for every verb, resolved: the machine, the terminal, where results go.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use anyhow::{Context, Result};
 use gpt::progress::Progress;
 use gpt::stage::Machine;
 use kernels::cpu::bench;
-use kernels::{Cpu, CpuOptions, Precision};
+use kernels::{Cpu, CpuOptions};
 use serde::Serialize;
 
 use crate::args::Global;
+use crate::precision;
 use crate::terminal::{self, Terminal};
 
 /// How long the peak is measured before a training.
@@ -51,18 +53,26 @@ impl Session {
         self.terminal.get_or_init(|| Terminal::new(self.global.quiet))
     }
 
-    /// The processor as a backend.
-    pub(crate) fn cpu(&self) -> Cpu {
-        let precision =
-            self.global.precision.map_or_else(|| CpuOptions::default().precision, Precision::from);
-        Cpu::new(CpuOptions { threads: self.threads(), precision, ..CpuOptions::default() })
+    /// The processor as a backend, in the precision that suits `purpose` unless `--precision` says otherwise.
+    pub(crate) fn cpu(&self, purpose: Purpose) -> Cpu {
+        let options = CpuOptions { threads: self.threads(), ..CpuOptions::default() };
+        let precision = match (self.global.precision, purpose) {
+            (Some(asked), _) => asked.into(),
+            (None, Purpose::Figures) => options.precision,
+            (None, Purpose::Text) => precision::for_decoding(options),
+            (None, Purpose::NewTraining) => precision::for_training(options),
+            (None, Purpose::Training(run)) => {
+                precision::begun_in(run).unwrap_or_else(|| precision::for_training(options))
+            }
+        };
+        Cpu::new(CpuOptions { precision, ..options })
     }
 
     /// What `cpu` is, its peak measured.
     pub(crate) fn machine(&self, cpu: &mut Cpu) -> Machine {
         Machine {
             description: cpu.describe(),
-            precision: precision_name(cpu).into(),
+            precision: precision::name(cpu.options().precision).into(),
             peak_flops: bench::peak(cpu, PEAK_DURATION),
         }
     }
@@ -100,10 +110,16 @@ impl Session {
     }
 }
 
-/// The precision of products, as it is typed.
-pub(crate) fn precision_name(cpu: &Cpu) -> &'static str {
-    match cpu.options().precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-    }
+/// What a processor computes, which decides its precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// A training in this run directory or of this road: in the precision that it began with, else in the one that this machine
+    /// trains faster in. One precision does rollouts, scores and updates.
+    Training(&'a Path),
+    /// A training without a directory.
+    NewTraining,
+    /// Text that nobody compares: in the precision that this machine decodes faster in.
+    Text,
+    /// Figures to be compared: in `f32` on every machine.
+    Figures,
 }

@@ -1,6 +1,8 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
-use crate::model::{Beams, Config, Engine, Finish, Generated, Request, SCORES, Sampling, Told, Weights};
+use crate::model::{
+    Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Told, Weights,
+};
 use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -80,7 +82,7 @@ impl<'a, B: Backend> Completer<'a, B> {
     /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; there is a suffix, but the
     /// tokenizer has no tokens of fill-in-the-middle, or the context no room for them; there is a task, but the tokenizer has not
     /// its tokens, or the context no room for it, or a suffix is there as well; the model drew a token that the tokenizer does not
-    /// have.
+    /// have; its logits are not finite.
     pub fn complete(
         &mut self,
         prompts: &[&str],
@@ -123,7 +125,7 @@ impl<'a, B: Backend> Completer<'a, B> {
     /// Continues prompts of tokens; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
     ///
     /// # Errors
-    /// The model drew a token that the tokenizer does not have.
+    /// The model drew a token that the tokenizer does not have; its logits are not finite.
     pub(crate) fn generate(
         &mut self,
         requests: &[Request],
@@ -147,7 +149,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         if let Some(error) = failure {
             return Err(error);
         }
-        let finished = generated.into_iter().zip(streams).enumerate();
+        let finished = generated?.into_iter().zip(streams).enumerate();
         Ok(finished
             .map(|(index, (Generated { tokens, finish, .. }, stream))| {
                 let text = stream.finish(&mut |text| on_text(index, text));
@@ -157,7 +159,7 @@ impl<'a, B: Backend> Completer<'a, B> {
     }
 
     /// What the model would say of each of `answers` after `prompt`, as [`Engine::tell`] does.
-    pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Vec<Vec<Told>> {
+    pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Result<Vec<Vec<Told>>, NotFinite> {
         let positions = prompt.len() + answers.iter().map(|answer| answer.len()).max().unwrap_or(0);
         let together = TOLD_CONTEXTS * self.config.seq_len / positions.max(1);
         self.reserve(together.min(answers.len()), positions);
@@ -170,7 +172,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         prompt: &[u32],
         beams: &Beams,
         ends: impl Fn(&[u32]) -> bool,
-    ) -> Vec<u32> {
+    ) -> Result<Vec<u32>, NotFinite> {
         self.reserve(beams.width, prompt.len().saturating_add(beams.max_tokens));
         self.engine.beam_search(self.backend, prompt, beams, ends)
     }

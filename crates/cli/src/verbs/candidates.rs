@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::complete::Model;
 use super::stages::RowArgs;
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
 /// Sample several answers to each prompt, ready to be ranked
@@ -53,7 +53,7 @@ pub(crate) struct CandidatesArgs {
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Text, session)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let prompts = rows.read(&args.prompts, prompt)?;
     rows.columns.check()?;
@@ -65,9 +65,10 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     let mut lines: Vec<Value> =
         found.iter().map(serde_json::to_value).collect::<Result<_, _>>().context("candidates are JSON")?;
     if let Some(path) = &args.best_by {
-        let judge = Model::load(path, session)?;
+        let mut judge = Model::load(path, Purpose::Figures, session)?;
         let prompter = Prompter::new(&judge.tokenizer)?;
-        let rewards = score(&mut cpu, judge.config, judge.weights, &prompter, &found, session.watcher())?;
+        let rewards =
+            score(&mut judge.cpu, judge.config, judge.weights, &prompter, &found, session.watcher())?;
         lines = found.iter_mut().zip(rewards).map(|(found, rewards)| best(found, &rewards)).collect();
     }
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();

@@ -15,7 +15,7 @@ use super::complete::Model;
 use super::stages::RowArgs;
 use crate::Ended;
 use crate::args::Usage;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 
 /// Print what a classifier of `mynah finetune` makes of texts
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let task = task_of(&checkpoint::open(&args.model, session.terminal())?)?;
     let texts = texts(args, &task, session)?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Figures, session)?;
     let decisions = classify(&mut cpu, config, weights, &task, &tokenizer, &texts, session.watcher())?;
     for (line, Decision { label, scores, .. }) in texts.iter().zip(&decisions) {
         let by_name: Map<_, _> = scores.iter().map(|(name, score)| (name.clone(), json!(score))).collect();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Ended;
 use crate::args::Usage;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::print;
 use crate::terminal::text::plural;
 
@@ -96,13 +96,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(path: &Path, session: &Session) -> Result<Self> {
+    pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
         let model = checkpoint::open(path, session.terminal())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = model.tokenizer()?;
         let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
-        let mut cpu = session.cpu();
+        let mut cpu = session.cpu(purpose);
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
         Ok(Model { cpu, config: model.config, weights, tokenizer })
     }
@@ -126,7 +126,7 @@ pub(crate) fn stream<B: Backend>(
 
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Text, session)?;
     let n = usize::from(args.n);
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
     // The completer has a copy of its own.

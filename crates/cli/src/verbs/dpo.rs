@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
 /// Improve a model on ranked answers directly, without a reward model
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = dpo(cpu, &machine, &options, session.watcher())?;
     let summary = json!({

@@ -20,7 +20,7 @@ use super::grade::Walls;
 use super::stages::field;
 use crate::Ended;
 use crate::args::Usage;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::table;
 
 /// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or without (GPT-3)
@@ -171,7 +171,7 @@ fn examine(
     args: &EvalArgs,
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(model, Purpose::Figures, session)?;
     let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, sandbox)?;
     let mut exams = Vec::new();
     for (at, task) in tasks.iter().enumerate() {

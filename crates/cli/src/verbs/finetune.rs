@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = finetune(cpu, &machine, &options, session.watcher())?;
     let summary = json!({

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::pretrain::resolve;
 use crate::Ended;
 use crate::args::{Usage, amount};
-use crate::session::{Session, precision_name};
+use crate::precision;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::{bytes, count, scaled, secs, table};
 
 const DETAILS: &str = "\
@@ -74,9 +75,9 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &args.set)?;
     let vocab_size = args.vocab_size.map_or_else(|| usual_vocab_size(&args.preset), |n| n as usize);
     let config = shape.config(vocab_size, &settings);
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::NewTraining);
     let here = args.device.iter().any(|name| name == THIS);
-    let exact = here && precision_name(&cpu) != "bf16";
+    let exact = here && precision::name(cpu.options().precision) != "bf16";
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
     let rows = settings.micro_batch_tokens();
     let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };

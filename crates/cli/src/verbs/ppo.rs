@@ -12,7 +12,7 @@ use serde_json::json;
 use super::rank::JudgeName;
 use super::stages::{RecipeArgs, RowArgs, init, keys, weighted};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
 const DETAILS: &str = "\
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = ppo(cpu, &machine, &options, session.watcher())?;
     let summary = json!({

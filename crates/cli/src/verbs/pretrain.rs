@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Ended;
 use crate::args::{Usage, amount};
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::{count, table};
 use crate::verbs::corpus::ChoiceArgs;
 
@@ -180,7 +180,7 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let source = args.source(session)?;
     let (start, settings) = args.recipe(session)?;
     let options = PretrainOptions { source, out: args.out.clone(), settings, seed: session.seed(), start };
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = pretrain(cpu, &machine, &options, session.watcher())?;
     let PretrainOutcome { step, stopped, before, validation, exposure, report } = &outcome;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::complete::Model;
 use super::stages::RowArgs;
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 
 /// Print the rewards of answers
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, Purpose::Figures, session)?;
     ensure!(
         config.n_label == Some(1),
         "{} is no reward model: train one with `mynah reward`",

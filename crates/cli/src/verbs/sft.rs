@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
 const DETAILS: &str = "\
@@ -125,7 +125,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu();
+    let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = sft(cpu, &machine, &options, session.watcher())?;
     let summary = json!({

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::workshop::{fails, keys, stdout};
+use super::workshop::{fails, keys, road, run, stdout};
 
 fn lines(arguments: &[&str]) -> Vec<Value> {
     let text = stdout(&[&["bench"], arguments, &["--json"]].concat());
@@ -36,4 +36,25 @@ fn decoding_is_measured_only_where_the_context_allows() {
     let decode = &lines(&["decode", "--preset", "nano", "--batch", "2"])[0];
     assert_eq!((&decode["batch"], &decode["new_tokens"]), (&2.into(), &128.into()));
     assert!(decode["decode_tokens_per_sec"].as_f64() > Some(1.0));
+}
+
+/// A run goes on in the precision that it began with, whatever this machine measures; figures are in `f32` everywhere.
+#[test]
+fn a_run_keeps_its_precision_and_figures_have_one() {
+    let road = road();
+    for precision in ["f32", "bf16"] {
+        let words = road.pretrain(&format!("in-{precision}"), "2");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        run(&[&words[..], &["--precision", precision]].concat(), 0);
+        run(&words, 0);
+        let other = if precision == "f32" { "bf16" } else { "f32" };
+        let difference = format!("settings.precision: \"{precision}\" → \"{other}\"");
+        fails(&[&words[..], &["--precision", other]].concat(), 1, &[&difference]);
+    }
+    let (model, texts) = (road.path("run"), road.path("texts.jsonl"));
+    std::fs::write(&texts, "{\"text\": \"import numpy as np\"}\n{\"text\": \"def f(x): return x\"}\n")
+        .expect("a file");
+    let eval = ["eval", "--model", &model, "--tasks", &texts, "--json"];
+    let bits = |more: &[&str]| stdout(&[&eval[..], more].concat());
+    assert_eq!(bits(&[]), bits(&["--precision", "f32"]));
 }

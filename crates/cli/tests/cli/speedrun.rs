@@ -49,11 +49,36 @@ fn the_road_to_a_chat_in_one_command() {
 
     let again = json(&["speedrun", "--preset", "tiny", "--out", &out, "--no-chat"]);
     assert_eq!((&again["gold"], &again["ppo"]), (&result["gold"], &result["ppo"]));
+    assert_eq!(again["stages"], result["stages"], "times are those of the walk that did the work");
     let talk = mynah(&["chat", "--model", &path(dir.path(), "road/ppo"), "--seed", "1"])
         .write_stdin("Hello\n")
         .assert()
         .success();
     assert!(!talk.get_output().stdout.is_empty());
+}
+
+/// A directory is one road's or one run's, and of one budget.
+#[test]
+fn roads_and_runs_refuse_each_others_directories() {
+    let copy = road().copy_of_run();
+    let (run, page) = (path(copy.path(), ""), copy.path().join("report.html"));
+    let before = fs::read(&page).expect("a page");
+    let tiny = ["speedrun", "--preset", "tiny", "--no-chat", "--out"];
+    fails(&[&tiny[..], &[&run]].concat(), 1, &["stage: pretrain → speedrun"]);
+    assert_eq!(fs::read(&page).expect("a page"), before);
+
+    // What the road is tells its recipe; a copy, since others walk the road.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::copy(chat_road().0.path().join("road/config.toml"), dir.path().join("config.toml"))
+        .expect("a recipe");
+    let (out, tokens) = (path(dir.path(), ""), road().path("tokens"));
+    let pretrain = ["pretrain", "--data", &tokens, "--preset", "tiny", "--out", &out];
+    fails(&pretrain, 1, &["stage: speedrun → pretrain"]);
+    fails(&["speedrun", "--task-tokens", "--preset", "tiny", "--out", &out], 1, &["speedrun --task-tokens"]);
+    fails(&[&tiny[..], &[&out, "--seed", "1"]].concat(), 1, &["settings.seed: 0 → 1"]);
+    fails(&[&tiny[..], &[&out, "--minutes", "5"]].concat(), 1, &["settings.minutes: (absent) → 5.0"]);
+    fails(&["speedrun", "--minutes", "0", "--out", &out], 2, &["--minutes 0", "above 0"]);
+    fails(&["speedrun", "--flops", "-1e9", "--out", &out], 2, &["--flops", "above 0"]);
 }
 
 /// The road of task tokens in small: it asks only what training has not seen, and nothing is done twice.

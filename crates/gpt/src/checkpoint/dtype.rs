@@ -64,7 +64,7 @@ impl Dtype {
             for (value, bits) in values.iter().zip(&bits) {
                 ensure!(
                     bits & 0x7fff != infinity || value.is_infinite(),
-                    "it holds {value:e}, which {} cannot: choose another format (--dtype)",
+                    "it holds {value:e}, which {} cannot: choose another number format (--dtype, of a GGUF file --quant)",
                     self.torch_name()
                 );
             }

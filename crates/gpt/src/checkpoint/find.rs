@@ -111,6 +111,9 @@ fn resolve_local(path: &Path) -> Result<ModelDir> {
             origin: None,
             warnings: with_note(damaged, "an older one is used"),
         }),
+        None if damaged.is_empty() && checkpoints.is_dir() => bail!(
+            "{shown} is a run without a good checkpoint: it failed, or was stopped, before it had one; its report.html says which"
+        ),
         None if damaged.is_empty() => bail!(
             "{shown} holds no model: neither {} nor a checkpoint; train one into it, or name another directory",
             super::CONFIG

@@ -208,7 +208,7 @@ fn read_pieces(tensors: &TensorFiles, pieces: &[Piece], spec: &Spec) -> Result<V
     let mut values = vec![0.0; spec.len()];
     for piece in pieces {
         let out = &mut values[piece.values.clone()];
-        tensors.read(tensors.expect(&piece.name, &piece.shape)?, out)?;
+        tensors.read_finite(&piece.name, tensors.expect(&piece.name, &piece.shape)?, out)?;
         piece.make_ours(out);
     }
     Ok(values)

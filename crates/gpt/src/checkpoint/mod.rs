@@ -17,6 +17,7 @@ mod disk;
 mod dtype;
 mod family;
 mod find;
+mod finite;
 mod gguf;
 mod load;
 mod manifest;

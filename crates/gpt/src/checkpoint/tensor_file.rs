@@ -137,6 +137,11 @@ impl TensorFiles {
         self.tensors.get(name).map(|tensor| self.files[tensor.file].0.as_path())
     }
 
+    /// The file that holds a tensor.
+    pub(super) fn path_of(&self, tensor: &Tensor) -> &Path {
+        &self.files[tensor.file].0
+    }
+
     /// The tensor of this name, which must have this shape and numbers that can be read.
     pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
         let files =

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::disk::Disk;
 use super::dtype::Dtype;
 use super::family::Piece;
+use super::finite::{all_finite, first_not_finite};
 use super::manifest::FileRecord;
 use crate::model::Spec;
 
@@ -39,6 +40,12 @@ pub(super) fn write_arrays<T>(
     for Array { leaf, spec, pieces } in arrays {
         values.resize(spec.len(), 0.0);
         read(leaf, &mut values);
+        ensure!(
+            all_finite(&values),
+            "the tensor {} is not finite ({})",
+            spec.name,
+            first_not_finite(&values, &spec.shape).unwrap_or_default()
+        );
         let mut same = true;
         for piece in pieces {
             let values = piece.in_file_order(&values[piece.values.clone()]);

@@ -29,8 +29,8 @@ impl<B: Backend> Candidate<'_, B> {
         let room = of(&item.asked).iter().map(Vec::len).max().unwrap_or(0);
         let asked = self.ask(item, shots, room)?;
         let tokens = of(&item.asked);
-        let sums = self.sums(&asked.tokens, &tokens);
-        let alone = self.unconditional(answers);
+        let sums = self.sums(&asked.tokens, &tokens)?;
+        let alone = self.unconditional(answers)?;
         let of_rule = |rule: Rule, i: usize| match rule {
             Rule::Sum => sums[i],
             Rule::PerToken => sums[i] / tokens[i].len().max(1) as f64,
@@ -53,21 +53,21 @@ impl<B: Backend> Candidate<'_, B> {
     }
 
     /// log P(answer | "Answer:"), which no item changes.
-    fn unconditional(&mut self, answers: &[String]) -> Vec<f64> {
+    fn unconditional(&mut self, answers: &[String]) -> Result<Vec<f64>> {
         let unknown: Vec<&String> =
             answers.iter().filter(|answer| !self.unconditional.contains_key(*answer)).collect();
         if !unknown.is_empty() {
             let tokens: Vec<Vec<u32>> =
                 unknown.iter().map(|answer| self.answer(NO_QUESTION, answer)).collect();
-            let sums = self.sums(&self.tokenizer.encode_from_start(NO_QUESTION), &tokens);
+            let sums = self.sums(&self.tokenizer.encode_from_start(NO_QUESTION), &tokens)?;
             self.unconditional.extend(unknown.into_iter().cloned().zip(sums));
         }
-        answers.iter().map(|answer| self.unconditional[answer]).collect()
+        Ok(answers.iter().map(|answer| self.unconditional[answer]).collect())
     }
 
-    fn sums(&mut self, prompt: &[u32], answers: &[Vec<u32>]) -> Vec<f64> {
+    fn sums(&mut self, prompt: &[u32], answers: &[Vec<u32>]) -> Result<Vec<f64>> {
         let answers: Vec<&[u32]> = answers.iter().map(Vec::as_slice).collect();
-        let told = self.completer.tell(prompt, &answers);
-        told.iter().map(|tokens| tokens.iter().map(|token| token.logprob).sum()).collect()
+        let told = self.completer.tell(prompt, &answers)?;
+        Ok(told.iter().map(|tokens| tokens.iter().map(|token| token.logprob).sum()).collect())
     }
 }

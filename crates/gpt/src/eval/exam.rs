@@ -13,7 +13,7 @@ use crate::model::{Config, Told, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -149,7 +149,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
     ///
     /// # Errors
-    /// An item does not fit the context; somebody asked to stop.
+    /// An item does not fit the context; the model's logits are not finite; somebody asked to stop.
     pub fn examine(
         &mut self,
         task: &Task,
@@ -165,17 +165,17 @@ impl<'a, B: Backend> Candidate<'a, B> {
             marked.iter_mut().for_each(|marked| marked.overlaps = Some(overlap.items[marked.item]));
         }
         let all: Vec<&Marked> = marked.iter().collect();
-        let mut figures = summary(task, terms, &all);
+        let mut figures = summary(task, terms, &all).with_context(|| task.name.clone())?;
         if let Some(overlap) = overlap {
             let clean: Vec<&Marked> = all.into_iter().filter(|one| one.overlaps == Some(false)).collect();
-            let value = (!clean.is_empty()).then(|| summary(task, terms, &clean).interval);
+            let value = if clean.is_empty() { None } else { Some(summary(task, terms, &clean)?.interval) };
             let told = json!({
                 "gram_words": overlap.gram_words, "overlapping": figures.n - clean.len(), "clean": value,
             });
             figures.more.insert("contamination".to_owned(), told);
         }
         let scores = match marked.as_slice() {
-            [one] if !one.windows.is_empty() => {
+            [one] if one.windows.len() > 1 => {
                 one.windows.iter().map(|window| bits_per_byte([window])).collect()
             }
             all => all.iter().map(|marked| marked.score).collect(),
@@ -200,8 +200,9 @@ impl<'a, B: Backend> Candidate<'a, B> {
             }
             let marked = match &item.wanted {
                 Wanted::Text => self.text(&item.asked),
-                _ => self.item(task, index, terms)?,
+                _ => self.item(task, index, terms),
             };
+            let marked = marked.with_context(|| format!("{}, item {}", task.name, index + 1))?;
             all.push(Marked { item: index, ..marked });
             progress.advance(1);
         }
@@ -258,7 +259,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {
         let tokens = self.answer(&item.asked, word);
         let asked = self.ask(item, shots, tokens.len())?;
-        let told: Vec<Told> = self.completer.tell(&asked.tokens, &[&tokens]).remove(0);
+        let told: Vec<Told> = self.completer.tell(&asked.tokens, &[&tokens])?.remove(0);
         let logprob: f64 = told.iter().map(|token| token.logprob).sum();
         let right = told.iter().all(|token| token.is_best);
         let record = json!({ "prompt": asked.text, "word": word, "logprob": logprob, "right": right });
@@ -268,7 +269,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
 
     /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with what begins
     /// a text or ends another, where the tokenizer has such a token.
-    fn text(&mut self, text: &str) -> Marked {
+    fn text(&mut self, text: &str) -> Result<Marked> {
         let before = self.tokenizer.start().or(self.tokenizer.end_of_text());
         let mut tokens: Vec<u32> = before.into_iter().collect();
         tokens.extend(self.tokenizer.encode(text));
@@ -277,7 +278,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         while start + 1 < tokens.len() {
             let end = (start + 1 + self.completer.context()).min(tokens.len());
             let window = &tokens[start + 1..end];
-            let told = self.completer.tell(&tokens[start..=start], &[window]).remove(0);
+            let told = self.completer.tell(&tokens[start..=start], &[window])?.remove(0);
             let logprob: f64 = told.iter().map(|token| token.logprob).sum();
             let bytes = self.tokenizer.decode_bytes(window).map_or(0, |bytes| bytes.len()).max(1);
             windows.push((logprob, window.len(), bytes));
@@ -289,7 +290,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let record =
             json!({ "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len() });
         let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
-        Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) }
+        Ok(Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) })
     }
 }
 

@@ -5,6 +5,7 @@ use super::bootstrap::{Resampled, bootstrap, mean};
 use super::code::{Kind, Report};
 use super::exam::{Marked, Rule, Terms, Weighed, bits_per_byte};
 use super::task::{Task, Wanted};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,10 @@ const NO_MORE: &str = "there are no more";
 const ALONE: &str = "these items are asked without examples";
 
 /// The figures of marked items.
-pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures {
+///
+/// # Errors
+/// A figure is beyond what can be written.
+pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<Figures> {
     let n = marked.len();
     let mean_of =
         |value: &dyn Fn(&Marked) -> f64| mean(&marked.iter().map(|marked| value(marked)).collect::<Vec<_>>());
@@ -72,7 +76,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         Some(Wanted::Program(_)) => ("pass@1", mean_of(&|marked| marked.score)),
         Some(Wanted::LastWord(_)) => {
             let logprob: f64 = windows(&all).iter().map(|word| word.0).sum();
-            tell("perplexity_of_words", json!((-logprob / n.max(1) as f64).exp()));
+            tell("perplexity_of_words", perplexity(-logprob / n.max(1) as f64)?);
             ("accuracy", mean_of(&|marked| marked.score))
         }
         Some(Wanted::Text) | None => {
@@ -81,7 +85,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
                 |part: &dyn Fn(&Weighed) -> usize| parts.iter().map(|&window| part(window)).sum::<usize>();
             let (tokens, logprob) =
                 (sum(&|window| window.1), parts.iter().map(|window| window.0).sum::<f64>());
-            tell("perplexity", json!((-logprob / tokens.max(1) as f64).exp()));
+            tell("perplexity", perplexity(-logprob / tokens.max(1) as f64)?);
             tell("tokens", tokens.into());
             tell("bytes", sum(&|window| window.2).into());
             tell("windows", parts.len().into());
@@ -134,7 +138,17 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Figures
         let verdicts: Vec<&[Kind]> = marked.iter().map(|marked| marked.verdicts.as_slice()).collect();
         Report::new(&verdicts, &KS)
     });
-    Figures { metric, interval, n, shots, programs, more }
+    Ok(Figures { metric, interval, n, shots, programs, more })
+}
+
+/// `e^loss`, where it is a number.
+fn perplexity(loss: f64) -> Result<Value> {
+    let perplexity = loss.exp();
+    ensure!(
+        perplexity.is_finite(),
+        "the model gives what is there a mean loss of {loss:.1} nats, whose perplexity is beyond any number: it cannot be used"
+    );
+    Ok(perplexity.into())
 }
 
 impl Figures {

@@ -89,7 +89,8 @@ impl<B: Backend> Candidate<'_, B> {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
-            let done = self.completer.generate(some, &stop, &mut go_on)?;
+            let done = self.completer.generate(some, &stop, &mut go_on);
+            let done = done.with_context(|| format!("{}: writing programs", task.name))?;
             if progress.should_stop() {
                 bail!(Stopped(UNFINISHED));
             }

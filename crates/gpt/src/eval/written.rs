@@ -71,7 +71,7 @@ impl<B: Backend> Candidate<'_, B> {
         let ends = |tokens: &[u32]| {
             tokens.last().copied() == end || tokenizer.decode(tokens).is_ok_and(|text| is_over(&text))
         };
-        let mut tokens = self.completer.beam_search(&asked.tokens, &beams, ends);
+        let mut tokens = self.completer.beam_search(&asked.tokens, &beams, ends)?;
         if tokens.last().copied() == end {
             tokens.pop();
         }

@@ -3,7 +3,7 @@
 //! Every slot of the engine keeps the prompt; what follows it is short and is read again in every step, so that no cache is copied
 //! when one beam takes the place of another.
 
-use super::Engine;
+use super::{Engine, NotFinite};
 use kernels::{Backend, CacheSpan};
 
 /// How a beam search goes.
@@ -26,13 +26,16 @@ struct Beam {
 impl<T> Engine<T> {
     /// The best continuation of `prompt` by log-probability and length penalty. `ends` is told the tokens of a continuation and says
     /// whether it is over; what is never over ends after `max_tokens`.
+    ///
+    /// # Errors
+    /// Logits are not finite.
     pub fn beam_search<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         prompt: &[u32],
         beams: &Beams,
         ends: impl Fn(&[u32]) -> bool,
-    ) -> Vec<u32> {
+    ) -> Result<Vec<u32>, NotFinite> {
         assert!((1..=self.slots.len()).contains(&beams.width), "every beam needs a slot");
         let room = (self.capacity + 1).saturating_sub(prompt.len());
         let penalised = |beam: &Beam| beam.logprob / ((5 + beam.tokens.len()) as f64 / 6.0).powf(beams.alpha);
@@ -44,6 +47,7 @@ impl<T> Engine<T> {
                 0 => self.read(b, prompt, beams.width),
                 _ => self.next_logits(b, prompt.len(), &alive),
             };
+            NotFinite::check(&logits, 0, prompt.len() + step)?;
             let mut next: Vec<Beam> = Vec::new();
             for (beam, logits) in alive.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
                 let logprobs = log_softmax(&logits[..self.n_tokens]);
@@ -72,7 +76,7 @@ impl<T> Engine<T> {
             done = alive;
             done.sort_by(better);
         }
-        done.into_iter().next().map(|beam| beam.tokens).unwrap_or_default()
+        Ok(done.into_iter().next().map(|beam| beam.tokens).unwrap_or_default())
     }
 
     /// The logits after each beam.
@@ -131,20 +135,22 @@ mod tests {
                 number: 0,
                 stop_tokens: vec![],
             };
-            let greedy = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).remove(0).tokens;
+            let greedy =
+                engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;
             let of = |width| Beams { width, alpha: 0.6, max_tokens: 6 };
-            assert_eq!(engine.beam_search(b, &prompt, &of(1), |_| false), greedy);
+            assert_eq!(engine.beam_search(b, &prompt, &of(1), |_| false).unwrap(), greedy);
             for end in 0..11 {
                 let len = greedy.iter().position(|&token| token == end).map_or(6, |at| at + 1);
-                let ended = engine.beam_search(b, &prompt, &of(1), |tokens| tokens.last() == Some(&end));
+                let ended =
+                    engine.beam_search(b, &prompt, &of(1), |tokens| tokens.last() == Some(&end)).unwrap();
                 assert_eq!(
                     ended,
                     greedy[..len],
                     "it ends where {end} is the likeliest token, not where it is likely"
                 );
             }
-            let found = engine.beam_search(b, &prompt, &of(4), |_| false);
-            let told = engine.tell(b, &prompt, &[&greedy, &found]);
+            let found = engine.beam_search(b, &prompt, &of(4), |_| false).unwrap();
+            let told = engine.tell(b, &prompt, &[&greedy, &found]).unwrap();
             let sum = |i: usize| told[i].iter().map(|told| told.logprob).sum::<f64>();
             likelier += usize::from(sum(1) > sum(0) + 1e-9);
             less += usize::from(sum(1) < sum(0) - 1e-9);

@@ -5,7 +5,7 @@
 
 use super::gpt::{Cache, forward_cached};
 use super::sample::{Sampler, Sampling};
-use super::{Config, Weights, specs};
+use super::{Config, NotFinite, Weights, specs};
 use kernels::{Backend, CacheSpan};
 use std::ops::ControlFlow;
 
@@ -119,12 +119,15 @@ impl<T> Engine<T> {
 
     /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence. Results are
     /// in the order of the requests.
+    ///
+    /// # Errors
+    /// Logits that a token was to be drawn by are not finite.
     pub fn generate<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         requests: &[Request],
         mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
-    ) -> Vec<Generated> {
+    ) -> Result<Vec<Generated>, NotFinite> {
         let mut results =
             vec![Generated { tokens: Vec::new(), finish: Finish::Length, end: None }; requests.len()];
         let mut waiting = (0..requests.len()).filter(|&i| requests[i].max_tokens > 0);
@@ -148,7 +151,7 @@ impl<T> Engine<T> {
                 wanted.push(tokens.len() as u32 - 1);
             }
             if spans.is_empty() {
-                return results;
+                return Ok(results);
             }
             logits.resize(wanted.len() * self.config.vocab_size, 0.0);
             forward_cached(
@@ -165,9 +168,17 @@ impl<T> Engine<T> {
                 let running = self.slots[span.slot].as_mut().expect("a span belongs to a running sequence");
                 running.cached += span.len;
                 let (index, request) = (running.index, &requests[running.index]);
-                let position = running.tokens.len() as u64;
-                let token =
-                    self.sampler.draw(&logits[..self.n_tokens], &request.sampling, request.number, position);
+                let position = running.tokens.len();
+                if let Err(fault) = NotFinite::check(logits, index, request.prompt.len() + position) {
+                    self.slots.fill_with(|| None);
+                    return Err(fault);
+                }
+                let token = self.sampler.draw(
+                    &logits[..self.n_tokens],
+                    &request.sampling,
+                    request.number,
+                    position as u64,
+                );
                 let end = request.stop_tokens.contains(&token).then_some(token);
                 let finish = if end.is_some() {
                     Some(Finish::Stop)
@@ -252,13 +263,16 @@ mod tests {
             .iter()
             .map(|r| {
                 let mut engine = Engine::new(b, &config, &weights, 1);
-                engine.generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(())).remove(0)
+                engine
+                    .generate(b, std::slice::from_ref(r), |_, _| ControlFlow::Continue(()))
+                    .unwrap()
+                    .remove(0)
             })
             .collect();
         for slots in [2, 3, 7] {
             let mut engine = Engine::new(b, &config, &weights, slots);
             for _ in 0..2 {
-                assert_eq!(engine.generate(b, &requests, |_, _| ControlFlow::Continue(())), alone);
+                assert_eq!(engine.generate(b, &requests, |_, _| ControlFlow::Continue(())).unwrap(), alone);
             }
         }
     }
@@ -270,7 +284,7 @@ mod tests {
         let mut engine = Engine::new(b, &config, &weights, 1);
         let mut request = request(0, &[1; 10], 100);
         request.stop_tokens.clear();
-        let result = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).remove(0);
+        let result = engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0);
         assert_eq!(
             (result.tokens.len(), result.finish),
             (3, Finish::Length),
@@ -284,14 +298,18 @@ mod tests {
         let weights = init(b, &config, 1);
         let mut engine = Engine::new(b, &config, &weights, 1);
         let endless = Request { stop_tokens: Vec::new(), ..request(0, &[1], 6) };
-        let free =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(())).remove(0);
-        let stopped =
-            engine.generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(())).remove(0);
+        let free = engine
+            .generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Continue(()))
+            .unwrap()
+            .remove(0);
+        let stopped = engine
+            .generate(b, std::slice::from_ref(&endless), |_, _| ControlFlow::Break(()))
+            .unwrap()
+            .remove(0);
         assert_eq!(stopped, Generated { tokens: free.tokens[..1].to_vec(), finish: Finish::Stop, end: None });
         let with_stop = Request { stop_tokens: vec![free.tokens[2]], ..endless };
         let first = free.tokens.iter().position(|&t| t == free.tokens[2]).unwrap();
-        let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).remove(0);
+        let stopped = engine.generate(b, &[with_stop], |_, _| ControlFlow::Continue(())).unwrap().remove(0);
         let end = Some(free.tokens[2]);
         assert_eq!(stopped, Generated { tokens: free.tokens[..first].to_vec(), finish: Finish::Stop, end });
     }
@@ -309,12 +327,52 @@ mod tests {
             .collect();
         let mut largest = |engine: Engine<_>| {
             let mut engine = engine;
-            let texts = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+            let texts = engine.generate(b, &requests, |_, _| ControlFlow::Continue(())).unwrap();
             texts.into_iter().flat_map(|text| text.tokens).max()
         };
         let engine = || Engine::new(&mut Reference, &config, &weights, 2);
         assert!(largest(engine()) > Some(6), "the whole vocabulary is drawn from");
         assert_eq!(largest(engine().limited_to(7)), Some(6));
+    }
+
+    /// The weights are finite; the products of a token's hidden state with them are not.
+    #[test]
+    fn logits_that_overflow_are_no_tokens_and_no_likelihoods() {
+        use crate::model::{Beams, NotFinite};
+        use kernels::cpu::{Cpu, CpuOptions};
+        let (b, config) = (&mut Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }), config());
+        let go_on = |_: usize, _: u32| ControlFlow::Continue(());
+        for huge in [f32::MAX, f32::MIN] {
+            let mut weights = init(b, &config, 1);
+            let sound = Engine::new(b, &config, &weights, 2).generate(b, &[request(0, &[1, 2], 4)], go_on);
+            assert!(sound.is_ok());
+            let gain = vec![huge; config.d_model];
+            b.upload(&mut weights.final_norm.as_mut().unwrap().weight, &gain);
+            let mut engine = Engine::new(b, &config, &weights, 2);
+            let fault = NotFinite { sequence: 0, tokens: 2 };
+            for _ in 0..2 {
+                assert_eq!(engine.generate(b, &[request(0, &[1, 2], 4)], go_on), Err(fault), "and again");
+            }
+            assert_eq!(engine.tell(b, &[1, 2], &[&[3, 4]]), Err(fault));
+            let beams = Beams { width: 2, alpha: 0.6, max_tokens: 3 };
+            assert_eq!(engine.beam_search(b, &[1, 2], &beams, |_| false), Err(fault));
+        }
+    }
+
+    /// A row of huge numbers is not one of zeros: its norm overflows, and that must show in what comes of it.
+    #[test]
+    fn an_embedding_whose_norm_overflows_is_found() {
+        use kernels::cpu::{Cpu, CpuOptions};
+        let b = &mut Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() });
+        for config in [config(), Config { d_ff: 16, ..Config::modern(29, 12, 2, 2, 8) }] {
+            let mut weights = init(b, &config, 1);
+            let mut rows = vec![0.01; 29 * config.d_model];
+            rows[3 * config.d_model] = 1e30;
+            b.upload(&mut weights.wte, &rows);
+            let mut engine = Engine::new(b, &config, &weights, 1);
+            let found = engine.generate(b, &[request(0, &[1, 3], 4)], |_, _| ControlFlow::Continue(()));
+            assert_eq!(found.unwrap_err().tokens, 2);
+        }
     }
 
     #[test]
@@ -324,7 +382,7 @@ mod tests {
         let mut engine = Engine::new(b, &config, &weights, 1);
         let mut greedy = request(0, &[4, 5], 8);
         greedy.sampling.temperature = 0.0;
-        let got = engine.generate(b, &[greedy], |_, _| ControlFlow::Continue(())).remove(0).tokens;
+        let got = engine.generate(b, &[greedy], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;
         let mut tokens = vec![4, 5];
         let mut a = Activations::new(b, &config);
         for &want in &got {

@@ -6,9 +6,11 @@ mod config;
 mod engine;
 mod gpt;
 mod memory;
+mod not_finite;
 mod rope;
 mod sample;
 mod score;
+mod speed;
 mod tell;
 mod weights;
 
@@ -21,9 +23,11 @@ pub use gpt::{
 };
 pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
+pub use not_finite::NotFinite;
 pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};
+pub use speed::{sampling_work, training_work};
 pub use tell::Told;
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 

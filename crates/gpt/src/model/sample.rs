@@ -29,17 +29,16 @@ pub struct Sampler {
 
 impl Sampler {
     /// The token for `logits` at `position` of request `request`: the same for the same arguments, whatever else is
-    /// being generated. Ties go to the lower id. NaN counts as impossible.
+    /// being generated. Ties go to the lower id. Logits are finite.
     pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, request: u64, position: u64) -> u32 {
         let by_likelihood = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let ids = logits.iter().zip(0u32..);
-        let known = ids.map(|(&logit, id)| (if logit.is_nan() { f32::NEG_INFINITY } else { logit }, id));
+        let ids = logits.iter().copied().zip(0u32..);
         if sampling.temperature <= 0.0 {
-            return known.min_by(by_likelihood).expect("a vocabulary is not empty").1;
+            return ids.min_by(by_likelihood).expect("a vocabulary is not empty").1;
         }
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates.extend(known);
+        candidates.extend(ids);
         if (1..candidates.len()).contains(&sampling.top_k) {
             candidates.select_nth_unstable_by(sampling.top_k - 1, by_likelihood);
             candidates.truncate(sampling.top_k);
@@ -85,7 +84,7 @@ mod tests {
 
     #[test]
     fn draws_follow_the_softmax() {
-        let logits = [1.0f32, 0.0, 2.0, f32::NAN];
+        let logits = [1.0f32, 0.0, 2.0];
         let e = |x: f64| x.exp();
         for temperature in [1.0, 0.5] {
             let t = f64::from(temperature);
@@ -94,7 +93,6 @@ mod tests {
             for (got, logit) in got.iter().zip([1.0, 0.0, 2.0]) {
                 assert!((got - e(logit / t) / total).abs() < 0.01);
             }
-            assert_eq!(got[3], 0.0);
         }
     }
 
@@ -113,6 +111,6 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_most_likely() {
         let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert_eq!(Sampler::default().draw(&[0.0, 3.0, 3.0, f32::NAN], &greedy, 0, 0), 1);
+        assert_eq!(Sampler::default().draw(&[0.0, 3.0, 3.0, 1.0], &greedy, 0, 0), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! What a model says of given continuations: their log-probabilities, with the prompt's keys and values computed once.
 
-use super::Engine;
 use super::gpt::forward_cached;
+use super::{Engine, NotFinite};
 use kernels::{Backend, CacheSpan};
 
 /// Rows of a pass of which logits are wanted, at most: those of a large vocabulary fill much memory.
@@ -29,19 +29,25 @@ struct Row {
 impl<T> Engine<T> {
     /// What the model says of every token of each continuation of `prompt`, which has at least one token. The prompt is read once; as
     /// many continuations as there are slots are read together.
+    ///
+    /// # Errors
+    /// Logits that a token was to be told by are not finite.
     pub fn tell<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         prompt: &[u32],
         continuations: &[&[u32]],
-    ) -> Vec<Vec<Told>> {
+    ) -> Result<Vec<Vec<Told>>, NotFinite> {
         let longest = continuations.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         assert!(prompt.len() + longest <= self.capacity + 1, "a continuation does not fit the cache");
         let long: Vec<usize> = (0..continuations.len()).filter(|&i| continuations[i].len() > 1).collect();
         let first = self.read(b, prompt, self.slots.len().min(long.len().max(1)));
-        let after_prompt = |tokens: &&[u32]| tokens.first().map(|&head| told(&first, head));
-        let mut said: Vec<Vec<Told>> =
-            continuations.iter().map(|tokens| after_prompt(tokens).into_iter().collect()).collect();
+        let after_prompt = |(of, tokens): (usize, &&[u32])| {
+            let told = tokens.first().map(|&head| told(&first, head, (of, prompt.len())));
+            told.into_iter().collect()
+        };
+        let mut said =
+            continuations.iter().enumerate().map(after_prompt).collect::<Result<Vec<Vec<Told>>, _>>()?;
         for group in long.chunks(self.slots.len()) {
             let of = |(slot, &continuation): (usize, &usize)| {
                 (1..continuations[continuation].len()).map(move |at| Row { slot, continuation, at })
@@ -60,11 +66,13 @@ impl<T> Engine<T> {
                 let wanted: Vec<u32> = (0..rows.len() as u32).collect();
                 let logits = self.logits(b, &tokens, &spans, &wanted);
                 for (row, logits) in rows.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
-                    said[row.continuation].push(told(logits, continuations[row.continuation][row.at]));
+                    let &Row { continuation, at, .. } = row;
+                    let place = (continuation, prompt.len() + at);
+                    said[continuation].push(told(logits, continuations[continuation][at], place)?);
                 }
             }
         }
-        said
+        Ok(said)
     }
 
     /// Puts `prompt` into the first `slots` slots, and gives the logits after it.
@@ -101,12 +109,16 @@ impl<T> Engine<T> {
     }
 }
 
-/// `logits[token] - log Σ e^logits`.
-fn told(logits: &[f32], token: u32) -> Told {
+/// `logits[token] - log Σ e^logits`, where these are the logits of a sequence after so many tokens.
+fn told(logits: &[f32], token: u32, (sequence, tokens): (usize, usize)) -> Result<Told, NotFinite> {
+    NotFinite::check(logits, sequence, tokens)?;
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
     let logit = logits[token as usize];
-    Told { logprob: f64::from(logit - highest) - sum.ln(), is_best: logit >= highest }
+    let below = logit - highest;
+    // Both may be finite, and their difference beyond what can be written.
+    NotFinite::check(&[below], sequence, tokens)?;
+    Ok(Told { logprob: f64::from(below) - sum.ln(), is_best: logit >= highest })
 }
 
 #[cfg(test)]
@@ -126,7 +138,7 @@ mod tests {
         let mut told = Vec::new();
         for slots in [1, 2, 5] {
             let mut engine = Engine::new(b, &config, &weights, slots);
-            told.push(engine.tell(b, &prompt, &continuations));
+            told.push(engine.tell(b, &prompt, &continuations).unwrap());
         }
         assert!(told[1] == told[0] && told[2] == told[0], "company changes nothing");
         for (continuation, told) in continuations.iter().zip(&told[0]) {

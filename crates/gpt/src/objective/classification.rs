@@ -18,13 +18,14 @@ pub fn probabilities(scores: &[f64]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// `-log p(right)` with derivatives `pᵢ - [i = right]`.
+/// `-log p(right)` with derivatives `pᵢ - [i = right]`; NaN where a score is not finite.
 pub fn class_loss(scores: &[f64], right: usize) -> ClassLoss {
     let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let log_sum = highest + scores.iter().map(|score| (score - highest).exp()).sum::<f64>().ln();
     let mut derivatives = probabilities(scores);
     derivatives[right] -= 1.0;
-    ClassLoss { value: log_sum - scores[right], derivatives }
+    let value = if scores.iter().all(|score| score.is_finite()) { log_sum - scores[right] } else { f64::NAN };
+    ClassLoss { value, derivatives }
 }
 
 /// `(score - wanted)²` with its derivative.
@@ -53,6 +54,13 @@ mod tests {
     fn derivatives_are_those_of_the_values() {
         by_differences(|scores| class_loss(scores, 2), &[0.5, -1.0, 2.0, 0.0]);
         by_differences(|scores| squared_error(scores[0], 3.5), &[1.25]);
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_has_no_loss() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(class_loss(&[bad, 1.0], 0).value.is_nan() && class_loss(&[bad, 1.0], 1).value.is_nan());
+        }
     }
 
     #[test]

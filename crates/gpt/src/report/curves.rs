@@ -61,9 +61,8 @@ fn loss_chart(record: &Record) -> Chart {
     ];
     chart.series.retain(|series| !series.points.is_empty());
     chart.span = Span::Late;
-    let skipped = record.skipped().into_iter();
-    chart.marks =
-        skipped.map(|(step, why)| (step as f64, format!("step {step} was skipped: {why}"))).collect();
+    let bad = record.bad_steps().into_iter();
+    chart.marks = bad.map(|(step, why)| (step as f64, format!("step {step} was bad: {why}"))).collect();
     chart
 }
 

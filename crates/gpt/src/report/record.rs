@@ -80,14 +80,11 @@ impl Record {
         self.metrics.iter().filter_map(|line| line.get("step")?.as_u64()).max().unwrap_or(0)
     }
 
-    /// Steps whose loss or gradient were not finite, each once.
-    pub(super) fn skipped(&self) -> BTreeMap<u64, &str> {
-        let skipped = self
-            .events
-            .iter()
-            .map(|timed| &timed.event)
-            .filter(|event| event.event == EventKind::SkippedStep);
-        skipped.map(|event| (event.step, event.detail.as_str())).collect()
+    /// Steps that were skipped, as loss or gradient were not finite, or exploded; each once.
+    pub(super) fn bad_steps(&self) -> BTreeMap<u64, &str> {
+        let is_bad = |event: &&Event| matches!(event.event, EventKind::SkippedStep | EventKind::ExplodedStep);
+        let bad = self.events.iter().map(|timed| &timed.event).filter(is_bad);
+        bad.map(|event| (event.step, event.detail.as_str())).collect()
     }
 
     /// Directories among the inputs that hold a file called `name`, with its contents.

@@ -68,6 +68,9 @@ pub struct FrontierPoint {
 pub struct ChatResults {
     /// How far it went: `laptop` …
     pub scale: String,
+    /// The minutes that it was given, where these decided its size.
+    #[serde(default)]
+    pub minutes: Option<f64>,
     /// The stages in order, with the time each took.
     pub stages: Vec<Stage>,
     /// The models beside each other.
@@ -86,6 +89,29 @@ pub struct ChatResults {
     pub frontier: Vec<FrontierPoint>,
     /// Prompts with their answers.
     pub tried: Vec<Tried>,
+}
+
+impl ChatResults {
+    /// Says so where PPO's answers are not better than those of the supervised model by more than chance: their intervals meet.
+    pub fn caveat(&self) -> Option<String> {
+        let gold = |name: &str| Some(self.systems.iter().find(|system| system.name == name)?.gold);
+        let (sft, ppo) = (gold("sft")?, gold("ppo")?);
+        (ppo.low <= sft.high).then(|| {
+            let longer = match self.minutes {
+                Some(minutes) => format!(
+                    "What {minutes} minutes hold on this machine is too little for that: `mynah speedrun --minutes {} --out \
+                     runs/longer` gives it more.",
+                    3.0 * minutes
+                ),
+                None => "This road is too short for that.".to_owned(),
+            };
+            format!(
+                "PPO's answers ({:.3} – {:.3}) are not better than those of the supervised model ({:.3} – {:.3}) by more than \
+                 chance. {longer}",
+                ppo.low, ppo.high, sft.low, sft.high
+            )
+        })
+    }
 }
 
 /// The evaluations of a run of PPO, those that measured a gold score.
@@ -122,8 +148,9 @@ fn page(results: &ChatResults) -> Element {
         .child(Element::of("p", "brand").text("mynah"))
         .child(Element::new("h1").text("From text to a chat"))
         .child(Element::of("p", "pale").text(format!(
-            "The road of the scale “{}”: what each stage did, and what its model is worth on prompts that no stage has seen.",
-            results.scale
+            "The road of the scale “{}”{}: what each stage did, and what its model is worth on prompts that no stage has seen.",
+            results.scale,
+            results.minutes.map_or_else(String::new, |minutes| format!(", sized for {minutes} minutes"))
         )));
     Element::new("main")
         .child(heading)
@@ -174,6 +201,7 @@ fn systems(results: &ChatResults) -> Element {
     });
     Element::of("section", "results")
         .child(table(&heads, results.systems.iter().map(row)))
+        .children(results.caveat().map(|caveat| Element::of("p", "note").text(caveat)))
         .child(Element::of("p", "note").text(accuracy + &ceiling))
         .child(Element::of("p", "note").text(
             "The gold score, from 0 to 1, is the judge's for correctness, language, form and brevity. No model was \
@@ -235,4 +263,30 @@ fn lineage() -> Element {
         .child(Element::new("h2").text("Lineage"))
         .child(Element::of("p", "note").text("pretrain → sft → reward, ppo and dpo; the page of each:"))
         .child(Element::new("ul").children(["pretrain", "sft", "reward", "ppo", "dpo"].map(link)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gain_that_may_be_chance_is_called_one() {
+        let system = |name: &str, low, high| System {
+            name: name.into(),
+            gold: Interval { value: f64::midpoint(low, high), low, high },
+            reward: Interval::default(),
+            kl: None,
+            win_rate: None,
+        };
+        let road = |ppo_low| ChatResults {
+            minutes: Some(10.0),
+            systems: vec![system("sft", 0.5, 0.6), system("ppo", ppo_low, 0.8)],
+            ..ChatResults::default()
+        };
+        assert_eq!(road(0.61).caveat(), None);
+        let caveat = road(0.59).caveat().unwrap();
+        assert!(caveat.contains("0.590 – 0.800") && caveat.contains("--minutes 30"), "{caveat}");
+        assert!(page(&road(0.59)).to_string().contains("by more than chance"));
+        assert_eq!(ChatResults::default().caveat(), None, "nothing was compared");
+    }
 }

@@ -17,9 +17,11 @@ const SAMPLED_STEPS: usize = 24;
 pub(super) fn header(record: &Record) -> Element {
     let last = record.events.last().map(|timed| timed.event.event);
     let done = record.steps();
+    let failed_at = record.events.last().map_or(done, |timed| timed.event.step);
     let state = match (last, record.recipe.settings.get("steps").and_then(toml::Value::as_integer)) {
         (Some(EventKind::Finished), _) => format!("finished after {} steps", count(done)),
         (Some(EventKind::Stopped), _) => format!("stopped after {} steps", count(done)),
+        (Some(EventKind::Failed), _) => format!("failed at step {}", count(failed_at)),
         (_, Some(steps)) => format!("at step {} of {}", count(done), count(steps.unsigned_abs())),
         _ => format!("at step {}", count(done)),
     };
@@ -36,6 +38,8 @@ pub(super) fn header(record: &Record) -> Element {
 pub(super) fn headline(record: &Record) -> Element {
     let last = |points: Vec<(f64, f64)>| points.last().map(|point| point.1);
     let lowest = |points: Vec<(f64, f64)>| points.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    // Of equal ones the earliest, as where the best checkpoint is chosen.
+    let highest = |points: Vec<(f64, f64)>| points.into_iter().min_by(|a, b| b.1.total_cmp(&a.1));
     let mut tiles = Vec::new();
     let mut tile = |label: &str, value: Option<String>, note: String| {
         tiles.extend(value.map(|value| {
@@ -45,9 +49,28 @@ pub(super) fn headline(record: &Record) -> Element {
                 .child(Element::of("span", "note").text(note))
         }));
     };
+    let stage = record.recipe.stage.as_str();
+    let (accuracy, of_what) = match stage {
+        "reward" | "dpo" => ("pairs told right", "held-out pairs"),
+        _ => ("told right", "held-out texts"),
+    };
+    for (label, key, percent) in [
+        (accuracy, "val_accuracy", true),
+        ("F1, mean of the classes", "val_f1", false),
+        ("Pearson's correlation", "val_pearson", false),
+    ] {
+        let best = highest(record.metric(key));
+        let shown =
+            best.map(|(_, x)| if percent { format!("{:.1} %", 100.0 * x) } else { format!("{x:.3}") });
+        tile(label, shown, best.map_or(String::new(), |(step, _)| format!("{of_what}, step {step}")));
+    }
     let val = lowest(record.metric("val_loss"));
-    let note =
-        val.map_or(String::new(), |(step, loss)| format!("perplexity {}, step {step}", number(loss.exp())));
+    // Of a loss that is not of the next token, it would tell nothing.
+    let predicts = matches!(stage, "pretrain" | "sft");
+    let note = val.map_or(String::new(), |(step, loss)| match predicts {
+        true => format!("perplexity {}, step {step}", number(loss.exp())),
+        false => format!("step {step}"),
+    });
     tile("validation loss", val.map(|(_, loss)| format!("{loss:.4}")), note);
     let bpb = lowest(record.metric("val_bpb")).map(|(_, bpb)| format!("{bpb:.4}"));
     tile("bits per byte", bpb, "held-out text".into());
@@ -66,8 +89,8 @@ pub(super) fn headline(record: &Record) -> Element {
     tile("tokens per second", median(record.timing("tokens_per_sec")).map(number), utilisation);
     let parameters = record.recipe.runtime.get("parameters").and_then(toml::Value::as_integer);
     tile("parameters", parameters.map(|parameters| number(parameters as f64)), String::new());
-    let skipped = record.skipped().len();
-    tile("skipped steps", (skipped > 0).then(|| skipped.to_string()), "not finite".into());
+    let bad = record.bad_steps().len();
+    tile("bad steps", (bad > 0).then(|| bad.to_string()), "not finite, or exploded".into());
     if tiles.is_empty() {
         return Element::of("p", "empty").text("No step is done yet.");
     }
@@ -193,9 +216,12 @@ pub(super) fn events(record: &Record) -> Option<Element> {
             EventKind::Started => "started",
             EventKind::Resumed => "resumed",
             EventKind::SkippedStep => "skipped a step: not finite",
+            EventKind::ExplodedStep => "a step exploded: its state is not kept",
+            EventKind::Warned => "something looks wrong",
             EventKind::DamagedCheckpoint => "passed over a damaged checkpoint",
             EventKind::Stopped => "stopped",
             EventKind::Finished => "finished",
+            EventKind::Failed => "failed",
         };
         vec![cell(utc(timed.unix_secs)), cell(count(timed.event.step)), cell(kind), cell(&timed.event.detail)]
     };

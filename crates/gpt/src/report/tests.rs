@@ -121,7 +121,7 @@ fn a_whole_run_is_told() {
         "2.05M",
         "60 % of peak",
         "4 min 10 s",
-        "step 9 was skipped: loss is &lt;NaN&gt;",
+        "step 9 was bad: loss is &lt;NaN&gt;",
         "step 500 · training 2.012 · validation 2.112",
         "model.n_layer",
         "你好",
@@ -129,6 +129,56 @@ fn a_whole_run_is_told() {
         assert!(page.contains(told), "{told}");
     }
     assert_eq!(page.matches("<svg").count(), 4 + 5, "the loss in four drawings, five small charts");
+}
+
+/// Of a ranking or of classes a perplexity tells nothing; how many are told right does.
+#[test]
+fn the_first_numbers_are_those_of_the_stage() {
+    for (stage, label, of_what) in [
+        ("pretrain", None, ""),
+        ("sft", None, ""),
+        ("reward", Some("pairs told right"), "held-out pairs, step 2"),
+        ("dpo", Some("pairs told right"), "held-out pairs, step 2"),
+        ("finetune", Some("told right"), "held-out texts, step 2"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();
+        for (step, accuracy) in [(1, 0.5), (2, 0.875), (3, 0.75)] {
+            let mut line = json!({"step": step, "loss": 0.6, "val_loss": 0.5 + 0.1 * f64::from(step)});
+            if label.is_some() {
+                line["val_accuracy"] = json!(accuracy);
+            }
+            run.metrics.append(&line).unwrap();
+        }
+        let page = page_of(dir.path());
+        assert_eq!(page.contains("perplexity"), label.is_none(), "{stage}");
+        if let Some(label) = label {
+            let card = format!(">{label}</span><strong>87.5 %</strong><span class=\"note\">{of_what}</span>");
+            assert!(page.contains(&card), "{stage}");
+            assert!(page.contains(">step 1</span>"), "{stage}: the lowest loss is the first");
+        }
+    }
+}
+
+/// A run that failed says so, and marks the steps that were bad.
+#[test]
+fn a_run_that_failed_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = a_run(dir.path(), 20);
+    for (step, event, detail) in
+        [(19, EventKind::ExplodedStep, "the loss is 7e16"), (20, EventKind::Failed, "the loss is 8e16")]
+    {
+        run.event(&Event { step, event, detail: detail.into() }).unwrap();
+    }
+    let page = page_of(dir.path());
+    for told in [
+        "failed at step 20",
+        "step 19 was bad: the loss is 7e16",
+        "<td>failed</td>",
+        "not finite, or exploded",
+    ] {
+        assert!(page.contains(told), "{told}");
+    }
 }
 
 #[test]

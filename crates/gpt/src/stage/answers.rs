@@ -2,7 +2,7 @@
 
 use super::episodes::Episode;
 use crate::data::{Candidates, Prompt, Prompter};
-use crate::model::{Config, Engine, Finish, Request, SCORES, Sampling, Weights};
+use crate::model::{Config, Engine, Finish, NotFinite, Request, SCORES, Sampling, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
@@ -45,6 +45,9 @@ pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> R
 }
 
 /// Samples an answer of at most `max_tokens` to each prompt. The answer to prompt `i` draws the numbers of request `first + i`.
+///
+/// # Errors
+/// The model's logits are not finite.
 pub(super) fn answer<B: Backend>(
     b: &mut B,
     (config, weights): (&Config, &Weights<B::Tensor>),
@@ -53,7 +56,7 @@ pub(super) fn answer<B: Backend>(
     max_tokens: usize,
     sampling: Sampling,
     first: u64,
-) -> Answers {
+) -> Result<Answers, NotFinite> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
     let requests: Vec<Request> = (first..)
         .zip(prompts)
@@ -69,14 +72,14 @@ pub(super) fn answer<B: Backend>(
     let slots = requests.len().clamp(1, SLOTS);
     let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
         .limited_to(prompter.tokenizer().vocab_size());
-    let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+    let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
     let mut answers = Answers { episodes: Vec::new(), ended: Vec::new() };
     for (Request { prompt, .. }, mut generated) in requests.iter().zip(generated) {
         answers.ended.push(generated.finish == Finish::Stop);
         generated.tokens.extend(generated.end);
         answers.episodes.push(Episode::new(prompt, &generated.tokens));
     }
-    answers
+    Ok(answers)
 }
 
 /// How candidates are sampled.
@@ -93,7 +96,8 @@ pub struct CandidatesOptions {
 /// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress` hears how many.
 ///
 /// # Errors
-/// The model scores texts instead of writing them; a prompt cannot be rendered; none leaves room for an answer; somebody asked to stop.
+/// The model scores texts instead of writing them; a prompt cannot be rendered; none leaves room for an answer; logits are not finite;
+/// somebody asked to stop.
 pub fn candidates<B: Backend>(
     b: &mut B,
     model: (&Config, &Weights<B::Tensor>),
@@ -126,16 +130,19 @@ pub fn candidates<B: Backend>(
                 .with_context(|| format!("prompt {number}"))?;
             shortest = shortest.min(tokens.len());
             if tokens.len() <= room {
-                asked.push((prompt, tokens));
+                asked.push((number, prompt, tokens));
             } else {
                 too_long += 1;
             }
         }
-        let repeated = asked.iter().flat_map(|(_, tokens)| std::iter::repeat_n(tokens.clone(), k)).collect();
+        let repeated = asked.iter().flat_map(|(.., tokens)| std::iter::repeat_n(tokens.clone(), k)).collect();
         let number = (first * k) as u64;
-        let answers = answer(b, model, prompter, repeated, max_tokens, sampling, number);
+        let answers =
+            answer(b, model, prompter, repeated, max_tokens, sampling, number).map_err(|fault| {
+                anyhow::Error::new(fault).context(format!("prompt {}", asked[fault.sequence / k].0))
+            })?;
         let texts = answers.texts(prompter)?;
-        found.extend(asked.iter().zip(texts.chunks(k)).map(|((prompt, _), texts)| Candidates {
+        found.extend(asked.iter().zip(texts.chunks(k)).map(|((_, prompt, _), texts)| Candidates {
             messages: prompt.messages.clone(),
             completions: texts.to_vec(),
             extra: prompt.extra.clone(),

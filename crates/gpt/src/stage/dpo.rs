@@ -3,7 +3,9 @@
 use super::memory::{self, ROWS};
 use super::ranked::{Ranked, Rankings, rows};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::Prompter;
@@ -97,6 +99,7 @@ pub fn dpo<B: Backend>(
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let (val_loss, val_accuracy) = training.measure();
+    finite("validation loss", val_loss)?;
     Ok(Outcome { step: ending.step, stopped: ending.stopped, val_loss, val_accuracy, report: ending.report })
 }
 
@@ -224,6 +227,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         Ok(Step {
             metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
             line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
+            loss: Some(loss),
             tokens,
             flops: 4.0 / 3.0
                 * training_flops(
@@ -232,6 +236,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
                     batch.iter().map(|ranked| ranked.episodes.len()).sum(),
                 ),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            exploded: None,
             ended: None,
             rollouts: Vec::new(),
         })
@@ -260,7 +265,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let (b, tokenizer) = (&mut self.backend, self.prompter.tokenizer());
         let mut engine = Engine::new(b, &self.policy.config, &self.policy.weights, requests.len())
             .limited_to(tokenizer.vocab_size());
-        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()));
+        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
         let texts = requests.iter().zip(generated).map(|(request, generated)| {
             Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
         });
@@ -288,12 +293,19 @@ impl<B: Backend> Training for Dpo<'_, B> {
         Ok(())
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters of policy and reference; {train} rankings to learn from, {held_out} held out",
             self.policy.config.parameters()
         ));
-        Ok(())
+        let before = self.evaluate()?;
+        let loss = before.loss().unwrap_or_default();
+        progress.line(&format!("{} before training: loss {loss:.4}", self.options.init.name()));
+        Ok(Some(before))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats(std::f64::consts::LN_2))
     }
 }

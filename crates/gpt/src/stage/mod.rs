@@ -31,7 +31,7 @@ pub use reward::{
     Bin, Options as RewardOptions, Outcome as RewardOutcome, RewardReport, RewardSettings, reward,
 };
 pub use road::{
-    ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TRAINING_SECS, TasksOptions,
+    Budget, ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TasksOptions,
     TasksOutcome, chat_road, code_road, tasks_road,
 };
 pub use score::score;

@@ -15,7 +15,7 @@ const AT_ONCE: usize = 256;
 /// The reward of every answer of every item.
 ///
 /// # Errors
-/// A prompt cannot be rendered; an answer does not fit the context; somebody asked to stop.
+/// A prompt cannot be rendered; an answer does not fit the context; a reward is not finite; somebody asked to stop.
 pub fn score<B: Backend>(
     b: &mut B,
     config: Config,
@@ -49,7 +49,24 @@ pub fn score<B: Backend>(
     }
     progress.end();
     let mut rewards = found.into_iter();
-    Ok(items.iter().map(|item| rewards.by_ref().take(item.completions.len()).collect()).collect())
+    let of = |(number, item): (usize, &Candidates)| {
+        let found: Vec<f64> = rewards.by_ref().take(item.completions.len()).collect();
+        let bad = found.iter().zip(1..).find(|(reward, _)| !reward.is_finite());
+        ensure!(
+            bad.is_none(),
+            "item {number}: {}",
+            bad.map(|(reward, answer)| overflow(*reward, answer)).unwrap_or_default()
+        );
+        Ok(found)
+    };
+    (1..).zip(items).map(of).collect()
+}
+
+fn overflow(reward: f64, answer: usize) -> String {
+    format!(
+        "the reward of answer {answer} is {reward}: the model's weights are finite, but what it computes from them overflows, so \
+         that it cannot be used"
+    )
 }
 
 /// The reward of each episode, read at its last token.

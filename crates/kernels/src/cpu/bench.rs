@@ -25,18 +25,21 @@ const GROUP_ROWS: usize = 256;
 const PEAK_STEPS: usize = 1 << 18;
 
 /// Operations a second (a multiplication and an addition are two) of which the processor is capable in `cpu`'s
-/// precision with all its threads: multiply-adds on registers alone, the median of repetitions during `duration`.
+/// precision with all its threads: multiply-adds on registers alone, the best of repetitions during `duration`.
+///
+/// The best, not the median: a neighbour on the machine takes time away and never gives any, and a peak that is too low makes
+/// utilisations of more than 1.
 pub fn peak(cpu: &mut Cpu, duration: Duration) -> f64 {
     let (kernel, threads) = (cpu.kernel, cpu.options.threads);
     let flops = threads * PEAK_STEPS * kernel.peak_flops();
-    let secs = median_secs(duration, || {
+    let secs = best(&times(duration, || {
         // A thread that waits here cannot take a second chunk, so that every thread takes one.
         let all_present = Barrier::new(threads);
         cpu.pool.run(threads, &|_, _| {
             all_present.wait();
             black_box(kernel.peak(black_box(PEAK_STEPS)));
         });
-    });
+    }));
     flops as f64 / secs
 }
 
@@ -56,7 +59,7 @@ pub fn linear(cpu: &mut Cpu, product: LinearProduct, shape: LinearShape, duratio
     };
     // The first run allocates.
     run();
-    2.0 * (rows * d_in * d_out) as f64 / median_secs(duration, run)
+    2.0 * (rows * d_in * d_out) as f64 / median(times(duration, run))
 }
 
 /// Rows as they are between operations, filled with some numbers.
@@ -76,8 +79,8 @@ fn value(i: usize) -> f32 {
     (i % 61) as f32 / 61.0 - 0.49
 }
 
-/// The median time of `work` in seconds, of at least three repetitions.
-fn median_secs(duration: Duration, mut work: impl FnMut()) -> f64 {
+/// How long `work` takes, in seconds: at least three repetitions, as many as begin within `duration`.
+fn times(duration: Duration, mut work: impl FnMut()) -> Vec<f64> {
     let start = Instant::now();
     let mut times = Vec::new();
     while times.len() < 3 || start.elapsed() < duration {
@@ -85,6 +88,14 @@ fn median_secs(duration: Duration, mut work: impl FnMut()) -> f64 {
         work();
         times.push(begun.elapsed().as_secs_f64());
     }
+    times
+}
+
+fn best(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

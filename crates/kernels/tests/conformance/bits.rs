@@ -102,6 +102,25 @@ fn rms_norm_forward_row_by_row() {
     });
 }
 
+/// The squares of finite numbers may be infinite. 1 / ∞ is 0, and a row of zeros would hide it.
+#[test]
+fn norms_that_overflow_show() {
+    in_every_setting(|lab, setting| {
+        let weight = lab.exact(D_IN);
+        let mut x = lab.noise(2 * D_IN);
+        x[D_IN + 7] = 1e30;
+        let x = lab.exact_of(&x);
+        let (mut layer, mut layer_stats) = (lab.activation(2 * D_IN), lab.exact(4));
+        lab.backend.layer_norm_forward(&mut layer, &mut layer_stats, &x, &weight, None, 1e-5);
+        let (mut rms, mut rms_stats) = (lab.activation(2 * D_IN), lab.exact(2));
+        lab.backend.rms_norm_forward(&mut rms, &mut rms_stats, &x, &weight, 1e-5);
+        for out in [lab.host(&layer), lab.host(&rms)] {
+            let (sound, overflown) = out.split_at(D_IN);
+            assert!(sound.iter().all(|x| x.is_finite()) && overflown.iter().all(|x| x.is_nan()), "{setting}");
+        }
+    });
+}
+
 /// Norm of the heads, then rotation, all rows at one position.
 #[test]
 fn heads_row_by_row() {

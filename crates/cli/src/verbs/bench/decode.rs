@@ -8,7 +8,8 @@ use gpt::model::{self, Engine, Request, Sampling};
 use serde_json::json;
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::precision_name;
+use crate::precision;
+use crate::session::Purpose;
 use crate::terminal::text::count;
 
 const PROMPT_TOKENS: usize = 128;
@@ -26,12 +27,12 @@ impl Bench<'_> {
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::Text);
         let mut engine = {
             let weights = model::init(&mut cpu, config, self.session.seed());
             Engine::new(&mut cpu, config, &weights, batch)
         };
-        let mut timed = |max_tokens| {
+        let mut timed = |max_tokens| -> Result<f64> {
             let requests: Vec<Request> = (0..batch as u64)
                 .map(|number| Request {
                     prompt: random_tokens(config, self.session.seed(), number, PROMPT_TOKENS),
@@ -42,16 +43,16 @@ impl Bench<'_> {
                 })
                 .collect();
             let began = Instant::now();
-            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()));
+            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()))?;
             let secs = began.elapsed().as_secs_f64();
             assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "greedy decoding ended early");
-            secs
+            Ok(secs)
         };
-        timed(NEW_TOKENS);
+        timed(NEW_TOKENS)?;
         let (mut prefills, mut totals) = (Vec::new(), Vec::new());
         for _ in 0..REPETITIONS {
-            prefills.push(timed(1));
-            totals.push(timed(NEW_TOKENS));
+            prefills.push(timed(1)?);
+            totals.push(timed(NEW_TOKENS)?);
         }
         let tokens = (batch * NEW_TOKENS) as f64;
         // The first token falls out of the prefill.
@@ -59,7 +60,7 @@ impl Bench<'_> {
         let json = json!({
             "bench": "decode",
             "preset": self.name,
-            "precision": precision_name(&cpu),
+            "precision": precision::name(cpu.options().precision),
             "threads": cpu.options().threads,
             "batch": batch,
             "prompt_tokens": PROMPT_TOKENS,
@@ -75,8 +76,9 @@ impl Bench<'_> {
         });
         self.session.result(&json, || {
             format!(
-                "decode    {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
+                "decode    {} in {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
                 self.name,
+                precision::name(cpu.options().precision),
                 count(decode as u64),
                 1e3 * median(&prefills)
             )

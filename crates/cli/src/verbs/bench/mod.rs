@@ -18,11 +18,13 @@ use serde_json::json;
 
 use super::pretrain::resolve;
 use crate::Ended;
-use crate::session::{Session, precision_name};
+use crate::precision;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::scaled;
 
 const DETAILS: &str = "\
-Speeds are medians; memory is the most that the process held, so measure `train` alone for its own. With --json, one
+Speeds are medians, but the peak, which is the best; the precision is what training and decoding would take here (--precision
+sets it); memory is the most that the process held, so measure `train` alone for its own. With --json, one
 object a line.
 
 Examples:
@@ -90,7 +92,6 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     };
     let config = Config { dropout: 0.0, seq_len: config.seq_len.min(LONGEST_CONTEXT), ..config };
     let bench = Bench { session, name, config, optimizer: settings.optimizer() };
-    session.say(&session.cpu().describe());
     let wanted = |what| args.what.is_none_or(|only| only == what);
     if wanted(What::Peak) {
         bench.peak()?;
@@ -111,17 +112,16 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
 
 impl Bench<'_> {
     fn peak(&self) -> Result<()> {
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
         let peak = bench::peak(&mut cpu, DURATION);
         let json = json!({
             "bench": "peak",
-            "precision": precision_name(&cpu),
+            "precision": precision::name(cpu.options().precision),
             "level": cpu.options().level.to_string(),
             "threads": cpu.options().threads,
             "flops_per_sec": peak.round(),
         });
-        self.session
-            .result(&json, || format!("peak      {}FLOP/s in {}\n", scaled(peak), precision_name(&cpu)))
+        self.session.result(&json, || format!("peak      {}FLOP/s, {}\n", scaled(peak), cpu.describe()))
     }
 }
 

@@ -6,7 +6,8 @@ use kernels::cpu::bench::{self, LinearProduct};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS};
-use crate::session::precision_name;
+use crate::precision;
+use crate::session::Purpose;
 
 impl Bench<'_> {
     /// Forward and both backward products of every layer.
@@ -20,7 +21,7 @@ impl Bench<'_> {
             ("backward_input", LinearProduct::BackwardInput),
             ("backward_weight", LinearProduct::BackwardWeight),
         ];
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
         for (layer, shape) in layers {
             let LinearShape { d_in, d_out, .. } = shape;
             for (name, product) in products {
@@ -30,7 +31,7 @@ impl Bench<'_> {
                 let json = json!({
                     "bench": "products",
                     "preset": self.name,
-                    "precision": precision_name(&cpu),
+                    "precision": precision::name(cpu.options().precision),
                     "threads": cpu.options().threads,
                     "layer": layer,
                     "product": name,

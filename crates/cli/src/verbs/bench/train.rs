@@ -11,7 +11,8 @@ use kernels::{Cpu, CpuTensor};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
-use crate::session::precision_name;
+use crate::precision;
+use crate::session::Purpose;
 use crate::terminal::text::{bytes, count, scaled};
 
 /// Steps that are not timed: memory is allocated in the first.
@@ -24,9 +25,9 @@ impl Bench<'_> {
     /// Times `steps` steps.
     pub(super) fn train(&self, steps: u32) -> Result<()> {
         let config = &self.config;
-        let mut cpu = self.session.cpu();
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
         let peak = bench::peak(&mut cpu, DURATION);
-        let (precision, threads) = (precision_name(&cpu), cpu.options().threads);
+        let (precision, threads) = (precision::name(cpu.options().precision), cpu.options().threads);
         let weights = model::init(&mut cpu, config, self.session.seed());
         let mut trainer = Trainer::new(&mut cpu, config.clone(), weights);
         let (mut times, mut losses) = (Vec::new(), Vec::new());
@@ -63,7 +64,7 @@ impl Bench<'_> {
         });
         self.session.result(&json, || {
             format!(
-                "train     {}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
+                "train     {} in {precision}: {} tokens/s, {:.0} % of peak, {} parameters, {} of memory\n",
                 self.name,
                 count(speed(median(times)) as u64),
                 100.0 * fraction,

@@ -19,7 +19,7 @@ use serde_json::json;
 use self::command::{Command, HELP};
 use super::complete::{Model, SamplingArgs, reason};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::plural;
 use crate::terminal::{print, print_json};
 
@@ -52,7 +52,7 @@ pub(crate) struct ChatArgs {
 }
 
 pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
-    let model = Model::load(&args.model, session)?;
+    let model = Model::load(&args.model, Purpose::Text, session)?;
     let options = Options {
         max_tokens: args.max_tokens,
         sampling: args.sampling.resolve(session.seed()),
@@ -70,7 +70,7 @@ pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
     const TEMPERATURE: f32 = 0.5;
     let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
-    talk(Model::load(path, session)?, "", options, session)
+    talk(Model::load(path, Purpose::Text, session)?, "", options, session)
 }
 
 /// Talks with a model until somebody has enough.

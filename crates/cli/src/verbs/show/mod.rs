@@ -65,10 +65,17 @@ fn show_model(path: &Path, session: &Session) -> Result<()> {
     let found = tokenizer.as_ref().ok().and_then(Option::as_ref);
     let all = warnings.iter().chain(found.iter().flat_map(|tokenizer| tokenizer.warnings()));
     all.for_each(|warning| session.say(&format!("note: {warning}")));
-    session.result(&to_json(&model, found, &warnings), || describe(&model, &tokenizer))
+    let not_finite = model.not_finite()?;
+    session
+        .result(&to_json(&model, found, &warnings, &not_finite), || describe(&model, &tokenizer, &not_finite))
 }
 
-fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>, warnings: &[String]) -> Value {
+fn to_json(
+    model: &Checkpoint,
+    tokenizer: Option<&Tokenizer>,
+    warnings: &[String],
+    not_finite: &[String],
+) -> Value {
     json!({
         "kind": "model",
         "path": model.path,
@@ -82,6 +89,7 @@ fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>, warnings: &[String
         })),
         "lineage": model.manifest.as_ref().map(|manifest| &manifest.about),
         "warnings": warnings,
+        "not_finite": not_finite,
     })
 }
 
@@ -121,7 +129,7 @@ fn shortest(x: f32) -> f64 {
     x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }
 
-fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String {
+fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>, not_finite: &[String]) -> String {
     let c = &model.config;
     let mut rows = vec![
         ["model", model.architecture()].map(String::from),
@@ -137,6 +145,9 @@ fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String
         ["blocks".into(), blocks(c)],
         ["tokenizer".into(), about_tokenizer(tokenizer)],
     ];
+    if !not_finite.is_empty() {
+        rows.push(["not finite".into(), format!("{}: it cannot be used", not_finite.join(", "))]);
+    }
     if let Some(origin) = &model.origin {
         rows.insert(1, ["from".into(), origin.to_string()]);
     }

@@ -9,19 +9,20 @@ use serde_json::{Map, Value, json};
 
 use super::{OUT, SpeedrunArgs};
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::table;
 
 pub(super) fn run(args: &SpeedrunArgs, scale: &str, session: &Session) -> Result<Ended> {
     let options = ChatOptions {
         out: args.out.clone().unwrap_or_else(|| OUT.into()),
         scale: scale.to_owned(),
+        budget: args.budget()?,
         seed: session.seed(),
         threads: session.threads(),
     };
-    let machine = session.machine(&mut session.cpu());
-    let ChatOutcome { results, run, report } =
-        chat_road(&|| session.cpu(), &machine, &options, session.watcher())?;
+    let cpu = || session.cpu(Purpose::Training(&options.out));
+    let machine = session.machine(&mut cpu());
+    let ChatOutcome { results, run, report } = chat_road(&cpu, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));
@@ -79,5 +80,9 @@ fn describe(results: &ChatResults) -> String {
     };
     let mut rows = vec![heads];
     rows.extend(results.systems.iter().map(row));
-    page + "\n" + &table(&rows)
+    page += &format!("\n{}", table(&rows));
+    if let Some(caveat) = results.caveat() {
+        page += &format!("\n{caveat}\n");
+    }
+    page
 }

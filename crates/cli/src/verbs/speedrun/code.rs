@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::SpeedrunArgs;
 use crate::Ended;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::table;
 use crate::verbs::complete::{Model, stream};
 use crate::verbs::pretrain::resolve;
@@ -25,12 +25,13 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
         out: args.out.clone().unwrap_or_else(|| "runs/code".into()),
         sources: args.source.clone(),
         preset: args.preset.clone(),
+        budget: args.budget()?,
         seed: session.seed(),
         threads: session.threads(),
     };
-    let machine = session.machine(&mut session.cpu());
-    let CodeOutcome { results, run, report } =
-        code_road(&|| session.cpu(), &machine, &options, session.watcher())?;
+    let cpu = || session.cpu(Purpose::Training(&options.out));
+    let machine = session.machine(&mut cpu());
+    let CodeOutcome { results, run, report } = code_road(&cpu, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));
@@ -45,7 +46,7 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
 fn complete(run: &Path, session: &Session) -> Result<()> {
     session.say("\nType the beginning of some code; an empty line ends.");
     session.watcher().stop_at_once();
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;
+    let Model { mut cpu, config, weights, tokenizer } = Model::load(run, Purpose::Text, session)?;
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use gpt::stage::{DEFAULT_SCALE, SCALES, TRAINING_SECS};
+use gpt::stage::{Budget, DEFAULT_SCALE, SCALES};
 
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::Session;
-use crate::terminal::text::secs;
 
 /// Where the road goes unless somebody says otherwise.
 const OUT: &str = "runs/speedrun";
@@ -35,6 +34,12 @@ pub(crate) struct SpeedrunArgs {
     /// seen; --preset tiny is for tests
     #[arg(long, conflicts_with_all = ["code", "source"])]
     task_tokens: bool,
+    /// Minutes that the road may take, on this machine as it is: its stages are sized to end in time
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "flops")]
+    minutes: Option<f64>,
+    /// Floating-point operations that its models may cost instead: the same amounts on every machine, such as 6e13
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    flops: Option<f64>,
     /// A folder of source code to learn from, instead of those that are looked for; may be repeated
     #[arg(long, value_name = "FOLDER", requires = "code")]
     source: Vec<PathBuf>,
@@ -52,13 +57,28 @@ fn details() -> String {
         "Every stage has a directory of its own and continues where it was stopped. The road to a chat writes its own lessons, \
          in English and\nChinese, and walks: corpus, tokenizer, pretraining, supervised fine-tuning, ranked answers, reward \
          model, PPO and DPO, and a comparison\nof them all. Presets:\n{}\nThe road of code (--code) collects source code, trains \
-         the model that learns most in about {}, and completes code that it has not seen.\nThe road \
-         of task tokens (--task-tokens) takes less than five minutes.\n\nExamples:\n  mynah\n  mynah speedrun \
+         the model that learns most in about seven minutes, and completes code that it has not seen.\nThe road \
+         of task tokens (--task-tokens) takes less than five minutes.\n\nExamples:\n  mynah\n  mynah speedrun --minutes 30 --out runs/longer\n  mynah speedrun \
          --preset tiny --out /tmp/quick --no-chat\n  mynah speedrun --task-tokens\n  mynah speedrun --code\n  mynah speedrun --code --source ~/projects --out \
          runs/mine",
-        scales.concat(),
-        secs(TRAINING_SECS)
+        scales.concat()
     )
+}
+
+impl SpeedrunArgs {
+    /// What the road may cost, where somebody says so.
+    fn budget(&self) -> Result<Option<Budget>> {
+        let (name, value) = match (self.minutes, self.flops) {
+            (Some(minutes), _) => ("--minutes", minutes),
+            (None, Some(flops)) => ("--flops", flops),
+            (None, None) => return Ok(None),
+        };
+        ensure!(
+            value.is_finite() && value > 0.0,
+            Usage(format!("{name} {value}: give a number above 0, such as --minutes 10 or --flops 6e13"))
+        );
+        Ok(Some(if name == "--minutes" { Budget::Minutes(value) } else { Budget::Flops(value) }))
+    }
 }
 
 pub(crate) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {

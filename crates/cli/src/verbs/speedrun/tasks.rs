@@ -7,7 +7,7 @@ use gpt::stage::{TasksOptions, TasksOutcome, tasks_road};
 use super::SpeedrunArgs;
 use crate::Ended;
 use crate::args::Usage;
-use crate::session::Session;
+use crate::session::{Purpose, Session};
 use crate::terminal::text::table;
 
 pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
@@ -19,12 +19,13 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
     let options = TasksOptions {
         out: args.out.clone().unwrap_or_else(|| "runs/tasks".into()),
         tiny: preset.is_some(),
+        budget: args.budget()?,
         seed: session.seed(),
         threads: session.threads(),
     };
-    let machine = session.machine(&mut session.cpu());
-    let TasksOutcome { results, run, report } =
-        tasks_road(&|| session.cpu(), &machine, &options, session.watcher())?;
+    let cpu = || session.cpu(Purpose::Training(&options.out));
+    let machine = session.machine(&mut cpu());
+    let TasksOutcome { results, run, report } = tasks_road(&cpu, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&serde_json::to_value(&results)?, || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));

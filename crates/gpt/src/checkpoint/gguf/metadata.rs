@@ -111,11 +111,13 @@ impl Metadata {
     /// A number with a fraction. One of 32 bits is the decimal number of fewest digits that it stands for.
     pub(super) fn float(&self, key: &str) -> Result<Option<f64>> {
         let Some((kind, bytes)) = self.single(key)? else { return Ok(None) };
-        match kind {
-            Kind::F32 => Ok(Some(shortest(bytemuck::pod_read_unaligned(bytes)))),
-            Kind::F64 => Ok(Some(bytemuck::pod_read_unaligned(bytes))),
+        let value: f64 = match kind {
+            Kind::F32 => shortest(bytemuck::pod_read_unaligned(bytes)),
+            Kind::F64 => bytemuck::pod_read_unaligned(bytes),
             _ => bail!("{key} is {kind:?}, not a number with a fraction"),
-        }
+        };
+        ensure!(value.is_finite(), "{key} is {value}: the file is damaged");
+        Ok(Some(value))
     }
 
     /// Yes or no.

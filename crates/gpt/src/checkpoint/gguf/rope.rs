@@ -71,7 +71,7 @@ pub(super) fn read(
     ensure!(plain.scaling == RopeScaling::None, "{FACTORS} and {} contradict each other", fields.key(TYPE));
     let tensor = tensors.expect(FACTORS, &[head_dim / 2])?;
     let mut factors = vec![0.0; head_dim / 2];
-    tensors.read(tensor, &mut factors)?;
+    tensors.read_finite(FACTORS, tensor, &mut factors)?;
     with_factors(plain, &factors, head_dim, original_seq_len)
 }
 

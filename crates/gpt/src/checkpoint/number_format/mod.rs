@@ -108,7 +108,7 @@ impl NumberFormat {
             let fits = f16::from_f32(d).is_finite() && block.iter().all(|x| x.is_finite());
             ensure!(
                 fits,
-                "it holds {largest:e} or what is no number, which {self} cannot: write another format"
+                "it holds {largest:e} or what is no number, which {self} cannot: choose another number format (--quant)"
             );
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
             bytes.extend_from_slice(&f16::from_f32(d).to_le_bytes());

@@ -2,6 +2,7 @@ mod damage;
 mod exact;
 mod families;
 mod faults;
+mod finite;
 mod gguf;
 mod load;
 mod number_format;

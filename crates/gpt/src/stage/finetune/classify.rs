@@ -10,7 +10,7 @@ use crate::objective::probabilities;
 use crate::progress::{Progress, Stopped, Unit};
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use kernels::Backend;
 
 /// Texts between two looks at whether to stop.
@@ -46,7 +46,7 @@ pub fn task_of(model: &Checkpoint) -> Result<(Form, Task)> {
 /// Decides about examples of the form that the model was taught.
 ///
 /// # Errors
-/// The tokenizer lacks the marks; somebody asked to stop.
+/// The tokenizer lacks the marks; the model's outputs are not finite; somebody asked to stop.
 pub fn classify<B: Backend>(
     b: &mut B,
     config: Config,
@@ -70,6 +70,12 @@ pub fn classify<B: Backend>(
         for rows in Rows::passes(&sequences) {
             let scores = model.scores(b, rows.sequences(), &rows.extracts);
             for (made, outputs) in made[rows.run.clone()].iter().zip(rows.outputs(*form, scores, n_label)) {
+                ensure!(
+                    outputs.iter().all(|output| output.is_finite()),
+                    "text {}: the classifier's outputs are not finite ({outputs:?}): its weights are, but what it computes from \
+                     them overflows, so that it cannot be used",
+                    decisions.len() + 1
+                );
                 decisions.push(Decision { cut: made.cut, ..decision(*form, task, &outputs) });
             }
         }

@@ -3,6 +3,7 @@
 use super::inputs::{Inputs, MARKS, Sequences};
 use crate::data::{Form, Label, Labelled, Permutation};
 use crate::stage::Init;
+use crate::stage::training_loop::Guessing;
 use anyhow::{Context, Result, bail, ensure};
 
 /// More classes than this are no classes.
@@ -106,6 +107,23 @@ impl Examples {
     /// The steps of `epochs` epochs.
     pub(super) fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
         (epochs * self.train.len() as u64).div_ceil(batch_size as u64)
+    }
+
+    /// What guessing costs: among the classes, among the answers of the line that has the most, or of 0 as the degree.
+    pub(super) fn guessing(&self) -> Guessing {
+        let most = self.train.iter().map(|example| example.sequences.len()).max().unwrap_or(1);
+        match &self.labels {
+            Labels::Classes(names) => Guessing::Nats((names.len() as f64).ln()),
+            Labels::Answers => Guessing::Nats((most as f64).ln()),
+            Labels::Degree => {
+                let square = |example: &Example| match example.wanted {
+                    Wanted::Degree(degree) => degree * degree,
+                    Wanted::Class(_) => 0.0,
+                };
+                let squares: f64 = self.train.iter().map(square).sum();
+                Guessing::Squares(squares / self.train.len().max(1) as f64)
+            }
+        }
     }
 
     /// The examples of a step, counted from 1: an epoch visits all in a random order.

@@ -21,7 +21,9 @@ use self::inputs::{outputs, spread};
 use self::pass::Pass;
 use self::rows::Rows;
 use super::memory::{self, ROWS};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint, Task};
 use crate::model::{Noise, Sequences};
@@ -86,6 +88,7 @@ pub fn finetune<B: Backend>(
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
+    finite("validation loss", judged.loss)?;
     Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
 }
 
@@ -237,9 +240,11 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         Ok(Step {
             metrics,
             line: format!("{line}  norm {grad_norm:6.3}"),
+            loss: Some(loss),
             tokens: pass.first_row,
             flops: passes * training_flops(&self.trainer.config, pass.first_row, pass.sequences),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            exploded: None,
             ended: None,
             rollouts: Vec::new(),
         })
@@ -290,13 +295,23 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         Ok(())
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let (train, held_out, cut) = self.options.examples.counts();
         let max_tokens = self.options.examples.inputs.max_tokens;
         progress.line(&format!(
             "{} parameters; {train} examples to learn from, {held_out} held out; of {cut} a text was cut to {max_tokens} tokens in all",
             self.trainer.config.parameters(),
         ));
-        Ok(())
+        let before = self.evaluate()?;
+        progress.line(&format!(
+            "{}, with a new head, before training: {}",
+            self.options.init.name(),
+            before.line
+        ));
+        Ok(Some(before))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(self.options.examples.guessing())
     }
 }

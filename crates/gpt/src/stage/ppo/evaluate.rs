@@ -40,7 +40,7 @@ impl<B: Backend> Ppo<'_, B> {
     fn answer_held_out(&mut self) -> Result<Rollout> {
         let all: Vec<usize> = (0..self.held_out.len()).collect();
         let prompts: Vec<Vec<u32>> = self.held_out.iter().map(|asked| asked.tokens.clone()).collect();
-        let Answers { episodes, ended } = self.answer(prompts, self.measuring_seed());
+        let Answers { episodes, ended } = self.answer(prompts, self.measuring_seed())?;
         let mut rollout = Rollout::new(episodes, all, ended);
         self.score(&mut rollout);
         Ok(rollout)
@@ -49,7 +49,7 @@ impl<B: Backend> Ppo<'_, B> {
     /// A few held-out prompts and their answers.
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
         let prompts = self.held_out.iter().take(SHOWN).map(|asked| asked.tokens.clone()).collect();
-        let answers = self.answer(prompts, self.measuring_seed());
+        let answers = self.answer(prompts, self.measuring_seed())?;
         let asked = self.held_out.iter().map(Asked::text);
         Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }

@@ -14,7 +14,7 @@ mod update;
 pub use settings::PpoSettings;
 
 use super::memory::{self, ROWS};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest};
+use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
@@ -89,11 +89,13 @@ pub fn ppo<B: Backend>(
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = training.evaluate()?.metrics.into_iter();
+    let after = after.map(|(name, value)| Ok((name.to_owned(), finite(name, value)?.into())));
+    let after = after.collect::<Result<_>>()?;
     Ok(Outcome {
         step: ending.step,
         stopped: ending.stopped,
         before: training.before,
-        after: after.map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        after,
         report: ending.report,
     })
 }
@@ -122,16 +124,12 @@ impl<B: Backend> Training for Ppo<'_, B> {
     /// One iteration.
     fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings.own;
-        let mut rollout = self.roll_out(step);
+        let mut rollout = self.roll_out(step)?;
         self.score(&mut rollout);
         rollout.estimate_advantages(settings, self.kl.coefficient());
-        let update = match rollout.without_score() {
-            0 => self.learn(step, &rollout)?,
-            n => Learned::left_out(format!(
-                "{} gives {n} of {} answers a reward that is not finite",
-                self.options.reward.name(),
-                rollout.episodes.len()
-            )),
+        let update = match rollout.fault(self.options) {
+            None => self.learn(step, &rollout)?,
+            Some(fault) => Learned::left_out(fault),
         };
         self.kl.update(rollout.kl(), rollout.episodes.len());
 
@@ -148,9 +146,11 @@ impl<B: Backend> Training for Ppo<'_, B> {
                 rollout.entropy(),
                 100.0 * update.clip_fraction
             ),
+            loss: None,
             tokens,
             flops,
             skipped: update.skipped,
+            exploded: update.exploded,
             ended: None,
             rollouts: self.told(&rollout)?,
         })
@@ -176,8 +176,12 @@ impl<B: Backend> Training for Ppo<'_, B> {
         self.begin_again()
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
-        self.introduce(progress)
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+        self.introduce(progress).map(Some)
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        None
     }
 }
 

@@ -1,12 +1,13 @@
 //! An iteration's episodes: answers of the policy, what the models say of them, and what follows for every token.
 
-use super::{Ppo, PpoSettings, stream};
+use super::{Options, Ppo, PpoSettings, stream};
 use crate::data::Permutation;
 use crate::model::{Sampling, Targets};
 use crate::objective::ppo::{gae, token_rewards, whiten};
 use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
 use crate::stage::score::rewards;
+use anyhow::{Context, Result};
 use kernels::{Backend, rng};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -34,7 +35,7 @@ pub(super) struct Rollout {
 
 impl<B: Backend> Ppo<'_, B> {
     /// The policy answers the prompts of iteration `step`.
-    pub(super) fn roll_out(&mut self, step: u64) -> Rollout {
+    pub(super) fn roll_out(&mut self, step: u64) -> Result<Rollout> {
         let (n, seed) = (self.prompts.len() as u64, self.options.seed);
         let batch_size = self.options.settings.own.batch_size as u64;
         let prompt = |i: u64| {
@@ -43,16 +44,17 @@ impl<B: Backend> Ppo<'_, B> {
         };
         let prompts: Vec<usize> = (0..batch_size).map(prompt).collect();
         let tokens = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
-        let Answers { episodes, ended } = self.answer(tokens, rng::bits(seed, stream::SAMPLING, step));
-        Rollout::new(episodes, prompts, ended)
+        let Answers { episodes, ended } = self.answer(tokens, rng::bits(seed, stream::SAMPLING, step))?;
+        Ok(Rollout::new(episodes, prompts, ended))
     }
 
     /// Samples an answer to each prompt from the policy as it is.
-    pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Answers {
+    pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Result<Answers> {
         let PpoSettings { temperature, max_tokens, .. } = self.options.settings.own;
         let sampling = Sampling { temperature: temperature as f32, top_k: 0, top_p: 1.0, seed };
         let policy = (&self.policy.config, &self.policy.weights);
         answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
+            .context("the policy")
     }
 
     /// Fills in what the four models say of the episodes.
@@ -138,9 +140,25 @@ impl Rollout {
         mean(&self.scores)
     }
 
-    /// Episodes that the reward model has no finite reward for.
-    pub(super) fn without_score(&self) -> usize {
-        self.scores.iter().filter(|score| !score.is_finite()).count()
+    /// Which of the models says of the episodes what is not finite, where one does: nothing can be learned then.
+    pub(super) fn fault(&self, options: &Options<'_>) -> Option<String> {
+        let (policy, reward) = (options.policy.name(), options.reward.name());
+        let bad = |values: &[f64]| values.iter().filter(|value| !value.is_finite()).count();
+        let without_score = bad(&self.scores);
+        if without_score > 0 {
+            let all = self.episodes.len();
+            return Some(format!(
+                "{reward} gives {without_score} of {all} answers a reward that is not finite"
+            ));
+        }
+        let of_tokens = [
+            ("the policy gives log-probabilities".to_owned(), &self.logprobs),
+            (format!("the reference, {policy}, gives log-probabilities"), &self.ref_logprobs),
+            (format!("the value model, which began as {reward}, gives values"), &self.values),
+        ];
+        let found = of_tokens.into_iter().map(|(what, values)| (what, bad(values))).find(|(_, n)| *n > 0);
+        found
+            .map(|(what, n)| format!("{what} that are not finite, for {n} of {} tokens", self.logprobs.len()))
     }
 
     /// Tokens of prompts and answers.

@@ -1,7 +1,7 @@
 //! The state of a run between sittings: the four models, how they begin, and what a checkpoint holds of them.
 
 use super::prompts::ask;
-use super::{Options, Ppo};
+use super::{Evaluation, Options, Ppo};
 use crate::checkpoint::{self, About, Beside, Checkpoint, Contents};
 use crate::data::{Mixture, Prompter};
 use crate::model::Weights;
@@ -95,7 +95,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
     }
 
     /// What the run is, and how good the policy is that it begins from.
-    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<()> {
+    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<Evaluation> {
         progress.line(&format!(
             "{} parameters of policy and reference, {} of reward and value model; {} prompts, {} held out",
             self.policy.config.parameters(),
@@ -105,9 +105,9 @@ impl<'a, B: Backend> Ppo<'a, B> {
         ));
         let before = self.measure()?;
         progress.line(&format!("{} before training: {}", self.options.policy.name(), before.line));
-        let metrics = before.metrics.into_iter();
-        self.before = Some(metrics.map(|(name, value)| (name.to_owned(), value.into())).collect());
-        Ok(())
+        let metrics = before.metrics.iter();
+        self.before = Some(metrics.map(|(name, value)| ((*name).to_owned(), (*value).into())).collect());
+        Ok(before)
     }
 
     /// Writes a checkpoint: its model is the policy, or its moving average where there is one.

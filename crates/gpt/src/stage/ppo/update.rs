@@ -24,7 +24,15 @@ pub(super) struct Learned {
     pub(super) clip_fraction: f64,
     /// Why an update was left out, where one was.
     pub(super) skipped: Option<String>,
+    /// Why the models are beyond use, where they are.
+    pub(super) exploded: Option<String>,
 }
+
+/// How far a policy may go within an iteration, in the estimate of the KL of a token from the one that was sampled from (nats; what
+/// learns stays below 1).
+const MAX_APPROX_KL: f64 = 10.0;
+/// How many times the error of a value model that says 0 its own may be.
+const MAX_VALUE_ERROR: f64 = 10.0;
 
 impl Learned {
     /// Nothing, for this reason.
@@ -82,6 +90,22 @@ impl<'a> Minibatch<'a> {
     }
 }
 
+/// Whether the updates of an iteration left policy or value model beyond use.
+fn exploded(figures: &Figures, rollout: &Rollout) -> Option<String> {
+    let (kl, value) = (figures.mean("policy/approxkl"), figures.mean("value/loss"));
+    let squares: f64 = rollout.returns.iter().map(|ret| ret * ret).sum();
+    // Values are worth something only in the scale of rewards, which are normalised to 1.
+    let of_zero = 0.5 * (1.0 + squares / rollout.returns.len().max(1) as f64);
+    if kl > MAX_APPROX_KL {
+        return Some(format!(
+            "within one iteration the policy went {kl:.2e} nats a token from the one that was sampled from (policy/approxkl)"
+        ));
+    }
+    (value > MAX_VALUE_ERROR * of_zero).then(|| {
+        format!("the value model's loss is {value:.2e}, that of saying 0 everywhere at most {of_zero:.2}")
+    })
+}
+
 impl<B: Backend> Ppo<'_, B> {
     /// The learning rate of the policy over the run.
     pub(super) fn schedule(&self) -> Schedule {
@@ -124,7 +148,8 @@ impl<B: Backend> Ppo<'_, B> {
             }
         }
         let clip_fraction = figures.mean("policy/clipfrac");
-        Ok(Learned { metrics: figures.means(), tokens, clip_fraction, skipped })
+        let exploded = exploded(&figures, rollout);
+        Ok(Learned { metrics: figures.means(), tokens, clip_fraction, skipped, exploded })
     }
 
     /// One step of the policy up the clipped objective, with its entropy bonus and the pretraining mix.

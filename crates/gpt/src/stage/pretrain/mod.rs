@@ -11,7 +11,7 @@ mod state;
 pub use begin::Start;
 pub use data::Source;
 
-use super::training_loop::{self, Evaluation, Machine, Step, Training, shortest};
+use super::training_loop::{self, Evaluation, Guessing, Machine, Step, Training, shortest};
 use super::{Settings, memory};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, ValWindow};
@@ -112,7 +112,7 @@ struct Pretraining<'a, B: Backend> {
 impl<B: Backend> Training for Pretraining<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings;
-        let loss = self.accumulate(step)?;
+        let (loss, plain_loss) = self.accumulate(step)?;
         let lr = settings.schedule().at(step);
         let Update { grad_norm, applied } =
             self.trainer.update(&mut self.backend, &settings.optimizer(), lr, loss);
@@ -126,10 +126,12 @@ impl<B: Backend> Training for Pretraining<'_, B> {
                 ("tokens".to_owned(), (step * tokens).into()),
             ]),
             line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
+            loss: Some(plain_loss),
             tokens,
             flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
             skipped: (!applied)
                 .then(|| format!("gradient norm {grad_norm}: weights and moments stay as they were")),
+            exploded: None,
             ended: None,
             rollouts: Vec::new(),
         })
@@ -138,10 +140,7 @@ impl<B: Backend> Training for Pretraining<'_, B> {
     fn evaluate(&mut self) -> Result<Evaluation> {
         let validation = self.validate();
         self.validation = Some(validation);
-        Ok(Evaluation {
-            metrics: vec![("val_loss", validation.loss()), ("val_bpb", validation.bits_per_byte())],
-            line: state::describe(&validation),
-        })
+        Ok(state::evaluation(&validation))
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
@@ -167,20 +166,25 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         Ok(())
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
-        self.introduce(progress)
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+        Ok(self.introduce(progress))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats((self.trainer.config.vocab_size as f64).ln()))
     }
 }
 
 impl<B: Backend> Pretraining<'_, B> {
-    /// The gradient of the step's mean loss, micro-batch by micro-batch.
-    fn accumulate(&mut self, step: u64) -> Result<f64> {
+    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss, and the same without the weights of key
+    /// tokens.
+    fn accumulate(&mut self, step: u64) -> Result<(f64, f64)> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
         let at_once = settings.micro_batch_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
-        let mut loss = 0.0;
+        let (mut loss, mut plain_loss) = (0.0, 0.0);
         for first in (0..sequences).step_by(at_once) {
             let Self { backend, data, batch, derivatives, key_tokens, trainer, progress, .. } = self;
             data.batch(step, first..sequences.min(first + at_once), sequences, batch, *progress)?;
@@ -190,10 +194,12 @@ impl<B: Backend> Pretraining<'_, B> {
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
             let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, seq_len);
             for (logprobs, tokens) in logprobs.chunks(seq_len).zip(batch.tokens.chunks(seq_len)) {
-                loss += key_tokens.weight(tokens) * cross_entropy(logprobs, counted);
+                let share = cross_entropy(logprobs, counted);
+                loss += key_tokens.weight(tokens) * share;
+                plain_loss += share;
             }
         }
-        Ok(loss)
+        Ok((loss, plain_loss))
     }
 
     /// Held-out likelihood over fixed windows.

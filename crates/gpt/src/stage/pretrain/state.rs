@@ -3,7 +3,7 @@
 use super::begin::{First, Start};
 use super::data::Data;
 use super::key_words::key_tokens;
-use super::{Machine, Options, Pretraining};
+use super::{Evaluation, Machine, Options, Pretraining};
 use crate::checkpoint::About;
 use crate::data::Batch;
 use crate::eval::Likelihood;
@@ -51,15 +51,15 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     }
 
     /// What the run is: the model, the data, and how good the model is that it begins from.
-    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<()> {
+    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Option<Evaluation> {
         progress.line(&format!("{} parameters", self.trainer.config.parameters()));
         self.data.introduce(&self.options.settings, progress);
-        if let Some(init) = self.options.start.init() {
-            let before = self.validate();
-            self.before = Some(before);
-            progress.line(&format!("{} before training: {}", init.name(), describe(&before)));
-        }
-        Ok(())
+        let init = self.options.start.init()?;
+        let before = self.validate();
+        self.before = Some(before);
+        let told = evaluation(&before);
+        progress.line(&format!("{} before training: {}", init.name(), told.line));
+        Some(told)
     }
 
     /// Writes a checkpoint.
@@ -93,7 +93,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         self.trainer.release_pass(&mut self.backend);
         let Self { backend, trainer: Trainer { config, weights, .. }, data, .. } = self;
         let mut engine = Engine::new(backend, config, weights, requests.len()).limited_to(data.vocab_size());
-        let generated = engine.generate(backend, &requests, |_, _| ControlFlow::Continue(()));
+        let generated = engine.generate(backend, &requests, |_, _| ControlFlow::Continue(()))?;
         let tokenizer = data.tokenizer();
         let texts = requests.iter().zip(generated).map(|(request, generated)| {
             Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
@@ -102,10 +102,13 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     }
 }
 
-/// A validation for people.
-pub(super) fn describe(v: &Likelihood) -> String {
+/// A validation as the training loop keeps it.
+pub(super) fn evaluation(v: &Likelihood) -> Evaluation {
     let (loss, perplexity, bits) = (v.loss(), v.perplexity(), v.bits_per_byte());
-    format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits:.4} bits per byte")
+    Evaluation {
+        metrics: vec![("val_loss", loss), ("val_bpb", bits)],
+        line: format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits:.4} bits per byte"),
+    }
 }
 
 /// The resolved recipe as it is stored.

@@ -13,7 +13,9 @@ use super::episodes::{Episode, Rows, passes};
 use super::memory::{self, ROWS};
 use super::ranked::{Rankings, rows};
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::objective::ranking_loss;
@@ -100,8 +102,13 @@ pub fn reward<B: Backend>(
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
+    finite("validation loss", judged.loss)?;
     Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
 }
+
+/// Standard deviation of the scores of demonstrations, which training begins with at 1, from which on it has exploded. The last step
+/// makes it 1 again, so that no held-out figure would tell.
+const MAX_SPREAD: f64 = 1000.0;
 
 /// The stream of random numbers that dropout's seeds come from.
 const NOISE: u64 = 0x5257_4401;
@@ -127,7 +134,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             backend,
             tokenizer,
         };
-        rewarding.normalise_before();
+        rewarding.normalise_before()?;
         Ok(rewarding)
     }
 
@@ -143,14 +150,21 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         scores
     }
 
-    fn normalise_before(&mut self) {
+    fn normalise_before(&mut self) -> Result<()> {
         if self.options.settings.own.normalise_before {
-            self.normalise();
+            let spread = self.normalise();
+            let name = self.options.init.name();
+            ensure!(
+                spread.is_finite(),
+                "{name}, with a new head, gives demonstrations scores that are not finite"
+            );
         }
+        Ok(())
     }
 
-    /// Moves the scores so that those of demonstrations have mean 0 and variance 1.
-    fn normalise(&mut self) {
+    /// Moves the scores so that those of demonstrations have mean 0 and variance 1. Returns their standard deviation before; where it
+    /// is not finite, nothing can be moved.
+    fn normalise(&mut self) -> f64 {
         let options = self.options;
         let demonstrations: Vec<Episode> = match options.demonstrations {
             [] => options.rankings.train.iter().flat_map(|ranked| ranked.episodes.clone()).collect(),
@@ -160,10 +174,14 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         let n = scores.len() as f64;
         let mean = scores.iter().sum::<f64>() / n;
         let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / n;
+        if !variance.is_finite() {
+            return variance;
+        }
         // Scores that are all alike cannot be spread.
         let gain = if variance > 1e-12 { 1.0 / variance.sqrt() } else { 1.0 };
         let Trainer { config, weights, .. } = &mut self.trainer;
         normalise::transform(&mut self.backend, config, weights, gain, -gain * mean);
+        variance.sqrt()
     }
 }
 
@@ -197,8 +215,12 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let lr = regime.schedule(self.steps).at(step);
         let Update { grad_norm, applied } =
             self.trainer.update(&mut self.backend, &regime.optimizer(), lr, loss);
+        let mut exploded = None;
         if step == self.steps {
-            self.normalise();
+            let spread = self.normalise();
+            exploded = (!(spread < MAX_SPREAD)).then(|| {
+                format!("before it was made 1, the standard deviation of its scores is {spread:.2e}")
+            });
         }
         let accuracy = right as f64 / pairs.max(1) as f64;
         let figures = [
@@ -211,6 +233,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         Ok(Step {
             metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
             line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
+            loss: Some(loss),
             tokens,
             flops: training_flops(
                 &self.trainer.config,
@@ -218,6 +241,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
                 batch.iter().map(|ranked| ranked.episodes.len()).sum(),
             ),
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            exploded,
             ended: None,
             rollouts: Vec::new(),
         })
@@ -265,16 +289,21 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let b = &mut self.backend;
         let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
         self.trainer.restart(b, weights);
-        self.normalise_before();
-        Ok(())
+        self.normalise_before()
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters; {train} rankings to learn from, {held_out} held out",
             self.trainer.config.parameters()
         ));
-        Ok(())
+        let before = self.evaluate()?;
+        progress.line(&format!("{} before training: {}", self.options.init.name(), before.line));
+        Ok(Some(before))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats(std::f64::consts::LN_2))
     }
 }

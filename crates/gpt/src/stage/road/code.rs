@@ -2,13 +2,15 @@
 //!
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
+use super::budget::{Budget, passes_per_sec};
 use super::held_out::{self, HeldOut};
-use super::{Road, tokens_per_sec, train_tokenizer};
+use super::{RoadDir, train_tokenizer};
 use crate::corpus::{self, Documents, Split, sources::Sources};
 use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
+use crate::train::run::{Recipe, write_atomically};
 use anyhow::{Context, Result, bail};
 use kernels::Backend;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,10 @@ pub struct CodeOptions {
     pub out: PathBuf,
     /// Folders of source code; empty to look for them.
     pub sources: Vec<PathBuf>,
-    /// A preset; none to choose the shape that learns most in [`TRAINING_SECS`] on this machine.
+    /// A preset; none to choose the shape that learns most within the budget.
     pub preset: Option<String>,
+    /// What the road may cost; none for seven minutes.
+    pub budget: Option<Budget>,
     /// Decides everything random.
     pub seed: u64,
     /// Threads for what is not training.
@@ -39,8 +43,12 @@ pub struct CodeOutcome {
     pub report: PathBuf,
 }
 
-/// How long the default training takes, about.
-pub const TRAINING_SECS: f64 = 300.0;
+/// How long the road of code takes, about, where nobody says otherwise.
+const MINUTES: f64 = 7.0;
+/// Seconds at the end of it that are for the evaluation.
+const EVALUATION_SECS: f64 = 30.0;
+/// How much longer training takes than its passes: the optimizer, validations, samples.
+const OVERHEAD: f64 = 1.1;
 
 /// How much text the road takes, how large a vocabulary it learns, and the share it holds out.
 struct Scale {
@@ -73,17 +81,17 @@ pub fn code_road<B: Backend>(
     let (corpus_dir, tokenizer_dir, tokens_dir, run) =
         (at("corpus"), at("tokenizer"), at("tokens"), at("pretrain"));
     let scale = Scale::of(options.preset.as_deref());
-    let mut road = Road::new(5, progress);
+    let mut road = RoadDir::open(&options.out, &road_recipe(options, machine)?, 5, progress)?;
 
     road.stage("corpus", || {
         let report = gather(options, &corpus_dir, &scale, progress)?;
-        Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
+        Ok(Some(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents)))
     })?;
     road.stage("tokenizer", || {
         let documents = Documents::open(&corpus_dir, Split::Train)?;
         let texts = documents.map(|document| Ok(document?.text));
         let tokenizer = train_tokenizer(&tokenizer_dir, texts, scale.vocab_size, &[], progress)?;
-        Ok(format!("{} tokens", tokenizer.vocab_size()))
+        Ok(Some(format!("{} tokens", tokenizer.vocab_size())))
     })?;
     road.stage("tokens", || {
         let meta = data::tokenize(
@@ -98,11 +106,10 @@ pub fn code_road<B: Backend>(
             progress,
         )?;
         let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
-        Ok(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens))
+        Ok(Some(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens)))
     })?;
-    let (shape, settings) = recipe(backend, options, &tokens_dir, progress)?;
-    let mut stopped = false;
-    road.stage("pretrain", || {
+    let (shape, settings) = recipe(backend, options, &tokens_dir, road.secs(), progress)?;
+    let goes_on = road.stage("pretrain", || {
         let options = PretrainOptions {
             source: Source::Shards(vec![(tokens_dir.clone(), 1.0)]),
             out: run.clone(),
@@ -111,10 +118,10 @@ pub fn code_road<B: Backend>(
             start: Start::Random(shape.clone()),
         };
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        stopped = outcome.stopped;
-        Ok(format!("{} steps of {} tokens", outcome.step, settings.batch_tokens))
+        let said = || format!("{} steps of {} tokens", outcome.step, settings.batch_tokens);
+        Ok((!outcome.stopped).then(said))
     })?;
-    if stopped {
+    if !goes_on {
         return Ok(CodeOutcome { results: None, report: report::write(&run)?, run });
     }
     let mut results = Results::default();
@@ -124,9 +131,9 @@ pub fn code_road<B: Backend>(
             held_out::evaluate(&mut backend(), &tokens_dir, &run, &settings, &texts, options.seed, progress)?;
         results.baselines = baselines;
         results.completions = completions;
-        Ok(format!("{} lines, {} snippets", texts.lines.len(), texts.snippets.len()))
+        Ok(Some(format!("{} lines, {} snippets", texts.lines.len(), texts.snippets.len())))
     })?;
-    results.stages = road.stages;
+    results.stages = road.into_stages();
     results.save(&run)?;
     Ok(CodeOutcome { report: report::write(&run)?, results: Some(results), run })
 }
@@ -170,28 +177,62 @@ fn gather(
     )
 }
 
-/// The recipe of the road's pretraining: decided once, then read again.
+/// What decides the road.
+fn road_recipe(options: &CodeOptions, machine: &Machine) -> Result<Recipe> {
+    let mut settings = toml::Table::new();
+    if let Some(preset) = &options.preset {
+        settings.insert("preset".into(), preset.clone().into());
+    }
+    if let Some(budget) = options.budget() {
+        budget.check()?;
+        budget.record(&mut settings);
+    }
+    settings.insert("seed".into(), i64::try_from(options.seed).context("--seed is too large")?.into());
+    settings.insert("precision".into(), machine.precision.clone().into());
+    Ok(Recipe::new("speedrun --code", settings))
+}
+
+impl CodeOptions {
+    /// What the road may cost; none where the preset says how many steps there are.
+    fn budget(&self) -> Option<Budget> {
+        self.budget.or(self.preset.is_none().then_some(Budget::Minutes(MINUTES)))
+    }
+}
+
+/// The recipe of the road's pretraining, `secs` after it began: decided once, then read again.
 fn recipe<B: Backend>(
     backend: &dyn Fn() -> B,
     options: &CodeOptions,
     tokens: &Path,
+    secs: f64,
     progress: &dyn Progress,
 ) -> Result<(Shape, Settings)> {
     let path = options.out.join("recipe.toml");
     if path.exists() {
         return Settings::resolve(path.to_str().context("a path that is UTF-8 is needed")?, &[]);
     }
-    let (shape, settings) = match &options.preset {
-        Some(preset) => Settings::resolve(preset, &[])?,
-        None => {
-            let vocab_size = TokenShards::open(tokens)?.vocab_size();
-            let (shape, settings) = for_budget(TRAINING_SECS, &mut backend(), vocab_size)?;
+    let vocab_size = TokenShards::open(tokens)?.vocab_size();
+    let (shape, settings) = match (options.budget(), &options.preset) {
+        (None, preset) => {
+            Settings::resolve(preset.as_deref().context("a road has a budget or a preset")?, &[])?
+        }
+        (Some(budget), preset) => {
+            let mut left = String::new();
+            let flops = match budget {
+                Budget::Flops(flops) => flops,
+                Budget::Minutes(minutes) => {
+                    let training_secs = (60.0 * minutes - secs - EVALUATION_SECS).max(1.0);
+                    left =
+                        format!(": about {:.1} minutes on this machine as it is now", training_secs / 60.0);
+                    let (shape, settings) = Settings::resolve(preset.as_deref().unwrap_or(LADDER[0].1), &[])?;
+                    training_secs / OVERHEAD * passes_per_sec(backend(), &shape.config(vocab_size, &settings))
+                }
+            };
+            let (shape, settings) = for_flops(flops, preset.as_deref(), vocab_size)?;
+            let Settings { steps, batch_tokens, .. } = settings;
             progress.line(&format!(
-                "{} layers of {} for {} steps: about {:.0} minutes on this machine",
-                shape.n_layer,
-                shape.d_model,
-                settings.steps,
-                TRAINING_SECS / 60.0
+                "{} layers of {} for {steps} steps of {batch_tokens} tokens{left}",
+                shape.n_layer, shape.d_model,
             ));
             (shape, settings)
         }
@@ -199,7 +240,7 @@ fn recipe<B: Backend>(
     let mut table = toml::Table::try_from(&shape).context("the shape is a TOML table")?;
     table.extend(toml::Table::try_from(&settings).context("settings are a TOML table")?);
     let text = toml::to_string_pretty(&table).context("a table is TOML")?;
-    crate::train::run::write_atomically(&path, text.as_bytes())?;
+    write_atomically(&path, text.as_bytes())?;
     Ok((shape, settings))
 }
 
@@ -207,15 +248,13 @@ fn recipe<B: Backend>(
 /// (docs/RESULTS.md has the measurements).
 const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1e15, "baby")];
 
-/// The shape that learns most in `secs` of training on this machine, and as many steps as fit.
-fn for_budget<B: Backend>(secs: f64, b: &mut B, vocab_size: usize) -> Result<(Shape, Settings)> {
-    let (smallest, settings) = Settings::resolve(LADDER[0].1, &[])?;
-    let config = smallest.config(vocab_size, &settings);
-    let flops = secs * config.training_flops_per_token() * tokens_per_sec(b, &config);
-    let (_, preset) = LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");
-    let (shape, mut settings) = Settings::resolve(preset, &[])?;
-    let speed = tokens_per_sec(b, &shape.config(vocab_size, &settings));
-    settings.steps = ((secs * speed) as u64 / settings.batch_tokens as u64).max(2 * settings.warmup_steps);
+/// The shape that learns most from so many operations of training, unless there is a `preset`, and as many steps as they are.
+fn for_flops(flops: f64, preset: Option<&str>, vocab_size: usize) -> Result<(Shape, Settings)> {
+    let (_, learns_most) =
+        LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");
+    let (shape, mut settings) = Settings::resolve(preset.unwrap_or(learns_most), &[])?;
+    let step = settings.batch_tokens as f64 * shape.config(vocab_size, &settings).training_flops_per_token();
+    settings.steps = ((flops / step) as u64).max(2 * settings.warmup_steps);
     settings.eval_every = (settings.steps / 10).max(1);
     settings.checkpoint_every = settings.eval_every;
     settings.sample_every = (settings.steps / 5).max(1);

@@ -19,7 +19,7 @@ impl<B: Backend> Sft<'_, B> {
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
         let prompts = self.prompts(SHOWN, 1);
         let asked = prompts.clone();
-        let texts = self.answer(prompts, SHOWN_TOKENS, 0.0).texts(&self.prompter)?;
+        let texts = self.answer(prompts, SHOWN_TOKENS, 0.0)?.texts(&self.prompter)?;
         let pairs = asked.iter().zip(texts).map(|(asked, text)| Ok((self.tokenizer.decode(asked)?, text)));
         pairs.collect()
     }
@@ -37,7 +37,7 @@ impl<B: Backend> Sft<'_, B> {
             !prompts.is_empty(),
             "no held-out conversation leaves room for {max_tokens} tokens: take fewer (max_tokens)"
         );
-        let Answers { episodes, ended } = self.answer(prompts, max_tokens, 1.0);
+        let Answers { episodes, ended } = self.answer(prompts, max_tokens, 1.0)?;
         let whole = whole(&episodes, &ended, &self.prompter);
         let Self { reward, backend, .. } = self;
         let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole));
@@ -58,10 +58,10 @@ impl<B: Backend> Sft<'_, B> {
         numbers.map(prompt).filter(|prompt| prompt.len() + room <= context).collect()
     }
 
-    fn answer(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize, temperature: f32) -> Answers {
+    fn answer(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize, temperature: f32) -> Result<Answers> {
         let sampling = Sampling { temperature, top_k: 0, top_p: 1.0, seed: self.options.seed };
         self.trainer.release_pass(&mut self.backend);
         let model = (&self.trainer.config, &self.trainer.weights);
-        answer(&mut self.backend, model, &self.prompter, prompts, max_tokens, sampling, 0)
+        Ok(answer(&mut self.backend, model, &self.prompter, prompts, max_tokens, sampling, 0)?)
     }
 }

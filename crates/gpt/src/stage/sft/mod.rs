@@ -8,7 +8,9 @@ mod answers;
 use super::memory::{self, ROWS};
 use super::score::check_reward;
 use super::settings::{self, Own, described};
-use super::training_loop::{self, Best, Evaluation, Step, Training, shortest, training_flops};
+use super::training_loop::{
+    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+};
 use super::{Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
@@ -129,7 +131,7 @@ pub fn sft<B: Backend>(
         step: ending.step,
         stopped: ending.stopped,
         before: training.before,
-        after: training.validate(),
+        after: finite("validation loss", training.validate())?,
         report: ending.report,
     })
 }
@@ -248,9 +250,11 @@ impl<B: Backend> Training for Sft<'_, B> {
         Ok(Step {
             metrics,
             line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
+            loss: Some(loss),
             tokens,
             flops,
             skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
+            exploded: None,
             ended: None,
             rollouts: Vec::new(),
         })
@@ -292,7 +296,7 @@ impl<B: Backend> Training for Sft<'_, B> {
         Ok(())
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()> {
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let Options { train, val, init, .. } = self.options;
         progress.line(&format!(
             "{} parameters; {} demonstrations with {} tokens to learn, {} held out",
@@ -303,7 +307,12 @@ impl<B: Backend> Training for Sft<'_, B> {
         ));
         let before = self.validate();
         self.before = Some(before);
-        progress.line(&format!("{} before training: loss {before:.4}", init.name()));
-        Ok(())
+        let line = format!("loss {before:.4}");
+        progress.line(&format!("{} before training: {line}", init.name()));
+        Ok(Some(Evaluation { metrics: vec![("val_loss", before)], line }))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats((self.trainer.config.vocab_size as f64).ln()))
     }
 }

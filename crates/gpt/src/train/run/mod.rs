@@ -64,7 +64,7 @@ pub struct Sample {
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Optimizer steps done when it happened; for [`EventKind::SkippedStep`], the step that was skipped.
+    /// Optimizer steps done when it happened; for a step that was bad, that step.
     pub step: u64,
     /// What happened.
     pub event: EventKind,
@@ -82,12 +82,18 @@ pub enum EventKind {
     Resumed,
     /// Loss or gradient were not finite: weights and moments stayed as they were.
     SkippedStep,
+    /// The loss, or the held-out figures after the step, are not those of a training that learns: the state is not kept.
+    ExplodedStep,
+    /// Something looks wrong, and training goes on.
+    Warned,
     /// A checkpoint could not be used, and an older one was.
     DamagedCheckpoint,
     /// Somebody asked it to stop; it saved first.
     Stopped,
     /// All steps are done.
     Finished,
+    /// It ended in numbers that are not finite, or exploded; the last good checkpoint is kept.
+    Failed,
 }
 
 #[derive(Serialize)]
@@ -120,21 +126,7 @@ impl RunDir {
     /// Another process has it open; it belongs to a different recipe (the difference is shown); it holds a run's
     /// files without a recipe; input or output fails.
     pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
-        fs::create_dir_all(path)
-            .with_context(|| format!("cannot create the run directory {}", path.display()))?;
-        let lock = lock(path)?;
-        if path.join(CONFIG).exists() {
-            refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
-        } else if let Some(found) =
-            [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
-        {
-            bail!(
-                "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
-                path.display()
-            );
-        }
-        let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
-        write_atomically(&path.join(CONFIG), config.as_bytes())?;
+        let lock = claim(path, recipe)?;
         fs::create_dir_all(path.join(CHECKPOINTS))
             .with_context(|| format!("cannot create {}", path.join(CHECKPOINTS).display()))?;
         checkpoints::sweep(path)?;
@@ -185,7 +177,7 @@ impl RunDir {
     /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets damaged
     /// checkpoints aside.
     pub fn restart(&mut self) -> Result<()> {
-        checkpoints::set_aside_after(&self.path, None)?;
+        self.set_aside_after(None)?;
         self.metrics.clear()?;
         self.rollouts.iter_mut().try_for_each(Journal::clear)?;
         self.samples.clear()
@@ -211,7 +203,12 @@ impl RunDir {
                 self.path.display()
             );
         }
-        checkpoints::set_aside_after(&self.path, Some(step))
+        self.set_aside_after(Some(step))
+    }
+
+    /// Sets the checkpoints after `step`, or all, aside: they could not be used.
+    pub fn set_aside_after(&self, step: Option<u64>) -> Result<()> {
+        checkpoints::set_aside_after(&self.path, step)
     }
 
     /// Where the checkpoint of `step` belongs.
@@ -236,6 +233,11 @@ impl RunDir {
         self.best(metric, highest, |step| step == current || kept.contains(&step))
     }
 
+    /// The `metric` of a step, where it has one.
+    pub fn metric(&self, metric: &str, step: u64) -> Result<Option<f64>> {
+        Ok(self.best(metric, false, |at| at == step)?.map(|(_, value)| value))
+    }
+
     fn best(&self, metric: &str, highest: bool, counts: impl Fn(u64) -> bool) -> Result<Option<(u64, f64)>> {
         let lines: Lines<serde_json::Map<String, serde_json::Value>> = read_lines(&self.path.join(METRICS))?;
         let value = |line: &serde_json::Map<_, serde_json::Value>| {
@@ -249,6 +251,29 @@ impl RunDir {
     pub fn retain(&self, keep_last: usize, best: Option<u64>) -> Result<()> {
         checkpoints::retain(&self.path, keep_last, best)
     }
+}
+
+/// Creates the directory of a run or of a road, or opens it again if `recipe` agrees with the one stored there. It is this
+/// process's for as long as the file that is returned lives.
+///
+/// # Errors
+/// Those of [`RunDir::open`].
+pub fn claim(path: &Path, recipe: &Recipe) -> Result<File> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create the directory {}", path.display()))?;
+    let lock = lock(path)?;
+    if path.join(CONFIG).exists() {
+        refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
+    } else if let Some(found) =
+        [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
+    {
+        bail!(
+            "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
+            path.display()
+        );
+    }
+    let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
+    write_atomically(&path.join(CONFIG), config.as_bytes())?;
+    Ok(lock)
 }
 
 /// Takes the lock of a run directory, or says who has it.

@@ -5,7 +5,7 @@ use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
-use super::{add_slice, assert_rows, sum_partials};
+use super::{add_slice, assert_rows, inverse_root, sum_partials};
 use std::ops::Range;
 
 pub(in super::super) fn forward(
@@ -83,7 +83,7 @@ multiversion! {
             let x = x.read(r * width, width, scratch_x);
             let mean = sum_by(x, x, |x, _| x) / width as f32;
             let variance = sum_by(x, x, |x, _| (x - mean) * (x - mean)) / width as f32;
-            let rstd = 1.0 / (variance + eps).sqrt();
+            let rstd = inverse_root(variance + eps);
             // SAFETY: the statistics of this row are its chunk's own.
             unsafe { stats.slice(2 * r, 2).copy_from_slice(&[mean, rstd]) };
             // SAFETY: this row is its chunk's own.

@@ -50,6 +50,12 @@ fn sum_partials(
     }
 }
 
+/// `1 / √x` of a mean of squares; NaN where squares of finite values overflowed: 1 / ∞ is 0, and a row of zeros would hide it.
+#[inline(always)]
+fn inverse_root(x: f32) -> f32 {
+    if x < f32::INFINITY { 1.0 / x.sqrt() } else { f32::NAN }
+}
+
 multiversion! {
     fn add_slice(sum: &mut [f32], x: &[f32]) {
         add_to(sum, x);

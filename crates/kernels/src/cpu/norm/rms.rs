@@ -5,7 +5,7 @@ use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
-use super::{add_slice, assert_rows, sum_partials};
+use super::{add_slice, assert_rows, inverse_root, sum_partials};
 use std::ops::Range;
 
 pub(in super::super) fn forward(
@@ -102,7 +102,7 @@ multiversion! {
 #[inline(always)]
 pub(super) fn norm_row(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) -> f32 {
     let mean_square = sum_by(x, x, |x, _| x * x) / x.len() as f32;
-    let rstd = 1.0 / (mean_square + eps).sqrt();
+    let rstd = inverse_root(mean_square + eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * rstd * weight;
     }

@@ -40,7 +40,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 /// A checkpoint of random weights.
-fn saved(dir: &Path, config: &Config) -> Checkpoint {
+pub(super) fn saved(dir: &Path, config: &Config) -> Checkpoint {
     let contents = Contents {
         config,
         weights: &random(config, 1),
@@ -58,7 +58,7 @@ fn saved(dir: &Path, config: &Config) -> Checkpoint {
 }
 
 /// Writes a model under our smallest tokenizer.
-fn write(model: &Checkpoint, quant: Quant, out: &Path) -> anyhow::Result<Written> {
+pub(super) fn write(model: &Checkpoint, quant: Quant, out: &Path) -> anyhow::Result<Written> {
     write_gguf(model, &tokenizer(), "tiny", quant, out, &Silent)
 }
 

@@ -5,14 +5,16 @@
 
 mod judge;
 
-use super::{Road, train_tokenizer};
+use super::budget::{Budget, passes_per_sec};
+use super::{RoadDir, train_tokenizer};
 use crate::corpus::{self, Documents, Split};
 use crate::data::jsonl::{MAX_BAD, Record, read_jsonl};
 use crate::data::{self, Overflow, TaskRow, TokenizeOptions, TokenizeTasksOptions};
 use crate::lessons::{self, TASK_TOKENS};
 use crate::progress::Progress;
 use crate::report::{self, TasksResults};
-use crate::stage::{Machine, PretrainOptions, Settings, Source, Start, pretrain};
+use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
+use crate::train::run::Recipe;
 use anyhow::{Context, Result};
 use kernels::Backend;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub struct TasksOptions {
     pub out: PathBuf,
     /// Whether it only walks, for tests: through in seconds, with nothing learned well.
     pub tiny: bool,
+    /// What the road may cost; none for its usual steps, or fewer where five minutes do not hold them.
+    pub budget: Option<Budget>,
     /// Decides everything random.
     pub seed: u64,
     /// Threads for what is not training.
@@ -50,6 +54,9 @@ struct Scale {
     preset: &'static str,
     /// Recipe keys besides the preset's.
     changes: &'static [&'static str],
+    /// Steps of pretraining, and the minutes that hold them or fewer.
+    steps: u64,
+    minutes: Option<f64>,
 }
 
 const USUAL: Scale = Scale {
@@ -58,7 +65,9 @@ const USUAL: Scale = Scale {
     held_out: 800,
     vocab_size: 1536,
     preset: "nano",
-    changes: &["seq_len=64", "steps=2200", "eval_every=440", "sample_every=1100"],
+    changes: &["seq_len=64"],
+    steps: 2200,
+    minutes: Some(5.0),
 };
 const TINY: Scale = Scale {
     text_bytes: 100_000,
@@ -66,8 +75,15 @@ const TINY: Scale = Scale {
     held_out: 40,
     vocab_size: 600,
     preset: "tiny",
-    changes: &["steps=60", "eval_every=30", "checkpoint_every=30", "sample_every=60"],
+    changes: &[],
+    steps: 60,
+    minutes: None,
 };
+
+/// Seconds at the end of the road that are for the evaluation.
+const EVALUATION_SECS: f64 = 20.0;
+/// How much longer training takes than its passes: the optimizer, validations, samples.
+const OVERHEAD: f64 = 1.1;
 
 /// The share of rows in every batch; the others are plain text.
 const TASKS_SHARE: f64 = 0.6;
@@ -85,20 +101,21 @@ pub fn tasks_road<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<TasksOutcome> {
     let walk = Walk { options, scale: if options.tiny { TINY } else { USUAL }, progress };
-    let mut road = Road::new(6, progress);
-    road.stage("lessons", || walk.write_lessons())?;
-    road.stage("corpus", || walk.gather())?;
-    road.stage("tokenizer", || walk.train_tokenizer())?;
-    road.stage("tokens", || walk.tokenize())?;
-    let (run, mut stopped) = (walk.at("pretrain"), false);
-    road.stage("pretrain", || {
-        let options = walk.pretraining()?;
+    let mut road = RoadDir::open(&options.out, &walk.recipe(machine)?, 6, progress)?;
+    road.stage("lessons", || walk.write_lessons().map(Some))?;
+    road.stage("corpus", || walk.gather().map(Some))?;
+    road.stage("tokenizer", || walk.train_tokenizer().map(Some))?;
+    road.stage("tokens", || walk.tokenize().map(Some))?;
+    let run = walk.at("pretrain");
+    let secs = road.secs();
+    let size = road.size("pretrain", || walk.size(backend, secs))?;
+    let goes_on = road.stage("pretrain", || {
+        let options = walk.pretraining(size)?;
         let tokens = options.settings.batch_tokens;
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        stopped = outcome.stopped;
-        Ok(format!("{} steps of {tokens} tokens", outcome.step))
+        Ok((!outcome.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.step)))
     })?;
-    if stopped {
+    if !goes_on {
         return Ok(TasksOutcome { results: None, report: report::write(&run)?, run });
     }
     let mut results = TasksResults::default();
@@ -106,9 +123,9 @@ pub fn tasks_road<B: Backend>(
         results = walk.evaluate(&mut backend())?;
         let exact =
             results.tasks.iter().map(|asked| format!("{} {:.1} %", asked.task, 100.0 * asked.exact.value));
-        Ok(exact.collect::<Vec<_>>().join(", "))
+        Ok(Some(exact.collect::<Vec<_>>().join(", ")))
     })?;
-    results.stages = road.stages;
+    results.stages = road.into_stages();
     let report = report::write_tasks_road(&options.out, &results)?;
     Ok(TasksOutcome { results: Some(results), run, report })
 }
@@ -196,9 +213,50 @@ impl Walk<'_> {
         Ok(format!("{} of text and {} of tasks for training", text.train.tokens, rows.train.tokens))
     }
 
-    fn pretraining(&self) -> Result<PretrainOptions> {
-        let changes: Vec<String> = self.scale.changes.iter().map(|change| change.to_string()).collect();
-        let (shape, settings) = Settings::resolve(self.scale.preset, &changes)?;
+    /// What decides the road.
+    fn recipe(&self, machine: &Machine) -> Result<Recipe> {
+        let mut settings = toml::Table::new();
+        settings.insert("tiny".into(), self.options.tiny.into());
+        settings
+            .insert("seed".into(), i64::try_from(self.options.seed).context("--seed is too large")?.into());
+        settings.insert("precision".into(), machine.precision.clone().into());
+        if let Some(budget) = self.options.budget {
+            budget.check()?;
+            budget.record(&mut settings);
+        }
+        Ok(Recipe::new("speedrun --task-tokens", settings))
+    }
+
+    /// How far training goes, as a multiple of its usual steps, `secs` after the road began. More than usual is for whoever gives a
+    /// budget.
+    fn size<B: Backend>(&self, backend: &dyn Fn() -> B, secs: f64) -> Result<f64> {
+        let (shape, settings) = self.resolve(1.0)?;
+        let config = shape.config(self.scale.vocab_size, &settings);
+        let usual =
+            (settings.steps * settings.batch_tokens as u64) as f64 * config.training_flops_per_token();
+        let in_minutes = |minutes: f64| {
+            let left = (60.0 * minutes - secs - EVALUATION_SECS).max(1.0);
+            left / OVERHEAD * passes_per_sec(backend(), &config) / usual
+        };
+        Ok(match (self.options.budget, self.scale.minutes) {
+            (Some(Budget::Flops(flops)), _) => flops / usual,
+            (Some(Budget::Minutes(minutes)), _) => in_minutes(minutes),
+            (None, Some(minutes)) => in_minutes(minutes).min(1.0),
+            (None, None) => 1.0,
+        })
+    }
+
+    fn resolve(&self, size: f64) -> Result<(Shape, Settings)> {
+        let steps = ((self.scale.steps as f64 * size) as u64).max(60);
+        let mut changes: Vec<String> = self.scale.changes.iter().map(|change| change.to_string()).collect();
+        changes.push(format!("steps={steps}"));
+        changes.extend(["eval_every", "checkpoint_every"].map(|key| format!("{key}={}", steps.div_ceil(5))));
+        changes.push(format!("sample_every={}", steps.div_ceil(2)));
+        Settings::resolve(self.scale.preset, &changes)
+    }
+
+    fn pretraining(&self, size: f64) -> Result<PretrainOptions> {
+        let (shape, settings) = self.resolve(size)?;
         let parts = vec![(self.at("tokens"), 1.0 - TASKS_SHARE), (self.at("task-tokens"), TASKS_SHARE)];
         Ok(PretrainOptions {
             source: Source::Shards(parts),

@@ -3,18 +3,23 @@
 //! A stage says what a step is, in [`Training`]; the loop does the rest. As long as a step is a function of recipe, data and
 //! the state after the step before, a run that is killed and started again ends with the same bytes.
 
+mod bad_steps;
+mod sound;
+#[cfg(test)]
+mod tests;
+
+pub(super) use sound::{Guessing, finite};
+
+use self::sound::{Fault, fault};
 use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::Config;
 use crate::progress::{Progress, Unit};
 use crate::report;
 use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir, Sample};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// After so many steps in a row whose loss or gradient was not finite, training returns to the last checkpoint.
-const BAD_STEPS_IN_A_ROW: u32 = 3;
 
 /// What a stage is.
 pub(super) trait Training {
@@ -36,8 +41,11 @@ pub(super) trait Training {
     /// Goes back to the state before the first step.
     fn restart(&mut self) -> Result<()>;
 
-    /// Told once, before the first step of a new run.
-    fn begin(&mut self, progress: &dyn Progress) -> Result<()>;
+    /// Told once, before the first step of a new run. Returns what was measured of the model that training begins from.
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>>;
+
+    /// What guessing costs in the measure of the loss; none where no loss tells how well the model does.
+    fn guessing(&self) -> Option<Guessing>;
 }
 
 /// What a step did.
@@ -46,11 +54,15 @@ pub(super) struct Step {
     pub(super) metrics: Map<String, Value>,
     /// For people.
     pub(super) line: String,
+    /// The mean loss of its batch, in the measure of the held-out `val_loss`; none where there is no such measure.
+    pub(super) loss: Option<f64>,
     /// Tokens that went through the model, and the floating-point operations that they cost.
     pub(super) tokens: u64,
     pub(super) flops: f64,
     /// Why nothing changed, where something was not finite.
     pub(super) skipped: Option<String>,
+    /// Why it exploded, where the stage can tell.
+    pub(super) exploded: Option<String>,
     /// Some of what the model wrote in it, for `rollouts.jsonl`.
     pub(super) rollouts: Vec<Map<String, Value>>,
     /// Why this is the last step, where it is before the recipe's.
@@ -123,6 +135,7 @@ pub(super) struct TrainingLoop<'a> {
     name: String,
     run: RunDir,
     recipe_digest: String,
+    settings: &'a toml::Table,
     seed: u64,
     pace: Pace,
     machine: &'a Machine,
@@ -132,9 +145,15 @@ pub(super) struct TrainingLoop<'a> {
     /// The last step that is in a checkpoint.
     saved: Option<u64>,
     bad_steps: u32,
+    /// The last step after which everything was sound.
+    sound: Option<u64>,
+    /// The first step's loss.
+    first_loss: Option<f64>,
+    /// The held-out loss before it, in the sitting that began the run.
+    loss_before: Option<f64>,
     /// The checkpoint that training last returned to.
     rolled_back_to: Option<u64>,
-    /// What was measured after the last step, where it was due.
+    /// What was measured after the last step, where it was due or the state was to be saved.
     evaluation: Option<Evaluation>,
     /// Why the run ended before its last step.
     ended: Option<String>,
@@ -158,6 +177,7 @@ pub(super) fn train(
         name: recipe.stage.clone(),
         run: RunDir::open(out, recipe)?,
         recipe_digest: digest,
+        settings: &recipe.settings,
         seed,
         pace,
         machine,
@@ -165,6 +185,9 @@ pub(super) fn train(
         step: 0,
         saved: None,
         bad_steps: 0,
+        sound: None,
+        first_loss: None,
+        loss_before: None,
         rolled_back_to: None,
         evaluation: None,
         ended: None,
@@ -189,41 +212,53 @@ impl TrainingLoop<'_> {
     /// One step, and whatever falls due after it.
     fn next_step(&mut self, training: &mut dyn Training) -> Result<()> {
         let began = Instant::now();
-        let step = training.step(self.step + 1)?;
-        let seconds = began.elapsed().as_secs_f64();
         self.step += 1;
+        let step = training.step(self.step).map_err(|error| self.overflowed(error))?;
+        let seconds = began.elapsed().as_secs_f64();
         self.ended = step.ended.clone();
         let due = |every: u64| every > 0 && (self.step.is_multiple_of(every) || self.is_over());
         let (evaluates, samples, saves) =
             (due(self.pace.eval_every), due(self.pace.sample_every), due(self.pace.checkpoint_every));
-        self.evaluation = if evaluates { Some(training.evaluate()?) } else { None };
-        self.log(&step, seconds)?;
-        if samples {
-            self.sample(training)?;
+        // What is saved is sound, so it is measured before.
+        let measured = if evaluates || saves { Some(training.evaluate()) } else { None };
+        let measured = measured.transpose().map_err(|error| self.overflowed(error))?;
+        if self.step == 1 {
+            self.first_loss = step.metrics.get("loss").and_then(Value::as_f64);
+            self.compare_first_loss(&step)?;
         }
-        let changed = step.skipped.is_none();
-        self.judge(step.skipped, training)?;
+        let fault = fault(&step, measured.as_ref(), training.guessing(), self.first_loss);
+        self.evaluation = measured;
+        self.log(&step, fault.as_ref(), evaluates, seconds)?;
+        if samples && !matches!(fault, Some(Fault::Unsound(_))) {
+            self.sample(training).map_err(|error| self.overflowed(error))?;
+        }
+        let is_sound = fault.is_none();
+        self.judge(fault, training)?;
         // Not within a streak of bad steps: a run that continues from here must count them as this one does. Nor after one,
         // where the state is that of an older checkpoint. What a selection may still replace is saved by `close`.
         let selects = self.is_over() && self.pace.best.at_the_end;
-        if saves && changed && !selects {
+        if saves && is_sound && !selects {
             self.save(training, None)?;
         }
         Ok(())
     }
 
     /// A line a step for people, and one for programs.
-    fn log(&mut self, step: &Step, seconds: f64) -> Result<()> {
+    fn log(&mut self, step: &Step, fault: Option<&Fault>, evaluates: bool, seconds: f64) -> Result<()> {
         let (tokens_per_sec, flops) = (step.tokens as f64 / seconds, step.flops / seconds);
         let mfu = flops / self.machine.peak_flops;
+        let evaluation = self.evaluation.as_ref().filter(|_| evaluates);
         let mut metrics = Map::from_iter([("step".to_owned(), self.step.into())]);
         metrics.extend(step.metrics.clone());
-        for (name, value) in self.evaluation.iter().flat_map(|evaluation| &evaluation.metrics) {
+        for (name, value) in evaluation.iter().flat_map(|evaluation| &evaluation.metrics) {
             metrics.insert((*name).to_owned(), (*value).into());
         }
-        if step.skipped.is_some() {
-            metrics.insert("skipped".to_owned(), true.into());
-        }
+        let marks = [
+            ("skipped", step.skipped.is_some()),
+            ("exploded", matches!(fault, Some(Fault::Exploded(_) | Fault::Unsound(_)))),
+        ];
+        metrics
+            .extend(marks.into_iter().filter(|mark| mark.1).map(|(name, _)| (name.to_owned(), true.into())));
         self.run.metrics.append(&metrics)?;
         let mut timings = Map::from_iter([("step".to_owned(), self.step.into())]);
         for (name, value) in [("step_secs", seconds), ("tokens_per_sec", tokens_per_sec), ("mfu", mfu)] {
@@ -242,7 +277,7 @@ impl TrainingLoop<'_> {
             self.step,
             100.0 * mfu
         ));
-        if let Some(evaluation) = &self.evaluation {
+        if let Some(evaluation) = evaluation {
             self.progress.line(&format!("     validation: {}", evaluation.line));
         }
         Ok(())
@@ -256,47 +291,13 @@ impl TrainingLoop<'_> {
         Ok(())
     }
 
-    /// Notes a step that was left out; too many in a row, and training returns to the last checkpoint, so that it goes
-    /// on from there with the data that comes next.
-    fn judge(&mut self, skipped: Option<String>, training: &mut dyn Training) -> Result<()> {
-        let Some(detail) = skipped else {
-            self.bad_steps = 0;
-            return Ok(());
-        };
-        self.bad_steps += 1;
-        self.progress.line(&format!("step {} skipped: {detail}", self.step));
-        self.event(EventKind::SkippedStep, detail.clone())?;
-        if self.bad_steps < BAD_STEPS_IN_A_ROW {
-            return Ok(());
-        }
-        self.bad_steps = 0;
-        let back_to = match self.newest(training)? {
-            Some(about) => about.step,
-            None => {
-                training.restart()?;
-                0
-            }
-        };
-        if self.rolled_back_to == Some(back_to) {
-            bail!(
-                "training does not recover: twice from step {back_to}, {BAD_STEPS_IN_A_ROW} steps in a row were left out \
-                 (the last one: {detail}); try a lower learning rate (--lr) or a longer warm-up (--set warmup_steps=…)"
-            );
-        }
-        self.rolled_back_to = Some(back_to);
-        self.progress.line(&format!(
-            "back to the state after step {back_to}, on with the data of step {}",
-            self.step + 1
-        ));
-        Ok(())
-    }
-
     /// Continues from the newest good checkpoint; without one, begins.
     fn resume(&mut self, training: &mut dyn Training) -> Result<()> {
         match self.newest(training)? {
             Some(about) => {
                 self.run.truncate_after(about.step)?;
                 (self.step, self.saved, self.ended) = (about.step, Some(about.step), about.ended);
+                (self.sound, self.first_loss) = (self.saved, self.run.metric("loss", 1)?);
                 self.event(EventKind::Resumed, self.machine.description.clone())?;
                 self.progress.line(&format!("continuing after step {}", self.step));
             }
@@ -304,7 +305,11 @@ impl TrainingLoop<'_> {
                 self.run.restart()?;
                 self.event(EventKind::Started, self.machine.description.clone())?;
                 self.progress.line(&self.machine.description);
-                training.begin(self.progress)?;
+                let before = training.begin(self.progress)?;
+                if let Some(before) = &before {
+                    before.check().context("before training")?;
+                }
+                self.loss_before = before.as_ref().and_then(Evaluation::loss);
             }
         }
         Ok(())

@@ -1,0 +1,134 @@
+//! Answers of the road's models: those that are ranked, and those that are compared.
+
+use super::{RoadDir, Stage, Walk};
+use crate::checkpoint::{self, Checkpoint};
+use crate::data::jsonl::{MAX_BAD, read_jsonl};
+use crate::data::messages::{candidates as candidates_row, prompt};
+use crate::data::{Prompt, Prompter};
+use crate::lessons::{self, Judge, Simulated};
+use crate::model::Sampling;
+use crate::report::{ChatResults, Tried};
+use crate::stage::road::compare::Comparison;
+use crate::stage::{CandidatesOptions, candidates};
+use crate::train::run::write_atomically;
+use anyhow::{Context, Result};
+use kernels::Backend;
+use std::path::Path;
+
+/// Prompts whose answers are shown side by side.
+const SHOWN: usize = 12;
+
+impl<B: Backend> Walk<'_, B> {
+    pub(super) fn candidates(&self, road: &mut RoadDir<'_>, _: &mut ChatResults) -> Result<bool> {
+        let size = self.size(road, Stage::Candidates)?;
+        road.stage("candidates", || {
+            let (path, k) = (self.at("candidates.jsonl"), self.scale.k);
+            let mut prompts = self.read("prompts.jsonl", prompt)?;
+            prompts.truncate(self.scale.prompts(size));
+            if !path.exists() {
+                let (model, mut b) = (self.model("sft")?, (self.backend)());
+                let weights = model.weights(checkpoint::to_backend(&mut b))?;
+                let tokenizer = model.tokenizer()?.context("the model has a tokenizer")?;
+                let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: self.options.seed };
+                let asked = CandidatesOptions { k, max_tokens: self.scale.max_tokens, sampling };
+                let of = (&model.config, &weights);
+                let prompter = Prompter::new(&tokenizer)?;
+                let found = candidates(&mut b, of, &prompter, &prompts, &asked, self.progress)?;
+                write_lines(&path, &found)?;
+            }
+            Ok(Some(format!("{k} answers to each of {} prompts", prompts.len())))
+        })
+    }
+
+    pub(super) fn rankings(&self, road: &mut RoadDir<'_>, results: &mut ChatResults) -> Result<bool> {
+        road.stage("rankings", || {
+            let scored = |record| {
+                let found = candidates_row(record)?;
+                let scores = Judge::Lessons.scores(&found)?;
+                Ok((found, scores))
+            };
+            let path = self.at("candidates.jsonl");
+            let scored = read_jsonl(&path, MAX_BAD, self.progress, scored)?.rows;
+            let (rankings, Simulated { ceiling, .. }) =
+                lessons::simulate(scored, lessons::DEFAULT_NOISE, self.options.seed);
+            write_lines(&self.at("rankings.jsonl"), &rankings)?;
+            results.noise = lessons::DEFAULT_NOISE;
+            results.ceiling = ceiling.accuracy();
+            let right = ceiling.accuracy().map_or(String::new(), |accuracy| {
+                format!("; a perfect reward model is right in {:.1} % of them", 100.0 * accuracy)
+            });
+            Ok(Some(format!("{} rankings, {} pairs{right}", rankings.len(), ceiling.pairs)))
+        })
+    }
+
+    /// The prompts that leave room for an answer, twice over: what one tokenizer format makes of a text, another may make longer.
+    fn that_fit(&self, prompts: Vec<Prompt>, model: &Checkpoint) -> Result<Vec<Prompt>> {
+        let tokenizer = model.tokenizer()?.context("the model has a tokenizer")?;
+        let prompter = Prompter::new(&tokenizer)?;
+        let room = model.config.seq_len.saturating_sub(2 * self.scale.max_tokens);
+        let all = prompts.len();
+        let mut kept = Vec::with_capacity(all);
+        for prompt in prompts {
+            if prompter.prompt(&prompt.messages)?.len() <= room {
+                kept.push(prompt);
+            }
+        }
+        if kept.len() < all {
+            let (dropped, progress) = (all - kept.len(), self.progress);
+            progress.line(&format!(
+                "{dropped} of {all} held-out prompts have more than {room} tokens and are left out"
+            ));
+        }
+        Ok(kept)
+    }
+
+    pub(super) fn compare(&self, road: &mut RoadDir<'_>, results: &mut ChatResults) -> Result<bool> {
+        let size = self.size(road, Stage::Compare)?;
+        road.stage("compare", || {
+            let mut prompts = self.read("held-out.jsonl", prompt)?;
+            prompts.truncate(self.scale.compared(size));
+            let (reward, sft) = (self.model("reward")?, self.model("sft")?);
+            let (max_tokens, seed) = (self.scale.max_tokens, self.options.seed);
+            let prompts = self.that_fit(prompts, &reward)?;
+            let mut comparison =
+                Comparison::new((self.backend)(), &reward, &sft, &prompts, max_tokens, seed)?;
+            let base = comparison.judge(&self.model("pretrain")?, 1)?;
+            let tuned = comparison.judge(&sft, 1)?;
+            let by_ppo = comparison.judge(&self.model("ppo")?, 1)?;
+            let by_dpo = comparison.judge(&self.model("dpo")?, 1)?;
+            let best = comparison.judge(&sft, self.scale.best_of)?;
+            let best_name = format!("best of {}", self.scale.best_of);
+            results.systems = vec![
+                base.system("base", Some(&tuned)),
+                tuned.system("sft", None),
+                by_ppo.system("ppo", Some(&tuned)),
+                by_dpo.system("dpo", Some(&tuned)),
+                best.system(&best_name, Some(&tuned)),
+            ];
+            results.ppo_kl = by_ppo.kl();
+            results.ppo_reward = Some((tuned.mean_reward(), by_ppo.mean_reward()));
+            let shown = prompts.iter().enumerate().take(SHOWN).map(|(i, prompt)| Tried {
+                prompt: prompt.messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"),
+                answers: [("base", &base), ("sft", &tuned), ("ppo", &by_ppo)]
+                    .map(|(name, judged)| judged.answer(name, i))
+                    .into(),
+            });
+            results.tried = shown.collect();
+            let golds: Vec<String> = results
+                .systems
+                .iter()
+                .map(|system| format!("{} {:.3}", system.name, system.gold.value))
+                .collect();
+            Ok(Some(format!("gold score on {} prompts: {}", prompts.len(), golds.join(", "))))
+        })
+    }
+}
+
+fn write_lines<T: serde::Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let mut text = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut text, row).context("a row is JSON")?;
+        text.push(b'\n');
+    }
+    write_atomically(path, &text)
+}

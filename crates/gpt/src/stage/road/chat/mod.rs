@@ -1,0 +1,170 @@
+//! The road to a chat: lessons → corpus → tokenizer → tokens → pretraining → supervised fine-tuning → candidates → rankings →
+//! reward model → PPO and DPO → comparison.
+
+mod answers;
+mod data;
+mod training;
+
+use super::RoadDir;
+use super::budget::{Budget, Speeds};
+use super::scale::{Scale, Stage};
+use crate::data::jsonl::{Fault, MAX_BAD, Record, read_jsonl};
+use crate::model::Config;
+use crate::progress::Progress;
+use crate::report::{self, ChatResults};
+use crate::stage::Machine;
+use crate::train::run::Recipe;
+use anyhow::{Context, Result};
+use kernels::Backend;
+use std::path::PathBuf;
+
+/// Where the road goes.
+#[derive(Clone, Debug)]
+pub struct ChatOptions {
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// How far it goes: one of [`SCALES`](super::SCALES).
+    pub scale: String,
+    /// What it may cost; none for the scale's own.
+    pub budget: Option<Budget>,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Threads for what is not training.
+    pub threads: usize,
+}
+
+/// How the road ended.
+#[derive(Clone, Debug)]
+pub struct ChatOutcome {
+    /// The figures; none when somebody stopped it on the way.
+    pub results: Option<ChatResults>,
+    /// The run directory of the model to chat with.
+    pub run: PathBuf,
+    /// The page about the road.
+    pub report: PathBuf,
+}
+
+/// Stages of the road.
+const STAGES: usize = 12;
+/// What the recipe of such a road is called.
+const ROAD: &str = "speedrun";
+
+/// Walks the road, from where it was left. `backend` makes a backend for each stage that computes.
+///
+/// # Errors
+/// The scale is not known; the directory belongs to something else; a stage fails.
+pub fn chat_road<B: Backend>(
+    backend: &dyn Fn() -> B,
+    machine: &Machine,
+    options: &ChatOptions,
+    progress: &dyn Progress,
+) -> Result<ChatOutcome> {
+    let scale = Scale::named(&options.scale)?;
+    let budget = options.budget.or(scale.budget());
+    let mut road = RoadDir::open(&options.out, &recipe(options, budget, machine)?, STAGES, progress)?;
+    let config = scale.config()?;
+    let walk = Walk { backend, machine, options, scale, budget, config, progress };
+    let mut results = ChatResults { scale: options.scale.clone(), ..ChatResults::default() };
+    if let Some(Budget::Minutes(minutes)) = budget {
+        results.minutes = Some(minutes);
+    }
+
+    let mut goes_on = walk.data(&mut road)?;
+    for stage in [
+        Walk::pretrain,
+        Walk::sft,
+        Walk::candidates,
+        Walk::rankings,
+        Walk::reward,
+        Walk::ppo,
+        Walk::dpo,
+        Walk::compare,
+    ] {
+        goes_on = goes_on && stage(&walk, &mut road, &mut results)?;
+    }
+    results.stages = road.into_stages();
+    let report = report::write_road(&options.out, &results)?;
+    Ok(ChatOutcome { results: goes_on.then_some(results), run: walk.at("ppo"), report })
+}
+
+/// What decides the road.
+fn recipe(options: &ChatOptions, budget: Option<Budget>, machine: &Machine) -> Result<Recipe> {
+    let mut settings = toml::Table::new();
+    settings.insert("preset".into(), options.scale.clone().into());
+    settings.insert("seed".into(), i64::try_from(options.seed).context("--seed is too large")?.into());
+    settings.insert("precision".into(), machine.precision.clone().into());
+    if let Some(budget) = budget {
+        budget.check()?;
+        budget.record(&mut settings);
+    }
+    let mut recipe = Recipe::new(ROAD, settings);
+    recipe.runtime.insert("machine".into(), machine.description.clone().into());
+    Ok(recipe)
+}
+
+/// What all stages know.
+struct Walk<'a, B> {
+    backend: &'a dyn Fn() -> B,
+    machine: &'a Machine,
+    options: &'a ChatOptions,
+    scale: Scale,
+    budget: Option<Budget>,
+    /// The shape of the road's models, where the tokenizer comes out as large as it is asked to be.
+    config: Config,
+    progress: &'a dyn Progress,
+}
+
+impl<B: Backend> Walk<'_, B> {
+    fn at(&self, name: &str) -> PathBuf {
+        self.options.out.join(name)
+    }
+
+    fn lesson(&self, name: &str) -> PathBuf {
+        self.at("lessons").join(name)
+    }
+
+    fn read<T: Send>(&self, name: &str, row: impl Fn(Record) -> Result<T, Fault> + Sync) -> Result<Vec<T>> {
+        Ok(read_jsonl(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
+    }
+
+    /// The size of a stage: that of the road's operations, or the one at which this stage and those behind it fit the time that is
+    /// left.
+    fn size(&self, road: &mut RoadDir<'_>, stage: Stage) -> Result<f64> {
+        let (config, secs) = (&self.config, road.secs());
+        road.size(stage.name(), || match self.budget {
+            None => Ok(1.0),
+            Some(Budget::Flops(flops)) => self.scale.size_of(flops, config),
+            Some(Budget::Minutes(minutes)) => {
+                let (speeds, left) = (Speeds::measure(self.backend, config), 60.0 * minutes - secs);
+                let size = self.scale.size_in(left, stage, config, speeds)?;
+                let share = self.scale.secs(stage, size, config, speeds)?;
+                let name = stage.name();
+                self.progress
+                    .line(&format!("{name}: about {share:.0} of the {left:.0} seconds that are left"));
+                Ok(size)
+            }
+        })
+    }
+
+    /// Decides how far the road goes, before it begins, and says so. What is written for all stages has the amounts of this size.
+    fn plan(&self, road: &mut RoadDir<'_>) -> Result<f64> {
+        let config = &self.config;
+        let first = Stage::Pretrain;
+        road.size("lessons", || {
+            let (size, speeds) = match self.budget {
+                None => (1.0, None),
+                Some(Budget::Flops(flops)) => (self.scale.size_of(flops, config)?, None),
+                Some(Budget::Minutes(minutes)) => {
+                    let speeds = Speeds::measure(self.backend, config);
+                    let secs = 60.0 * minutes / DATA_OVERHEAD;
+                    (self.scale.size_in(secs, first, config, speeds)?, Some(speeds))
+                }
+            };
+            self.progress.line(&self.scale.describe(size, config, speeds)?);
+            Ok(size)
+        })
+    }
+}
+
+/// How much longer the road is than its trainings: for lessons, corpus, tokenizer and tokens.
+const DATA_OVERHEAD: f64 = 1.05;

@@ -1,0 +1,266 @@
+//! The loop with a training whose losses are written down before.
+
+use super::*;
+use crate::checkpoint::{Contents, Dtype, from_host, newest_good};
+use crate::model::{Config, NotFinite, specs};
+use crate::progress::Silent;
+use serde_json::json;
+use std::fs;
+use tempfile::tempdir;
+
+/// What a step gives: its loss, and the held-out loss and accuracy after it.
+type Scripted = (f64, f64, f64);
+
+struct Script<'s> {
+    steps: &'s [Scripted],
+    before: f64,
+    at: usize,
+    restored: Vec<u64>,
+    restarted: u32,
+    overflows_at: u64,
+}
+
+impl<'s> Script<'s> {
+    fn new(steps: &'s [Scripted]) -> Self {
+        Script { steps, before: 5.0, at: 0, restored: Vec::new(), restarted: 0, overflows_at: 0 }
+    }
+}
+
+impl Training for Script<'_> {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        if step == self.overflows_at {
+            return Err(NotFinite { sequence: 0, tokens: 7 }.into());
+        }
+        self.at = step as usize;
+        let loss = self.steps[self.at - 1].0;
+        Ok(Step {
+            metrics: Map::from_iter([("loss".to_owned(), json!(loss))]),
+            line: String::new(),
+            loss: Some(loss),
+            tokens: 1,
+            flops: 1.0,
+            skipped: (!loss.is_finite()).then(|| format!("gradient norm {loss}")),
+            exploded: None,
+            rollouts: Vec::new(),
+            ended: None,
+        })
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        let (_, loss, accuracy) = self.steps[self.at.max(1) - 1];
+        Ok(Evaluation { metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)], line: String::new() })
+    }
+
+    fn samples(&mut self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        let config = Config::gpt2(7, 5, 1, 1, 2);
+        let weights = specs(&config).map(|spec| vec![0.5; spec.len()]);
+        let contents = Contents {
+            config: &config,
+            weights: &weights,
+            dtype: Dtype::F32,
+            moments: None,
+            beside: &[],
+            read: &mut from_host,
+            eot_token: None,
+            eos_token: None,
+            files: &[],
+            about,
+        };
+        checkpoint::save(dir, contents)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.restored.extend(checkpoint.manifest.as_ref().map(|manifest| manifest.about.step));
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.restarted += 1;
+        Ok(())
+    }
+
+    fn begin(&mut self, _: &dyn Progress) -> Result<Option<Evaluation>> {
+        Ok(Some(Evaluation { metrics: vec![("val_loss", self.before)], line: String::new() }))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats(5.0))
+    }
+}
+
+/// Runs a script, saving after every `every` steps.
+fn run_with(out: &Path, script: &mut Script<'_>, every: u64, best: Best) -> Result<Ending> {
+    let recipe = Recipe::new("sft", toml::toml! { lr = 1e9 warmup_steps = 7 dropout = 0.2 });
+    let machine = Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1.0 };
+    let steps = script.steps.len() as u64;
+    let pace =
+        Pace { steps, eval_every: every, checkpoint_every: every, sample_every: 0, keep_last: 1, best };
+    train(out, &recipe, pace, 1, &machine, script, &Silent)
+}
+
+fn run(out: &Path, script: &mut Script<'_>) -> Result<Ending> {
+    run_with(out, script, 1, Best { metric: "val_loss", highest: false, at_the_end: false })
+}
+
+fn newest(out: &Path) -> Option<About> {
+    newest_good(&out.join(CHECKPOINTS)).unwrap().found.map(|(_, manifest)| manifest.about)
+}
+
+fn events(out: &Path) -> String {
+    fs::read_to_string(out.join("events.jsonl")).unwrap()
+}
+
+#[test]
+fn what_explodes_at_the_end_fails_and_the_last_good_state_stays() {
+    let good = [(5.0, 4.9, 0.5), (4.0, 4.1, 0.6), (3.0, 3.3, 0.6), (2.5, 2.9, 0.7)];
+    let ends: [&[Scripted]; 4] = [
+        &[(7e16, 7e16, 0.9), (7e16, f64::NAN, 0.9)],
+        &[(f64::NAN, f64::INFINITY, 0.9)],
+        &[(5.0, 16.0, 0.9)],
+        &[(f64::NAN, 3.0, 0.9), (f64::NAN, 3.0, 0.9)],
+    ];
+    for end in ends {
+        let steps = [&good, end].concat();
+        let dir = tempdir().unwrap();
+        let mut said = Vec::new();
+        // The second time from what the first left.
+        for _ in 0..2 {
+            let error = format!("{:#}", run(dir.path(), &mut Script::new(&steps)).unwrap_err());
+            for part in [
+                format!("training failed at step {}", steps.len()).as_str(),
+                "the checkpoint of step 4 is kept",
+                "--lr, here 1e9)",
+                "--set warmup_steps=…, here 7",
+            ] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+            assert_eq!(newest(dir.path()).unwrap().step, 4);
+            said.push(error);
+        }
+        assert_eq!(said[0], said[1]);
+        assert!(events(dir.path()).contains("\"event\":\"failed\""));
+        assert!(fs::read_to_string(dir.path().join("report.html")).unwrap().contains("failed at step"));
+    }
+}
+
+#[test]
+fn a_run_of_bad_steps_alone_says_so() {
+    for steps in [&[(5.0, 7e16, 0.9)][..], &[(f64::NAN, 4.0, 0.9)], &[(5.0, 1e9, 0.9), (1e9, 1e9, 0.9)]] {
+        let dir = tempdir().unwrap();
+        let error = format!("{:#}", run(dir.path(), &mut Script::new(steps)).unwrap_err());
+        assert!(error.contains("no step left a sound state"), "{error}");
+        assert!(newest(dir.path()).is_none());
+    }
+}
+
+#[test]
+fn states_that_are_not_sound_are_neither_saved_nor_the_best() {
+    // The second has the highest accuracy, and a loss as of none that learns.
+    let steps = [(5.0, 4.5, 0.6), (5.1, 99.0, 0.99), (4.0, 4.2, 0.7), (3.0, 4.4, 0.65)];
+    let dir = tempdir().unwrap();
+    let best = Best { metric: "val_accuracy", highest: true, at_the_end: true };
+    run_with(dir.path(), &mut Script::new(&steps), 1, best).unwrap();
+    let about = newest(dir.path()).unwrap();
+    assert_eq!((about.step, about.selected), (4, Some(3)));
+    assert!(!dir.path().join("checkpoints/step-000002").exists());
+    let metrics = fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
+    let marked: Vec<bool> = metrics.lines().map(|line| line.contains("\"exploded\":true")).collect();
+    assert_eq!(marked, [false, true, false, false]);
+}
+
+#[test]
+fn a_state_that_is_saved_is_measured_before() {
+    // A validation is due at the end only, checkpoints after every step.
+    let steps = [(5.0, 4.5, 0.6), (4.0, f64::NAN, 0.6), (4.0, 4.2, 0.7)];
+    let dir = tempdir().unwrap();
+    let recipe = Recipe::new("sft", toml::Table::new());
+    let machine = Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1.0 };
+    let best = Best { metric: "val_loss", highest: false, at_the_end: false };
+    let pace = Pace { steps: 3, eval_every: 9, checkpoint_every: 1, sample_every: 0, keep_last: 9, best };
+    train(dir.path(), &recipe, pace, 1, &machine, &mut Script::new(&steps), &Silent).unwrap();
+    let kept: Vec<u64> =
+        crate::train::run::checkpoints(dir.path()).unwrap().iter().map(|one| one.step).collect();
+    assert_eq!(kept, [1, 3]);
+    let metrics = fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.matches("val_loss").count(), 1, "only what was due is told: {metrics}");
+}
+
+#[test]
+fn three_bad_steps_lead_back_and_training_may_recover() {
+    let bad = (50.0, 60.0, 0.1);
+    let steps = [(5.0, 4.5, 0.6), (4.0, 4.0, 0.7), bad, bad, bad, (3.9, 3.8, 0.7), (3.0, 3.5, 0.8)];
+    let dir = tempdir().unwrap();
+    let mut script = Script::new(&steps);
+    run(dir.path(), &mut script).unwrap();
+    assert_eq!((script.restored, newest(dir.path()).unwrap().step), (vec![2], 7));
+    let again = [&steps[..5], &[bad; 4]].concat();
+    let dir = tempdir().unwrap();
+    let error = format!("{:#}", run(dir.path(), &mut Script::new(&again)).unwrap_err());
+    assert!(error.contains("twice from step 2") && error.contains("step 8"), "{error}");
+    assert_eq!(newest(dir.path()).unwrap().step, 2);
+}
+
+#[test]
+fn what_a_stopped_run_left_is_set_aside_where_it_was_bad() {
+    let bad = (1e9, 1e9, 0.1);
+    for (steps, kept) in [
+        (vec![(5.0, 1e9, 0.5), bad, bad], None),
+        (vec![(5.0, 1e9, 0.5), bad, bad, bad, (5.0, 4.0, 0.5), (4.0, 3.0, 0.5)], Some(6)),
+    ] {
+        let dir = tempdir().unwrap();
+        let mut script = Script::new(&steps);
+        // What a sitting leaves that is stopped after the first step, before its state was measured.
+        let recipe = Recipe::new("sft", toml::toml! { lr = 1e9 warmup_steps = 7 dropout = 0.2 });
+        let digest = blake3::hash(toml::to_string(&recipe.settings).unwrap().as_bytes()).to_hex().to_string();
+        let mut run_dir = RunDir::open(dir.path(), &recipe).unwrap();
+        run_dir.metrics.append(&json!({"step": 1, "loss": 5.0})).unwrap();
+        let about =
+            About { stage: "sft".into(), step: 1, seed: 1, recipe_digest: Some(digest), ..About::default() };
+        script.save(&run_dir.checkpoint_path(1), about).unwrap();
+        drop(run_dir);
+        let best = Best { metric: "val_loss", highest: false, at_the_end: false };
+        let done = run_with(dir.path(), &mut script, 6, best);
+        assert_eq!(done.is_ok(), kept.is_some());
+        assert_eq!(newest(dir.path()).map(|about| about.step), kept);
+        assert!(dir.path().join("checkpoints/step-000001.damaged").exists());
+    }
+}
+
+#[test]
+fn a_single_bad_step_at_the_end_is_outweighed_by_a_sound_state() {
+    for last in [(f64::NAN, 3.9, 0.7), (40.0, 3.9, 0.7)] {
+        let steps = [(5.0, 4.5, 0.6), (4.0, 4.0, 0.7), last];
+        let dir = tempdir().unwrap();
+        assert_eq!(run(dir.path(), &mut Script::new(&steps)).unwrap().step, 3);
+        assert_eq!(newest(dir.path()).unwrap().step, 3);
+    }
+}
+
+#[test]
+fn numbers_that_overflow_in_a_step_end_the_run_as_failed() {
+    let steps = [(5.0, 4.5, 0.6), (4.0, 4.0, 0.7), (3.0, 3.0, 0.7)];
+    let dir = tempdir().unwrap();
+    let error =
+        format!("{:#}", run(dir.path(), &mut Script { overflows_at: 3, ..Script::new(&steps) }).unwrap_err());
+    assert!(error.contains("failed at step 3: after 7 tokens the model's logits are not finite"), "{error}");
+    assert!(error.contains("the checkpoint of step 2 is kept"), "{error}");
+    assert!(events(dir.path()).contains("failed"));
+}
+
+#[test]
+fn a_first_loss_far_above_the_one_before_is_warned_of() {
+    for (before, warns) in [(1.9, true), (2.1, false)] {
+        let steps = [(5.0, 4.5, 0.6), (4.0, 4.0, 0.7)];
+        let dir = tempdir().unwrap();
+        run(dir.path(), &mut Script { before, ..Script::new(&steps) }).unwrap();
+        assert_eq!(events(dir.path()).contains("\"event\":\"warned\""), warns);
+    }
+    let dir = tempdir().unwrap();
+    let mut script = Script { before: f64::NAN, ..Script::new(&[(5.0, 4.5, 0.6)]) };
+    let error = format!("{:#}", run(dir.path(), &mut script).unwrap_err());
+    assert!(error.contains("before training: val_loss is NaN"), "{error}");
+}
