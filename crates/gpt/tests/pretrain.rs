@@ -111,6 +111,7 @@ fn text_and_tasks_are_learned_together_and_continue_to_the_same_bits() {
         rows: at("rows.jsonl"),
         tokenizer: at("extended"),
         out: at("tasks"),
+        fields: Vec::new(),
         val_fraction: 0.3,
     };
     tokenize_tasks(&rows, &Silent).unwrap();

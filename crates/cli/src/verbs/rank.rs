@@ -93,7 +93,8 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
     rows.columns.check()?;
     let ranked_before = ranked_before.into_inner();
     if ranked_before > 0 {
-        session.say(&format!("{} had ranks already, which the judge's replace", plural(ranked_before, "line")));
+        session
+            .say(&format!("{} had ranks already, which the judge's replace", plural(ranked_before, "line")));
     }
     let (rankings, simulated) = simulate(scored, args.noise, session.seed());
     let mut text = String::new();

@@ -66,7 +66,10 @@ fn figures_follow_from_the_items_that_are_kept() {
     assert_eq!(result["tasks"]["sums@1"]["examples_left_out"], Value::Null);
     let nine = &result["tasks"]["sums@9"];
     assert!(nine["examples_left_out"].as_u64().unwrap() > 0);
-    assert_eq!((&nine["shots_asked"], &nine["shots_because"]), (&9.into(), &"the context has no room for more".into()));
+    assert_eq!(
+        (&nine["shots_asked"], &nine["shots_because"]),
+        (&9.into(), &"the context has no room for more".into())
+    );
     assert_eq!(result["tasks"]["sums@1"]["shots_asked"], Value::Null);
 }
 
@@ -172,7 +175,9 @@ fn what_cannot_be_asked_is_told() {
     let run = road().path("run");
     fails(&["eval", "--model", &run, "--tasks", "no-such-task"], 1, &["no-such-task", "--list"]);
     let task = path(dir.path(), "bad.jsonl");
-    for (row, said) in [("\"answer\":\"\"", "answer is empty"), ("\"answers\":[\"x\",\"\"]", "answers[1] is empty")] {
+    for (row, said) in
+        [("\"answer\":\"\"", "answer is empty"), ("\"answers\":[\"x\",\"\"]", "answers[1] is empty")]
+    {
         fs::write(&task, format!("{{\"prompt\":\"x\",{row}}}\n")).unwrap();
         fails(&["eval", "--model", &run, "--tasks", &task], 1, &[said, "bad.jsonl:1"]);
     }

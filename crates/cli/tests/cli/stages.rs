@@ -129,9 +129,12 @@ fn prompts_that_cannot_be_answered() {
         words.iter().map(|word| &*Box::leak(word.clone().into_boxed_str())).collect()
     };
     let told = stderr(&run(&strings(&ppo(&file, &place.path("ppo"), &["--max-bad", "0.02"])), 0));
-    for part in
-        ["empty message", "prompts.jsonl:301", "a demonstration, not a prompt", "1 of 278 prompts have more than"]
-    {
+    for part in [
+        "empty message",
+        "prompts.jsonl:301",
+        "a demonstration, not a prompt",
+        "1 of 278 prompts have more than",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let only_long = place.file("long.jsonl", &vec![odd[1].clone(); 30]);
@@ -155,7 +158,11 @@ fn prompts_that_cannot_be_answered() {
         1,
         &["max_tokens 4000 leaves no room for a prompt in the model's context of"],
     );
-    fails(&[&none[..], &[&only_long]].concat(), 1, &["none of the 30 prompts leaves room for an answer of 64 tokens"]);
+    fails(
+        &[&none[..], &[&only_long]].concat(),
+        1,
+        &["none of the 30 prompts leaves room for an answer of 64 tokens"],
+    );
     assert!(!Path::new(&out).exists());
     // A single prompt cannot be both learned from and held out.
     let single = place.file("single.jsonl", &[object!({ "prompt": "What is 2 plus 3?" }).to_string()]);
@@ -169,16 +176,22 @@ fn rows_of_other_programs() {
     let [base, sft, reward] = ["pretrain", "sft", "reward"].map(at);
     let rows = |row: &dyn Fn(usize) -> Value| (0..40).map(|i| row(i).to_string()).collect::<Vec<_>>();
     let said = |i: usize| (format!("what is {i}?"), format!("it is {i}"));
-    let whole = |i: usize, answer: &str| {
-        object!([{ "role": "user", "content": said(i).0 }, { "role": "assistant", "content": answer }])
-    };
-    let kto = place.file("kto.jsonl", &rows(&|i| object!({ "prompt": said(i).0, "completion": said(i).1, "label": i % 2 == 0 })));
+    let whole = |i: usize, answer: &str| object!([{ "role": "user", "content": said(i).0 }, { "role": "assistant", "content": answer }]);
+    let kto = place.file(
+        "kto.jsonl",
+        &rows(&|i| object!({ "prompt": said(i).0, "completion": said(i).1, "label": i % 2 == 0 })),
+    );
     let other = place.file("other.jsonl", &rows(&|i| object!({ "question": said(i).0, "reply": said(i).1 })));
     let pairs = place.file(
         "pairs.jsonl",
-        &rows(&|i| object!({ "prompt": said(i).0, "chosen": whole(i, &said(i).1), "rejected": whole(i, "no") })),
+        &rows(
+            &|i| object!({ "prompt": said(i).0, "chosen": whole(i, &said(i).1), "rejected": whole(i, "no") }),
+        ),
     );
-    let texts = place.file("texts.jsonl", &rows(&|i| object!({ "prompt": said(i).0, "chosen": said(i).1, "rejected": "no" })));
+    let texts = place.file(
+        "texts.jsonl",
+        &rows(&|i| object!({ "prompt": said(i).0, "chosen": said(i).1, "rejected": "no" })),
+    );
     let taught = |name: &str, data: &str, further: &[&str]| {
         let out = place.path(name);
         let words = ["sft", "--model", &base, "--data", data, "--out", &out, "--steps", "1", "--json"];
@@ -280,18 +293,25 @@ fn a_classifier_is_taught_and_asked() {
 
     // Labels that say nothing, and labels that say the same.
     let label = |i: usize| [object!(0), object!("1"), object!(-1), object!(1), object!(null)][i % 5].clone();
-    let mixed: Vec<String> = (0..100).map(|i| object!({ "text": format!("day {i}"), "label": label(i) }).to_string()).collect();
+    let mixed: Vec<String> =
+        (0..100).map(|i| object!({ "text": format!("day {i}"), "label": label(i) }).to_string()).collect();
     let (mixed, out) = (place.file("mixed.jsonl", &mixed), place.path("mixed"));
-    let words = ["finetune", "--model", &at("pretrain"), "--task", "classification", "--steps", "1", "--train"];
+    let words =
+        ["finetune", "--model", &at("pretrain"), "--task", "classification", "--steps", "1", "--train"];
     let taught = run(&[&words[..], &[&mixed, "--out", &out, "--json"]].concat(), 0);
     let summary: Value = serde_json::from_str(&said(&taught)).expect("JSON");
     assert_eq!(summary["held_out"]["labels"], object!(["0", "1"]));
     let told = stderr(&taught);
     assert!(told.contains("60 of 100 lines") && told.contains("no gold label, 40"), "{told}");
     assert!(told.contains("mixed.jsonl:3: label is -1 beside 0"), "{told}");
-    let one: Vec<String> = (0..30).map(|i| object!({ "text": format!("day {i}"), "label": 1 }).to_string()).collect();
+    let one: Vec<String> =
+        (0..30).map(|i| object!({ "text": format!("day {i}"), "label": 1 }).to_string()).collect();
     let one = place.file("one.jsonl", &one);
-    fails(&[&words[..], &[&one, "--out", &place.path("one")]].concat(), 1, &["all labels to learn from are 1:"]);
+    fails(
+        &[&words[..], &[&one, "--out", &place.path("one")]].concat(),
+        1,
+        &["all labels to learn from are 1:"],
+    );
 
     fails(&["classify", "--model", &at("pretrain"), "x"], 1, &["does not say which task", "mynah finetune"]);
 }

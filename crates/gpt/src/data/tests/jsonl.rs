@@ -126,10 +126,16 @@ fn five_examples_are_kept() {
 /// What only all rows together show takes a row out as a fault of its own would.
 #[test]
 fn rows_can_be_left_out_afterwards() {
-    let mut lines = read("a.jsonl", b"{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n{\"text\":\"a\"}\n", 0.0).unwrap();
-    let is = |wanted: &'static str| move |row: &String| (row == wanted).then(|| Fault::left_out("odd", "it is odd"));
+    let mut lines =
+        read("a.jsonl", b"{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n{\"text\":\"a\"}\n", 0.0).unwrap();
+    let is = |wanted: &'static str| {
+        move |row: &String| (row == wanted).then(|| Fault::left_out("odd", "it is odd"))
+    };
     lines.leave_out(is("b")).unwrap();
-    assert_eq!((lines.rows.as_slice(), lines.numbers.as_slice()), (&["a".to_owned(), "a".to_owned()][..], &[1, 4][..]));
+    assert_eq!(
+        (lines.rows.as_slice(), lines.numbers.as_slice()),
+        (&["a".to_owned(), "a".to_owned()][..], &[1, 4][..])
+    );
     assert_eq!((lines.report.lines, lines.report.used, lines.report.left_out()), (3, 2, 1));
     assert_eq!(lines.report.faults["odd"].examples[0].line, 3);
     assert!(lines.leave_out(is("a")).unwrap_err().to_string().contains("there is nothing to use"));
