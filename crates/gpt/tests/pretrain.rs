@@ -108,10 +108,10 @@ fn text_and_tasks_are_learned_together_and_continue_to_the_same_bits() {
     };
     std::fs::write(at("rows.jsonl"), (0..3000).map(row).collect::<Vec<_>>().join("\n")).unwrap();
     let rows = TokenizeTasksOptions {
-        fields: Vec::new(),
         rows: at("rows.jsonl"),
         tokenizer: at("extended"),
         out: at("tasks"),
+        fields: Vec::new(),
         val_fraction: 0.3,
     };
     tokenize_tasks(&rows, &Silent).unwrap();

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::Ended;
 use crate::session::{Purpose, Session};
-use crate::terminal::text::count;
+use crate::terminal::text::{count, plural};
 
 const DETAILS: &str = "\
 The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
@@ -102,8 +102,8 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         }
         if conversations.untold_tools() > 0 {
             session.say(&format!(
-                "{} conversations describe tools, of which the chat template does not tell the model",
-                conversations.untold_tools()
+                "{} with descriptions of tools: the chat template does not tell the model of them",
+                plural(conversations.untold_tools(), "conversation")
             ));
         }
         template.notes().iter().for_each(|note| session.say(&format!("note: {note}")));

@@ -77,8 +77,9 @@ fn figures_follow_from_the_items_that_are_kept() {
 fn no_more_examples_are_told_than_were_shown() {
     let dir = tempfile::tempdir().unwrap();
     let [task, text, out] = ["few.jsonl", "texts.jsonl", "items.jsonl"].map(|name| path(dir.path(), name));
+    // Short enough for a context of 32 tokens.
     let few = [["a", "b"], ["c", "d"], ["e", "f"]]
-        .map(|[x, y]| format!("{{\"question\":\"{x}\",\"answers\":[\"{x}\",\"{y}\"],\"label\":0}}\n"));
+        .map(|[x, y]| format!("{{\"context\":\"{x}\",\"answers\":[\"{x}\",\"{y}\"],\"label\":0}}\n"));
     fs::write(&task, few.concat()).unwrap();
     let long = |i: usize| format!("{{\"text\":\"{}\"}}\n", format!("def f{i}(x): return x\\n").repeat(9));
     fs::write(&text, (0..9).map(long).collect::<String>()).unwrap();
@@ -112,7 +113,7 @@ fn columns_may_have_other_names() {
     let task = path(dir.path(), "sums.jsonl");
     fs::write(&task, "{\"query\":\"2 + 2 =\",\"gold\":4}\n").unwrap();
     let run = road().path("run");
-    let call = ["eval", "--model", &run, "--tasks", &task, "--fields"];
+    let call = ["eval", "--model", &run, "--tasks", &task, "--max-tokens", "8", "--fields"];
     let result = json(&[&call[..], &["prompt=query,answer=gold"]].concat());
     assert_eq!(result["tasks"]["sums"]["n"], 1);
     fails(&[&call[..], &["prompt=query,answer=good"]].concat(), 1, &["\"good\"", "gold, query"]);

@@ -156,7 +156,7 @@ fn every_verb_refuses(place: &Place, model: &str, parts: &[&str]) {
 }
 
 fn labelled() -> Vec<Value> {
-    let line = |i: usize| object!({ "text": format!("day {i}"), "label": ["good", "bad"][i % 2] });
+    let line = |i: usize| object!({ "text": format!("day {i}"), "label": (["good", "bad"][i % 2]) });
     (0..40).map(line).collect()
 }
 

@@ -175,7 +175,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
             figures.more.insert("contamination".to_owned(), told);
         }
         let scores = match marked.as_slice() {
-            [one] if !one.windows.is_empty() => {
+            [one] if one.windows.len() > 1 => {
                 one.windows.iter().map(|window| bits_per_byte([window])).collect()
             }
             all => all.iter().map(|marked| marked.score).collect(),

@@ -105,6 +105,7 @@ fn what_training_goes_on_from_is_looked_at() {
         read: &mut from_host,
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: super::about(2),
     };

@@ -186,3 +186,46 @@ fn a_conversation_in_a_batch_has_the_loss_that_it_has_alone() {
         assert_eq!(bits(&packed), bits(&alone));
     }
 }
+
+/// What is learned of the conversations of a file, as text.
+fn learned(data: &Conversations, tokenizer: &Tokenizer) -> Vec<String> {
+    let learned = |number| {
+        let mut batch = Batch::default();
+        data.push(number, &mut batch);
+        let targets: Vec<u32> = batch.targets.into_iter().filter(|&target| target != NO_TARGET).collect();
+        tokenizer.decode(&targets).unwrap()
+    };
+    (0..data.per_epoch()).map(learned).collect()
+}
+
+/// Rows of OpenAI's fine-tuning: a weight, a call of a tool, a description of one.
+fn fine_tuning() -> String {
+    let user = |content: &str| json!({ "role": "user", "content": content });
+    let call =
+        json!({ "id": "1", "type": "function", "function": { "name": "add", "arguments": "{\"a\": 2}" } });
+    let rows = [
+        json!({ "messages": [user("a"), { "role": "assistant", "content": "b", "weight": 0 }, user("c"), { "role": "assistant", "content": "d", "weight": 1 }] }),
+        json!({ "messages": [user("a"), { "role": "assistant", "content": "b", "weight": 0 }] }),
+        json!({
+            "messages": [
+                user("2 + 3?"),
+                { "role": "assistant", "content": null, "tool_calls": [call] },
+                { "role": "tool", "tool_call_id": "1", "content": "five" },
+                { "role": "assistant", "content": "5." },
+            ],
+            "tools": [{ "type": "function", "function": { "name": "add", "parameters": {} } }],
+        }),
+        json!({ "messages": [user("a"), { "role": "assistant", "content": "b" }], "functions": [{ "name": "add", "parameters": {} }] }),
+    ];
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+#[test]
+fn what_the_template_has_no_place_for_is_told() {
+    let (data, report) = read(&fine_tuning(), 1000, TooLong::Error).unwrap();
+    assert_eq!(learned(&data, &chat().0), ["d<|im_end|>", "b<|im_end|>"]);
+    let left_out = |kind: &str| (report.faults[kind].examples[0].line, report.faults[kind].severity);
+    assert_eq!(left_out("no answer to learn from"), (2, Severity::LeftOut));
+    assert_eq!(left_out("calls of tools, for which the chat template has no place"), (3, Severity::LeftOut));
+    assert_eq!((report.used, data.untold_tools()), (2, 1));
+}
