@@ -216,7 +216,7 @@ fn nested_columns_are_read_as_json_would_say_them() {
             Value::Null => Ok(0.0),
             _ => Err(Fault::bad("wrong type", "score is no number")),
         };
-        let Lines { rows, report } = read_rows(&table, 0.5, &Silent, score).unwrap();
+        let Lines { rows, report, .. } = read_rows(&table, 0.5, &Silent, score).unwrap();
         assert_eq!(rows, [0.5, 0.0, 1e300, 0.5, 0.0, 1e300]);
         let examples = &report.faults["wrong type"].examples;
         assert!(
