@@ -111,9 +111,10 @@ impl Cpu {
     /// About how many bytes training works with besides tensors, where linear layers have shapes of `layers` and the head that of
     /// `head`: packed factors of products, and a chunk of logits.
     pub fn working_bytes(&self, layers: &[LinearShape], head: &HeadShape) -> u64 {
+        // Where the processor does not multiply bfloat16, factors are packed as `f32`.
         let bytes = match self.options.precision {
-            Precision::F32 => 4,
-            Precision::Bf16 => 2,
+            Precision::Bf16 if self.options.level.has_bf16() => 2,
+            _ => 4,
         };
         // The larger of the weight and of the input rows, which the gradient packs.
         let packed = |shape: &LinearShape| shape.d_in * shape.d_out.max(shape.rows);
