@@ -79,7 +79,7 @@ struct Utf16<R> {
 
 impl<R: BufRead> Utf16<R> {
     fn more(&mut self) -> io::Result<()> {
-        (self.at, self.text) = (0, std::mem::take(&mut self.text));
+        self.at = 0;
         self.text.clear();
         while self.text.is_empty() {
             let bytes = self.source.fill_buf()?;
