@@ -40,71 +40,89 @@ pub(super) fn to_json(
     };
     let flag = |place| bound.flag(place).unwrap_or(false);
     let style = Style { ascii: flag(0), indent, between, after_key, sorted: flag(3) };
-    let mut json = String::new();
-    write(state, &style, value, 0, &mut json)?;
-    Ok(json)
+    let mut writer = Writer { state, style, out: String::new(), paid: 0 };
+    writer.value(value, 0)?;
+    writer.pay()?;
+    Ok(writer.out)
 }
 
-fn write(state: &State, style: &Style, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-    // A text costs more than others do: it is made character by character.
-    state.consume_fuel(1 + value.as_str().map_or(0, |text| text.len() as u64 / 4))?;
-    match value.kind() {
-        ValueKind::None => out.push_str("null"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => out.push_str(&number(value)),
-        ValueKind::String => text(value.as_str().unwrap_or_default(), style.ascii, out),
-        ValueKind::Seq => {
-            let items: Vec<Value> = value.try_iter()?.checked().collect::<Result<_, _>>()?;
-            block(style, ('[', ']'), items.len(), depth, out, |place, out| {
-                write(state, style, &items[place], depth + 1, out)
-            })?;
-        }
-        ValueKind::Map => {
-            let mut items = Vec::new();
-            for key in value.try_iter()?.checked() {
-                let key = key?;
-                items.push((key_text(&key)?, value.get_item(&key)?));
-            }
-            if style.sorted {
-                items.sort_by(|a, b| a.0.cmp(&b.0));
-            }
-            block(style, ('{', '}'), items.len(), depth, out, |place, out| {
-                text(&items[place].0, style.ascii, out);
-                out.push_str(&style.after_key);
-                write(state, style, &items[place].1, depth + 1, out)
-            })?;
-        }
-        kind => return Err(wrong(format!("{kind} is nothing that JSON can say"))),
-    }
-    Ok(())
+/// JSON as it is written.
+struct Writer<'a, 'b, 'c> {
+    state: &'a State<'b, 'c>,
+    style: Style,
+    out: String,
+    /// Bytes of `out` that are paid for.
+    paid: usize,
 }
 
-/// Brackets around items, each on a line of its own where lines are indented.
-fn block(
-    style: &Style,
-    (open, close): (char, char),
-    items: usize,
-    depth: usize,
-    out: &mut String,
-    mut item: impl FnMut(usize, &mut String) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let line = |depth: usize, out: &mut String| {
-        if let Some(indent) = style.indent.as_ref().filter(|_| items > 0) {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(indent.as_str(), depth));
-        }
-    };
-    out.push(open);
-    for place in 0..items {
-        if place > 0 {
-            out.push_str(&style.between);
-        }
-        line(depth + 1, out);
-        item(place, out)?;
+impl Writer<'_, '_, '_> {
+    /// Pays for what was written since the last time; a byte costs more than of other texts.
+    fn pay(&mut self) -> Result<(), Error> {
+        let bytes = self.out.len() - self.paid;
+        self.paid = self.out.len();
+        self.state.consume_fuel(bytes as u64 / 4)
     }
-    line(depth, out);
-    out.push(close);
-    Ok(())
+
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        self.pay()?;
+        match value.kind() {
+            ValueKind::None => self.out.push_str("null"),
+            ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => self.out.push_str(&number(value)),
+            ValueKind::String => text(value.as_str().unwrap_or_default(), self.style.ascii, &mut self.out),
+            ValueKind::Seq => {
+                let items: Vec<Value> = value.try_iter()?.checked().collect::<Result<_, _>>()?;
+                self.block(('[', ']'), &items, depth, |writer, item| writer.value(item, depth + 1))?;
+            }
+            ValueKind::Map => {
+                let mut items = Vec::new();
+                for key in value.try_iter()?.checked() {
+                    let key = key?;
+                    items.push((key_text(&key)?, value.get_item(&key)?));
+                }
+                if self.style.sorted {
+                    items.sort_by(|a, b| a.0.cmp(&b.0));
+                }
+                self.block(('{', '}'), &items, depth, |writer, (key, value)| {
+                    text(key, writer.style.ascii, &mut writer.out);
+                    writer.out.push_str(&writer.style.after_key);
+                    writer.value(value, depth + 1)
+                })?;
+            }
+            kind => return Err(wrong(format!("{kind} is nothing that JSON can say"))),
+        }
+        Ok(())
+    }
+
+    /// Brackets around items, each on a line of its own where lines are indented.
+    fn block<T>(
+        &mut self,
+        (open, close): (char, char),
+        items: &[T],
+        depth: usize,
+        mut write: impl FnMut(&mut Self, &T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.out.push(open);
+        for (place, item) in items.iter().enumerate() {
+            if place > 0 {
+                self.out.push_str(&self.style.between);
+            }
+            self.line(depth + 1);
+            write(self, item)?;
+        }
+        if !items.is_empty() {
+            self.line(depth);
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    fn line(&mut self, depth: usize) {
+        if let Some(indent) = &self.style.indent {
+            self.out.push('\n');
+            self.out.extend(std::iter::repeat_n(indent.as_str(), depth));
+        }
+    }
 }
 
 fn key_text(key: &Value) -> Result<String, Error> {

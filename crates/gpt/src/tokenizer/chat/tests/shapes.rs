@@ -53,7 +53,7 @@ fn answers_are_known_where_a_template_looks_closely() {
         ("qwen-2", "<|im_start|>", Some("<|im_start|><|im_end|>")),
         ("phi-4", "\"", Some("\"<|im_end|>")),
         ("qwen-2", "", Some("<|im_end|>")),
-        ("qwen-3", "plain", Some("plain<|im_end|>")),
+        ("qwen-3", "plain", Some("\n\nplain<|im_end|>")),
         ("qwen-3", "<think>a</think>b", None),
         ("shouting", "abc", None),
         ("sequence", "two", Some("two<|im_end|>")),
