@@ -45,11 +45,12 @@ fn a_recipe_fits_the_model_and_the_examples() {
         format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (256 wide)");
     assert!(told.contains(&line), "{line} is not in {told}");
 
-    assert_eq!(run(&theirs, 8, &[], "theirs").0[1], 0.05, "what config.json says");
-    let second = dir.path().join("theirs");
-    assert_eq!(run(&second, 8, &["dropout=0"], "theirs again").0[1], 0.0, "what is given");
-    let grandchild = dir.path().join("theirs again");
-    assert_eq!(run(&grandchild, 8, &[], "theirs, third").0[1], 0.0, "a line that others began");
+    let told = "dropout 0.05 (as the model says)";
+    let (numbers, line) = run(&theirs, 8, &[], "child");
+    assert!(numbers[1] == 0.05 && line.contains(told), "{told} is not in {line}");
+    assert_eq!(run(&dir.path().join("child"), 8, &["dropout=0"], "grandchild").0[1], 0.0, "what is given");
+    let third = run(&dir.path().join("grandchild"), 8, &[], "great-grandchild");
+    assert_eq!(third.0[1], 0.0, "a line that others began");
 
     let given = ["lr=2e-5", "dropout=0.3", "epochs=5"];
     let (numbers, told) = run(&ours, 8, &given, "given");
