@@ -130,7 +130,14 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
                 rankings: &rankings,
                 demonstrations: &[],
                 out: out.into(),
-                settings: settings(&["steps=100", "batch_size=8", "lr=3e-3", "dropout=0.05"]),
+                settings: settings(&[
+                    "steps=100",
+                    "batch_size=8",
+                    "lr=3e-3",
+                    "dropout=0.05",
+                    "normalise_before=true",
+                    "warmup_steps=0",
+                ]),
                 seed: 1,
             };
             let outcome = reward(b, &machine(), &options, progress).unwrap();
@@ -219,7 +226,14 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
             init: &init,
             rankings: &rankings,
             out: out.into(),
-            settings: settings(&["steps=60", "batch_size=8", "lr=5e-3", "warmup_steps=0"]),
+            settings: settings(&[
+                "steps=100",
+                "batch_size=8",
+                "lr=3e-3",
+                "dropout=0.05",
+                "normalise_before=true",
+                "warmup_steps=0",
+            ]),
             seed: 1,
         };
         let outcome = dpo(b, &machine(), &options, progress).unwrap();
