@@ -11,6 +11,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
 
 use args::{Cli, Usage};
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => STOPPED.into(),
-        Err(error) if error.is::<ClosedPipe>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<ClosedPipe>() || error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => {
             session.close();
             tell(&format!("{:#}", error));

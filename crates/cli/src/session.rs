@@ -1,16 +1,18 @@
 //! What was typed for every verb, resolved: the machine, the terminal, where results go.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::stage::Machine;
 use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
-use crate::args::Global;
+use crate::args::{Global, PrecisionName};
 use crate::terminal::{self, Terminal};
 
 /// How long the peak is measured before a training.
@@ -20,11 +22,15 @@ const PEAK_DURATION: Duration = Duration::from_millis(200);
 pub(crate) struct Session {
     global: Global,
     terminal: OnceLock<Terminal>,
+    /// The precision that a command began with, which goes on with it.
+    begun_with: OnceLock<Precision>,
+    /// Whether a file goes to standard output, so that nothing else may.
+    stdout_is_taken: OnceLock<()>,
 }
 
 impl Session {
     pub(crate) fn new(global: Global) -> Self {
-        Session { global, terminal: OnceLock::new() }
+        Session { global, terminal: OnceLock::new(), begun_with: OnceLock::new(), stdout_is_taken: OnceLock::new() }
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -53,9 +59,32 @@ impl Session {
 
     /// The processor as a backend.
     pub(crate) fn cpu(&self) -> Cpu {
-        let precision =
-            self.global.precision.map_or_else(|| CpuOptions::default().precision, Precision::from);
+        let precision = self.precision();
         Cpu::new(CpuOptions { threads: self.threads(), precision, ..CpuOptions::default() })
+    }
+
+    /// The precision of [`cpu`](Self::cpu), as it is typed.
+    pub(crate) fn precision_name(&self) -> &'static str {
+        name_of(self.precision())
+    }
+
+    fn precision(&self) -> Precision {
+        let asked = self.global.precision.map(Precision::from).or(self.begun_with.get().copied());
+        asked.unwrap_or_else(|| CpuOptions::default().precision)
+    }
+
+    /// The file that a verb writes, which is none of its `inputs`. From here on standard output is the file's if it is meant, and the
+    /// precision is the one that the file was begun with, unless another one is asked for.
+    pub(crate) fn out(&self, asked: &Path, force: bool, inputs: &[&Path]) -> Result<Out> {
+        let out = Out::new(asked, force, inputs)?;
+        if out.is_standard() {
+            self.stdout_is_taken.get_or_init(|| ());
+        }
+        let begun_with = out.recipe().and_then(|recipe| PrecisionName::named(recipe.setting("precision")?));
+        if let Some(precision) = begun_with {
+            self.begun_with.get_or_init(|| precision.into());
+        }
+        Ok(out)
     }
 
     /// What `cpu` is, its peak measured.
@@ -80,13 +109,19 @@ impl Session {
 
     /// The result of a verb: `json` with `--json`, else the text, on standard output.
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json() { terminal::print_json(json) } else { terminal::print(text().as_bytes()) }
+        match (self.stdout_is_taken.get(), self.json()) {
+            (Some(()), true) => terminal::tell(&serde_json::to_string(json).context("a result must be JSON")?),
+            (Some(()), false) => terminal::tell(text().trim_end()),
+            (None, true) => terminal::print_json(json)?,
+            (None, false) => terminal::print(text().as_bytes())?,
+        }
+        Ok(())
     }
 
     /// What a verb did to files: `json` on standard output with `--json`, the text for people else.
     pub(crate) fn summary(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         if self.json() {
-            return terminal::print_json(json);
+            return self.result(json, text);
         }
         self.say(&text());
         Ok(())
@@ -102,7 +137,11 @@ impl Session {
 
 /// The precision of products, as it is typed.
 pub(crate) fn precision_name(cpu: &Cpu) -> &'static str {
-    match cpu.options().precision {
+    name_of(cpu.options().precision)
+}
+
+fn name_of(precision: Precision) -> &'static str {
+    match precision {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
     }

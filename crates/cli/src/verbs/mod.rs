@@ -22,6 +22,7 @@ pub(crate) mod score;
 pub(crate) mod sft;
 pub(crate) mod show;
 pub(crate) mod speedrun;
+mod out;
 mod stages;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;

@@ -82,6 +82,9 @@ pub(crate) fn read<T: Send>(
     session: &Session,
     row: impl Fn(Record) -> Result<T, Fault> + Sync,
 ) -> Result<Vec<T>> {
+    if gpt::output::is_unfinished(path) {
+        session.say(&format!("note: {} is not finished: the command that writes it stopped", path.display()));
+    }
     let Lines { rows, report } = read_jsonl(path, max_bad, session.watcher(), row)
         .with_context(|| format!("cannot use {}", path.display()))?;
     if report.used < report.lines {

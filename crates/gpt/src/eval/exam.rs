@@ -5,6 +5,7 @@
 
 use super::code;
 use super::figures::{Figures, summary};
+use super::log::{Line, Log, bits_per_byte, marked_again};
 use super::overlap::Overlap;
 use super::programs;
 use super::task::{Item, Task, Wanted};
@@ -17,6 +18,7 @@ use anyhow::{Result, bail, ensure};
 use kernels::Backend;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// How the likelihoods of answers are compared (Brown et al. 2020, §2.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +74,6 @@ pub(super) const UNFINISHED: &str = "the examination was not finished";
 pub struct Exam {
     /// The task's figures.
     pub figures: Figures,
-    /// Every item with its exact prompt and what the model said of it.
-    pub items: Vec<Map<String, Value>>,
     /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte.
     pub scores: Vec<f64>,
 }
@@ -114,8 +114,6 @@ pub(super) struct Marked {
     pub(super) verdicts: Vec<code::Kind>,
     pub(super) left_out: usize,
     pub(super) cut: usize,
-    /// Whether it shares words with the corpus, if anybody looked.
-    pub(super) overlaps: Option<bool>,
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
@@ -134,28 +132,29 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
-    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
+    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked. The `log` hears every
+    /// item.
     ///
     /// # Errors
-    /// An item does not fit the context; somebody asked to stop.
+    /// An item does not fit the context; somebody asked to stop; those of the log.
     pub fn examine(
         &mut self,
         task: &Task,
         terms: &Terms,
         overlap: Option<&Overlap>,
+        log: &mut Log<'_>,
         progress: &dyn Progress,
     ) -> Result<Exam> {
-        let mut marked = match task.runs_programs() {
-            true => self.programs(task, terms, progress)?,
-            false => self.items(task, terms, progress)?,
-        };
-        if let Some(overlap) = overlap {
-            marked.iter_mut().for_each(|marked| marked.overlaps = Some(overlap.items[marked.item]));
+        let log = &mut TaskLog { task, terms, overlap, log, all: Vec::new() };
+        match task.runs_programs() {
+            true => self.programs(log, progress)?,
+            false => self.items(log, progress)?,
         }
+        let marked = std::mem::take(&mut log.all);
         let all: Vec<&Marked> = marked.iter().collect();
         let mut figures = summary(task, terms, &all);
         if let Some(overlap) = overlap {
-            let clean: Vec<&Marked> = all.into_iter().filter(|one| one.overlaps == Some(false)).collect();
+            let clean: Vec<&Marked> = all.into_iter().filter(|one| !overlap.items[one.item]).collect();
             let value = (!clean.is_empty()).then(|| summary(task, terms, &clean).interval);
             let told = json!({
                 "gram_words": overlap.gram_words, "overlapping": figures.n - clean.len(), "clean": value,
@@ -163,32 +162,33 @@ impl<'a, B: Backend> Candidate<'a, B> {
             figures.more.insert("contamination".to_owned(), told);
         }
         let scores = marked.iter().map(|marked| marked.score).collect();
-        let items = (0..).zip(marked).map(|(number, marked): (u64, Marked)| {
-            let head = [("task", json!(task.name)), ("shots", json!(terms.shots)), ("item", json!(number))];
-            let head = head.map(|(name, value)| (name.to_owned(), value));
-            let overlaps = marked.overlaps.map(|overlaps| ("overlaps".to_owned(), overlaps.into()));
-            head.into_iter().chain(marked.record).chain(overlaps).collect()
-        });
-        Ok(Exam { figures, items: items.collect(), scores })
+        Ok(Exam { figures, scores })
     }
 
-    fn items(&mut self, task: &Task, terms: &Terms, progress: &dyn Progress) -> Result<Vec<Marked>> {
-        let mut all: Vec<Marked> = Vec::with_capacity(task.items.len());
+    fn items(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {
+        let (task, terms) = (log.task, log.terms);
         let about = format!("{} ({} shots)", task.name, terms.shots);
         progress.begin(&about, task.items.len() as u64, Unit::Count);
         for (index, item) in task.items.iter().enumerate() {
             if progress.should_stop() {
                 bail!(Stopped(UNFINISHED));
             }
-            let marked = match &item.wanted {
-                Wanted::Text => self.text(&item.asked),
-                _ => vec![self.item(task, index, terms)?],
+            let windows = matches!(item.wanted, Wanted::Text).then(|| self.windows(&item.asked));
+            let tokens = match &item.wanted {
+                Wanted::LastWord(word) => self.answer(&item.asked, word).len(),
+                _ => 0,
             };
-            all.extend(marked.into_iter().map(|marked| Marked { item: index, ..marked }));
+            if !log.has(index, windows.as_ref().map_or(1, |(_, windows)| windows.len()), tokens)? {
+                let marked = match windows {
+                    Some((tokens, windows)) => self.text(&tokens, windows),
+                    None => vec![self.item(task, index, terms)?],
+                };
+                log.add(index, marked)?;
+            }
             progress.advance(1);
         }
         progress.end();
-        Ok(all)
+        Ok(())
     }
 
     fn item(&mut self, task: &Task, index: usize, terms: &Terms) -> Result<Marked> {
@@ -244,9 +244,9 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Marked { likelihood, ..marked(f64::from(right), record, &asked) })
     }
 
-    /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with what begins
-    /// a text or ends another, where the tokenizer has such a token.
-    fn text(&mut self, text: &str) -> Vec<Marked> {
+    /// The tokens of a text, and its windows of the whole context, each of which begins with the last token of the one before; the
+    /// first with what begins a text or ends another, where the tokenizer has such a token.
+    fn windows(&self, text: &str) -> (Vec<u32>, Vec<Range<usize>>) {
         let before = self.tokenizer.start().or(self.tokenizer.end_of_text());
         let mut tokens: Vec<u32> = before.into_iter().collect();
         tokens.extend(self.tokenizer.encode(text));
@@ -254,19 +254,68 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let mut start = 0;
         while start + 1 < tokens.len() {
             let end = (start + 1 + self.completer.context()).min(tokens.len());
+            windows.push(start..end);
+            start = end - 1;
+        }
+        (tokens, windows)
+    }
+
+    fn text(&mut self, tokens: &[u32], windows: Vec<Range<usize>>) -> Vec<Marked> {
+        let tell = |Range { start, end }: Range<usize>| {
             let window = &tokens[start + 1..end];
             let told = self.completer.tell(&tokens[start..=start], &[window]).remove(0);
             let logprob: f64 = told.iter().map(|token| token.logprob).sum();
             let bytes = self.tokenizer.decode_bytes(window).map_or(0, |bytes| bytes.len()).max(1);
-            let bits = -logprob / std::f64::consts::LN_2 / bytes as f64;
             let record = json!({ "logprob": logprob, "tokens": window.len(), "bytes": bytes });
             let asked = Asked { text: String::new(), tokens: Vec::new(), left_out: 0, cut: 0 };
             let likelihood = Some((logprob, window.len(), bytes));
-            windows.push(Marked { likelihood, ..marked(bits, record, &asked) });
-            start = end - 1;
-        }
-        windows
+            Marked { likelihood, ..marked(bits_per_byte(logprob, bytes), record, &asked) }
+        };
+        windows.into_iter().map(tell).collect()
     }
+}
+
+/// The items of one task on their way into the log.
+pub(super) struct TaskLog<'a, 'l> {
+    pub(super) task: &'a Task,
+    pub(super) terms: &'a Terms,
+    overlap: Option<&'a Overlap>,
+    log: &'a mut Log<'l>,
+    all: Vec<Marked>,
+}
+
+impl TaskLog<'_, '_> {
+    /// Whether the log has item `index`, in `lines` lines, already. `tokens` are those of the word that ends a text.
+    pub(super) fn has(&mut self, index: usize, lines: usize, tokens: usize) -> Result<bool> {
+        let (task, number) = (self.task, self.all.len());
+        let Some(lines) = self.log.take(lines, |at| head(task, self.terms, number + at))? else { return Ok(false) };
+        for line in &lines {
+            let marked = marked_again(line, &task.items[index], tokens)?;
+            self.all.push(Marked { item: index, ..marked });
+        }
+        Ok(true)
+    }
+
+    /// Takes what item `index` gave.
+    pub(super) fn add(&mut self, index: usize, marked: Vec<Marked>) -> Result<()> {
+        let number = self.all.len();
+        let overlaps = self.overlap.map(|overlap| ("overlaps".to_owned(), overlap.items[index].into()));
+        let line = |(at, marked): (usize, &mut Marked)| -> Line {
+            let record = std::mem::take(&mut marked.record);
+            head(self.task, self.terms, number + at).into_iter().chain(record).chain(overlaps.clone()).collect()
+        };
+        let mut marked = marked;
+        let lines: Vec<Line> = marked.iter_mut().enumerate().map(line).collect();
+        self.log.hear(&lines)?;
+        self.all.extend(marked.into_iter().map(|marked| Marked { item: index, ..marked }));
+        Ok(())
+    }
+}
+
+/// How a line begins.
+fn head(task: &Task, terms: &Terms, number: usize) -> Line {
+    let head = [("task", json!(task.name)), ("shots", json!(terms.shots)), ("item", json!(number))];
+    head.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
