@@ -30,7 +30,12 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(global: Global) -> Self {
-        Session { global, terminal: OnceLock::new(), begun_with: OnceLock::new(), stdout_is_taken: OnceLock::new() }
+        Session {
+            global,
+            terminal: OnceLock::new(),
+            begun_with: OnceLock::new(),
+            stdout_is_taken: OnceLock::new(),
+        }
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -110,7 +115,9 @@ impl Session {
     /// The result of a verb: `json` with `--json`, else the text, on standard output.
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         match (self.stdout_is_taken.get(), self.json()) {
-            (Some(()), true) => terminal::tell(&serde_json::to_string(json).context("a result must be JSON")?),
+            (Some(()), true) => {
+                terminal::tell(&serde_json::to_string(json).context("a result must be JSON")?)
+            }
             (Some(()), false) => terminal::tell(text().trim_end()),
             (None, true) => terminal::print_json(json)?,
             (None, false) => terminal::print(text().as_bytes())?,

@@ -167,7 +167,11 @@ impl Judge {
     fn best(&mut self, found: &mut [Candidates]) -> Result<String> {
         let prompter = Prompter::new(&self.tokenizer)?;
         let rewards = self.scorer.score(&mut self.cpu, &prompter, found, &Silent)?;
-        Ok(found.iter_mut().zip(rewards).map(|(found, rewards)| format!("{}\n", best(found, &rewards))).collect())
+        Ok(found
+            .iter_mut()
+            .zip(rewards)
+            .map(|(found, rewards)| format!("{}\n", best(found, &rewards)))
+            .collect())
     }
 }
 

@@ -6,9 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::eval::code;
-use gpt::eval::{
-    Candidate, Exam, Line, Log, Overlap, Rule, Task, Terms, difference, generated, overlaps,
-};
+use gpt::eval::{Candidate, Exam, Line, Log, Overlap, Rule, Task, Terms, difference, generated, overlaps};
 use gpt::output::{Input, Lines, Out, Recipe};
 use gpt::report::{Sweep, sweeps_page};
 use gpt::sandbox::Sandbox;
@@ -144,7 +142,8 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         let items = file.as_ref().map_or("", Lines::kept);
         let items = items.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
         let items = items.context("an item that is there already is no JSON")?;
-        let (finished, stays) = (file.as_ref().is_some_and(Lines::is_finished), file.as_ref().is_some_and(Lines::stays));
+        let (finished, stays) =
+            (file.as_ref().is_some_and(Lines::is_finished), file.as_ref().is_some_and(Lines::stays));
         match &out {
             Some(out) if finished => say_finished(out, session),
             Some(_) if !items.is_empty() => {
@@ -154,7 +153,9 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         }
         let mut hear = |lines: &[Line]| match &mut file {
             Some(_) if finished => bail!("more items than are in the file that was finished: remove it"),
-            Some(file) => file.push(&lines.iter().map(|line| format!("{}\n", json!(line))).collect::<String>()),
+            Some(file) => {
+                file.push(&lines.iter().map(|line| format!("{}\n", json!(line))).collect::<String>())
+            }
             None => Ok(()),
         };
         let examine = |model: &PathBuf, log: &mut Log<'_>| {
@@ -217,7 +218,8 @@ fn recipe(
     let (seed, precision) = (session.seed().to_string(), session.precision_name());
     let rule = rule.name();
     let settings = Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision };
-    let mut recipe = super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
+    let mut recipe =
+        super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
     for (number, (name, task)) in args.tasks.iter().zip(tasks).enumerate() {
         let content = format!("{} {:?} {:?}", task.name, task.items, task.examples);
         let input = Input::new(Path::new(name), gpt::output::digest(content.as_bytes()));

@@ -131,7 +131,10 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
             }
         }
     };
-    ensure!(verdicts.len() == programs.len(), "there are other verdicts than programs: remove the file of --out");
+    ensure!(
+        verdicts.len() == programs.len(),
+        "there are other verdicts than programs: remove the file of --out"
+    );
     let mut by_problem: BTreeMap<&str, Vec<Kind>> = ids.into_iter().map(|id| (id, Vec::new())).collect();
     for ((problem, _), verdict) in programs.iter().zip(&verdicts) {
         by_problem.entry(&problem.task_id).or_default().push(verdict.kind);

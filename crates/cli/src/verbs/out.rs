@@ -37,7 +37,8 @@ pub(crate) fn model(path: &Path, session: &Session) -> Result<Input> {
     let beside = ["generation_config.json", "chat_template.jinja", "tokenizer_config.json"];
     let beside = beside.map(|name| std::fs::read(model.path.join(name)).unwrap_or_default());
     let digest = format!("{} {:?} {tokenizer:?} {beside:?}", model.digest()?, model.config);
-    let place = model.origin.as_ref().map_or_else(|| path.to_owned(), |origin: &Name| origin.to_string().into());
+    let place =
+        model.origin.as_ref().map_or_else(|| path.to_owned(), |origin: &Name| origin.to_string().into());
     Ok(Input::new(&place, gpt::output::digest(digest.as_bytes())))
 }
 

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod continued;
 mod eval;
 mod gguf;
 mod grade;
@@ -10,6 +11,7 @@ mod hub;
 #[path = "../../../gpt/tests/hub/server.rs"]
 mod hub_server;
 mod interrupt;
+mod outputs;
 mod readme;
 mod road;
 mod speedrun;

@@ -288,7 +288,9 @@ impl TaskLog<'_, '_> {
     /// Whether the log has item `index`, in `lines` lines, already. `tokens` are those of the word that ends a text.
     pub(super) fn has(&mut self, index: usize, lines: usize, tokens: usize) -> Result<bool> {
         let (task, number) = (self.task, self.all.len());
-        let Some(lines) = self.log.take(lines, |at| head(task, self.terms, number + at))? else { return Ok(false) };
+        let Some(lines) = self.log.take(lines, |at| head(task, self.terms, number + at))? else {
+            return Ok(false);
+        };
         for line in &lines {
             let marked = marked_again(line, &task.items[index], tokens)?;
             self.all.push(Marked { item: index, ..marked });
@@ -302,7 +304,11 @@ impl TaskLog<'_, '_> {
         let overlaps = self.overlap.map(|overlap| ("overlaps".to_owned(), overlap.items[index].into()));
         let line = |(at, marked): (usize, &mut Marked)| -> Line {
             let record = std::mem::take(&mut marked.record);
-            head(self.task, self.terms, number + at).into_iter().chain(record).chain(overlaps.clone()).collect()
+            head(self.task, self.terms, number + at)
+                .into_iter()
+                .chain(record)
+                .chain(overlaps.clone())
+                .collect()
         };
         let mut marked = marked;
         let lines: Vec<Line> = marked.iter_mut().enumerate().map(line).collect();

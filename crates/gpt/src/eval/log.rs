@@ -65,10 +65,12 @@ pub(super) fn marked_again(line: &Line, item: &Item, tokens: usize) -> Result<Ma
         Wanted::LastWord(word) => right.zip(number("logprob")).map(|(right, logprob)| {
             (marked.score, marked.likelihood) = (right, Some((logprob, tokens, word.len() + 1)));
         }),
-        Wanted::Text => number("logprob").zip(count("tokens").zip(count("bytes"))).map(|(logprob, (tokens, bytes))| {
-            marked.score = bits_per_byte(logprob, bytes);
-            marked.likelihood = Some((logprob, tokens, bytes));
-        }),
+        Wanted::Text => {
+            number("logprob").zip(count("tokens").zip(count("bytes"))).map(|(logprob, (tokens, bytes))| {
+                marked.score = bits_per_byte(logprob, bytes);
+                marked.likelihood = Some((logprob, tokens, bytes));
+            })
+        }
         Wanted::Program(_) => line.get("programs").and_then(Value::as_array).and_then(|programs| {
             let verdict = |program: &Value| serde_json::from_value(program["result"].clone()).ok();
             marked.verdicts = programs.iter().map(verdict).collect::<Option<_>>()?;

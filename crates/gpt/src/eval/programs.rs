@@ -48,8 +48,11 @@ impl<B: Backend> Candidate<'_, B> {
                 .map(|(item, number)| self.request(&asked[item].tokens, number as u64, room, terms))
                 .collect();
             let written = self.write_programs(&requests, progress)?;
-            let programs: Vec<(&Problem, &str)> =
-                written.iter().enumerate().map(|(at, text)| (problems[some[at / each]], text.as_str())).collect();
+            let programs: Vec<(&Problem, &str)> = written
+                .iter()
+                .enumerate()
+                .map(|(at, text)| (problems[some[at / each]], text.as_str()))
+                .collect();
             let mut verdicts = Vec::with_capacity(programs.len());
             let mut hear = |verdict| {
                 verdicts.push(verdict);

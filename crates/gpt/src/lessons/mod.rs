@@ -31,7 +31,10 @@ mod text;
 mod world;
 
 pub use asked::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};
-pub use files::{Amounts, write_demonstrations, write_labelled, write_lessons, write_plain_text, write_prompts, write_task_rows, write_text};
+pub use files::{
+    Amounts, write_demonstrations, write_labelled, write_lessons, write_plain_text, write_prompts,
+    write_task_rows, write_text,
+};
 pub use flaws::{Flaw, IMPERFECT_SHARE};
 pub use judge::{Judge, Verdict, WEIGHTS, judge};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};

@@ -33,8 +33,9 @@ pub(crate) fn completed(dir: &Path, record: &str, options: &Value) -> Result<Opt
         return Ok(None);
     }
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is damaged, or was never one of ours: choose another --out", path.display()))?;
+    let found: Value = serde_json::from_slice(&text).with_context(|| {
+        format!("{} is damaged, or was never one of ours: choose another --out", path.display())
+    })?;
     let there = &found["options"];
     let names = |v: &Value| v.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let mut all = names(options);

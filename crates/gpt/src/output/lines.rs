@@ -70,7 +70,11 @@ impl Lines {
                 let new = with_suffix(to, NEW);
                 let found = standing(&new, recipe)?;
                 if matches!(found, Standing::Foreign(_)) {
-                    bail!("{} is in the way of what is to replace {}: remove it", new.display(), shown.display());
+                    bail!(
+                        "{} is in the way of what is to replace {}: remove it",
+                        new.display(),
+                        shown.display()
+                    );
                 }
                 (new, found)
             }

@@ -72,7 +72,9 @@ impl Record {
         };
         let record = toml::from_str(&text).ok().with_context(|| {
             let (path, file) = (path.display(), file.display());
-            format!("{path} is no record of what made {file}, and would be one: move it, or name another file")
+            format!(
+                "{path} is no record of what made {file}, and would be one: move it, or name another file"
+            )
         })?;
         Ok(Some(record))
     }
@@ -111,7 +113,9 @@ pub(super) fn standing(file: &Path, recipe: &Recipe) -> Result<Standing> {
         }
         let made = if record.finished { "was made" } else { "was left unfinished" };
         let list = differences.join("\n  ");
-        return Ok(Standing::Foreign(format!(". It {made} by a different command (there → here):\n  {list}\n")));
+        return Ok(Standing::Foreign(format!(
+            ". It {made} by a different command (there → here):\n  {list}\n"
+        )));
     }
     let intact = if record.finished { bytes == record.bytes } else { bytes >= record.bytes };
     let (kept, hasher) = match record.finished {

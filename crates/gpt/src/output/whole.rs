@@ -28,12 +28,10 @@ impl Out {
                 Some(other) => (other, ", and was changed since this command wrote it".to_owned()),
             },
             Standing::Foreign(why) => (self.asked.clone(), why),
-            Standing::Free | Standing::Unfinished(..) => {
-                match in_the_way(file, recipe, beside)? {
-                    None => return Ok(false),
-                    Some(other) => (other, ", and would be written too".to_owned()),
-                }
-            }
+            Standing::Free | Standing::Unfinished(..) => match in_the_way(file, recipe, beside)? {
+                None => return Ok(false),
+                Some(other) => (other, ", and would be written too".to_owned()),
+            },
         };
         if !self.force {
             refuse(&why.0, &why.1)?;

@@ -136,8 +136,7 @@ pub fn candidates_each<B: Backend>(
     let room = config.seq_len.saturating_sub(max_tokens);
     let (mut asked, mut too_long) = (Vec::with_capacity(prompts.len()), 0);
     for (number, prompt) in (0..).zip(prompts) {
-        let tokens =
-            prompter.prompt(&prompt.messages).with_context(|| format!("prompt {}", number + 1))?;
+        let tokens = prompter.prompt(&prompt.messages).with_context(|| format!("prompt {}", number + 1))?;
         if tokens.len() <= room {
             asked.push((number, prompt, tokens));
         } else {

@@ -192,9 +192,12 @@ impl Tokenizer {
     /// What is written where `file` is to be the tokenizer's: the first of [`Tokenizer::files`] under this name, and the others beside
     /// `tokenizer.json` only, since they are read beside that alone, and would be taken for those of another.
     pub fn files_as(&self, file: &Path) -> Vec<(String, &[u8])> {
-        let own = file.file_name().map_or_else(|| files::JSON.into(), |name| name.to_string_lossy().into_owned());
+        let own =
+            file.file_name().map_or_else(|| files::JSON.into(), |name| name.to_string_lossy().into_owned());
         let count = if own == files::JSON { FILES.len() } else { 1 };
-        let named = |(name, content): (&str, _)| if name == files::JSON { (own.clone(), content) } else { (name.into(), content) };
+        let named = |(name, content): (&str, _)| {
+            if name == files::JSON { (own.clone(), content) } else { (name.into(), content) }
+        };
         self.files().into_iter().take(count).map(named).collect()
     }
 

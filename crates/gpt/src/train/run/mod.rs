@@ -30,10 +30,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::output::refuse_inputs;
 
-pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
-pub use journal::{Journal, Lines, read_lines};
 pub(crate) use crate::output::leaves;
 pub use crate::output::{CONFIG, FORMAT, Input, Recipe, write_atomically};
+pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
+pub use journal::{Journal, Lines, read_lines};
 
 /// File name of the metrics, one object a step.
 pub const METRICS: &str = "metrics.jsonl";
@@ -272,7 +272,10 @@ fn lock(path: &Path) -> Result<File> {
 /// Refuses a place where something else is than a run or nothing.
 fn refuse_what_is_no_run(path: &Path, recipe: &Recipe) -> Result<()> {
     let shown = path.display();
-    ensure!(!path.is_file(), "{shown} is a file: name a directory for the run, a new one or this command's own");
+    ensure!(
+        !path.is_file(),
+        "{shown} is a file: name a directory for the run, a new one or this command's own"
+    );
     if path.join(CONFIG).exists() || !path.exists() {
         return Ok(());
     }
