@@ -85,7 +85,10 @@ impl Session {
         if out.is_standard() {
             self.stdout_is_taken.get_or_init(|| ());
         }
-        let begun_with = out.recipe().and_then(|recipe| PrecisionName::named(recipe.setting("precision")?));
+        let begun_with = out
+            .recipe()
+            .filter(|_| !force)
+            .and_then(|recipe| PrecisionName::named(recipe.setting("precision")?));
         if let Some(precision) = begun_with {
             self.begun_with.get_or_init(|| precision.into());
         }

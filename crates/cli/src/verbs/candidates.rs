@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::complete::Model;
-use super::out::{Force, RULE, kept, model, say_finished};
+use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::{BadLines, read};
 use crate::Ended;
 use crate::session::Session;
@@ -70,7 +70,7 @@ pub(crate) struct CandidatesArgs {
 struct Settings {
     k: u16,
     max_tokens: usize,
-    temperature: f32,
+    temperature: f64,
     seed: String,
     precision: &'static str,
 }
@@ -104,6 +104,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
 fn recipe(args: &CandidatesArgs, session: &Session) -> Result<Recipe> {
     let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
     let (seed, precision) = (session.seed().to_string(), session.precision_name());
+    let temperature = shortest(temperature);
     let settings = Settings { k, max_tokens, temperature, seed, precision };
     let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", Input::file(&args.prompts)?)];
     if let Some(path) = &args.best_by {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::complete::{Model, temperature};
 use super::grade::Walls;
-use super::out::{Force, RULE, kept, say_finished};
+use super::out::{Force, RULE, kept, say_finished, shortest};
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::Session;
@@ -136,7 +136,8 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let sandbox = programs.then(|| args.walls.sandbox(code::TIMEOUT)).transpose()?;
     let model = args.model.as_ref().context("--model is needed")?;
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
-    let recipe = recipe(args, model, &tasks, shared.as_deref(), session)?;
+    let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
+    let plotted = plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose()?;
     let (exams, others) = {
         let mut file = out.as_ref().map(|out| Lines::open(out, &recipe)).transpose()?;
         let items = file.as_ref().map_or("", Lines::kept);
@@ -168,7 +169,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         (exams, args.against.as_ref().map(other).transpose()?)
     };
     if let Some(plot) = &plot {
-        if plot.is_finished(&recipe, &[])? {
+        if plotted == Some(true) {
             say_finished(plot, session);
         } else {
             let page = sweeps_page(&model.display().to_string(), &sweeps(&exams, args.shots.len()));
@@ -181,10 +182,10 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
 
 /// The files that are written, which are none of those that are read.
 fn outs(args: &EvalArgs, session: &Session) -> Result<[Option<Out>; 2]> {
-    let files = args.tasks.iter().map(|task| task.rsplit_once(':').map_or(task.as_str(), |(_, file)| file));
-    let files = files.chain(args.examples.as_deref()).map(Path::new);
+    let mut files: Vec<PathBuf> = args.tasks.iter().flat_map(|task| Task::files(task)).collect();
+    files.extend(args.examples.iter().map(PathBuf::from));
     let others = [&args.model, &args.against, &args.corpus].into_iter().flatten().map(PathBuf::as_path);
-    let inputs: Vec<&Path> = files.chain(others).collect();
+    let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(others).collect();
     let out = |path: &PathBuf| session.out(path, args.force.force, &inputs);
     let [out, plot] = [&args.out, &args.plot].map(|path| path.as_ref().map(out).transpose());
     let (out, plot) = (out?, plot?);
@@ -202,25 +203,25 @@ struct Settings<'a> {
     beams: usize,
     max_tokens: Option<usize>,
     programs: usize,
-    temperature: Option<f32>,
+    temperature: Option<f64>,
     seed: String,
     precision: &'static str,
 }
 
-fn recipe(
+fn recipe<'a>(
     args: &EvalArgs,
     model: &Path,
-    tasks: &[Task],
+    tasks: impl Iterator<Item = (&'a String, &'a Task)>,
     shared: Option<&[Overlap]>,
     session: &Session,
 ) -> Result<Recipe> {
     let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, .. } = *args;
     let (seed, precision) = (session.seed().to_string(), session.precision_name());
-    let rule = rule.name();
+    let (rule, temperature) = (rule.name(), temperature.map(shortest));
     let settings = Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision };
     let mut recipe =
         super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
-    for (number, (name, task)) in args.tasks.iter().zip(tasks).enumerate() {
+    for (number, (name, task)) in tasks.enumerate() {
         let content = format!("{} {:?} {:?}", task.name, task.items, task.examples);
         let input = Input::new(Path::new(name), gpt::output::digest(content.as_bytes()));
         recipe.inputs.insert(format!("task {}", number + 1), input);

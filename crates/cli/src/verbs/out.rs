@@ -42,6 +42,11 @@ pub(crate) fn model(path: &Path, session: &Session) -> Result<Input> {
     Ok(Input::new(&place, gpt::output::digest(digest.as_bytes())))
 }
 
+/// A number as it was typed: 0.7 is 0.7 among numbers of twice the digits, too.
+pub(crate) fn shortest(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
 /// Says that the same command finished the file.
 pub(crate) fn say_finished(out: &Out, session: &Session) {
     session.say(&format!("{} is complete already: nothing to do", out.asked().display()));

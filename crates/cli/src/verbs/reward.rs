@@ -59,6 +59,7 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let context = init.model().config.seq_len;
     let val = val.unwrap_or_default();
     let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
+    let rankings = rankings.read_from(&args.rankings);
     let mut demonstrations = Vec::new();
     if let Some(path) = &args.demonstrations {
         for messages in read(path, args.bad.max_bad, session, demonstration)? {

@@ -161,7 +161,7 @@ struct Place {
 impl Place {
     fn new(asked: &Path, force: Force, read: &Path, session: &Session) -> Result<Self> {
         let file = Tokenizer::file_for(asked);
-        let out = session.out(&file, force.force, &[read])?;
+        let out = session.out(&file, force.force, &[read, &Tokenizer::file_for(read)])?;
         Ok(Place { asked: asked.to_owned(), file, out })
     }
 

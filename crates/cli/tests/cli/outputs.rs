@@ -133,7 +133,7 @@ fn a_file_of_somebody_else_is_replaced_on_demand_only() {
     fails(
         &noisier,
         1,
-        &["rankings.jsonl is there already", "settings.noise: 0.1 → 3.0", "settings.seed", "--force"],
+        &["rankings.jsonl is there already", "settings.noise: 0.04 → 3.0", "settings.seed", "--force"],
     );
     assert_eq!(place.read("rankings.jsonl"), made);
     place.file("candidates.jsonl", &place.read("candidates.jsonl").replace("bbb", "b"));

@@ -4,7 +4,7 @@
 //! the assistant's tokens and what ends its answers, nothing else. A batch is a function of the seed and the step: every
 //! epoch visits all conversations, in another random order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use kernels::NO_TARGET;
@@ -103,6 +103,8 @@ pub struct Conversations {
     cut_conversations: u64,
     cut_tokens: u64,
     seed: u64,
+    /// The file that they were read from, if they were.
+    source: Option<PathBuf>,
 }
 
 impl Conversations {
@@ -123,7 +125,9 @@ impl Conversations {
             Sequence::new(&encoded, context, too_long)
         };
         let Lines { rows, report } = read_jsonl(path, max_bad, progress, sequence)?;
-        Ok((Conversations::new(&rows, seed), report))
+        let conversations =
+            Conversations { source: Some(path.to_owned()), ..Conversations::new(&rows, seed) };
+        Ok((conversations, report))
     }
 
     /// Conversations in an order that `seed` decides.
@@ -143,7 +147,13 @@ impl Conversations {
             cut_conversations: sequences.iter().filter(|sequence| sequence.cut_tokens > 0).count() as u64,
             cut_tokens: sequences.iter().map(|sequence| sequence.cut_tokens as u64).sum(),
             seed,
+            source: None,
         }
+    }
+
+    /// The file that they were read from, if they were.
+    pub fn source(&self) -> Option<&Path> {
+        self.source.as_deref()
     }
 
     /// The conversations with about `fraction` of them, at least one, held out. Which, their tokens decide: equal ones stay
@@ -160,8 +170,9 @@ impl Conversations {
         let lowest = draws.iter().copied().fold(f64::INFINITY, f64::min);
         let is_held_out = |&draw: &f64| draw == lowest || draw < fraction;
         let part = |held_out: bool| {
+            let source = self.source.clone();
             let mut part =
-                Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), ..*self };
+                Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), source, ..*self };
             for i in (0..self.ends.len()).filter(|&i| is_held_out(&draws[i]) == held_out) {
                 part.tokens.extend_from_slice(&self.tokens[self.place(i)]);
                 part.targets.extend_from_slice(&self.targets[self.place(i)]);

@@ -51,7 +51,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// What a file is called until it is whole.
-fn temporary(file: &Path) -> PathBuf {
+pub(super) fn temporary(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}.mynah.tmp"))
 }

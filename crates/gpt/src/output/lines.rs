@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::atomic::{cannot_write, parent, rename};
 use super::place::Place;
-use super::record::{Record, Standing, refuse, standing, with_suffix};
+use super::record::{Record, Standing, standing, with_suffix};
 use super::{Out, ReaderGone, Recipe};
 
 /// What grows beside a file that it will replace.
@@ -64,9 +64,7 @@ impl Lines {
         };
         let (path, found) = match standing(to, recipe)? {
             Standing::Foreign(why) => {
-                if !out.force {
-                    refuse(&shown, &why)?;
-                }
+                out.may_replace(&shown, &why)?;
                 let new = with_suffix(to, NEW);
                 let found = standing(&new, recipe)?;
                 if matches!(found, Standing::Foreign(_)) {

@@ -25,7 +25,7 @@ mod whole;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 
 pub use atomic::write_atomically;
 pub(crate) use dir::{OutDir, completed};
@@ -45,6 +45,8 @@ pub struct Out {
     asked: PathBuf,
     place: Place,
     force: bool,
+    /// The directory among the inputs that it lies in.
+    within: Option<PathBuf>,
 }
 
 impl Out {
@@ -54,16 +56,30 @@ impl Out {
     /// It is a directory, or one of the `inputs`, or lies in something that is no directory.
     pub fn new(asked: &Path, force: bool, inputs: &[&Path]) -> Result<Out> {
         let place = Place::of(asked)?;
+        let mut within = None;
         if let Place::File(file) = &place {
-            place::refuse_input(file, asked, inputs)?;
+            within = place::refuse_input(file, asked, inputs)?;
             place::refuse_input(&Record::path(file), &Record::path(asked), inputs)?;
         }
-        Ok(Out { asked: asked.to_owned(), place, force })
+        Ok(Out { asked: asked.to_owned(), place, force, within })
     }
 
     /// Whether it is standard output, where nothing else may go then.
     pub fn is_standard(&self) -> bool {
         self.place == Place::Standard
+    }
+
+    /// Refuses to replace `file`, which is somebody else's, unless that is asked for and it is no part of what is read.
+    fn may_replace(&self, file: &Path, why: &str) -> Result<()> {
+        let shown = file.display();
+        if let Some(input) = self.within.as_ref().filter(|_| self.force) {
+            bail!(
+                "{shown} belongs to {}, which this command reads, and what is read is never written over: name another file",
+                input.display()
+            );
+        }
+        ensure!(self.force, "{shown} is there already{why}: name another file, or replace it with --force");
+        Ok(())
     }
 
     /// The path as it was asked for.

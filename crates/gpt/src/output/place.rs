@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::atomic::parent;
-use super::record::Record;
 use crate::hub::Name;
 
 /// Links that are followed before they are taken for a ring, as Linux does.
@@ -106,10 +105,11 @@ fn is_same(about: &Metadata, device: u64, number: u64) -> bool {
     (about.dev(), about.ino()) == (device, number)
 }
 
-/// Refuses the file `out` where it is an input, by whatever name: relative, through `..`, a symbolic or a hard link. What lies in a
-/// directory that is read is an input too, unless a command made it there.
-pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result<()> {
-    let Ok(about) = fs::metadata(out) else { return Ok(()) };
+/// Refuses the file `out` where it is an input, by whatever name: relative, through `..`, a symbolic or a hard link. Gives back the
+/// directory among the `inputs` that it lies in.
+pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result<Option<PathBuf>> {
+    let Ok(about) = fs::metadata(out) else { return Ok(None) };
+    let mut within = None;
     for input in inputs.iter().filter(|input| !Name::is(input)) {
         let Ok(theirs) = fs::metadata(input) else { continue };
         ensure!(
@@ -118,16 +118,11 @@ pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result
             shown.display(),
             input.display()
         );
-        if theirs.is_dir() && about.is_file() && about.len() > 0 && lies_in(out, input) {
-            ensure!(
-                Record::is_beside(out),
-                "{} belongs to {}, which this command reads, and what is read is never written over: name another file",
-                shown.display(),
-                input.display()
-            );
+        if theirs.is_dir() && lies_in(out, input) {
+            within = Some((*input).to_owned());
         }
     }
-    Ok(())
+    Ok(within)
 }
 
 /// Refuses the directory `out` where it is an input, or holds one.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
@@ -52,11 +52,6 @@ impl Record {
 
     pub(super) fn path(file: &Path) -> PathBuf {
         with_suffix(file, RECORD)
-    }
-
-    /// Whether some command of mynah made `file`.
-    pub(super) fn is_beside(file: &Path) -> bool {
-        Record::load(file).is_ok_and(|record| record.is_some())
     }
 
     /// The record of `file`, if it has one.
@@ -132,11 +127,6 @@ pub(super) fn standing(file: &Path, recipe: &Recipe) -> Result<Standing> {
         return Ok(Standing::Foreign(", and was changed since this command wrote it".into()));
     }
     Ok(if record.finished { Standing::Finished(record) } else { Standing::Unfinished(kept, hasher) })
-}
-
-/// Tells what to do about a file of somebody else's.
-pub(super) fn refuse(shown: &Path, why: &str) -> Result<()> {
-    bail!("{} is there already{why}: name another file, or replace it with --force", shown.display())
 }
 
 /// The digest of a file from where it is read on.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::atomic::{cannot_write, parent, write_atomically};
+use super::atomic::{cannot_write, parent, temporary, write_atomically};
 use super::place::Place;
-use super::record::{Record, Standing, digest_of, refuse, standing};
+use super::record::{Record, Standing, digest_of, standing};
 use super::{Out, ReaderGone, Recipe};
 
 /// A name and a content.
@@ -16,10 +16,10 @@ pub type Named<'a> = (&'a str, &'a [u8]);
 
 impl Out {
     /// Whether the command of `recipe` finished the file, and the `beside` files that come along with it. To be asked before any work:
-    /// if it did not, the file may be written.
+    /// if it did not, the file may and can be written.
     ///
     /// # Errors
-    /// Another command made it, or it was changed since, unless it is to be replaced.
+    /// Another command made it, or it was changed since, unless it is to be replaced; its place cannot be written to.
     pub fn is_finished(&self, recipe: &Recipe, beside: &[&str]) -> Result<bool> {
         let Place::File(file) = &self.place else { return Ok(false) };
         let why = match standing(file, recipe)? {
@@ -29,20 +29,28 @@ impl Out {
             },
             Standing::Foreign(why) => (self.asked.clone(), why),
             Standing::Free | Standing::Unfinished(..) => match in_the_way(file, recipe, beside)? {
-                None => return Ok(false),
+                None => {
+                    self.probe(file)?;
+                    return Ok(false);
+                }
                 Some(other) => (other, ", and would be written too".to_owned()),
             },
         };
-        if !self.force {
-            refuse(&why.0, &why.1)?;
-        }
+        self.may_replace(&why.0, &why.1)?;
+        self.probe(file)?;
         Ok(false)
+    }
+
+    /// Tries whether a file can be made where `file` lies.
+    fn probe(&self, file: &Path) -> Result<()> {
+        let temporary = temporary(file);
+        let made = fs::create_dir_all(parent(file)).and_then(|()| File::create(&temporary));
+        made.and_then(|_| fs::remove_file(&temporary)).map_err(|error| cannot_write(&self.asked, error))
     }
 
     /// Writes the whole file, and the files `beside` it. A pipe, a device or standard output gets the file alone.
     pub fn write(&self, recipe: &Recipe, content: &[u8], beside: &[Named<'_>]) -> Result<()> {
         let Place::File(file) = &self.place else { return self.stream(&mut &*content) };
-        fs::create_dir_all(parent(file)).map_err(|error| cannot_write(&self.asked, error))?;
         let mut record = Record { finished: true, ..Record::unfinished(recipe.clone()) };
         (record.bytes, record.digest) = (content.len() as u64, blake3::hash(content).to_hex().to_string());
         for (name, content) in beside {
