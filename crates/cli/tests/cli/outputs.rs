@@ -222,10 +222,22 @@ fn links_pipes_and_devices_are_written_through() {
     let rank = ["rank", "simulate", "--candidates", &candidates, "--judge", "length"];
     let verbs: [Vec<&str>; 5] = [
         rank.to_vec(),
-        vec!["eval", "--model", &model, "--tasks", &sums],
+        vec!["eval", "--model", &model, "--tasks", &sums, "--max-tokens", "6"],
         vec!["tokenizer", "train", "--corpus", &corpus, "--vocab-size", "270"],
         vec!["gguf", "--model", &model],
-        vec!["eval", "--model", &model, "--tasks", "copy", "--limit", "2", "--shots", "0,1"],
+        vec![
+            "eval",
+            "--model",
+            &model,
+            "--tasks",
+            "copy",
+            "--limit",
+            "2",
+            "--shots",
+            "0,1",
+            "--max-tokens",
+            "6",
+        ],
     ];
     for (number, words) in verbs.iter().enumerate() {
         // The last one writes a page.
@@ -372,26 +384,42 @@ fn directories_of_something_else_are_refused() {
 #[test]
 fn other_data_are_told_by_their_paths() {
     let (place, road) = (Place::new(), road());
-    let more = place.path("more");
+    let [more, larger] = ["more", "larger.json"].map(|name| place.path(name));
     let (corpus, tokenizer) = (road.path("corpus"), road.path("tokenizer.json"));
-    let tokenize = ["tokenize", "--corpus", &corpus, "--tokenizer", &tokenizer, "--out", &more];
-    run(&[&tokenize[..], &["--overflow", "chunk", "--context", "16"]].concat(), 0);
-    let told = |words: &[&str]| stderr(&run(words, 1));
-    let told = [
-        told(&tokenize),
-        told(&{
-            let words = road.pretrain("run", "40");
-            let words: Vec<&str> = words
-                .iter()
-                .map(|word| if *word == road.path("tokens") { &more } else { word.as_str() })
-                .collect();
-            words.into_iter().map(|word| &*Box::leak(word.to_owned().into_boxed_str())).collect::<Vec<_>>()
-        }),
-    ];
-    assert!(told[0].contains("overflow: \"chunk\" there, \"pack\" now"), "{}", told[0]);
-    assert!(told[1].contains(&format!("inputs.data: {} → {more}", road.path("tokens"))), "{}", told[1]);
-    for told in told {
+    run(&["tokenizer", "train", "--corpus", &corpus, "--vocab-size", "310", "--out", &larger], 0);
+    let tokenize = |tokenizer| ["tokenize", "--corpus", &corpus, "--tokenizer", tokenizer, "--out", &more];
+    run(&tokenize(&larger), 0);
+    let told = |words: &[&str], parts: &[&str]| {
+        let told = stderr(&run(words, 1));
         let is_digest = |word: &str| word.len() >= 64 && word.chars().all(|c| c.is_ascii_hexdigit());
         assert!(!told.split(|c: char| !c.is_ascii_alphanumeric()).any(is_digest), "{told}");
-    }
+        parts.iter().for_each(|part| assert!(told.contains(part), "{part} is not in {told}"));
+    };
+    told(&tokenize(&tokenizer), &["more was made with other options", "tokenizer: other contents now"]);
+    let (words, tokens) = (road.pretrain("run", "40"), road.path("tokens"));
+    let words: Vec<&str> =
+        words.iter().map(|word| if *word == tokens { more.as_str() } else { word.as_str() }).collect();
+    told(&words, &[&format!("inputs.data: {tokens} → {more}"), "choose another directory"]);
+
+    // The same for files.
+    let base = road.path("run");
+    let demonstration = |i: usize| object!({ "prompt": format!("{i}"), "completion": "x" });
+    let own =
+        place.file("own.jsonl", &(0..40).map(|i| format!("{}\n", demonstration(i))).collect::<String>());
+    let sft = |data: &str, out: &str| -> Vec<String> {
+        let words = ["sft", "--model", &base, "--data", data, "--out", out, "--steps", "1"];
+        words.map(String::from).to_vec()
+    };
+    let words = |words: &[String]| -> Vec<&'static str> {
+        words.iter().map(|word| &*Box::leak(word.clone().into_boxed_str())).collect()
+    };
+    run(&words(&sft(&own, &place.path("sft"))), 0);
+    // The file may move.
+    let moved = place.path("moved.jsonl");
+    fs::rename(&own, &moved).expect("a file");
+    run(&words(&sft(&moved, &place.path("sft"))), 0);
+    let text = fs::read_to_string(&moved).expect("a file");
+    fs::write(&own, text.lines().skip(9).map(|line| format!("{line}\n")).collect::<String>())
+        .expect("a file");
+    told(&words(&sft(&own, &place.path("sft"))), &[&format!("inputs.train: {moved} → {own}")]);
 }

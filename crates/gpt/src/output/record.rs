@@ -102,10 +102,10 @@ pub(super) fn standing(file: &Path, recipe: &Recipe) -> Result<Standing> {
         return Ok(if bytes == 0 { Standing::Free } else { foreign() });
     };
     let differences = record.recipe.differences(recipe);
+    if bytes == 0 && (record.bytes > 0 || !differences.is_empty()) {
+        return Ok(Standing::Free);
+    }
     if !differences.is_empty() {
-        if bytes == 0 {
-            return Ok(Standing::Free);
-        }
         let made = if record.finished { "was made" } else { "was left unfinished" };
         let list = differences.join("\n  ");
         return Ok(Standing::Foreign(format!(
