@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::messages::prompt;
 use gpt::data::{Candidates, Prompt, Prompter};
@@ -130,7 +130,9 @@ fn sample(
     let (done, mut waiting) = (*answered, Vec::new());
     let mut write = |waiting: &mut Vec<Candidates>| -> Result<()> {
         let text = match &mut judge {
-            Some(judge) => judge.best(waiting)?,
+            Some(judge) => judge.best(waiting).with_context(|| {
+                format!("cannot tell the best answers to the prompts after the first {answered}")
+            })?,
             None => waiting.iter().map(|found| format!("{}\n", json!(found))).collect(),
         };
         *answered += waiting.len();

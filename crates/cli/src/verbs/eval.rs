@@ -222,9 +222,14 @@ fn recipe<'a>(
     let mut recipe =
         super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
     for (number, (name, task)) in tasks.enumerate() {
-        let content = format!("{} {:?} {:?}", task.name, task.items, task.examples);
-        let input = Input::new(Path::new(name), gpt::output::digest(content.as_bytes()));
+        let digest = |content: String| gpt::output::digest(content.as_bytes());
+        let input = Input::new(Path::new(name), digest(format!("{} {:?}", task.name, task.items)));
         recipe.inputs.insert(format!("task {}", number + 1), input);
+        if let Some(examples) = &task.examples {
+            let from = args.examples.as_ref().unwrap_or(name);
+            let input = Input::new(Path::new(from), digest(format!("{examples:?}")));
+            recipe.inputs.insert(format!("examples {}", number + 1), input);
+        }
     }
     if let (Some(corpus), Some(shared)) = (&args.corpus, shared) {
         let input = Input::new(corpus, gpt::output::digest(format!("{shared:?}").as_bytes()));

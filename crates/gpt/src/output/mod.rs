@@ -78,7 +78,11 @@ impl Out {
                 input.display()
             );
         }
-        ensure!(self.force, "{shown} is there already{why}: name another file, or replace it with --force");
+        let advice = match why.ends_with('\n') {
+            true => "To go on, give the old values; else name another file, or replace it with --force",
+            false => ": name another file, or replace it with --force",
+        };
+        ensure!(self.force, "{shown} is there already{why}{advice}");
         Ok(())
     }
 
