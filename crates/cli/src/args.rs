@@ -80,6 +80,13 @@ pub(crate) enum PrecisionName {
     Bf16,
 }
 
+impl PrecisionName {
+    /// As it is typed.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        PrecisionName::from_str(name, false).ok()
+    }
+}
+
 impl From<PrecisionName> for Precision {
     fn from(name: PrecisionName) -> Self {
         match name {

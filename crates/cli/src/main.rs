@@ -12,6 +12,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
 
 use args::{Cli, Usage};
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => STOPPED.into(),
-        Err(error) if error.is::<ClosedPipe>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<ClosedPipe>() || error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => {
             session.close();
             tell(&format!("{:#}", error));

@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::stage::Machine;
 use kernels::cpu::bench;
-use kernels::{Cpu, CpuOptions};
+use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
-use crate::args::Global;
+use crate::args::{Global, PrecisionName};
 use crate::precision;
 use crate::terminal::{self, Terminal};
 
@@ -22,11 +23,20 @@ const PEAK_DURATION: Duration = Duration::from_millis(200);
 pub(crate) struct Session {
     global: Global,
     terminal: OnceLock<Terminal>,
+    /// The precision that a command began with, which goes on with it.
+    text_precision: OnceLock<Precision>,
+    /// Whether a file goes to standard output, so that nothing else may.
+    stdout_is_taken: OnceLock<()>,
 }
 
 impl Session {
     pub(crate) fn new(global: Global) -> Self {
-        Session { global, terminal: OnceLock::new() }
+        Session {
+            global,
+            terminal: OnceLock::new(),
+            text_precision: OnceLock::new(),
+            stdout_is_taken: OnceLock::new(),
+        }
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -55,17 +65,47 @@ impl Session {
 
     /// The processor as a backend, in the precision that suits `purpose` unless `--precision` says otherwise.
     pub(crate) fn cpu(&self, purpose: Purpose) -> Cpu {
-        let options = CpuOptions { threads: self.threads(), ..CpuOptions::default() };
-        let precision = match (self.global.precision, purpose) {
+        Cpu::new(CpuOptions { precision: self.precision(purpose), ..self.options() })
+    }
+
+    /// The precision of [`cpu`](Self::cpu), as it is typed.
+    pub(crate) fn precision_name(&self, purpose: Purpose) -> &'static str {
+        precision::name(self.precision(purpose))
+    }
+
+    fn precision(&self, purpose: Purpose) -> Precision {
+        let options = self.options();
+        match (self.global.precision, purpose) {
             (Some(asked), _) => asked.into(),
             (None, Purpose::Figures) => options.precision,
-            (None, Purpose::Text) => precision::for_decoding(options),
+            // Measured once: another time it may come out otherwise.
+            (None, Purpose::Text) => *self.text_precision.get_or_init(|| precision::for_decoding(options)),
             (None, Purpose::NewTraining) => precision::for_training(options),
             (None, Purpose::Training(run)) => {
                 precision::begun_in(run).unwrap_or_else(|| precision::for_training(options))
             }
-        };
-        Cpu::new(CpuOptions { precision, ..options })
+        }
+    }
+
+    fn options(&self) -> CpuOptions {
+        CpuOptions { threads: self.threads(), ..CpuOptions::default() }
+    }
+
+    /// The file that a verb writes, which is none of its `inputs`. From here on standard output is the file's if it is meant, and the
+    /// precision of text is the one that the file was begun with, unless another one is asked for.
+    pub(crate) fn out(&self, asked: &Path, force: bool, inputs: &[&Path]) -> Result<Out> {
+        let out = Out::new(asked, force, inputs)?;
+        if out.is_standard() {
+            self.stdout_is_taken.get_or_init(|| ());
+        }
+        let begun_with = out
+            .recipe()
+            .filter(|_| !force)
+            .and_then(|recipe| PrecisionName::named(recipe.setting("precision")?));
+        if let Some(precision) = begun_with {
+            self.text_precision.get_or_init(|| precision.into());
+        }
+        Ok(out)
     }
 
     /// What `cpu` is, its peak measured.
@@ -90,13 +130,21 @@ impl Session {
 
     /// The result of a verb: `json` with `--json`, else the text, on standard output.
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json() { terminal::print_json(json) } else { terminal::print(text().as_bytes()) }
+        match (self.stdout_is_taken.get(), self.json()) {
+            (Some(()), true) => {
+                terminal::tell(&serde_json::to_string(json).context("a result must be JSON")?)
+            }
+            (Some(()), false) => terminal::tell(text().trim_end()),
+            (None, true) => terminal::print_json(json)?,
+            (None, false) => terminal::print(text().as_bytes())?,
+        }
+        Ok(())
     }
 
     /// What a verb did to files: `json` on standard output with `--json`, the text for people else.
     pub(crate) fn summary(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         if self.json() {
-            return terminal::print_json(json);
+            return self.result(json, text);
         }
         self.say(&text());
         Ok(())

@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         stop_tokens: Vec::new(),
     };
     let generated = Engine::new(b, config, &weights, 1)
-        .generate(b, &[request], |_, _| std::ops::ControlFlow::Continue(()));
+        .generate(b, &[request], |_, _| std::ops::ControlFlow::Continue(()))?;
     let completion = &generated[0].tokens;
     let text = tokenizer.map(|tokenizer| tokenizer.decode(completion)).transpose()?;
     let rows: Vec<&[f32]> = values.chunks(config.vocab_size).collect();

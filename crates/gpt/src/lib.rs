@@ -10,6 +10,7 @@ pub mod hub;
 pub mod lessons;
 pub mod model;
 pub mod objective;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod report;

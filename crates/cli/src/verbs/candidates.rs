@@ -1,35 +1,47 @@
 //! `mynah candidates`: answers to be ranked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::messages::{self, prompt};
-use gpt::data::{Candidates, Prompter};
+use gpt::data::{Candidates, Prompt, Prompter};
 use gpt::model::Sampling;
-use gpt::stage::{CandidatesOptions, candidates, score};
+use gpt::output::{Input, Lines, Recipe};
+use gpt::progress::{Silent, Stopped};
+use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
+use gpt::tokenizer::Tokenizer;
+use kernels::{Cpu, CpuTensor};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::complete::Model;
+use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::count;
 
+/// Answers that a reward model reads at once, about.
+const JUDGED_AT_ONCE: usize = 64;
+
 /// Sample several answers to each prompt, ready to be ranked
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 A line of the file has the prompt's messages, its completions, and every further field of the prompt. With --best-by only the
 answer that a reward model likes most is kept: best of K.
 
+{RULE} Answers are written as they come: after Ctrl-C or a crash the same
+command goes on and ends with the same file.
+
 Examples:
   mynah candidates --model runs/sft --prompts prompts.jsonl --k 4 --out candidates.jsonl
-  mynah candidates --model runs/sft --prompts prompts.jsonl --k 16 --best-by runs/reward --out best.jsonl")]
+  mynah candidates --model runs/sft --prompts prompts.jsonl --k 16 --best-by runs/reward --out best.jsonl"))]
 pub(crate) struct CandidatesArgs {
     /// The model that answers
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Prompts, {"prompt"} or {"messages"}: JSON lines, CSV, TSV or Parquet
+    /// Prompts, JSON lines: {"prompt"} or {"messages"}
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Answers to each prompt
@@ -38,6 +50,8 @@ pub(crate) struct CandidatesArgs {
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
     /// Tokens of an answer at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_tokens: usize,
@@ -51,34 +65,122 @@ pub(crate) struct CandidatesArgs {
     rows: RowArgs,
 }
 
+/// What decides the answers besides models and prompts.
+#[derive(Serialize)]
+struct Settings {
+    k: u16,
+    max_tokens: usize,
+    temperature: f64,
+    seed: String,
+    precision: &'static str,
+    judge_precision: Option<&'static str>,
+}
+
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, Purpose::Text, session)?;
+    let read_here = [Some(&args.model), Some(&args.prompts), args.best_by.as_ref()];
+    let read_here: Vec<&Path> = read_here.into_iter().flatten().map(PathBuf::as_path).collect();
+    let out = session.out(&args.out, args.force.force, &read_here)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let prompts = rows.read(&args.prompts, prompt)?;
     rows.columns.check()?;
+    let mut lines = Lines::open(&out, &recipe(args, session)?)?;
+    let mut answered = lines.kept().lines().count();
+    if lines.is_finished() {
+        say_finished(&out, session);
+    } else {
+        if answered > 0 {
+            session.say(&format!("{} prompts are answered already: going on", count(answered as u64)));
+        }
+        let stays = lines.stays();
+        let sampled = sample(args, &prompts, &mut lines, &mut answered, session);
+        sampled.map_err(|error| if stays { kept(error) } else { error })?;
+        lines.finish()?;
+    }
+    let summary = json!({ "prompts": answered, "k": args.k, "out": args.out });
+    session.summary(&summary, || {
+        format!("{} prompts with {} answers each → {}", count(answered as u64), args.k, args.out.display())
+    })?;
+    Ok(Ended::Done)
+}
+
+fn recipe(args: &CandidatesArgs, session: &Session) -> Result<Recipe> {
+    let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
+    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text));
+    let judge_precision = args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures));
+    let temperature = shortest(temperature);
+    let settings = Settings { k, max_tokens, temperature, seed, precision, judge_precision };
+    let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", Input::file(&args.prompts)?)];
+    if let Some(path) = &args.best_by {
+        inputs.push(("best_by", model(path, session)?));
+    }
+    super::out::recipe("candidates", &settings, inputs)
+}
+
+/// Answers the prompts that are not `answered` yet.
+fn sample(
+    args: &CandidatesArgs,
+    prompts: &[Prompt],
+    lines: &mut Lines,
+    answered: &mut usize,
+    session: &Session,
+) -> Result<()> {
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, Purpose::Text, session)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
-    let model = (&config, &weights);
-    let mut found = candidates(&mut cpu, model, &prompter, &prompts, &options, session.watcher())?;
-    prompter.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
-    let mut lines: Vec<Value> =
-        found.iter().map(serde_json::to_value).collect::<Result<_, _>>().context("candidates are JSON")?;
-    if let Some(path) = &args.best_by {
-        let mut judge = Model::load(path, Purpose::Figures, session)?;
-        let prompter = Prompter::new(&judge.tokenizer)?;
-        let rewards =
-            score(&mut judge.cpu, judge.config, judge.weights, &prompter, &found, session.watcher())?;
-        lines = found.iter_mut().zip(rewards).map(|(found, rewards)| best(found, &rewards)).collect();
+    let mut judge = args.best_by.as_ref().map(|path| Judge::load(path, session)).transpose()?;
+    let at_once = if judge.is_some() { JUDGED_AT_ONCE.div_ceil(options.k) } else { 1 };
+    let (done, mut waiting) = (*answered, Vec::new());
+    let mut write = |waiting: &mut Vec<Candidates>| -> Result<()> {
+        let text = match &mut judge {
+            Some(judge) => judge.best(waiting).with_context(|| {
+                format!("cannot tell the best answers to the prompts after the first {answered}")
+            })?,
+            None => waiting.iter().map(|found| format!("{}\n", json!(found))).collect(),
+        };
+        *answered += waiting.len();
+        waiting.clear();
+        lines.push(&text)
+    };
+    let mut hear = |found| {
+        waiting.push(found);
+        if waiting.len() < at_once { Ok(()) } else { write(&mut waiting) }
+    };
+    let of = (&config, &weights);
+    let sampled =
+        candidates_each(&mut cpu, of, &prompter, prompts, &options, done, &mut hear, session.watcher());
+    if sampled.as_ref().err().is_none_or(|error| error.is::<Stopped>()) && !waiting.is_empty() {
+        write(&mut waiting)?;
     }
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    gpt::train::run::write_atomically(&args.out, text.as_bytes())?;
-    let summary = json!({ "prompts": found.len(), "k": args.k, "out": args.out });
-    session.summary(&summary, || {
-        format!("{} prompts with {} answers each → {}", count(found.len() as u64), args.k, args.out.display())
-    })?;
-    Ok(Ended::Done)
+    prompter.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
+    sampled
+}
+
+/// A reward model that chooses among answers.
+struct Judge {
+    cpu: Cpu,
+    scorer: Scorer<CpuTensor>,
+    tokenizer: Tokenizer,
+}
+
+impl Judge {
+    fn load(path: &Path, session: &Session) -> Result<Self> {
+        let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(path, Purpose::Figures, session)?;
+        let scorer = Scorer::new(&mut cpu, config, weights);
+        Ok(Judge { cpu, scorer, tokenizer })
+    }
+
+    /// The lines of prompts with their best answers alone.
+    fn best(&mut self, found: &mut [Candidates]) -> Result<String> {
+        let prompter = Prompter::new(&self.tokenizer)?;
+        let rewards = self.scorer.score(&mut self.cpu, &prompter, found, &Silent)?;
+        Ok(found
+            .iter_mut()
+            .zip(rewards)
+            .map(|(found, rewards)| format!("{}\n", best(found, &rewards)))
+            .collect())
+    }
 }
 
 /// The line of a prompt with its best answer alone.

@@ -46,6 +46,7 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     let context = init.model().config.seq_len;
     rows.columns.check()?;
     let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
+    let rankings = rankings.read_from(&args.rankings);
     let options = DpoOptions {
         init: &init,
         rankings: &rankings,

@@ -1,31 +1,32 @@
 //! `mynah eval`: a model in examinations, alone or beside another.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::data::Columns;
 use gpt::eval::code;
-use gpt::eval::{Candidate, Exam, FIELDS, Overlap, Rule, Task, Terms, difference, generated, overlaps};
-use gpt::report::{Sweep, write_sweeps};
+use gpt::eval::{
+    Candidate, Exam, FIELDS, Line, Log, Overlap, Rule, Task, Terms, difference, generated, overlaps,
+};
+use gpt::output::{Input, Lines, Out, Recipe};
+use gpt::report::{Sweep, sweeps_page};
 use gpt::sandbox::Sandbox;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::complete::{Model, temperature};
 use super::grade::Walls;
+use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
 use crate::Ended;
 use crate::args::Usage;
 use crate::session::{Purpose, Session};
 use crate::terminal::text::table;
 
-/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or without (GPT-3)
-#[derive(Debug, Args)]
-#[command(after_help = "\
+const DETAILS: &str = "\
 A task is one of those that --list names, which are made by rule and have no end, or a file:
   {\"context\"?,\"question\"?,\"answers\":[…],\"label\":index}   choices, compared by likelihood under three rules
   {\"prompt\",\"answer\"} or {\"prompt\",\"answers\":[…]}        written to the end of the line, exact match and F1
@@ -35,13 +36,18 @@ A task is one of those that --list names, which are made by rule and have no end
   next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity
   {\"task_id\",\"prompt\",\"test\",\"entry_point\"}            functions to write, as HumanEval has them: run in a sandbox, pass@k
 Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
-Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").
+Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").";
 
+const EXAMPLES: &str = "\
 Examples:
   mynah eval --model runs/base --tasks add-2-digits,copy --shots 0,1,8
   mynah eval --model runs/base --tasks questions.jsonl --out items.jsonl
   mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
-  mynah eval --model runs/a --against runs/b --tasks questions.jsonl")]
+  mynah eval --model runs/a --against runs/b --tasks questions.jsonl";
+
+/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or without (GPT-3)
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n\n{RULE}\n\n{EXAMPLES}", DETAILS))]
 pub(crate) struct EvalArgs {
     /// The model
     #[arg(long, value_name = "MODEL", required_unless_present = "list")]
@@ -79,6 +85,8 @@ pub(crate) struct EvalArgs {
     /// File for a page with each task's values over the number of examples, beside chance and majority
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    #[command(flatten)]
+    force: Force,
     /// Name the tasks that are made by rule
     #[arg(long)]
     list: bool,
@@ -117,6 +125,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let columns =
         Columns::new(&args.fields, FIELDS).map_err(|error| Usage(format!("--fields: {error:#}")))?;
     session.start_threads()?;
+    let [out, plot] = outs(args, session)?;
     let mut names: Vec<String> = Vec::new();
     for name in &args.tasks {
         match name.as_str() {
@@ -141,18 +150,104 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let sandbox = programs.then(|| args.walls.sandbox(code::TIMEOUT)).transpose()?;
     let model = args.model.as_ref().context("--model is needed")?;
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
-    let examine =
-        |model: &PathBuf| examine(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, session);
-    let exams = examine(model)?;
-    let others = args.against.as_ref().map(examine).transpose()?;
-    if let Some(out) = &args.out {
-        write_items(out, exams.iter().flat_map(|(_, exam)| &exam.items))?;
-    }
-    if let Some(plot) = &args.plot {
-        write_sweeps(plot, &model.display().to_string(), &sweeps(&exams, args.shots.len()))?;
+    let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
+    let plotted = plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose()?;
+    let (exams, others) = {
+        let mut file = out.as_ref().map(|out| Lines::open(out, &recipe)).transpose()?;
+        let items = file.as_ref().map_or("", Lines::kept);
+        let items = items.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
+        let items = items.context("an item that is there already is no JSON")?;
+        let (finished, stays) =
+            (file.as_ref().is_some_and(Lines::is_finished), file.as_ref().is_some_and(Lines::stays));
+        match &out {
+            Some(out) if finished => say_finished(out, session),
+            Some(_) if !items.is_empty() => {
+                session.say(&format!("{} items are there already: going on", items.len()));
+            }
+            _ => {}
+        }
+        let mut hear = |line: &Line| match &mut file {
+            Some(_) if finished => bail!("more items than are in the file that was finished: remove it"),
+            Some(file) => file.push(&format!("{}\n", json!(line))),
+            None => Ok(()),
+        };
+        let examine = |model: &PathBuf, log: &mut Log<'_>| {
+            examine(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
+                .map_err(|error| if stays { kept(error) } else { error })
+        };
+        let exams = examine(model, &mut Log::new(items, &mut hear))?;
+        file.map(Lines::finish).transpose()?;
+        let other = |model: &PathBuf| examine(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
+        (exams, args.against.as_ref().map(other).transpose()?)
+    };
+    if let Some(plot) = &plot {
+        if plotted == Some(true) {
+            say_finished(plot, session);
+        } else {
+            let page = sweeps_page(&model.display().to_string(), &sweeps(&exams, args.shots.len()));
+            plot.write(&recipe, page.as_bytes(), &[])?;
+        }
     }
     report(&exams, others.as_deref(), session)?;
     Ok(Ended::Done)
+}
+
+/// The files that are written, which are none of those that are read.
+fn outs(args: &EvalArgs, session: &Session) -> Result<[Option<Out>; 2]> {
+    let mut files: Vec<PathBuf> = args.tasks.iter().flat_map(|task| Task::files(task)).collect();
+    files.extend(args.examples.iter().map(PathBuf::from));
+    let others = [&args.model, &args.against, &args.corpus].into_iter().flatten().map(PathBuf::as_path);
+    let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(others).collect();
+    let out = |path: &PathBuf| session.out(path, args.force.force, &inputs);
+    let [out, plot] = [&args.out, &args.plot].map(|path| path.as_ref().map(out).transpose());
+    let (out, plot) = (out?, plot?);
+    if let (Some(out), Some(plot)) = (&out, &plot) {
+        ensure!(!out.is_same(plot), Usage("--out and --plot are the same file".into()));
+    }
+    Ok([out, plot])
+}
+
+/// What decides the items.
+#[derive(Serialize)]
+struct Settings<'a> {
+    shots: &'a [usize],
+    rule: &'static str,
+    beams: usize,
+    max_tokens: Option<usize>,
+    programs: usize,
+    temperature: Option<f64>,
+    seed: String,
+    precision: &'static str,
+}
+
+fn recipe<'a>(
+    args: &EvalArgs,
+    model: &Path,
+    tasks: impl Iterator<Item = (&'a String, &'a Task)>,
+    shared: Option<&[Overlap]>,
+    session: &Session,
+) -> Result<Recipe> {
+    let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, .. } = *args;
+    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Figures));
+    let (rule, temperature) = (rule.name(), temperature.map(shortest));
+    let settings = Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision };
+    let mut recipe =
+        super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
+    for (number, (name, task)) in tasks.enumerate() {
+        let digest = |content: String| gpt::output::digest(content.as_bytes());
+        let input = Input::new(Path::new(name), digest(format!("{} {:?}", task.name, task.items)));
+        recipe.inputs.insert(format!("task {}", number + 1), input);
+        if let Some(examples) = &task.examples {
+            let from = args.examples.as_ref().unwrap_or(name);
+            let input = Input::new(Path::new(from), digest(format!("{examples:?}")));
+            recipe.inputs.insert(format!("examples {}", number + 1), input);
+        }
+    }
+    if let (Some(corpus), Some(shared)) = (&args.corpus, shared) {
+        let input = Input::new(corpus, gpt::output::digest(format!("{shared:?}").as_bytes()));
+        recipe.inputs.insert("corpus".into(), input);
+    }
+    Ok(recipe)
 }
 
 /// What the tasks share with the documents of a corpus that are for training.
@@ -169,6 +264,7 @@ fn examine(
     shared: Option<&[Overlap]>,
     sandbox: Option<&Sandbox>,
     args: &EvalArgs,
+    log: &mut Log<'_>,
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
     let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(model, Purpose::Figures, session)?;
@@ -179,7 +275,7 @@ fn examine(
             let EvalArgs { rule, beams, max_tokens, programs, temperature, .. } = *args;
             let terms = Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature };
             let exam = candidate
-                .examine(task, &terms, shared.map(|shared| &shared[at]), session.watcher())
+                .examine(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;
             let name =
                 if args.shots.len() == 1 { task.name.clone() } else { format!("{}@{shots}", task.name) };
@@ -188,16 +284,6 @@ fn examine(
         }
     }
     Ok(exams)
-}
-
-fn write_items<'a>(path: &Path, items: impl Iterator<Item = &'a Map<String, Value>>) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    let mut out = BufWriter::new(file);
-    for item in items {
-        serde_json::to_writer(&mut out, item)?;
-        out.write_all(b"\n").with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    out.flush().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: &Session) -> Result<()> {

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
     let init = Init::with_marks(args.model.display().to_string(), model, &Examples::marks())?;
     let (train, val) = labelled(args, session)?;
-    let examples = Examples::new(args.task, &train, &val, &init, settings.seq_len()?)?;
+    let examples = Examples::new(args.task, &train, &val, &init, settings.seq_len()?)?.read_from(&args.train);
     let options = FinetuneOptions {
         init: &init,
         examples: &examples,

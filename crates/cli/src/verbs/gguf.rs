@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::checkpoint::{self, Quant, Written};
 use serde_json::{Value, json};
 
+use super::out::{Force, RULE, recipe, say_finished};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::bytes as sized;
@@ -22,14 +23,16 @@ Examples:
 
 /// Write a model as a GGUF file, for llama.cpp, Ollama and LM Studio
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{RULE}\n\n{EXAMPLES}"))]
 pub(crate) struct GgufArgs {
     /// A run directory, a checkpoint, a Hugging Face model directory, another GGUF file, or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// The file to write; it must not be there yet
+    /// The file to write
     #[arg(long, value_name = "F.gguf")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
     /// Number format of matrices [default: f32, as they are]
     #[arg(long, value_enum, value_name = "f16|q8_0", hide_possible_values = true)]
     quant: Option<QuantName>,
@@ -44,6 +47,7 @@ enum QuantName {
 }
 
 pub(crate) fn run(args: &GgufArgs, session: &Session) -> Result<Ended> {
+    let out = session.out(&args.out, args.force.force, &[&args.model])?;
     let model = checkpoint::open(&args.model, session.terminal())?;
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
     let tokenizer = model.tokenizer()?.with_context(|| {
@@ -55,7 +59,18 @@ pub(crate) fn run(args: &GgufArgs, session: &Session) -> Result<Ended> {
         Some(QuantName::Q8_0) => Quant::Q8_0,
     };
     let name = name(&args.out);
-    let written = checkpoint::write_gguf(&model, &tokenizer, &name, quant, &args.out, session.watcher())?;
+    let settings = json!({ "quant": format!("{quant:?}"), "name": name });
+    let recipe = recipe("gguf", &settings, vec![("model", super::out::model(&args.model, session)?)])?;
+    if out.is_finished(&recipe, &[])? {
+        say_finished(&out, session);
+        let bytes = std::fs::metadata(out.path()).map_or(0, |about| about.len());
+        session.summary(&json!({ "file": args.out, "bytes": bytes }), || {
+            format!("{} → {}", sized(bytes), args.out.display())
+        })?;
+        return Ok(Ended::Done);
+    }
+    let written = checkpoint::write_gguf(&model, &tokenizer, &name, quant, &out.path(), session.watcher())?;
+    out.adopt(&recipe)?;
     let Written { architecture, bytes, formats } = &written;
     let tensors: Vec<String> = formats.iter().map(|(format, count)| format!("{count} {format}")).collect();
     session.summary(&to_json(&args.out, &written), || {
@@ -73,5 +88,6 @@ fn to_json(out: &Path, written: &Written) -> Value {
 
 /// What the model is called in the programs that list it: the file's name.
 fn name(out: &Path) -> String {
-    out.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
+    let stem = out.file_stem().filter(|stem| *stem != "-");
+    stem.map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
 }

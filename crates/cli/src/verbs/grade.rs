@@ -1,34 +1,41 @@
 //! `mynah grade`: which generated programs are right.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::data::rows::Fault;
 use gpt::eval::code::{self, Kind, Problem, Report, Verdict, grade};
+use gpt::output::{Input, Lines, Recipe};
 use gpt::sandbox::{Layer, Limits, Sandbox};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::out::{Force, RULE, kept, say_finished};
 use super::stages::{RowArgs, RowReader};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::tell;
 
+fn details() -> String {
+    format!("{DETAILS}\n\n{RULE}\n\n{EXAMPLES}")
+}
+
 const DETAILS: &str = "\
 Programs are Python, run by the machine's python3, each in a sandbox of its own: own namespaces, Landlock, seccomp, limits. No
 root is needed; without one of these layers nothing is run. The tests run in another sandbox, so that no program can tamper
 with its verdict: passed, wrong, raised, timed_out, out_of_memory, died, refused (its answer is no plain data), flooded, or
-broken (the problem's own code does not run).
+broken (the problem's own code does not run).";
 
+const EXAMPLES: &str = "\
 Examples:
   mynah grade --problems HumanEval.jsonl.gz --gold
   mynah grade --problems HumanEval.jsonl.gz --samples samples.jsonl --k 1,10,100 --out verdicts.jsonl";
 
 /// Run generated programs against tests: pass@k
 #[derive(Debug, Args)]
-#[command(after_help = DETAILS)]
+#[command(after_help = details())]
 pub(crate) struct GradeArgs {
     /// Problems, JSON lines: {"task_id","prompt","test","entry_point","canonical_solution"?}, as HumanEval has them
     #[arg(long, value_name = "FILE")]
@@ -44,6 +51,8 @@ pub(crate) struct GradeArgs {
     /// Write one line a sample: {"task_id","completion","passed","result","detail"}
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    force: Force,
     #[command(flatten)]
     walls: Walls,
     #[command(flatten)]
@@ -90,7 +99,9 @@ fn secs(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let timeout = Duration::from_secs_f64(args.timeout);
+    let read_here = [Some(&args.problems), args.programs.samples.as_ref()];
+    let read_here: Vec<&Path> = read_here.into_iter().flatten().map(PathBuf::as_path).collect();
+    let out = args.out.as_ref().map(|out| session.out(out, args.force.force, &read_here)).transpose()?;
     let rows = args.rows.reader(code::FIELDS, session)?;
     let problems = rows.read(&args.problems, code::problem)?;
     let ids: BTreeSet<&str> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
@@ -102,11 +113,30 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     let programs: Vec<(&Problem, &str)> =
         samples.iter().map(|sample| (by_id[sample.task_id.as_str()], sample.completion.as_str())).collect();
 
-    let sandbox = args.walls.sandbox(timeout)?;
-    let verdicts = grade(&sandbox, &programs, timeout, session.watcher())?;
-    if let Some(out) = &args.out {
-        gpt::train::run::write_atomically(out, lines(&programs, &verdicts)?.as_bytes())?;
-    }
+    let verdicts = match &out {
+        None => judge(args, &programs, Vec::new(), &mut |_| Ok(()), session)?,
+        Some(out) => {
+            let mut lines = Lines::open(out, &recipe(args)?)?;
+            let done = lines.kept().lines().map(verdict).collect::<Result<Vec<_>>>()?;
+            if lines.is_finished() {
+                say_finished(out, session);
+                done
+            } else {
+                if !done.is_empty() {
+                    session.say(&format!("{} programs are graded already: going on", done.len()));
+                }
+                let stays = lines.stays();
+                let judged = judge(args, &programs, done, &mut |text| lines.push(text), session);
+                let verdicts = judged.map_err(|error| if stays { kept(error) } else { error })?;
+                lines.finish()?;
+                verdicts
+            }
+        }
+    };
+    ensure!(
+        verdicts.len() == programs.len(),
+        "there are other verdicts than programs: remove the file of --out"
+    );
     let mut by_problem: BTreeMap<&str, Vec<Kind>> = ids.into_iter().map(|id| (id, Vec::new())).collect();
     for ((problem, _), verdict) in programs.iter().zip(&verdicts) {
         by_problem.entry(&problem.task_id).or_default().push(verdict.kind);
@@ -115,6 +145,38 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     let report = Report::new(&by_problem, &args.k);
     session.result(&report, || describe(&report, &args.k))?;
     Ok(Ended::Done)
+}
+
+/// What decides the verdicts besides problems and samples.
+fn recipe(args: &GradeArgs) -> Result<Recipe> {
+    let without: Vec<String> = args.walls.unsafe_without.iter().map(ToString::to_string).collect();
+    let settings = json!({ "timeout": args.timeout, "unsafe_without": without, "gold": args.programs.gold });
+    let mut inputs = vec![("problems", Input::file(&args.problems)?)];
+    if let Some(samples) = &args.programs.samples {
+        inputs.push(("samples", Input::file(samples)?));
+    }
+    super::out::recipe("grade", &settings, inputs)
+}
+
+/// The verdicts on all programs, of which some are `done`; `write` gets the lines of the others in order.
+fn judge(
+    args: &GradeArgs,
+    programs: &[(&Problem, &str)],
+    done: Vec<Verdict>,
+    write: &mut (dyn FnMut(&str) -> Result<()> + Send),
+    session: &Session,
+) -> Result<Vec<Verdict>> {
+    let timeout = Duration::from_secs_f64(args.timeout);
+    let sandbox = args.walls.sandbox(timeout)?;
+    let left = programs.get(done.len()..).unwrap_or_default();
+    let mut verdicts = done;
+    let mut hear = |verdict: Verdict| {
+        write(&line(programs[verdicts.len()], &verdict))?;
+        verdicts.push(verdict);
+        Ok(())
+    };
+    grade(&sandbox, left, timeout, session.watcher(), &mut hear)?;
+    Ok(verdicts)
 }
 
 /// The samples to grade, each of a known problem.
@@ -137,18 +199,20 @@ fn samples(args: &GradeArgs, problems: &[Problem], rows: &RowReader<'_>) -> Resu
     rows.read(path, known)
 }
 
-/// One line a sample, as HumanEval's own harness writes them.
-fn lines(programs: &[(&Problem, &str)], verdicts: &[Verdict]) -> Result<String> {
-    let mut text = String::new();
-    for ((problem, completion), verdict) in programs.iter().zip(verdicts) {
-        let line = json!({
-            "task_id": problem.task_id, "completion": completion, "passed": verdict.passed(), "result": verdict.kind,
-            "detail": verdict.detail,
-        });
-        text += &serde_json::to_string(&line).context("a verdict is JSON")?;
-        text.push('\n');
-    }
-    Ok(text)
+/// The line of a sample, as HumanEval's own harness writes it.
+fn line((problem, completion): (&Problem, &str), verdict: &Verdict) -> String {
+    let line = json!({
+        "task_id": problem.task_id, "completion": completion, "passed": verdict.passed(), "result": verdict.kind,
+        "detail": verdict.detail,
+    });
+    format!("{line}\n")
+}
+
+/// The verdict of such a line.
+fn verdict(line: &str) -> Result<Verdict> {
+    let mut line: Value = serde_json::from_str(line).context("a line of verdicts is no JSON")?;
+    let [kind, detail] = ["result", "detail"].map(|key| line[key].take());
+    serde_json::from_value(json!({ "kind": kind, "detail": detail })).context("a line has no verdict")
 }
 
 fn describe(report: &Report, ks: &[u64]) -> String {

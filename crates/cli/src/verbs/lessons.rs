@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use gpt::lessons::{Split, write_demonstrations, write_labelled, write_prompts, write_task_rows, write_text};
+use gpt::lessons::{Amounts, write_lessons};
 use serde_json::json;
 
 use crate::Ended;
@@ -28,7 +28,7 @@ The road by hand, from lessons to a chat:
   mynah ppo --model runs/sft --reward runs/reward --prompts lessons/prompts.jsonl --val lessons/held-out.jsonl --out runs/ppo
   mynah chat --model runs/ppo")]
 pub(crate) struct LessonsArgs {
-    /// Directory for the files
+    /// Directory for the files, new or empty; lessons.json tells what is in it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Bytes of running text
@@ -49,15 +49,13 @@ pub(crate) struct LessonsArgs {
 }
 
 pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
-    let LessonsArgs { out, text_bytes, demonstrations, prompts, held_out, task_rows } = args;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let LessonsArgs { ref out, text_bytes, demonstrations, prompts, held_out, task_rows } = *args;
     let seed = session.seed();
-    let documents = write_text(&out.join("text.jsonl"), seed, *text_bytes)?;
-    write_demonstrations(&out.join("demonstrations.jsonl"), seed, *demonstrations)?;
-    write_prompts(&out.join("prompts.jsonl"), seed, Split::Train, *prompts)?;
-    write_prompts(&out.join("held-out.jsonl"), seed, Split::HeldOut, *held_out)?;
-    write_labelled(&out.join("labelled.jsonl"), seed, Split::Train, *prompts)?;
-    write_task_rows(&out.join("tasks.jsonl"), seed, Split::Train, *task_rows)?;
+    let amounts = Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows };
+    let (documents, is_there) = write_lessons(out, &amounts)?;
+    if is_there {
+        session.say(&format!("{} is complete already: nothing to do", out.display()));
+    }
     let summary = json!({
         "documents": documents, "text_bytes": text_bytes, "demonstrations": demonstrations,
         "prompts": prompts, "held_out": held_out, "task_rows": task_rows, "out": out,
@@ -65,10 +63,10 @@ pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
     session.summary(&summary, || {
         format!(
             "{} of text, {} demonstrations, {} prompts and {} held out → {}",
-            bytes(*text_bytes),
-            count(*demonstrations as u64),
-            count(*prompts as u64),
-            count(*held_out as u64),
+            bytes(text_bytes),
+            count(demonstrations as u64),
+            count(prompts as u64),
+            count(held_out as u64),
             out.display()
         )
     })?;

@@ -12,6 +12,7 @@ pub(crate) mod finetune;
 pub(crate) mod gguf;
 pub(crate) mod grade;
 pub(crate) mod lessons;
+mod out;
 pub(crate) mod plan;
 pub(crate) mod ppo;
 pub(crate) mod pretrain;

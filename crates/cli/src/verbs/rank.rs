@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use gpt::data::messages::{self, candidates};
 use gpt::lessons::{DEFAULT_NOISE, Judge, Simulated, simulate};
+use gpt::output::Input;
+use serde_json::json;
 
+use super::out::{Force, RULE, recipe, say_finished};
 use super::stages::RowArgs;
 use crate::Ended;
 use crate::session::Session;
@@ -25,18 +28,23 @@ enum How {
     Simulate(SimulateArgs),
 }
 
+fn details() -> String {
+    format!("{DETAILS}\n\n{RULE}\n\n{EXAMPLES}")
+}
+
 const DETAILS: &str = "\
 Judges: `lessons` knows the answers of the built-in lessons, which their prompts carry in further fields; `length` prefers
 short answers to any prompt. With noise, the better of two answers whose scores (from 0 to 1) differ by F wins in 73 of 100
-cases, as σ(difference / F) has it; equal answers are ties.
+cases, as σ(difference / F) has it; equal answers are ties.";
 
+const EXAMPLES: &str = "\
 Examples:
   mynah rank simulate --candidates candidates.jsonl --judge lessons --out rankings.jsonl
   mynah rank simulate --candidates candidates.jsonl --judge length --noise 0 --out rankings.jsonl";
 
 /// Let a built-in judge rank them, who errs as people do
 #[derive(Debug, Args)]
-#[command(after_help = DETAILS)]
+#[command(after_help = details())]
 struct SimulateArgs {
     /// Candidates, JSON lines: {"messages","completions"}, as `mynah candidates` writes them
     #[arg(long, value_name = "FILE")]
@@ -47,6 +55,8 @@ struct SimulateArgs {
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
     /// How much the judge errs; 0: never
     #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, allow_negative_numbers = true, value_parser = noise)]
     noise: f64,
@@ -78,8 +88,14 @@ fn noise(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
     let How::Simulate(args) = &args.how;
     session.start_threads()?;
+    let out = session.out(&args.out, args.force.force, &[&args.candidates])?;
     let judge = Judge::from(args.judge);
     let ranked_before = AtomicU64::new(0);
+    let settings = json!({
+        "judge": format!("{judge:?}"), "noise": args.noise, "seed": session.seed().to_string(),
+    });
+    let recipe = recipe("rank simulate", &settings, vec![("candidates", Input::file(&args.candidates)?)])?;
+    let is_finished = out.is_finished(&recipe, &[])?;
     // A prompt that the judge does not know is a bad line like any other.
     let scored = |record| {
         let mut found = candidates(record)?;
@@ -102,7 +118,11 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
         text += &serde_json::to_string(ranking).context("a ranking is JSON")?;
         text.push('\n');
     }
-    gpt::train::run::write_atomically(&args.out, text.as_bytes())?;
+    if is_finished {
+        say_finished(&out, session);
+    } else {
+        out.write(&recipe, text.as_bytes(), &[])?;
+    }
     session.summary(&simulated, || format!("{}→ {}", describe(&simulated), args.out.display()))?;
     Ok(Ended::Done)
 }

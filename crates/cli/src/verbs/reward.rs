@@ -59,6 +59,7 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let (train, val) = rows.rankings(&args.rankings, args.val.as_deref())?;
     let context = init.model().config.seq_len;
     let rankings = Rankings::new(&train, &val, HELD_OUT, &prompter, context, session.watcher())?;
+    let rankings = rankings.read_from(&args.rankings);
     let mut demonstrations = Vec::new();
     if let Some(path) = &args.demonstrations {
         for shown in rows.read(path, answered)? {

@@ -116,6 +116,10 @@ impl RowReader<'_> {
         row: impl Fn(Record) -> Result<T, Fault> + Sync,
         settle: impl FnOnce(&mut Lines<T>) -> Result<()>,
     ) -> Result<Vec<T>> {
+        if gpt::output::is_unfinished(path) {
+            let shown = path.display();
+            self.session.say(&format!("note: {shown} is not finished: the command that writes it stopped"));
+        }
         let mut lines = self.columns.read(path, self.max_bad, self.session.watcher(), row);
         if let Ok(lines) = &mut lines {
             settle(lines)?;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use gpt::corpus::{Documents, Split};
+use gpt::corpus::{Documents, Report, Split};
+use gpt::output::{Input, Out, Recipe};
 use gpt::tokenizer::{Stats, Tokenizer};
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use crate::args::Usage;
 use crate::session::Session;
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::terminal::{print, print_json};
+use crate::verbs::out::{Force, RULE, recipe, say_finished};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +24,9 @@ Examples:
   mynah tokenizer encode --tokenizer tokenizer.json - < main.rs | mynah tokenizer decode --tokenizer tokenizer.json -
   mynah tokenizer show --tokenizer tokenizer.json --corpus corpus
   mynah tokenizer extend --tokenizer path/to/model --special '<|user|>' --special '<|assistant|>' --out more/tokenizer.json";
+
+/// What goes beside a `tokenizer.json`.
+const BESIDE: [&str; 3] = ["tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
 
 /// Learn a vocabulary (byte-level BPE), encode, decode, measure.
 #[derive(Debug, Args)]
@@ -42,6 +47,7 @@ enum Action {
 
 /// Learn the merges from a corpus and write a Hugging Face tokenizer.json.
 #[derive(Debug, Args)]
+#[command(after_help = RULE)]
 struct TrainArgs {
     /// Directory made by `mynah corpus`; its training documents are read
     #[arg(long, value_name = "DIR")]
@@ -49,9 +55,11 @@ struct TrainArgs {
     /// Tokens of the vocabulary, the 256 bytes and the special tokens included
     #[arg(long, value_name = "N")]
     vocab_size: usize,
-    /// The file; tokenizer_config.json goes beside it
+    /// The file, or a directory for it; tokenizer_config.json goes beside a tokenizer.json
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
     /// A special token beside <|endoftext|>; may be repeated
     #[arg(long, value_name = "TOKEN")]
     special: Vec<String>,
@@ -59,15 +67,18 @@ struct TrainArgs {
 
 /// Add special tokens to a tokenizer, its own or a foreign one; tokens that are there keep their ids.
 #[derive(Debug, Args)]
+#[command(after_help = RULE)]
 struct ExtendArgs {
     #[command(flatten)]
     file: TokenizerFile,
     /// A special token; may be repeated
     #[arg(long, value_name = "TOKEN", required = true)]
     special: Vec<String>,
-    /// The new file; what came with the old one goes beside it
+    /// The new file, or a directory for it; what came with the old one goes beside a tokenizer.json
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
 /// Text to token ids. Special tokens are never made from text.
@@ -120,26 +131,69 @@ pub(crate) fn run(args: &TokenizerArgs, session: &Session) -> Result<Ended> {
 }
 
 fn train(args: &TrainArgs, session: &Session) -> Result<()> {
-    let documents = texts(&args.corpus, Split::Train)?;
-    let tokenizer = Tokenizer::train(documents, args.vocab_size, &args.special, session.watcher())?;
-    save(&tokenizer, &args.out, session)
+    let place = Place::new(&args.out, args.force, &args.corpus, session)?;
+    let corpus = Input::new(&args.corpus, Report::load(&args.corpus)?.digest);
+    let settings = json!({ "vocab_size": args.vocab_size, "special": args.special });
+    let recipe = recipe("tokenizer train", &settings, vec![("corpus", corpus)])?;
+    place.save(&recipe, session, || {
+        let documents = texts(&args.corpus, Split::Train)?;
+        Tokenizer::train(documents, args.vocab_size, &args.special, session.watcher())
+    })
 }
 
 fn extend(args: &ExtendArgs, session: &Session) -> Result<()> {
-    let tokenizer = Tokenizer::from_file(&args.file.tokenizer)?.extended(&args.special)?;
-    save(&tokenizer, &args.out, session)
+    let path = &args.file.tokenizer;
+    let place = Place::new(&args.out, args.force, path, session)?;
+    let old = Tokenizer::from_file(path)?;
+    let settings = json!({ "special": args.special });
+    let input = Input::new(path, gpt::output::digest(format!("{:?}", old.files()).as_bytes()));
+    let recipe = recipe("tokenizer extend", &settings, vec![("tokenizer", input)])?;
+    place.save(&recipe, session, || old.extended(&args.special))
 }
 
-fn save(tokenizer: &Tokenizer, out: &Path, session: &Session) -> Result<()> {
-    tokenizer.save(out)?;
-    let summary = json!({
-        "vocab_size": tokenizer.vocab_size(),
-        "specials": tokenizer.specials().iter().map(|(name, id)| (name.clone(), json!(id))).collect::<serde_json::Map<_, _>>(),
-        "digest": tokenizer.digest(),
-        "out": out,
-    });
-    session
-        .summary(&summary, || format!("{} tokens → {}", count(tokenizer.vocab_size() as u64), out.display()))
+/// Where a tokenizer goes.
+struct Place {
+    asked: PathBuf,
+    file: PathBuf,
+    out: Out,
+}
+
+impl Place {
+    fn new(asked: &Path, force: Force, read: &Path, session: &Session) -> Result<Self> {
+        let file = Tokenizer::file_for(asked);
+        let out = session.out(&file, force.force, &[read, &Tokenizer::file_for(read)])?;
+        Ok(Place { asked: asked.to_owned(), file, out })
+    }
+
+    /// Writes the tokenizer that `make` makes, unless the same command did so before.
+    fn save(
+        &self,
+        recipe: &Recipe,
+        session: &Session,
+        make: impl FnOnce() -> Result<Tokenizer>,
+    ) -> Result<()> {
+        let beside: &[&str] = if self.file.ends_with("tokenizer.json") { &BESIDE } else { &[] };
+        let tokenizer = if self.out.is_finished(recipe, beside)? {
+            say_finished(&self.out, session);
+            Tokenizer::from_file(&self.file)?
+        } else {
+            let tokenizer = make()?;
+            let files = tokenizer.files_as(&self.file);
+            let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), *content)).collect();
+            self.out.write(recipe, files[0].1, &files[1..])?;
+            tokenizer
+        };
+        let specials = tokenizer.specials().iter().map(|(name, id)| (name.clone(), json!(id)));
+        let summary = json!({
+            "vocab_size": tokenizer.vocab_size(),
+            "specials": specials.collect::<serde_json::Map<_, _>>(),
+            "digest": tokenizer.digest(),
+            "out": self.asked,
+        });
+        session.summary(&summary, || {
+            format!("{} tokens → {}", count(tokenizer.vocab_size() as u64), self.asked.display())
+        })
+    }
 }
 
 fn encode(args: &EncodeArgs, session: &Session) -> Result<()> {

@@ -130,7 +130,7 @@ fn examples_come_from_the_file_that_is_named_or_lies_beside() {
         fs::write(file, questions(from)).unwrap();
     }
     let run = road().path("run");
-    let call = ["eval", "--model", &run, "--tasks", &task, "--shots", "1", "--out", &out];
+    let call = ["eval", "--model", &run, "--tasks", &task, "--shots", "1", "--out", &out, "--force"];
     for (named, from) in [(&[][..], 30), (&["--examples", &other][..], 50)] {
         let result = json(&[&call, named].concat());
         assert_eq!(result["tasks"]["sums"]["examples_from"], "items of their own");

@@ -30,8 +30,10 @@ fn a_model_goes_to_gguf_and_comes_back() {
     assert_eq!(shown["tokenizer"]["vocab_size"], directory["tokenizer"]["vocab_size"]);
     assert!(stdout(&["show", &file]).contains("stored as   F32"));
 
-    // What is there is not overwritten, and from file to file nothing changes.
-    fails(&["gguf", "--model", &model, "--out", &file], 1, &["code.gguf is there already"]);
+    // What is there is not overwritten, unless that is asked for, and from file to file nothing changes.
+    assert!(stderr(&run(&["gguf", "--model", &model, "--out", &file], 0)).contains("complete already"));
+    let half = ["gguf", "--model", &model, "--out", &file, "--quant", "f16"];
+    fails(&half, 1, &["code.gguf is there already", "--force"]);
     let again = path(dir.path(), "again.gguf");
     run(&["gguf", "--model", &file, "--out", &again], 0);
     assert_eq!(complete(&again), complete(&model));

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod continued;
 mod eval;
 mod gguf;
 mod grade;
@@ -11,6 +12,7 @@ mod hub;
 mod hub_server;
 mod interrupt;
 mod not_finite;
+mod outputs;
 mod own_files;
 mod readme;
 mod road;

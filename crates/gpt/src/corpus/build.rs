@@ -1,6 +1,6 @@
 //! The sequencer: receives judged records in order, deduplicates, samples, splits, writes and counts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,8 +14,9 @@ use super::near::{MAX_NEAR, NEAR_THRESHOLDS, Near, Resemblance};
 use super::reason::Reason;
 use super::report::{Example, Report, Total};
 use super::sample::{Sample, Weights};
-use super::{Options, OutDir, Split, completed, pipeline};
+use super::{Options, Split, pipeline};
 use crate::hub::Name;
+use crate::output::{OutDir, completed};
 use crate::progress::{Progress, Unit};
 
 /// From this many records on, mostly bad ones stop the build at once: the column is wrong.
@@ -59,7 +60,8 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
         return serde_json::from_value(found)
             .context("the report is of another version: remove the directory");
     }
-    let out = OutDir::open(&options.out, RECORD, is_shard)?;
+    let inputs: Vec<&Path> = options.paths.iter().map(PathBuf::as_path).collect();
+    let out = OutDir::open(&options.out, RECORD, &inputs)?;
     let mut report = Report { format: 1, options: identity, ..Report::default() };
     let (sample, weights) = Sample::new(options.seed, options.max_bytes);
     let mut inputs = find(&options, &mut report, progress)?;
@@ -89,11 +91,6 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
     let (report, from) = sequencer.finish(&out.work(), progress)?;
     out.commit(&from, report.shards.iter().map(|s| s.name.as_str()), &report)?;
     Ok(report)
-}
-
-/// Whether a file name is that of a shard.
-fn is_shard(name: &str) -> bool {
-    name.ends_with(".jsonl") && (name.starts_with("train-") || name.starts_with("val-"))
 }
 
 /// One split while it is written.

@@ -4,7 +4,7 @@
 //! the assistant's tokens and what ends its answers, nothing else. A batch is a function of the seed and the step: every
 //! epoch visits all conversations, in another random order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
@@ -107,6 +107,8 @@ pub struct Conversations {
     cut_tokens: u64,
     untold_tools: u64,
     seed: u64,
+    /// The file that they were read from, if they were.
+    source: Option<PathBuf>,
 }
 
 impl Conversations {
@@ -141,8 +143,8 @@ impl Conversations {
             Ok(sequence)
         };
         let Lines { rows, report, .. } = columns.read(path, max_bad, progress, sequence)?;
-        let untold_tools = untold_tools.into_inner();
-        Ok((Conversations { untold_tools, ..Conversations::new(&rows, seed) }, report))
+        let (untold_tools, source) = (untold_tools.into_inner(), Some(path.to_owned()));
+        Ok((Conversations { untold_tools, source, ..Conversations::new(&rows, seed) }, report))
     }
 
     /// Conversations in an order that `seed` decides.
@@ -163,7 +165,13 @@ impl Conversations {
             cut_tokens: sequences.iter().map(|sequence| sequence.cut_tokens as u64).sum(),
             untold_tools: 0,
             seed,
+            source: None,
         }
+    }
+
+    /// The file that they were read from, if they were.
+    pub fn source(&self) -> Option<&Path> {
+        self.source.as_deref()
     }
 
     /// The conversations with about `fraction` of them, at least one, held out. Which, their tokens decide: equal ones stay
@@ -180,8 +188,9 @@ impl Conversations {
         let lowest = draws.iter().copied().fold(f64::INFINITY, f64::min);
         let is_held_out = |&draw: &f64| draw == lowest || draw < fraction;
         let part = |held_out: bool| {
+            let source = self.source.clone();
             let mut part =
-                Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), ..*self };
+                Conversations { tokens: Vec::new(), targets: Vec::new(), ends: Vec::new(), source, ..*self };
             for i in (0..self.ends.len()).filter(|&i| is_held_out(&draws[i]) == held_out) {
                 part.tokens.extend_from_slice(&self.tokens[self.place(i)]);
                 part.targets.extend_from_slice(&self.targets[self.place(i)]);

@@ -5,6 +5,7 @@
 
 use super::code;
 use super::figures::{Figures, summary};
+use super::log::{Log, marked_again};
 use super::overlap::Overlap;
 use super::programs;
 use super::task::{Item, Task, Wanted};
@@ -72,8 +73,6 @@ pub(super) const UNFINISHED: &str = "the examination was not finished";
 pub struct Exam {
     /// The task's figures.
     pub figures: Figures,
-    /// Every item with its exact prompt and what the model said of it.
-    pub items: Vec<Map<String, Value>>,
     /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte, of a single one those of its windows.
     pub scores: Vec<f64>,
 }
@@ -126,8 +125,6 @@ pub(super) struct Marked {
     pub(super) shown: usize,
     pub(super) left_out: usize,
     pub(super) cut: usize,
-    /// Whether it shares words with the corpus, if anybody looked.
-    pub(super) overlaps: Option<bool>,
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
@@ -146,28 +143,29 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
-    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked.
+    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked. The `log` hears every
+    /// item.
     ///
     /// # Errors
-    /// An item does not fit the context; the model's logits are not finite; somebody asked to stop.
+    /// An item does not fit the context; the model's logits are not finite; somebody asked to stop; those of the log.
     pub fn examine(
         &mut self,
         task: &Task,
         terms: &Terms,
         overlap: Option<&Overlap>,
+        log: &mut Log<'_>,
         progress: &dyn Progress,
     ) -> Result<Exam> {
-        let mut marked = match task.runs_programs() {
-            true => self.programs(task, terms, progress)?,
-            false => self.items(task, terms, progress)?,
-        };
-        if let Some(overlap) = overlap {
-            marked.iter_mut().for_each(|marked| marked.overlaps = Some(overlap.items[marked.item]));
+        let log = &mut TaskLog { task, terms, overlap, log, all: Vec::new() };
+        match task.runs_programs() {
+            true => self.programs(log, progress)?,
+            false => self.items(log, progress)?,
         }
+        let marked = std::mem::take(&mut log.all);
         let all: Vec<&Marked> = marked.iter().collect();
         let mut figures = summary(task, terms, &all).with_context(|| task.name.clone())?;
         if let Some(overlap) = overlap {
-            let clean: Vec<&Marked> = all.into_iter().filter(|one| one.overlaps == Some(false)).collect();
+            let clean: Vec<&Marked> = all.into_iter().filter(|one| !overlap.items[one.item]).collect();
             let value = if clean.is_empty() { None } else { Some(summary(task, terms, &clean)?.interval) };
             let told = json!({
                 "gram_words": overlap.gram_words, "overlapping": figures.n - clean.len(), "clean": value,
@@ -180,40 +178,38 @@ impl<'a, B: Backend> Candidate<'a, B> {
             }
             all => all.iter().map(|marked| marked.score).collect(),
         };
-        let items = (0..).zip(marked).map(|(number, marked): (u64, Marked)| {
-            let head = [("task", json!(task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
-            let head = head.map(|(name, value)| (name.to_owned(), value));
-            let asked = (marked.shown < terms.shots).then(|| ("shots_asked".to_owned(), terms.shots.into()));
-            let overlaps = marked.overlaps.map(|overlaps| ("overlaps".to_owned(), overlaps.into()));
-            head.into_iter().chain(asked).chain(marked.record).chain(overlaps).collect()
-        });
-        Ok(Exam { figures, items: items.collect(), scores })
+        Ok(Exam { figures, scores })
     }
 
-    fn items(&mut self, task: &Task, terms: &Terms, progress: &dyn Progress) -> Result<Vec<Marked>> {
-        let mut all: Vec<Marked> = Vec::with_capacity(task.items.len());
+    fn items(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {
+        let (task, terms) = (log.task, log.terms);
         let about = format!("{} ({} shots)", task.name, terms.shots);
         progress.begin(&about, task.items.len() as u64, Unit::Count);
         for (index, item) in task.items.iter().enumerate() {
             if progress.should_stop() {
                 bail!(Stopped(UNFINISHED));
             }
-            let marked = match &item.wanted {
-                Wanted::Text => self.text(&item.asked),
-                _ => self.item(task, index, terms),
+            let tokens = match &item.wanted {
+                Wanted::LastWord(word) => self.answer(&item.asked, word).len(),
+                _ => 0,
             };
-            let marked = marked.with_context(|| format!("{}, item {}", task.name, index + 1))?;
-            all.push(Marked { item: index, ..marked });
+            if !log.has(index, tokens)? {
+                let marked = match &item.wanted {
+                    Wanted::Text => self.text(&item.asked),
+                    _ => self.item(task, index, terms),
+                };
+                log.add(index, marked.with_context(|| format!("{}, item {}", task.name, index + 1))?)?;
+            }
             progress.advance(1);
         }
         progress.end();
         let texts = task.items.iter().all(|item| item.wanted == Wanted::Text);
         ensure!(
-            !texts || all.iter().any(|marked| !marked.windows.is_empty()),
+            !texts || log.all.iter().any(|marked| !marked.windows.is_empty()),
             "{}: no text has a token that another one comes before: there is nothing to predict",
             task.name
         );
-        Ok(all)
+        Ok(())
     }
 
     fn item(&mut self, task: &Task, index: usize, terms: &Terms) -> Result<Marked> {
@@ -287,10 +283,46 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let (logprob, tokens, bytes) = windows
             .iter()
             .fold((0.0, 0, 0), |sum: Weighed, part| (sum.0 + part.0, sum.1 + part.1, sum.2 + part.2));
-        let record =
-            json!({ "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len() });
+        let record = json!({
+            "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len(), "by_window": windows,
+        });
         let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
         Ok(Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) })
+    }
+}
+
+/// The items of one task on their way into the log.
+pub(super) struct TaskLog<'a, 'l> {
+    pub(super) task: &'a Task,
+    pub(super) terms: &'a Terms,
+    overlap: Option<&'a Overlap>,
+    log: &'a mut Log<'l>,
+    all: Vec<Marked>,
+}
+
+impl TaskLog<'_, '_> {
+    /// Whether the log has item `index` already. `tokens` are those of the word that ends a text.
+    pub(super) fn has(&mut self, index: usize, tokens: usize) -> Result<bool> {
+        let number = self.all.len();
+        let Some(line) = self.log.take(&self.task.name, number)? else { return Ok(false) };
+        let marked = marked_again(&line, &self.task.items[index], tokens)?;
+        self.all.push(Marked { item: index, ..marked });
+        Ok(true)
+    }
+
+    /// Takes what item `index` gave.
+    pub(super) fn add(&mut self, index: usize, mut marked: Marked) -> Result<()> {
+        let (number, shots) = (self.all.len(), self.terms.shots);
+        let head = [("task", json!(self.task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
+        let asked = (marked.shown < shots).then(|| ("shots_asked", shots.into()));
+        let overlaps = self.overlap.map(|overlap| ("overlaps", json!(overlap.items[index])));
+        let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+        let record = std::mem::take(&mut marked.record);
+        let line =
+            head.into_iter().chain(asked).map(named).chain(record).chain(overlaps.map(named)).collect();
+        self.log.hear(&line)?;
+        self.all.push(Marked { item: index, ..marked });
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Programs that a model writes for problems with tests (HumanEval's format, Chen et al. 2021), run and judged by [`code`].
 
-use super::code::{Problem, TIMEOUT, grade};
-use super::exam::{Candidate, Marked, Terms, UNFINISHED, marked};
+use super::code::{Kind, Problem, TIMEOUT, grade};
+use super::exam::{Candidate, Marked, TaskLog, Terms, UNFINISHED, marked};
+use super::log::share_passed;
 use super::task::{Task, Wanted};
 use crate::model::{Request, Sampling};
 use crate::progress::{Progress, Stopped, Unit};
@@ -20,47 +21,60 @@ const TEMPERATURE: f32 = 0.8;
 const TOP_P: f32 = 0.95;
 /// Programs that are written at once.
 pub(super) const SLOTS: usize = 8;
-/// Programs between two looks at whether somebody asks to stop.
+/// Programs, of one problem or several, that are written and then run at once.
 const AT_ONCE: usize = 32;
 
 impl<B: Backend> Candidate<'_, B> {
-    /// Writes programs for every problem of a task, then runs them all. A problem's score is the share that passes its tests, so that
-    /// the mean is pass@1.
-    pub(super) fn programs(
-        &mut self,
-        task: &Task,
-        terms: &Terms,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Marked>> {
+    /// Writes programs for the problems of a task and runs them, some problems at a time. A problem's score is the share that passes its
+    /// tests, so that the mean is pass@1.
+    pub(super) fn programs(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {
+        let (task, terms) = (log.task, log.terms);
         let sandbox = self.sandbox.context("programs are run in a sandbox, and there is none")?;
         let problems = problems(task)?;
         let room = terms.max_tokens.unwrap_or(MAX_TOKENS.min(self.completer.context() / 2));
         let asked = task.items.iter().map(|item| self.ask(item, &[], room)).collect::<Result<Vec<_>>>()?;
         let each = terms.programs.max(1);
-        let requests: Vec<Request> = asked
-            .iter()
-            .flat_map(|asked| std::iter::repeat_n(&asked.tokens, each))
-            .zip(0..)
-            .map(|(prompt, number)| self.request(prompt, number, room, terms))
-            .collect();
-        let written = self.write_programs(task, &requests, progress)?;
-        let programs: Vec<(&Problem, &str)> =
-            (0..).zip(&written).map(|(at, text): (usize, _)| (problems[at / each], text.as_str())).collect();
-        let verdicts = grade(sandbox, &programs, TIMEOUT, progress)?;
-        let mark = |item: usize| {
-            let these = item * each..(item + 1) * each;
-            let (completions, verdicts) = (&written[these.clone()], &verdicts[these]);
-            let told = completions.iter().zip(verdicts).map(|(text, verdict)| {
-                json!({ "completion": text, "passed": verdict.passed(), "result": verdict.kind, "detail": verdict.detail })
-            });
-            let record = json!({
-                "prompt": asked[item].text, "task_id": problems[item].task_id, "programs": told.collect::<Vec<_>>(),
-            });
-            let passed = verdicts.iter().filter(|verdict| verdict.passed()).count();
-            let verdicts = verdicts.iter().map(|verdict| verdict.kind).collect();
-            Marked { item, verdicts, ..marked(passed as f64 / each as f64, record, &asked[item]) }
-        };
-        Ok((0..problems.len()).map(mark).collect())
+        let mut done = 0;
+        while done < problems.len() && log.has(done, 0)? {
+            done += 1;
+        }
+        progress.begin(&task.name, problems.len() as u64, Unit::Count);
+        progress.advance(done as u64);
+        let all: Vec<usize> = (done..problems.len()).collect();
+        for some in all.chunks((AT_ONCE / each).max(1)) {
+            let requests: Vec<Request> = some
+                .iter()
+                .flat_map(|&item| (0..each).map(move |at| (item, item * each + at)))
+                .map(|(item, number)| self.request(&asked[item].tokens, number as u64, room, terms))
+                .collect();
+            let written = self.write_programs(&requests, progress)?;
+            let programs: Vec<(&Problem, &str)> = written
+                .iter()
+                .enumerate()
+                .map(|(at, text)| (problems[some[at / each]], text.as_str()))
+                .collect();
+            let mut verdicts = Vec::with_capacity(programs.len());
+            let mut hear = |verdict| {
+                verdicts.push(verdict);
+                Ok(())
+            };
+            grade(sandbox, &programs, TIMEOUT, progress, &mut hear)?;
+            let of_each = written.chunks(each).zip(verdicts.chunks(each));
+            for (&item, (completions, verdicts)) in some.iter().zip(of_each) {
+                let told = completions.iter().zip(verdicts).map(|(text, verdict)| {
+                    json!({ "completion": text, "passed": verdict.passed(), "result": verdict.kind, "detail": verdict.detail })
+                });
+                let record = json!({
+                    "prompt": asked[item].text, "task_id": problems[item].task_id, "programs": told.collect::<Vec<_>>(),
+                });
+                let verdicts: Vec<Kind> = verdicts.iter().map(|verdict| verdict.kind).collect();
+                let score = share_passed(&verdicts);
+                log.add(item, Marked { verdicts, ..marked(score, record, &asked[item]) })?;
+            }
+            progress.advance(some.len() as u64);
+        }
+        progress.end();
+        Ok(())
     }
 
     fn request(&self, prompt: &[u32], number: u64, max_tokens: usize, terms: &Terms) -> Request {
@@ -75,30 +89,17 @@ impl<B: Backend> Candidate<'_, B> {
         }
     }
 
-    fn write_programs(
-        &mut self,
-        task: &Task,
-        requests: &[Request],
-        progress: &dyn Progress,
-    ) -> Result<Vec<String>> {
+    fn write_programs(&mut self, requests: &[Request], progress: &dyn Progress) -> Result<Vec<String>> {
         let stop = STOP.map(str::to_owned);
-        let mut written = Vec::with_capacity(requests.len());
-        progress.begin(&format!("{}: writing programs", task.name), requests.len() as u64, Unit::Count);
-        for some in requests.chunks(AT_ONCE) {
-            let mut go_on = |_: usize, _: &str| match progress.should_stop() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            };
-            let done = self.completer.generate(some, &stop, &mut go_on);
-            let done = done.with_context(|| format!("{}: writing programs", task.name))?;
-            if progress.should_stop() {
-                bail!(Stopped(UNFINISHED));
-            }
-            written.extend(done.into_iter().map(|completion| completion.text));
-            progress.advance(some.len() as u64);
+        let mut go_on = |_: usize, _: &str| match progress.should_stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let written = self.completer.generate(requests, &stop, &mut go_on)?;
+        if progress.should_stop() {
+            bail!(Stopped(UNFINISHED));
         }
-        progress.end();
-        Ok(written)
+        Ok(written.into_iter().map(|completion| completion.text).collect())
     }
 }
 

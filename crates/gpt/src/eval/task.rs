@@ -10,7 +10,7 @@ use crate::data::{Columns, TaskRow};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use kernels::rng;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is asked, and what is right.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,13 @@ pub fn generated() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl Task {
+    /// The files that the task of this name may read.
+    pub fn files(name: &str) -> Vec<PathBuf> {
+        let file = ["last-word:", "next-line:"].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+        let file = Path::new(file.unwrap_or(name));
+        [file.to_owned()].into_iter().chain(examples_beside(file)).collect()
+    }
+
     /// The task of this name: a generated one; a file of JSON lines; a text file; `last-word:FILE`; or `next-line:FILE`, where the file can be a
     /// corpus, of which held-out documents are taken. At most `limit` items, drawn
     /// by `seed`. Files may have their fields in other `columns`.
@@ -131,9 +138,8 @@ impl Task {
         let stem = file.file_name().map_or(name.into(), |name| name.to_string_lossy());
         let stem = stem.split('.').next().unwrap_or(name).to_owned();
         let (items, lines) = read_items(file, last_word, columns, progress).with_context(shown)?;
-        let beside = ["jsonl", "jsonl.gz"].map(|end| file.with_file_name(format!("{stem}.train.{end}")));
-        let beside = beside.iter().find(|beside| beside.exists());
-        let examples = beside.map(|beside| read_items(beside, last_word, columns, progress)).transpose()?;
+        let beside = examples_beside(file).into_iter().find(|beside| beside.exists());
+        let examples = beside.map(|beside| read_items(&beside, last_word, columns, progress)).transpose()?;
         let examples = examples.map(|(items, _)| items);
         let items = sample(items, limit, seed);
         Ok(Task { name: if last_word { format!("{stem}-last-word") } else { stem }, items, examples, lines })
@@ -202,6 +208,13 @@ impl Task {
             })
             .collect()
     }
+}
+
+/// Where the examples of a file's items lie, if there are some.
+fn examples_beside(file: &Path) -> [PathBuf; 2] {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = name.split('.').next().unwrap_or_default();
+    ["jsonl", "jsonl.gz"].map(|end| file.with_file_name(format!("{stem}.train.{end}")))
 }
 
 /// `limit` of the items in their order.

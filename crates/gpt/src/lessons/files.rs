@@ -9,7 +9,55 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::output::{OutDir, completed};
+
 use super::{Split, demonstration, held_out_task_row, plain_text, prompt, task_row, text};
+
+/// The record of a directory of lessons.
+const RECORD: &str = "lessons.json";
+
+/// How much there is of everything in a directory of lessons.
+#[derive(Clone, Debug, Serialize)]
+pub struct Amounts {
+    /// Decides all that is random.
+    pub seed: u64,
+    /// Bytes of running text.
+    pub text_bytes: u64,
+    /// Demonstrations.
+    pub demonstrations: usize,
+    /// Prompts for training, and as many labelled texts.
+    pub prompts: usize,
+    /// Prompts that occur in none of the others.
+    pub held_out: usize,
+    /// Rows of tasks.
+    pub task_rows: usize,
+}
+
+/// Makes the directory `out` of all lessons, as the verb `lessons` has them, and tells how many documents of text there are and whether
+/// they were there already.
+///
+/// # Errors
+/// The directory holds something else, or lessons of other amounts; a file cannot be written; there are not so many lessons.
+pub fn write_lessons(out: &Path, amounts: &Amounts) -> Result<(u64, bool)> {
+    let options = serde_json::to_value(amounts)?;
+    if let Some(found) = completed(out, RECORD, &options)? {
+        return Ok((found["documents"].as_u64().unwrap_or(0), true));
+    }
+    let &Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows } = amounts;
+    let dir = OutDir::open(out, RECORD, &[])?;
+    let work = dir.work();
+    let documents = write_text(&work.join("text.jsonl"), seed, text_bytes)?;
+    write_demonstrations(&work.join("demonstrations.jsonl"), seed, demonstrations)?;
+    write_prompts(&work.join("prompts.jsonl"), seed, Split::Train, prompts)?;
+    write_prompts(&work.join("held-out.jsonl"), seed, Split::HeldOut, held_out)?;
+    write_labelled(&work.join("labelled.jsonl"), seed, Split::Train, prompts)?;
+    write_task_rows(&work.join("tasks.jsonl"), seed, Split::Train, task_rows)?;
+    let files = ["text", "demonstrations", "prompts", "held-out", "labelled", "tasks"];
+    let files = files.map(|name| format!("{name}.jsonl"));
+    let record = json!({ "options": options, "documents": documents });
+    dir.commit(&work, files.iter().map(String::as_str), &record)?;
+    Ok((documents, false))
+}
 
 /// Writes documents of at least `bytes` bytes of text, one `{"text"}` a line: an input of `mynah corpus`. Returns how many.
 ///

@@ -32,7 +32,8 @@ mod world;
 
 pub use asked::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};
 pub use files::{
-    write_demonstrations, write_labelled, write_plain_text, write_prompts, write_task_rows, write_text,
+    Amounts, write_demonstrations, write_labelled, write_lessons, write_plain_text, write_prompts,
+    write_task_rows, write_text,
 };
 pub use flaws::{Flaw, IMPERFECT_SHARE};
 pub use judge::{Judge, Verdict, WEIGHTS, judge};

@@ -47,6 +47,13 @@ pub struct Generated {
     pub end: Option<u32>,
 }
 
+impl Generated {
+    /// What comes of a request for no tokens.
+    fn nothing() -> Self {
+        Generated { tokens: Vec::new(), finish: Finish::Length, end: None }
+    }
+}
+
 /// A model ready to be sampled from: its weights laid out for products of few rows, and a cache.
 pub struct Engine<T> {
     pub(super) config: Config,
@@ -126,10 +133,33 @@ impl<T> Engine<T> {
         &mut self,
         b: &mut B,
         requests: &[Request],
-        mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+        on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, NotFinite> {
-        let mut results =
-            vec![Generated { tokens: Vec::new(), finish: Finish::Length, end: None }; requests.len()];
+        let mut results = vec![Generated::nothing(); requests.len()];
+        self.generate_each(b, requests, on_token, |index, generated| {
+            results[index] = generated;
+            ControlFlow::Continue(())
+        })?;
+        Ok(results)
+    }
+
+    /// As [`generate`](Self::generate), but `on_done(index, generated)` hears each continuation as soon as it is whole, about in the
+    /// order of the requests, and may end the work: what is in the making then is lost.
+    ///
+    /// # Errors
+    /// Logits that a token was to be drawn from are not finite.
+    pub fn generate_each<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        requests: &[Request],
+        mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+        mut on_done: impl FnMut(usize, Generated) -> ControlFlow<()>,
+    ) -> Result<(), NotFinite> {
+        for index in (0..requests.len()).filter(|&i| requests[i].max_tokens == 0) {
+            if on_done(index, Generated::nothing()).is_break() {
+                return Ok(());
+            }
+        }
         let mut waiting = (0..requests.len()).filter(|&i| requests[i].max_tokens > 0);
         let (mut tokens, mut spans, mut wanted, mut logits) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -151,7 +181,7 @@ impl<T> Engine<T> {
                 wanted.push(tokens.len() as u32 - 1);
             }
             if spans.is_empty() {
-                return Ok(results);
+                return Ok(());
             }
             logits.resize(wanted.len() * self.config.vocab_size, 0.0);
             forward_cached(
@@ -192,7 +222,11 @@ impl<T> Engine<T> {
                 };
                 if let Some(finish) = finish {
                     let running = self.slots[span.slot].take().expect("checked above");
-                    results[index] = Generated { tokens: running.tokens, finish, end };
+                    let generated = Generated { tokens: running.tokens, finish, end };
+                    if on_done(index, generated).is_break() {
+                        self.slots.fill_with(|| None);
+                        return Ok(());
+                    }
                 }
             }
         }

@@ -29,7 +29,7 @@ use anyhow::Result;
 
 pub use results::{Baseline, Completion, RESULTS, Results, Stage};
 pub use road::{Answer, ChatResults, FrontierPoint, System, Tried, frontier, write_road};
-pub use shots::{Sweep, write_sweeps};
+pub use shots::{Sweep, sweeps_page};
 pub use tasks::{Asked, Predicted, TasksResults, Written, write_tasks_road};
 pub use terminal::{chart, sparkline};
 

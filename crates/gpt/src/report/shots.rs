@@ -1,14 +1,9 @@
 //! The page of a sweep: how a model's figures rise with the examples that it is shown (Brown et al. 2020, figure 1.2).
 
-use std::path::Path;
-
-use anyhow::Result;
-
 use super::chart::{Chart, EXAMPLES, Look, Series, Span};
 use super::document;
 use super::html::{Element, cell, table};
 use crate::eval::Interval;
-use crate::train::run::write_atomically;
 
 /// A task with several numbers of examples.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,11 +20,8 @@ pub struct Sweep {
     pub majority: Option<f64>,
 }
 
-/// Writes a page with a chart and a table for every task.
-///
-/// # Errors
-/// Writing fails.
-pub fn write_sweeps(path: &Path, model: &str, sweeps: &[Sweep]) -> Result<()> {
+/// A page with a chart and a table for every task.
+pub fn sweeps_page(model: &str, sweeps: &[Sweep]) -> String {
     let heading = Element::new("header")
         .child(Element::of("p", "brand").text("mynah"))
         .child(Element::new("h1").text("Learning from the prompt"))
@@ -37,7 +29,7 @@ pub fn write_sweeps(path: &Path, model: &str, sweeps: &[Sweep]) -> Result<()> {
             "{model}: each task with more and more examples before the item. Intervals of 95 %."
         )));
     let main = Element::new("main").child(heading).children(sweeps.iter().map(section));
-    write_atomically(path, document("Learning from the prompt · mynah", main).as_bytes())
+    document("Learning from the prompt · mynah", main)
 }
 
 fn section(sweep: &Sweep) -> Element {
@@ -91,10 +83,7 @@ mod tests {
             chance: Some(0.25),
             majority: Some(0.375),
         };
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("plot.html");
-        write_sweeps(&path, "runs/a & b", &[sweep]).unwrap();
-        let page = std::fs::read_to_string(path).unwrap();
+        let page = sweeps_page("runs/a & b", &[sweep]);
         assert!(page.contains("runs/a &amp; b") && page.contains("copa &lt;b&gt;"), "text is escaped");
         assert!(page.contains("chance 0.2500, majority 0.3750"));
         let rows: Vec<usize> = ["0.4000 – 0.6000", "0.5250 – 0.7250", "0.6500 – 0.8500"]

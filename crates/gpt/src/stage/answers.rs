@@ -2,14 +2,18 @@
 
 use super::episodes::Episode;
 use crate::data::{Candidates, Prompt, Prompter};
-use crate::model::{Config, Engine, Finish, NotFinite, Request, SCORES, Sampling, Weights};
+use crate::model::{Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 /// Sequences that are continued at once.
 const SLOTS: usize = 64;
+
+/// Answers that are waited for at once where they are heard one by one, many times [`SLOTS`]: at their end slots stand empty.
+const REQUESTS: usize = 64 * SLOTS;
 
 /// Answers to prompts and how they ended.
 pub(super) struct Answers {
@@ -106,52 +110,53 @@ pub fn candidates<B: Backend>(
     options: &CandidatesOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Candidates>> {
+    let mut found = Vec::with_capacity(prompts.len());
+    let mut keep = |candidates| {
+        found.push(candidates);
+        Ok(())
+    };
+    candidates_each(b, model, prompter, prompts, options, 0, &mut keep, progress)?;
+    Ok(found)
+}
+
+/// The same, prompt by prompt in their order: `hear` gets the candidates of each as soon as they are whole. The first `done` that it
+/// would hear are passed over: an answer is a function of the seed, of its prompt's place and of its own, and of nothing else.
+///
+/// # Errors
+/// Those of [`candidates`] and of `hear`.
+#[expect(clippy::too_many_arguments, reason = "a model, what it is asked, and who hears")]
+pub fn candidates_each<B: Backend>(
+    b: &mut B,
+    (config, weights): (&Config, &Weights<B::Tensor>),
+    prompter: &Prompter<'_>,
+    prompts: &[Prompt],
+    options: &CandidatesOptions,
+    done: usize,
+    hear: &mut dyn FnMut(Candidates) -> Result<()>,
+    progress: &dyn Progress,
+) -> Result<()> {
     let &CandidatesOptions { k, max_tokens, sampling } = options;
-    ensure!(model.0.n_label.is_none(), SCORES);
-    let context = model.0.seq_len;
+    ensure!(config.n_label.is_none(), SCORES);
+    let context = config.seq_len;
     ensure!(
         max_tokens < context,
         "max_tokens {max_tokens} leaves no room for a prompt in the model's context of {context}: take fewer (--max-tokens)"
     );
     let room = context - max_tokens;
-    let (mut found, mut too_long, mut shortest) = (Vec::with_capacity(prompts.len()), 0, usize::MAX);
-    // As many prompts at once as keep the engine busy to the end.
-    let at_once = (8 * SLOTS / k.max(1)).max(1);
-    progress.begin("candidates", prompts.len() as u64, Unit::Count);
-    for (group, some) in (0..).zip(prompts.chunks(at_once)) {
-        if progress.should_stop() {
-            bail!(Stopped("no candidates were written"));
+    let (mut asked, mut too_long, mut shortest) = (Vec::with_capacity(prompts.len()), 0, usize::MAX);
+    for (number, prompt) in (0..).zip(prompts) {
+        let tokens = prompter
+            .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+            .with_context(|| format!("prompt {}", number + 1))?;
+        shortest = shortest.min(tokens.len());
+        if tokens.len() <= room {
+            asked.push((number, prompt, tokens));
+        } else {
+            too_long += 1;
         }
-        let first = group * at_once;
-        let mut asked = Vec::new();
-        for (number, prompt) in (first + 1..).zip(some) {
-            let tokens = prompter
-                .prompt_with(&prompt.messages, prompt.extra.get("tools"))
-                .with_context(|| format!("prompt {number}"))?;
-            shortest = shortest.min(tokens.len());
-            if tokens.len() <= room {
-                asked.push((number, prompt, tokens));
-            } else {
-                too_long += 1;
-            }
-        }
-        let repeated = asked.iter().flat_map(|(.., tokens)| std::iter::repeat_n(tokens.clone(), k)).collect();
-        let number = (first * k) as u64;
-        let answers =
-            answer(b, model, prompter, repeated, max_tokens, sampling, number).map_err(|fault| {
-                anyhow::Error::new(fault).context(format!("prompt {}", asked[fault.sequence / k].0))
-            })?;
-        let texts = answers.texts(prompter)?;
-        found.extend(asked.iter().zip(texts.chunks(k)).map(|((_, prompt, _), texts)| Candidates {
-            messages: prompt.messages.clone(),
-            completions: texts.to_vec(),
-            extra: prompt.extra.clone(),
-        }));
-        progress.advance(some.len() as u64);
     }
-    progress.end();
     ensure!(
-        !found.is_empty(),
+        !asked.is_empty(),
         "none of the {} prompts leaves room for an answer of {max_tokens} tokens in the model's context of {context}: the shortest \
          has {shortest}; take fewer (--max-tokens), or shorter prompts",
         prompts.len()
@@ -163,5 +168,71 @@ pub fn candidates<B: Backend>(
             prompts.len()
         ));
     }
-    Ok(found)
+    let left = asked.get(done..).unwrap_or_default();
+    let Some(longest) = left.iter().map(|(.., tokens)| tokens.len()).max() else { return Ok(()) };
+    let slots = (left.len() * k).clamp(1, SLOTS);
+    let capacity = (longest + max_tokens).min(config.seq_len);
+    let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
+        .limited_to(prompter.tokenizer().vocab_size());
+    progress.begin("candidates", asked.len() as u64, Unit::Count);
+    progress.advance(done as u64);
+    for some in left.chunks((REQUESTS / k).max(1)) {
+        let request = |(number, _, tokens): &(usize, &Prompt, Vec<u32>), answer: usize| Request {
+            prompt: tokens.clone(),
+            max_tokens,
+            sampling,
+            number: (number * k + answer) as u64,
+            stop_tokens: prompter.end_tokens().to_vec(),
+        };
+        let requests: Vec<Request> =
+            some.iter().flat_map(|asked| (0..k).map(|answer| request(asked, answer))).collect();
+        let mut texts: Vec<Option<String>> = vec![None; requests.len()];
+        let mut next = 0;
+        // Whoever is whole and next in line is heard.
+        let mut take = |index: usize, generated: Generated| -> Result<()> {
+            texts[index] = Some(prompter.tokenizer().decode(&generated.tokens)?);
+            while let Some((_, prompt, _)) = some.get(next) {
+                let these = &mut texts[next * k..(next + 1) * k];
+                if these.iter().any(Option::is_none) {
+                    break;
+                }
+                let completions = these.iter_mut().filter_map(Option::take).collect();
+                let Prompt { messages, extra, .. } = prompt;
+                hear(Candidates { messages: messages.clone(), completions, extra: extra.clone() })?;
+                progress.advance(1);
+                next += 1;
+            }
+            Ok(())
+        };
+        let (stopped, mut failure) = (Cell::new(false), None);
+        let done = engine.generate_each(
+            b,
+            &requests,
+            |_, _| {
+                stopped.set(progress.should_stop());
+                if stopped.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+            |index, generated| match stopped.get() {
+                true => ControlFlow::Break(()),
+                false => match take(index, generated) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failure = Some(error);
+                        ControlFlow::Break(())
+                    }
+                },
+            },
+        );
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        done.map_err(|fault| {
+            anyhow::Error::new(fault).context(format!("prompt {}", some[fault.sequence / k].0 + 1))
+        })?;
+        if stopped.get() {
+            bail!(Stopped("not every prompt was answered"));
+        }
+    }
+    progress.end();
+    Ok(())
 }

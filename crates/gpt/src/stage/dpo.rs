@@ -13,7 +13,6 @@ use crate::model::{Engine, Request, Sampling, Targets};
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
 use crate::stage::episodes::Rows;
-use crate::train::run::Input;
 use crate::train::{Frozen, Trainer, Update};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
@@ -92,7 +91,7 @@ pub fn dpo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let mut recipe = settings.recipe("dpo", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
+    recipe.inputs.insert("rankings".into(), options.rankings.input());
     let config = options.init.config(0.0);
     memory::check(&[&config], &[&config], ROWS, machine)?;
     let mut training = Dpo::new(backend, options, &settings)?;

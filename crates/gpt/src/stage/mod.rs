@@ -16,7 +16,7 @@ mod settings;
 mod sft;
 mod training_loop;
 
-pub use answers::{CandidatesOptions, candidates};
+pub use answers::{CandidatesOptions, candidates, candidates_each};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use finetune::{
     Decision, Examples, FinetuneSettings, Options as FinetuneOptions, Outcome as FinetuneOutcome, TaskReport,
@@ -34,7 +34,7 @@ pub use road::{
     Budget, ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TasksOptions,
     TasksOutcome, chat_road, code_road, tasks_road,
 };
-pub use score::score;
+pub use score::{Scorer, score};
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings, usual_vocab_size};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use training_loop::Machine;

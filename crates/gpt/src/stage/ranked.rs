@@ -3,7 +3,9 @@
 use super::episodes::{Episode, Rows, passes};
 use crate::data::{Permutation, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
+use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
 
 /// A prompt with its answers.
 #[derive(Clone, Debug)]
@@ -22,9 +24,20 @@ pub struct Rankings {
     pub(super) train: Vec<Ranked>,
     pub(super) held_out: Vec<Ranked>,
     digest: String,
+    source: Option<PathBuf>,
 }
 
 impl Rankings {
+    /// The same, read from this file: where a run's recipe looks for them.
+    pub fn read_from(self, path: &Path) -> Self {
+        Rankings { source: Some(path.to_owned()), ..self }
+    }
+
+    /// The rankings as what a run reads.
+    pub(super) fn input(&self) -> Input {
+        Input::new(self.source.as_deref().unwrap_or(Path::new("rankings")), self.digest.clone())
+    }
+
     /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some; which, the prompts
     /// themselves decide, so that rankings of one prompt stay together. A ranking of which an answer does not fit the `context` is left out, and
     /// `progress` hears of it.

@@ -24,42 +24,69 @@ pub fn score<B: Backend>(
     items: &[Candidates],
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f64>>> {
-    let context = config.seq_len;
-    let mut model = Frozen::new(b, config, weights);
-    let mut episodes = Vec::new();
-    for (number, item) in (1..).zip(items) {
-        let prompt = prompter
-            .prompt_with(&item.messages, item.extra.get("tools"))
-            .with_context(|| format!("item {number}"))?;
-        for text in &item.completions {
-            let episode = Episode::new(&prompt, &prompter.answer(text));
-            let len = episode.tokens.len();
-            ensure!(len <= context, "item {number}: {len} tokens do not fit the context of {context}");
-            episodes.push(episode);
-        }
+    Scorer::new(b, config, weights).score(b, prompter, items, progress)
+}
+
+/// A reward model that is asked again and again.
+pub struct Scorer<T> {
+    model: Frozen<T>,
+    context: usize,
+}
+
+impl<T> Scorer<T> {
+    /// Takes over a reward model.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
+        let context = config.seq_len;
+        Scorer { model: Frozen::new(b, config, weights), context }
     }
-    let mut found = Vec::with_capacity(episodes.len());
-    progress.begin("score", episodes.len() as u64, Unit::Count);
-    for some in episodes.chunks(AT_ONCE) {
-        if progress.should_stop() {
-            bail!(Stopped("not everything was scored"));
+
+    /// As [`score`].
+    ///
+    /// # Errors
+    /// Those of [`score`].
+    pub fn score<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        prompter: &Prompter<'_>,
+        items: &[Candidates],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<f64>>> {
+        let context = self.context;
+        let mut episodes = Vec::new();
+        for (number, item) in (1..).zip(items) {
+            let prompt = prompter
+                .prompt_with(&item.messages, item.extra.get("tools"))
+                .with_context(|| format!("item {number}"))?;
+            for text in &item.completions {
+                let episode = Episode::new(&prompt, &prompter.answer(text));
+                let len = episode.tokens.len();
+                ensure!(len <= context, "item {number}: {len} tokens do not fit the context of {context}");
+                episodes.push(episode);
+            }
         }
-        found.extend(rewards(&mut model, b, some));
-        progress.advance(some.len() as u64);
+        let mut found = Vec::with_capacity(episodes.len());
+        progress.begin("score", episodes.len() as u64, Unit::Count);
+        for some in episodes.chunks(AT_ONCE) {
+            if progress.should_stop() {
+                bail!(Stopped("not everything was scored"));
+            }
+            found.extend(rewards(&mut self.model, b, some));
+            progress.advance(some.len() as u64);
+        }
+        progress.end();
+        let mut rewards = found.into_iter();
+        let of = |(number, item): (usize, &Candidates)| {
+            let found: Vec<f64> = rewards.by_ref().take(item.completions.len()).collect();
+            let bad = found.iter().zip(1..).find(|(reward, _)| !reward.is_finite());
+            ensure!(
+                bad.is_none(),
+                "item {number}: {}",
+                bad.map(|(reward, answer)| overflow(*reward, answer)).unwrap_or_default()
+            );
+            Ok(found)
+        };
+        (1..).zip(items).map(of).collect()
     }
-    progress.end();
-    let mut rewards = found.into_iter();
-    let of = |(number, item): (usize, &Candidates)| {
-        let found: Vec<f64> = rewards.by_ref().take(item.completions.len()).collect();
-        let bad = found.iter().zip(1..).find(|(reward, _)| !reward.is_finite());
-        ensure!(
-            bad.is_none(),
-            "item {number}: {}",
-            bad.map(|(reward, answer)| overflow(*reward, answer)).unwrap_or_default()
-        );
-        Ok(found)
-    };
-    (1..).zip(items).map(of).collect()
 }
 
 fn overflow(reward: f64, answer: usize) -> String {

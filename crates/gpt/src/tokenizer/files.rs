@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::{AddedToken, Tokenizer as Library};
 
 /// Every file that a tokenizer may consist of, under the names that `transformers` uses.
@@ -122,17 +122,21 @@ pub(super) fn load_gpt2(encoder_json: &Path, vocab_bpe: &Path) -> Result<Tokeniz
 
 /// What [`Tokenizer::save`] does.
 pub(super) fn save(tokenizer: &Tokenizer, path: &Path) -> Result<()> {
-    let is_file = path.extension().is_some_and(|extension| extension == "json") && !path.is_dir();
-    let (dir, first) = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if is_file => (parent, name),
-        _ => (path, JSON.as_ref()),
-    };
+    let file = file_for(path);
+    let dir = file.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
-    for (name, content) in tokenizer.files() {
-        let file = if name == JSON { dir.join(first) } else { dir.join(name) };
+    for (name, content) in tokenizer.files_as(&file) {
+        let file = file.with_file_name(name);
         fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// What [`Tokenizer::file_for`] does.
+pub(super) fn file_for(path: &Path) -> PathBuf {
+    let ends_in_json = path.extension().is_some_and(|extension| extension == "json");
+    let is_file = (ends_in_json || path.exists() || path == Path::new("-")) && !path.is_dir();
+    if is_file { path.to_owned() } else { path.join(JSON) }
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -36,7 +36,7 @@ use bpe::{Bpe, ByteIds, Scratch};
 use foreign::{Before, Foreign};
 use rayon::prelude::*;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The special token between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -174,8 +174,8 @@ impl Tokenizer {
         extend::extended(self, special)
     }
 
-    /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be; a path that ends in `.json` names
-    /// the first file, and the others go beside it.
+    /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be, or one file where `path` ends in `.json`; see
+    /// [`files_as`](Self::files_as).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         files::save(self, path.as_ref())
     }
@@ -187,6 +187,23 @@ impl Tokenizer {
             [Some(&self.json), Some(&self.config), self.template.as_ref(), self.special_map.as_ref()];
         let files = FILES.into_iter().zip(contents);
         files.filter_map(|(name, content)| Some((name, content?.as_bytes()))).collect()
+    }
+
+    /// The file that is meant by `path`: itself where it ends in `.json`, else the `tokenizer.json` in that directory.
+    pub fn file_for(path: &Path) -> PathBuf {
+        files::file_for(path)
+    }
+
+    /// What is written where `file` is to be the tokenizer's: the first of [`Tokenizer::files`] under this name, and the others beside
+    /// `tokenizer.json` only, since they are read beside that alone, and would be taken for those of another.
+    pub fn files_as(&self, file: &Path) -> Vec<(String, &[u8])> {
+        let own =
+            file.file_name().map_or_else(|| files::JSON.into(), |name| name.to_string_lossy().into_owned());
+        let count = if own == files::JSON { FILES.len() } else { 1 };
+        let named = |(name, content): (&str, _)| {
+            if name == files::JSON { (own.clone(), content) } else { (name.into(), content) }
+        };
+        self.files().into_iter().take(count).map(named).collect()
     }
 
     /// The content of `tokenizer.json`.

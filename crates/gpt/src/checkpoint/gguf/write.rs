@@ -71,8 +71,9 @@ impl Quant {
 /// Writes a model and its tokenizer as the GGUF file `out`, under the name `name`.
 ///
 /// # Errors
-/// The model or its tokenizer is of a kind that GGUF has no words for; `out` is there already; a value is beyond the
-/// number format; what could not be written and why; a stop asked for through `progress`. Then nothing is left.
+/// The model or its tokenizer is of a kind that GGUF has no words for; a value is beyond the number format; what could not be
+/// written and why; a stop asked for through `progress`. Then nothing is left. What `out` was before is replaced when the new
+/// file is whole.
 pub fn write(
     model: &Checkpoint,
     tokenizer: &Tokenizer,
@@ -82,11 +83,10 @@ pub fn write(
     progress: &dyn Progress,
 ) -> Result<Written> {
     let shown = out.display();
-    ensure!(!out.exists(), "{shown} is there already: remove it, or name another file");
     let plan =
         Plan::new(model, tokenizer, name, quant).with_context(|| format!("{shown} cannot be written"))?;
     let disk = &mut Disk::default();
-    let temporary = beside(out, ".tmp")?;
+    let temporary = beside(out, ".mynah.tmp")?;
     let done = make_room(disk, out, &temporary, plan.bytes())
         .and_then(|()| plan.fill(disk, &temporary, model, progress))
         .and_then(|()| disk.rename(&temporary, out))

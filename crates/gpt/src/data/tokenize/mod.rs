@@ -96,6 +96,7 @@ pub(super) fn tokenize_with(
     let job = Job {
         out: &options.out,
         tokenizer: &tokenizer,
+        tokenizer_path: &options.tokenizer,
         end_of_text,
         identity,
         overflow: options.overflow,

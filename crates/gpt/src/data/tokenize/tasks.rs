@@ -64,6 +64,7 @@ pub fn tokenize_tasks(options: &TokenizeTasksOptions, progress: &dyn Progress) -
     let job = Job {
         out,
         tokenizer: &tokenizer,
+        tokenizer_path: path,
         end_of_text,
         identity: json!({ "tasks": digest, "tokenizer": tokenizer.digest(), "val_fraction": val_fraction }),
         overflow: Overflow::Pack,

@@ -9,14 +9,16 @@ use super::super::npy::{Width, Writer};
 use super::super::shards::{Kept, Lost, Meta, RECORD, TokenFile, token_bytes};
 use super::super::{Cut, Fim};
 use super::Overflow;
-use crate::corpus::{OutDir, Split, completed};
+use crate::corpus::Split;
+use crate::output::{OutDir, completed};
 use crate::progress::Progress;
-use crate::tokenizer::{END_OF_TEXT, FILES, Tokenizer};
+use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 
 /// A directory of shards to be made.
 pub(super) struct Job<'a> {
     pub(super) out: &'a Path,
     pub(super) tokenizer: &'a Tokenizer,
+    pub(super) tokenizer_path: &'a Path,
     pub(super) end_of_text: u32,
     /// What decides the output.
     pub(super) identity: Value,
@@ -41,7 +43,7 @@ impl Job<'_> {
                 .context("meta.json is of another version: remove the directory");
         }
         let Job { tokenizer, end_of_text, overflow, context, .. } = self;
-        let out = OutDir::open(self.out, RECORD, is_ours)?;
+        let out = OutDir::open(self.out, RECORD, &[self.source.0, self.tokenizer_path])?;
         let work = out.work();
         let vocab_size = tokenizer.vocab_size();
         let mut mapper = Mapper {
@@ -104,11 +106,6 @@ pub(super) fn end_of_text(tokenizer: &Tokenizer, path: &Path) -> Result<u32> {
             path.display()
         )
     })
-}
-
-fn is_ours(name: &str) -> bool {
-    let is_shard = name.ends_with(".npy") && (name.starts_with("train-") || name.starts_with("val-"));
-    is_shard || FILES.contains(&name)
 }
 
 fn check(meta: &Meta) -> Result<()> {

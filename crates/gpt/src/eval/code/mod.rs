@@ -12,6 +12,8 @@ mod problem;
 mod report;
 mod verdict;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -28,31 +30,49 @@ use crate::sandbox::Sandbox;
 /// The time that a program has unless somebody says otherwise: HumanEval's own.
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The verdicts on `(problem, completion)`, in their order; as many at a time as rayon has threads. `timeout` is of wall-clock time,
-/// for the definition of a program and all calls together.
+/// The verdicts on `(problem, completion)`; as many at a time as rayon has threads. `hear` gets each in the order of the programs, as
+/// soon as those before it are there. `timeout` is of wall-clock time, for the definition of a program and all calls together.
 ///
 /// # Errors
-/// A sandbox cannot be set up, though it could before; somebody asked to stop.
+/// A sandbox cannot be set up, though it could before; somebody asked to stop; those of `hear`.
 pub fn grade(
     sandbox: &Sandbox,
     programs: &[(&Problem, &str)],
     timeout: Duration,
     progress: &dyn Progress,
-) -> Result<Vec<Verdict>> {
+    hear: &mut (dyn FnMut(Verdict) -> Result<()> + Send),
+) -> Result<()> {
     progress.begin("grading programs", programs.len() as u64, Unit::Count);
-    let verdicts = programs
-        .par_iter()
-        // One at a time, or the last thread would be left with a long tail.
-        .with_max_len(1)
-        .map(|(problem, completion)| {
-            if progress.should_stop() {
-                return Err(Stopped("no verdicts are kept").into());
-            }
-            let verdict = pair::judge(sandbox, problem, completion, timeout);
-            progress.advance(1);
-            verdict
-        })
-        .collect();
+    let queue = Mutex::new(Queue { next: 0, waiting: BTreeMap::new(), hear });
+    // Taken one by one from the front, so that little is waiting behind what is not done.
+    let graded = programs.iter().enumerate().par_bridge().try_for_each(|(index, (problem, completion))| {
+        if progress.should_stop() {
+            return Err(Stopped("not every program was graded").into());
+        }
+        let verdict = pair::judge(sandbox, problem, completion, timeout)?;
+        progress.advance(1);
+        queue.lock().unwrap_or_else(PoisonError::into_inner).push(index, verdict)
+    });
     progress.end();
-    verdicts
+    graded
+}
+
+/// Verdicts that come as they like and are heard in order.
+struct Queue<'a> {
+    next: usize,
+    waiting: BTreeMap<usize, Verdict>,
+    hear: &'a mut (dyn FnMut(Verdict) -> Result<()> + Send),
+}
+
+impl Queue<'_> {
+    fn push(&mut self, index: usize, verdict: Verdict) -> Result<()> {
+        self.waiting.insert(index, verdict);
+        while let Some(verdict) = self.waiting.remove(&self.next) {
+            // After a failure nothing is heard any more: there would be a gap.
+            let next = std::mem::replace(&mut self.next, usize::MAX);
+            (self.hear)(verdict)?;
+            self.next = next + 1;
+        }
+        Ok(())
+    }
 }

@@ -4,7 +4,9 @@ use super::inputs::{Inputs, MARKS, Sequences};
 use crate::data::{Form, Label, Labelled, Permutation};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
+use crate::train::run::Input;
 use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
 
 /// More classes than this are no classes.
 const MAX_CLASSES: usize = 1000;
@@ -46,9 +48,20 @@ pub struct Examples {
     /// Examples of which a text was too long.
     pub(super) cut: usize,
     digest: String,
+    source: Option<PathBuf>,
 }
 
 impl Examples {
+    /// The same, read from this file: where a run's recipe looks for them.
+    pub fn read_from(self, path: &Path) -> Self {
+        Examples { source: Some(path.to_owned()), ..self }
+    }
+
+    /// The examples as what a run reads.
+    pub(super) fn input(&self) -> Input {
+        Input::new(self.source.as_deref().unwrap_or(Path::new("examples")), self.digest.clone())
+    }
+
     /// Makes sequences of at most `max_tokens` tokens, by default the context of the model, of texts of this form.
     ///
     /// # Errors
@@ -86,7 +99,7 @@ impl Examples {
         let (train, held_out) = (made(train)?, made(held_out)?);
         ensure!(!held_out.is_empty(), "there is no labelled text to measure with: give some with --val");
         let digest = hasher.finalize().to_hex().to_string();
-        Ok(Examples { inputs, labels, train, held_out, cut, digest })
+        Ok(Examples { inputs, labels, train, held_out, cut, digest, source: None })
     }
 
     /// The special tokens that the model has to know.

@@ -31,7 +31,6 @@ use crate::model::{Noise, Sequences};
 use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
-use crate::train::run::Input;
 use crate::train::{TextLoss, Trainer, Update};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, Dropout, rng};
@@ -80,7 +79,7 @@ pub fn finetune<B: Backend>(
     let mut recipe = settings.recipe("finetune", options.seed, machine)?;
     recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
     options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("examples".into(), Input::new(Path::new("examples"), options.examples.digest()));
+    recipe.inputs.insert("examples".into(), options.examples.input());
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };

@@ -21,7 +21,6 @@ use crate::checkpoint::{About, Checkpoint};
 use crate::objective::ranking_loss;
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
-use crate::train::run::Input;
 use crate::train::{Trainer, Update};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
@@ -96,7 +95,7 @@ pub fn reward<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("rankings".into(), Input::new(Path::new("rankings"), options.rankings.digest()));
+    recipe.inputs.insert("rankings".into(), options.rankings.input());
     memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
     let mut training = Rewarding::new(backend, options, &settings)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };

@@ -112,7 +112,7 @@ pub fn sft<B: Backend>(
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     for (key, data) in [("train", options.train), ("val", options.val)] {
-        recipe.inputs.insert(key.into(), Input::new(Path::new(key), data.digest()));
+        recipe.inputs.insert(key.into(), Input::new(data.source().unwrap_or(Path::new(key)), data.digest()));
     }
     if let Some((data, _)) = &training.ptx {
         recipe.inputs.insert("ptx".into(), Input::new(&data.parts()[0].path, data.digest()));

@@ -17,25 +17,24 @@
 
 mod checkpoints;
 mod journal;
-mod recipe;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::output::refuse_inputs;
+
+pub(crate) use crate::output::leaves;
+pub use crate::output::{CONFIG, FORMAT, Input, Recipe, write_atomically};
 pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
 pub use journal::{Journal, Lines, read_lines};
-pub(crate) use recipe::leaves;
-pub use recipe::{FORMAT, Input, Recipe};
 
-/// File name of the [`Recipe`].
-pub const CONFIG: &str = "config.toml";
 /// File name of the metrics, one object a step.
 pub const METRICS: &str = "metrics.jsonl";
 /// File name of the wall-clock figures, one object a step.
@@ -259,17 +258,11 @@ impl RunDir {
 /// # Errors
 /// Those of [`RunDir::open`].
 pub fn claim(path: &Path, recipe: &Recipe) -> Result<File> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create the directory {}", path.display()))?;
+    refuse_what_is_no_run(path, recipe)?;
+    fs::create_dir_all(path).map_err(|error| cannot_make(path, error))?;
     let lock = lock(path)?;
     if path.join(CONFIG).exists() {
         refuse_other_recipe(path, &Recipe::load(path)?, recipe)?;
-    } else if let Some(found) =
-        [METRICS, TIMINGS, SAMPLES, EVENTS, CHECKPOINTS].iter().find(|name| path.join(name).exists())
-    {
-        bail!(
-            "{} holds {found} but no {CONFIG}, so it cannot be told what made it: choose another directory",
-            path.display()
-        );
     }
     let config = toml::to_string_pretty(recipe).context("the recipe cannot be written as TOML")?;
     write_atomically(&path.join(CONFIG), config.as_bytes())?;
@@ -302,37 +295,55 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Refuses a place where something else is than a run or nothing.
+fn refuse_what_is_no_run(path: &Path, recipe: &Recipe) -> Result<()> {
+    let shown = path.display();
+    ensure!(
+        !path.is_file(),
+        "{shown} is a file: name a directory for the run, a new one or this command's own"
+    );
+    if path.join(CONFIG).exists() || !path.exists() {
+        return Ok(());
+    }
+    refuse_inputs(path, &inputs(recipe))?;
+    let entries = fs::read_dir(path).with_context(|| format!("cannot list {shown}"))?;
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot list {shown}"))?.file_name();
+        // What a run leaves that was killed before it had a recipe.
+        let is_ours = name == LOCK || name.to_string_lossy().ends_with(TEMPORARY);
+        ensure!(
+            is_ours,
+            "{shown} is not empty ({} is in it) and holds no {CONFIG}, so it is no run: choose another directory",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+fn inputs(recipe: &Recipe) -> Vec<&Path> {
+    recipe.inputs.values().map(|input| input.path.as_path()).collect()
+}
+
+fn cannot_make(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let shown = path.display();
+    let advice = match error.kind() {
+        ErrorKind::NotADirectory => "part of its path is a file; name another directory",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full; free some space",
+        _ => "choose a place that you may write to",
+    };
+    anyhow::Error::new(error).context(format!("cannot create the run directory {shown}: {advice}"))
+}
+
 fn refuse_other_recipe(path: &Path, stored: &Recipe, asked: &Recipe) -> Result<()> {
     let differences = stored.differences(asked);
     if differences.is_empty() {
         return Ok(());
     }
+    refuse_inputs(path, &inputs(asked))?;
     bail!(
         "{} was made by a different command or from different data (there → here):\n  {}\nTo continue it, give the \
          old values; to begin anew, choose another directory or remove this one",
         path.display(),
         differences.join("\n  ")
     )
-}
-
-/// Writes a whole file so that a reader, or the next process, sees either the old contents or the new.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(TEMPORARY);
-    let temporary = path.with_file_name(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The new name is on disk once the directory is.
-        match path.parent() {
-            Some(parent) if cfg!(unix) => {
-                let here = Path::new(".");
-                File::open(if parent == Path::new("") { here } else { parent })?.sync_all()
-            }
-            _ => Ok(()),
-        }
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -61,7 +61,7 @@ fn a_different_recipe_is_refused_with_every_difference() {
     assert_eq!(
         differences,
         [
-            "inputs.data: blake3:aa → blake3:bb",
+            "inputs.data: other contents",
             "settings.dropout: (absent) → 0.1",
             "settings.lr: 0.0006 → 0.001",
             "settings.model.n_layer: 2 → 3",
@@ -69,6 +69,46 @@ fn a_different_recipe_is_refused_with_every_difference() {
         ]
     );
     assert_eq!(Recipe::load(dir.path()).unwrap(), recipe(), "a refusal changes nothing");
+}
+
+/// Other data are told by their places, and by what became of them where the place is the same.
+#[test]
+fn inputs_differ_by_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |path: &Path, digest: &str| {
+        let mut recipe = recipe();
+        recipe.inputs.insert("data".into(), Input::new(path, digest));
+        recipe
+    };
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    fs::write(&a, "").unwrap();
+    let (old, there) = (of(&a, "1"), a.display());
+    assert_eq!(old.differences(&of(&b, "2")), [format!("inputs.data: {there} → {}", b.display())]);
+    assert_eq!(old.differences(&of(&a, "2")), [format!("inputs.data: {there} has other contents now")]);
+    let mut without = recipe();
+    without.inputs.clear();
+    assert_eq!(old.differences(&without), [format!("inputs.data: {there} → (absent)")]);
+}
+
+/// A directory that holds something else than a run, or what the run reads, is no place for one.
+#[test]
+fn a_directory_of_something_else_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("meta.json"), "{}").unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains("is not empty (meta.json is in it)"), "{message}");
+    let mut reads = recipe();
+    reads.inputs.insert("data".into(), Input::new(dir.path(), "1"));
+    assert!(refusal(RunDir::open(dir.path(), &reads)).contains("is read by this command"));
+    reads.inputs.insert("data".into(), Input::new(&dir.path().join("meta.json"), "1"));
+    assert!(refusal(RunDir::open(dir.path(), &reads)).contains("meta.json, which this command reads"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");
+    // What is left by one that was killed before it had a recipe is its own.
+    let run = dir.path().join("run");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join(LOCK), "1").unwrap();
+    fs::write(run.join(".config.toml.mynah.tmp"), "sta").unwrap();
+    RunDir::open(&run, &recipe()).unwrap();
 }
 
 #[test]
@@ -97,7 +137,7 @@ fn files_of_unknown_origin_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(METRICS), "{\"step\":1}\n").unwrap();
     let message = refusal(RunDir::open(dir.path(), &recipe()));
-    assert!(message.contains("holds metrics.jsonl but no config.toml"), "{message}");
+    assert!(message.contains("is not empty (metrics.jsonl is in it) and holds no config.toml"), "{message}");
     fs::write(dir.path().join(CONFIG), "stage = ").unwrap();
     let message = refusal(RunDir::open(dir.path(), &recipe()));
     assert!(message.contains("config.toml is damaged"), "{message}");
@@ -107,7 +147,7 @@ fn files_of_unknown_origin_are_refused() {
 fn a_path_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let message = refusal(RunDir::open(file.path(), &recipe()));
-    assert!(message.contains("cannot create the run directory"), "{message}");
+    assert!(message.contains("is a file: name a directory for the run"), "{message}");
 }
 
 #[test]
@@ -208,6 +248,12 @@ fn a_file_is_replaced_whole() {
     write_atomically(&path, b"second").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"second");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // Through a link the file behind it is, and the link stays one.
+    let link = dir.path().join("link.html");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    write_atomically(&link, b"third").unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&path).unwrap(), b"third");
 }
 
 proptest! {

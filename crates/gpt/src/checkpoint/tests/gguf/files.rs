@@ -169,11 +169,15 @@ fn what_fails_leaves_nothing_and_nothing_is_overwritten() {
     assert_eq!(names(), ["huge", "model"]);
 
     // What a killed program left behind does not stay.
-    fs::write(shelf.path().join("out.gguf.tmp"), "half").unwrap();
+    fs::write(shelf.path().join("out.gguf.mynah.tmp"), "half").unwrap();
     write(&model, Quant::F32, &out).unwrap();
     assert_eq!(names(), ["huge", "model", "out.gguf"]);
-    let said = format!("{:#}", write(&model, Quant::F32, &out).unwrap_err());
-    assert!(said.contains("out.gguf is there already"), "{said}");
+    // What was there is replaced by a whole file, or stays.
+    let before = fs::read(&out).unwrap();
+    write(&open(&huge).unwrap(), Quant::F16, &out).unwrap_err();
+    assert_eq!(fs::read(&out).unwrap(), before);
+    write(&model, Quant::F16, &out).unwrap();
+    assert_ne!(fs::read(&out).unwrap(), before);
 }
 
 #[test]

@@ -4,17 +4,24 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::atomic::{cannot_write, sync_dir, write_atomically};
+use super::refuse_inputs;
+
 const WORK: &str = ".building";
 const LOCK: &str = ".lock";
+/// In the work folder, the names of the files that are being moved out of it: they are ours, though there is no record yet.
+const MOVING: &str = "moving.json";
 
 /// A directory being made.
 pub(crate) struct OutDir {
     dir: PathBuf,
     record: &'static str,
+    /// What was moved out of the work folder, until the record is there.
+    moved: Vec<String>,
     _lock: File,
 }
 
@@ -26,19 +33,19 @@ pub(crate) fn completed(dir: &Path, record: &str, options: &Value) -> Result<Opt
         return Ok(None);
     }
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is damaged: remove {} and run again", path.display(), dir.display()))?;
+    let found: Value = serde_json::from_slice(&text).with_context(|| {
+        format!("{} is damaged, or was never one of ours: choose another --out", path.display())
+    })?;
     let there = &found["options"];
-    let mut difference = String::new();
     let names = |v: &Value| v.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let mut all = names(options);
     all.extend(names(there).into_iter().filter(|n| options.get(n).is_none()));
-    for name in all {
-        let (was, is) = (&there[&name], &options[&name]);
-        if was != is {
-            difference += &format!("\n  {name}: {was} there, {is} now");
-        }
-    }
+    let difference = |name: &String| match (&there[name], &options[name]) {
+        (was, is) if was == is => None,
+        (was, is) if is_digest(was) && is_digest(is) => Some(format!("\n  {name}: other contents now")),
+        (was, is) => Some(format!("\n  {name}: {was} there, {is} now")),
+    };
+    let difference: String = all.iter().filter_map(difference).collect();
     if !difference.is_empty() {
         bail!(
             "{} was made with other options:{difference}\nchoose another --out, or remove the directory",
@@ -48,27 +55,32 @@ pub(crate) fn completed(dir: &Path, record: &str, options: &Value) -> Result<Opt
     Ok(Some(found))
 }
 
+fn is_digest(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 impl OutDir {
-    /// Creates the directory, locks it against a second builder and removes what a killed one left. Files for
-    /// which `owns` is false are somebody else's: then it is refused.
-    pub(crate) fn open(dir: &Path, record: &'static str, owns: impl Fn(&str) -> bool) -> Result<OutDir> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot create the directory {}", dir.display()))?;
+    /// Creates the directory, locks it against a second builder and removes what a killed one left. It is refused where it holds
+    /// something else, is one of the `inputs` or holds one.
+    pub(crate) fn open(dir: &Path, record: &'static str, inputs: &[&Path]) -> Result<OutDir> {
+        let shown = dir.display();
+        ensure!(!dir.is_file(), "{shown} is a file, and a directory is to be made: choose another --out");
+        refuse_inputs(dir, inputs)?;
+        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
+        let moving = fs::read(dir.join(WORK).join(MOVING)).unwrap_or_default();
+        let moving: Vec<String> = serde_json::from_slice(&moving).unwrap_or_default();
         let mut leftovers = Vec::new();
-        for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        for entry in fs::read_dir(dir).with_context(|| format!("cannot list {shown}"))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if name == LOCK {
-                continue;
+            match name.as_str() {
+                LOCK | WORK => {}
+                _ if moving.contains(&name) => leftovers.push(name),
+                _ => bail!(
+                    "{shown} is not empty ({name} is in it): choose an --out that is new or was made by this command"
+                ),
             }
-            if name != WORK && !owns(&name) {
-                bail!(
-                    "{} is not empty ({name} is in it): choose an --out that is new or was made by this command",
-                    dir.display()
-                );
-            }
-            leftovers.push(name);
         }
-        let lock =
-            File::create(dir.join(LOCK)).with_context(|| format!("cannot write in {}", dir.display()))?;
+        let lock = File::create(dir.join(LOCK)).map_err(|error| cannot_write(dir, error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -76,14 +88,14 @@ impl OutDir {
             }
             Err(TryLockError::Error(e)) => return Err(e).context("cannot lock the output directory"),
         }
-        for name in leftovers.iter().filter(|n| *n != WORK) {
+        for name in &leftovers {
             fs::remove_file(dir.join(name)).with_context(|| format!("cannot remove the old {name}"))?;
         }
-        let out = OutDir { dir: dir.into(), record, _lock: lock };
+        let out = OutDir { dir: dir.into(), record, moved: Vec::new(), _lock: lock };
         if out.work().exists() {
             fs::remove_dir_all(out.work()).context("cannot remove what a stopped run left")?;
         }
-        fs::create_dir(out.work()).with_context(|| format!("cannot write in {}", dir.display()))?;
+        fs::create_dir(out.work()).map_err(|error| cannot_write(dir, error))?;
         Ok(out)
     }
 
@@ -94,25 +106,29 @@ impl OutDir {
 
     /// Moves `files` out of `from`, a folder inside the work folder, and writes the record, last.
     pub(crate) fn commit<'a>(
-        self,
+        mut self,
         from: &Path,
         files: impl IntoIterator<Item = &'a str>,
         record: &impl Serialize,
     ) -> Result<()> {
         let work = self.work();
+        let files: Vec<&str> = files.into_iter().collect();
+        write_atomically(&work.join(MOVING), &serde_json::to_vec(&files)?)?;
         for name in files {
             File::open(from.join(name))
                 .and_then(|f| f.sync_all())
                 .with_context(|| format!("cannot sync {name}"))?;
             fs::rename(from.join(name), self.dir.join(name))
                 .with_context(|| format!("cannot move {name}"))?;
+            self.moved.push(name.to_owned());
         }
-        sync_dir(&self.dir)?;
+        sync_dir(&self.dir).with_context(|| format!("cannot sync {}", self.dir.display()))?;
         let temporary = work.join(self.record);
         fs::write(&temporary, serde_json::to_vec_pretty(record)?).context("cannot write the record")?;
         File::open(&temporary)?.sync_all()?;
         fs::rename(&temporary, self.dir.join(self.record)).context("cannot move the record")?;
-        sync_dir(&self.dir)?;
+        sync_dir(&self.dir).with_context(|| format!("cannot sync {}", self.dir.display()))?;
+        self.moved.clear();
         Ok(())
     }
 }
@@ -120,16 +136,11 @@ impl OutDir {
 impl Drop for OutDir {
     /// Leaves nothing temporary behind, and nothing at all where nothing was finished.
     fn drop(&mut self) {
+        for name in &self.moved {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
         let _ = fs::remove_dir_all(self.work());
         let _ = fs::remove_file(self.dir.join(LOCK));
         let _ = fs::remove_dir(&self.dir);
     }
-}
-
-/// Makes renames durable; only Unix knows how.
-fn sync_dir(dir: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(dir)?.sync_all().with_context(|| format!("cannot sync {}", dir.display()))?;
-    }
-    Ok(())
 }

@@ -1,12 +1,15 @@
-//! What a run is made of: everything that decides its numbers, and apart from it what does not.
+//! What a run, or any file that a verb writes, is made of: everything that decides it, and apart from it what does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::hub::Name;
+
+/// File name of the recipe in a run directory.
+pub const CONFIG: &str = "config.toml";
 
 /// The layout of a run directory. It changes when an older run can no longer be continued.
 pub const FORMAT: u32 = 1;
@@ -43,6 +46,17 @@ pub struct Input {
 }
 
 impl Input {
+    /// A file as an input: what tells it from others is what is in it. A pipe is never the same twice.
+    pub fn file(path: &Path) -> Result<Self> {
+        let context = || format!("cannot read {}", path.display());
+        if !std::fs::metadata(path).with_context(context)?.is_file() {
+            return Ok(Self::new(path, format!("{:?}", std::time::SystemTime::now())));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(std::fs::File::open(path).with_context(context)?).with_context(context)?;
+        Ok(Self::new(path, hasher.finalize().to_hex().to_string()))
+    }
+
     /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere; a name
     /// of the hub is one already.
     pub fn new(path: &Path, digest: impl Into<String>) -> Self {
@@ -50,7 +64,25 @@ impl Input {
         let path = absolute.unwrap_or_else(|_| path.to_path_buf());
         Self { path, digest: digest.into() }
     }
+
+    /// How two inputs of the same name differ, if they do: by their places, or by what lies in the same place.
+    fn difference(&self, other: &Input) -> Option<String> {
+        let (old, new) = (self.place(), other.place());
+        match () {
+            () if self.digest == other.digest => None,
+            () if old != new => Some(format!("{old} → {new}")),
+            () if self.path.exists() => Some(format!("{old} has other contents now")),
+            () => Some("other contents".to_owned()),
+        }
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
 }
+
+/// What is shown in place of a value that one of two recipes lacks.
+const ABSENT: &str = "(absent)";
 
 impl Recipe {
     /// A recipe of this program's [`FORMAT`] without `runtime` and `inputs`.
@@ -64,9 +96,24 @@ impl Recipe {
         }
     }
 
+    /// The recipe of a verb that writes a file: its `settings`, which make a table, and what it reads, by name.
+    pub fn of_verb(
+        verb: &str,
+        settings: &impl Serialize,
+        inputs: impl IntoIterator<Item = (String, Input)>,
+    ) -> Result<Self> {
+        let settings = toml::Table::try_from(settings).context("the options cannot be written as TOML")?;
+        Ok(Recipe { inputs: inputs.into_iter().collect(), ..Recipe::new(verb, settings) })
+    }
+
+    /// A setting that is a text.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).and_then(toml::Value::as_str)
+    }
+
     /// Reads the recipe of the run in `dir`; needs no lock.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join(super::CONFIG);
+        let path = dir.join(CONFIG);
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!("cannot read {}: is {} a run directory?", path.display(), dir.display())
         })?;
@@ -83,7 +130,7 @@ impl Recipe {
     /// What `asked` means as the input `name` of the run in `dir`: a name of the hub that the run was begun with is the
     /// commit that it was then.
     pub fn pinned(dir: &Path, name: &str, asked: &Path) -> Result<PathBuf> {
-        if !Name::is(asked) || !dir.join(super::CONFIG).exists() {
+        if !Name::is(asked) || !dir.join(CONFIG).exists() {
             return Ok(asked.to_owned());
         }
         let begun = Recipe::load(dir)?;
@@ -92,26 +139,36 @@ impl Recipe {
         Ok(pinned.map_or_else(|| asked.to_owned(), |input| input.path.clone()))
     }
 
-    /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`.
+    /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`. Inputs that differ are told by
+    /// their places.
     pub fn differences(&self, other: &Self) -> Vec<String> {
+        let inputs = self.inputs.keys().chain(other.inputs.keys()).collect::<BTreeSet<_>>();
+        let inputs = inputs.into_iter().filter_map(|name| {
+            let difference = match (self.inputs.get(name), other.inputs.get(name)) {
+                (Some(old), Some(new)) => old.difference(new)?,
+                (old, new) => {
+                    let shown = |input: Option<&Input>| input.map_or(ABSENT.into(), Input::place);
+                    format!("{} → {}", shown(old), shown(new))
+                }
+            };
+            Some(format!("inputs.{name}: {difference}"))
+        });
         let (old, new) = (self.decisive(), other.decisive());
-        let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "(absent)".into());
-        keys.into_iter()
+        let keys = old.keys().chain(new.keys()).collect::<BTreeSet<_>>();
+        let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| ABSENT.into());
+        let settings = keys
+            .into_iter()
             .filter(|key| old.get(*key) != new.get(*key))
-            .map(|key| format!("{key}: {} → {}", show(old.get(key)), show(new.get(key))))
-            .collect()
+            .map(|key| format!("{key}: {} → {}", show(old.get(key)), show(new.get(key))));
+        inputs.chain(settings).collect()
     }
 
-    /// Every key that decides results, with its value as text.
+    /// Every key that decides results but the inputs, with its value as text.
     fn decisive(&self) -> BTreeMap<String, String> {
         let mut keys = BTreeMap::from([
             ("stage".to_string(), self.stage.clone()),
             ("format".to_string(), self.format.to_string()),
         ]);
-        for (name, input) in &self.inputs {
-            keys.insert(format!("inputs.{name}"), input.digest.clone());
-        }
         let settings = leaves(&self.settings).into_iter();
         keys.extend(settings.map(|(key, value)| (format!("settings.{key}"), value)));
         keys
