@@ -51,6 +51,11 @@ impl<'a, B: Backend> Chat<'a, B> {
         Ok(Chat { completer: Completer::new(backend, config, weights, tokenizer, 1)?, prompter })
     }
 
+    /// What a person should know of how conversations became tokens so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.prompter.notes()
+    }
+
     /// Answers the last of `messages`; `on_text` hears each piece as soon as it is certain, and may end the answer. Another
     /// `number` draws another answer. Options for a suffix do not matter.
     ///

@@ -181,7 +181,7 @@ fn chat_template_and_special_tokens_are_carried_along() {
     ];
     let tokenizer = load(&files).unwrap();
     assert_eq!(
-        tokenizer.chat_template().as_deref(),
+        tokenizer.chat_template().unwrap().as_deref(),
         Some(files[2].1),
         "the file comes before the configuration"
     );
@@ -192,12 +192,12 @@ fn chat_template_and_special_tokens_are_carried_along() {
     assert_eq!(again.files(), expected);
 
     let inline = load(&files[..2]).unwrap();
-    assert_eq!(inline.chat_template().as_deref(), Some("inline"));
+    assert_eq!(inline.chat_template().unwrap().as_deref(), Some("inline"));
     assert_eq!(inline.files().len(), 2);
     let several = json!({ "chat_template": [{ "name": "tools", "template": "a" }, { "name": "default", "template": "b" }] });
     let several = load(&[files[0], ("tokenizer_config.json", &several.to_string())]).unwrap();
-    assert_eq!(several.chat_template().as_deref(), Some("b"));
-    assert_eq!(load(&files[..1]).unwrap().chat_template(), None);
+    assert_eq!(several.chat_template().unwrap().as_deref(), Some("b"));
+    assert_eq!(load(&files[..1]).unwrap().chat_template().unwrap(), None);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn extending_keeps_what_is_there() {
         ("chat_template.jinja", "{{ messages }}"),
     ];
     let extended = load(&files).unwrap().extended(&["<|user|>".into()]).unwrap();
-    assert_eq!(extended.chat_template().as_deref(), Some("{{ messages }}"));
+    assert_eq!(extended.chat_template().unwrap().as_deref(), Some("{{ messages }}"));
     let config: Value = serde_json::from_str(extended.config_json()).unwrap();
     let id = extended.special("<|user|>").unwrap().to_string();
     assert_eq!(config["added_tokens_decoder"][&id]["content"], "<|user|>");

@@ -12,6 +12,8 @@ pub struct Prompter<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
     end_tokens: Vec<u32>,
+    /// The last token of what asks for an answer.
+    asked: Option<u32>,
 }
 
 impl<'a> Prompter<'a> {
@@ -21,16 +23,21 @@ impl<'a> Prompter<'a> {
     /// Its chat template cannot be used; it has no token that could end an answer.
     pub fn new(tokenizer: &'a Tokenizer) -> Result<Self> {
         let template = ChatTemplate::of(tokenizer)?;
-        let end_tokens: Vec<u32> = match &template {
-            Some(template) => template.end_tokens().to_vec(),
-            None => tokenizer.end_of_text().into_iter().collect(),
+        let learned = match &template {
+            Some(template) => template.end().or(tokenizer.eos()),
+            None => tokenizer.end_of_text(),
         };
+        let mut end_tokens: Vec<u32> = learned.into_iter().collect();
+        end_tokens.extend(tokenizer.end_tokens().into_iter().filter(|&end| Some(end) != learned));
         if end_tokens.is_empty() {
             bail!(
                 "the tokenizer has no token that ends an answer: neither a chat template's nor end of text"
             );
         }
-        Ok(Prompter { tokenizer, template, end_tokens })
+        let mut prompter = Prompter { tokenizer, template, end_tokens, asked: None };
+        let probe = prompter.prompt(&[Message::new(Role::User, "a")]);
+        prompter.asked = probe.ok().and_then(|tokens| tokens.last().copied());
+        Ok(prompter)
     }
 
     /// Whether there is a chat template.
@@ -38,12 +45,18 @@ impl<'a> Prompter<'a> {
         self.template.is_some()
     }
 
+    /// What a person should know of how conversations became tokens so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.template.as_ref().map(ChatTemplate::notes).unwrap_or_default()
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &'a Tokenizer {
         self.tokenizer
     }
 
-    /// The tokens that end an answer when one of them is drawn; the first is what learning ends answers with.
+    /// The tokens that end an answer when one of them is drawn: what the template puts there, which is what learning ends answers with
+    /// and comes first; the `eos_token`; end of text; and all that the model's own files name.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
@@ -75,7 +88,10 @@ impl<'a> Prompter<'a> {
 
     /// The tokens of a whole answer, its end included.
     pub fn answer(&self, text: &str) -> Vec<u32> {
-        let mut tokens = self.tokenizer.encode(text);
+        let mut tokens = match self.asked {
+            Some(asked) => self.tokenizer.encode_after(asked, text),
+            None => self.tokenizer.encode(text),
+        };
         tokens.push(self.end_tokens[0]);
         tokens
     }

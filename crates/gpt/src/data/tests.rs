@@ -3,6 +3,7 @@
 mod conversations;
 mod jsonl;
 mod messages;
+mod prompter;
 mod tasks;
 
 use std::collections::BTreeMap;

@@ -15,10 +15,11 @@ pub(super) fn extended(tokenizer: &Tokenizer, special: &[String]) -> Result<Toke
         json: tokenizer.json.clone(),
         config: Some(tokenizer.config.clone()),
         template: tokenizer.template.clone(),
+        other_templates: tokenizer.other_templates.clone(),
         special_map: tokenizer.special_map.clone(),
     };
     if new.is_empty() {
-        return format::parse(contents);
+        return Ok(format::parse(contents)?.with_ends(tokenizer.ends.iter().copied()));
     }
 
     let parse = |json: &str| json.parse::<Library>().map_err(|error| anyhow!("{error}"));
@@ -40,7 +41,8 @@ pub(super) fn extended(tokenizer: &Tokenizer, special: &[String]) -> Result<Toke
         ids.push((name.as_str(), id));
     }
     let config = config_with(&tokenizer.config, &ids)?;
-    format::parse(Contents { json, config: Some(config), ..contents })
+    let extended = format::parse(Contents { json, config: Some(config), ..contents })?;
+    Ok(extended.with_ends(tokenizer.ends.iter().copied()))
 }
 
 /// `tokenizer_config.json` may repeat the added tokens; both files must say the same.

@@ -16,6 +16,10 @@ pub const FILES: [&str; 4] = [JSON, CONFIG, TEMPLATE, SPECIAL_MAP];
 pub(super) const JSON: &str = "tokenizer.json";
 pub(super) const CONFIG: &str = "tokenizer_config.json";
 pub(super) const TEMPLATE: &str = "chat_template.jinja";
+/// Where older directories keep the template.
+const OLD_TEMPLATE: &str = "chat_template.json";
+/// Templates by name.
+const MORE_TEMPLATES: &str = "additional_chat_templates";
 pub(super) const SPECIAL_MAP: &str = "special_tokens_map.json";
 
 /// A vocabulary and its merges, under OpenAI's names and under those of older Hugging Face directories.
@@ -49,13 +53,50 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
         let other = dir.join(other);
         (name == JSON && other.is_file()).then(|| read(&other)).transpose()
     };
-    let contents = Contents {
-        json: read(&file)?,
-        config: beside(CONFIG)?,
-        template: beside(TEMPLATE)?,
-        special_map: beside(SPECIAL_MAP)?,
+    let config = beside(CONFIG)?;
+    let template = match beside(TEMPLATE)? {
+        None => {
+            beside(OLD_TEMPLATE)?.map(|text| old_template(&text, config.as_deref())).transpose()?.flatten()
+        }
+        template => template,
     };
+    let other_templates = match &template {
+        None if name == JSON => named_templates(&dir.join(MORE_TEMPLATES))?,
+        _ => Vec::new(),
+    };
+    let contents =
+        Contents { json: read(&file)?, config, template, other_templates, special_map: beside(SPECIAL_MAP)? };
     format::parse(contents).with_context(|| format!("cannot use the tokenizer {}", file.display()))
+}
+
+/// The template of the file that holds nothing else, where the configuration has none.
+fn old_template(text: &str, config: Option<&str>) -> Result<Option<String>> {
+    let parse = |file: &str, text: &str| -> Result<serde_json::Value> {
+        serde_json::from_str(text).with_context(|| format!("{file} is not JSON"))
+    };
+    let config = config.map(|config| parse(CONFIG, config)).transpose()?.unwrap_or_default();
+    if !config["chat_template"].is_null() {
+        return Ok(None);
+    }
+    let template = parse(OLD_TEMPLATE, text)?["chat_template"].as_str().map(str::to_owned);
+    template.map(Some).with_context(|| format!("{OLD_TEMPLATE} has no chat_template that is a text"))
+}
+
+/// The names of the templates in a directory.
+fn named_templates(dir: &Path) -> Result<Vec<String>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let context = || format!("cannot list {}", dir.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.extension().is_some_and(|extension| extension == "jinja") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// What [`Tokenizer::from_gpt2`] does.
@@ -95,7 +136,9 @@ pub(super) fn save(tokenizer: &Tokenizer, path: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // A mark of the byte order, as some editors put it, is no part of a text.
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// From the tokens in the order of their ids and the merges in the order they were learned.

@@ -23,6 +23,8 @@ pub(super) struct Contents {
     pub(super) config: Option<String>,
     /// `chat_template.jinja`
     pub(super) template: Option<String>,
+    /// The names of `additional_chat_templates/`, where there is no other.
+    pub(super) other_templates: Vec<String>,
     /// `special_tokens_map.json`
     pub(super) special_map: Option<String>,
 }
@@ -56,7 +58,7 @@ type Ids<'a> = HashMap<&'a str, u32>;
 
 /// Understands the files' contents.
 pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
-    let Contents { json, config, template, special_map } = contents;
+    let Contents { json, config, template, other_templates, special_map } = contents;
     let mut file: File = serde_json::from_str(&json).context("not a Hugging Face tokenizer.json")?;
     file.end_of_ids = u32::try_from(json.len()).map_or(MAX_IDS, |bytes| bytes.min(MAX_IDS));
     let spelling = Spelling::of(&file.normalizer, &file.pre_tokenizer, &file.model)?;
@@ -99,6 +101,8 @@ pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
         config,
         template,
         special_map,
+        other_templates,
+        ends: Vec::new(),
         encoder,
         warnings: warnings(&spelling, &byte_ids),
         byte_ids,

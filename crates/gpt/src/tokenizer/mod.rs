@@ -11,6 +11,7 @@
 mod alphabet;
 mod bpe;
 pub mod chat;
+mod ends;
 mod extend;
 mod files;
 mod fim;
@@ -32,7 +33,7 @@ pub use stream::StreamDecoder;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use bpe::{Bpe, ByteIds, Scratch};
-use foreign::Foreign;
+use foreign::{Before, Foreign};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
@@ -50,6 +51,10 @@ pub struct Tokenizer {
     template: Option<String>,
     /// The content of `special_tokens_map.json`.
     special_map: Option<String>,
+    /// The names of further templates, of which none is the default.
+    other_templates: Vec<String>,
+    /// What else ends a text, as the model's own files say.
+    ends: Vec<u32>,
     encoder: Encoder,
     byte_ids: ByteIds,
     /// The bytes of each id; `None` where the vocabulary leaves an id out.
@@ -194,20 +199,13 @@ impl Tokenizer {
         &self.config
     }
 
-    /// The Jinja template that makes text of messages: `chat_template.jinja`, else the `chat_template` of
-    /// `tokenizer_config.json`, of several the one named `default`.
-    pub fn chat_template(&self) -> Option<String> {
-        if let Some(template) = &self.template {
-            return Some(template.clone());
-        }
-        let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
-        let template = match &config["chat_template"] {
-            serde_json::Value::Array(named) => {
-                &named.iter().find(|named| named["name"] == "default")?["template"]
-            }
-            template => template,
-        };
-        template.as_str().map(str::to_owned)
+    /// The Jinja template that makes text of messages, from where `transformers` takes it: `chat_template.jinja`, else the
+    /// `chat_template` of `tokenizer_config.json`, of several the one named `default`.
+    ///
+    /// # Errors
+    /// There are several, and none is named `default`.
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        chat::template_of(&self.template, &self.other_templates, &self.config)
     }
 
     /// What a person should know of a tokenizer that others made: text that it does not keep.
@@ -231,6 +229,20 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len() / 3);
         self.encode_into(text, &mut Scratch::default(), &mut ids);
         ids
+    }
+
+    /// The tokens of `text` where the token `before` stands before it: SentencePiece's kind puts a space before a text that begins,
+    /// and some do so after a special token, too.
+    pub fn encode_after(&self, before: u32, text: &str) -> Vec<u32> {
+        match &self.encoder {
+            Encoder::Gpt2(_) => self.encode(text),
+            Encoder::Foreign(foreign) => {
+                let is_special = self.specials.iter().any(|&(_, id)| id == before);
+                let mut ids = Vec::with_capacity(text.len() / 3);
+                foreign.encode(text, if is_special { Before::Special } else { Before::Text }, &mut ids);
+                ids
+            }
+        }
     }
 
     /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8, if
@@ -268,7 +280,7 @@ impl Tokenizer {
             Encoder::Gpt2(bpe) => {
                 split::words(text).for_each(|word| bpe.encode_word(word.as_bytes(), scratch, ids));
             }
-            Encoder::Foreign(foreign) => foreign.encode(text, ids),
+            Encoder::Foreign(foreign) => foreign.encode(text, Before::Nothing, ids),
         }
     }
 
@@ -312,19 +324,6 @@ impl Tokenizer {
     /// The special tokens and their ids, in the order of ids.
     pub fn specials(&self) -> &[(String, u32)] {
         &self.specials
-    }
-
-    /// The token that ends a document: `<|endoftext|>`, else the `eos_token` of its files. GPT-1's has none.
-    pub fn end_of_text(&self) -> Option<u32> {
-        self.end_of_text
-    }
-
-    /// The token that ends what a model says, the `eos_token` of its files: of a chat model that is the end of an answer. Else
-    /// [`end_of_text`](Self::end_of_text).
-    pub fn eos(&self) -> Option<u32> {
-        let names = chat::token_names(self).unwrap_or_default();
-        let eos = names.iter().find(|(name, _)| name == "eos_token");
-        eos.and_then(|(_, token)| self.special(token)).or(self.end_of_text)
     }
 
     /// How many rows an embedding needs: one more than the largest id.

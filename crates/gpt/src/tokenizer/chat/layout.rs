@@ -1,6 +1,6 @@
 //! A rendered conversation, cut into text and special tokens, and its tokens.
 
-use super::marks::Rendered;
+use super::twin::Rendered;
 use super::{Encoded, Tokenizer};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -21,6 +21,13 @@ pub(super) struct Specials {
     tokens: Vec<Special>,
     /// The bytes that names begin with.
     begins: [bool; 256],
+}
+
+impl Special {
+    /// The length of its name in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.name.len()
+    }
 }
 
 impl Specials {
@@ -60,6 +67,52 @@ impl Specials {
         let tokens = if may { self.tokens.as_slice() } else { &[] };
         tokens.iter().filter(move |special| text.starts_with(&special.name))
     }
+
+    /// Whether a text is a part of a name.
+    pub(super) fn has_within(&self, text: &str) -> bool {
+        self.tokens.iter().any(|special| special.name.contains(text))
+    }
+
+    /// The special tokens of a text, of which characters at `marks` can be part of none.
+    pub(super) fn ids(&self, text: &str, marks: &[usize]) -> Vec<u32> {
+        let id = |piece: &Piece| match piece {
+            Piece::Special(_, id) => Some(*id),
+            Piece::Text(_) => None,
+        };
+        self.cut(text, marks).iter().filter_map(id).collect()
+    }
+
+    /// Cuts a text at its special tokens; the longest name wins where several begin.
+    fn cut(&self, text: &str, marks: &[usize]) -> Vec<Piece> {
+        let is_marked = |range: &Range<usize>| {
+            let first = marks.partition_point(|&mark| mark < range.start);
+            marks.get(first).is_some_and(|&mark| mark < range.end)
+        };
+        let (mut pieces, mut text_start, mut at) = (Vec::new(), 0, 0);
+        while let Some(c) = text[at..].chars().next() {
+            let found = self.at(&text[at..]).find(|special| !is_marked(&(at..at + special.len())));
+            let Some(special) = found else {
+                at += c.len_utf8();
+                continue;
+            };
+            let mut range = at..at + special.len();
+            if special.lstrip {
+                range.start = text_start + text[text_start..range.start].trim_end().len();
+            }
+            if special.rstrip {
+                range.end = text.len() - text[range.end..].trim_start().len();
+            }
+            if text_start < range.start {
+                pieces.push(Piece::Text(text_start..range.start));
+            }
+            (text_start, at) = (range.end, range.end);
+            pieces.push(Piece::Special(range, special.id));
+        }
+        if text_start < text.len() {
+            pieces.push(Piece::Text(text_start..text.len()));
+        }
+        pieces
+    }
 }
 
 /// A piece of a conversation.
@@ -86,41 +139,24 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Cuts what a template wrote; the longest name wins where several begin. `spaces` is the white space that belongs to
-    /// each answer before what its marks enclose.
-    pub(super) fn new(mut rendered: Rendered, spaces: &[&str], specials: &Specials) -> Layout {
-        for (answer, space) in rendered.answers.iter_mut().zip(spaces) {
-            if rendered.text[..answer.start].ends_with(space) {
-                answer.start -= space.len();
+    /// Cuts what a template wrote. `keeps_space` tells that the white space before an answer is the answer's; `end` is what ends
+    /// one.
+    pub(super) fn new(
+        mut rendered: Rendered,
+        specials: &Specials,
+        keeps_space: bool,
+        end: Option<u32>,
+    ) -> Layout {
+        let pieces = specials.cut(&rendered.text, &rendered.marks);
+        for answer in &mut rendered.answers {
+            if keeps_space && rendered.text[..answer.place.start].ends_with(&answer.space) {
+                answer.place.start -= answer.space.len();
             }
-        }
-        let (text, marks) = (rendered.text.as_str(), &rendered.marks);
-        let is_marked = |range: &Range<usize>| {
-            let first = marks.partition_point(|&mark| mark <= range.start);
-            marks.get(first).is_some_and(|&mark| mark < range.end)
-        };
-        let (mut pieces, mut text_start, mut at) = (Vec::new(), 0, 0);
-        while let Some(c) = text[at..].chars().next() {
-            let found = specials.at(&text[at..]).find(|special| !is_marked(&(at..at + special.name.len())));
-            let Some(special) = found else {
-                at += c.len_utf8();
-                continue;
-            };
-            let mut range = at..at + special.name.len();
-            if special.lstrip {
-                range.start = text_start + text[text_start..range.start].trim_end().len();
+            if answer.is_open {
+                let is_end = |piece: &&Piece| matches!(piece, Piece::Special(range, id) if range.start >= answer.place.end && Some(*id) == end);
+                answer.place.end =
+                    pieces.iter().find(is_end).map_or(answer.place.end, |piece| piece.range().start);
             }
-            if special.rstrip {
-                range.end = text.len() - text[range.end..].trim_start().len();
-            }
-            if text_start < range.start {
-                pieces.push(Piece::Text(text_start..range.start));
-            }
-            (text_start, at) = (range.end, range.end);
-            pieces.push(Piece::Special(range, special.id));
-        }
-        if text_start < text.len() {
-            pieces.push(Piece::Text(text_start..text.len()));
         }
         Layout { rendered, pieces }
     }
@@ -138,12 +174,12 @@ impl Layout {
 
     /// The special token right after the last answer.
     pub(super) fn after_last_answer(&self) -> Option<u32> {
-        self.special_after(self.rendered.answers.last()?.end).map(|(_, id)| id)
+        self.special_after(self.rendered.answers.last()?.place.end).map(|(_, id)| id)
     }
 
     /// What stands before the last answer.
     pub(super) fn before_last_answer(&self) -> Option<&str> {
-        Some(&self.rendered.text[..self.rendered.answers.last()?.start])
+        Some(&self.rendered.text[..self.rendered.answers.last()?.place.start])
     }
 
     /// The special token that follows `place`, with nothing but white space between, and the number of its piece.
@@ -162,8 +198,17 @@ impl Layout {
     /// The tokens; `end` is what ends an answer.
     pub(super) fn encode(&self, tokenizer: &Tokenizer, end: Option<u32>) -> Encoded {
         let text = self.rendered.text.as_str();
+        // A text's own beginning is that of its piece, after a special token or after nothing.
+        let special = self.pieces.iter().find_map(|piece| match piece {
+            Piece::Special(_, id) => Some(*id),
+            Piece::Text(_) => None,
+        });
+        let encode = |range: Range<usize>| match special.filter(|_| range.start > 0) {
+            Some(special) => tokenizer.encode_after(special, &text[range]),
+            None => tokenizer.encode(&text[range]),
+        };
         let ids = |piece: &Piece| match piece {
-            Piece::Text(range) => tokenizer.encode(&text[range.clone()]),
+            Piece::Text(range) => encode(range.clone()),
             Piece::Special(_, id) => vec![*id],
         };
         let ids: Vec<Vec<u32>> = self.pieces.iter().map(ids).collect();
@@ -177,7 +222,7 @@ impl Layout {
             let number = self.pieces.partition_point(|piece| piece.range().end <= place);
             match self.pieces.get(number) {
                 Some(Piece::Text(range)) if range.start < place => {
-                    let alone = tokenizer.encode(&text[range.start..place]);
+                    let alone = encode(range.start..place);
                     before[number] + common(ids[number].iter(), alone.iter())
                 }
                 Some(Piece::Special(range, _)) if range.start < place => before[number + 1],
@@ -188,16 +233,17 @@ impl Layout {
             let number = self.pieces.partition_point(|piece| piece.range().end <= place);
             match self.pieces.get(number) {
                 Some(Piece::Text(range)) if range.start < place => {
-                    let alone = tokenizer.encode(&text[place..range.end]);
+                    let alone = encode(place..range.end);
                     before[number + 1] - common(ids[number].iter().rev(), alone.iter().rev())
                 }
                 _ => before[number],
             }
         };
         let answers = self.rendered.answers.iter().map(|answer| {
-            let ending = self.special_after(answer.end).filter(|&(_, id)| Some(id) == end);
-            let end = ending.map_or_else(|| end_token(answer.end), |(number, _)| before[number + 1]);
-            first_token(answer.start).min(end)..end
+            let place = &answer.place;
+            let ending = self.special_after(place.end).filter(|&(_, id)| Some(id) == end);
+            let end = ending.map_or_else(|| end_token(place.end), |(number, _)| before[number + 1]);
+            first_token(place.start).min(end)..end
         });
         Encoded { answers: answers.collect(), tokens: ids.concat() }
     }

@@ -1,31 +1,31 @@
 //! Conversations → tokens, by a model's own chat template: the Jinja text that `transformers` keeps in
 //! `tokenizer_config.json` or `chat_template.jinja`.
 //!
-//! Its one idea: **only what the template itself says can become a special token.** Before the template sees a message,
-//! marks are set into it, characters that occur nowhere else: at both ends, and within every name of a special token that
-//! it spells. Whatever the template does with the message, special tokens are recognised in what it wrote only where no
-//! mark stands within. The marks around answers tell as well which tokens a model learns from.
+//! Its one idea: **only what the template itself says can become a special token**, whatever a message spells and whatever
+//! the template does with it. Which characters of what the template wrote are the messages' tells a second application of the template
+//! ([`twin`]), which tells as well which tokens a model learns from; the template sees the messages as they are.
 //!
-//! Ids are those of `apply_chat_template`, but where a message spells a special token. A template may look into a message
-//! (`'</think>' in content`) and take it apart; what it sees at the very ends of one (`content.startswith(…)`) are marks.
+//! Ids are those of `apply_chat_template`, but where a message spells a special token.
 
+mod jinja;
 mod layout;
-mod marks;
 mod ours;
-mod render;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 use super::Tokenizer;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use jinja::{Renderer, is_space};
 use layout::{Layout, Specials};
-use marks::Marks;
-use render::Renderer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use twin::Chat;
 
-pub(super) use ours::token_names;
 pub use ours::{OURS, with_ours};
+pub(super) use ours::{template_of, token_names};
 
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,10 +82,16 @@ pub struct ChatTemplate {
     specials: Specials,
     /// What the template puts after an answer.
     end: Option<u32>,
-    end_tokens: Vec<u32>,
     /// Whether an answer's white space at its beginning stays.
     keeps_space: bool,
+    /// Whether it refuses conversations without a system message.
+    needs_system: bool,
+    /// Whether it was kept from seeing special tokens that messages spell.
+    blindfolded: AtomicBool,
 }
+
+/// The system message of conversations that have none, where a template insists on one.
+const SYSTEM: &str = "You are a helpful assistant.";
 
 impl ChatTemplate {
     /// The template of `tokenizer`, or none. What asks for the time (`strftime_now`) hears that of this call, ever after.
@@ -93,7 +99,7 @@ impl ChatTemplate {
     /// # Errors
     /// It is not Jinja, or fails on one question with its answer.
     pub fn of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
-        let Some(source) = tokenizer.chat_template() else { return Ok(None) };
+        let Some(source) = tokenizer.chat_template()? else { return Ok(None) };
         ChatTemplate::new(tokenizer, &source, chrono::Local::now().naive_local()).map(Some)
     }
 
@@ -103,26 +109,37 @@ impl ChatTemplate {
             renderer: Renderer::new(source, &names, now)?,
             specials: Specials::of(tokenizer)?,
             end: None,
-            end_tokens: Vec::new(),
             keeps_space: false,
+            needs_system: false,
+            blindfolded: AtomicBool::new(false),
         };
         let probe = [Message::new(Role::User, " a"), Message::new(Role::Assistant, " b")];
-        let layout = template.layout(&probe, false).context("the chat template cannot be used")?;
+        let layout = template.layout(&probe, false).or_else(|error| {
+            // What came to no end comes to none with a system message either.
+            template.needs_system = error.is::<minijinja::Error>();
+            let again = if template.needs_system { template.layout(&probe, false).ok() } else { None };
+            again.ok_or_else(|| error.context("the chat template cannot be used"))
+        })?;
         template.end = layout.after_last_answer();
         template.keeps_space = layout.before_last_answer().is_some_and(|text| text.ends_with(' '));
-
-        for token in [template.end, tokenizer.eos(), tokenizer.end_of_text()].into_iter().flatten() {
-            if !template.end_tokens.contains(&token) {
-                template.end_tokens.push(token);
-            }
-        }
         Ok(template)
     }
 
-    /// The tokens that end an answer when a model draws one of them: what the template puts there, the `eos_token`, and
-    /// end of text.
-    pub fn end_tokens(&self) -> &[u32] {
-        &self.end_tokens
+    /// The token that the template puts after an answer, if it puts one there.
+    pub fn end(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// What a person should know of how conversations became tokens so far.
+    pub fn notes(&self) -> Vec<String> {
+        let system = format!(
+            "the chat template insists on a system message: conversations without one get {SYSTEM:?}"
+        );
+        let blind = "the chat template looks in messages for special tokens, and a message spelled one: to the template, and to the \
+                     model, that was text";
+        let notes =
+            [(self.needs_system, system), (self.blindfolded.load(Ordering::Relaxed), blind.to_owned())];
+        notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note).collect()
     }
 
     /// The tokens that ask the model for the next answer of a conversation.
@@ -151,18 +168,27 @@ impl ChatTemplate {
     /// What the template makes of the messages, cut at its special tokens.
     fn layout(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Layout> {
         ensure!(!messages.is_empty(), "a conversation without a message");
-        let marks = Marks::unused_in(messages, self.renderer.source())?;
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|message| Message {
-                role: message.role,
-                content: marks.set(message, |rest| self.specials.at(rest).next().is_some()),
-            })
-            .collect();
-        let rendered = marks.read(&self.renderer.render(&marked, add_generation_prompt)?);
-        let answers = messages.iter().filter(|message| message.role == Role::Assistant);
-        let spaces = answers.map(|answer| &answer.content[..marks::core(&answer.content).start]);
-        let spaces: Vec<&str> = spaces.map(|space| if self.keeps_space { space } else { "" }).collect();
-        Ok(Layout::new(rendered, &spaces, &self.specials))
+        let mut messages = messages.iter().map(fields).collect::<Result<Vec<Value>>>()?;
+        if self.needs_system && messages[0]["role"] != Role::System.name() {
+            messages.insert(0, fields(&Message::new(Role::System, SYSTEM))?);
+        }
+        let chat = Chat { messages, tools: None };
+        let rendered = twin::render(&self.renderer, &self.specials, &chat, add_generation_prompt)?;
+        self.blindfolded.fetch_or(rendered.blindfolded, Ordering::Relaxed);
+        Ok(Layout::new(rendered, &self.specials, self.keeps_space, self.end))
     }
+}
+
+/// A message as templates see it: all its fields, but those that are null; what a model thought under each of the names in use.
+fn fields(message: &Message) -> Result<Value> {
+    const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+    let mut value = serde_json::to_value(message)?;
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, value| !value.is_null());
+        if let Some(thought) = THOUGHTS.iter().find_map(|name| fields.get(*name).cloned()) {
+            fields.entry("thinking").or_insert_with(|| thought.clone());
+            fields.insert("reasoning_content".to_owned(), thought);
+        }
+    }
+    Ok(value)
 }

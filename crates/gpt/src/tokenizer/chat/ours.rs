@@ -3,7 +3,7 @@
 use super::super::files::{CONFIG, SPECIAL_MAP};
 use super::super::format::{self, Contents};
 use super::Tokenizer;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
 /// Messages between `<|im_start|>ROLE` and `<|im_end|>`, as in ChatML (OpenAI 2023).
@@ -20,11 +20,11 @@ const END: &str = "<|im_end|>";
 /// # Errors
 /// The tokens cannot be added, for the reasons of [`Tokenizer::extended`].
 pub fn with_ours(tokenizer: &Tokenizer) -> Result<Tokenizer> {
-    let extended = match tokenizer.chat_template() {
+    let extended = match tokenizer.chat_template()? {
         Some(_) => tokenizer.extended(&[])?,
         None => tokenizer.extended(&[BEGIN, END].map(str::to_owned))?,
     };
-    if extended.chat_template().is_some() {
+    if extended.chat_template()?.is_some() {
         return Ok(extended);
     }
     let mut config = fields(CONFIG, &extended.config)?;
@@ -39,12 +39,46 @@ pub fn with_ours(tokenizer: &Tokenizer) -> Result<Tokenizer> {
             Some(written(map))
         }
     };
-    format::parse(Contents {
-        json: extended.json.clone(),
-        config: Some(written(config)),
-        template: None,
-        special_map,
-    })
+    let json = extended.json.clone();
+    let ours =
+        format::parse(Contents { json, config: Some(written(config)), special_map, ..Contents::default() })?;
+    Ok(ours.with_ends(extended.end_tokens()))
+}
+
+/// What [`Tokenizer::chat_template`] does, from the content of `chat_template.jinja`, the names of further templates, and the content
+/// of `tokenizer_config.json`.
+pub(in crate::tokenizer) fn template_of(
+    template: &Option<String>,
+    others: &[String],
+    config: &str,
+) -> Result<Option<String>> {
+    if template.is_some() {
+        return Ok(template.clone());
+    }
+    let several = |names: &[String]| {
+        let names = names.join(", ");
+        anyhow!(
+            "there are several chat templates ({names}), and none is named default: name the one to use so"
+        )
+    };
+    ensure!(others.is_empty(), several(others));
+    let named: Vec<(String, Value)> = match fields(CONFIG, config)?.remove("chat_template") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(template)) => return Ok(Some(template)),
+        Some(Value::Array(list)) => {
+            let name = |named: &Value| named["name"].as_str().unwrap_or("without a name").to_owned();
+            list.into_iter().map(|named| (name(&named), named["template"].clone())).collect()
+        }
+        Some(Value::Object(table)) => table.into_iter().collect(),
+        Some(other) => bail!("{CONFIG}: chat_template is {other}, and no text"),
+    };
+    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    match named.into_iter().find(|(name, _)| name == "default") {
+        Some((_, Value::String(template))) => Ok(Some(template)),
+        Some(_) => bail!("{CONFIG}: the chat template named default is no text"),
+        None if names.is_empty() => Ok(None),
+        None => Err(several(&names)),
+    }
 }
 
 /// The tokens that the files name (`bos_token`, `eos_token` …), which templates call by these names.

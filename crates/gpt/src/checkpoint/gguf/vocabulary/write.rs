@@ -41,7 +41,7 @@ pub(in super::super) fn write(entries: &mut Entries, tokenizer: &Tokenizer, voca
         entries.size(key, id.with_context(|| format!("its {role} {name:?} is not in the vocabulary"))?)?;
     }
     entries.flag(ADD_BOS, tokenizer.start().is_some());
-    if let Some(template) = tokenizer.chat_template() {
+    if let Some(template) = tokenizer.chat_template()? {
         entries.text(TEMPLATE, &template);
     }
     Ok(())

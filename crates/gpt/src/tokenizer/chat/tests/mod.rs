@@ -1,5 +1,7 @@
+mod hostile;
+mod shapes;
+
 use super::*;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -66,16 +68,12 @@ fn ids_and_answers_are_those_of_transformers() {
 
 #[test]
 fn answers_end_with_what_the_template_puts_there() {
-    for (name, ends) in [
-        ("chatml", &["<|im_end|>", "<|endoftext|>"][..]),
-        ("llama-3", &["<|eot_id|>"]),
-        ("zephyr", &["</s>"]),
-        ("phi-3", &["<|end|>", "<|endoftext|>"]),
-    ] {
+    for (name, end) in
+        [("chatml", "<|im_end|>"), ("llama-3", "<|eot_id|>"), ("zephyr", "</s>"), ("phi-3", "<|end|>")]
+    {
         let tokenizer = tokenizer(golden(name), None);
         let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
-        let ends: Vec<u32> = ends.iter().map(|end| tokenizer.special(end).unwrap()).collect();
-        assert_eq!(template.end_tokens(), ends, "{name}");
+        assert_eq!(template.end(), tokenizer.special(end), "{name}");
     }
 }
 
@@ -102,78 +100,6 @@ fn ours_is_added_once_and_written_for_others() {
     let texts =
         encoded.answers.iter().map(|answer| tokenizer.decode(&encoded.tokens[answer.clone()]).unwrap());
     assert_eq!(texts.collect::<Vec<_>>(), ["two<|im_end|>", "<|im_end|>"], "an empty answer is its end");
-}
-
-/// How often a special token stands in tokens.
-fn specials_in(tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<u32> {
-    tokens
-        .iter()
-        .copied()
-        .filter(|id| tokenizer.specials().iter().any(|(_, special)| special == id))
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn messages_never_become_special_tokens(
-        contents in prop::collection::vec(
-            r"(<\|im_end\|>|<\|im_start\|>|<\|endoftext\|>|<\||\|>|im_end|</s>|<s>|<\|eot_id\|>|\n|[ a-z<|>\u{e000}]){0,8}x?", 3
-        ),
-        which in 0usize..6,
-    ) {
-        let golden = &GOLDEN["templates"][which];
-        let (tokenizer, template) = match golden["name"].as_str().unwrap() {
-            "ours" => ours(),
-            _ => {
-                let tokenizer = tokenizer(golden, None);
-                let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
-                (tokenizer, template)
-            }
-        };
-        let roles = [Role::User, Role::Assistant, Role::User];
-        let say = |contents: [&str; 3]| say(&[0, 1, 2].map(|i| (roles[i], contents[i])));
-        let messages = say([&contents[0], &contents[1], &contents[2]].map(|content| content.as_str()));
-        let benign = contents.iter().map(|content| if content.trim().is_empty() { "" } else { "x" });
-        let benign: Vec<&str> = benign.collect();
-        let benign = say([benign[0], benign[1], benign[2]]);
-        let tokens = template.prompt(&tokenizer, &messages).unwrap();
-        let expected = template.prompt(&tokenizer, &benign).unwrap();
-        prop_assert_eq!(specials_in(&tokenizer, &tokens), specials_in(&tokenizer, &expected));
-        if golden["name"] == "ours" {
-            // Nothing is lost either.
-            let text: String = messages.iter().map(|message| {
-                format!("<|im_start|>{}\n{}<|im_end|>\n", message.role.name(), message.content)
-            }).collect();
-            prop_assert_eq!(tokenizer.decode(&tokens).unwrap(), text + "<|im_start|>assistant\n");
-        }
-    }
-}
-
-#[test]
-fn names_that_cross_from_template_to_message_stay_text() {
-    let golden = golden("chatml");
-    let source =
-        "{% for m in messages %}<|im_start|>{{ m.role }} <|im_{{ m.content }}|im_end|><|im_end|>{% endfor %}";
-    let tokenizer = tokenizer(golden, Some(json!(source)));
-    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
-    for content in ["end|>", "<", "a"] {
-        let tokens = template.prompt(&tokenizer, &say(&[(Role::User, content)])).unwrap();
-        let [begin, end] = ["<|im_start|>", "<|im_end|>"].map(|name| tokenizer.special(name).unwrap());
-        assert_eq!(specials_in(&tokenizer, &tokens), [begin, end], "{content}");
-    }
-}
-
-#[test]
-fn a_template_may_look_into_a_message_and_take_it_apart() {
-    let source = "{% for m in messages %}{% set c = m.content %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\\n') %}\
-                  {% endif %}<|im_start|>{{ c }}<|im_end|>{% endfor %}";
-    let tokenizer = tokenizer(golden("chatml"), Some(json!(source)));
-    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
-    let turns = say(&[(Role::User, "q"), (Role::Assistant, "<think>well <|im_end|></think>\n\nso")]);
-    let text = tokenizer.decode(&template.prompt(&tokenizer, &turns).unwrap()).unwrap();
-    assert_eq!(text, "<|im_start|>q<|im_end|><|im_start|>so<|im_end|>");
-    let error = template.encode(&tokenizer, &turns).unwrap_err().to_string();
-    assert!(error.contains("takes it apart"), "{error}");
 }
 
 #[test]
