@@ -94,7 +94,7 @@ impl<'a, B: Backend> Completer<'a, B> {
         );
         let fim = options.suffix.as_ref().map(|_| self.tokenizer.fim()).transpose()?;
         let task = options.task.as_ref().map(|task| self.tokenizer.encode_task(task)).transpose()?;
-        let mut stop_tokens: Vec<u32> = self.tokenizer.end_of_text().into_iter().collect();
+        let mut stop_tokens = self.tokenizer.end_tokens();
         // A model that goes on after the middle begins another document.
         stop_tokens.extend(fim.into_iter().flat_map(|tokens| [tokens.prefix, tokens.middle, tokens.suffix]));
         let mut requests = Vec::with_capacity(prompts.len());

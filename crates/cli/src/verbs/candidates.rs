@@ -53,13 +53,14 @@ pub(crate) struct CandidatesArgs {
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, session)?;
     let prompts = read(&args.prompts, args.bad.max_bad, session, prompt)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
     let model = (&config, &weights);
     let mut found = candidates(&mut cpu, model, &prompter, &prompts, &options, session.watcher())?;
+    prompter.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
     let mut lines: Vec<Value> =
         found.iter().map(serde_json::to_value).collect::<Result<_, _>>().context("candidates are JSON")?;
     if let Some(path) = &args.best_by {

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let task = task_of(&checkpoint::open(&args.model, session.terminal())?)?;
     let texts = texts(args, task.0, session)?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, session)?;
     let decisions = classify(&mut cpu, config, weights, &task, &tokenizer, &texts, session.watcher())?;
     for (line, Decision { label, scores, .. }) in texts.iter().zip(&decisions) {
         let by_name: Map<_, _> = scores.iter().map(|(name, score)| (name.clone(), json!(score))).collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::checkpoint;
+use gpt::checkpoint::{self, Generation};
 use gpt::complete::{Completer, Completion, Options};
 use gpt::model::{Config, Finish, Sampling, Weights};
 use gpt::tokenizer::Tokenizer;
@@ -27,6 +27,9 @@ Examples:
   mynah complete --model runs/tasks/pretrain '我是小明' --task '[问题] 我是谁 [答案]' --temperature 0
   mynah complete --model hf:openai-community/gpt2 'The meaning of life is' --n 5 --json";
 
+/// Where the model's files do not say it.
+const TEMPERATURE: f32 = 0.8;
+
 /// Continue text or code
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -43,9 +46,9 @@ pub(crate) struct CompleteArgs {
     /// else
     #[arg(long, value_name = "TASK", conflicts_with = "suffix")]
     task: Option<String>,
-    /// Tokens to add at most
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_tokens: usize,
+    /// Tokens to add at most [default: what the model's files say, else 128]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// End before this text; may be repeated
@@ -56,25 +59,45 @@ pub(crate) struct CompleteArgs {
     n: u16,
 }
 
-/// How tokens are drawn.
+/// How tokens are drawn. What is not given is as the model's own files say (generation_config.json).
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct SamplingArgs {
-    /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one
-    #[arg(long, value_name = "F", default_value_t = 0.8, allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
-    temperature: f32,
-    /// Draw from the N most likely tokens; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 40, help_heading = "Sampling")]
-    top_k: usize,
-    /// Draw from the fewest tokens whose probabilities reach F
-    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
-    top_p: f32,
+    /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what the model's files say,
+    /// else 0.8 for complete and 0.3 for chat]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
+    temperature: Option<f32>,
+    /// Draw from the N most likely tokens; 0 for all [default: what the model's files say, else 40]
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    top_k: Option<usize>,
+    /// Draw from the fewest tokens whose probabilities reach F [default: what the model's files say, else 1]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
+    top_p: Option<f32>,
 }
 
 impl SamplingArgs {
-    pub(crate) fn resolve(self, seed: u64) -> Sampling {
-        let SamplingArgs { temperature, top_k, top_p } = self;
-        Sampling { temperature, top_k, top_p, seed }
+    /// What was given, else what the model's files say, else the usual; what they say and nobody does is told.
+    pub(crate) fn resolve(
+        self,
+        generation: &Generation,
+        usual_temperature: f32,
+        session: &Session,
+    ) -> Sampling {
+        if !generation.not_done.is_empty() {
+            let keys = generation.not_done.join(", ");
+            session.say(&format!("note: the model's files ask for {keys}, which is not done here"));
+        }
+        Sampling {
+            temperature: self.temperature.or(generation.writing.temperature).unwrap_or(usual_temperature),
+            top_k: self.top_k.or(generation.writing.top_k).unwrap_or(40),
+            top_p: self.top_p.or(generation.writing.top_p).unwrap_or(1.0),
+            seed: session.seed(),
+        }
     }
+}
+
+/// The texts that end a text: those that were given, and those of the model's files.
+pub(crate) fn stops(given: &[String], generation: &Generation) -> Vec<String> {
+    given.iter().chain(&generation.writing.stop).cloned().collect()
 }
 
 pub(crate) fn temperature(text: &str) -> Result<f32, String> {
@@ -93,6 +116,8 @@ pub(crate) struct Model {
     pub(crate) config: Config,
     pub(crate) weights: Weights<CpuTensor>,
     pub(crate) tokenizer: Tokenizer,
+    /// What its files say about how it writes.
+    pub(crate) generation: Generation,
 }
 
 impl Model {
@@ -104,7 +129,7 @@ impl Model {
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu();
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
-        Ok(Model { cpu, config: model.config, weights, tokenizer })
+        Ok(Model { cpu, config: model.config, weights, tokenizer, generation: model.generation })
     }
 }
 
@@ -126,15 +151,15 @@ pub(crate) fn stream<B: Backend>(
 
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, generation } = Model::load(&args.model, session)?;
     let n = usize::from(args.n);
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
     // The completer has a copy of its own.
     drop(weights);
     let options = Options {
-        max_tokens: args.max_tokens,
-        sampling: args.sampling.resolve(session.seed()),
-        stop: args.stop.clone(),
+        max_tokens: args.max_tokens.or(generation.writing.max_tokens).unwrap_or(128),
+        sampling: args.sampling.resolve(&generation, TEMPERATURE, session),
+        stop: stops(&args.stop, &generation),
         suffix: args.suffix.clone(),
         task: args.task.clone(),
     };

@@ -159,7 +159,7 @@ fn examine(
     args: &EvalArgs,
     session: &Session,
 ) -> Result<Vec<(String, Exam)>> {
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(model, session)?;
     let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, sandbox)?;
     let mut exams = Vec::new();
     for (at, task) in tasks.iter().enumerate() {

@@ -35,7 +35,7 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(&args.model, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, session)?;
     ensure!(
         config.n_label == Some(1),
         "{} is no reward model: train one with `mynah reward`",

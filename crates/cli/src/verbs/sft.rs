@@ -95,6 +95,7 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         if cut > 0 {
             session.say(&format!("{cut} conversations lack their beginnings, {tokens} tokens in all"));
         }
+        template.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
         Ok(conversations)
     };
     let (train, val) = match &args.val {

@@ -10,6 +10,7 @@ mod hub;
 #[path = "../../../gpt/tests/hub/server.rs"]
 mod hub_server;
 mod interrupt;
+mod own_files;
 mod readme;
 mod road;
 mod speedrun;

@@ -1,20 +1,20 @@
 //! A model directory → configuration and weights.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::family::{Family, Names, Piece};
 use super::find::{ModelDir, resolve_model};
+use super::generation::{Generation, read_object};
 use super::gguf;
-use super::manifest::{Manifest, is_plain};
+use super::manifest::Manifest;
+use super::shards::open_tensors;
 use super::tensor_file::TensorFiles;
-use super::{CONFIG, EXACT, FIRST_MOMENT, INDEX, MODEL, OPTIMIZER, SECOND_MOMENT};
+use super::{CONFIG, EXACT, FIRST_MOMENT, MODEL, OPTIMIZER, SECOND_MOMENT};
 use crate::hub::Name;
 use crate::model::{Config, Spec, Weights, specs};
 use crate::progress::Progress;
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub origin: Option<Name>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// What its own files say about how it writes.
+    pub generation: Generation,
     pub(super) architecture: &'static str,
     pub(super) names: &'static Names,
     pub(super) specs: Weights<Spec>,
@@ -67,7 +69,7 @@ impl ModelDir {
         let (family, mut config) =
             read_config(&config_path, &mut warnings).with_context(|| config_path.display().to_string())?;
 
-        let tensors = open_tensors(&path, family)?;
+        let tensors = open_tensors(&path, family, &mut warnings)?;
         ensure!(
             config.n_layer <= tensors.len(),
             "{}: {} layers, but the model has {} tensors in all",
@@ -85,8 +87,10 @@ impl ModelDir {
         }
         let specs = specs(&config);
         check_tensors(&tensors, &family.names, &config, &specs)?;
+        let generation = Generation::of_dir(&path)?;
         Ok(Checkpoint {
             path,
+            generation,
             architecture: family.class(&config),
             config,
             manifest,
@@ -116,10 +120,16 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
         if let Some(metadata) = &self.vocabulary {
             let context = || format!("cannot use the tokenizer of {}", self.path.display());
-            return gguf::tokenizer(metadata).with_context(context);
+            let tokenizer = gguf::tokenizer(metadata).with_context(context)?;
+            return Ok(
+                tokenizer.map(|tokenizer| tokenizer.with_ends(self.generation.end_tokens.iter().copied()))
+            );
         }
-        let found = Tokenizer::is_in(&self.path);
-        found.then(|| Tokenizer::from_dir(&self.path)).transpose()
+        if !Tokenizer::is_in(&self.path) {
+            return Ok(None);
+        }
+        let tokenizer = Tokenizer::from_dir(&self.path)?;
+        Ok(Some(tokenizer.with_ends(self.generation.end_tokens.iter().copied())))
     }
 
     /// BLAKE3 of the files that hold its tensors: tells one model from another.
@@ -239,7 +249,8 @@ fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> 
 }
 
 fn read_config(path: &Path, warnings: &mut Vec<String>) -> Result<(&'static Family, Config)> {
-    let json: Value = serde_json::from_slice(&fs::read(path)?).context("not JSON")?;
+    let fields = read_object(path)?.with_context(|| format!("there is no {CONFIG}"))?;
+    let json = Value::Object(fields);
     let family = Family::of(&json)?;
     let config = family.config(&json, warnings)?;
     check_sizes(&config)?;
@@ -257,40 +268,6 @@ pub(super) fn check_sizes(config: &Config) -> Result<()> {
     );
     ensure!(config.norm_eps.is_finite() && config.norm_eps >= 0.0, "the norm's ε is {}", config.norm_eps);
     config.check()
-}
-
-/// The parts of `model.safetensors.index.json` that are read.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-/// The model's tensors under their full names: one file, or the shards of an index.
-fn open_tensors(dir: &Path, family: &Family) -> Result<TensorFiles> {
-    let (single, index) = (dir.join(MODEL), dir.join(INDEX));
-    let full_name = |name: &str| family.full_name(name);
-    if single.exists() {
-        return TensorFiles::open(&[single], full_name);
-    }
-    ensure!(
-        index.exists(),
-        "{}: neither {MODEL} nor {INDEX} is there; a model in another format (pytorch_model.bin) is converted by \
-         transformers: from_pretrained, then save_pretrained",
-        dir.display()
-    );
-    let read = || -> Result<Index> { Ok(serde_json::from_slice(&fs::read(&index)?)?) };
-    let weight_map = read().with_context(|| index.display().to_string())?.weight_map;
-    let names: BTreeSet<&String> = weight_map.values().collect();
-    for name in &names {
-        ensure!(is_plain(name), "{}: {name:?} is not the name of a file beside it", index.display());
-    }
-    let paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
-    let tensors = TensorFiles::open(&paths, full_name)?;
-    for (name, file) in &weight_map {
-        let held = tensors.file_of(&family.full_name(name));
-        ensure!(held == Some(&dir.join(file)), "{}: {name} is not in {file}", index.display());
-    }
-    Ok(tensors)
 }
 
 /// Whether there is a matrix for the head that is not the embedding again.

@@ -35,6 +35,8 @@ pub struct Contents<'a, T> {
     pub eot_token: Option<u32>,
     /// The token that ends what the model says: its answer, if it is a chat model, else the document.
     pub eos_token: Option<u32>,
+    /// What else ends a text, as the model that training began with says.
+    pub end_tokens: &'a [u32],
     /// Further files by name, such as `tokenizer.json`.
     pub files: &'a [(&'a str, &'a [u8])],
     /// Where it comes from.
@@ -196,8 +198,19 @@ fn publish(disk: &mut Disk<'_>, temporary: &Path, dir: &Path) -> Result<()> {
 
 /// Writes all files, the manifest last.
 fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
-    let Contents { config, weights, dtype, moments, beside, read, eot_token, eos_token, files, about } =
-        contents;
+    let Contents {
+        config,
+        weights,
+        dtype,
+        moments,
+        beside,
+        read,
+        eot_token,
+        eos_token,
+        end_tokens,
+        files,
+        about,
+    } = contents;
     let family = Family::for_config(config)?;
     let specs = specs(config);
     assert_eq!(
@@ -214,10 +227,14 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
         name_labels(&mut config_json, &task.labels);
     }
     let config_json = pretty(&config_json)?;
-    let mut ends: Vec<u32> = eos_token.into_iter().chain(eot_token).collect();
-    ends.dedup();
+    let mut ends: Vec<u32> = Vec::new();
+    for end in eos_token.into_iter().chain(eot_token).chain(end_tokens.iter().copied()) {
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
     // What else ends a document ends an answer too.
-    let ends = if let [_, _] = ends[..] { json!(ends) } else { json!(ends.first()) };
+    let ends = if ends.len() > 1 { json!(ends) } else { json!(ends.first()) };
     let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": ends }))?;
     let own = [(CONFIG, config_json.as_bytes()), (GENERATION_CONFIG, generation.as_bytes())];
     for (name, bytes) in own.into_iter().chain(files.iter().copied()) {

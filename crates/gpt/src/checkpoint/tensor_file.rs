@@ -142,7 +142,13 @@ impl TensorFiles {
         let files =
             || self.files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let Some(tensor) = self.tensors.get(name) else {
-            bail!("{}: the tensor {name} is missing", files());
+            let there: Vec<&str> = self.names().take(3).collect();
+            bail!(
+                "{}: the tensor {name} is missing; there are {}: {} …",
+                files(),
+                self.len(),
+                there.join(", ")
+            );
         };
         let path = self.files[tensor.file].0.display();
         ensure!(

@@ -71,7 +71,7 @@ impl<B: Backend> Candidate<'_, B> {
             max_tokens,
             sampling: Sampling { temperature, top_k: 0, top_p: TOP_P, seed: terms.seed },
             number,
-            stop_tokens: self.tokenizer.end_of_text().into_iter().collect(),
+            stop_tokens: self.tokenizer.end_tokens(),
         }
     }
 

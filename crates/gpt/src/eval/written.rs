@@ -63,12 +63,13 @@ impl<B: Backend> Candidate<'_, B> {
     fn write(&mut self, asked: &Asked, terms: &Terms, is_over: impl Fn(&str) -> bool) -> Result<String> {
         let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
         let beams = Beams { width: terms.beams.max(1), alpha: ALPHA, max_tokens };
-        let (tokenizer, end) = (self.tokenizer, self.tokenizer.end_of_text());
+        let (tokenizer, ends_text) = (self.tokenizer, self.tokenizer.end_tokens());
+        let is_end = |token: Option<&u32>| token.is_some_and(|token| ends_text.contains(token));
         let ends = |tokens: &[u32]| {
-            tokens.last().copied() == end || tokenizer.decode(tokens).is_ok_and(|text| is_over(&text))
+            is_end(tokens.last()) || tokenizer.decode(tokens).is_ok_and(|text| is_over(&text))
         };
         let mut tokens = self.completer.beam_search(&asked.tokens, &beams, ends);
-        if tokens.last().copied() == end {
+        if is_end(tokens.last()) {
             tokens.pop();
         }
         tokenizer.decode(&tokens)

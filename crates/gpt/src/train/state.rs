@@ -32,6 +32,7 @@ impl<T> Trainer<T> {
                 read: &mut checkpoint::from_backend(b),
                 eot_token: tokenizer.end_of_text(),
                 eos_token: tokenizer.eos(),
+                end_tokens: &tokenizer.end_tokens(),
                 files: &tokenizer.files(),
                 about,
             },

@@ -40,6 +40,7 @@ pub(crate) fn save(dir: &Path, tokenizer: &Tokenizer, config: impl Fn(usize) -> 
         read: &mut checkpoint::from_backend(&mut b),
         eot_token: tokenizer.end_of_text(),
         eos_token: tokenizer.eos(),
+        end_tokens: &[],
         files: &tokenizer.files(),
         about: About { stage: "pretrain".into(), ..About::default() },
     };

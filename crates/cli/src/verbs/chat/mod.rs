@@ -17,7 +17,7 @@ use kernels::Backend;
 use serde_json::json;
 
 use self::command::{Command, HELP};
-use super::complete::{Model, SamplingArgs, reason};
+use super::complete::{Model, SamplingArgs, reason, stops};
 use crate::Ended;
 use crate::session::Session;
 use crate::terminal::text::plural;
@@ -31,6 +31,9 @@ Examples:
   mynah chat --model hf:HuggingFaceTB/SmolLM2-135M-Instruct --system 'Answer in one sentence.'
   printf 'What is the capital of France?\\nAnd of Spain?\\n' | mynah chat --model runs/sft --temperature 0 --json";
 
+/// Where the model's files do not say it: a small model's likeliest words are its best, and an answer should not be drawn by lot.
+const TEMPERATURE: f32 = 0.3;
+
 /// Talk with a model that has learned to answer
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,9 +44,9 @@ pub(crate) struct ChatArgs {
     /// What holds for the whole conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
-    /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_tokens: usize,
+    /// Tokens of an answer at most [default: what the model's files say, else 256]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// End an answer before this text; may be repeated
@@ -54,9 +57,9 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
     let model = Model::load(&args.model, session)?;
     let options = Options {
-        max_tokens: args.max_tokens,
-        sampling: args.sampling.resolve(session.seed()),
-        stop: args.stop.clone(),
+        max_tokens: args.max_tokens.or(model.generation.writing.max_tokens).unwrap_or(256),
+        sampling: args.sampling.resolve(&model.generation, TEMPERATURE, session),
+        stop: stops(&args.stop, &model.generation),
         suffix: None,
         task: None,
     };
@@ -67,7 +70,6 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
 
 /// Talks with the model of `path` as `mynah chat` does by itself, cooler than it was trained.
 pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
-    const TEMPERATURE: f32 = 0.5;
     let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
     talk(Model::load(path, session)?, "", options, session)
@@ -75,11 +77,12 @@ pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
 
 /// Talks with a model until somebody has enough.
 fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
-    let Model { mut cpu, config, weights, tokenizer } = model;
+    let Model { mut cpu, config, weights, tokenizer, .. } = model;
     let chat = Chat::new(&mut cpu, &config, &weights, &tokenizer)?;
     // It has a copy of its own.
     drop(weights);
-    let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0 };
+    let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0, told: 0 };
+    talk.tell_notes();
     talk.set_system(system);
     if std::io::stdin().is_terminal() {
         session.say("Say something; /help lists the commands.");
@@ -95,6 +98,8 @@ struct Talk<'a, B: Backend> {
     messages: Vec<Message>,
     /// Answers drawn so far, those that were thrown away included.
     answers: u64,
+    /// How many notes on the chat template were told.
+    told: usize,
 }
 
 impl<B: Backend> Talk<'_, B> {
@@ -137,9 +142,16 @@ impl<B: Backend> Talk<'_, B> {
         }
     }
 
+    /// Tells what there is to know of the chat template, once.
+    fn tell_notes(&mut self) {
+        let notes = self.chat.notes();
+        notes.iter().skip(self.told).for_each(|note| self.session.say(&format!("note: {note}")));
+        self.told = self.told.max(notes.len());
+    }
+
     /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes on.
     fn answer(&mut self) -> Result<()> {
-        let Talk { chat, options, session, messages, answers } = self;
+        let Talk { chat, options, session, messages, answers, .. } = self;
         let (terminal, json) = (session.watcher(), session.json());
         terminal.listen_again();
         let mut heard = Ok(());
@@ -187,7 +199,7 @@ impl<B: Backend> Talk<'_, B> {
             ));
         }
         if left_out_messages > 0 {
-            session.say(&format!(
+            self.session.say(&format!(
                 "note: the conversation is longer than the context: its first {} left out",
                 match left_out_messages {
                     1 => "message was".to_string(),
@@ -195,6 +207,7 @@ impl<B: Backend> Talk<'_, B> {
                 }
             ));
         }
+        self.tell_notes();
         Ok(())
     }
 

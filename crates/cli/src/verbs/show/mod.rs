@@ -78,7 +78,7 @@ fn to_json(model: &Checkpoint, tokenizer: Option<&Tokenizer>, warnings: &[String
         "dtype": model.dtype(),
         "config": config_json(&model.config),
         "tokenizer": tokenizer.map(|t| json!({
-            "vocab_size": t.vocab_size(), "digest": t.digest(), "chat_template": t.chat_template(), "warnings": t.warnings(),
+            "vocab_size": t.vocab_size(), "digest": t.digest(), "chat_template": t.chat_template().ok().flatten(), "warnings": t.warnings(),
         })),
         "lineage": model.manifest.as_ref().map(|manifest| &manifest.about),
         "warnings": warnings,
@@ -151,7 +151,11 @@ fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>) -> String
 fn about_tokenizer(tokenizer: &Result<Option<Tokenizer>>) -> String {
     match tokenizer {
         Ok(Some(t)) => {
-            let chat = if t.chat_template().is_some() { ", with a chat template" } else { "" };
+            let chat = match t.chat_template() {
+                Ok(Some(_)) => ", with a chat template",
+                Ok(None) => "",
+                Err(_) => ", with several chat templates and none named default",
+            };
             format!("{} tokens{chat}", count(t.vocab_size() as u64))
         }
         Ok(None) => "none".into(),

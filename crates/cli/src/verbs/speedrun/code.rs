@@ -45,7 +45,7 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
 fn complete(run: &Path, session: &Session) -> Result<()> {
     session.say("\nType the beginning of some code; an empty line ends.");
     session.watcher().stop_at_once();
-    let Model { mut cpu, config, weights, tokenizer } = Model::load(run, session)?;
+    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(run, session)?;
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };

@@ -54,8 +54,18 @@ pub(super) fn read(json: &Value, seq_len: usize, warnings: &mut Vec<String>) -> 
 /// Reads `rope_scaling` or `rope_parameters` of the configuration `json`.
 fn read_table(table: &Value, json: &Value, seq_len: usize, warnings: &mut Vec<String>) -> Result<Rope> {
     let fields = table.as_object().with_context(|| format!("is {table}"))?;
-    if let Some(unknown) = fields.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-        bail!("{unknown} is not supported; known are {}", KNOWN.join(", "));
+    // transformers reads no other fields here; tables and lists are of embeddings of other kinds.
+    for (unknown, value) in fields.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())) {
+        ensure!(
+            !value.is_object() && !value.is_array(),
+            "{unknown} is not supported; known are {}",
+            KNOWN.join(", ")
+        );
+        if !value.is_null() && unknown != "finetuned" {
+            warnings.push(format!(
+                "config.json has a rotary embedding with {unknown} {value}, which nothing reads"
+            ));
+        }
     }
     expect(table, "partial_rotary_factor", 1.0, &[1.0.into(), 1.into()])?;
 

@@ -102,6 +102,15 @@ impl Metadata {
         Ok(Some(number))
     }
 
+    /// One whole number or a list of them; none where there is no such entry.
+    pub(in super::super) fn whole_numbers(&self, key: &str) -> Result<Vec<i128>> {
+        match self.values.get(key) {
+            None => Ok(Vec::new()),
+            Some(value) if value.count.is_some() => Ok(self.integers(key)?.into_iter().flatten().collect()),
+            Some(_) => Ok(self.unsigned(key)?.map(i128::from).into_iter().collect()),
+        }
+    }
+
     /// A size: a whole number that an index can be.
     pub(super) fn size(&self, key: &str) -> Result<Option<usize>> {
         let number = self.unsigned(key)?.map(usize::try_from).transpose();

@@ -27,6 +27,7 @@ pub use write::{Quant, Written, write};
 
 use super::disk;
 use super::find::ModelDir;
+use super::generation::Generation;
 use super::load::{Checkpoint, HEAD, check_sizes, check_tensors, has_other_head};
 use super::tensor_file::TensorFiles;
 use crate::model::specs;
@@ -87,6 +88,7 @@ fn understand(model: ModelDir) -> Result<Checkpoint> {
         names,
         specs,
         tensors,
+        generation: Generation::of_gguf(&metadata)?,
         vocabulary: Some(metadata),
     })
 }

@@ -22,6 +22,7 @@ fn save_as(dir: &Path, config: &Config, weights: &Weights<Vec<f32>>, dtype: Dtyp
         read: &mut from_host,
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: about(1),
     };

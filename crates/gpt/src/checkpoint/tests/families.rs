@@ -90,6 +90,7 @@ fn every_shape_comes_back_as_it_was_saved() {
             read: &mut from_host,
             eot_token: Some(6),
             eos_token: Some(6),
+            end_tokens: &[],
             files: &[],
             about: about(0),
         };
@@ -314,6 +315,37 @@ fn rotary_positions_have_two_spellings() {
     }
     let plain = read(&|config| drop(config.as_object_mut().unwrap().remove("rope_parameters")));
     assert_eq!(plain.config.rope(), Some(&Rope::default()));
+}
+
+#[test]
+fn what_no_embedding_reads_changes_nothing() {
+    let read = |more: Value| {
+        let model = open(
+            variant("llama", keep, |config| {
+                let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
+                config["rope_parameters"] = Value::Null;
+                config["rope_scaling"] = yarn;
+                config["rope_scaling"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            })
+            .path(),
+        )
+        .unwrap();
+        (
+            model.config.rope().cloned(),
+            model.warnings.iter().filter(|warning| warning.contains("nothing reads")).count(),
+        )
+    };
+    let (plain, told) = read(json!({}));
+    assert_eq!(told, 0);
+    for (more, told) in [
+        (json!({ "finetuned": true }), 0),
+        (json!({ "finetuned": false }), 0),
+        (json!({ "short_factor": null }), 0),
+        (json!({ "extrapolation_factor": 1.0 }), 1),
+        (json!({ "note": "as in the paper" }), 1),
+    ] {
+        assert_eq!(read(more.clone()), (plain.clone(), told), "{more}");
+    }
 }
 
 #[test]

@@ -167,5 +167,66 @@ fn a_path_that_holds_no_model_says_so() {
     assert!(said(&dir.path().join("gpt2")).contains("does not exist"));
     fs::write(dir.path().join(CONFIG), fs::read(golden_dir("gpt2").join(CONFIG)).unwrap()).unwrap();
     assert!(said(&dir.path().join(CONFIG)).contains("is a file"));
-    assert!(said(dir.path()).contains("pytorch_model.bin"));
+    assert!(said(dir.path()).contains("no weights in any format"));
+    fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
+    let error = said(dir.path());
+    assert!(error.contains("there is pytorch_model.bin") && error.contains("save_pretrained"), "{error}");
+    fs::write(dir.path().join("model.gguf"), "").unwrap();
+    assert!(said(dir.path()).contains("name the file itself"), "{}", said(dir.path()));
+}
+
+#[test]
+fn shards_without_an_index_load_if_they_are_all_there() {
+    let dir = variant("gpt2", keep, keep);
+    let all = parse(&fs::read(dir.path().join(MODEL)).unwrap());
+    fs::remove_file(dir.path().join(MODEL)).unwrap();
+    let shard = |number: usize| dir.path().join(format!("model-{number:05}-of-00003.safetensors"));
+    for (number, part) in (1..).zip(all.iter().collect::<Vec<_>>().chunks(11)) {
+        write(&shard(number), &part.iter().map(|(name, raw)| ((*name).clone(), (*raw).clone())).collect());
+    }
+    assert_eq!(open(dir.path()).unwrap().weights(to_host).unwrap(), golden_weights());
+    fs::remove_file(shard(2)).unwrap();
+    let error = format!("{:#}", open(dir.path()).err().unwrap());
+    assert!(error.contains("2 of 3 shards") && error.contains("missing is shard 2"), "{error}");
+}
+
+#[test]
+fn what_wraps_a_model_in_training_is_taken_off_its_names() {
+    let renamed = |rename: fn(&str) -> String| {
+        let tensors = |tensors: &mut Tensors| {
+            *tensors = std::mem::take(tensors).into_iter().map(|(name, raw)| (rename(&name), raw)).collect();
+        };
+        open(variant("gpt2", tensors, keep).path())
+    };
+    let wrappings: [fn(&str) -> String; 5] = [
+        |name| format!("_orig_mod.{name}"),
+        |name| format!("module.{name}"),
+        |name| format!("module._orig_mod.{name}"),
+        |name| name.replace("transformer.h.0.", "transformer.h.0._orig_mod."),
+        |name| format!("_orig_mod.module.{}", name.replace("transformer.", "")),
+    ];
+    for wrapping in wrappings {
+        let shown = wrapping("transformer.h.0.ln_1.bias");
+        let model = renamed(wrapping).unwrap_or_else(|error| panic!("{shown}: {error:#}"));
+        assert_eq!(model.weights(to_host).unwrap(), golden_weights(), "{shown}");
+        assert!(
+            model.warnings.iter().any(|warning| warning.contains("wrapped")),
+            "{shown}: {:?}",
+            model.warnings
+        );
+    }
+    // Names of another kind are shown.
+    let error = format!("{:#}", renamed(|name| format!("net.{name}")).err().unwrap());
+    assert!(error.contains("is missing; there are 28: net.") || error.contains("net.transformer"), "{error}");
+}
+
+#[test]
+fn a_mark_of_the_byte_order_is_no_part_of_a_configuration() {
+    let dir = variant("gpt2", keep, keep);
+    let config = fs::read(dir.path().join(CONFIG)).unwrap();
+    fs::write(dir.path().join(CONFIG), [b"\xef\xbb\xbf".as_slice(), &config].concat()).unwrap();
+    fs::write(dir.path().join("generation_config.json"), b"\xef\xbb\xbf{\"eos_token_id\": 5}").unwrap();
+    let model = open(dir.path()).unwrap();
+    assert_eq!(model.weights(to_host).unwrap(), golden_weights());
+    assert_eq!(model.generation.end_tokens[0], 5);
 }

@@ -2,6 +2,7 @@ mod damage;
 mod exact;
 mod families;
 mod faults;
+mod generation;
 mod gguf;
 mod load;
 mod number_format;
@@ -75,6 +76,7 @@ fn with_contents<R>(step: u64, act: impl FnOnce(Contents<'_, Vec<f32>>) -> R) ->
         read: &mut from_host,
         eot_token: Some(6),
         eos_token: Some(6),
+        end_tokens: &[],
         files: FILES,
         about: about(step),
     })

@@ -51,6 +51,7 @@ fn a_head_of_its_own_is_kept() {
         read: &mut from_host,
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: about(0),
     };
@@ -77,6 +78,7 @@ fn weights_go_to_a_backend_and_come_back() {
         read: &mut from_backend(backend),
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: about(0),
     };
@@ -149,6 +151,7 @@ fn too_little_space_is_said_before_anything_is_written() {
         read: &mut from_host,
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: about(1),
     };

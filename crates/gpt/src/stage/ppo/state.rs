@@ -134,6 +134,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
             read: &mut checkpoint::from_backend(backend),
             eot_token: prompter.tokenizer().end_of_text(),
             eos_token: prompter.tokenizer().eos(),
+            end_tokens: &prompter.tokenizer().end_tokens(),
             files: &prompter.tokenizer().files(),
             about,
         };

@@ -159,6 +159,7 @@ fn what_fails_leaves_nothing_and_nothing_is_overwritten() {
         read: &mut from_host,
         eot_token: None,
         eos_token: None,
+        end_tokens: &[],
         files: &[],
         about: about(0),
     };

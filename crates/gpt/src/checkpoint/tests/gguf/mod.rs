@@ -50,6 +50,7 @@ fn saved(dir: &Path, config: &Config) -> Checkpoint {
         read: &mut from_host,
         eot_token: Some(0),
         eos_token: Some(0),
+        end_tokens: &[],
         files: &[],
         about: about(0),
     };
