@@ -229,3 +229,43 @@ fn what_the_template_has_no_place_for_is_told() {
     assert_eq!(left_out("calls of tools, for which the chat template has no place"), (3, Severity::LeftOut));
     assert_eq!((report.used, data.untold_tools()), (2, 1));
 }
+
+/// A template that writes tools, calls and what was returned, as those of Hermes and Qwen do.
+const WITH_TOOLS: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}\
+    {% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is not none %}{{ m.content }}{% endif %}\
+    {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n\
+    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+#[test]
+fn calls_are_learned_and_what_a_tool_returned_is_not() {
+    let tokenizer = chat().0;
+    let mut config: serde_json::Value = serde_json::from_str(tokenizer.config_json()).unwrap();
+    config["chat_template"] = WITH_TOOLS.into();
+    let tokenizer = Tokenizer::from_texts(tokenizer.to_json().to_owned(), config.to_string()).unwrap();
+    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demonstrations.jsonl");
+    fs::write(&path, fine_tuning()).unwrap();
+    let columns = Columns::default();
+    let options = ReadOptions {
+        template: &template,
+        tokenizer: &tokenizer,
+        context: 1000,
+        too_long: TooLong::Error,
+        max_bad: 0.5,
+        columns: &columns,
+        seed: 7,
+    };
+    let (data, report) = Conversations::read(&path, &options, &Silent).unwrap();
+    let called =
+        "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 2}}</tool_call><|im_end|>5.<|im_end|>";
+    assert_eq!(learned(&data, &tokenizer), ["d<|im_end|>", called, "b<|im_end|>"]);
+    assert_eq!((report.left_out(), data.untold_tools()), (1, 0));
+    let mut batch = Batch::default();
+    data.push(1, &mut batch);
+    let text = tokenizer.decode(&batch.tokens).unwrap();
+    assert!(
+        text.starts_with("<|im_start|>system\n[{\"type\": \"function\"") && text.contains("tool\nfive"),
+        "{text}"
+    );
+}

@@ -49,13 +49,13 @@ impl ToolUse {
         Ok(way)
     }
 
-    /// A message as the template sees it: all its fields, but those that are null; what a model thought under each of the names in
-    /// use.
+    /// A message as the template sees it: all its fields, but those that are null and its weight; what a model thought under each of
+    /// the names in use.
     pub(super) fn fields(self, message: &Message) -> Result<Value> {
         const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
         let mut value = serde_json::to_value(message)?;
         if let Value::Object(fields) = &mut value {
-            fields.retain(|_, value| !value.is_null());
+            fields.retain(|name, value| name != "weight" && !value.is_null());
             if let Some(thought) = THOUGHTS.iter().find_map(|name| fields.get(*name).cloned()) {
                 fields.entry("thinking").or_insert_with(|| thought.clone());
                 fields.insert("reasoning_content".to_owned(), thought);
