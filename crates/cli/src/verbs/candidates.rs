@@ -7,7 +7,7 @@ use clap::Args;
 use gpt::data::messages::prompt;
 use gpt::data::{Candidates, Prompt, Prompter};
 use gpt::model::Sampling;
-use gpt::output::{Input, Lines, Recipe};
+use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     let read_here: Vec<&Path> = read_here.into_iter().flatten().map(PathBuf::as_path).collect();
     let out = session.out(&args.out, args.force.force, &read_here)?;
     let prompts = read(&args.prompts, args.bad.max_bad, session, prompt)?;
-    let mut lines = Lines::open(&out, &recipe(args, session)?)?;
+    let mut lines = Lines::open(&out, &recipe(args, &prompts, session)?)?;
     let mut answered = lines.kept().lines().count();
     if lines.is_finished() {
         say_finished(&out, session);
@@ -101,12 +101,13 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn recipe(args: &CandidatesArgs, session: &Session) -> Result<Recipe> {
+fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Result<Recipe> {
     let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
     let (seed, precision) = (session.seed().to_string(), session.precision_name());
     let temperature = shortest(temperature);
     let settings = Settings { k, max_tokens, temperature, seed, precision };
-    let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", Input::file(&args.prompts)?)];
+    let prompts = Input::new(&args.prompts, digest(&prompts));
+    let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", prompts)];
     if let Some(path) = &args.best_by {
         inputs.push(("best_by", model(path, session)?));
     }
