@@ -7,7 +7,7 @@ use clap::Args;
 use gpt::data::messages::{self, prompt};
 use gpt::data::{Candidates, Prompt, Prompter};
 use gpt::model::Sampling;
-use gpt::output::{Input, Lines, Recipe};
+use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let prompts = rows.read(&args.prompts, prompt)?;
     rows.columns.check()?;
-    let mut lines = Lines::open(&out, &recipe(args, session)?)?;
+    let mut lines = Lines::open(&out, &recipe(args, &prompts, session)?)?;
     let mut answered = lines.kept().lines().count();
     if lines.is_finished() {
         say_finished(&out, session);
@@ -104,13 +104,14 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn recipe(args: &CandidatesArgs, session: &Session) -> Result<Recipe> {
+fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Result<Recipe> {
     let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
     let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text));
     let judge_precision = args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures));
     let temperature = shortest(temperature);
     let settings = Settings { k, max_tokens, temperature, seed, precision, judge_precision };
-    let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", Input::file(&args.prompts)?)];
+    let prompts = Input::new(&args.prompts, digest(&prompts));
+    let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", prompts)];
     if let Some(path) = &args.best_by {
         inputs.push(("best_by", model(path, session)?));
     }

@@ -11,7 +11,7 @@ use gpt::eval::code;
 use gpt::eval::{
     Candidate, Exam, FIELDS, Line, Log, Overlap, Rule, Task, Terms, difference, generated, overlaps,
 };
-use gpt::output::{Input, Lines, Out, Recipe};
+use gpt::output::{Input, Lines, Out, Recipe, digest};
 use gpt::report::{Sweep, sweeps_page};
 use gpt::sandbox::Sandbox;
 use serde::Serialize;
@@ -234,17 +234,16 @@ fn recipe<'a>(
     let mut recipe =
         super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
     for (number, (name, task)) in tasks.enumerate() {
-        let digest = |content: String| gpt::output::digest(content.as_bytes());
-        let input = Input::new(Path::new(name), digest(format!("{} {:?}", task.name, task.items)));
+        let input = Input::new(Path::new(name), digest(&(&task.name, &task.items)));
         recipe.inputs.insert(format!("task {}", number + 1), input);
         if let Some(examples) = &task.examples {
             let from = args.examples.as_ref().unwrap_or(name);
-            let input = Input::new(Path::new(from), digest(format!("{examples:?}")));
+            let input = Input::new(Path::new(from), digest(examples));
             recipe.inputs.insert(format!("examples {}", number + 1), input);
         }
     }
     if let (Some(corpus), Some(shared)) = (&args.corpus, shared) {
-        let input = Input::new(corpus, gpt::output::digest(format!("{shared:?}").as_bytes()));
+        let input = Input::new(corpus, digest(&shared));
         recipe.inputs.insert("corpus".into(), input);
     }
     Ok(recipe)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use gpt::data::rows::Fault;
 use gpt::eval::code::{self, Kind, Problem, Report, Verdict, grade};
-use gpt::output::{Input, Lines, Recipe};
+use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::sandbox::{Layer, Limits, Sandbox};
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
     let verdicts = match &out {
         None => judge(args, &programs, Vec::new(), &mut |_| Ok(()), session)?,
         Some(out) => {
-            let mut lines = Lines::open(out, &recipe(args)?)?;
+            let mut lines = Lines::open(out, &recipe(args, &problems, &samples)?)?;
             let done = lines.kept().lines().map(verdict).collect::<Result<Vec<_>>>()?;
             if lines.is_finished() {
                 say_finished(out, session);
@@ -148,12 +148,12 @@ pub(crate) fn run(args: &GradeArgs, session: &Session) -> Result<Ended> {
 }
 
 /// What decides the verdicts besides problems and samples.
-fn recipe(args: &GradeArgs) -> Result<Recipe> {
+fn recipe(args: &GradeArgs, problems: &[Problem], programs: &[code::Sample]) -> Result<Recipe> {
     let without: Vec<String> = args.walls.unsafe_without.iter().map(ToString::to_string).collect();
     let settings = json!({ "timeout": args.timeout, "unsafe_without": without, "gold": args.programs.gold });
-    let mut inputs = vec![("problems", Input::file(&args.problems)?)];
+    let mut inputs = vec![("problems", Input::new(&args.problems, digest(&problems)))];
     if let Some(samples) = &args.programs.samples {
-        inputs.push(("samples", Input::file(samples)?));
+        inputs.push(("samples", Input::new(samples, digest(&programs))));
     }
     super::out::recipe("grade", &settings, inputs)
 }

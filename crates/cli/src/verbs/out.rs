@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint;
 use gpt::hub::Name;
-use gpt::output::{Input, Out, Recipe};
+use gpt::output::{Input, Out, Recipe, digest};
 use gpt::progress::Stopped;
 use serde::Serialize;
 
@@ -36,10 +36,10 @@ pub(crate) fn model(path: &Path, session: &Session) -> Result<Input> {
     let tokenizer = model.tokenizer()?.map(|tokenizer| tokenizer.digest());
     let beside = ["generation_config.json", "chat_template.jinja", "tokenizer_config.json"];
     let beside = beside.map(|name| std::fs::read(model.path.join(name)).unwrap_or_default());
-    let digest = format!("{} {:?} {tokenizer:?} {beside:?}", model.digest()?, model.config);
+    let digest = digest(&(model.digest()?, &model.config, tokenizer, beside));
     let place =
         model.origin.as_ref().map_or_else(|| path.to_owned(), |origin: &Name| origin.to_string().into());
-    Ok(Input::new(&place, gpt::output::digest(digest.as_bytes())))
+    Ok(Input::new(&place, digest))
 }
 
 /// A number as it was typed: 0.7 is 0.7 among numbers of twice the digits, too.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use gpt::data::messages::{self, candidates};
 use gpt::lessons::{DEFAULT_NOISE, Judge, Simulated, simulate};
-use gpt::output::Input;
+use gpt::output::{Input, digest};
 use serde_json::json;
 
 use super::out::{Force, RULE, recipe, say_finished};
@@ -91,11 +91,6 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
     let out = session.out(&args.out, args.force.force, &[&args.candidates])?;
     let judge = Judge::from(args.judge);
     let ranked_before = AtomicU64::new(0);
-    let settings = json!({
-        "judge": format!("{judge:?}"), "noise": args.noise, "seed": session.seed().to_string(),
-    });
-    let recipe = recipe("rank simulate", &settings, vec![("candidates", Input::file(&args.candidates)?)])?;
-    let is_finished = out.is_finished(&recipe, &[])?;
     // A prompt that the judge does not know is a bad line like any other.
     let scored = |record| {
         let mut found = candidates(record)?;
@@ -112,6 +107,15 @@ pub(crate) fn run(args: &RankArgs, session: &Session) -> Result<Ended> {
         session
             .say(&format!("{} had ranks already, which the judge's replace", plural(ranked_before, "line")));
     }
+    let settings = json!({
+        "judge": format!("{judge:?}"), "noise": args.noise, "seed": session.seed().to_string(),
+    });
+    let recipe = recipe(
+        "rank simulate",
+        &settings,
+        vec![("candidates", Input::new(&args.candidates, digest(&scored)))],
+    )?;
+    let is_finished = out.is_finished(&recipe, &[])?;
     let (rankings, simulated) = simulate(scored, args.noise, session.seed());
     let mut text = String::new();
     for ranking in &rankings {

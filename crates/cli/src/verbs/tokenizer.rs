@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use gpt::corpus::{Documents, Report, Split};
-use gpt::output::{Input, Out, Recipe};
+use gpt::output::{Input, Out, Recipe, digest};
 use gpt::tokenizer::{Stats, Tokenizer};
 use serde_json::json;
 
@@ -146,7 +146,7 @@ fn extend(args: &ExtendArgs, session: &Session) -> Result<()> {
     let place = Place::new(&args.out, args.force, path, session)?;
     let old = Tokenizer::from_file(path)?;
     let settings = json!({ "special": args.special });
-    let input = Input::new(path, gpt::output::digest(format!("{:?}", old.files()).as_bytes()));
+    let input = Input::new(path, digest(&old.files()));
     let recipe = recipe("tokenizer extend", &settings, vec![("tokenizer", input)])?;
     place.save(&recipe, session, || old.extended(&args.special))
 }

@@ -23,6 +23,7 @@ mod tests;
 mod whole;
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
@@ -103,9 +104,11 @@ impl Out {
     }
 }
 
-/// BLAKE3 as text.
-pub fn digest(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
+/// BLAKE3 of what was read, as it is meant: lines that are not used, their order of fields and the packing of a file have no say.
+pub fn digest(read: &impl fmt::Debug) -> String {
+    let mut hasher = blake3::Hasher::new();
+    write!(hasher, "{read:?}").expect("a hasher takes everything");
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Whether some command has not come to the end of writing `file` yet.

@@ -46,17 +46,6 @@ pub struct Input {
 }
 
 impl Input {
-    /// A file as an input: what tells it from others is what is in it. A pipe is never the same twice.
-    pub fn file(path: &Path) -> Result<Self> {
-        let context = || format!("cannot read {}", path.display());
-        if !std::fs::metadata(path).with_context(context)?.is_file() {
-            return Ok(Self::new(path, format!("{:?}", std::time::SystemTime::now())));
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(std::fs::File::open(path).with_context(context)?).with_context(context)?;
-        Ok(Self::new(path, hasher.finalize().to_hex().to_string()))
-    }
-
     /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere; a name
     /// of the hub is one already.
     pub fn new(path: &Path, digest: impl Into<String>) -> Self {
