@@ -377,6 +377,9 @@ fn an_unfinished_corpus_is_never_taken_for_one() {
     put(&out, ".building/staged/train-00000.jsonl", "half a li");
     put(&out, ".building/report.json", &report[..100]);
     put(&out, "train-00007.jsonl", "from another time\n");
+    let foreign = build(&options, &Silent).unwrap_err().to_string();
+    assert!(foreign.contains("out is not empty (train-0000"), "{foreign}");
+    put(&out, ".building/moving.json", "[\"train-00000.jsonl\", \"train-00007.jsonl\"]");
     let error = Documents::open(&out, Split::Train).err().unwrap().to_string();
     assert!(error.contains("no complete corpus"), "{error}");
     assert_eq!(build(&options, &Silent).unwrap(), whole);

@@ -324,6 +324,16 @@ fn the_same_command_again_does_nothing_another_is_refused_and_half_is_not_whole(
     fs::write(tokens.join("train-00003.npy"), "half").unwrap();
     let error = TokenShards::open(&tokens).err().unwrap().to_string();
     assert!(error.contains("no complete token shards"), "{error}");
+    let foreign = tokenize(&options, &Silent).unwrap_err().to_string();
+    assert!(foreign.contains("is not empty"), "{foreign}");
+    // Killed while files were moved into place: these are ours.
+    let names: Vec<String> = fs::read_dir(&tokens)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    fs::create_dir(tokens.join(".building")).unwrap();
+    fs::write(tokens.join(".building/moving.json"), serde_json::to_vec(&names).unwrap()).unwrap();
     assert_eq!(tokenize(&options, &Silent).unwrap(), first);
     assert!(!tokens.join("train-00003.npy").exists());
 

@@ -45,11 +45,38 @@ fn flaw(page: &str) -> Option<String> {
     (!open.is_empty()).then(|| format!("{open:?} do not end"))
 }
 
+/// A run directory, and beside it the data that it reads.
+struct Place {
+    dir: tempfile::TempDir,
+    run: std::path::PathBuf,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        fs::create_dir(&run).unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        Place { dir, run }
+    }
+
+    fn path(&self) -> &Path {
+        &self.run
+    }
+
+    fn data(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("data").join(name)
+    }
+}
+
 fn recipe(dir: &Path) -> Recipe {
     let settings = toml::toml! { steps = 500 lr = 6e-4 model = { n_layer = 2 } note = "<b>&</b>" };
     let mut recipe = Recipe::new("pretrain", settings);
     recipe.runtime = toml::toml! { machine = "2 cores <AVX-512>" };
-    recipe.inputs.insert("data".into(), Input::new(dir, "blake3:0123456789abcdef0123456789abcdef"));
+    recipe.inputs.insert(
+        "data".into(),
+        Input::new(&dir.with_file_name("data"), "blake3:0123456789abcdef0123456789abcdef"),
+    );
     recipe
 }
 
@@ -109,7 +136,7 @@ fn the_parser_of_these_tests_finds_flaws() {
 
 #[test]
 fn a_whole_run_is_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     a_run(dir.path(), 500)
         .event(&Event { step: 500, event: EventKind::Finished, detail: String::new() })
         .unwrap();
@@ -141,7 +168,7 @@ fn the_first_numbers_are_those_of_the_stage() {
         ("dpo", Some("pairs told right"), "held-out pairs, step 2"),
         ("finetune", Some("told right"), "held-out texts, step 2"),
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Place::new();
         let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();
         for (step, accuracy) in [(1, 0.5), (2, 0.875), (3, 0.75)] {
             let mut line = json!({"step": step, "loss": 0.6, "val_loss": 0.5 + 0.1 * f64::from(step)});
@@ -163,7 +190,7 @@ fn the_first_numbers_are_those_of_the_stage() {
 /// A run that failed says so, and marks the steps that were bad.
 #[test]
 fn a_run_that_failed_is_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     let mut run = a_run(dir.path(), 20);
     for (step, event, detail) in
         [(19, EventKind::ExplodedStep, "the loss is 7e16"), (20, EventKind::Failed, "the loss is 8e16")]
@@ -183,7 +210,7 @@ fn a_run_that_failed_is_told() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     drop(a_run(dir.path(), 300));
     results().save(dir.path()).unwrap();
     let page = page_of(dir.path());
@@ -194,7 +221,7 @@ fn hostile_text_stays_text() {
 
 #[test]
 fn nothing_is_loaded_from_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     drop(a_run(dir.path(), 100));
     let page = page_of(dir.path());
     for reference in ["src=", "href=", "url(", "@import", "http:", "https:"] {
@@ -204,7 +231,7 @@ fn nothing_is_loaded_from_elsewhere() {
 
 #[test]
 fn a_run_that_has_only_begun_has_a_page() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     let run = RunDir::open(dir.path(), &recipe(dir.path())).unwrap();
     let page = page_of(dir.path());
     assert!(page.contains("at step 0 of 500") && page.contains("No step is done yet"));
@@ -216,21 +243,21 @@ fn a_run_that_has_only_begun_has_a_page() {
 
 #[test]
 fn without_a_recipe_there_is_no_run() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     let error = format!("{:#}", write(dir.path()).unwrap_err());
     assert!(error.contains("a run directory?"), "{error}");
 }
 
 #[test]
 fn damage_is_told_and_the_rest_shown() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     drop(a_run(dir.path(), 200));
     let mut metrics = fs::read_to_string(dir.path().join(METRICS)).unwrap();
     metrics.insert_str(0, "no <json>\n");
     fs::write(dir.path().join(METRICS), metrics + "{\"step\":201,\"lo").unwrap();
     fs::write(dir.path().join(EVENTS), "{\"step\":1,\"event\":\"unheard of\"}\n").unwrap();
     fs::write(dir.path().join(RESULTS), "{").unwrap();
-    fs::write(dir.path().join("report.json"), "[]").unwrap();
+    fs::write(dir.data("report.json"), "[]").unwrap();
     let page = page_of(dir.path());
     for told in [
         "at step 200 of 500",
@@ -245,7 +272,7 @@ fn damage_is_told_and_the_rest_shown() {
 
 #[test]
 fn results_come_back_from_their_file_and_onto_the_page() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     drop(a_run(dir.path(), 100));
     results().save(dir.path()).unwrap();
     let read: Results = serde_json::from_slice(&fs::read(dir.path().join(RESULTS)).unwrap()).unwrap();
@@ -257,14 +284,14 @@ fn results_come_back_from_their_file_and_onto_the_page() {
 
 #[test]
 fn the_corpus_and_the_shards_are_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     drop(a_run(dir.path(), 100));
     let total = Total { documents: 1234, bytes: 5_000_000 };
     let mut report = Report { files: 20, read: total, kept: total, ..Report::default() };
     let example = Example { file: "<a>.json".into(), line: 7, detail: "at column 3".into() };
     report.dropped.insert(Reason::TornJson, Dropped { count: 3, bytes: 900, examples: vec![example] });
-    fs::write(dir.path().join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
-    fs::write(dir.path().join("meta.json"), r#"{"bytes_per_token":3.18,"shards":[1,2]}"#).unwrap();
+    fs::write(dir.data("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
+    fs::write(dir.data("meta.json"), r#"{"bytes_per_token":3.18,"shards":[1,2]}"#).unwrap();
     let page = page_of(dir.path());
     for told in
         ["1,234", "5 MB", "dropped: torn JSON", "&lt;a&gt;.json:7: at column 3", "bytes_per_token", "3.18"]
@@ -275,7 +302,7 @@ fn the_corpus_and_the_shards_are_told() {
 
 #[test]
 fn lineage_follows_runs_and_ends_in_a_ring() {
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (Place::new(), Place::new());
     let link = |from: &Path, stage: &str, to: &Path| {
         let mut recipe = Recipe::new(stage, toml::Table::new());
         recipe.inputs.insert("init".into(), Input::new(to, format!("digest of {stage}")));
@@ -291,7 +318,7 @@ fn lineage_follows_runs_and_ends_in_a_ring() {
 
 #[test]
 fn wild_numbers_do_not_break_the_drawing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Place::new();
     let mut run = RunDir::open(dir.path(), &recipe(dir.path())).unwrap();
     for (step, value) in [(0, 1e300), (1, -1e-300), (2, 0.0), (3, 1e99), (3, -1e99), (u64::MAX, 1.0)] {
         run.metrics

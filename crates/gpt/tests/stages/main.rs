@@ -226,14 +226,7 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
             init: &init,
             rankings: &rankings,
             out: out.into(),
-            settings: settings(&[
-                "steps=100",
-                "batch_size=8",
-                "lr=3e-3",
-                "dropout=0.05",
-                "normalise_before=true",
-                "warmup_steps=0",
-            ]),
+            settings: settings(&["steps=100", "batch_size=8", "lr=3e-3", "dropout=0.05"]),
             seed: 1,
         };
         let outcome = dpo(b, &machine(), &options, progress).unwrap();
