@@ -28,8 +28,12 @@ pub(crate) fn for_decoding(options: CpuOptions) -> Precision {
 }
 
 /// The precision in which a piece of work is done faster, in some ten milliseconds. The two take turns and the best time of each
-/// counts, so that a neighbour on the machine slows both.
+/// counts, so that a neighbour on the machine slows both. Without instructions for bf16 it is computed as `f32` and there is nothing
+/// to gain.
 fn faster<W: FnMut()>(options: CpuOptions, work: impl Fn(Cpu) -> W) -> Precision {
+    if !options.level.has_bf16() {
+        return Precision::F32;
+    }
     let mut works = BOTH.map(|precision| work(Cpu::new(CpuOptions { precision, ..options })));
     // The first time allocates.
     for work in &mut works {

@@ -94,7 +94,8 @@ fn no_more_examples_are_told_than_were_shown() {
     assert!(table.contains("2 of 100") && table.contains("there are no more"), "{table}");
 
     // Texts have several windows, and are asked without examples.
-    let call = ["eval", "--model", &run, "--tasks", &text, "--shots", "1", "--limit", "4", "--out", &out];
+    let call =
+        ["eval", "--model", &run, "--tasks", &text, "--shots", "1", "--limit", "4", "--out", &out, "--force"];
     let figures = json(&call)["tasks"]["texts"].clone();
     let told = |name: &str| figures[name].as_u64().unwrap();
     assert_eq!((told("n"), told("shots"), told("shots_asked"), items(&out).len()), (4, 0, 1, 4));

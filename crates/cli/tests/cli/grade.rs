@@ -359,7 +359,8 @@ fn a_model_writes_programs_and_they_are_graded() {
         return;
     }
     for programs in ["1", "10"] {
-        let result = json(&[&call[..], &["--programs", programs]].concat())["tasks"]["five"].clone();
+        let result =
+            json(&[&call[..], &["--force", "--programs", programs]].concat())["tasks"]["five"].clone();
         assert_eq!((&result["metric"], &result["value"]), (&object!("pass@1"), &object!(0.5)));
         assert_eq!(
             result["programs"]["pass@k"]["10"]["value"],

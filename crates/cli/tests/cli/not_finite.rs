@@ -166,7 +166,7 @@ fn numbers_that_are_none_are_named_by_every_verb() {
     let sft = at("sft");
     let tensors = tensors(&sft);
     // One of each kind of tensor, and one of each kind of number.
-    let kinds = ["embed_tokens", "input_layernorm", "q_proj", "mlp.down_proj", "model.norm"];
+    let kinds = ["wte", "ln_1.weight", "c_attn.weight", "mlp.c_proj.weight", "ln_f.weight"];
     for (kind, bad) in
         kinds.into_iter().zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::INFINITY])
     {
@@ -180,7 +180,7 @@ fn numbers_that_are_none_are_named_by_every_verb() {
         let shown = json(&["show", &model]);
         assert_eq!(shown["not_finite"].as_array().map(Vec::len), Some(1), "{shown}");
         assert!(shown["not_finite"][0].as_str().is_some_and(|one| one.contains(tensor.as_str())), "{shown}");
-        if kind == "model.norm" {
+        if kind == "ln_f.weight" {
             every_verb_refuses(&place, &model, &parts);
         }
     }
@@ -193,9 +193,9 @@ fn numbers_that_overflow_are_no_result_of_any_verb() {
     let sft = at("sft");
     // Of the last norm the logits overflow, of an embedding the first norm.
     let tensors = tensors(&sft);
-    let norm = tensors.iter().find(|name| name.contains("model.norm")).expect("a norm");
+    let norm = tensors.iter().find(|name| name.contains("ln_f.weight")).expect("a norm");
     every_verb_refuses(&place, &place.spoilt(&sft, norm, Spoilt::Overflows), &["finite"]);
-    let embedding = tensors.iter().find(|name| name.contains("embed_tokens")).expect("an embedding");
+    let embedding = tensors.iter().find(|name| name.contains("wte")).expect("an embedding");
     let model = place.spoilt(&sft, embedding, Spoilt::Overflows);
     refuses(&["complete", "--model", &model, "two and"], &["logits are not finite"], None);
     for precision in ["f32", "bf16"] {
@@ -241,7 +241,7 @@ fn what_half_precision_cannot_hold_is_refused() {
     let place = Place::new();
     let sft = at("sft");
     let tensors = tensors(&sft);
-    let tensor = tensors.iter().find(|name| name.contains("down_proj")).expect("a matrix");
+    let tensor = tensors.iter().find(|name| name.contains("mlp.c_proj.weight")).expect("a matrix");
     let model = place.spoilt(&sft, tensor, Spoilt::With(1e6));
     let out = place.path("half.gguf");
     refuses(

@@ -120,9 +120,10 @@ impl LineReport {
         let new = Faults { count: 0, severity, examples: Vec::new() };
         let faults = self.faults.entry(kind).or_insert(new);
         faults.count += 1;
-        if faults.examples.len() < EXAMPLES {
-            faults.examples.push(Example { file: self.file.clone(), line, detail });
-        }
+        // What only all rows together show comes late, and may stand first.
+        faults.examples.push(Example { file: self.file.clone(), line, detail });
+        faults.examples.sort_by_key(|example| example.line);
+        faults.examples.truncate(EXAMPLES);
     }
 }
 
