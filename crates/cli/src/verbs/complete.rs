@@ -63,7 +63,7 @@ pub(crate) struct CompleteArgs {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct SamplingArgs {
     /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what the model's files say,
-    /// else 0.8 for complete and 0.3 for chat]
+    /// else 0.8 for complete and 0 for chat]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
     temperature: Option<f32>,
     /// Draw from the N most likely tokens; 0 for all [default: what the model's files say, else 40]

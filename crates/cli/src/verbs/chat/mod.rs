@@ -31,8 +31,8 @@ Examples:
   mynah chat --model hf:HuggingFaceTB/SmolLM2-135M-Instruct --system 'Answer in one sentence.'
   printf 'What is the capital of France?\\nAnd of Spain?\\n' | mynah chat --model runs/sft --temperature 0 --json";
 
-/// Where the model's files do not say it: a small model's likeliest words are its best, and an answer should not be drawn by lot.
-const TEMPERATURE: f32 = 0.3;
+/// Where the model's files do not say it: a small model's likeliest words are its best (`docs/LOG.md`).
+const TEMPERATURE: f32 = 0.0;
 
 /// Talk with a model that has learned to answer
 #[derive(Debug, Args)]
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
 
 /// Talks with the model of `path` as `mynah chat` does by itself, cooler than it was trained.
 pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
+    const TEMPERATURE: f32 = 0.5;
     let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
     talk(Model::load(path, Purpose::Text, session)?, "", options, session)
@@ -124,6 +125,11 @@ impl<B: Backend> Talk<'_, B> {
                 Command::Retry => match self.messages.last() {
                     Some(Message { role: Role::Assistant, .. }) => {
                         self.messages.pop();
+                        if self.options.sampling.temperature == 0.0 {
+                            let hint =
+                                "at temperature 0 the answer stays the same: /temperature 0.8 draws others";
+                            self.session.say(hint);
+                        }
                         self.answer()?;
                     }
                     _ => self.session.say("there is no answer yet"),
