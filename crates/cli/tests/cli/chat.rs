@@ -53,7 +53,8 @@ fn a_script_talks_line_by_line() {
     assert_ne!(talk[0]["tokens"], talk[1]["tokens"], "another answer to the same message");
     for answer in &talk {
         assert_eq!(answer["message"]["role"], "assistant");
-        assert_eq!((&answer["finish_reason"], &answer["left_out_messages"]), (&json!("length"), &json!(0)));
+        assert!(["stop", "length"].iter().any(|reason| answer["finish_reason"] == *reason), "{answer}");
+        assert_eq!(answer["left_out_messages"], 0);
     }
 
     let saved = fs::read_to_string(&saved).expect("it was saved");

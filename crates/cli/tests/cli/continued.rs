@@ -48,15 +48,18 @@ fn answering(dir: &Path, n: usize) -> [String; 3] {
     };
     write(&demonstrations, &|i| object!({ "prompt": format!("{i}"), "completion": "x" }), 30);
     write(&rankings, &|i| object!({ "prompt": format!("{i}"), "chosen": "x", "rejected": "y" }), 60);
-    let long = "def function".repeat(40);
+    let long = "def function".repeat(80);
     let prompt =
         |i: usize| if i == 7 { object!({ "prompt": long }) } else { object!({ "prompt": format!("{i}") }) };
     write(&prompts, &prompt, n + 1);
-    let [model, reward] = ["sft", "reward"].map(|name| path(dir, name));
-    run(
-        &["sft", "--model", &road().path("run"), "--data", &demonstrations, "--out", &model, "--steps", "2"],
-        0,
-    );
+    // What bytes are drawn as, a reward model may read as many more tokens: there is room for them.
+    let [base, model, reward] = ["base", "sft", "reward"].map(|name| path(dir, name));
+    let mut pretrain = road().pretrain("", "20");
+    let at = pretrain.iter().position(|word| word == "--out").expect("a run directory");
+    pretrain[at + 1].clone_from(&base);
+    pretrain.extend(["--set", "seq_len=64"].map(String::from));
+    run(&pretrain.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    run(&["sft", "--model", &base, "--data", &demonstrations, "--out", &model, "--steps", "2"], 0);
     run(&["reward", "--model", &model, "--rankings", &rankings, "--out", &reward, "--steps", "2"], 0);
     [model, reward, prompts]
 }
@@ -98,7 +101,7 @@ fn candidates_survive_kills() {
     survives(8, 1000, &words, dir.path());
     let best = tempfile::tempdir().expect("a directory");
     // The reward model reads the answers as text, which may be more tokens than were drawn.
-    let words = ["candidates", "--model", &model, "--prompts", &prompts, "--k", "4", "--max-tokens", "4"];
+    let words = ["candidates", "--model", &model, "--prompts", &prompts, "--k", "4", "--max-tokens", "2"];
     survives(5, 1000, &[&words[..], &["--best-by", &reward]].concat(), best.path());
 }
 

@@ -100,7 +100,7 @@ fn every_verb_refuses(place: &Place, model: &str, parts: &[&str]) {
         "choice.jsonl",
         &[object!({ "question": "two and two?", "answers": ["four", "five"], "label": 0 })],
     );
-    let free = place.file("free.jsonl", &[object!({ "question": "two and two?", "answer": "four" })]);
+    let free = place.file("free.jsonl", &[object!({ "prompt": "two and two?", "answer": "four" })]);
     let text = place.file("text.jsonl", &[object!({ "text": "two and two are four" })]);
     for task in [&choice, &free, &text] {
         let out = place.path("items.jsonl");
@@ -149,10 +149,6 @@ fn every_verb_refuses(place: &Place, model: &str, parts: &[&str]) {
     let words =
         ["finetune", "--model", model, "--task", "classification", "--train", &labelled, "--out", &out];
     refuses(&[&words[..], &["--steps", "2"]].concat(), parts, Some(&out));
-    let tokens = at("tokens");
-    let tokens = tokens.to_str().expect("text");
-    let words = ["pretrain", "--init", model, "--data", tokens, "--out", &out, "--steps", "2"];
-    refuses(&[&words[..], &["--set", "batch_tokens=256", "--set", "seq_len=64"]].concat(), parts, Some(&out));
 }
 
 fn labelled() -> Vec<Value> {
@@ -185,6 +181,13 @@ fn numbers_that_are_none_are_named_by_every_verb() {
         }
     }
     assert_eq!(json(&["show", sft.to_str().expect("text")])["not_finite"], object!([]));
+
+    let model = place.spoilt(&at("pretrain"), "transformer.ln_f.weight", Spoilt::With(f32::NAN));
+    let (tokens, out) = (at("tokens"), place.path("further"));
+    let tokens = tokens.to_str().expect("text");
+    let words = ["pretrain", "--init", &model, "--data", tokens, "--out", &out, "--steps", "2"];
+    let sets = ["--set", "batch_tokens=256", "--set", "seq_len=64"];
+    refuses(&[&words[..], &sets].concat(), &["transformer.ln_f.weight", "not finite (NaN"], Some(&out));
 }
 
 #[test]

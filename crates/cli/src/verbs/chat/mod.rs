@@ -12,7 +12,7 @@ use clap::Args;
 use gpt::chat::{Answer, Chat};
 use gpt::complete::Options;
 use gpt::data::messages::{Message, Role};
-use gpt::model::{Finish, Sampling};
+use gpt::model::{Finish, NotFinite, Sampling};
 use kernels::Backend;
 use serde_json::json;
 
@@ -173,6 +173,8 @@ impl<B: Backend> Talk<'_, B> {
         heard?;
         let Answer { text, tokens, finish, left_out_messages } = match answer {
             Ok(answer) => answer,
+            // Not this message is at fault but the model: it answers none.
+            Err(error) if error.chain().any(|cause| cause.is::<NotFinite>()) => return Err(error),
             Err(error) => {
                 messages.pop();
                 return match json {
