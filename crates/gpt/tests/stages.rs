@@ -127,7 +127,14 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
                 rankings: &rankings,
                 demonstrations: &[],
                 out: out.into(),
-                settings: settings(&["steps=100", "batch_size=8", "lr=3e-3", "dropout=0.05"]),
+                settings: settings(&[
+                    "steps=100",
+                    "batch_size=8",
+                    "lr=3e-3",
+                    "dropout=0.05",
+                    "warmup_steps=0",
+                    "normalise_before=true",
+                ]),
                 seed: 1,
             };
             let outcome = reward(b, &machine(), &options, progress).unwrap();
