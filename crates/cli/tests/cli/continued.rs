@@ -147,7 +147,7 @@ fn grading_survives_kills() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = path(dir.path(), "problems.jsonl");
     let problem = |i: usize| {
-        let wrong = usize::from(i % 3 == 0);
+        let wrong = usize::from(i.is_multiple_of(3));
         object!({
             "task_id": i.to_string(), "prompt": "", "entry_point": "f",
             "canonical_solution": format!("def f():\n    return {}\n", i + wrong),

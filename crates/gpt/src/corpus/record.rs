@@ -41,8 +41,7 @@ impl<'a> Wanted<'a> {
     pub(super) fn of_columns(&self, names: Vec<String>) -> Vec<(String, bool)> {
         let text = self.text(|name| names.iter().any(|there| there == name));
         let all = self.all || !text.iter().all(|name| names.iter().any(|there| there == name));
-        let is_wanted =
-            |name: &str| all || text.iter().any(|t| *t == name) || self.others().any(|o| o == name);
+        let is_wanted = |name: &str| all || text.contains(&name) || self.others().any(|o| o == name);
         names.into_iter().map(|name| (is_wanted(&name), name)).map(|(wanted, name)| (name, wanted)).collect()
     }
 

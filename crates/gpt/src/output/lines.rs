@@ -33,7 +33,7 @@ pub struct Lines {
 #[derive(Debug)]
 enum Sink {
     Stream(File),
-    Growing(Growing),
+    Growing(Box<Growing>),
     /// The same command finished the file.
     Finished,
 }
@@ -79,7 +79,7 @@ impl Lines {
             found => (to.clone(), found),
         };
         let (kept, hasher) = match found {
-            Standing::Unfinished(kept, hasher) => (kept, hasher),
+            Standing::Unfinished(kept, hasher) => (kept, *hasher),
             Standing::Finished(_) if path == *to => {
                 let kept = fs::read_to_string(to).with_context(|| format!("cannot read {}", to.display()))?;
                 return Ok(Lines { shown, sink: Sink::Finished, kept });
@@ -99,7 +99,7 @@ impl Lines {
         growing.record.bytes = kept.len() as u64;
         growing.save()?;
         let kept = String::from_utf8(kept).with_context(|| format!("{} is no text", shown.display()))?;
-        Ok(Lines { shown, sink: Sink::Growing(growing), kept })
+        Ok(Lines { shown, sink: Sink::Growing(Box::new(growing)), kept })
     }
 
     /// What the same command wrote before: whole lines, as many as there were in the calls of [`push`](Self::push) that are kept.

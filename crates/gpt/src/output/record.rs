@@ -37,7 +37,7 @@ pub(super) enum Standing {
     /// Nothing is lost by writing here.
     Free,
     /// The same command left it unfinished: what it vouches for, and its digest so far.
-    Unfinished(Vec<u8>, blake3::Hasher),
+    Unfinished(Vec<u8>, Box<blake3::Hasher>),
     /// The same command finished it.
     Finished(Record),
     /// Somebody else's, and why.
@@ -126,7 +126,11 @@ pub(super) fn standing(file: &Path, recipe: &Recipe) -> Result<Standing> {
     if !intact || hasher.finalize().to_hex().as_str() != record.digest {
         return Ok(Standing::Foreign(", and was changed since this command wrote it".into()));
     }
-    Ok(if record.finished { Standing::Finished(record) } else { Standing::Unfinished(kept, hasher) })
+    Ok(if record.finished {
+        Standing::Finished(record)
+    } else {
+        Standing::Unfinished(kept, Box::new(hasher))
+    })
 }
 
 /// The digest of a file from where it is read on.

@@ -221,7 +221,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let mut exploded = None;
         if step == self.steps {
             let spread = self.normalise();
-            exploded = (!(spread < MAX_SPREAD)).then(|| {
+            exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {
                 format!("before it was made 1, the standard deviation of its scores is {spread:.2e}")
             });
         }

@@ -112,7 +112,7 @@ impl Evaluation {
     /// Refuses figures that are not finite.
     pub(in crate::stage) fn check(&self) -> Result<()> {
         for (name, value) in &self.metrics {
-            ensure!(value.is_finite(), "{name} is {value}");
+            ensure!(value.is_finite(), "{name} is {value}, which is not finite");
         }
         Ok(())
     }

@@ -26,12 +26,10 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
         (ValueKind::Seq, "index") => {
             let bound = bind(&["value"], args)?;
             let wanted = bound.given(0).cloned().unwrap_or_default();
-            let mut place = 0u64;
-            for item in value.try_iter()?.checked() {
+            for (place, item) in (0u64..).zip(value.try_iter()?.checked()) {
                 if item? == wanted {
                     return Ok(place.into());
                 }
-                place += 1;
             }
             Err(wrong(format!("{wanted} is not in the list")))
         }
