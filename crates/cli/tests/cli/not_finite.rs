@@ -142,10 +142,12 @@ fn every_verb_refuses(place: &Place, model: &str, parts: &[&str]) {
         Some(&out),
     );
     let reward = at("reward");
+    let out = place.path("improved");
     let words = ["ppo", "--model", model, "--reward", reward.to_str().expect("text"), "--prompts", prompts];
     let sets = ["batch_size=4", "max_tokens=4", "eval_prompts=4"].iter().flat_map(|set| ["--set", set]);
     let sets: Vec<&str> = sets.collect();
     refuses(&[&words[..], &["--out", &out, "--steps", "2"], &sets].concat(), parts, Some(&out));
+    let out = place.path("tuned");
     let words =
         ["finetune", "--model", model, "--task", "classification", "--train", &labelled, "--out", &out];
     refuses(&[&words[..], &["--steps", "2"]].concat(), parts, Some(&out));

@@ -81,6 +81,19 @@ fn roads_and_runs_refuse_each_others_directories() {
     fails(&["speedrun", "--flops", "-1e9", "--out", &out], 2, &["--flops", "above 0"]);
 }
 
+/// A directory is one stage's: what its recipe decided is not taken for another's.
+#[test]
+fn stages_refuse_each_others_directories() {
+    let (dir, road) =
+        (tempfile::tempdir().expect("a temporary directory"), chat_road().0.path().join("road"));
+    let out = path(dir.path(), "");
+    fs::copy(road.join("sft/config.toml"), dir.path().join("config.toml")).expect("a recipe");
+    let at = |name: &str| path(&road, name);
+    let (model, reward, prompts) = (at("sft"), at("reward"), at("lessons/prompts.jsonl"));
+    let ppo = ["ppo", "--model", &model, "--reward", &reward, "--prompts", &prompts, "--out", &out];
+    fails(&ppo, 1, &["stage: sft → ppo"]);
+}
+
 /// The road of task tokens in small: it asks only what training has not seen, and nothing is done twice.
 #[test]
 fn the_road_of_task_tokens_in_one_command() {

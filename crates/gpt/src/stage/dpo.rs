@@ -87,7 +87,7 @@ pub fn dpo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { init: options.init, examples: options.rankings.counts().0 };
+    let fit = Fit { stage: "dpo", init: options.init, examples: options.rankings.counts().0 };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let mut recipe = settings.recipe("dpo", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;

@@ -74,7 +74,7 @@ pub fn finetune<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { init: options.init, examples: options.examples.counts().0 };
+    let fit = Fit { stage: "finetune", init: options.init, examples: options.examples.counts().0 };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let mut recipe = settings.recipe("finetune", options.seed, machine)?;
     recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());

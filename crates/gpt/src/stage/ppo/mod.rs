@@ -80,7 +80,7 @@ pub fn ppo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { init: options.policy, examples: options.prompts.len() };
+    let fit = Fit { stage: "ppo", init: options.policy, examples: options.prompts.len() };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];

@@ -122,6 +122,8 @@ impl<S: Own> StageSettings<S> {
         progress: &dyn Progress,
     ) -> Result<Resolved<S>> {
         let begun = out.join(CONFIG).exists().then(|| Recipe::load(out)).transpose()?;
+        // Another stage's directory is refused later, with the difference: its numbers are none of ours.
+        let begun = begun.filter(|begun| begun.stage == fit.stage);
         let (mut table, mut by_rule, mut told) = (self.table.clone(), Vec::new(), Vec::new());
         for (key, value) in table.iter_mut().filter(|(key, _)| !self.given.contains(key)) {
             *value = match (begun.as_ref().and_then(|begun| kept(begun, key)), Rule::of(value)?) {

@@ -31,6 +31,8 @@ pub(super) struct BySize {
 /// What a rule looks at.
 #[derive(Clone, Copy)]
 pub(in crate::stage) struct Fit<'a> {
+    /// The stage, as recipes name it.
+    pub(in crate::stage) stage: &'static str,
     /// The model that training begins from.
     pub(in crate::stage) init: &'a Init,
     /// Examples of an epoch.

@@ -106,7 +106,7 @@ pub fn sft<B: Backend>(
     let judges = options.reward.map(|reward| reward.config(0.0));
     let frozen: Vec<&Config> = judges.iter().collect();
     memory::check(&[&options.init.config(0.0)], &frozen, ROWS, machine)?;
-    let fit = Fit { init: options.init, examples: options.train.per_epoch() as usize };
+    let fit = Fit { stage: "sft", init: options.init, examples: options.train.per_epoch() as usize };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let mut training = Sft::new(backend, options, &settings)?;
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
