@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(fault(&none, Some(&evaluation(3.0)), None, None), None);
         assert_eq!(
             fault(&none, Some(&evaluation(f64::NAN)), None, None),
-            Some(Fault::Unsound("eval/kl is NaN".into()))
+            Some(Fault::Unsound("eval/kl is NaN, which is not finite".into()))
         );
     }
 
