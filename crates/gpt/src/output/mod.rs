@@ -9,7 +9,7 @@
 //!   whole. An empty file is nobody's.
 //! * **Links are written through**, and so are pipes and devices; `-` is standard output.
 //!
-//! [`Out`] is a file as it was asked for; it is written at once ([`Out::write`]), or grows line by line ([`Lines`]). [`OutDir`] is a
+//! [`Out`] is a file as it was asked for; it is written at once ([`Out::write`]), or grows line by line ([`Lines`]). `OutDir` is a
 //! directory that is made as a whole; the run directory is [`RunDir`](crate::train::run::RunDir)'s.
 
 mod atomic;

@@ -70,7 +70,7 @@ pub trait Own: Serialize + DeserializeOwned + Clone {
     fn check(&self) -> Result<()>;
 }
 
-/// The recipe of a stage as it is asked for: its defaults with changes. What nobody gave and a [`Rule`] decides is open until the
+/// The recipe of a stage as it is asked for: its defaults with changes. What nobody gave and a `Rule` decides is open until the
 /// stage has a model and examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageSettings<S> {

@@ -3,7 +3,7 @@
 //!
 //! Its one idea: **only what the template itself says can become a special token**, whatever a message spells and whatever
 //! the template does with it. Which characters of what the template wrote are the messages' tells a second application of the template
-//! ([`twin`]), which tells as well which tokens a model learns from; the template sees the messages as they are.
+//! (`twin`), which tells as well which tokens a model learns from; the template sees the messages as they are.
 //!
 //! Ids are those of `apply_chat_template`, but where a message spells a special token.
 
