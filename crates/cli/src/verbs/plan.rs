@@ -79,7 +79,7 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let here = args.device.iter().any(|name| name == THIS);
     let exact = here && precision::name(cpu.options().precision) != "bf16";
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
-    let rows = settings.micro_batch_tokens();
+    let rows = settings.pass_tokens();
     let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
     let plan = Plan::new(&config, args.tokens, rows, activation_bytes, working_bytes);
     let mut estimates = Vec::new();

@@ -9,6 +9,13 @@ use super::{Config, NormPlace};
 /// Bytes of a number that is kept exactly.
 pub(crate) const EXACT_BYTES: u64 = 4;
 
+/// Tokens of a pass at most, where a sequence is not longer: more make products no faster.
+pub(crate) const PASS_TOKENS: usize = 4096;
+/// Fewest tokens of a pass: with less, reading the weights is what takes the time.
+const LEAST_PASS_TOKENS: usize = 256;
+/// What a pass may keep at most, where more than the fewest tokens would.
+const PASS_BYTES: u64 = 1_500_000_000;
+
 /// Bytes that training takes, besides the backend's working memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingMemory {
@@ -34,6 +41,17 @@ impl Config {
             state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
             pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
         }
+    }
+
+    /// Tokens that go through the model at once: 4,096, halved until a pass in f32 keeps at most 1.5 GB. The model alone decides, so
+    /// that a run that continues elsewhere computes the same bits.
+    pub fn pass_tokens(&self) -> usize {
+        let mut tokens = PASS_TOKENS;
+        while tokens > LEAST_PASS_TOKENS && self.training_memory(tokens, EXACT_BYTES).pass_bytes > PASS_BYTES
+        {
+            tokens /= 2;
+        }
+        tokens
     }
 
     /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al. 2016).

@@ -21,8 +21,8 @@ pub use gpt::{
     Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
     forward_cached, head_backward, logprobs,
 };
-pub(crate) use memory::EXACT_BYTES;
 pub use memory::TrainingMemory;
+pub(crate) use memory::{EXACT_BYTES, PASS_TOKENS};
 pub use not_finite::NotFinite;
 pub(crate) use not_finite::all_finite;
 pub use rope::{Rope, RopeScaling};

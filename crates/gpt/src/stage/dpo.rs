@@ -1,6 +1,6 @@
 //! Direct preference optimisation (Rafailov et al. 2023): the policy learns from rankings without a reward model.
 
-use super::memory::{self, ROWS};
+use super::memory;
 use super::ranked::{Ranked, Rankings, rows};
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
@@ -93,7 +93,7 @@ pub fn dpo<B: Backend>(
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
     let config = options.init.config(0.0);
-    memory::check(&[&config], &[&config], ROWS, machine)?;
+    memory::check(&[&config], &[&config], settings.regime.micro_batch_tokens, machine)?;
     let mut training = Dpo::new(backend, options, &settings)?;
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
@@ -140,7 +140,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let held_out: Vec<&Ranked> = self.options.rankings.held_out.iter().collect();
         let (beta, b) = (self.settings.own.beta, &mut self.backend);
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
-        for (rows, rankings) in rows(&held_out) {
+        for (rows, rankings) in rows(&held_out, self.settings.regime.micro_batch_tokens) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
             let reference = sums(&rows, &rankings, reference);
             let policy = self.policy.evaluate(b, rows.sequences(), &rows.targets);
@@ -185,7 +185,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let (mut chosen, mut rejected) = (0.0, 0.0);
         let seed = rng::bits(self.options.seed, NOISE, step);
-        for (rows, rankings) in rows(&batch) {
+        for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
             let (b, targets) = (&mut self.backend, Targets::new(&rows.targets));
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
@@ -301,10 +301,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
             "{} parameters of policy and reference; {train} rankings to learn from, {held_out} held out",
             self.policy.config.parameters()
         ));
-        let before = self.evaluate()?;
-        let loss = before.loss().unwrap_or_default();
-        progress.line(&format!("{} before training: loss {loss:.4}", self.options.init.name()));
-        Ok(Some(before))
+        self.evaluate().map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

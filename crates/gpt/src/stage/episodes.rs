@@ -1,6 +1,5 @@
 //! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their answers stand.
 
-use super::memory::ROWS;
 use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
 use std::ops::Range;
@@ -79,11 +78,11 @@ impl Rows {
     }
 }
 
-/// Cuts a list of episodes of these lengths into runs that are passed through a model together.
-pub(super) fn passes(lens: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+/// Cuts a list of episodes of these lengths into runs that are passed through a model together: `most` tokens, or one episode.
+pub(super) fn passes(lens: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let (mut runs, mut start, mut rows, mut end) = (Vec::new(), 0, 0, 0);
     for len in lens {
-        if end > start && rows + len > ROWS {
+        if end > start && rows + len > most {
             runs.push(start..end);
             (start, rows) = (end, 0);
         }
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn runs_cover_everything_and_are_as_long_as_may_be() {
-        assert_eq!(passes([3000, 1000, 96, 1, 5000, 4096]), [0..3, 3..4, 4..5, 5..6]);
-        assert!(passes([]).is_empty());
+        assert_eq!(passes([3000, 1000, 96, 1, 5000, 4096], 4096), [0..3, 3..4, 4..5, 5..6]);
+        assert!(passes([], 4096).is_empty());
     }
 }

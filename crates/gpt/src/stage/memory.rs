@@ -8,9 +8,6 @@ use anyhow::{Result, ensure};
 /// while they are written, and for other programs. A training at 99 % was ended by the system.
 const SHARE: f64 = 0.9;
 
-/// Rows of a pass in the stages after pretraining, where a conversation is not longer.
-pub(super) const ROWS: usize = 4096;
-
 /// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens, where memory lacks for it.
 ///
 /// # Errors

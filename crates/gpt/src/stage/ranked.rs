@@ -121,12 +121,12 @@ impl Rankings {
     }
 }
 
-/// Whole rankings as passes: the rows of their answers, and which of `batch` they are.
-pub(super) fn rows<'a>(batch: &[&'a Ranked]) -> Vec<(Rows, Vec<&'a Ranked>)> {
+/// Whole rankings as passes of at most `most` tokens: the rows of their answers, and which of `batch` they are.
+pub(super) fn rows<'a>(batch: &[&'a Ranked], most: usize) -> Vec<(Rows, Vec<&'a Ranked>)> {
     let lens = |ranked: &&Ranked| ranked.episodes.iter().map(|episode| episode.tokens.len()).sum();
     let run = |run: std::ops::Range<usize>| {
         let rankings = batch[run].to_vec();
         (Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes)), rankings)
     };
-    passes(batch.iter().map(lens)).into_iter().map(run).collect()
+    passes(batch.iter().map(lens), most).into_iter().map(run).collect()
 }

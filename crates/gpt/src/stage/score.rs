@@ -103,7 +103,7 @@ pub(super) fn rewards<B: Backend>(
     episodes: &[Episode],
 ) -> Vec<f64> {
     let mut rewards = Vec::with_capacity(episodes.len());
-    for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
+    for run in passes(episodes.iter().map(|episode| episode.tokens.len()), model.config.pass_tokens()) {
         let rows = Rows::of(&episodes[run]);
         let scores = model.scores(b, rows.sequences(), &rows.last);
         rewards.extend(scores.iter().map(|&score| f64::from(score)));

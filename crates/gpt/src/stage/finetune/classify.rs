@@ -67,7 +67,7 @@ pub fn classify<B: Backend>(
         }
         let made: Vec<_> = some.iter().map(|example| inputs.of(tokenizer, &example.texts)).collect();
         let sequences: Vec<&[Vec<u32>]> = made.iter().map(|made| made.tokens.as_slice()).collect();
-        for rows in Rows::passes(&sequences) {
+        for rows in Rows::passes(&sequences, model.config.pass_tokens()) {
             let scores = model.scores(b, rows.sequences(), &rows.extracts);
             for (made, outputs) in made[rows.run.clone()].iter().zip(rows.outputs(*form, scores, n_label)) {
                 ensure!(

@@ -20,7 +20,7 @@ use self::examples::{Example, Wanted};
 use self::inputs::{outputs, spread};
 use self::pass::Pass;
 use self::rows::Rows;
-use super::memory::{self, ROWS};
+use super::memory;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
@@ -80,7 +80,7 @@ pub fn finetune<B: Backend>(
     recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), options.examples.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.regime.micro_batch_tokens, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
@@ -142,7 +142,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
     fn outputs(&mut self, examples: &[Example]) -> Vec<Vec<f64>> {
         let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
         let mut found = Vec::with_capacity(examples.len());
-        for rows in Rows::passes(&sequences(examples)) {
+        for rows in Rows::passes(&sequences(examples), self.settings.regime.micro_batch_tokens) {
             let scores = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.extracts);
             found.extend(rows.outputs(form, scores, n_label));
         }
@@ -217,7 +217,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
         let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
-        for rows in Rows::passes(&sequences(batch.iter().copied())) {
+        for rows in Rows::passes(&sequences(batch.iter().copied()), settings.regime.micro_batch_tokens) {
             let told = self.accumulate(&batch, &rows, &pass);
             loss += told.0;
             right += told.1;
@@ -307,13 +307,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             "{} parameters; {train} examples to learn from, {held_out} held out; of {cut} a text was cut to {max_tokens} tokens in all",
             self.trainer.config.parameters(),
         ));
-        let before = self.evaluate()?;
-        progress.line(&format!(
-            "{}, with a new head, before training: {}",
-            self.options.init.name(),
-            before.line
-        ));
-        Ok(Some(before))
+        self.evaluate().map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

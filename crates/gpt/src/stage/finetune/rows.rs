@@ -23,10 +23,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Cuts a list of examples, each as its sequences, into passes.
-    pub(super) fn passes(examples: &[&[Vec<u32>]]) -> Vec<Rows> {
+    /// Cuts a list of examples, each as its sequences, into passes of at most `most` tokens.
+    pub(super) fn passes(examples: &[&[Vec<u32>]], most: usize) -> Vec<Rows> {
         let len = |example: &&[Vec<u32>]| example.iter().map(Vec::len).sum::<usize>();
-        passes(examples.iter().map(len)).into_iter().map(|run| Rows::of(examples, run)).collect()
+        passes(examples.iter().map(len), most).into_iter().map(|run| Rows::of(examples, run)).collect()
     }
 
     fn of(examples: &[&[Vec<u32>]], run: Range<usize>) -> Self {

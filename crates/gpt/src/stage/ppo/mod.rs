@@ -13,7 +13,7 @@ mod update;
 
 pub use settings::PpoSettings;
 
-use super::memory::{self, ROWS};
+use super::memory;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest};
 use super::{Init, Machine, StageSettings};
@@ -84,7 +84,7 @@ pub fn ppo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
-    memory::check(&both, &both, ROWS, machine)?;
+    memory::check(&both, &both, settings.regime.micro_batch_tokens, machine)?;
     let mut training = Ppo::new(backend, options, &settings, progress)?;
     let steps = training.steps;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };

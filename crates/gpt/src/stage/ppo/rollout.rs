@@ -61,7 +61,8 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn score(&mut self, rollout: &mut Rollout) {
         let temperature = self.settings.own.temperature as f32;
         let b = &mut self.backend;
-        for run in passes(rollout.episodes.iter().map(|episode| episode.tokens.len())) {
+        let most = self.settings.regime.micro_batch_tokens;
+        for run in passes(rollout.episodes.iter().map(|episode| episode.tokens.len()), most) {
             let rows = Rows::of(&rollout.episodes[run]);
             let (batch, targets) = (rows.sequences(), Targets { tokens: &rows.targets, temperature });
             let outputs = self.policy.outputs(b, batch, targets);

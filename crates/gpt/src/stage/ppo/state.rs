@@ -111,7 +111,6 @@ impl<'a, B: Backend> Ppo<'a, B> {
             self.held_out.len()
         ));
         let before = self.measure()?;
-        progress.line(&format!("{} before training: {}", self.options.policy.name(), before.line));
         let metrics = before.metrics.iter();
         self.before = Some(metrics.map(|(name, value)| ((*name).to_owned(), (*value).into())).collect());
         Ok(before)

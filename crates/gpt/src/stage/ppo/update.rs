@@ -78,9 +78,9 @@ impl<'a> Minibatch<'a> {
     }
 
     /// Rows that go through a model together, and the places of their tokens in the minibatch's episodes.
-    fn passes(&self) -> Vec<(Rows, Range<usize>)> {
+    fn passes(&self, most: usize) -> Vec<(Rows, Range<usize>)> {
         let episodes: Vec<&Episode> = self.chosen.iter().map(|&i| &self.rollout.episodes[i]).collect();
-        let runs = passes(episodes.iter().map(|episode| episode.tokens.len()));
+        let runs = passes(episodes.iter().map(|episode| episode.tokens.len()), most);
         runs.into_iter().map(|run| (Rows::of(episodes[run.clone()].iter().copied()), run)).collect()
     }
 
@@ -164,7 +164,7 @@ impl<B: Backend> Ppo<'_, B> {
         let settings = &self.settings.own;
         let mut loss = 0.0;
         let mut total = PolicyLoss::default();
-        for (rows, run) in minibatch.passes() {
+        for (rows, run) in minibatch.passes(self.settings.regime.micro_batch_tokens) {
             let old = minibatch.of_run(&minibatch.rollout.logprobs, &run);
             let advantages = minibatch.of_run(&minibatch.rollout.advantages, &run);
             let targets = Targets { tokens: &rows.targets, temperature: settings.temperature as f32 };
@@ -224,12 +224,13 @@ impl<B: Backend> Ppo<'_, B> {
     fn mix_in_pretraining(&mut self, number: u64, measures: bool, figures: &mut Figures) -> Result<f64> {
         let Self { settings, backend: b, policy, ptx, .. } = self;
         let (_, windows) = ptx.as_mut().expect("asked for where there is one");
+        let most = settings.regime.micro_batch_tokens;
         let settings = &settings.own;
         let sequences = (settings.ptx_tokens / policy.config.seq_len).max(1);
         let aside = measures.then(|| policy.set_aside(b));
         let (mut batch, mut derivatives, mut loss) = (Batch::default(), Vec::new(), 0.0);
         let counted = sequences * windows.predictions();
-        for run in passes(std::iter::repeat_n(policy.config.seq_len, sequences)) {
+        for run in passes(std::iter::repeat_n(policy.config.seq_len, sequences), most) {
             windows.batch(number + 1, run, sequences, &mut batch)?;
             cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= settings.ptx_coef);
@@ -251,7 +252,7 @@ impl<B: Backend> Ppo<'_, B> {
     fn update_value(&mut self, step: u64, minibatch: &Minibatch<'_>, figures: &mut Figures) -> Update {
         let settings = &self.settings.own;
         let mut total = ValueLoss::default();
-        for (rows, run) in minibatch.passes() {
+        for (rows, run) in minibatch.passes(self.settings.regime.micro_batch_tokens) {
             let old = minibatch.of_run(&minibatch.rollout.values, &run);
             let returns = minibatch.of_run(&minibatch.rollout.returns, &run);
             let told = self.value.accumulate_scores(

@@ -70,7 +70,7 @@ pub fn pretrain<B: Backend>(
 ) -> Result<Outcome> {
     let data = Data::open(options, progress)?;
     let config = options.start.config(&options.settings, &data)?;
-    memory::check(&[&config], &[], options.settings.micro_batch_tokens(), machine)?;
+    memory::check(&[&config], &[], options.settings.pass_tokens(), machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let mut training = Pretraining::new(backend, options, data, progress)?;
     let ending = training_loop::train(
@@ -181,7 +181,7 @@ impl<B: Backend> Pretraining<'_, B> {
     fn accumulate(&mut self, step: u64) -> Result<(f64, f64)> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
-        let at_once = settings.micro_batch_tokens() / seq_len;
+        let at_once = settings.pass_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, NOISE, step);
         let (mut loss, mut plain_loss) = (0.0, 0.0);

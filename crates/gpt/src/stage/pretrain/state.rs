@@ -54,12 +54,10 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Option<Evaluation> {
         progress.line(&format!("{} parameters", self.trainer.config.parameters()));
         self.data.introduce(&self.options.settings, progress);
-        let init = self.options.start.init()?;
+        self.options.start.init()?;
         let before = self.validate();
         self.before = Some(before);
-        let told = evaluation(&before);
-        progress.line(&format!("{} before training: {}", init.name(), told.line));
-        Some(told)
+        Some(evaluation(&before))
     }
 
     /// Writes a checkpoint.
@@ -121,7 +119,9 @@ pub(super) fn recipe(options: &Options, machine: &Machine, data: &Data) -> Resul
             settings.insert("continue_optimizer".into(), (*continue_optimizer).into());
         }
     }
+    let micro_batch_tokens = settings.remove("micro_batch_tokens");
     let mut recipe = settings::recipe("pretrain", settings, options.seed, machine)?;
+    recipe.runtime.extend(micro_batch_tokens.map(|tokens| ("micro_batch_tokens".to_owned(), tokens)));
     data.record(&mut recipe)?;
     if let Some(init) = options.start.init() {
         init.record(&mut recipe, "init")?;

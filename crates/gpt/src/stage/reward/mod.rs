@@ -10,7 +10,7 @@ mod normalise;
 pub use judge::{Bin, RewardReport};
 
 use super::episodes::{Episode, Rows, passes};
-use super::memory::{self, ROWS};
+use super::memory;
 use super::ranked::{Rankings, rows};
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
@@ -96,7 +96,7 @@ pub fn reward<B: Backend>(
     let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], ROWS, machine)?;
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.regime.micro_batch_tokens, machine)?;
     let mut training = Rewarding::new(backend, options, &settings)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
     let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
@@ -145,7 +145,8 @@ impl<'a, B: Backend> Rewarding<'a, B> {
     fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
         let episodes: Vec<&Episode> = episodes.into_iter().collect();
         let mut scores = Vec::with_capacity(episodes.len());
-        for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
+        let most = self.settings.regime.micro_batch_tokens;
+        for run in passes(episodes.iter().map(|episode| episode.tokens.len()), most) {
             let rows = Rows::of(episodes[run].iter().copied());
             let found = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.last);
             scores.extend(found.iter().map(|&score| f64::from(score)));
@@ -195,7 +196,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let seed = rng::bits(self.options.seed, NOISE, step);
-        for (rows, rankings) in rows(&batch) {
+        for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
             let trainer = &mut self.trainer;
@@ -300,9 +301,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
             "{} parameters; {train} rankings to learn from, {held_out} held out",
             self.trainer.config.parameters()
         ));
-        let before = self.evaluate()?;
-        progress.line(&format!("{} before training: {}", self.options.init.name(), before.line));
-        Ok(Some(before))
+        self.evaluate().map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

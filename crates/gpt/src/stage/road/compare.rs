@@ -8,6 +8,7 @@ use crate::model::{Sampling, Targets, Weights};
 use crate::report::{Answer, System};
 use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
+use crate::stage::score::rewards;
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Context, Result, ensure};
@@ -103,20 +104,15 @@ impl<'a, B: Backend> Comparison<'a, B> {
             episodes.iter().all(|episode| episode.tokens.len() <= context),
             "an answer does not fit the reward model's context of {context} tokens"
         );
-        let mut rewards = Vec::with_capacity(episodes.len());
-        for run in passes(episodes.iter().map(|episode| episode.tokens.len())) {
-            let rows = Rows::of(&episodes[run]);
-            let scores = self.reward.model.scores(&mut self.b, rows.sequences(), &rows.last);
-            rewards.extend(scores.iter().map(|&score| f64::from(score)));
-        }
-        Ok(rewards)
+        Ok(rewards(&mut self.reward.model, &mut self.b, &episodes))
     }
 
     /// The KL to the reference, estimated from these answers: the mean over them of `log π - log π_ref`.
     fn kl(&mut self, mut model: Frozen<B::Tensor>, answers: &Answers) -> f64 {
         let b = &mut self.b;
         let mut sum = 0.0;
-        for run in passes(answers.episodes.iter().map(|episode| episode.tokens.len())) {
+        let most = model.config.pass_tokens();
+        for run in passes(answers.episodes.iter().map(|episode| episode.tokens.len()), most) {
             let rows = Rows::of(&answers.episodes[run]);
             let (batch, targets) = (rows.sequences(), Targets::new(&rows.targets));
             sum += model.logprobs(b, batch, targets).iter().sum::<f64>();

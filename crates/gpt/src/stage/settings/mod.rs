@@ -2,7 +2,7 @@
 
 use super::training_loop::{Best, Pace};
 use crate::checkpoint::Dtype;
-use crate::model::Config;
+use crate::model::{Config, PASS_TOKENS};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,10 @@ described! {
         pub grad_clip: f64,
         /// Tokens of a step.
         pub batch_tokens: usize,
+        /// Tokens of them that go through the model at once at most, where a window is not longer: memory grows with it, and no bit of
+        /// the result depends on it.
+        #[serde(default = "micro_batch_tokens")]
+        pub micro_batch_tokens: usize,
         /// Steps of the run.
         pub steps: u64,
         /// Steps between validations.
@@ -120,6 +124,9 @@ fn eval_windows() -> usize {
 }
 fn keep_last() -> usize {
     2
+}
+fn micro_batch_tokens() -> usize {
+    PASS_TOKENS
 }
 
 impl Settings {
@@ -184,6 +191,7 @@ impl Settings {
             ("checkpoint_every", self.checkpoint_every),
             ("eval_windows", self.eval_windows as u64),
             ("keep_last", self.keep_last as u64),
+            ("micro_batch_tokens", self.micro_batch_tokens as u64),
         ] {
             ensure!(value > 0, "{key} is 0: it must be at least 1");
         }
@@ -253,14 +261,11 @@ impl Settings {
         self.batch_tokens / self.seq_len
     }
 
-    /// Tokens that go through the model at once.
-    pub fn micro_batch_tokens(&self) -> usize {
-        (MICRO_BATCH_ROWS / self.seq_len).clamp(1, self.sequences()) * self.seq_len
+    /// Tokens that go through the model at once: those of whole windows.
+    pub fn pass_tokens(&self) -> usize {
+        (self.micro_batch_tokens / self.seq_len).clamp(1, self.sequences()) * self.seq_len
     }
 }
-
-/// Tokens of a micro-batch at most, where a sequence is not longer: what a pass keeps for the backward pass grows with it.
-const MICRO_BATCH_ROWS: usize = 4096;
 
 /// How to train further where no preset is named.
 const CONTINUE: &str = include_str!("../../../../../presets/continue.toml");
@@ -321,6 +326,15 @@ mod tests {
         assert_eq!(parameters("gpt1", 40_478), 116_534_784);
         // What the paper rounds to 175.0 billion, less the biases of queries, keys and values.
         assert_eq!(parameters("gpt3-175b", 50_257), 174_604_259_328 - 96 * 3 * 12_288);
+    }
+
+    #[test]
+    fn a_pass_shrinks_with_the_size_of_the_model() {
+        for (preset, tokens) in [("nano", 4096), ("baby", 4096), ("gpt2", 2048), ("gpt3-175b", 256)] {
+            let (shape, settings) = Settings::resolve(preset, &[]).unwrap();
+            let config = shape.config(50_257, &settings);
+            assert_eq!(config.pass_tokens(), tokens, "{preset}");
+        }
     }
 
     #[test]

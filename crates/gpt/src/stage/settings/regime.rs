@@ -43,6 +43,9 @@ described! {
         pub grad_clip: f64,
         /// Probability of dropout.
         pub dropout: f64,
+        /// Tokens that go through a model at once at most, where an example is not longer: memory grows with it, and sums of gradients
+        /// are cut by it.
+        pub micro_batch_tokens: usize,
         /// Steps of the run; as many as the epochs have where it is not given.
         pub steps: Option<u64>,
         /// Steps between validations; an epoch, or a tenth of the run, where it is not given.
@@ -243,6 +246,7 @@ impl Regime {
             ("eval_every", self.eval_every),
             ("checkpoint_every", self.checkpoint_every),
             ("keep_last", Some(self.keep_last as u64)),
+            ("micro_batch_tokens", Some(self.micro_batch_tokens as u64)),
         ] {
             ensure!(value != Some(0), "{key} is 0: it must be at least 1");
         }

@@ -1,7 +1,7 @@
 //! What a recipe leaves to the model and its examples: a rule stands in a preset where a number could, and whoever gives the
 //! number overrules it.
 
-use crate::model::Config;
+use crate::model::{Config, PASS_TOKENS};
 use crate::stage::Init;
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -16,6 +16,8 @@ pub(super) enum Rule {
     Examples { seen: usize, most: u64 },
     /// `ours` for a model that mynah pretrained; for others, what their configuration says.
     Origin { ours: f64 },
+    /// As many tokens as [`Config::pass_tokens`] lets through the model at once.
+    Memory,
 }
 
 /// `value · (width / d_model)^power`: `value` for a model that is `width` wide, and for narrower ones, of which nothing is known. With a
@@ -54,7 +56,7 @@ impl Rule {
 
     /// The value for a model and its examples, and what of them decides it.
     pub(super) fn decide(&self, fit: &Fit<'_>) -> (toml::Value, String) {
-        let Config { d_model, dropout, .. } = fit.init.model().config;
+        let Config { d_model, n_layer, dropout, .. } = fit.init.model().config;
         match self {
             Rule::Size(rate) => (rate.at(d_model).into(), format!("{d_model} wide")),
             Rule::Examples { seen, most } => {
@@ -66,6 +68,10 @@ impl Rule {
                 let own = dropout.to_string().parse().unwrap_or(f64::from(dropout));
                 (own.into(), "as the model says".into())
             }
+            Rule::Memory => {
+                let tokens = fit.init.model().config.pass_tokens();
+                (toml::Value::Integer(tokens as i64), format!("{d_model} wide, {n_layer} layers"))
+            }
         }
     }
 
@@ -75,6 +81,7 @@ impl Rule {
             Rule::Size(rate) => rate.value.into(),
             Rule::Examples { .. } => 1.into(),
             Rule::Origin { ours } => (*ours).into(),
+            Rule::Memory => (PASS_TOKENS as i64).into(),
         }
     }
 
@@ -90,6 +97,9 @@ impl Rule {
             }
             Rule::Origin { ours } => {
                 ("by origin", format!("{ours}, of models that others trained what they say"))
+            }
+            Rule::Memory => {
+                ("by memory", format!("{PASS_TOKENS}, or half as many until their pass keeps at most 1.5 GB"))
             }
         }
     }

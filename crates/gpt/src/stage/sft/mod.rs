@@ -5,7 +5,7 @@
 
 mod answers;
 
-use super::memory::{self, ROWS};
+use super::memory;
 use super::score::check_reward;
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
@@ -103,11 +103,12 @@ pub fn sft<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let judges = options.reward.map(|reward| reward.config(0.0));
-    let frozen: Vec<&Config> = judges.iter().collect();
-    memory::check(&[&options.init.config(0.0)], &frozen, ROWS, machine)?;
     let fit = Fit { stage: "sft", init: options.init, examples: options.train.per_epoch() as usize };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let judges = options.reward.map(|reward| reward.config(0.0));
+    let frozen: Vec<&Config> = judges.iter().collect();
+    let at_once = settings.regime.micro_batch_tokens;
+    memory::check(&[&options.init.config(0.0)], &frozen, at_once, machine)?;
     let mut training = Sft::new(backend, options, &settings)?;
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
@@ -195,11 +196,11 @@ impl<'a, B: Backend> Sft<'a, B> {
 
     /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that mean.
     fn accumulate(&mut self, step: u64, weight: f64) -> f64 {
-        let Self { backend, trainer, batch, derivatives, options, .. } = self;
+        let Self { backend, trainer, batch, derivatives, options, settings, .. } = self;
         let counted = batch.predictions();
         let seed = rng::bits(options.seed, NOISE, step);
         let mut loss = 0.0;
-        for part in batch.parts(ROWS) {
+        for part in batch.parts(settings.regime.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
             let noise = Some(Noise { seed, first_row: part.first_row as u64 });
@@ -213,12 +214,12 @@ impl<'a, B: Backend> Sft<'a, B> {
 
     /// Mean loss of the assistant's tokens in held-out conversations.
     fn validate(&mut self) -> f64 {
-        let Self { backend, trainer, options, .. } = self;
+        let Self { backend, trainer, options, settings, .. } = self;
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let counted = batch.predictions();
         let mut loss = 0.0;
-        for part in batch.parts(ROWS) {
+        for part in batch.parts(settings.regime.micro_batch_tokens) {
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
             loss += cross_entropy(trainer.evaluate(backend, rows, part.targets), counted);
         }
@@ -298,7 +299,7 @@ impl<B: Backend> Training for Sft<'_, B> {
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
-        let Options { train, val, init, .. } = self.options;
+        let Options { train, val, .. } = self.options;
         progress.line(&format!(
             "{} parameters; {} demonstrations with {} tokens to learn, {} held out",
             self.trainer.config.parameters(),
@@ -308,9 +309,7 @@ impl<B: Backend> Training for Sft<'_, B> {
         ));
         let before = self.validate();
         self.before = Some(before);
-        let line = format!("loss {before:.4}");
-        progress.line(&format!("{} before training: {line}", init.name()));
-        Ok(Some(Evaluation { metrics: vec![("val_loss", before)], line }))
+        Ok(Some(Evaluation { metrics: vec![("val_loss", before)], line: format!("loss {before:.4}") }))
     }
 
     fn guessing(&self) -> Option<Guessing> {

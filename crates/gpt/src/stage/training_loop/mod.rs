@@ -308,6 +308,7 @@ impl TrainingLoop<'_> {
                 let before = training.begin(self.progress)?;
                 if let Some(before) = &before {
                     before.check().context("before training")?;
+                    self.progress.line(&format!("before training: {}", before.line));
                 }
                 self.loss_before = before.as_ref().and_then(Evaluation::loss);
             }

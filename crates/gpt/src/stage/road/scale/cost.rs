@@ -1,0 +1,148 @@
+//! What a size costs, in operations and in seconds, and the size that a budget pays for.
+
+use super::super::budget::{Operations, Speeds, reading_flops};
+use super::{Amount, PPO_EPOCHS, Scale, Stage};
+use crate::model::Config;
+use anyhow::{Result, ensure};
+
+/// Tokens of a conversation with the lessons: the mean of prompt, answer and what the chat template puts around them.
+const CONVERSATION_TOKENS: usize = 40;
+/// Measurements of PPO's policy on held-out prompts, before, in between, and of the state that is chosen.
+const PPO_MEASUREMENTS: f64 = 12.0;
+/// Seconds that a stage takes whatever its size: measuring speeds, reading models and data.
+const FIXED_SECS: f64 = 3.0;
+/// Models that are compared with one answer a prompt.
+const COMPARED: usize = 4;
+
+impl Stage {
+    /// How much longer a stage takes than its operations at measured speeds: short sequences, the optimizer, validations, samples,
+    /// files. Estimates: roads of two and five minutes ended in time with them.
+    fn overhead(self) -> f64 {
+        match self {
+            Stage::Pretrain => 1.1,
+            Stage::Sft => 1.3,
+            Stage::Candidates => 1.1,
+            Stage::Reward => 1.3,
+            Stage::Ppo => 1.2,
+            Stage::Dpo => 1.3,
+            Stage::Compare => 1.1,
+        }
+    }
+}
+
+impl Scale {
+    /// What a stage costs at a size. Every answer of a conversation is read with its prompt.
+    pub(super) fn operations(&self, stage: Stage, size: f64, config: &Config) -> Result<Operations> {
+        let conversation = CONVERSATION_TOKENS as f64;
+        let read = conversation * reading_flops(config, CONVERSATION_TOKENS);
+        let learned = 3.0 * read;
+        let examples = |stage: Amount| {
+            let (steps, batch_size) = stage.at(size);
+            steps as f64 * batch_size as f64
+        };
+        let k = self.k as f64;
+        let passes = |passes| Operations { passes, sampling: 0.0 };
+        Ok(match stage {
+            Stage::Pretrain => {
+                let (_, settings) = self.pretraining(size)?;
+                let tokens = settings.steps * settings.batch_tokens as u64;
+                passes(tokens as f64 * config.training_flops_per_token())
+            }
+            Stage::Sft => passes(examples(self.sft) * learned),
+            Stage::Candidates => Operations { passes: 0.0, sampling: self.prompts(size) as f64 * k * read },
+            Stage::Reward => passes(examples(self.reward) * k * learned),
+            Stage::Ppo => {
+                let measured = PPO_MEASUREMENTS * self.measured(size) as f64;
+                let episodes = examples(self.ppo);
+                // Policy, reference, value and reward model read an episode; policy and value model learn from it.
+                let learned = 4.0 * read + 2.0 * PPO_EPOCHS * learned;
+                Operations {
+                    passes: episodes * learned + measured * 4.0 * read,
+                    sampling: (episodes + measured) * read,
+                }
+            }
+            Stage::Dpo => passes(examples(self.dpo) * k * (learned + read)),
+            Stage::Compare => {
+                let answers = self.compared(size) * (COMPARED + self.best_of);
+                let sampling = answers as f64 * read;
+                Operations { passes: 2.0 * sampling, sampling }
+            }
+        })
+    }
+
+    /// Seconds that a stage takes at a size.
+    pub(in crate::stage::road) fn secs(
+        &self,
+        stage: Stage,
+        size: f64,
+        config: &Config,
+        speeds: Speeds,
+    ) -> Result<f64> {
+        Ok(FIXED_SECS + stage.overhead() * self.operations(stage, size, config)?.secs(speeds))
+    }
+
+    /// The size at which the stages from `first` on take `secs` seconds.
+    pub(in crate::stage::road) fn size_in(
+        &self,
+        secs: f64,
+        first: Stage,
+        config: &Config,
+        speeds: Speeds,
+    ) -> Result<f64> {
+        let stages = Stage::ALL.into_iter().skip_while(|stage| *stage != first);
+        largest(secs, |size| {
+            stages.clone().map(|stage| self.secs(stage, size, config, speeds)).sum::<Result<f64>>()
+        })
+    }
+
+    /// The size at which the whole road takes `flops` operations.
+    pub(in crate::stage::road) fn size_of(&self, flops: f64, config: &Config) -> Result<f64> {
+        largest(flops, |size| {
+            let mut sum = Operations::default();
+            for stage in Stage::ALL {
+                sum += self.operations(stage, size, config)?;
+            }
+            Ok(sum.total())
+        })
+    }
+}
+
+/// The largest size whose cost, which rises with it, is within `budget`; the smallest size where none is.
+fn largest(budget: f64, cost: impl Fn(f64) -> Result<f64>) -> Result<f64> {
+    let (mut low, mut high) = (SMALLEST.ln(), LARGEST.ln());
+    ensure!(budget.is_finite(), "a budget is a number");
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if cost(middle.exp())? <= budget { low = middle } else { high = middle }
+    }
+    Ok(low.exp())
+}
+
+/// Sizes that are looked at.
+const SMALLEST: f64 = 1e-3;
+const LARGEST: f64 = 1e3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_met_and_not_exceeded() {
+        let scale = Scale::named("laptop").unwrap();
+        let config = scale.config().unwrap();
+        let flops = |size| -> f64 {
+            Stage::ALL.map(|stage| scale.operations(stage, size, &config).unwrap().total()).iter().sum()
+        };
+        for budget in [3e13, 6e13, 3e14, 3e15] {
+            let spent = flops(scale.size_of(budget, &config).unwrap());
+            assert!(spent <= budget && spent > 0.97 * budget, "{spent:e} of {budget:e}");
+        }
+        // Twice the speed, twice the operations; and the last stage alone gets all that is left.
+        let speeds = |factor: f64| Speeds { passes: 5e10 * factor, sampling: 2e10 * factor };
+        let size = |factor, first| scale.size_in(600.0, first, &config, speeds(factor)).unwrap();
+        assert!(size(2.0, Stage::Pretrain) > 1.8 * size(1.0, Stage::Pretrain));
+        assert!(size(1.0, Stage::Compare) > 10.0 * size(1.0, Stage::Pretrain));
+        let left = scale.secs(Stage::Dpo, size(1.0, Stage::Dpo), &config, speeds(1.0)).unwrap();
+        assert!(left < 600.0);
+    }
+}
