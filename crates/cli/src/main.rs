@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
+use gpt::stage::Ending;
 
 use args::{Cli, Usage};
 use session::Session;
@@ -26,6 +27,13 @@ enum Ended {
     Done,
     /// Somebody asked it to stop; what there was is saved.
     Stopped,
+}
+
+impl Ended {
+    /// How a stage ended.
+    fn of(ending: &Ending) -> Self {
+        if ending.stopped { Ended::Stopped } else { Ended::Done }
+    }
 }
 
 const FAILED: u8 = 1;

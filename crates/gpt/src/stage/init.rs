@@ -79,6 +79,14 @@ impl Init {
         self.tokenizers.as_ref().map(|(_, extended)| extended)
     }
 
+    /// The same, for a stage that reads texts.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(super) fn needed_tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer().with_context(|| format!("{} has no tokenizer", self.name))
+    }
+
     /// What a lineage calls the model: its name, and of a model of the hub the commit.
     pub(super) fn origin(&self) -> String {
         self.model.origin.as_ref().map_or_else(|| self.name.clone(), ToString::to_string)
@@ -118,6 +126,16 @@ impl Init {
         let tokens = self.tokenizer().map_or(0, Tokenizer::vocab_size);
         let config = self.model.config.clone();
         Config { vocab_size: config.vocab_size.max(tokens), dropout, ..config }
+    }
+
+    /// The same, for a stage that trains a language model.
+    ///
+    /// # Errors
+    /// The model scores instead of predicting.
+    pub(super) fn language_config(&self, dropout: f32) -> Result<Config> {
+        let config = self.config(dropout);
+        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", self.name);
+        Ok(config)
     }
 
     /// The shape of a model that scores what this one reads.

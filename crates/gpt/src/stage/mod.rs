@@ -5,6 +5,7 @@ mod dpo;
 mod episodes;
 mod finetune;
 mod init;
+mod learner;
 mod memory;
 mod ppo;
 mod pretrain;
@@ -37,4 +38,4 @@ pub use road::{
 pub use score::{Scorer, score};
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings, usual_vocab_size};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
-pub use training_loop::Machine;
+pub use training_loop::{Ending, Machine};

@@ -73,7 +73,7 @@ impl Examples {
         init: &Init,
         max_tokens: Option<usize>,
     ) -> Result<Self> {
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+        let tokenizer = init.needed_tokenizer()?;
         let context = init.model().config.seq_len;
         let max_tokens = max_tokens.unwrap_or(context);
         ensure!(max_tokens <= context, "seq_len = {max_tokens} is beyond the model's context of {context}");

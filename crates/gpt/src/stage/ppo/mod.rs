@@ -15,8 +15,8 @@ pub use settings::PpoSettings;
 
 use super::memory;
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest};
-use super::{Init, Machine, StageSettings};
+use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, finite, shortest};
+use super::{Ending, Init, Machine, StageSettings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::Weights;
@@ -58,16 +58,12 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Iterations done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it; a step is an iteration.
+    pub ending: Ending,
     /// Held-out figures before the first iteration; none in later sittings.
     pub before: Option<Map<String, Value>>,
     /// Held-out figures of the state that the run ended with.
     pub after: Map<String, Value>,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -94,13 +90,7 @@ pub fn ppo<B: Backend>(
     let after = training.evaluate()?.metrics.into_iter();
     let after = after.map(|(name, value)| Ok((name.to_owned(), finite(name, value)?.into())));
     let after = after.collect::<Result<_>>()?;
-    Ok(Outcome {
-        step: ending.step,
-        stopped: ending.stopped,
-        before: training.before,
-        after,
-        report: ending.report,
-    })
+    Ok(Outcome { ending, before: training.before, after })
 }
 
 /// A run in progress.
@@ -168,6 +158,20 @@ impl<B: Backend> Training for Ppo<'_, B> {
         self.answer_samples()
     }
 
+    fn state(&mut self) -> &mut dyn State {
+        self
+    }
+
+    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+        self.introduce(progress).map(Some)
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        None
+    }
+}
+
+impl<B: Backend> State for Ppo<'_, B> {
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         self.save_to(dir, about)
     }
@@ -178,14 +182,6 @@ impl<B: Backend> Training for Ppo<'_, B> {
 
     fn restart(&mut self) -> Result<()> {
         self.begin_again()
-    }
-
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
-        self.introduce(progress).map(Some)
-    }
-
-    fn guessing(&self) -> Option<Guessing> {
-        None
     }
 }
 

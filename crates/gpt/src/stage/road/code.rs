@@ -118,8 +118,8 @@ pub fn code_road<B: Backend>(
             start: Start::Random(shape.clone()),
         };
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        let said = || format!("{} steps of {} tokens", outcome.step, settings.batch_tokens);
-        Ok((!outcome.stopped).then(said))
+        let said = || format!("{} steps of {} tokens", outcome.ending.step, settings.batch_tokens);
+        Ok((!outcome.ending.stopped).then(said))
     })?;
     if !goes_on {
         return Ok(CodeOutcome { results: None, report: report::write(&run)?, run });

@@ -113,7 +113,7 @@ pub fn tasks_road<B: Backend>(
         let options = walk.pretraining(size)?;
         let tokens = options.settings.batch_tokens;
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        Ok((!outcome.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.step)))
+        Ok((!outcome.ending.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.ending.step)))
     })?;
     if !goes_on {
         return Ok(TasksOutcome { results: None, report: report::write(&run)?, run });
