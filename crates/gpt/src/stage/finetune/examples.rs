@@ -2,6 +2,7 @@
 
 use super::inputs::{Inputs, MARKS, Sequences};
 use crate::data::{Form, Label, Labelled, Permutation};
+use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
 use crate::train::run::Input;
@@ -18,6 +19,16 @@ pub(super) enum Wanted {
     Class(usize),
     /// A number.
     Degree(f64),
+}
+
+impl Wanted {
+    /// The loss of a model's outputs, and its derivatives by them.
+    pub(super) fn loss(self, outputs: &[f64]) -> ClassLoss {
+        match self {
+            Wanted::Class(class) => class_loss(outputs, class),
+            Wanted::Degree(degree) => squared_error(outputs[0], degree),
+        }
+    }
 }
 
 /// What the labels of a file are.

@@ -3,23 +3,17 @@
 //!
 //! The loss is L₃ = L₂ + λ L₁: the task's own, and language modelling of the same text, which keeps what pretraining taught.
 
-mod classify;
 mod examples;
 mod inputs;
 mod judge;
-mod pass;
-mod rows;
 mod settings;
 
-pub use classify::{Decision, classify, task_of};
 pub use examples::Examples;
-pub use judge::TaskReport;
+pub use judge::{Decision, TaskReport, classify, task_of};
 pub use settings::FinetuneSettings;
 
-use self::examples::{Example, Wanted};
-use self::inputs::{outputs, spread};
-use self::pass::Pass;
-use self::rows::Rows;
+use self::examples::Example;
+use self::inputs::{Rows, outputs, spread};
 use super::learner::Learner;
 use super::memory;
 use super::settings::{Fit, Resolved};
@@ -29,7 +23,6 @@ use super::training_loop::{
 use super::{Ending, Init, Machine, StageSettings};
 use crate::checkpoint::{About, Task};
 use crate::model::{Noise, Sequences};
-use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::progress::Progress;
 use crate::train::TextLoss;
 use anyhow::{Result, ensure};
@@ -92,6 +85,19 @@ pub fn finetune<B: Backend>(
 const NOISE: u64 = 0x4654_4e01;
 const HEAD_NOISE: u64 = 0x4654_4e02;
 
+/// What the rows of a pass share with those of the other passes of their step.
+struct Pass {
+    noise: u64,
+    head_noise: u64,
+    /// Rows and sequences of the step before its own.
+    first_row: u64,
+    first_sequence: u64,
+    /// An example's share of the step.
+    each: f64,
+    /// Sequences of the whole step.
+    sequences: usize,
+}
+
 struct Finetuning<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<FinetuneSettings>,
@@ -151,9 +157,9 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             stream: 0,
             first_row: pass.first_sequence,
         };
-        let by_logprob = pass.text_derivatives(rows);
-        let text =
-            (pass.aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
+        let aux_lm = self.settings.own.aux_lm;
+        let by_logprob = rows.text_derivatives(aux_lm, pass.sequences);
+        let text = (aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
         let Learner { backend, trainer, .. } = &mut self.learner;
         let ((loss, right), logprobs) = trainer.accumulate_scores_and_text(
             backend,
@@ -165,7 +171,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
                 let (mut loss, mut right) = (0.0, 0);
                 for (example, place) in batch[rows.run.clone()].iter().zip(rows.places(n_label)) {
                     let told = outputs(form, &scores[place.clone()], n_label);
-                    let mut one = example.loss(&told);
+                    let mut one = example.wanted.loss(&told);
                     loss += pass.each * one.value;
                     right += usize::from(example.wanted.is_met_by(&told));
                     one.derivatives.iter_mut().for_each(|derivative| *derivative *= pass.each);
@@ -184,15 +190,6 @@ fn sequences<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Vec<&'e [Ve
     examples.into_iter().map(|example| example.sequences.as_slice()).collect()
 }
 
-impl Example {
-    fn loss(&self, outputs: &[f64]) -> ClassLoss {
-        match self.wanted {
-            Wanted::Class(class) => class_loss(outputs, class),
-            Wanted::Degree(degree) => squared_error(outputs[0], degree),
-        }
-    }
-}
-
 impl<B: Backend> Training for Finetuning<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
@@ -203,7 +200,6 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             first_row: 0,
             first_sequence: 0,
             each: 1.0 / batch.len() as f64,
-            aux_lm: settings.own.aux_lm,
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
         let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
