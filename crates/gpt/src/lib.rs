@@ -16,5 +16,6 @@ pub mod progress;
 pub mod report;
 pub mod sandbox;
 pub mod stage;
+pub mod streams;
 pub mod tokenizer;
 pub mod train;

@@ -15,10 +15,9 @@ use super::messages::{Demonstration, Message, Role, demonstration};
 use super::rows::{Fault, LineReport, Lines, Record};
 use super::{Batch, Columns, Permutation};
 use crate::progress::Progress;
+use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Encoded};
-
-const ORDER: u64 = 0x4348_4154 << 32;
 
 /// What becomes of a conversation that is longer than the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -262,7 +261,10 @@ impl Conversations {
         let first = (step - 1) * batch_size as u64;
         for number in first..first + batch_size as u64 {
             let (epoch, i) = (number / self.per_epoch(), number % self.per_epoch());
-            self.push(Permutation::new(self.per_epoch(), self.seed, ORDER + epoch).at(i), batch);
+            self.push(
+                Permutation::new(self.per_epoch(), self.seed, streams::CONVERSATIONS.at(epoch)).at(i),
+                batch,
+            );
         }
     }
 

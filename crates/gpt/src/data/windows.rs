@@ -13,9 +13,7 @@ use kernels::{NO_TARGET, rng};
 use super::shards::Tokens;
 use super::{Overflow, Permutation, TokenShards};
 use crate::corpus::Split;
-
-const ORDER: u64 = 0x4f52_4445 << 32;
-const OFFSET: u64 = 0x4f46_4653;
+use crate::streams;
 
 /// Rows for the model: sequences one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,8 +91,9 @@ impl Ring {
 
     /// Where the `i`-th window of a turn begins.
     pub(super) fn start(&self, turn: u64, i: u64) -> u64 {
-        let place = Permutation::new(self.windows(), self.seed, ORDER + turn).at(i) * self.seq_len;
-        (rng::below(self.seed, OFFSET, turn, self.len) + place) % self.len
+        let place =
+            Permutation::new(self.windows(), self.seed, streams::WINDOWS.at(turn)).at(i) * self.seq_len;
+        (rng::below(self.seed, streams::WINDOW_OFFSETS, turn, self.len) + place) % self.len
     }
 }
 
@@ -179,7 +178,7 @@ impl Windows {
     fn window(&mut self, epoch: u64, i: u64) -> Result<()> {
         self.window.clear();
         if self.is_chunks {
-            let place = Permutation::new(self.per_epoch, self.seed, ORDER + epoch).at(i);
+            let place = Permutation::new(self.per_epoch, self.seed, streams::WINDOWS.at(epoch)).at(i);
             return self.tokens.read(place * self.seq_len as u64, self.seq_len, &mut self.window);
         }
         let len = self.tokens.len;

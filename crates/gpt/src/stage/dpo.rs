@@ -13,6 +13,7 @@ use crate::data::Prompter;
 use crate::model::{Sampling, Targets};
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::Frozen;
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
@@ -98,9 +99,6 @@ pub fn dpo<B: Backend>(
     Ok(Outcome { ending, val_loss, val_accuracy })
 }
 
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x4450_4f01;
-
 struct Dpo<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<DpoSettings>,
@@ -177,7 +175,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let (mut chosen, mut rejected) = (0.0, 0.0);
-        let seed = rng::bits(self.options.seed, NOISE, step);
+        let seed = rng::bits(self.options.seed, streams::DPO_DROPOUT, step);
         for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
             let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
             let targets = Targets::new(&rows.targets);

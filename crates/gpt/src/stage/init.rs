@@ -3,6 +3,7 @@
 
 use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
+use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
@@ -168,12 +169,12 @@ impl Init {
     ) -> Result<Weights<B::Tensor>> {
         let mut upload = checkpoint::to_backend(b);
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
-        let mut stream = 0;
+        let mut leaf = 0;
         self.model.weights_as(&specs(config), |spec, values| {
-            stream += 1;
+            leaf += 1;
             match values {
                 Some(values) => upload(spec, self.grow(spec, values, new_rows)),
-                None => upload(spec, fresh(spec, seed, stream)),
+                None => upload(spec, fresh(spec, seed, leaf)),
             }
         })
     }
@@ -225,14 +226,11 @@ enum NewRows {
     },
 }
 
-/// The stream of random numbers that the rows of new tokens are drawn from.
-const NEW_ROWS: u64 = 0x524f_5753;
-
 /// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first values. Rows beyond all
 /// tokens (embeddings are often padded) stay as they are.
 fn grown(mut values: Vec<f32>, width: usize, rows: usize, new: Range<usize>, value: NewRows) -> Vec<f32> {
     let drawn = |seed| {
-        let value = |i: usize| (0.02 * rng::normal(seed, NEW_ROWS, i as u64)) as f32;
+        let value = |i: usize| (0.02 * rng::normal(seed, streams::NEW_ROWS, i as u64)) as f32;
         (new.start * width..new.end * width).map(value).collect()
     };
     let firsts = match value {

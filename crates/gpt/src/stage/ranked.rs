@@ -3,6 +3,7 @@
 use super::episodes::{Episode, Rows, passes};
 use crate::data::{Permutation, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -112,11 +113,11 @@ impl Rankings {
 
     /// The rankings of a step, counted from 1: an epoch visits all in a random order.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Ranked> {
-        const ORDER: u64 = 0x5241_4e4b << 32;
         let n = self.train.len() as u64;
         let first = (step - 1) * batch_size as u64;
-        let ranking =
-            |number: u64| &self.train[Permutation::new(n, seed, ORDER + number / n).at(number % n) as usize];
+        let ranking = |number: u64| {
+            &self.train[Permutation::new(n, seed, streams::RANKINGS.at(number / n)).at(number % n) as usize]
+        };
         (first..first + batch_size as u64).map(ranking).collect()
     }
 }

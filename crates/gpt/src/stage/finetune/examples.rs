@@ -5,6 +5,7 @@ use crate::data::{Form, Label, Labelled, Permutation};
 use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
+use crate::streams;
 use crate::train::run::Input;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -152,11 +153,11 @@ impl Examples {
 
     /// The examples of a step, counted from 1: an epoch visits all in a random order.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Example> {
-        const ORDER: u64 = 0x4c41_4245 << 32;
         let n = self.train.len() as u64;
         let first = (step - 1) * batch_size as u64;
-        let example =
-            |number: u64| &self.train[Permutation::new(n, seed, ORDER + number / n).at(number % n) as usize];
+        let example = |number: u64| {
+            &self.train[Permutation::new(n, seed, streams::EXAMPLES.at(number / n)).at(number % n) as usize]
+        };
         (first..first + batch_size as u64).map(example).collect()
     }
 }

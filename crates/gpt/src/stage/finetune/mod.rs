@@ -24,6 +24,7 @@ use super::{Ending, Init, Machine, StageSettings};
 use crate::checkpoint::{About, Task};
 use crate::model::{Noise, Sequences};
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::TextLoss;
 use anyhow::{Result, ensure};
 use kernels::{Backend, Dropout, rng};
@@ -80,10 +81,6 @@ pub fn finetune<B: Backend>(
     finite("validation loss", judged.loss)?;
     Ok(Outcome { ending, judged })
 }
-
-/// The streams of random numbers that dropout's seeds come from: the trunk's and the head's.
-const NOISE: u64 = 0x4654_4e01;
-const HEAD_NOISE: u64 = 0x4654_4e02;
 
 /// What the rows of a pass share with those of the other passes of their step.
 struct Pass {
@@ -195,8 +192,8 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
         let batch = examples.batch(step, settings.own.batch_size, *seed);
         let mut pass = Pass {
-            noise: rng::bits(*seed, NOISE, step),
-            head_noise: rng::bits(*seed, HEAD_NOISE, step),
+            noise: rng::bits(*seed, streams::FINETUNE_DROPOUT, step),
+            head_noise: rng::bits(*seed, streams::FINETUNE_HEAD_DROPOUT, step),
             first_row: 0,
             first_sequence: 0,
             each: 1.0 / batch.len() as f64,

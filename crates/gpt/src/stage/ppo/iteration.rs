@@ -3,7 +3,7 @@
 //! Lists over tokens are flat: those of the answers, one answer after another. There is no padding.
 
 use super::figures::Figures;
-use super::{Ppo, PpoSettings, stream};
+use super::{Ppo, PpoSettings};
 use crate::data::{Batch, Permutation};
 use crate::model::{Sampling, Sequences, Targets};
 use crate::objective::ppo::{PolicyLoss, ValueLoss, gae, policy_loss, token_rewards, value_loss, whiten};
@@ -12,6 +12,7 @@ use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
 use crate::stage::score::rewards;
 use crate::stage::training_loop::Step;
+use crate::streams;
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
 use std::iter::repeat_n;
@@ -84,10 +85,12 @@ impl<B: Backend> Ppo<'_, B> {
         let (n, seed) = (self.prompts.len() as u64, self.options.seed);
         let batch_size = self.settings.own.batch_size as u64;
         let numbers = (step - 1) * batch_size..step * batch_size;
-        let prompt = |number| Permutation::new(n, seed, stream::PROMPTS + number / n).at(number % n) as usize;
+        let prompt =
+            |number| Permutation::new(n, seed, streams::PPO_PROMPTS.at(number / n)).at(number % n) as usize;
         let prompts: Vec<usize> = numbers.map(prompt).collect();
         let tokens = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
-        let Answers { episodes, ended } = self.answer(tokens, rng::bits(seed, stream::SAMPLING, step))?;
+        let Answers { episodes, ended } =
+            self.answer(tokens, rng::bits(seed, streams::PPO_SAMPLING, step))?;
         Ok(Rollout { episodes, prompts, ended, ..Rollout::default() })
     }
 
@@ -124,7 +127,7 @@ impl<B: Backend> Ppo<'_, B> {
     fn minibatch<'r>(&self, rollout: &'r Rollout, step: u64, epoch: u64, part: usize) -> Minibatch<'r> {
         let (own, n) = (&self.settings.own, rollout.episodes.len());
         let (pass, parts) = ((step - 1) * own.epochs + epoch, own.minibatches);
-        let order = Permutation::new(n as u64, self.options.seed, stream::MINIBATCHES + pass);
+        let order = Permutation::new(n as u64, self.options.seed, streams::PPO_MINIBATCHES.at(pass));
         let chosen: Vec<usize> =
             (part * n / parts..(part + 1) * n / parts).map(|i| order.at(i as u64) as usize).collect();
         Minibatch {

@@ -23,6 +23,7 @@ use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::{Frozen, Schedule, Trainer};
 use anyhow::Result;
 use kernels::{Backend, rng};
@@ -182,17 +183,6 @@ impl<B: Backend> Ppo<'_, B> {
     /// The policy's answers to the first `n` held-out prompts.
     fn answer_held_out(&mut self, n: usize) -> Result<Answers> {
         let prompts = self.held_out.iter().take(n).map(|asked| asked.tokens.clone()).collect();
-        self.answer(prompts, rng::bits(self.options.seed, stream::MEASURING, 0))
+        self.answer(prompts, rng::bits(self.options.seed, streams::PPO_MEASURING, 0))
     }
-}
-
-/// Streams of random numbers.
-mod stream {
-    /// The order of prompts.
-    pub(super) const PROMPTS: u64 = 0x5050_4f01 << 32;
-    /// The order of episodes in an epoch.
-    pub(super) const MINIBATCHES: u64 = 0x5050_4f02 << 32;
-    /// The seed of sampling in training, and in measuring.
-    pub(super) const SAMPLING: u64 = 0x5050_4f03;
-    pub(super) const MEASURING: u64 = 0x5050_4f04;
 }

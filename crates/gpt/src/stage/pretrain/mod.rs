@@ -20,6 +20,7 @@ use crate::eval::{Likelihood, likelihood};
 use crate::model::{Noise, Sequences};
 use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
+use crate::streams;
 use anyhow::Result;
 use data::Data;
 use kernels::{Backend, rng};
@@ -153,7 +154,7 @@ impl<B: Backend> Pretraining<'_, B> {
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
         let at_once = settings.pass_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
-        let noise_seed = rng::bits(self.options.seed, NOISE, step);
+        let noise_seed = rng::bits(self.options.seed, streams::PRETRAIN_DROPOUT, step);
         let (mut loss, mut plain_loss) = (0.0, 0.0);
         for first in (0..sequences).step_by(at_once) {
             let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
@@ -179,6 +180,3 @@ impl<B: Backend> Pretraining<'_, B> {
         likelihood(val_windows, |window, targets| trainer.evaluate(backend, window, targets).iter().sum())
     }
 }
-
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 1;

@@ -20,6 +20,7 @@ use super::training_loop::{
 use super::{Ending, Init, Machine, StageSettings};
 use crate::objective::ranking_loss;
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::Trainer;
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
@@ -105,9 +106,6 @@ pub fn reward<B: Backend>(
 /// makes it 1 again, so that no held-out figure would tell.
 const MAX_SPREAD: f64 = 1000.0;
 
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x5257_4401;
-
 struct Rewarding<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<RewardSettings>,
@@ -185,7 +183,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
-        let seed = rng::bits(self.options.seed, NOISE, step);
+        let seed = rng::bits(self.options.seed, streams::REWARD_DROPOUT, step);
         let Learner { backend, trainer, .. } = &mut self.learner;
         for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
             let noised = rows.noised(seed, tokens);

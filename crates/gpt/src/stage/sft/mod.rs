@@ -17,6 +17,7 @@ use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
 use crate::model::{Config, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::Frozen;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
@@ -128,9 +129,6 @@ pub fn sft<B: Backend>(
     Ok(Outcome { ending, before: training.before, after })
 }
 
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x5346_5401;
-
 struct Sft<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<SftSettings>,
@@ -182,7 +180,7 @@ impl<'a, B: Backend> Sft<'a, B> {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
-        let seed = rng::bits(options.seed, NOISE, step);
+        let seed = rng::bits(options.seed, streams::SFT_DROPOUT, step);
         let mut loss = 0.0;
         for part in batch.parts(settings.regime.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
