@@ -9,6 +9,7 @@ pub mod eval;
 pub mod hub;
 pub mod lessons;
 pub mod model;
+pub mod numbers;
 pub mod objective;
 pub mod output;
 pub mod plan;
