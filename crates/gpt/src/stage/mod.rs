@@ -1,4 +1,7 @@
-//! The stages: one file for each, reading like the paper's algorithm.
+//! The stages: what each trains, on what, and by which steps, read like the paper's algorithm.
+//!
+//! `pretrain`, `finetune`, `sft`, `reward`, `dpo` and `ppo` say what a step is; `training_loop` does the rest for all of them, and
+//! `learner` has the model that all but PPO train. `road` walks whole roads of stages.
 
 mod answers;
 mod dpo;
