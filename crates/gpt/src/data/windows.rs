@@ -62,6 +62,24 @@ impl Batch {
         })
     }
 
+    /// The rows `rows` of the `sequences` of step `step` (steps count from 1) take the place of what is there; `push` appends the row of
+    /// a number, counted from the run's first. Cutting a step into several calls gives the same rows.
+    pub(super) fn fill(
+        &mut self,
+        step: u64,
+        rows: Range<usize>,
+        sequences: usize,
+        mut push: impl FnMut(u64, &mut Batch) -> Result<()>,
+    ) -> Result<()> {
+        assert!(
+            step > 0 && rows.end <= sequences,
+            "steps count from 1, and rows {rows:?} lie within {sequences}"
+        );
+        self.clear();
+        let first = (step - 1) * sequences as u64;
+        rows.into_iter().try_for_each(|row| push(first + row as u64, self))
+    }
+
     pub(super) fn clear(&mut self) {
         let Batch { tokens, targets, lens } = self;
         tokens.clear();
@@ -150,15 +168,7 @@ impl Windows {
         sequences: usize,
         batch: &mut Batch,
     ) -> Result<()> {
-        assert!(
-            step > 0 && rows.end <= sequences,
-            "steps count from 1, and rows {rows:?} lie within {sequences}"
-        );
-        batch.clear();
-        for row in rows {
-            self.push((step - 1) * sequences as u64 + row as u64, batch)?;
-        }
-        Ok(())
+        batch.fill(step, rows, sequences, |row, batch| self.push(row, batch))
     }
 
     /// Appends the window of this number, counted from the run's first, to `batch`.

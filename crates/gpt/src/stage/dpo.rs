@@ -116,7 +116,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let mut policy = Learner::new(backend, init, config.clone(), *seed, regime.dtype, digest)?;
         let reference = init.weights(&mut policy.backend, &config, *seed)?;
         Ok(Dpo {
-            steps: regime.steps.unwrap_or(rankings.steps(own.epochs, own.batch_size)),
+            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
             reference: Frozen::new(&mut policy.backend, config, reference),
             prompter: Prompter::new(policy.tokenizer)?,
             policy,

@@ -1,7 +1,7 @@
 //! Labelled texts as a model learns from them.
 
 use super::inputs::{Inputs, MARKS, Sequences};
-use crate::data::{Form, Label, Labelled, Permutation};
+use crate::data::{Epochs, Form, Label, Labelled};
 use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
@@ -129,9 +129,9 @@ impl Examples {
         &self.digest
     }
 
-    /// The steps of `epochs` epochs.
-    pub(super) fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
-        (epochs * self.train.len() as u64).div_ceil(batch_size as u64)
+    /// The order in which they are visited.
+    pub(super) fn epochs(&self, seed: u64) -> Epochs {
+        Epochs::new(self.train.len() as u64, seed, streams::EXAMPLES)
     }
 
     /// What guessing costs: among the classes, among the answers of the line that has the most, or of 0 as the degree.
@@ -151,14 +151,9 @@ impl Examples {
         }
     }
 
-    /// The examples of a step, counted from 1: an epoch visits all in a random order.
+    /// The examples of a step, counted from 1.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Example> {
-        let n = self.train.len() as u64;
-        let first = (step - 1) * batch_size as u64;
-        let example = |number: u64| {
-            &self.train[Permutation::new(n, seed, streams::EXAMPLES.at(number / n)).at(number % n) as usize]
-        };
-        (first..first + batch_size as u64).map(example).collect()
+        self.epochs(seed).batch(step, batch_size).map(|i| &self.train[i as usize]).collect()
     }
 }
 

@@ -73,7 +73,7 @@ pub fn finetune<B: Backend>(
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
-    let epoch = options.examples.steps(1, settings.own.batch_size);
+    let epoch = options.examples.epochs(options.seed).steps(1, settings.own.batch_size);
     let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
@@ -116,7 +116,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         if own.freeze_trunk {
             learner.trainer.freeze_trunk(&examples.inputs.marks());
         }
-        let steps = regime.steps.unwrap_or(examples.steps(own.epochs, own.batch_size));
+        let steps = regime.steps.unwrap_or(examples.epochs(*seed).steps(own.epochs, own.batch_size));
         Ok(Finetuning { steps, learner, options, settings })
     }
 

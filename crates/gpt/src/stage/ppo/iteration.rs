@@ -4,7 +4,7 @@
 
 use super::figures::Figures;
 use super::{Ppo, PpoSettings};
-use crate::data::{Batch, Permutation};
+use crate::data::{Batch, Epochs, Permutation};
 use crate::model::{Sampling, Sequences, Targets};
 use crate::objective::ppo::{PolicyLoss, ValueLoss, gae, policy_loss, token_rewards, value_loss, whiten};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
@@ -80,14 +80,12 @@ impl<B: Backend> Ppo<'_, B> {
         self.summary(step, &rollout, figures, epochs)
     }
 
-    /// The policy answers the prompts of an iteration: all in a random order, again and again.
+    /// The policy answers the prompts of an iteration.
     fn roll_out(&mut self, step: u64) -> Result<Rollout> {
         let (n, seed) = (self.prompts.len() as u64, self.options.seed);
-        let batch_size = self.settings.own.batch_size as u64;
-        let numbers = (step - 1) * batch_size..step * batch_size;
-        let prompt =
-            |number| Permutation::new(n, seed, streams::PPO_PROMPTS.at(number / n)).at(number % n) as usize;
-        let prompts: Vec<usize> = numbers.map(prompt).collect();
+        let order = Epochs::new(n, seed, streams::PPO_PROMPTS);
+        let prompts = order.batch(step, self.settings.own.batch_size).map(|i| i as usize);
+        let prompts: Vec<usize> = prompts.collect();
         let tokens = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
         let Answers { episodes, ended } =
             self.answer(tokens, rng::bits(seed, streams::PPO_SAMPLING, step))?;

@@ -9,10 +9,11 @@ mod normalise;
 
 pub use judge::{Bin, RewardReport};
 
-use super::episodes::{Episode, Rows, passes};
+use super::episodes::Episode;
 use super::learner::Learner;
 use super::memory;
 use super::ranked::{Rankings, rows};
+use super::score::at_last_tokens;
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
@@ -119,7 +120,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         let config = init.scoring_config(regime.dropout as f32, 1);
         let digest = rankings.digest().to_owned();
         let mut rewarding = Rewarding {
-            steps: regime.steps.unwrap_or(rankings.steps(own.epochs, own.batch_size)),
+            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
             learner: Learner::new(backend, init, config, *seed, regime.dtype, digest)?,
             options,
             settings,
@@ -130,16 +131,9 @@ impl<'a, B: Backend> Rewarding<'a, B> {
 
     /// The score of every episode.
     fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
-        let episodes: Vec<&Episode> = episodes.into_iter().collect();
-        let mut scores = Vec::with_capacity(episodes.len());
+        let Learner { backend: b, trainer, .. } = &mut self.learner;
         let most = self.settings.regime.micro_batch_tokens;
-        let Learner { backend, trainer, .. } = &mut self.learner;
-        for run in passes(episodes.iter().map(|episode| episode.tokens.len()), most) {
-            let rows = Rows::of(episodes[run].iter().copied());
-            let found = trainer.scores(backend, rows.sequences(), &rows.last);
-            scores.extend(found.iter().map(|&score| f64::from(score)));
-        }
-        scores
+        at_last_tokens(episodes, most, |rows| trainer.scores(b, rows.sequences(), &rows.last).to_vec())
     }
 
     fn normalise_before(&mut self) -> Result<()> {

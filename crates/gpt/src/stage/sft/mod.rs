@@ -121,7 +121,7 @@ pub fn sft<B: Backend>(
         None => ("val_loss", false),
     };
     let best = Best { metric, highest, at_the_end: settings.own.select_best };
-    let epoch = options.train.per_epoch().div_ceil(settings.own.batch_size as u64);
+    let epoch = options.train.epochs().steps(1, settings.own.batch_size);
     let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
@@ -166,7 +166,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             learner,
             reward,
             ptx: ptx.transpose()?,
-            steps: regime.steps.unwrap_or(train.steps(own.epochs, own.batch_size)),
+            steps: regime.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
             options,
             settings,
             before: None,
