@@ -107,6 +107,9 @@ pub fn reward<B: Backend>(
 /// makes it 1 again, so that no held-out figure would tell.
 const MAX_SPREAD: f64 = 1000.0;
 
+/// What is left of a head that was drawn: its scores are noise, and training would begin by unlearning them. So it begins at ln 2.
+const DRAWN_HEAD: f64 = 0.01;
+
 struct Rewarding<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<RewardSettings>,
@@ -125,7 +128,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             options,
             settings,
         };
-        rewarding.normalise_before()?;
+        rewarding.prepare_head()?;
         Ok(rewarding)
     }
 
@@ -136,14 +139,19 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         at_last_tokens(episodes, most, |rows| trainer.scores(b, rows.sequences(), &rows.last).to_vec())
     }
 
-    fn normalise_before(&mut self) -> Result<()> {
+    /// What becomes of a head before training: its scores get variance 1, or what is drawn is made small.
+    fn prepare_head(&mut self) -> Result<()> {
+        let init = self.options.init;
         if self.settings.own.normalise_before {
             let spread = self.normalise();
-            let name = self.options.init.name();
             ensure!(
                 spread.is_finite(),
-                "{name}, with a new head, gives demonstrations scores that are not finite"
+                "{}, with a new head, gives demonstrations scores that are not finite",
+                init.name()
             );
+        } else if init.model().config.n_label.is_none() {
+            let Learner { backend, trainer: Trainer { config, weights, .. }, .. } = &mut self.learner;
+            normalise::transform(backend, config, weights, DRAWN_HEAD, 0.0);
         }
         Ok(())
     }
@@ -249,7 +257,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
 
     fn restart(&mut self) -> Result<()> {
         self.learner.restart()?;
-        self.normalise_before()
+        self.prepare_head()
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
