@@ -1,9 +1,10 @@
 //! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
 //!
-//! `args` is what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
+//! `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
 //! person sees. Results go to standard output, everything meant for people to standard error.
 
-mod args;
+mod commands;
+mod options;
 mod precision;
 mod session;
 mod terminal;
@@ -14,27 +15,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
-use gpt::stage::Ending;
 
-use args::{Cli, Usage};
-use session::Session;
+use commands::Cli;
+use options::Usage;
+use session::{Ended, Session};
 use terminal::{ClosedPipe, tell};
-
-/// How a verb ended, unless it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// All is done.
-    Done,
-    /// Somebody asked it to stop; what there was is saved.
-    Stopped,
-}
-
-impl Ended {
-    /// How a stage ended.
-    fn of(ending: &Ending) -> Self {
-        if ending.stopped { Ended::Stopped } else { Ended::Done }
-    }
-}
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpt::output::Out;
 use gpt::progress::Progress;
-use gpt::stage::Machine;
+use gpt::stage::{Ending, Machine};
 use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
-use crate::args::{Global, PrecisionName};
+use crate::options::{Global, PrecisionName};
 use crate::precision;
 use crate::terminal::{self, Terminal};
 
@@ -170,4 +170,20 @@ pub(crate) enum Purpose<'a> {
     Text,
     /// Figures to be compared: in `f32` on every machine.
     Figures,
+}
+
+/// How a verb ended, unless it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All is done.
+    Done,
+    /// Somebody asked it to stop; what there was is saved.
+    Stopped,
+}
+
+impl Ended {
+    /// How a stage ended.
+    pub(crate) fn of(ending: &Ending) -> Self {
+        if ending.stopped { Ended::Stopped } else { Ended::Done }
+    }
 }

@@ -24,7 +24,8 @@ fn main() -> Result<()> {
     let (cpu, machine) = (|| Cpu::new(CpuOptions::default()), Machine::unmeasured());
     let policy = &Init::open(&dir.join("run"), &Silent)?;
     let prompter = Prompter::new(policy.tokenizer().context("a run keeps its tokenizer")?)?;
-    let prompts: Vec<_> = (0..120).map(|i| lessons::prompt(0, lessons::Split::Train, i)).collect();
+    let prompts = (0..).map(|i| lessons::prompt(0, lessons::Split::Train, i));
+    let prompts: Vec<_> = prompts.filter(|prompt| prompt.messages.len() == 1).take(120).collect();
 
     // Four answers to each prompt, ranked.
     let (mut b, model) = (cpu(), policy.model());

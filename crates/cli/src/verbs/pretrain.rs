@@ -12,9 +12,8 @@ use gpt::stage::{
 use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
-use crate::Ended;
-use crate::args::{Usage, amount};
-use crate::session::{Purpose, Session};
+use crate::options::{Usage, amount};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 use crate::verbs::corpus::ChoiceArgs;
 
