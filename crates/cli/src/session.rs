@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpt::output::Out;
 use gpt::progress::Progress;
-use gpt::stage::Machine;
+use gpt::stage::{Ending, Machine};
 use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
@@ -179,4 +179,11 @@ pub(crate) enum Ended {
     Done,
     /// Somebody asked it to stop; what there was is saved.
     Stopped,
+}
+
+impl Ended {
+    /// How a stage ended.
+    pub(crate) fn of(ending: &Ending) -> Self {
+        if ending.stopped { Ended::Stopped } else { Ended::Done }
+    }
 }

@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let (source, start) = (Source::Shards(vec![(at("tokens"), 1.0)]), Start::Random(shape));
     let run = PretrainOptions { source, out: at("run"), settings, seed: 0, start };
     let outcome = pretrain(Cpu::new(CpuOptions::default()), &machine, &run, &Silent)?;
-    println!("{} steps, held out: {:?}", outcome.step, outcome.validation);
+    println!("{} steps, held out: {:?}", outcome.ending.step, outcome.validation);
 
     // The model is a Hugging Face directory; anybody's would do.
     let model = checkpoint::open(&at("run"), &Silent)?;

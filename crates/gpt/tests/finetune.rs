@@ -117,7 +117,7 @@ fn it_continues_to_the_same_bits() {
             settings: settings(&["steps=12", "batch_size=5", "dropout=0.1"]),
             seed: 1,
         };
-        finetune(b, &machine(), &options, progress).unwrap().stopped
+        finetune(b, &machine(), &options, progress).unwrap().ending.stopped
     });
 }
 

@@ -76,7 +76,7 @@ fn learns_and_continues_to_the_same_bits() {
     let data = data(dir.path());
     let whole = options(&data, dir.path().join("whole"));
     let outcome = pretrain(cpu(2), &machine(), &whole, &Silent).unwrap();
-    assert_eq!((outcome.step, outcome.stopped), (30, false));
+    assert_eq!((outcome.ending.step, outcome.ending.stopped), (30, false));
     let loss = outcome.validation.unwrap().loss();
     assert!(loss < 4.0, "{loss} is hardly better than the {:.2} of a guess", (300f64).ln());
 
@@ -84,10 +84,10 @@ fn learns_and_continues_to_the_same_bits() {
     for step in [7, 13, 17] {
         let stop = StopAt::new(step);
         let outcome = pretrain(cpu(1), &machine(), &parts, &stop).unwrap();
-        assert_eq!((outcome.step, outcome.stopped), (step, true));
+        assert_eq!((outcome.ending.step, outcome.ending.stopped), (step, true));
     }
     let outcome = pretrain(cpu(3), &machine(), &parts, &Silent).unwrap();
-    assert_eq!(outcome.step, 30);
+    assert_eq!(outcome.ending.step, 30);
     for ((name, a), (_, b)) in contents(&whole.out).into_iter().zip(contents(&parts.out)) {
         assert!(a == b, "{name} differs after interruptions");
     }
@@ -143,8 +143,8 @@ fn text_and_tasks_are_learned_together_and_continue_to_the_same_bits() {
     };
     let whole = run("whole", 2, &Silent);
     assert_eq!(whole.exposure.iter().map(|part| part.share).collect::<Vec<_>>(), [0.5, 0.5]);
-    assert!(run("parts", 1, &StopAt::new(13)).stopped);
-    assert!(!run("parts", 1, &Silent).stopped);
+    assert!(run("parts", 1, &StopAt::new(13)).ending.stopped);
+    assert!(!run("parts", 1, &Silent).ending.stopped);
     assert!(contents(&at("whole")) == contents(&at("parts")));
     let recipe = std::fs::read_to_string(at("whole/config.toml")).unwrap();
     assert!(recipe.contains("mix = [") && recipe.contains("rows.jsonl"), "{recipe}");
@@ -176,7 +176,7 @@ fn a_stream_is_learned_and_continues_to_the_same_bits() {
         let stop = StopAt::new(step);
         let outcome =
             pretrain(cpu(1), &machine(), &streamed("parts", step as usize % 4, 5000), &stop).unwrap();
-        assert_eq!(outcome.step, step);
+        assert_eq!(outcome.ending.step, step);
     }
     let manifest = std::fs::read(whole.out.join("checkpoints/step-000030/mynah.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();

@@ -57,16 +57,16 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut cpu);
     let outcome = dpo(cpu, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.step, "stopped": outcome.stopped, "val_loss": outcome.val_loss,
-        "val_accuracy": outcome.val_accuracy, "run": args.out, "report": outcome.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.val_loss,
+        "val_accuracy": outcome.val_accuracy, "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
         format!(
             "{} steps, {:.1} % of held-out pairs right → {}",
-            count(outcome.step),
+            count(outcome.ending.step),
             100.0 * outcome.val_accuracy,
-            outcome.report.display()
+            outcome.ending.report.display()
         )
     })?;
-    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }

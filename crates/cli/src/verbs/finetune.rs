@@ -85,13 +85,18 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut cpu);
     let outcome = finetune(cpu, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.step, "stopped": outcome.stopped, "held_out": outcome.judged,
-        "run": args.out, "report": outcome.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": outcome.judged,
+        "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        format!("{}{} steps → {}", figures(&outcome.judged), count(outcome.step), outcome.report.display())
+        format!(
+            "{}{} steps → {}",
+            figures(&outcome.judged),
+            count(outcome.ending.step),
+            outcome.ending.report.display()
+        )
     })?;
-    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }
 
 /// The texts to learn from and those to measure with.

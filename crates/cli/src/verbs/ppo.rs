@@ -99,19 +99,19 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut cpu);
     let outcome = ppo(cpu, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.step, "stopped": outcome.stopped, "before": outcome.before, "after": outcome.after,
-        "run": args.out, "report": outcome.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "before": outcome.before, "after": outcome.after,
+        "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
         let figure =
             |name: &str| outcome.after.get(name).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
         format!(
             "{} iterations, held-out reward {:.3} at a KL of {:.3} → {}",
-            count(outcome.step),
+            count(outcome.ending.step),
             figure("eval/reward"),
             figure("eval/kl"),
-            outcome.report.display()
+            outcome.ending.report.display()
         )
     })?;
-    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }

@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpt::checkpoint;
 use gpt::data::{BLOCK_TOKENS, StreamOptions};
-use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Source, Start, pretrain};
+use gpt::stage::{
+    Ending, Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Source, Start, pretrain,
+};
 use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
@@ -182,7 +184,7 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = pretrain(cpu, &machine, &options, session.watcher())?;
-    let PretrainOutcome { step, stopped, before, validation, exposure, report } = &outcome;
+    let PretrainOutcome { ending: Ending { step, stopped, report }, before, validation, exposure } = &outcome;
     let summary = json!({
         "step": step,
         "stopped": stopped,
@@ -199,7 +201,7 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
             validation.map(|v| format!(", {:.4} bits per byte", v.bits_per_byte())).unwrap_or_default();
         format!("{} steps{measured} → {}", count(*step), report.display())
     })?;
-    Ok(if *stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }
 
 fn preset_help() -> String {

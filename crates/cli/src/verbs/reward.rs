@@ -83,8 +83,8 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let outcome = reward(cpu, &machine, &options, session.watcher())?;
     let judged = &outcome.judged;
     let summary = json!({
-        "step": outcome.step, "stopped": outcome.stopped, "held_out": judged,
-        "run": args.out, "report": outcome.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": judged,
+        "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
         let percent = |share: &Rate| {
@@ -104,9 +104,9 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
             "{}scores and length correlate by {:.2}\n{} steps → {}",
             table(&rows),
             judged.length_correlation,
-            count(outcome.step),
-            outcome.report.display()
+            count(outcome.ending.step),
+            outcome.ending.report.display()
         )
     })?;
-    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }

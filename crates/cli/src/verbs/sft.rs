@@ -129,13 +129,13 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut cpu);
     let outcome = sft(cpu, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.step, "stopped": outcome.stopped, "val_loss_before": outcome.before,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss_before": outcome.before,
         "val_loss": outcome.after, "demonstrations": train.per_epoch(), "held_out": val.per_epoch(),
-        "run": args.out, "report": outcome.report,
+        "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let (steps, loss) = (count(outcome.step), outcome.after);
-        format!("{steps} steps, validation loss {loss:.4} → {}", outcome.report.display())
+        let (steps, loss) = (count(outcome.ending.step), outcome.after);
+        format!("{steps} steps, validation loss {loss:.4} → {}", outcome.ending.report.display())
     })?;
-    Ok(if outcome.stopped { Ended::Stopped } else { Ended::Done })
+    Ok(Ended::of(&outcome.ending))
 }

@@ -4,9 +4,7 @@ use kernels::rng;
 
 use super::Options;
 use super::dedup::Key;
-
-/// The stream of random numbers that decides the split.
-const SPLIT_STREAM: u64 = 0x5350_4c49;
+use crate::streams;
 
 /// Which part of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +28,7 @@ impl Split {
 impl Options {
     /// A document's place in `0 .. 2⁶⁴`: what lies below the threshold validates.
     pub(super) fn place(&self, key: Key) -> u64 {
-        rng::bits(self.seed, SPLIT_STREAM, key as u64)
+        rng::bits(self.seed, streams::CORPUS_SPLIT, key as u64)
     }
 
     /// The threshold that holds out `val_fraction`.

@@ -13,12 +13,11 @@ use kernels::NO_TARGET;
 use super::held_out::draw;
 use super::messages::{Demonstration, Message, Role, demonstration};
 use super::rows::{Fault, LineReport, Lines, Record};
-use super::{Batch, Columns, Permutation};
+use super::{Batch, Columns, Epochs};
 use crate::progress::Progress;
+use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Encoded};
-
-const ORDER: u64 = 0x4348_4154 << 32;
 
 /// What becomes of a conversation that is longer than the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,20 +249,15 @@ impl Conversations {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The steps of `epochs` epochs with `batch_size` conversations a step; the last step goes on into the next epoch.
-    pub fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
-        (epochs * self.per_epoch()).div_ceil(batch_size as u64)
+    /// The order in which they are visited.
+    pub fn epochs(&self) -> Epochs {
+        Epochs::new(self.per_epoch(), self.seed, streams::CONVERSATIONS)
     }
 
     /// The `batch_size` conversations of step `step` (steps count from 1) into `batch`, whose memory is used again.
     pub fn batch(&self, step: u64, batch_size: usize, batch: &mut Batch) {
-        assert!(step > 0, "steps count from 1");
         batch.clear();
-        let first = (step - 1) * batch_size as u64;
-        for number in first..first + batch_size as u64 {
-            let (epoch, i) = (number / self.per_epoch(), number % self.per_epoch());
-            self.push(Permutation::new(self.per_epoch(), self.seed, ORDER + epoch).at(i), batch);
-        }
+        self.epochs().batch(step, batch_size).for_each(|conversation| self.push(conversation, batch));
     }
 
     /// Appends a conversation, counted in the order of its file, to `batch`.

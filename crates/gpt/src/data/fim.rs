@@ -6,12 +6,8 @@ use serde::{Deserialize, Serialize};
 use anyhow::{Result, ensure};
 use kernels::rng;
 
+use crate::streams;
 use crate::tokenizer::{FimTokens, Tokenizer};
-
-/// Streams of random numbers: whether a document is cut, where, and the order of its pieces.
-const WHETHER: u64 = 0x4649_4d00;
-const CUTS: u64 = 0x4649_4d01;
-const ORDER: u64 = 0x4649_4d02;
 
 /// How often documents are cut, and how their pieces are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,15 +60,16 @@ impl Fim {
     /// Both cuts fall on any boundary of characters, ends included, equally often.
     pub(super) fn pieces<'a>(&self, text: &'a str, document: u64) -> Option<(Order, [&'a str; 3])> {
         let happens = |stream, rate| f64::from(rng::uniform(self.seed, stream, document)) < rate;
-        if !happens(WHETHER, self.rate) {
+        if !happens(streams::FIM_WHETHER, self.rate) {
             return None;
         }
         let boundaries = text.chars().count() as u64 + 1;
-        let mut cuts = [0, 1].map(|i| rng::below(self.seed, CUTS, 2 * document + i, boundaries) as usize);
+        let mut cuts =
+            [0, 1].map(|i| rng::below(self.seed, streams::FIM_CUTS, 2 * document + i, boundaries) as usize);
         cuts.sort_unstable();
         let byte_at = |cut| text.char_indices().nth(cut).map_or(text.len(), |(at, _)| at);
         let [first, second] = cuts.map(byte_at);
-        let order = if happens(ORDER, self.spm_rate) { Order::Spm } else { Order::Psm };
+        let order = if happens(streams::FIM_ORDER, self.spm_rate) { Order::Spm } else { Order::Psm };
         Some((order, [&text[..first], &text[first..second], &text[second..]]))
     }
 

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
@@ -79,7 +80,7 @@ impl Mixture {
     }
 
     /// The tokenizer that made all parts.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         self.parts[0].shards.tokenizer()
     }
 
@@ -155,18 +156,11 @@ impl MixedWindows {
         sequences: usize,
         batch: &mut Batch,
     ) -> Result<()> {
-        assert!(
-            step > 0 && rows.end <= sequences,
-            "steps count from 1, and rows {rows:?} lie within {sequences}"
-        );
-        batch.clear();
-        for row in rows {
-            let number = (step - 1) * sequences as u64 + row as u64;
-            let shares: Vec<f64> = self.parts.iter().map(|(_, share)| *share).collect();
-            let (part, own) = place(number, &shares);
-            self.parts[part].0.push(own, batch)?;
-        }
-        Ok(())
+        let shares: Vec<f64> = self.parts.iter().map(|(_, share)| *share).collect();
+        batch.fill(step, rows, sequences, |row, batch| {
+            let (part, own) = place(row, &shares);
+            self.parts[part].0.push(own, batch)
+        })
     }
 }
 

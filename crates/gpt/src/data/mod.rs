@@ -10,6 +10,7 @@
 mod cells;
 mod columns;
 mod conversations;
+mod epochs;
 mod fim;
 mod held_out;
 mod labelled;
@@ -30,6 +31,7 @@ mod windows;
 
 pub use columns::Columns;
 pub use conversations::{Conversations, ReadOptions, Sequence, TooLong};
+pub use epochs::Epochs;
 pub use fim::{Cut, Fim};
 pub use held_out::is_held_out;
 pub use labelled::{Form, Label, Labelled, NoGold, answer_of};

@@ -100,7 +100,7 @@ pub struct Meta {
 /// Token shards that were opened and checked.
 pub struct TokenShards {
     meta: Meta,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     train: Tokens,
     val: Tokens,
     /// Bytes of text that each id stands for.
@@ -132,7 +132,7 @@ impl TokenShards {
             train: Tokens::open(dir, &meta, Split::Train, in_memory_bytes)?,
             val: Tokens::open(dir, &meta, Split::Val, in_memory_bytes)?,
             token_bytes,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             meta,
         })
     }
@@ -143,7 +143,7 @@ impl TokenShards {
     }
 
     /// The tokenizer that made the shards.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 

@@ -13,9 +13,7 @@ use kernels::{NO_TARGET, rng};
 use super::shards::Tokens;
 use super::{Overflow, Permutation, TokenShards};
 use crate::corpus::Split;
-
-const ORDER: u64 = 0x4f52_4445 << 32;
-const OFFSET: u64 = 0x4f46_4653;
+use crate::streams;
 
 /// Rows for the model: sequences one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +62,24 @@ impl Batch {
         })
     }
 
+    /// The rows `rows` of the `sequences` of step `step` (steps count from 1) take the place of what is there; `push` appends the row of
+    /// a number, counted from the run's first. Cutting a step into several calls gives the same rows.
+    pub(super) fn fill(
+        &mut self,
+        step: u64,
+        rows: Range<usize>,
+        sequences: usize,
+        mut push: impl FnMut(u64, &mut Batch) -> Result<()>,
+    ) -> Result<()> {
+        assert!(
+            step > 0 && rows.end <= sequences,
+            "steps count from 1, and rows {rows:?} lie within {sequences}"
+        );
+        self.clear();
+        let first = (step - 1) * sequences as u64;
+        rows.into_iter().try_for_each(|row| push(first + row as u64, self))
+    }
+
     pub(super) fn clear(&mut self) {
         let Batch { tokens, targets, lens } = self;
         tokens.clear();
@@ -93,8 +109,9 @@ impl Ring {
 
     /// Where the `i`-th window of a turn begins.
     pub(super) fn start(&self, turn: u64, i: u64) -> u64 {
-        let place = Permutation::new(self.windows(), self.seed, ORDER + turn).at(i) * self.seq_len;
-        (rng::below(self.seed, OFFSET, turn, self.len) + place) % self.len
+        let place =
+            Permutation::new(self.windows(), self.seed, streams::WINDOWS.at(turn)).at(i) * self.seq_len;
+        (rng::below(self.seed, streams::WINDOW_OFFSETS, turn, self.len) + place) % self.len
     }
 }
 
@@ -151,15 +168,7 @@ impl Windows {
         sequences: usize,
         batch: &mut Batch,
     ) -> Result<()> {
-        assert!(
-            step > 0 && rows.end <= sequences,
-            "steps count from 1, and rows {rows:?} lie within {sequences}"
-        );
-        batch.clear();
-        for row in rows {
-            self.push((step - 1) * sequences as u64 + row as u64, batch)?;
-        }
-        Ok(())
+        batch.fill(step, rows, sequences, |row, batch| self.push(row, batch))
     }
 
     /// Appends the window of this number, counted from the run's first, to `batch`.
@@ -179,7 +188,7 @@ impl Windows {
     fn window(&mut self, epoch: u64, i: u64) -> Result<()> {
         self.window.clear();
         if self.is_chunks {
-            let place = Permutation::new(self.per_epoch, self.seed, ORDER + epoch).at(i);
+            let place = Permutation::new(self.per_epoch, self.seed, streams::WINDOWS.at(epoch)).at(i);
             return self.tokens.read(place * self.seq_len as u64, self.seq_len, &mut self.window);
         }
         let len = self.tokens.len;

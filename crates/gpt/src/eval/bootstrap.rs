@@ -1,13 +1,12 @@
 //! How far a figure could be from what more items would say: percentile bootstrap intervals (Efron 1979).
 
 use super::{Interval, Rate};
+use crate::streams;
 use kernels::rng;
 use rayon::prelude::*;
 
 /// Resamples of an interval.
 const RESAMPLES: u64 = 1000;
-/// The stream of random numbers that resamples are drawn from.
-const DRAWS: u64 = 0x424f_4f54 << 32;
 
 /// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each, drawn with replacement.
 /// It is told the indices of its items. The same items give the same interval.
@@ -43,8 +42,9 @@ impl Resampled {
             return Resampled { value, found: vec![value] };
         }
         let resample = |number: u64| {
-            let drawn: Vec<usize> =
-                (0..n as u64).map(|i| rng::below(0, DRAWS + number, i, n as u64) as usize).collect();
+            let drawn: Vec<usize> = (0..n as u64)
+                .map(|i| rng::below(0, streams::BOOTSTRAP.at(number), i, n as u64) as usize)
+                .collect();
             statistic(&drawn)
         };
         let mut found: Vec<f64> = (0..resamples).into_par_iter().map(resample).collect();

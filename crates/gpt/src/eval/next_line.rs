@@ -3,6 +3,8 @@
 use anyhow::Result;
 use kernels::rng;
 
+use crate::streams;
+
 /// A place in a held-out document, and the line that comes next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NextLine {
@@ -32,12 +34,13 @@ pub fn next_lines(
         let mut candidates = places(&document);
         for draw in 0..PER_DOCUMENT.min(candidates.len()) {
             let left = candidates.len() - draw;
-            let pick = draw + rng::below(seed, number, draw as u64, left as u64) as usize;
+            let pick =
+                draw + rng::below(seed, streams::NEXT_LINES.at(number), draw as u64, left as u64) as usize;
             candidates.swap(draw, pick);
             let (end, truth) = candidates[draw];
             let start = document.floor_char_boundary(end.saturating_sub(CONTEXT_BYTES));
             let item = NextLine { context: document[start..end].to_string(), truth: truth.to_string() };
-            items.push((rng::bits(seed, number, draw as u64), item));
+            items.push((rng::bits(seed, streams::NEXT_LINES_ORDER.at(number), draw as u64), item));
         }
     }
     items.sort_by_key(|item| item.0);

@@ -8,6 +8,7 @@ use crate::corpus::{Documents, Split};
 use crate::data::rows::LineReport;
 use crate::data::{Columns, TaskRow};
 use crate::progress::Progress;
+use crate::streams;
 use anyhow::{Context, Result, ensure};
 use kernels::rng;
 use std::path::{Path, PathBuf};
@@ -196,14 +197,14 @@ impl Task {
 
     /// The `shots` examples of item `index`, drawn by `seed`; never the item itself.
     pub fn shots(&self, index: usize, shots: usize, seed: u64) -> Vec<&Item> {
-        const DRAWS: u64 = 0x5348_4f54 << 32;
         let pool = self.examples.as_ref().unwrap_or(&self.items);
         let pool: Vec<&Item> = pool.iter().filter(|item| item.asked != self.items[index].asked).collect();
         let mut left: Vec<usize> = (0..pool.len()).collect();
         let draws = 0..shots.min(pool.len());
         draws
             .map(|draw| {
-                let at = rng::below(seed, DRAWS + index as u64, draw as u64, left.len() as u64);
+                let at =
+                    rng::below(seed, streams::EVAL_SHOTS.at(index as u64), draw as u64, left.len() as u64);
                 pool[left.swap_remove(at as usize)]
             })
             .collect()
@@ -219,10 +220,9 @@ fn examples_beside(file: &Path) -> [PathBuf; 2] {
 
 /// `limit` of the items in their order.
 fn sample(items: Vec<Item>, limit: Option<usize>, seed: u64) -> Vec<Item> {
-    const DRAWS: u64 = 0x4c49_4d49;
     let Some(limit) = limit.filter(|&limit| limit < items.len()) else { return items };
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&i| rng::bits(seed, DRAWS, i as u64));
+    order.sort_by_key(|&i| rng::bits(seed, streams::EVAL_LIMIT, i as u64));
     let mut kept = order[..limit].to_vec();
     kept.sort_unstable();
     kept.into_iter().map(|i| items[i].clone()).collect()

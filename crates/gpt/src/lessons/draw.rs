@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 use kernels::rng;
 
+use crate::streams;
+
 /// Which kind of data an item belongs to: kinds share no random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -29,7 +31,7 @@ pub(super) struct Draw {
 
 impl Draw {
     pub(super) fn new(seed: u64, stream: Stream, index: u64) -> Draw {
-        Draw { seed: rng::bits(seed, stream as u64, index), drawn: 0 }
+        Draw { seed: rng::bits(seed, streams::LESSONS.at(stream as u64), index), drawn: 0 }
     }
 
     /// Uniform in `0 .. n`.

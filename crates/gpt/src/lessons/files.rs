@@ -1,15 +1,13 @@
 //! Lessons as files: a corpus, demonstrations, prompts. What is asked for appears whole or not at all.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{OutDir, completed};
+use crate::output::{OutDir, completed, write_rows};
 
 use super::{Split, demonstration, held_out_task_row, plain_text, prompt, task_row, text};
 
@@ -82,7 +80,7 @@ fn write_documents(path: &Path, bytes: u64, document: impl Fn(u64) -> String) ->
         left = left.saturating_sub(text.len() as u64);
         more
     });
-    write_lines(path, texts.map(|text| json!({ "text": text })))
+    write_rows(path, texts.map(|text| json!({ "text": text })))
 }
 
 /// Writes `n` rows of tasks, one `{"input","task","output"}` a line: an input of `mynah tokenize --tasks`. Those that are held out
@@ -92,8 +90,8 @@ fn write_documents(path: &Path, bytes: u64, document: impl Fn(u64) -> String) ->
 /// The file cannot be written; there are not that many.
 pub fn write_task_rows(path: &Path, seed: u64, split: Split, n: usize) -> Result<u64> {
     match split {
-        Split::Train => write_lines(path, (0..n as u64).map(|index| task_row(seed, index))),
-        Split::HeldOut => write_lines(path, different((0..).map(|index| held_out_task_row(seed, index)), n)?),
+        Split::Train => write_rows(path, (0..n as u64).map(|index| task_row(seed, index))),
+        Split::HeldOut => write_rows(path, different((0..).map(|index| held_out_task_row(seed, index)), n)?),
     }
 }
 
@@ -103,7 +101,7 @@ pub fn write_task_rows(path: &Path, seed: u64, split: Split, n: usize) -> Result
 /// The file cannot be written; there are not that many.
 pub fn write_demonstrations(path: &Path, seed: u64, n: usize) -> Result<u64> {
     let all = (0..).map(|index| json!({ "messages": demonstration(seed, index).messages }));
-    write_lines(path, different(all, n)?)
+    write_rows(path, different(all, n)?)
 }
 
 /// Writes `n` different prompts of one split, one `{"messages"}` a line with the answer key in further fields.
@@ -111,7 +109,7 @@ pub fn write_demonstrations(path: &Path, seed: u64, n: usize) -> Result<u64> {
 /// # Errors
 /// The file cannot be written; there are not that many.
 pub fn write_prompts(path: &Path, seed: u64, split: Split, n: usize) -> Result<u64> {
-    write_lines(path, different((0..).map(|index| prompt(seed, split, index)), n)?)
+    write_rows(path, different((0..).map(|index| prompt(seed, split, index)), n)?)
 }
 
 /// Writes what is asked in `n` different prompts of one split, and which kind of task it is: `{"text","label"}` a line, for a
@@ -125,7 +123,7 @@ pub fn write_labelled(path: &Path, seed: u64, split: Split, n: usize) -> Result<
         let asked = prompt.messages.last().map(|message| message.content.clone());
         json!({ "text": asked, "label": prompt.extra["task"] })
     };
-    write_lines(path, different((0..).map(line), n)?)
+    write_rows(path, different((0..).map(line), n)?)
 }
 
 /// The first `n` that differ in their JSON.
@@ -143,21 +141,4 @@ pub(super) fn different<T: Serialize>(all: impl Iterator<Item = T>, n: usize) ->
     }
     ensure!(kept.len() == n, "the lessons have only {} different items of {n}: ask for fewer", kept.len());
     Ok(kept)
-}
-
-fn write_lines<T: Serialize>(path: &Path, items: impl IntoIterator<Item = T>) -> Result<u64> {
-    let unfinished = path.with_extension("unfinished");
-    let shown = unfinished.display();
-    let file = File::create(&unfinished).with_context(|| format!("cannot create {shown}"))?;
-    let mut out = BufWriter::new(file);
-    let mut written = 0;
-    for item in items {
-        serde_json::to_writer(&mut out, &item).with_context(|| format!("cannot write {shown}"))?;
-        out.write_all(b"\n").with_context(|| format!("cannot write {shown}: is the disk full?"))?;
-        written += 1;
-    }
-    out.flush().with_context(|| format!("cannot write {shown}: is the disk full?"))?;
-    std::fs::rename(&unfinished, path)
-        .with_context(|| format!("cannot rename {shown} to {}", path.display()))?;
-    Ok(written)
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::data::{Candidates, Ranking};
+use crate::streams;
 
 /// Scores closer than this are a tie: what a reader would not tell apart.
 pub const TIE_MARGIN: f64 = 0.02;
@@ -54,7 +55,8 @@ fn mean(scores: &[f64], group: &[usize]) -> f64 {
 }
 
 fn gumbel(seed: u64, prompt: u64, number: u64) -> f64 {
-    let uniform = ((rng::bits(seed, prompt, number) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let uniform =
+        ((rng::bits(seed, streams::JUDGE_NOISE.at(prompt), number) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -(-uniform.ln()).ln()
 }
 

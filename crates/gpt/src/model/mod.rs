@@ -32,28 +32,30 @@ pub use speed::{sampling_work, training_work};
 pub use tell::Told;
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
+use crate::streams;
 use kernels::{Backend, rng};
 
 /// Why a model that scores is refused where text is asked for.
 pub(crate) const SCORES: &str = "the model scores texts and writes none: give a language model";
 
-/// Fresh weights: leaf `i` in the order of [`Weights::leaves`] draws from stream `i` of `seed`.
+/// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of [`WEIGHTS`](crate::streams::WEIGHTS).
 pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
-    let mut stream = 0;
+    let mut leaf = 0;
     specs(config).map(|spec| {
-        stream += 1;
-        let values = fresh(spec, seed, stream);
+        leaf += 1;
+        let values = fresh(spec, seed, leaf);
         let mut tensor = backend.zeros(values.len());
         backend.upload(&mut tensor, &values);
         tensor
     })
 }
 
-/// The first values of an array, from a stream of `seed`.
-pub fn fresh(spec: &Spec, seed: u64, stream: u64) -> Vec<f32> {
+/// The first values of the `leaf`-th array, from 1.
+pub fn fresh(spec: &Spec, seed: u64, leaf: u64) -> Vec<f32> {
     match spec.init {
         Init::Constant(value) => vec![value; spec.len()],
         Init::Normal(std) => {
+            let stream = streams::WEIGHTS.at(leaf);
             (0..spec.len() as u64).map(|i| (rng::normal(seed, stream, i) * f64::from(std)) as f32).collect()
         }
     }

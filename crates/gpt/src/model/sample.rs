@@ -1,5 +1,6 @@
 //! From logits to a token.
 
+use crate::streams;
 use kernels::rng;
 
 /// How a token is drawn.
@@ -60,7 +61,7 @@ impl Sampler {
             candidates.truncate(kept);
             total = candidates.iter().map(|c| weight(c.0)).sum();
         }
-        let mut left = f64::from(rng::uniform(sampling.seed, request, position)) * total;
+        let mut left = f64::from(rng::uniform(sampling.seed, streams::SAMPLES.at(request), position)) * total;
         for &(logit, id) in candidates.iter() {
             left -= weight(logit);
             if left < 0.0 {

@@ -3,8 +3,7 @@
 //! The loss is linear in the log-probabilities, so its derivatives are known before them: the head's backward pass
 //! needs no separate forward pass.
 
-/// Marks a position that is not predicted; the same value as the backend's.
-const NO_TARGET: u32 = u32::MAX;
+use kernels::NO_TARGET;
 
 /// `-Σ logprobs / counted`: this micro-batch's share of a loss that is a mean over `counted` targets.
 /// 0 when nothing is counted.

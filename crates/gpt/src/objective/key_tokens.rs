@@ -43,8 +43,8 @@ impl KeyTokens {
 mod tests {
     use super::*;
     use crate::objective::{cross_entropy, cross_entropy_derivatives};
+    use kernels::NO_TARGET;
 
-    const NO_TARGET: u32 = u32::MAX;
     const SEQ_LEN: usize = 4;
     /// Chunks, as the course cuts them: the last token of each has no target.
     const TOKENS: [u32; 12] = [3, 7, 5, 7, 1, 2, 3, 4, 5, 1, 1, 2];

@@ -1,28 +1,48 @@
 //! A file that is replaced whole.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::place::Place;
 
 /// Writes a whole file so that a reader, or the next process, sees either the old contents or the new. A link keeps pointing to what
 /// is written; pipes and devices are written through.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, |out| out.write_all(bytes))
+}
+
+/// Writes items as lines of JSON in the same way, and returns how many there were.
+pub fn write_rows<T: Serialize>(path: &Path, items: impl IntoIterator<Item = T>) -> Result<u64> {
+    write_whole(path, |out| {
+        let (mut out, mut written) = (BufWriter::new(out), 0);
+        for item in items {
+            serde_json::to_writer(&mut out, &item)?;
+            out.write_all(b"\n")?;
+            written += 1;
+        }
+        out.flush()?;
+        Ok(written)
+    })
+}
+
+fn write_whole<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> Result<T> {
     let file = match Place::of(path)? {
         Place::File(file) => file,
-        stream => return stream.stream()?.write_all(bytes).map_err(|error| cannot_write(path, error)),
+        stream => return write(&mut stream.stream()?).map_err(|error| cannot_write(path, error)),
     };
     let temporary = temporary(&file);
-    let write = || -> io::Result<()> {
+    let whole = || -> io::Result<T> {
         let mut new = File::create(&temporary)?;
-        new.write_all(bytes)?;
+        let written = write(&mut new)?;
         new.sync_all()?;
-        rename(&temporary, &file)
+        rename(&temporary, &file)?;
+        Ok(written)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(|error| cannot_write(path, error))
+    whole().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(|error| cannot_write(path, error))
 }
 
 /// The error of a write to `path`, with what to do about it where that is known.

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, write_rows};
 pub(crate) use dir::{OutDir, completed};
 pub use lines::Lines;
 pub use place::refuse_inputs;

@@ -150,35 +150,6 @@ fn trim(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 
-/// Seconds for people: `42 s`, `4 min 32 s`, `3 h 05 min`.
-pub(super) fn duration(secs: f64) -> String {
-    let whole = secs.round() as u64;
-    match whole {
-        _ if secs < 9.95 => format!("{secs:.1} s"),
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// Bytes for people, in powers of 1000: `12.3 MB`.
-pub(super) fn bytes(count: f64) -> String {
-    for (unit, suffix) in [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")] {
-        if count >= unit {
-            return format!("{} {suffix}", significant(count / unit, 3));
-        }
-    }
-    format!("{count} B")
-}
-
-/// A count with thousands set apart: `1,234,567`.
-pub(super) fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,11 +193,5 @@ mod tests {
             shown,
             ["0", "3.217", "6e-4", "12.3k", "1.05M", "1000", "9999", "-0.5", "1e300", "not finite"]
         );
-        assert_eq!(
-            [0.25, 42.4, 272.0, 11_100.0].map(duration),
-            ["0.2 s", "42 s", "4 min 32 s", "3 h 05 min"]
-        );
-        assert_eq!([12.0, 1_500.0, 12_345_678.0].map(bytes), ["12 B", "1.5 kB", "12.3 MB"]);
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::axis::{duration, number};
+use super::axis::number;
 use super::html::{Element, cell, table};
 use crate::eval::Rate;
+use crate::numbers::secs;
 use crate::train::run::write_atomically;
 
 /// File name of [`Results`] in a run directory.
@@ -104,7 +105,7 @@ pub(super) fn road_list(stages: &[Stage]) -> Element {
     let stage = |stage: &Stage| {
         Element::new("li")
             .child(Element::new("strong").text(&stage.name))
-            .child(Element::of("span", "pale").text(format!(" {}", duration(stage.secs))))
+            .child(Element::of("span", "pale").text(format!(" {}", secs(stage.secs))))
             .child(Element::of("span", "note").text(&stage.note))
     };
     Element::of("ol", "road").children(stages.iter().map(stage))

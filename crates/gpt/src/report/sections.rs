@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::axis::{bytes, count, duration, number};
+use super::axis::number;
 use super::html::{Element, cell, table};
 use super::record::Record;
 use crate::corpus::{Report, Total};
+use crate::numbers::{self, bytes, count};
 use crate::train::run::{EventKind, Sample, leaves};
 
 /// Steps whose samples are shown; of more, these many evenly chosen.
@@ -83,7 +84,7 @@ pub(super) fn headline(record: &Record) -> Element {
     }
     tile("tokens", last(record.metric("tokens")).map(number), format!("{} steps", count(record.steps())));
     let secs: f64 = record.timings.iter().filter_map(|line| line.get("step_secs")?.as_f64()).sum();
-    tile("time in steps", (secs > 0.0).then(|| duration(secs)), String::new());
+    tile("time in steps", (secs > 0.0).then(|| numbers::secs(secs)), String::new());
     let utilisation =
         median(record.timing("mfu")).map_or(String::new(), |mfu| format!("{:.0} % of peak", 100.0 * mfu));
     tile("tokens per second", median(record.timing("tokens_per_sec")).map(number), utilisation);
@@ -165,7 +166,7 @@ pub(super) fn corpus(record: &mut Record) -> Option<Element> {
 fn corpus_table(corpus: &Report) -> Element {
     let row = |name: &str, documents: u64, size: u64, example: String| {
         let example = Element::of("td", "path").text(example);
-        vec![cell(name), cell(count(documents)), cell(bytes(size as f64)), example]
+        vec![cell(name), cell(count(documents)), cell(bytes(size)), example]
     };
     let total = |name: &str, total: Total| row(name, total.documents, total.bytes, String::new());
     let mut rows = vec![

@@ -294,7 +294,7 @@ fn the_corpus_and_the_shards_are_told() {
     fs::write(dir.data("meta.json"), r#"{"bytes_per_token":3.18,"shards":[1,2]}"#).unwrap();
     let page = page_of(dir.path());
     for told in
-        ["1,234", "5 MB", "dropped: torn JSON", "&lt;a&gt;.json:7: at column 3", "bytes_per_token", "3.18"]
+        ["1,234", "5.00 MB", "dropped: torn JSON", "&lt;a&gt;.json:7: at column 3", "bytes_per_token", "3.18"]
     {
         assert!(page.contains(told), "{told}");
     }

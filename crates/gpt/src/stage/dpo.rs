@@ -1,25 +1,24 @@
 //! Direct preference optimisation (Rafailov et al. 2023): the policy learns from rankings without a reward model.
 
+use super::episodes::Rows;
+use super::learner::Learner;
 use super::memory;
 use super::ranked::{Ranked, Rankings, rows};
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
-use super::{Init, Machine, StageSettings};
-use crate::checkpoint::{About, Checkpoint};
+use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
-use crate::model::{Engine, Request, Sampling, Targets};
+use crate::model::{Sampling, Targets};
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
-use crate::stage::episodes::Rows;
-use crate::train::{Frozen, Trainer, Update};
-use anyhow::{Context, Result, ensure};
+use crate::streams;
+use crate::train::Frozen;
+use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 described! {
     /// What is DPO's own in its recipe.
@@ -65,16 +64,12 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
-    /// Loss and share of right pairs on held-out rankings.
+    /// What every stage says of it.
+    pub ending: Ending,
+    /// Loss on held-out rankings.
     pub val_loss: f64,
     /// Share of the held-out pairs of which the policy has come to prefer the better answer.
     pub val_accuracy: f64,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -101,49 +96,45 @@ pub fn dpo<B: Backend>(
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let (val_loss, val_accuracy) = training.measure();
     finite("validation loss", val_loss)?;
-    Ok(Outcome { step: ending.step, stopped: ending.stopped, val_loss, val_accuracy, report: ending.report })
+    Ok(Outcome { ending, val_loss, val_accuracy })
 }
-
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x4450_4f01;
 
 struct Dpo<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<DpoSettings>,
-    backend: B,
     prompter: Prompter<'a>,
-    policy: Trainer<B::Tensor>,
+    policy: Learner<'a, B>,
     reference: Frozen<B::Tensor>,
     steps: u64,
 }
 
 impl<'a, B: Backend> Dpo<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<DpoSettings>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
-        let (config, b) = (init.config(regime.dropout as f32), &mut backend);
-        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", init.name());
-        let [weights, reference] = [(); 2].map(|()| init.weights(b, &config, options.seed));
+    fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<DpoSettings>) -> Result<Self> {
+        let (Options { init, rankings, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
+        let config = init.language_config(regime.dropout as f32)?;
+        let digest = rankings.digest().to_owned();
+        let mut policy = Learner::new(backend, init, config.clone(), *seed, regime.dtype, digest)?;
+        let reference = init.weights(&mut policy.backend, &config, *seed)?;
         Ok(Dpo {
-            steps: regime.steps.unwrap_or(options.rankings.steps(own.epochs, own.batch_size)),
-            policy: Trainer::new(b, config.clone(), weights?),
-            reference: Frozen::new(b, config, reference?),
-            prompter: Prompter::new(tokenizer)?,
+            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
+            reference: Frozen::new(&mut policy.backend, config, reference),
+            prompter: Prompter::new(policy.tokenizer)?,
+            policy,
             options,
             settings,
-            backend,
         })
     }
 
     /// Loss and share of right pairs on held-out rankings.
     fn measure(&mut self) -> (f64, f64) {
         let held_out: Vec<&Ranked> = self.options.rankings.held_out.iter().collect();
-        let (beta, b) = (self.settings.own.beta, &mut self.backend);
+        let beta = self.settings.own.beta;
+        let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
         for (rows, rankings) in rows(&held_out, self.settings.regime.micro_batch_tokens) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
             let reference = sums(&rows, &rankings, reference);
-            let policy = self.policy.evaluate(b, rows.sequences(), &rows.targets);
+            let policy = policy.evaluate(b, rows.sequences(), &rows.targets);
             for one in losses(&sums(&rows, &rankings, policy), &reference, &rankings, beta) {
                 loss += one.value / held_out.len() as f64;
                 right += one.right;
@@ -184,14 +175,15 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let (mut chosen, mut rejected) = (0.0, 0.0);
-        let seed = rng::bits(self.options.seed, NOISE, step);
+        let seed = rng::bits(self.options.seed, streams::DPO_DROPOUT, step);
         for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
-            let (b, targets) = (&mut self.backend, Targets::new(&rows.targets));
+            let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
+            let targets = Targets::new(&rows.targets);
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
             let reference = self.reference.logprobs(b, rows.sequences(), targets);
             let reference = sums(&rows, &rankings, reference);
-            self.policy.accumulate_loss(b, noised, targets, false, |outputs, derivatives| {
+            policy.accumulate_loss(b, noised, targets, false, |outputs, derivatives| {
                 let policy = sums(&rows, &rankings, outputs.logprobs);
                 let rewards = implicit_rewards(&policy, &reference, own.beta);
                 let (mut answer, mut token) = (0, 0);
@@ -213,36 +205,24 @@ impl<B: Backend> Training for Dpo<'_, B> {
                 }
             });
         }
-        let lr = regime.schedule(self.steps).at(step);
-        let Update { grad_norm, applied } =
-            self.policy.update(&mut self.backend, &regime.optimizer(), lr, loss);
         let of_pairs = |sum: f64| sum / pairs.max(1) as f64;
         let accuracy = of_pairs(right as f64);
-        let figures = [
-            ("loss", loss.into()),
-            ("rewards/chosen", of_pairs(chosen).into()),
-            ("rewards/rejected", of_pairs(rejected).into()),
-            ("rewards/margins", of_pairs(chosen - rejected).into()),
-            ("rewards/accuracies", accuracy.into()),
-            ("lr", shortest(lr)),
-            ("grad_norm", grad_norm.into()),
-        ];
-        Ok(Step {
-            metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
-            line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
+        let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();
+        let done = Step {
+            metrics: metrics([
+                ("loss", loss.into()),
+                ("rewards/chosen", of_pairs(chosen).into()),
+                ("rewards/rejected", of_pairs(rejected).into()),
+                ("rewards/margins", of_pairs(chosen - rejected).into()),
+                ("rewards/accuracies", accuracy.into()),
+            ]),
+            line: format!("loss {loss:7.4}  right {:5.1} %", 100.0 * accuracy),
             loss: Some(loss),
             tokens,
-            flops: 4.0 / 3.0
-                * training_flops(
-                    &self.policy.config,
-                    tokens,
-                    batch.iter().map(|ranked| ranked.episodes.len()).sum(),
-                ),
-            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
-            exploded: None,
-            ended: None,
-            rollouts: Vec::new(),
-        })
+            flops: 4.0 / 3.0 * training_flops(&self.policy.trainer.config, tokens, sequences),
+            ..Step::default()
+        };
+        Ok(self.policy.update(&regime.optimizer(), regime.schedule(self.steps).at(step), loss, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
@@ -255,51 +235,22 @@ impl<B: Backend> Training for Dpo<'_, B> {
 
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
         const SHOWN: usize = 4;
-        let request = |(number, ranked): (u64, &Ranked)| Request {
-            prompt: ranked.episodes[0].tokens[..ranked.episodes[0].prompt_len].to_vec(),
-            max_tokens: self.settings.own.max_tokens,
-            sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: self.options.seed },
-            number,
-            stop_tokens: self.prompter.end_tokens().to_vec(),
-        };
-        let shown = self.options.rankings.held_out.iter().take(SHOWN);
-        let requests: Vec<Request> = (0..).zip(shown).map(request).collect();
-        self.policy.release_pass(&mut self.backend);
-        let (b, tokenizer) = (&mut self.backend, self.prompter.tokenizer());
-        let mut engine = Engine::new(b, &self.policy.config, &self.policy.weights, requests.len())
-            .limited_to(tokenizer.vocab_size());
-        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
-        let texts = requests.iter().zip(generated).map(|(request, generated)| {
-            Ok((tokenizer.decode(&request.prompt)?, tokenizer.decode(&generated.tokens)?))
-        });
-        texts.collect()
+        let prompt = |ranked: &Ranked| ranked.episodes[0].tokens[..ranked.episodes[0].prompt_len].to_vec();
+        let prompts = self.options.rankings.held_out.iter().take(SHOWN).map(prompt).collect();
+        let greedy = Sampling { temperature: 0.0, seed: self.options.seed, ..Sampling::default() };
+        let (tokens, ends) = (self.policy.tokenizer.vocab_size(), self.prompter.end_tokens());
+        self.policy.samples(prompts, tokens, self.settings.own.max_tokens, greedy, ends)
     }
 
-    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        let about = About {
-            data_digest: Some(self.options.rankings.digest().to_owned()),
-            ..self.options.init.begins(about)
-        };
-        let dtype = self.settings.regime.dtype;
-        self.policy.save(&mut self.backend, dir, self.prompter.tokenizer(), dtype, about)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.policy.restore(&mut self.backend, checkpoint)
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        let b = &mut self.backend;
-        let weights = self.options.init.weights(b, &self.policy.config, self.options.seed)?;
-        self.policy.restart(b, weights);
-        Ok(())
+    fn state(&mut self) -> &mut dyn State {
+        &mut self.policy
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters of policy and reference; {train} rankings to learn from, {held_out} held out",
-            self.policy.config.parameters()
+            self.policy.trainer.config.parameters()
         ));
         self.evaluate().map(Some)
     }

@@ -4,6 +4,7 @@
 use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
 use crate::progress::Progress;
+use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
@@ -90,6 +91,14 @@ impl Init {
         self.tokenizers.as_ref().map(|(_, extended)| extended)
     }
 
+    /// The same, for a stage that reads texts.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(super) fn needed_tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer().with_context(|| format!("{} has no tokenizer", self.name))
+    }
+
     /// What a lineage calls the model: its name, and of a model of the hub the commit.
     pub(super) fn origin(&self) -> String {
         self.model.origin.as_ref().map_or_else(|| self.name.clone(), ToString::to_string)
@@ -131,6 +140,16 @@ impl Init {
         Config { vocab_size: config.vocab_size.max(tokens), dropout, ..config }
     }
 
+    /// The same, for a stage that trains a language model.
+    ///
+    /// # Errors
+    /// The model scores instead of predicting.
+    pub(super) fn language_config(&self, dropout: f32) -> Result<Config> {
+        let config = self.config(dropout);
+        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", self.name);
+        Ok(config)
+    }
+
     /// The shape of a model that scores what this one reads.
     pub(super) fn scoring_config(&self, dropout: f32, n_label: usize) -> Config {
         Config { n_label: Some(n_label), ..self.config(dropout) }
@@ -161,12 +180,12 @@ impl Init {
     ) -> Result<Weights<B::Tensor>> {
         let mut upload = checkpoint::to_backend(b);
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
-        let mut stream = 0;
+        let mut leaf = 0;
         self.model.weights_as(&specs(config), |spec, values| {
-            stream += 1;
+            leaf += 1;
             match values {
                 Some(values) => upload(spec, self.grow(spec, values, new_rows)),
-                None => upload(spec, fresh(spec, seed, stream)),
+                None => upload(spec, fresh(spec, seed, leaf)),
             }
         })
     }
@@ -218,14 +237,11 @@ enum NewRows {
     },
 }
 
-/// The stream of random numbers that the rows of new tokens are drawn from.
-const NEW_ROWS: u64 = 0x524f_5753;
-
 /// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first values. Rows beyond all
 /// tokens (embeddings are often padded) stay as they are.
 fn grown(mut values: Vec<f32>, width: usize, rows: usize, new: Range<usize>, value: NewRows) -> Vec<f32> {
     let drawn = |seed| {
-        let value = |i: usize| (0.02 * rng::normal(seed, NEW_ROWS, i as u64)) as f32;
+        let value = |i: usize| (0.02 * rng::normal(seed, streams::NEW_ROWS, i as u64)) as f32;
         (new.start * width..new.end * width).map(value).collect()
     };
     let firsts = match value {

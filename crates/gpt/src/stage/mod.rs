@@ -1,10 +1,14 @@
-//! The stages: one file for each, reading like the paper's algorithm.
+//! The stages: what each trains, on what, and by which steps, read like the paper's algorithm.
+//!
+//! `pretrain`, `finetune`, `sft`, `reward`, `dpo` and `ppo` say what a step is; `training_loop` does the rest for all of them, and
+//! `learner` has the model that all but PPO train. `road` walks whole roads of stages.
 
 mod answers;
 mod dpo;
 mod episodes;
 mod finetune;
 mod init;
+mod learner;
 mod memory;
 mod ppo;
 mod pretrain;
@@ -37,4 +41,4 @@ pub use road::{
 pub use score::{Scorer, score};
 pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings, usual_vocab_size};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
-pub use training_loop::Machine;
+pub use training_loop::{Ending, Machine};

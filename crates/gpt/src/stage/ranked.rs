@@ -1,8 +1,9 @@
 //! Rankings as a model reads them: the answers of a prompt as tokens, and the pairs that their ranks make.
 
 use super::episodes::{Episode, Rows, passes};
-use crate::data::{Permutation, Prompter, Ranking, is_held_out};
+use crate::data::{Epochs, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
+use crate::streams;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -105,19 +106,14 @@ impl Rankings {
         &self.digest
     }
 
-    /// The steps of `epochs` epochs.
-    pub(super) fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
-        (epochs * self.train.len() as u64).div_ceil(batch_size as u64)
+    /// The order in which they are visited.
+    pub(super) fn epochs(&self, seed: u64) -> Epochs {
+        Epochs::new(self.train.len() as u64, seed, streams::RANKINGS)
     }
 
-    /// The rankings of a step, counted from 1: an epoch visits all in a random order.
+    /// The rankings of a step, counted from 1.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Ranked> {
-        const ORDER: u64 = 0x5241_4e4b << 32;
-        let n = self.train.len() as u64;
-        let first = (step - 1) * batch_size as u64;
-        let ranking =
-            |number: u64| &self.train[Permutation::new(n, seed, ORDER + number / n).at(number % n) as usize];
-        (first..first + batch_size as u64).map(ranking).collect()
+        self.epochs(seed).batch(step, batch_size).map(|i| &self.train[i as usize]).collect()
     }
 }
 

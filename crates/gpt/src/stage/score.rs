@@ -96,19 +96,25 @@ fn overflow(reward: f64, answer: usize) -> String {
     )
 }
 
-/// The reward of each episode, read at its last token.
+/// The reward of each episode.
 pub(super) fn rewards<B: Backend>(
     model: &mut Frozen<B::Tensor>,
     b: &mut B,
     episodes: &[Episode],
 ) -> Vec<f64> {
-    let mut rewards = Vec::with_capacity(episodes.len());
-    for run in passes(episodes.iter().map(|episode| episode.tokens.len()), model.config.pass_tokens()) {
-        let rows = Rows::of(&episodes[run]);
-        let scores = model.scores(b, rows.sequences(), &rows.last);
-        rewards.extend(scores.iter().map(|&score| f64::from(score)));
-    }
-    rewards
+    let most = model.config.pass_tokens();
+    at_last_tokens(episodes, most, |rows| model.scores(b, rows.sequences(), &rows.last).to_vec())
+}
+
+/// The scores of episodes, read at their last tokens; `scores` makes a pass over at most `most` tokens.
+pub(super) fn at_last_tokens<'e>(
+    episodes: impl IntoIterator<Item = &'e Episode>,
+    most: usize,
+    mut scores: impl FnMut(&Rows) -> Vec<f32>,
+) -> Vec<f64> {
+    let episodes: Vec<&Episode> = episodes.into_iter().collect();
+    let runs = passes(episodes.iter().map(|episode| episode.tokens.len()), most).into_iter();
+    runs.flat_map(|run| scores(&Rows::of(episodes[run].iter().copied()))).map(f64::from).collect()
 }
 
 /// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.

@@ -88,10 +88,10 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
             seed: 1,
         };
         let outcome = sft(b, &machine(), &options, progress).unwrap();
-        if let Some(before) = outcome.before.filter(|_| !outcome.stopped) {
+        if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
             assert!(outcome.after < before - 1.0, "{before} → {}", outcome.after);
         }
-        outcome.stopped
+        outcome.ending.stopped
     };
     let whole = continues(dir.path(), &[2, 4, 7], run);
 
@@ -142,8 +142,8 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
             };
             let outcome = reward(b, &machine(), &options, progress).unwrap();
             let right = outcome.judged.pair_accuracy.value;
-            assert!(outcome.stopped || right > 0.9, "right in {right} of the pairs");
-            outcome.stopped
+            assert!(outcome.ending.stopped || right > 0.9, "right in {right} of the pairs");
+            outcome.ending.stopped
         };
         let rewards = dir.join("reward");
         std::fs::create_dir(&rewards).unwrap();
@@ -177,11 +177,11 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
             };
             let outcome = ppo(b, &machine(), &options, progress).unwrap();
             let figure = |of: &serde_json::Map<_, serde_json::Value>| of["eval/reward"].as_f64().unwrap();
-            if let Some(before) = outcome.before.filter(|_| !outcome.stopped) {
+            if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
                 let (before, after) = (figure(&before), figure(&outcome.after));
                 assert!(after > before, "held-out reward {before} → {after}");
             }
-            outcome.stopped
+            outcome.ending.stopped
         };
         let runs = dir.join("ppo");
         std::fs::create_dir(&runs).unwrap();
@@ -230,8 +230,8 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
             seed: 1,
         };
         let outcome = dpo(b, &machine(), &options, progress).unwrap();
-        assert!(outcome.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
-        outcome.stopped
+        assert!(outcome.ending.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
+        outcome.ending.stopped
     };
     continues(dir.path(), &[2, 5], run);
 }

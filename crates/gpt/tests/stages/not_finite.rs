@@ -90,7 +90,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                 settings: settings(&[steps, "batch_size=5", &format!("lr={lr}")]),
                 seed: 1,
             };
-            sft(cpu(1), &machine(), &options, progress).map(|outcome| outcome.stopped)
+            sft(cpu(1), &machine(), &options, progress).map(|outcome| outcome.ending.stopped)
         };
         let dpo = |out: &Path, steps: &str, progress: &dyn Progress| {
             let options = DpoOptions {
@@ -100,7 +100,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                 settings: settings(&[steps, "batch_size=8", &format!("lr={lr}")]),
                 seed: 1,
             };
-            dpo(cpu(1), &machine(), &options, progress).map(|outcome| outcome.stopped)
+            dpo(cpu(1), &machine(), &options, progress).map(|outcome| outcome.ending.stopped)
         };
         let reward = |out: &Path, steps: &str, progress: &dyn Progress| {
             let options = RewardOptions {
@@ -111,7 +111,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                 settings: settings(&[steps, "batch_size=8", &format!("lr={lr}")]),
                 seed: 1,
             };
-            reward(cpu(1), &machine(), &options, progress).map(|outcome| outcome.stopped)
+            reward(cpu(1), &machine(), &options, progress).map(|outcome| outcome.ending.stopped)
         };
         let ppo = |out: &Path, steps: &str, progress: &dyn Progress| {
             let options = PpoOptions {
@@ -132,7 +132,7 @@ fn stages_that_explode_fail_and_keep_nothing_bad() {
                 ]),
                 seed: 1,
             };
-            ppo(cpu(1), &machine(), &options, progress).map(|outcome| outcome.stopped)
+            ppo(cpu(1), &machine(), &options, progress).map(|outcome| outcome.ending.stopped)
         };
         type Run<'r> = &'r dyn Fn(&Path, &str, &dyn Progress) -> anyhow::Result<bool>;
         let stages: [(&str, Run<'_>); 4] = [("sft", &sft), ("dpo", &dpo), ("reward", &reward), ("ppo", &ppo)];

@@ -79,7 +79,9 @@ fn a_run_keeps_the_recipe_that_it_began_with() {
         sft(cpu(1), &machine(), &options, progress)
     };
     let config = out.join("config.toml");
-    assert!(run(&["lr=3e-4", "dropout=0.2", "epochs=4", "beta2=0.99"], &StopAt::new(3)).unwrap().stopped);
+    assert!(
+        run(&["lr=3e-4", "dropout=0.2", "epochs=4", "beta2=0.99"], &StopAt::new(3)).unwrap().ending.stopped
+    );
     let other = format!("{:#}", run(&[], &Silent).unwrap_err());
     for part in ["settings.lr: 0.0003 → 0.001", "settings.dropout: 0.2 → 0.1", "settings.epochs: 4 → 8"]
     {
@@ -93,9 +95,9 @@ fn a_run_keeps_the_recipe_that_it_began_with() {
     let refused = format!("{:#}", run(&["lr=1e-3"], &Silent).unwrap_err());
     assert!(refused.contains("settings.lr: 0.0003 → 0.001"), "{refused}");
     let told = Lines::default();
-    assert_eq!(run(&[], &told).unwrap().step, 6);
+    assert_eq!(run(&[], &told).unwrap().ending.step, 6);
     assert!(!told.0.into_inner().unwrap().join("\n").contains("recipe:"));
     assert_eq!(["lr", "dropout", "epochs", "beta2"].map(|key| kept(&out, key)), [3e-4, 0.2, 4.0, 0.99]);
     // What is kept once stays kept.
-    assert_eq!(run(&[], &Silent).unwrap().step, 6);
+    assert_eq!(run(&[], &Silent).unwrap().ending.step, 6);
 }

@@ -25,9 +25,8 @@ use super::report::{Example, Report};
 use super::sample::Sample;
 use super::{Options, Split, pipeline};
 use crate::progress::{Progress, Stopped, Unit};
+use crate::streams;
 
-/// The stream of random numbers that orders files: one for each epoch.
-const FILES: u64 = 0x4649_4c45 << 32;
 /// Judged records that wait to be taken.
 const WAITING: usize = 16;
 /// How often somebody who waits for a document looks whether to stop.
@@ -99,7 +98,9 @@ impl Sources {
     /// The numbers of the files in the order of an epoch.
     pub(crate) fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.entries.len()).collect();
-        order.sort_by_cached_key(|&file| rng::bits(self.options.seed, FILES + epoch, file as u64));
+        order.sort_by_cached_key(|&file| {
+            rng::bits(self.options.seed, streams::CORPUS_FILES.at(epoch), file as u64)
+        });
         order
     }
 

@@ -96,7 +96,7 @@ impl TokenStream {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
@@ -196,17 +196,11 @@ impl TokenStream {
         batch: &mut Batch,
         progress: &dyn Progress,
     ) -> Result<()> {
-        assert!(
-            step > 0 && rows.end <= sequences,
-            "steps count from 1, and rows {rows:?} lie within {sequences}"
-        );
         let seq_len = self.seq_len;
-        batch.clear();
-        for row in rows {
-            let row = (step - 1) * sequences as u64 + row as u64;
+        batch.fill(step, rows, sequences, |row, batch| {
             self.seek(row, progress)?.push(row, seq_len, batch);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The block that has row `row`.

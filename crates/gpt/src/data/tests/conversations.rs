@@ -133,7 +133,7 @@ fn an_epoch_visits_every_conversation_once_in_an_order_of_its_own() {
         }
         seen
     };
-    assert_eq!((data.steps(2, 5), data.steps(2, 7)), (20, 15));
+    assert_eq!((data.epochs().steps(2, 5), data.epochs().steps(2, 7)), (20, 15));
     let seen = visits(&data, 5, 20);
     assert_eq!(visits(&data, 4, 25), seen, "the order does not depend on the batch size");
     let (first, second) = seen.split_at(50);

@@ -8,6 +8,7 @@ mod words;
 
 use super::task::{Item, Wanted};
 use crate::corpus::Split;
+use crate::streams;
 use kernels::rng;
 
 /// What a generated task is about.
@@ -125,10 +126,9 @@ impl Draw {
 
 /// Item `index` of a split of a task.
 pub(super) fn item(kind: Kind, split: Split, seed: u64, index: u64) -> Item {
-    const ITEMS: u64 = 0x4556_414c;
     let place = Kind::ALL.iter().position(|&other| other == kind).expect("all kinds are listed");
     let stream = 2 * place as u64 + u64::from(split == Split::Train);
-    let seed = rng::bits(seed, ITEMS, stream);
+    let seed = rng::bits(seed, streams::EVAL_ITEMS, stream);
     let draw = &mut Draw { seed, index, next: 0 };
     let (asked, answer) = match kind {
         Sum(digits) => arithmetic::sum(draw, digits),

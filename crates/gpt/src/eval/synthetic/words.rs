@@ -3,6 +3,7 @@
 use super::{Draw, Kind};
 use crate::corpus::Split;
 use crate::data::Permutation;
+use crate::streams;
 
 /// Frequent words of five letters and more, in the order of the alphabet; none is an anagram of another one.
 const WORDS: &str = include_str!("words.txt");
@@ -15,7 +16,7 @@ fn word(split: Split, draw: &Draw, suits: impl Fn(&str) -> bool) -> &'static str
     let words: Vec<&str> =
         WORDS.lines().enumerate().filter(own).map(|(_, word)| word).filter(|w| suits(w)).collect();
     let n = words.len() as u64;
-    words[Permutation::new(n, draw.seed, 0).at(draw.index % n) as usize]
+    words[Permutation::new(n, draw.seed, streams::EVAL_WORDS).at(draw.index % n) as usize]
 }
 
 pub(super) fn copied(split: Split, draw: &Draw) -> (String, String) {

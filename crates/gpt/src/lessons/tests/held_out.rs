@@ -60,8 +60,11 @@ impl Needles {
         (0..bytes.len()).find_map(|at| {
             let candidates = self.0.get(bytes[at..].first_chunk()?)?;
             let found = candidates.iter().find(|needle| {
+                // A Chinese row may be the end of a longer one, too.
+                let ends_a_row = needle.contains('，') && text[..at].ends_with('，');
                 bytes[at..].starts_with(needle.as_bytes())
                     && !continues(at)
+                    && !ends_a_row
                     && !is_word(Some(at + needle.len()))
                     && !text[at + needle.len()..].starts_with([',', '，', '、'])
             });

@@ -1,9 +1,11 @@
 //! Labelled texts as a model learns from them.
 
 use super::inputs::{Inputs, MARKS, Sequences};
-use crate::data::{Form, Label, Labelled, Permutation};
+use crate::data::{Epochs, Form, Label, Labelled};
+use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::stage::Init;
 use crate::stage::training_loop::Guessing;
+use crate::streams;
 use crate::train::run::Input;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,16 @@ pub(super) enum Wanted {
     Class(usize),
     /// A number.
     Degree(f64),
+}
+
+impl Wanted {
+    /// The loss of a model's outputs, and its derivatives by them.
+    pub(super) fn loss(self, outputs: &[f64]) -> ClassLoss {
+        match self {
+            Wanted::Class(class) => class_loss(outputs, class),
+            Wanted::Degree(degree) => squared_error(outputs[0], degree),
+        }
+    }
 }
 
 /// What the labels of a file are.
@@ -73,7 +85,7 @@ impl Examples {
         init: &Init,
         max_tokens: Option<usize>,
     ) -> Result<Self> {
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+        let tokenizer = init.needed_tokenizer()?;
         let context = init.model().config.seq_len;
         let max_tokens = max_tokens.unwrap_or(context);
         ensure!(max_tokens <= context, "seq_len = {max_tokens} is beyond the model's context of {context}");
@@ -117,9 +129,9 @@ impl Examples {
         &self.digest
     }
 
-    /// The steps of `epochs` epochs.
-    pub(super) fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
-        (epochs * self.train.len() as u64).div_ceil(batch_size as u64)
+    /// The order in which they are visited.
+    pub(super) fn epochs(&self, seed: u64) -> Epochs {
+        Epochs::new(self.train.len() as u64, seed, streams::EXAMPLES)
     }
 
     /// What guessing costs: among the classes, among the answers of the line that has the most, or of 0 as the degree.
@@ -139,14 +151,9 @@ impl Examples {
         }
     }
 
-    /// The examples of a step, counted from 1: an epoch visits all in a random order.
+    /// The examples of a step, counted from 1.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Example> {
-        const ORDER: u64 = 0x4c41_4245 << 32;
-        let n = self.train.len() as u64;
-        let first = (step - 1) * batch_size as u64;
-        let example =
-            |number: u64| &self.train[Permutation::new(n, seed, ORDER + number / n).at(number % n) as usize];
-        (first..first + batch_size as u64).map(example).collect()
+        self.epochs(seed).batch(step, batch_size).map(|i| &self.train[i as usize]).collect()
     }
 }
 

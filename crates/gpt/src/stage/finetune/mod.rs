@@ -3,38 +3,31 @@
 //!
 //! The loss is L₃ = L₂ + λ L₁: the task's own, and language modelling of the same text, which keeps what pretraining taught.
 
-mod classify;
 mod examples;
 mod inputs;
 mod judge;
-mod pass;
-mod rows;
 mod settings;
 
-pub use classify::{Decision, classify, task_of};
 pub use examples::Examples;
-pub use judge::TaskReport;
+pub use judge::{Decision, TaskReport, classify, task_of};
 pub use settings::FinetuneSettings;
 
-use self::examples::{Example, Wanted};
-use self::inputs::{outputs, spread};
-use self::pass::Pass;
-use self::rows::Rows;
+use self::examples::Example;
+use self::inputs::{Rows, outputs, spread};
+use super::learner::Learner;
 use super::memory;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
-use super::{Init, Machine, StageSettings};
-use crate::checkpoint::{About, Checkpoint, Task};
+use super::{Ending, Init, Machine, StageSettings};
+use crate::checkpoint::{About, Task};
 use crate::model::{Noise, Sequences};
-use crate::objective::{ClassLoss, class_loss, squared_error};
 use crate::progress::Progress;
-use crate::tokenizer::Tokenizer;
-use crate::train::{TextLoss, Trainer, Update};
-use anyhow::{Context, Result, ensure};
+use crate::streams;
+use crate::train::TextLoss;
+use anyhow::{Result, ensure};
 use kernels::{Backend, Dropout, rng};
-use serde_json::Map;
 use std::path::{Path, PathBuf};
 
 /// What to train, on what, and where to.
@@ -54,14 +47,10 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it.
+    pub ending: Ending,
     /// How good the model is on held-out texts.
     pub judged: TaskReport,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -84,49 +73,51 @@ pub fn finetune<B: Backend>(
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
-    let epoch = options.examples.steps(1, settings.own.batch_size);
+    let epoch = options.examples.epochs(options.seed).steps(1, settings.own.batch_size);
     let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
     finite("validation loss", judged.loss)?;
-    Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
+    Ok(Outcome { ending, judged })
 }
 
-/// The streams of random numbers that dropout's seeds come from: the trunk's and the head's.
-const NOISE: u64 = 0x4654_4e01;
-const HEAD_NOISE: u64 = 0x4654_4e02;
+/// What the rows of a pass share with those of the other passes of their step.
+struct Pass {
+    noise: u64,
+    head_noise: u64,
+    /// Rows and sequences of the step before its own.
+    first_row: u64,
+    first_sequence: u64,
+    /// An example's share of the step.
+    each: f64,
+    /// Sequences of the whole step.
+    sequences: usize,
+}
 
 struct Finetuning<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<FinetuneSettings>,
-    backend: B,
-    tokenizer: &'a Tokenizer,
-    trainer: Trainer<B::Tensor>,
+    learner: Learner<'a, B>,
     steps: u64,
 }
 
 impl<'a, B: Backend> Finetuning<'a, B> {
-    fn new(
-        mut backend: B,
-        options: &'a Options<'a>,
-        settings: &'a Resolved<FinetuneSettings>,
-    ) -> Result<Self> {
-        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
-        let config = init.scoring_config(regime.dropout as f32, options.examples.labels.n_label());
+    fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<FinetuneSettings>) -> Result<Self> {
+        let (Options { init, examples, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
+        let config = init.scoring_config(regime.dropout as f32, examples.labels.n_label());
         ensure!(
             own.aux_lm == 0.0 || config.tied_head,
             "the head of {} is not its token embedding, so that a classifier does not keep it: --aux-lm 0 learns the task alone",
             init.name()
         );
-        let weights = init.weights(&mut backend, &config, options.seed)?;
-        let mut trainer = Trainer::new(&mut backend, config, weights);
+        let digest = examples.digest().to_owned();
+        let mut learner = Learner::new(backend, init, config, *seed, regime.dtype, digest)?;
         if own.freeze_trunk {
-            trainer.freeze_trunk(&options.examples.inputs.marks());
+            learner.trainer.freeze_trunk(&examples.inputs.marks());
         }
-        let steps = regime.steps.unwrap_or(options.examples.steps(own.epochs, own.batch_size));
-        Ok(Finetuning { steps, trainer, options, settings, backend, tokenizer })
+        let steps = regime.steps.unwrap_or(examples.epochs(*seed).steps(own.epochs, own.batch_size));
+        Ok(Finetuning { steps, learner, options, settings })
     }
 
     /// The learning rate of a step.
@@ -143,7 +134,8 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
         let mut found = Vec::with_capacity(examples.len());
         for rows in Rows::passes(&sequences(examples), self.settings.regime.micro_batch_tokens) {
-            let scores = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.extracts);
+            let Learner { backend, trainer, .. } = &mut self.learner;
+            let scores = trainer.scores(backend, rows.sequences(), &rows.extracts);
             found.extend(rows.outputs(form, scores, n_label));
         }
         found
@@ -162,11 +154,12 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             stream: 0,
             first_row: pass.first_sequence,
         };
-        let by_logprob = pass.text_derivatives(rows);
-        let text =
-            (pass.aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
-        let ((loss, right), logprobs) = self.trainer.accumulate_scores_and_text(
-            &mut self.backend,
+        let aux_lm = self.settings.own.aux_lm;
+        let by_logprob = rows.text_derivatives(aux_lm, pass.sequences);
+        let text = (aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
+        let Learner { backend, trainer, .. } = &mut self.learner;
+        let ((loss, right), logprobs) = trainer.accumulate_scores_and_text(
+            backend,
             noised,
             &rows.extracts,
             Some(&dropout),
@@ -175,7 +168,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
                 let (mut loss, mut right) = (0.0, 0);
                 for (example, place) in batch[rows.run.clone()].iter().zip(rows.places(n_label)) {
                     let told = outputs(form, &scores[place.clone()], n_label);
-                    let mut one = example.loss(&told);
+                    let mut one = example.wanted.loss(&told);
                     loss += pass.each * one.value;
                     right += usize::from(example.wanted.is_met_by(&told));
                     one.derivatives.iter_mut().for_each(|derivative| *derivative *= pass.each);
@@ -194,26 +187,16 @@ fn sequences<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Vec<&'e [Ve
     examples.into_iter().map(|example| example.sequences.as_slice()).collect()
 }
 
-impl Example {
-    fn loss(&self, outputs: &[f64]) -> ClassLoss {
-        match self.wanted {
-            Wanted::Class(class) => class_loss(outputs, class),
-            Wanted::Degree(degree) => squared_error(outputs[0], degree),
-        }
-    }
-}
-
 impl<B: Backend> Training for Finetuning<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
         let batch = examples.batch(step, settings.own.batch_size, *seed);
         let mut pass = Pass {
-            noise: rng::bits(*seed, NOISE, step),
-            head_noise: rng::bits(*seed, HEAD_NOISE, step),
+            noise: rng::bits(*seed, streams::FINETUNE_DROPOUT, step),
+            head_noise: rng::bits(*seed, streams::FINETUNE_HEAD_DROPOUT, step),
             first_row: 0,
             first_sequence: 0,
             each: 1.0 / batch.len() as f64,
-            aux_lm: settings.own.aux_lm,
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
         let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
@@ -225,35 +208,23 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             pass.first_row += rows.tokens.len() as u64;
             pass.first_sequence += rows.lens.len() as u64;
         }
-        let lr = self.rate(step);
-        let optimizer = settings.regime.optimizer();
-        let Update { grad_norm, applied } =
-            self.trainer.update(&mut self.backend, &optimizer, lr, loss + text_loss);
-        let accuracy = right as f64 / batch.len() as f64;
-        let mut metrics = Map::from_iter([("loss".to_owned(), loss.into())]);
+        let mut metrics = metrics([("loss", loss.into())]);
         if settings.own.aux_lm > 0.0 {
             metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());
         }
         let mut line = format!("loss {loss:7.4}");
         if !examples.labels.are_degrees() {
+            let accuracy = right as f64 / batch.len() as f64;
             metrics.insert("accuracy".to_owned(), accuracy.into());
             line += &format!("  right {:5.1} %", 100.0 * accuracy);
         }
-        metrics.insert("lr".to_owned(), shortest(lr));
-        metrics.insert("grad_norm".to_owned(), grad_norm.into());
         // Forward, backward to the inputs, and backward to the weights cost alike.
         let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
-        Ok(Step {
-            metrics,
-            line: format!("{line}  norm {grad_norm:6.3}"),
-            loss: Some(loss),
-            tokens: pass.first_row,
-            flops: passes * training_flops(&self.trainer.config, pass.first_row, pass.sequences),
-            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
-            exploded: None,
-            ended: None,
-            rollouts: Vec::new(),
-        })
+        let tokens = pass.first_row;
+        let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
+        let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
+        let (optimizer, lr) = (settings.regime.optimizer(), self.rate(step));
+        Ok(self.learner.update(&optimizer, lr, loss + text_loss, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
@@ -267,37 +238,25 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let held_out = &examples.held_out[..SHOWN.min(examples.held_out.len())];
         let told = self.outputs(held_out);
         let shown = held_out.iter().zip(told).map(|(example, outputs)| {
-            let text = self.tokenizer.decode(&example.sequences[0])?;
+            let text = self.learner.tokenizer.decode(&example.sequences[0])?;
             let said = judge::said(&examples.labels, &outputs);
             Ok((text, format!("{said} (it is {})", judge::is(&examples.labels, example.wanted))))
         });
         shown.collect()
     }
 
+    fn state(&mut self) -> &mut dyn State {
+        &mut self.learner
+    }
+
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let examples = self.options.examples;
-        let about = About {
-            data_digest: Some(examples.digest().to_owned()),
-            task: Some(Task {
-                form: examples.inputs.form.name().to_owned(),
-                labels: examples.labels.names(),
-                max_tokens: examples.inputs.max_tokens,
-            }),
-            ..self.options.init.begins(about)
-        };
-        let dtype = self.settings.regime.dtype;
-        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.trainer.restore(&mut self.backend, checkpoint)
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        let b = &mut self.backend;
-        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
-        self.trainer.restart(b, weights);
-        Ok(())
+        let task = Some(Task {
+            form: examples.inputs.form.name().to_owned(),
+            labels: examples.labels.names(),
+            max_tokens: examples.inputs.max_tokens,
+        });
+        self.learner.save(dir, About { task, ..about })
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
@@ -305,7 +264,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let max_tokens = self.options.examples.inputs.max_tokens;
         progress.line(&format!(
             "{} parameters; {train} examples to learn from, {held_out} held out; of {cut} a text was cut to {max_tokens} tokens in all",
-            self.trainer.config.parameters(),
+            self.learner.trainer.config.parameters(),
         ));
         self.evaluate().map(Some)
     }

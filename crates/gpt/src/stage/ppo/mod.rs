@@ -4,31 +4,31 @@
 //! A step is an iteration: the policy answers a batch of prompts, the reward model scores the answers, every token pays for its
 //! distance from the reference policy, and policy and value model learn from the episodes for a few epochs.
 
-mod evaluate;
+mod figures;
+mod iteration;
 mod prompts;
-mod rollout;
 mod settings;
 mod state;
-mod update;
 
 pub use settings::PpoSettings;
 
-use super::memory;
+use self::figures::SHOWN;
+use self::iteration::Rollout;
+use self::prompts::Asked;
+use super::answers::{Answers, text};
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Evaluation, Guessing, Step, Training, finite, shortest};
-use super::{Init, Machine, StageSettings};
-use crate::checkpoint::{About, Checkpoint};
+use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics};
+use super::{Ending, Init, Machine, StageSettings, memory};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
-use crate::train::{Frozen, Trainer};
+use crate::streams;
+use crate::train::{Frozen, Schedule, Trainer};
 use anyhow::Result;
-use kernels::Backend;
-use prompts::Asked;
+use kernels::{Backend, rng};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
-use update::Learned;
+use std::path::PathBuf;
 
 /// Says how good an answer is, from 0 to 1, by a measure that training does not see.
 pub type Gold<'a> = dyn Fn(&Prompt, &str) -> f64 + 'a;
@@ -58,16 +58,12 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Iterations done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it; a step is an iteration.
+    pub ending: Ending,
     /// Held-out figures before the first iteration; none in later sittings.
     pub before: Option<Map<String, Value>>,
     /// Held-out figures of the state that the run ended with.
     pub after: Map<String, Value>,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -86,21 +82,14 @@ pub fn ppo<B: Backend>(
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
     memory::check(&both, &both, settings.regime.micro_batch_tokens, machine)?;
     let mut training = Ppo::new(backend, options, &settings, progress)?;
-    let steps = training.steps;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
-    let pace = settings.regime.pace(steps, steps.div_ceil(10), best);
+    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(10), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = training.evaluate()?.metrics.into_iter();
     let after = after.map(|(name, value)| Ok((name.to_owned(), finite(name, value)?.into())));
     let after = after.collect::<Result<_>>()?;
-    Ok(Outcome {
-        step: ending.step,
-        stopped: ending.stopped,
-        before: training.before,
-        after,
-        report: ending.report,
-    })
+    Ok(Outcome { ending, before: training.before, after })
 }
 
 /// A run in progress.
@@ -125,63 +114,59 @@ struct Ppo<'a, B: Backend> {
 }
 
 impl<B: Backend> Training for Ppo<'_, B> {
-    /// One iteration.
     fn step(&mut self, step: u64) -> Result<Step> {
-        let settings = &self.settings.own;
-        let mut rollout = self.roll_out(step)?;
-        self.score(&mut rollout);
-        rollout.estimate_advantages(settings, self.kl.coefficient());
-        let update = match rollout.fault(self.options) {
-            None => self.learn(step, &rollout)?,
-            Some(fault) => Learned::left_out(fault),
-        };
-        self.kl.update(rollout.kl(), rollout.episodes.len());
-
-        let mut metrics = rollout.metrics();
-        let (reward, kl) = (rollout.mean_score(), rollout.kl());
-        metrics.extend(update.metrics);
-        metrics.insert("kl_coef".to_owned(), self.kl.coefficient().into());
-        metrics.insert("lr".to_owned(), shortest(self.schedule().at(step)));
-        let (tokens, flops) = (update.tokens + rollout.tokens(), self.flops(&rollout, update.tokens));
-        Ok(Step {
-            metrics,
-            line: format!(
-                "reward {reward:7.3}  KL {kl:7.3}  entropy {:6.3}  clipped {:4.1} %",
-                rollout.entropy(),
-                100.0 * update.clip_fraction
-            ),
-            loss: None,
-            tokens,
-            flops,
-            skipped: update.skipped,
-            exploded: update.exploded,
-            ended: None,
-            rollouts: self.told(&rollout)?,
-        })
+        self.iterate(step)
     }
 
+    /// Answers the held-out prompts and measures reward, KL and, where there is one, the gold score. The same prompts draw the
+    /// same random numbers every time.
     fn evaluate(&mut self) -> Result<Evaluation> {
-        self.measure()
+        let n = self.held_out.len();
+        let Answers { episodes, ended } = self.answer_held_out(n)?;
+        let mut rollout = Rollout { episodes, prompts: (0..n).collect(), ended, ..Rollout::default() };
+        self.score(&mut rollout);
+        let (reward, kl) = (rollout.mean_score(), rollout.kl());
+        let objective = reward - self.settings.own.kl_coef * kl;
+        let mut metrics = vec![("eval/reward", reward), ("eval/kl", kl), ("eval/objective", objective)];
+        let mut line = format!("reward {reward:.3}, KL {kl:.3}");
+        let mut sorted = rollout.scores.clone();
+        sorted.sort_by(f64::total_cmp);
+        metrics.push(("eval/reward_median", sorted[sorted.len() / 2]));
+        metrics.push(("eval/answer_tokens", rollout.answer_tokens()));
+        if let Some(gold) = self.options.gold {
+            let mut sum = 0.0;
+            for (i, episode) in rollout.episodes.iter().enumerate() {
+                sum += gold(self.held_out[i].prompt, &text(episode, rollout.ended[i], &self.prompter)?);
+            }
+            let mean = sum / rollout.episodes.len() as f64;
+            metrics.push(("eval/gold", mean));
+            line += &format!(", gold {mean:.3}");
+        }
+        Ok(Evaluation { metrics, line })
     }
 
+    /// A few held-out prompts and their answers.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
-        self.answer_samples()
+        let answers = self.answer_held_out(SHOWN)?;
+        let asked = self.held_out.iter().map(Asked::text);
+        Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
 
-    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        self.save_to(dir, about)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.restore_from(checkpoint)
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        self.begin_again()
+    fn state(&mut self) -> &mut dyn State {
+        self
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
-        self.introduce(progress).map(Some)
+        progress.line(&format!(
+            "{} parameters of policy and reference, {} of reward and value model; {} prompts, {} held out",
+            self.policy.config.parameters(),
+            self.value.config.parameters(),
+            self.prompts.len(),
+            self.held_out.len()
+        ));
+        let before = self.evaluate()?;
+        self.before = Some(metrics(before.metrics.iter().map(|(name, value)| (*name, (*value).into()))));
+        Ok(Some(before))
     }
 
     fn guessing(&self) -> Option<Guessing> {
@@ -189,13 +174,15 @@ impl<B: Backend> Training for Ppo<'_, B> {
     }
 }
 
-/// Streams of random numbers.
-mod stream {
-    /// The order of prompts.
-    pub(super) const PROMPTS: u64 = 0x5050_4f01 << 32;
-    /// The order of episodes in an epoch.
-    pub(super) const MINIBATCHES: u64 = 0x5050_4f02 << 32;
-    /// The seed of sampling in training, and in measuring.
-    pub(super) const SAMPLING: u64 = 0x5050_4f03;
-    pub(super) const MEASURING: u64 = 0x5050_4f04;
+impl<B: Backend> Ppo<'_, B> {
+    /// The learning rate of the policy over the run.
+    fn schedule(&self) -> Schedule {
+        self.settings.regime.schedule(self.steps)
+    }
+
+    /// The policy's answers to the first `n` held-out prompts.
+    fn answer_held_out(&mut self, n: usize) -> Result<Answers> {
+        let prompts = self.held_out.iter().take(n).map(|asked| asked.tokens.clone()).collect();
+        self.answer(prompts, rng::bits(self.options.seed, streams::PPO_MEASURING, 0))
+    }
 }

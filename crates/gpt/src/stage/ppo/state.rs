@@ -1,7 +1,7 @@
 //! The state of a run between sittings: the four models, how they begin, and what a checkpoint holds of them.
 
 use super::prompts::ask;
-use super::{Evaluation, Options, Ppo, PpoSettings};
+use super::{Options, Ppo, PpoSettings};
 use crate::checkpoint::{self, About, Beside, Checkpoint, Contents};
 use crate::data::{Mixture, Prompter};
 use crate::model::Weights;
@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::stage::Machine;
 use crate::stage::score::check_reward;
 use crate::stage::settings::Resolved;
+use crate::stage::training_loop::State;
 use crate::train::run::{Input, Recipe};
 use crate::train::{Frozen, Trainer};
 use anyhow::{Context, Result, ensure};
@@ -36,9 +37,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
     ) -> Result<Self> {
         let (Options { policy, reward, .. }, own) = (options, &settings.own);
         let b = &mut backend;
-        let tokenizer = policy.tokenizer().with_context(|| format!("{} has no tokenizer", policy.name()))?;
+        let prompter = Prompter::new(policy.needed_tokenizer()?)?;
         check_reward(reward, policy)?;
-        let prompter = Prompter::new(tokenizer)?;
         ensure!(
             settings.regime.dropout == 0.0,
             "dropout is {}: with it the policy would not give the log-probabilities of its samples (Huang et al. 2024, \
@@ -100,24 +100,11 @@ impl<'a, B: Backend> Ppo<'a, B> {
             })
         })
     }
+}
 
-    /// What the run is, and how good the policy is that it begins from.
-    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Result<Evaluation> {
-        progress.line(&format!(
-            "{} parameters of policy and reference, {} of reward and value model; {} prompts, {} held out",
-            self.policy.config.parameters(),
-            self.value.config.parameters(),
-            self.prompts.len(),
-            self.held_out.len()
-        ));
-        let before = self.measure()?;
-        let metrics = before.metrics.iter();
-        self.before = Some(metrics.map(|(name, value)| ((*name).to_owned(), (*value).into())).collect());
-        Ok(before)
-    }
-
-    /// Writes a checkpoint: its model is the policy, or its moving average where there is one.
-    pub(super) fn save_to(&mut self, dir: &Path, about: About) -> Result<()> {
+impl<B: Backend> State for Ppo<'_, B> {
+    /// The checkpoint's model is the policy, or its moving average where there is one.
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let Self { options, settings, backend, prompter, policy, average, value, kl, .. } = self;
         let about = About {
             updates: policy.updates,
@@ -149,8 +136,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         checkpoint::save(dir, contents)
     }
 
-    /// Takes the state that [`save_to`](Self::save_to) wrote.
-    pub(super) fn restore_from(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let about = &checkpoint.manifest.as_ref().context("it is not a checkpoint of mynah")?.about;
         let number = |name: &str| about.state.get(name).copied().with_context(|| format!("no {name} in it"));
         let b = &mut self.backend;
@@ -165,8 +151,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         Ok(())
     }
 
-    /// Goes back to the state before the first iteration.
-    pub(super) fn begin_again(&mut self) -> Result<()> {
+    fn restart(&mut self) -> Result<()> {
         let (options, b) = (self.options, &mut self.backend);
         let policy = options.policy.weights(b, &self.policy.config, options.seed)?;
         self.policy.restart(b, policy);

@@ -1,12 +1,11 @@
 //! What a run begins with: random weights, or those of a model that is there already.
 
 use super::data::Data;
-use crate::model::{self, Config, Weights};
-use crate::stage::init::Optimized;
+use crate::model::Config;
+use crate::stage::learner::Origin;
 use crate::stage::{Init, Settings, Shape};
 use crate::tokenizer::Tokenizer;
 use anyhow::Result;
-use kernels::Backend;
 
 /// Where a run begins.
 pub enum Start {
@@ -19,14 +18,6 @@ pub enum Start {
         /// Whether its moments and its number of updates go on, or begin at zero.
         continue_optimizer: bool,
     },
-}
-
-/// A run's first state.
-pub(super) enum First<T> {
-    /// With a fresh optimizer.
-    Fresh(Weights<T>),
-    /// With one that goes on.
-    Continued(Optimized<T>),
 }
 
 impl Start {
@@ -48,29 +39,22 @@ impl Start {
             Start::Model { init, .. } => {
                 init.check(data.tokenizer(), data.vocab_size())?;
                 let config = init.config(settings.dropout as f32);
-                Config { vocab_size: config.vocab_size.max(self.tokenizer(data).vocab_size()), ..config }
+                let tokens = self.tokenizer(data.tokenizer()).vocab_size();
+                Config { vocab_size: config.vocab_size.max(tokens), ..config }
             }
         };
         config.check()?;
         Ok(config)
     }
 
-    /// The tokenizer that goes with the trained model.
-    pub(super) fn tokenizer<'a>(&'a self, data: &'a Data) -> &'a Tokenizer {
-        self.init().and_then(Init::tokenizer).unwrap_or(data.tokenizer())
+    /// The tokenizer that goes with the trained model, where its data was made with `of_data`.
+    pub(super) fn tokenizer<'a>(&'a self, of_data: &'a Tokenizer) -> &'a Tokenizer {
+        self.init().and_then(Init::tokenizer).unwrap_or(of_data)
     }
 
-    /// The first state, on `b`.
-    pub(super) fn state<B: Backend>(
-        &self,
-        b: &mut B,
-        config: &Config,
-        seed: u64,
-    ) -> Result<First<B::Tensor>> {
-        Ok(match self {
-            Start::Random(_) => First::Fresh(model::init(b, config, seed)),
-            Start::Model { init, continue_optimizer: false } => First::Fresh(init.weights(b, config, seed)?),
-            Start::Model { init, continue_optimizer: true } => First::Continued(init.optimized(b, config)?),
-        })
+    /// The same as what a model in training begins from.
+    pub(super) fn origin(&self, seed: u64) -> Origin<'_> {
+        let continue_optimizer = matches!(self, Start::Model { continue_optimizer: true, .. });
+        Origin { init: self.init(), continue_optimizer, seed }
     }
 }

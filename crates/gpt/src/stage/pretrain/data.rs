@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where the tokens of a pretraining come from.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Data {
     }
 
     /// The tokenizer that made the tokens.
-    pub(super) fn tokenizer(&self) -> &Tokenizer {
+    pub(super) fn tokenizer(&self) -> &Arc<Tokenizer> {
         match self {
             Data::Shards { mixture, .. } => mixture.tokenizer(),
             Data::Stream { stream, .. } => stream.tokenizer(),

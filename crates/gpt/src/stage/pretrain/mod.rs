@@ -11,21 +11,21 @@ mod state;
 pub use begin::Start;
 pub use data::Source;
 
-use super::training_loop::{self, Evaluation, Guessing, Machine, Step, Training, shortest};
-use super::{Settings, memory};
+use super::learner::Learner;
+use super::training_loop::{self, Evaluation, Guessing, Machine, State, Step, Training, metrics};
+use super::{Ending, Settings, memory};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, ValWindow};
 use crate::eval::{Likelihood, likelihood};
 use crate::model::{Noise, Sequences};
 use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
-use crate::train::{Trainer, Update};
+use crate::streams;
 use anyhow::Result;
-use begin::First;
 use data::Data;
 use kernels::{Backend, rng};
-use serde_json::Map;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to train, on what, and where to.
 pub struct Options {
@@ -44,18 +44,14 @@ pub struct Options {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps done.
-    pub step: u64,
-    /// Whether somebody stopped it before its last step; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it.
+    pub ending: Ending,
     /// The validation of the model that the run began from; none for random weights and in later sittings.
     pub before: Option<Likelihood>,
     /// The validation after the last step; none where it was not due.
     pub validation: Option<Likelihood>,
     /// How much of each part of the data a whole run sees.
     pub exposure: Vec<Exposure>,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -72,34 +68,23 @@ pub fn pretrain<B: Backend>(
     let config = options.start.config(&options.settings, &data)?;
     memory::check(&[&config], &[], options.settings.pass_tokens(), machine)?;
     let recipe = state::recipe(options, machine, &data)?;
-    let mut training = Pretraining::new(backend, options, data, progress)?;
-    let ending = training_loop::train(
-        &options.out,
-        &recipe,
-        options.settings.pace(),
-        options.seed,
-        machine,
-        &mut training,
-        progress,
-    )?;
-    Ok(Outcome {
-        step: ending.step,
-        stopped: ending.stopped,
-        before: training.before,
-        validation: training.validation,
-        exposure: training.data.exposure(&options.settings),
-        report: ending.report,
-    })
+    let of_data = Arc::clone(data.tokenizer());
+    let tokenizer = options.start.tokenizer(&of_data);
+    let mut training = Pretraining::new(backend, options, data, tokenizer, progress)?;
+    let pace = options.settings.pace();
+    let ending =
+        training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
+    let exposure = training.data.exposure(&options.settings);
+    Ok(Outcome { ending, before: training.before, validation: training.validation, exposure })
 }
 
 /// A pretraining in progress.
 struct Pretraining<'a, B: Backend> {
     options: &'a Options,
-    backend: B,
+    learner: Learner<'a, B>,
     data: Data,
     val_windows: Vec<ValWindow>,
     key_tokens: KeyTokens,
-    trainer: Trainer<B::Tensor>,
     /// Held-out likelihood of the model that the run began from.
     before: Option<Likelihood>,
     /// The newest held-out likelihood.
@@ -113,28 +98,19 @@ impl<B: Backend> Training for Pretraining<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings;
         let (loss, plain_loss) = self.accumulate(step)?;
-        let lr = settings.schedule().at(step);
-        let Update { grad_norm, applied } =
-            self.trainer.update(&mut self.backend, &settings.optimizer(), lr, loss);
-        let tokens = settings.batch_tokens as u64;
+        let (lr, tokens) = (settings.schedule().at(step), settings.batch_tokens as u64);
         self.validation = None;
-        Ok(Step {
-            metrics: Map::from_iter([
-                ("loss".to_owned(), loss.into()),
-                ("lr".to_owned(), shortest(lr)),
-                ("grad_norm".to_owned(), grad_norm.into()),
-                ("tokens".to_owned(), (step * tokens).into()),
-            ]),
-            line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
+        let done = Step {
+            metrics: metrics([("loss", loss.into())]),
+            line: format!("loss {loss:7.4}  lr {lr:.2e}"),
             loss: Some(plain_loss),
             tokens,
-            flops: tokens as f64 * self.trainer.config.training_flops_per_token(),
-            skipped: (!applied)
-                .then(|| format!("gradient norm {grad_norm}: weights and moments stay as they were")),
-            exploded: None,
-            ended: None,
-            rollouts: Vec::new(),
-        })
+            flops: tokens as f64 * self.learner.trainer.config.training_flops_per_token(),
+            ..Step::default()
+        };
+        let mut done = self.learner.update(&settings.optimizer(), lr, loss, done);
+        done.metrics.insert("tokens".into(), (step * tokens).into());
+        Ok(done)
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
@@ -147,23 +123,18 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         self.sample()
     }
 
+    fn state(&mut self) -> &mut dyn State {
+        &mut self.learner
+    }
+
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        self.save_to(dir, about)
+        self.learner.save(dir, About { data_position: self.data.position()?, ..about })
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let manifest = checkpoint.manifest.as_ref();
         self.data.go_on(manifest.and_then(|manifest| manifest.about.data_position.as_ref()))?;
-        self.trainer.restore(&mut self.backend, checkpoint)
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        let Self { backend, options, trainer, .. } = self;
-        match options.start.state(backend, &trainer.config, options.seed)? {
-            First::Fresh(weights) => trainer.restart(backend, weights),
-            First::Continued((weights, moments, updates)) => trainer.take_over(weights, moments, updates),
-        }
-        Ok(())
+        self.learner.restore(checkpoint)
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
@@ -171,7 +142,7 @@ impl<B: Backend> Training for Pretraining<'_, B> {
     }
 
     fn guessing(&self) -> Option<Guessing> {
-        Some(Guessing::Nats((self.trainer.config.vocab_size as f64).ln()))
+        Some(Guessing::Nats((self.learner.trainer.config.vocab_size as f64).ln()))
     }
 }
 
@@ -183,10 +154,11 @@ impl<B: Backend> Pretraining<'_, B> {
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
         let at_once = settings.pass_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
-        let noise_seed = rng::bits(self.options.seed, NOISE, step);
+        let noise_seed = rng::bits(self.options.seed, streams::PRETRAIN_DROPOUT, step);
         let (mut loss, mut plain_loss) = (0.0, 0.0);
         for first in (0..sequences).step_by(at_once) {
-            let Self { backend, data, batch, derivatives, key_tokens, trainer, progress, .. } = self;
+            let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
+            let Learner { backend, trainer, .. } = learner;
             data.batch(step, first..sequences.min(first + at_once), sequences, batch, *progress)?;
             cross_entropy_derivatives(derivatives, &batch.targets, counted);
             key_tokens.weigh(derivatives, &batch.tokens, seq_len);
@@ -204,10 +176,7 @@ impl<B: Backend> Pretraining<'_, B> {
 
     /// Held-out likelihood over fixed windows.
     fn validate(&mut self) -> Likelihood {
-        let Self { backend, trainer, val_windows, .. } = self;
+        let Self { learner: Learner { backend, trainer, .. }, val_windows, .. } = self;
         likelihood(val_windows, |window, targets| trainer.evaluate(backend, window, targets).iter().sum())
     }
 }
-
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 1;

@@ -9,24 +9,24 @@ mod normalise;
 
 pub use judge::{Bin, RewardReport};
 
-use super::episodes::{Episode, Rows, passes};
+use super::episodes::Episode;
+use super::learner::Learner;
 use super::memory;
 use super::ranked::{Rankings, rows};
+use super::score::at_last_tokens;
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
-use super::{Init, Machine, StageSettings};
-use crate::checkpoint::{About, Checkpoint};
+use super::{Ending, Init, Machine, StageSettings};
 use crate::objective::ranking_loss;
 use crate::progress::Progress;
-use crate::tokenizer::Tokenizer;
-use crate::train::{Trainer, Update};
-use anyhow::{Context, Result, ensure};
+use crate::streams;
+use crate::train::Trainer;
+use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 described! {
     /// What is the reward model's own in its recipe.
@@ -71,14 +71,10 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it.
+    pub ending: Ending,
     /// How good the model is on held-out rankings.
     pub judged: RewardReport,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -104,7 +100,7 @@ pub fn reward<B: Backend>(
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let judged = training.judge();
     finite("validation loss", judged.loss)?;
-    Ok(Outcome { step: ending.step, stopped: ending.stopped, judged, report: ending.report })
+    Ok(Outcome { ending, judged })
 }
 
 /// Standard deviation of the scores of demonstrations, which training begins with at 1, from which on it has exploded. The last step
@@ -114,31 +110,23 @@ const MAX_SPREAD: f64 = 1000.0;
 /// What is left of a head that was drawn: its scores are noise, and training would begin by unlearning them. So it begins at ln 2.
 const DRAWN_HEAD: f64 = 0.01;
 
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x5257_4401;
-
 struct Rewarding<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<RewardSettings>,
-    backend: B,
-    tokenizer: &'a Tokenizer,
-    trainer: Trainer<B::Tensor>,
+    learner: Learner<'a, B>,
     steps: u64,
 }
 
 impl<'a, B: Backend> Rewarding<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<RewardSettings>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+    fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<RewardSettings>) -> Result<Self> {
+        let (Options { init, rankings, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
         let config = init.scoring_config(regime.dropout as f32, 1);
-        let weights = init.weights(&mut backend, &config, options.seed)?;
+        let digest = rankings.digest().to_owned();
         let mut rewarding = Rewarding {
-            steps: regime.steps.unwrap_or(options.rankings.steps(own.epochs, own.batch_size)),
-            trainer: Trainer::new(&mut backend, config, weights),
+            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
+            learner: Learner::new(backend, init, config, *seed, regime.dtype, digest)?,
             options,
             settings,
-            backend,
-            tokenizer,
         };
         rewarding.prepare_head()?;
         Ok(rewarding)
@@ -146,15 +134,9 @@ impl<'a, B: Backend> Rewarding<'a, B> {
 
     /// The score of every episode.
     fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
-        let episodes: Vec<&Episode> = episodes.into_iter().collect();
-        let mut scores = Vec::with_capacity(episodes.len());
+        let Learner { backend: b, trainer, .. } = &mut self.learner;
         let most = self.settings.regime.micro_batch_tokens;
-        for run in passes(episodes.iter().map(|episode| episode.tokens.len()), most) {
-            let rows = Rows::of(episodes[run].iter().copied());
-            let found = self.trainer.scores(&mut self.backend, rows.sequences(), &rows.last);
-            scores.extend(found.iter().map(|&score| f64::from(score)));
-        }
-        scores
+        at_last_tokens(episodes, most, |rows| trainer.scores(b, rows.sequences(), &rows.last).to_vec())
     }
 
     /// What becomes of a head before training: its scores get variance 1, or what is drawn is made small.
@@ -168,8 +150,8 @@ impl<'a, B: Backend> Rewarding<'a, B> {
                 init.name()
             );
         } else if init.model().config.n_label.is_none() {
-            let Trainer { config, weights, .. } = &mut self.trainer;
-            normalise::transform(&mut self.backend, config, weights, DRAWN_HEAD, 0.0);
+            let Learner { backend, trainer: Trainer { config, weights, .. }, .. } = &mut self.learner;
+            normalise::transform(backend, config, weights, DRAWN_HEAD, 0.0);
         }
         Ok(())
     }
@@ -191,8 +173,8 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         }
         // Scores that are all alike cannot be spread.
         let gain = if variance > 1e-12 { 1.0 / variance.sqrt() } else { 1.0 };
-        let Trainer { config, weights, .. } = &mut self.trainer;
-        normalise::transform(&mut self.backend, config, weights, gain, -gain * mean);
+        let Learner { backend, trainer: Trainer { config, weights, .. }, .. } = &mut self.learner;
+        normalise::transform(backend, config, weights, gain, -gain * mean);
         variance.sqrt()
     }
 }
@@ -203,12 +185,12 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
-        let seed = rng::bits(self.options.seed, NOISE, step);
+        let seed = rng::bits(self.options.seed, streams::REWARD_DROPOUT, step);
+        let Learner { backend, trainer, .. } = &mut self.learner;
         for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
-            let trainer = &mut self.trainer;
-            trainer.accumulate_scores(&mut self.backend, noised, &rows.last, |scores, derivatives| {
+            trainer.accumulate_scores(backend, noised, &rows.last, |scores, derivatives| {
                 let mut first = 0;
                 for ranked in rankings {
                     let place = first..first + ranked.episodes.len();
@@ -224,39 +206,25 @@ impl<B: Backend> Training for Rewarding<'_, B> {
                 }
             });
         }
+        let accuracy = right as f64 / pairs.max(1) as f64;
+        let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();
+        let done = Step {
+            metrics: metrics([("loss", loss.into()), ("accuracy", accuracy.into()), ("pairs", pairs.into())]),
+            line: format!("loss {loss:7.4}  right {:5.1} %", 100.0 * accuracy),
+            loss: Some(loss),
+            tokens,
+            flops: training_flops(&trainer.config, tokens, sequences),
+            ..Step::default()
+        };
         let lr = regime.schedule(self.steps).at(step);
-        let Update { grad_norm, applied } =
-            self.trainer.update(&mut self.backend, &regime.optimizer(), lr, loss);
-        let mut exploded = None;
+        let mut done = self.learner.update(&regime.optimizer(), lr, loss, done);
         if step == self.steps {
             let spread = self.normalise();
-            exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {
+            done.exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {
                 format!("before it was made 1, the standard deviation of its scores is {spread:.2e}")
             });
         }
-        let accuracy = right as f64 / pairs.max(1) as f64;
-        let figures = [
-            ("loss", loss.into()),
-            ("accuracy", accuracy.into()),
-            ("pairs", pairs.into()),
-            ("lr", shortest(lr)),
-            ("grad_norm", grad_norm.into()),
-        ];
-        Ok(Step {
-            metrics: Map::from_iter(figures.map(|(name, value)| (name.to_owned(), value))),
-            line: format!("loss {loss:7.4}  right {:5.1} %  norm {grad_norm:6.3}", 100.0 * accuracy),
-            loss: Some(loss),
-            tokens,
-            flops: training_flops(
-                &self.trainer.config,
-                tokens,
-                batch.iter().map(|ranked| ranked.episodes.len()).sum(),
-            ),
-            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
-            exploded,
-            ended: None,
-            rollouts: Vec::new(),
-        })
+        Ok(done)
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
@@ -275,31 +243,20 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         for ranked in self.options.rankings.held_out.iter().take(SHOWN) {
             let scores = self.scores(&ranked.episodes);
             for (episode, (score, rank)) in ranked.episodes.iter().zip(scores.iter().zip(&ranked.ranks)) {
-                let prompt = self.tokenizer.decode(&episode.tokens[..episode.prompt_len])?;
-                let answer = self.tokenizer.decode(episode.answer())?;
+                let prompt = self.learner.tokenizer.decode(&episode.tokens[..episode.prompt_len])?;
+                let answer = self.learner.tokenizer.decode(episode.answer())?;
                 samples.push((prompt, format!("{score:.3} (rank {rank}): {answer}")));
             }
         }
         Ok(samples)
     }
 
-    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        let about = About {
-            data_digest: Some(self.options.rankings.digest().to_owned()),
-            ..self.options.init.begins(about)
-        };
-        let dtype = self.settings.regime.dtype;
-        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.trainer.restore(&mut self.backend, checkpoint)
+    fn state(&mut self) -> &mut dyn State {
+        &mut self.learner
     }
 
     fn restart(&mut self) -> Result<()> {
-        let b = &mut self.backend;
-        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
-        self.trainer.restart(b, weights);
+        self.learner.restart()?;
         self.prepare_head()
     }
 
@@ -307,7 +264,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters; {train} rankings to learn from, {held_out} held out",
-            self.trainer.config.parameters()
+            self.learner.trainer.config.parameters()
         ));
         self.evaluate().map(Some)
     }

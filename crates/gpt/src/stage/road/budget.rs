@@ -39,6 +39,21 @@ impl Budget {
     }
 }
 
+/// Seconds at the end of a road that are for the evaluation.
+const EVALUATION_SECS: f64 = 30.0;
+/// How much longer training takes than its passes: the optimizer, validations, samples.
+const OVERHEAD: f64 = 1.1;
+
+/// The seconds that training has of a road of so many `minutes`, `secs` after it began.
+pub(super) fn training_secs(minutes: f64, secs: f64) -> f64 {
+    (60.0 * minutes - secs - EVALUATION_SECS).max(1.0)
+}
+
+/// The operations of training that this machine does in `secs` at this time, for a model of shape `c`.
+pub(super) fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
+    secs / OVERHEAD * passes_per_sec(b, c)
+}
+
 /// Floating-point operations, by how fast a machine does them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Operations {
@@ -92,7 +107,7 @@ const PROMPT_TOKENS: usize = 24;
 const NEW_TOKENS: usize = 12;
 
 /// Operations a second of passes forward and backward over whole windows.
-pub(super) fn passes_per_sec<B: Backend>(b: B, c: &Config) -> f64 {
+fn passes_per_sec<B: Backend>(b: B, c: &Config) -> f64 {
     let tokens = SEQUENCES * c.seq_len;
     tokens as f64 * c.training_flops_per_token() / mean_secs(training_work(b, c.clone(), SEQUENCES))
 }

@@ -2,15 +2,16 @@
 //!
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
-use super::budget::{Budget, passes_per_sec};
+use super::budget::{Budget, training_flops, training_secs};
+use super::dir::{RoadDir, recipe};
 use super::held_out::{self, HeldOut};
-use super::{RoadDir, train_tokenizer};
+use super::{kept, tokenize, train_tokenizer};
 use crate::corpus::{self, Documents, Split, sources::Sources};
-use crate::data::{self, Overflow, TokenShards, TokenizeOptions};
+use crate::data::TokenShards;
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
-use crate::train::run::{Recipe, write_atomically};
+use crate::train::run::write_atomically;
 use anyhow::{Context, Result, bail};
 use kernels::Backend;
 use std::path::{Path, PathBuf};
@@ -45,10 +46,6 @@ pub struct CodeOutcome {
 
 /// How long the road of code takes, about, where nobody says otherwise.
 const MINUTES: f64 = 7.0;
-/// Seconds at the end of it that are for the evaluation.
-const EVALUATION_SECS: f64 = 30.0;
-/// How much longer training takes than its passes: the optimizer, validations, samples.
-const OVERHEAD: f64 = 1.1;
 
 /// How much text the road takes, how large a vocabulary it learns, and the share it holds out.
 struct Scale {
@@ -81,34 +78,19 @@ pub fn code_road<B: Backend>(
     let (corpus_dir, tokenizer_dir, tokens_dir, run) =
         (at("corpus"), at("tokenizer"), at("tokens"), at("pretrain"));
     let scale = Scale::of(options.preset.as_deref());
-    let mut road = RoadDir::open(&options.out, &road_recipe(options, machine)?, 5, progress)?;
+    let preset = options.preset.iter().map(|preset| ("preset".to_owned(), preset.clone().into()));
+    let road = recipe("speedrun --code", preset.collect(), options.budget(), options.seed, machine)?;
+    let mut road = RoadDir::open(&options.out, &road, 5, progress)?;
 
-    road.stage("corpus", || {
-        let report = gather(options, &corpus_dir, &scale, progress)?;
-        Ok(Some(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents)))
-    })?;
+    road.stage("corpus", || Ok(Some(kept(&gather(options, &corpus_dir, &scale, progress)?))))?;
     road.stage("tokenizer", || {
         let documents = Documents::open(&corpus_dir, Split::Train)?;
         let texts = documents.map(|document| Ok(document?.text));
         let tokenizer = train_tokenizer(&tokenizer_dir, texts, scale.vocab_size, &[], progress)?;
         Ok(Some(format!("{} tokens", tokenizer.vocab_size())))
     })?;
-    road.stage("tokens", || {
-        let meta = data::tokenize(
-            &TokenizeOptions {
-                corpus: corpus_dir.clone(),
-                tokenizer: tokenizer_dir.join("tokenizer.json"),
-                out: tokens_dir.clone(),
-                context: None,
-                overflow: Overflow::Pack,
-                fim: None,
-            },
-            progress,
-        )?;
-        let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
-        Ok(Some(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens)))
-    })?;
-    let (shape, settings) = recipe(backend, options, &tokens_dir, road.secs(), progress)?;
+    road.stage("tokens", || tokenize(&options.out, progress).map(Some))?;
+    let (shape, settings) = training(backend, options, &tokens_dir, road.secs(), progress)?;
     let goes_on = road.stage("pretrain", || {
         let options = PretrainOptions {
             source: Source::Shards(vec![(tokens_dir.clone(), 1.0)]),
@@ -118,8 +100,8 @@ pub fn code_road<B: Backend>(
             start: Start::Random(shape.clone()),
         };
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        let said = || format!("{} steps of {} tokens", outcome.step, settings.batch_tokens);
-        Ok((!outcome.stopped).then(said))
+        let said = || format!("{} steps of {} tokens", outcome.ending.step, settings.batch_tokens);
+        Ok((!outcome.ending.stopped).then(said))
     })?;
     if !goes_on {
         return Ok(CodeOutcome { results: None, report: report::write(&run)?, run });
@@ -177,21 +159,6 @@ fn gather(
     )
 }
 
-/// What decides the road.
-fn road_recipe(options: &CodeOptions, machine: &Machine) -> Result<Recipe> {
-    let mut settings = toml::Table::new();
-    if let Some(preset) = &options.preset {
-        settings.insert("preset".into(), preset.clone().into());
-    }
-    if let Some(budget) = options.budget() {
-        budget.check()?;
-        budget.record(&mut settings);
-    }
-    settings.insert("seed".into(), i64::try_from(options.seed).context("--seed is too large")?.into());
-    settings.insert("precision".into(), machine.precision.clone().into());
-    Ok(Recipe::new("speedrun --code", settings))
-}
-
 impl CodeOptions {
     /// What the road may cost; none where the preset says how many steps there are.
     fn budget(&self) -> Option<Budget> {
@@ -200,7 +167,7 @@ impl CodeOptions {
 }
 
 /// The recipe of the road's pretraining, `secs` after it began: decided once, then read again.
-fn recipe<B: Backend>(
+fn training<B: Backend>(
     backend: &dyn Fn() -> B,
     options: &CodeOptions,
     tokens: &Path,
@@ -221,11 +188,10 @@ fn recipe<B: Backend>(
             let flops = match budget {
                 Budget::Flops(flops) => flops,
                 Budget::Minutes(minutes) => {
-                    let training_secs = (60.0 * minutes - secs - EVALUATION_SECS).max(1.0);
-                    left =
-                        format!(": about {:.1} minutes on this machine as it is now", training_secs / 60.0);
+                    let secs = training_secs(minutes, secs);
+                    left = format!(": about {:.1} minutes on this machine as it is now", secs / 60.0);
                     let (shape, settings) = Settings::resolve(preset.as_deref().unwrap_or(LADDER[0].1), &[])?;
-                    training_secs / OVERHEAD * passes_per_sec(backend(), &shape.config(vocab_size, &settings))
+                    training_flops(backend(), &shape.config(vocab_size, &settings), secs)
                 }
             };
             let (shape, settings) = for_flops(flops, preset.as_deref(), vocab_size)?;

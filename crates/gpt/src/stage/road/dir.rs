@@ -7,8 +7,10 @@
 //!   STAGE/        a run directory or data of each stage
 //! ```
 
+use super::budget::Budget;
 use crate::progress::Progress;
 use crate::report;
+use crate::stage::{Machine, settings};
 use crate::train::run::{Recipe, claim, write_atomically};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,21 @@ pub(super) struct RoadDir<'a> {
     total: usize,
     progress: &'a dyn Progress,
     _lock: File,
+}
+
+/// The recipe of a road: what is its own, and what decides every road.
+pub(super) fn recipe(
+    name: &str,
+    mut settings: toml::Table,
+    budget: Option<Budget>,
+    seed: u64,
+    machine: &Machine,
+) -> Result<Recipe> {
+    if let Some(budget) = budget {
+        budget.check()?;
+        budget.record(&mut settings);
+    }
+    settings::recipe(name, settings, seed, machine)
 }
 
 /// What is known of a stage.
@@ -131,14 +148,14 @@ mod tests {
     use super::*;
     use crate::progress::Silent;
 
-    fn recipe(minutes: i64) -> Recipe {
+    fn road(minutes: i64) -> Recipe {
         Recipe::new("a road", toml::Table::from_iter([("minutes".to_owned(), minutes.into())]))
     }
 
     #[test]
     fn sizes_and_times_are_those_of_the_walk_that_did_the_work() {
         let dir = tempfile::tempdir().unwrap();
-        let walk = || RoadDir::open(dir.path(), &recipe(10), 2, &Silent).unwrap();
+        let walk = || RoadDir::open(dir.path(), &road(10), 2, &Silent).unwrap();
         let mut road = walk();
         assert_eq!(road.size("learn", || Ok(0.25)).unwrap(), 0.25);
         let slowly = || {
@@ -160,11 +177,11 @@ mod tests {
     fn a_directory_of_something_else_is_refused_with_the_difference() {
         let dir = tempfile::tempdir().unwrap();
         drop(claim(dir.path(), &Recipe::new("pretrain", toml::Table::new())).unwrap());
-        let error = RoadDir::open(dir.path(), &recipe(10), 2, &Silent).err().unwrap().to_string();
+        let error = RoadDir::open(dir.path(), &road(10), 2, &Silent).err().unwrap().to_string();
         assert!(error.contains("stage: pretrain → a road"), "{error}");
         let dir = tempfile::tempdir().unwrap();
-        drop(RoadDir::open(dir.path(), &recipe(10), 2, &Silent).unwrap());
-        let error = RoadDir::open(dir.path(), &recipe(5), 2, &Silent).err().unwrap().to_string();
+        drop(RoadDir::open(dir.path(), &road(10), 2, &Silent).unwrap());
+        let error = RoadDir::open(dir.path(), &road(5), 2, &Silent).err().unwrap().to_string();
         assert!(error.contains("settings.minutes: 10 → 5"), "{error}");
     }
 }

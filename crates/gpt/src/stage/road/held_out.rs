@@ -10,6 +10,7 @@ use crate::model::{self, Activations, Config, Sampling, Targets, Weights};
 use crate::progress::{Progress, Unit};
 use crate::report::{Baseline, Completion};
 use crate::stage::Settings;
+use crate::streams;
 use anyhow::Result;
 use kernels::{Backend, rng};
 use std::ops::ControlFlow;
@@ -44,12 +45,10 @@ pub(super) fn read(documents: impl Iterator<Item = Result<Document>>, seed: u64)
     let documents: Vec<Document> = documents.collect::<Result<_>>()?;
     let lines = next_lines(documents.iter().map(|d| Ok(d.text.clone())), LINES, seed)?;
     let mut order: Vec<usize> = (0..documents.len()).collect();
-    order.sort_by_key(|&i| rng::bits(seed, SNIPPET, i as u64));
+    order.sort_by_key(|&i| rng::bits(seed, streams::SNIPPETS, i as u64));
     let snippets = order.into_iter().filter_map(|i| snippet(&documents[i], seed, i as u64)).take(SNIPPETS);
     Ok(Texts { lines, snippets: snippets.collect() })
 }
-
-const SNIPPET: u64 = 0x736e_6970;
 
 /// A cut through a document at a line that continues a thought: something stands on it, and on the one before.
 fn snippet(document: &Document, seed: u64, number: u64) -> Option<Completion> {
@@ -57,7 +56,7 @@ fn snippet(document: &Document, seed: u64, number: u64) -> Option<Completion> {
     let solid = |i: usize| lines[i].chars().filter(|c| c.is_alphanumeric()).count() >= 4;
     let last = lines.len().checked_sub(TRUTH_LINES)?;
     let cuts: Vec<usize> = (PROMPT_LINES..last).filter(|&i| solid(i) && solid(i - 1)).collect();
-    let cut = *cuts.get(rng::below(seed, SNIPPET, number, cuts.len() as u64) as usize)?;
+    let cut = *cuts.get(rng::below(seed, streams::SNIPPET_CUTS, number, cuts.len() as u64) as usize)?;
     // Within its folder: the folder's own name says nothing to a reader.
     let source = document.source.split_once('/').map_or(document.source.as_str(), |(_, rest)| rest);
     Some(Completion {

@@ -20,11 +20,53 @@ pub use code::{CodeOptions, CodeOutcome, code_road};
 pub use scale::{DEFAULT_SCALE, SCALES};
 pub use tasks::{TasksOptions, TasksOutcome, tasks_road};
 
+use crate::corpus;
+use crate::data::{self, Overflow, TokenizeOptions};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result};
-use dir::RoadDir;
 use std::path::Path;
+
+/// Makes the road's corpus of the text among its lessons, and says what there is.
+fn lessons_corpus(
+    road: &Path,
+    val_fraction: f64,
+    seed: u64,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<String> {
+    let options = corpus::Options {
+        paths: vec![road.join("lessons").join("text.jsonl")],
+        out: road.join("corpus"),
+        text_fields: vec!["text".into()],
+        // The lessons repeat themselves as children's books do.
+        dedup: false,
+        val_fraction,
+        seed,
+        threads,
+        ..corpus::Options::default()
+    };
+    Ok(kept(&corpus::build(&options, progress)?))
+}
+
+/// What a corpus has.
+fn kept(report: &corpus::Report) -> String {
+    format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents)
+}
+
+/// Makes token shards of the road's corpus, and says what there is.
+fn tokenize(road: &Path, progress: &dyn Progress) -> Result<String> {
+    let options = TokenizeOptions {
+        corpus: road.join("corpus"),
+        tokenizer: road.join("tokenizer").join("tokenizer.json"),
+        out: road.join("tokens"),
+        overflow: Overflow::Pack,
+        ..TokenizeOptions::default()
+    };
+    let meta = data::tokenize(&options, progress)?;
+    let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
+    Ok(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens))
+}
 
 /// Trains a tokenizer in the directory `out`, unless it is there.
 fn train_tokenizer(

@@ -1,6 +1,6 @@
 //! What the model answers in held-out conversations, and what a reward model thinks of it.
 
-use super::Sft;
+use super::{Learner, Sft};
 use crate::data::Batch;
 use crate::model::Sampling;
 use crate::stage::answers::{Answers, answer, whole};
@@ -17,11 +17,9 @@ const JUDGED: u64 = 256;
 impl<B: Backend> Sft<'_, B> {
     /// The first answers of a few held-out conversations.
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
-        let prompts = self.prompts(SHOWN, 1);
-        let asked = prompts.clone();
-        let texts = self.answer(prompts, SHOWN_TOKENS, 0.0)?.texts(&self.prompter)?;
-        let pairs = asked.iter().zip(texts).map(|(asked, text)| Ok((self.tokenizer.decode(asked)?, text)));
-        pairs.collect()
+        let greedy = Sampling { temperature: 0.0, seed: self.options.seed, ..Sampling::default() };
+        let (tokens, ends) = (self.learner.tokenizer.vocab_size(), self.prompter.end_tokens());
+        self.learner.samples(self.prompts(SHOWN, 1), tokens, SHOWN_TOKENS, greedy, ends)
     }
 
     /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the same random numbers
@@ -37,9 +35,12 @@ impl<B: Backend> Sft<'_, B> {
             !prompts.is_empty(),
             "no held-out conversation leaves room for {max_tokens} tokens: take fewer (max_tokens)"
         );
-        let Answers { episodes, ended } = self.answer(prompts, max_tokens, 1.0)?;
-        let whole = whole(&episodes, &ended, &self.prompter);
-        let Self { reward, backend, .. } = self;
+        let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
+        let Self { learner: Learner { backend, trainer, .. }, reward, prompter, .. } = self;
+        trainer.release_pass(backend);
+        let model = (&trainer.config, &trainer.weights);
+        let Answers { episodes, ended } = answer(backend, model, prompter, prompts, max_tokens, sampling, 0)?;
+        let whole = whole(&episodes, &ended, prompter);
         let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole));
         Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
     }
@@ -53,15 +54,8 @@ impl<B: Backend> Sft<'_, B> {
             one.tokens[..=asked].to_vec()
         };
         let reads = self.reward.iter().map(|reward| reward.config.seq_len);
-        let context = reads.fold(self.trainer.config.seq_len, usize::min);
+        let context = reads.fold(self.learner.trainer.config.seq_len, usize::min);
         let numbers = 0..n.min(self.options.val.per_epoch());
         numbers.map(prompt).filter(|prompt| prompt.len() + room <= context).collect()
-    }
-
-    fn answer(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize, temperature: f32) -> Result<Answers> {
-        let sampling = Sampling { temperature, top_k: 0, top_p: 1.0, seed: self.options.seed };
-        self.trainer.release_pass(&mut self.backend);
-        let model = (&self.trainer.config, &self.trainer.weights);
-        Ok(answer(&mut self.backend, model, &self.prompter, prompts, max_tokens, sampling, 0)?)
     }
 }

@@ -5,25 +5,24 @@
 
 mod answers;
 
+use super::learner::Learner;
 use super::memory;
 use super::score::check_reward;
 use super::settings::{Fit, Own, Resolved, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, Step, Training, finite, shortest, training_flops,
+    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
-use super::{Init, Machine, StageSettings};
-use crate::checkpoint::{About, Checkpoint};
+use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
 use crate::model::{Config, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
-use crate::tokenizer::Tokenizer;
+use crate::streams;
+use crate::train::Frozen;
 use crate::train::run::Input;
-use crate::train::{Frozen, Trainer, Update};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 use std::path::{Path, PathBuf};
 
 described! {
@@ -81,16 +80,12 @@ pub struct Options<'a> {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps done.
-    pub step: u64,
-    /// Whether somebody stopped it before its end; its state is saved.
-    pub stopped: bool,
+    /// What every stage says of it.
+    pub ending: Ending,
     /// The validation loss before the first step; none in later sittings.
     pub before: Option<f64>,
     /// The validation loss of the state that the run ended with.
     pub after: f64,
-    /// The page about the run.
-    pub report: PathBuf,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -126,30 +121,20 @@ pub fn sft<B: Backend>(
         None => ("val_loss", false),
     };
     let best = Best { metric, highest, at_the_end: settings.own.select_best };
-    let epoch = options.train.per_epoch().div_ceil(settings.own.batch_size as u64);
+    let epoch = options.train.epochs().steps(1, settings.own.batch_size);
     let pace = settings.regime.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    Ok(Outcome {
-        step: ending.step,
-        stopped: ending.stopped,
-        before: training.before,
-        after: finite("validation loss", training.validate())?,
-        report: ending.report,
-    })
+    let after = finite("validation loss", training.validate())?;
+    Ok(Outcome { ending, before: training.before, after })
 }
-
-/// The stream of random numbers that dropout's seeds come from.
-const NOISE: u64 = 0x5346_5401;
 
 struct Sft<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<SftSettings>,
-    backend: B,
-    tokenizer: &'a Tokenizer,
+    learner: Learner<'a, B>,
     prompter: Prompter<'a>,
     reward: Option<Frozen<B::Tensor>>,
-    trainer: Trainer<B::Tensor>,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
     before: Option<f64>,
@@ -158,36 +143,32 @@ struct Sft<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Sft<'a, B> {
-    fn new(mut backend: B, options: &'a Options<'a>, settings: &'a Resolved<SftSettings>) -> Result<Self> {
-        let (init, regime, own) = (options.init, &settings.regime, &settings.own);
-        let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
-        let config = init.config(regime.dropout as f32);
-        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", init.name());
+    fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<SftSettings>) -> Result<Self> {
+        let (Options { init, train, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
+        let config = init.language_config(regime.dropout as f32)?;
         let ptx = (own.ptx_share > 0.0).then(|| {
             let data =
                 Mixture::open(&options.ptx).context("ptx_share is above 0: name its data with --ptx")?;
             init.check(data.tokenizer(), data.vocab_size())?;
-            let windows = data.windows(config.seq_len, options.seed)?;
+            let windows = data.windows(config.seq_len, *seed)?;
             anyhow::Ok((data, windows))
         });
+        let mut learner = Learner::new(backend, init, config, *seed, regime.dtype, train.digest())?;
         let mut reward = None;
         if let Some(judge) = options.reward {
             check_reward(judge, init)?;
             let config = judge.config(0.0);
-            let weights = judge.weights(&mut backend, &config, options.seed)?;
-            reward = Some(Frozen::new(&mut backend, config, weights));
+            let weights = judge.weights(&mut learner.backend, &config, *seed)?;
+            reward = Some(Frozen::new(&mut learner.backend, config, weights));
         }
-        let weights = init.weights(&mut backend, &config, options.seed)?;
         Ok(Sft {
+            prompter: Prompter::new(learner.tokenizer)?,
+            learner,
             reward,
-            prompter: Prompter::new(tokenizer)?,
             ptx: ptx.transpose()?,
-            steps: regime.steps.unwrap_or(options.train.steps(own.epochs, own.batch_size)),
-            trainer: Trainer::new(&mut backend, config, weights),
+            steps: regime.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
             options,
             settings,
-            backend,
-            tokenizer,
             before: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
@@ -196,9 +177,10 @@ impl<'a, B: Backend> Sft<'a, B> {
 
     /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that mean.
     fn accumulate(&mut self, step: u64, weight: f64) -> f64 {
-        let Self { backend, trainer, batch, derivatives, options, settings, .. } = self;
+        let Self { learner, batch, derivatives, options, settings, .. } = self;
+        let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
-        let seed = rng::bits(options.seed, NOISE, step);
+        let seed = rng::bits(options.seed, streams::SFT_DROPOUT, step);
         let mut loss = 0.0;
         for part in batch.parts(settings.regime.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
@@ -214,7 +196,7 @@ impl<'a, B: Backend> Sft<'a, B> {
 
     /// Mean loss of the assistant's tokens in held-out conversations.
     fn validate(&mut self) -> f64 {
-        let Self { backend, trainer, options, settings, .. } = self;
+        let Self { learner: Learner { backend, trainer, .. }, options, settings, .. } = self;
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let counted = batch.predictions();
@@ -232,37 +214,25 @@ impl<B: Backend> Training for Sft<'_, B> {
         let own = &self.settings.own;
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
-        let mut flops = training_flops(&self.trainer.config, tokens, own.batch_size);
+        let mut flops = training_flops(&self.learner.trainer.config, tokens, own.batch_size);
         let loss = self.accumulate(step, 1.0 - own.ptx_share);
-        let mut metrics = Map::from_iter([("loss".to_owned(), loss.into())]);
+        let mut metrics = metrics([("loss", loss.into())]);
         let mut total = loss;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
             windows.batch(step, 0..sequences, sequences, &mut self.batch)?;
             let ptx_tokens = self.batch.tokens.len() as u64;
             tokens += ptx_tokens;
-            flops += training_flops(&self.trainer.config, ptx_tokens, sequences);
+            flops += training_flops(&self.learner.trainer.config, ptx_tokens, sequences);
             let ptx_loss = self.accumulate(step, own.ptx_share);
             metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
             total += ptx_loss;
         }
         let regime = &self.settings.regime;
         let lr = regime.schedule(self.steps).at(step);
-        let Update { grad_norm, applied } =
-            self.trainer.update(&mut self.backend, &regime.optimizer(), lr, total);
-        metrics.insert("lr".to_owned(), shortest(lr));
-        metrics.insert("grad_norm".to_owned(), grad_norm.into());
-        Ok(Step {
-            metrics,
-            line: format!("loss {loss:7.4}  lr {lr:.2e}  norm {grad_norm:6.3}"),
-            loss: Some(loss),
-            tokens,
-            flops,
-            skipped: (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed")),
-            exploded: None,
-            ended: None,
-            rollouts: Vec::new(),
-        })
+        let line = format!("loss {loss:7.4}  lr {lr:.2e}");
+        let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
+        Ok(self.learner.update(&regime.optimizer(), lr, total, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
@@ -280,29 +250,15 @@ impl<B: Backend> Training for Sft<'_, B> {
         self.answer_samples()
     }
 
-    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        let about =
-            About { data_digest: Some(self.options.train.digest()), ..self.options.init.begins(about) };
-        let dtype = self.settings.regime.dtype;
-        self.trainer.save(&mut self.backend, dir, self.tokenizer, dtype, about)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.trainer.restore(&mut self.backend, checkpoint)
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        let b = &mut self.backend;
-        let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
-        self.trainer.restart(b, weights);
-        Ok(())
+    fn state(&mut self) -> &mut dyn State {
+        &mut self.learner
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let Options { train, val, .. } = self.options;
         progress.line(&format!(
             "{} parameters; {} demonstrations with {} tokens to learn, {} held out",
-            self.trainer.config.parameters(),
+            self.learner.trainer.config.parameters(),
             train.per_epoch(),
             train.predictions(),
             val.per_epoch()
@@ -313,6 +269,6 @@ impl<B: Backend> Training for Sft<'_, B> {
     }
 
     fn guessing(&self) -> Option<Guessing> {
-        Some(Guessing::Nats((self.trainer.config.vocab_size as f64).ln()))
+        Some(Guessing::Nats((self.learner.trainer.config.vocab_size as f64).ln()))
     }
 }

@@ -32,14 +32,23 @@ pub(super) trait Training {
     /// Prompts and what the model makes of them.
     fn samples(&mut self) -> Result<Vec<(String, String)>>;
 
-    /// Writes the state as the checkpoint `dir`; `about` knows step, seed and evaluation.
-    fn save(&mut self, dir: &Path, about: About) -> Result<()>;
+    /// What a step changes.
+    fn state(&mut self) -> &mut dyn State;
 
-    /// Takes the state of a checkpoint that [`save`](Self::save) wrote.
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+    /// See [`State::save`].
+    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
+        self.state().save(dir, about)
+    }
 
-    /// Goes back to the state before the first step.
-    fn restart(&mut self) -> Result<()>;
+    /// See [`State::restore`].
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.state().restore(checkpoint)
+    }
+
+    /// See [`State::restart`].
+    fn restart(&mut self) -> Result<()> {
+        self.state().restart()
+    }
 
     /// Told once, before the first step of a new run. Returns what was measured of the model that training begins from.
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>>;
@@ -48,7 +57,20 @@ pub(super) trait Training {
     fn guessing(&self) -> Option<Guessing>;
 }
 
+/// What a step changes, as checkpoints hold it.
+pub(super) trait State {
+    /// Writes the checkpoint `dir`; `about` knows step, seed and evaluation.
+    fn save(&mut self, dir: &Path, about: About) -> Result<()>;
+
+    /// Takes the state of a checkpoint that [`save`](Self::save) wrote.
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+
+    /// Goes back to the state before the first step.
+    fn restart(&mut self) -> Result<()>;
+}
+
 /// What a step did.
+#[derive(Default)]
 pub(super) struct Step {
     /// For `metrics.jsonl`.
     pub(super) metrics: Map<String, Value>,
@@ -67,6 +89,11 @@ pub(super) struct Step {
     pub(super) rollouts: Vec<Map<String, Value>>,
     /// Why this is the last step, where it is before the recipe's.
     pub(super) ended: Option<String>,
+}
+
+/// Figures by name, as metrics are kept.
+pub(super) fn metrics<'n>(figures: impl IntoIterator<Item = (&'n str, Value)>) -> Map<String, Value> {
+    figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Floating-point operations of learning from `sequences` sequences with `tokens` tokens in all.
@@ -110,13 +137,13 @@ pub(super) struct Best {
 
 /// How a run ended.
 #[derive(Clone, Debug)]
-pub(super) struct Ending {
+pub struct Ending {
     /// Steps done.
-    pub(super) step: u64,
+    pub step: u64,
     /// Whether somebody stopped it before its end; its state is saved.
-    pub(super) stopped: bool,
+    pub stopped: bool,
     /// The page about the run.
-    pub(super) report: PathBuf,
+    pub report: PathBuf,
 }
 
 /// The machine that trains, for the report and for utilisation.

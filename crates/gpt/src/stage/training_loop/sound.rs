@@ -136,20 +136,9 @@ pub(super) fn far_above(first: f64, before: f64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Map;
 
     fn step(loss: f64) -> Step {
-        Step {
-            metrics: Map::new(),
-            line: String::new(),
-            loss: Some(loss),
-            tokens: 1,
-            flops: 1.0,
-            skipped: None,
-            exploded: None,
-            rollouts: Vec::new(),
-            ended: None,
-        }
+        Step { loss: Some(loss), tokens: 1, flops: 1.0, ..Step::default() }
     }
 
     fn held_out(loss: f64) -> Evaluation {

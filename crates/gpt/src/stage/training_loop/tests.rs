@@ -40,9 +40,7 @@ impl Training for Script<'_> {
             tokens: 1,
             flops: 1.0,
             skipped: (!loss.is_finite()).then(|| format!("gradient norm {loss}")),
-            exploded: None,
-            rollouts: Vec::new(),
-            ended: None,
+            ..Step::default()
         })
     }
 
@@ -55,6 +53,20 @@ impl Training for Script<'_> {
         Ok(Vec::new())
     }
 
+    fn state(&mut self) -> &mut dyn State {
+        self
+    }
+
+    fn begin(&mut self, _: &dyn Progress) -> Result<Option<Evaluation>> {
+        Ok(Some(Evaluation { metrics: vec![("val_loss", self.before)], line: String::new() }))
+    }
+
+    fn guessing(&self) -> Option<Guessing> {
+        Some(Guessing::Nats(5.0))
+    }
+}
+
+impl State for Script<'_> {
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let config = Config::gpt2(7, 5, 1, 1, 2);
         let weights = specs(&config).map(|spec| vec![0.5; spec.len()]);
@@ -82,14 +94,6 @@ impl Training for Script<'_> {
     fn restart(&mut self) -> Result<()> {
         self.restarted += 1;
         Ok(())
-    }
-
-    fn begin(&mut self, _: &dyn Progress) -> Result<Option<Evaluation>> {
-        Ok(Some(Evaluation { metrics: vec![("val_loss", self.before)], line: String::new() }))
-    }
-
-    fn guessing(&self) -> Option<Guessing> {
-        Some(Guessing::Nats(5.0))
     }
 }
 
@@ -221,7 +225,7 @@ fn what_a_stopped_run_left_is_set_aside_where_it_was_bad() {
         run_dir.metrics.append(&json!({"step": 1, "loss": 5.0})).unwrap();
         let about =
             About { stage: "sft".into(), step: 1, seed: 1, recipe_digest: Some(digest), ..About::default() };
-        script.save(&run_dir.checkpoint_path(1), about).unwrap();
+        State::save(&mut script, &run_dir.checkpoint_path(1), about).unwrap();
         drop(run_dir);
         let best = Best { metric: "val_loss", highest: false, at_the_end: false };
         let done = run_with(dir.path(), &mut script, 6, best);

@@ -7,13 +7,12 @@ use crate::data::rows::{MAX_BAD, read_rows};
 use crate::data::{Prompt, Prompter};
 use crate::lessons::{self, Judge, Simulated};
 use crate::model::Sampling;
+use crate::output::write_rows;
 use crate::report::{ChatResults, Tried};
 use crate::stage::road::compare::Comparison;
 use crate::stage::{CandidatesOptions, candidates};
-use crate::train::run::write_atomically;
 use anyhow::{Context, Result};
 use kernels::Backend;
-use std::path::Path;
 
 /// Prompts whose answers are shown side by side.
 const SHOWN: usize = 12;
@@ -34,7 +33,7 @@ impl<B: Backend> Walk<'_, B> {
                 let of = (&model.config, &weights);
                 let prompter = Prompter::new(&tokenizer)?;
                 let found = candidates(&mut b, of, &prompter, &prompts, &asked, self.progress)?;
-                write_lines(&path, &found)?;
+                write_rows(&path, &found)?;
             }
             Ok(Some(format!("{k} answers to each of {} prompts", prompts.len())))
         })
@@ -51,7 +50,7 @@ impl<B: Backend> Walk<'_, B> {
             let scored = read_rows(&path, MAX_BAD, self.progress, scored)?.rows;
             let (rankings, Simulated { ceiling, .. }) =
                 lessons::simulate(scored, lessons::DEFAULT_NOISE, self.options.seed);
-            write_lines(&self.at("rankings.jsonl"), &rankings)?;
+            write_rows(&self.at("rankings.jsonl"), &rankings)?;
             results.noise = lessons::DEFAULT_NOISE;
             results.ceiling = ceiling.accuracy();
             let right = ceiling.accuracy().map_or(String::new(), |accuracy| {
@@ -122,13 +121,4 @@ impl<B: Backend> Walk<'_, B> {
             Ok(Some(format!("gold score on {} prompts: {}", prompts.len(), golds.join(", "))))
         })
     }
-}
-
-fn write_lines<T: serde::Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let mut text = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut text, row).context("a row is JSON")?;
-        text.push(b'\n');
-    }
-    write_atomically(path, &text)
 }

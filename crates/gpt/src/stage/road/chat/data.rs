@@ -1,12 +1,14 @@
 //! What the road learns from: lessons, and what becomes of their text.
 
-use super::{RoadDir, Walk};
-use crate::corpus::{self, Documents, Split};
-use crate::data::{self, Overflow, TokenizeOptions};
+use super::{ChatOptions, RoadDir, Walk};
+use crate::corpus::{Documents, Split};
 use crate::lessons;
-use crate::stage::road::train_tokenizer;
+use crate::stage::road::{lessons_corpus, tokenize, train_tokenizer};
 use anyhow::{Context, Result};
 use kernels::Backend;
+
+/// Documents that are validated on in training.
+const VAL_FRACTION: f64 = 0.005;
 
 impl<B: Backend> Walk<'_, B> {
     /// Lessons, corpus, tokenizer and tokens. Returns whether the road goes on.
@@ -15,7 +17,7 @@ impl<B: Backend> Walk<'_, B> {
         road.stage("lessons", || self.write_lessons(size).map(Some))?;
         road.stage("corpus", || self.gather().map(Some))?;
         road.stage("tokenizer", || self.train_tokenizer().map(Some))?;
-        road.stage("tokens", || self.tokenize().map(Some))
+        road.stage("tokens", || tokenize(&self.options.out, self.progress).map(Some))
     }
 
     fn write_lessons(&self, size: f64) -> Result<String> {
@@ -41,19 +43,8 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     fn gather(&self) -> Result<String> {
-        let options = corpus::Options {
-            paths: vec![self.lesson("text.jsonl")],
-            out: self.at("corpus"),
-            text_fields: vec!["text".into()],
-            // The lessons repeat themselves as children's books do.
-            dedup: false,
-            val_fraction: 0.005,
-            seed: self.options.seed,
-            threads: self.options.threads,
-            ..corpus::Options::default()
-        };
-        let report = corpus::build(&options, self.progress)?;
-        Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
+        let Walk { options: ChatOptions { out, seed, threads, .. }, progress, .. } = self;
+        lessons_corpus(out, VAL_FRACTION, *seed, *threads, *progress)
     }
 
     fn train_tokenizer(&self) -> Result<String> {
@@ -62,19 +53,5 @@ impl<B: Backend> Walk<'_, B> {
         let tokenizer =
             train_tokenizer(&self.at("tokenizer"), texts, self.scale.vocab_size, &[], self.progress)?;
         Ok(format!("{} tokens", tokenizer.vocab_size()))
-    }
-
-    fn tokenize(&self) -> Result<String> {
-        let options = TokenizeOptions {
-            corpus: self.at("corpus"),
-            tokenizer: self.at("tokenizer").join("tokenizer.json"),
-            out: self.at("tokens"),
-            context: None,
-            overflow: Overflow::Pack,
-            fim: None,
-        };
-        let meta = data::tokenize(&options, self.progress)?;
-        let per_token = meta.train.bytes as f64 / meta.train.tokens as f64;
-        Ok(format!("{} for training, {per_token:.2} bytes each", meta.train.tokens))
     }
 }

@@ -5,16 +5,15 @@ mod answers;
 mod data;
 mod training;
 
-use super::RoadDir;
 use super::budget::{Budget, Speeds};
+use super::dir::{RoadDir, recipe};
 use super::scale::{Scale, Stage};
 use crate::data::rows::{Fault, MAX_BAD, Record, read_rows};
 use crate::model::Config;
 use crate::progress::Progress;
 use crate::report::{self, ChatResults};
 use crate::stage::Machine;
-use crate::train::run::Recipe;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kernels::Backend;
 use std::path::PathBuf;
 
@@ -61,7 +60,9 @@ pub fn chat_road<B: Backend>(
 ) -> Result<ChatOutcome> {
     let scale = Scale::named(&options.scale)?;
     let budget = options.budget.or(scale.budget());
-    let mut road = RoadDir::open(&options.out, &recipe(options, budget, machine)?, STAGES, progress)?;
+    let settings = toml::Table::from_iter([("preset".to_owned(), options.scale.clone().into())]);
+    let recipe = recipe(ROAD, settings, budget, options.seed, machine)?;
+    let mut road = RoadDir::open(&options.out, &recipe, STAGES, progress)?;
     let config = scale.config()?;
     let walk = Walk { backend, machine, options, scale, budget, config, progress };
     let mut results = ChatResults { scale: options.scale.clone(), ..ChatResults::default() };
@@ -85,21 +86,6 @@ pub fn chat_road<B: Backend>(
     results.stages = road.into_stages();
     let report = report::write_road(&options.out, &results)?;
     Ok(ChatOutcome { results: goes_on.then_some(results), run: walk.at("ppo"), report })
-}
-
-/// What decides the road.
-fn recipe(options: &ChatOptions, budget: Option<Budget>, machine: &Machine) -> Result<Recipe> {
-    let mut settings = toml::Table::new();
-    settings.insert("preset".into(), options.scale.clone().into());
-    settings.insert("seed".into(), i64::try_from(options.seed).context("--seed is too large")?.into());
-    settings.insert("precision".into(), machine.precision.clone().into());
-    if let Some(budget) = budget {
-        budget.check()?;
-        budget.record(&mut settings);
-    }
-    let mut recipe = Recipe::new(ROAD, settings);
-    recipe.runtime.insert("machine".into(), machine.description.clone().into());
-    Ok(recipe)
 }
 
 /// What all stages know.

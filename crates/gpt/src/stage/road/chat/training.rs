@@ -33,7 +33,7 @@ impl<B: Backend> Walk<'_, B> {
                 start: Start::Random(shape),
             };
             let outcome = pretrain((self.backend)(), self.machine, &options, self.progress)?;
-            Ok((!outcome.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.step)))
+            Ok((!outcome.ending.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.ending.step)))
         })
     }
 
@@ -79,8 +79,8 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = sft((self.backend)(), self.machine, &options, self.progress)?;
-            let said = || format!("{} steps, validation loss {:.3}", outcome.step, outcome.after);
-            Ok((!outcome.stopped).then(said))
+            let said = || format!("{} steps, validation loss {:.3}", outcome.ending.step, outcome.after);
+            Ok((!outcome.ending.stopped).then(said))
         })
     }
 
@@ -109,7 +109,7 @@ impl<B: Backend> Walk<'_, B> {
             let Rate { value, n, .. } = outcome.judged.pair_accuracy;
             results.pair_accuracy = Some(outcome.judged.pair_accuracy);
             let said = || format!("right in {:.1} % of {n} held-out pairs", 100.0 * value);
-            Ok((!outcome.stopped).then(said))
+            Ok((!outcome.ending.stopped).then(said))
         })
     }
 
@@ -152,9 +152,10 @@ impl<B: Backend> Walk<'_, B> {
             let figure = |name: &str| outcome.after.get(name).and_then(|value| value.as_f64()).unwrap_or(0.0);
             results.frontier = report::frontier(&self.at("ppo"))?;
             let (reward, kl) = (figure("eval/reward"), figure("eval/kl"));
-            let said =
-                || format!("{} iterations, held-out reward {reward:.3} at a KL of {kl:.2}", outcome.step);
-            Ok((!outcome.stopped).then(said))
+            let said = || {
+                format!("{} iterations, held-out reward {reward:.3} at a KL of {kl:.2}", outcome.ending.step)
+            };
+            Ok((!outcome.ending.stopped).then(said))
         })
     }
 
@@ -173,8 +174,8 @@ impl<B: Backend> Walk<'_, B> {
             };
             let outcome = dpo((self.backend)(), self.machine, &options, self.progress)?;
             let right = 100.0 * outcome.val_accuracy;
-            let said = || format!("{} steps, {right:.1} % of held-out pairs right", outcome.step);
-            Ok((!outcome.stopped).then(said))
+            let said = || format!("{} steps, {right:.1} % of held-out pairs right", outcome.ending.step);
+            Ok((!outcome.ending.stopped).then(said))
         })
     }
 }

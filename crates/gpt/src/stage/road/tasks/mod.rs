@@ -5,16 +5,16 @@
 
 mod judge;
 
-use super::budget::{Budget, passes_per_sec};
-use super::{RoadDir, train_tokenizer};
-use crate::corpus::{self, Documents, Split};
+use super::budget::{Budget, training_flops, training_secs};
+use super::dir::{RoadDir, recipe};
+use super::{lessons_corpus, train_tokenizer};
+use crate::corpus::{Documents, Split};
 use crate::data::rows::{MAX_BAD, Record, read_rows};
 use crate::data::{self, Overflow, TaskRow, TokenizeOptions, TokenizeTasksOptions};
 use crate::lessons::{self, TASK_TOKENS};
 use crate::progress::Progress;
 use crate::report::{self, TasksResults};
 use crate::stage::{Machine, PretrainOptions, Settings, Shape, Source, Start, pretrain};
-use crate::train::run::Recipe;
 use anyhow::{Context, Result};
 use kernels::Backend;
 use std::path::PathBuf;
@@ -80,11 +80,6 @@ const TINY: Scale = Scale {
     minutes: None,
 };
 
-/// Seconds at the end of the road that are for the evaluation.
-const EVALUATION_SECS: f64 = 20.0;
-/// How much longer training takes than its passes: the optimizer, validations, samples.
-const OVERHEAD: f64 = 1.1;
-
 /// The share of rows in every batch; the others are plain text.
 const TASKS_SHARE: f64 = 0.6;
 /// Rows and documents that are validated on in training.
@@ -101,7 +96,9 @@ pub fn tasks_road<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<TasksOutcome> {
     let walk = Walk { options, scale: if options.tiny { TINY } else { USUAL }, progress };
-    let mut road = RoadDir::open(&options.out, &walk.recipe(machine)?, 6, progress)?;
+    let settings = toml::Table::from_iter([("tiny".to_owned(), options.tiny.into())]);
+    let recipe = recipe("speedrun --task-tokens", settings, options.budget, options.seed, machine)?;
+    let mut road = RoadDir::open(&options.out, &recipe, 6, progress)?;
     road.stage("lessons", || walk.write_lessons().map(Some))?;
     road.stage("corpus", || walk.gather().map(Some))?;
     road.stage("tokenizer", || walk.train_tokenizer().map(Some))?;
@@ -113,7 +110,7 @@ pub fn tasks_road<B: Backend>(
         let options = walk.pretraining(size)?;
         let tokens = options.settings.batch_tokens;
         let outcome = pretrain(backend(), machine, &options, progress)?;
-        Ok((!outcome.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.step)))
+        Ok((!outcome.ending.stopped).then(|| format!("{} steps of {tokens} tokens", outcome.ending.step)))
     })?;
     if !goes_on {
         return Ok(TasksOutcome { results: None, report: report::write(&run)?, run });
@@ -160,19 +157,8 @@ impl Walk<'_> {
     }
 
     fn gather(&self) -> Result<String> {
-        let options = corpus::Options {
-            paths: vec![self.at("lessons/text.jsonl")],
-            out: self.at("corpus"),
-            text_fields: vec!["text".into()],
-            // A small world repeats itself.
-            dedup: false,
-            val_fraction: VAL_FRACTION,
-            seed: self.options.seed,
-            threads: self.options.threads,
-            ..corpus::Options::default()
-        };
-        let report = corpus::build(&options, self.progress)?;
-        Ok(format!("{:.1} MB in {} documents", report.kept.bytes as f64 / 1e6, report.kept.documents))
+        let Walk { options: TasksOptions { out, seed, threads, .. }, progress, .. } = self;
+        lessons_corpus(out, VAL_FRACTION, *seed, *threads, *progress)
     }
 
     fn rows(&self, name: &str) -> Result<Vec<TaskRow>> {
@@ -213,20 +199,6 @@ impl Walk<'_> {
         Ok(format!("{} of text and {} of tasks for training", text.train.tokens, rows.train.tokens))
     }
 
-    /// What decides the road.
-    fn recipe(&self, machine: &Machine) -> Result<Recipe> {
-        let mut settings = toml::Table::new();
-        settings.insert("tiny".into(), self.options.tiny.into());
-        settings
-            .insert("seed".into(), i64::try_from(self.options.seed).context("--seed is too large")?.into());
-        settings.insert("precision".into(), machine.precision.clone().into());
-        if let Some(budget) = self.options.budget {
-            budget.check()?;
-            budget.record(&mut settings);
-        }
-        Ok(Recipe::new("speedrun --task-tokens", settings))
-    }
-
     /// How far training goes, as a multiple of its usual steps, `secs` after the road began. More than usual is for whoever gives a
     /// budget.
     fn size<B: Backend>(&self, backend: &dyn Fn() -> B, secs: f64) -> Result<f64> {
@@ -234,10 +206,7 @@ impl Walk<'_> {
         let config = shape.config(self.scale.vocab_size, &settings);
         let usual =
             (settings.steps * settings.batch_tokens as u64) as f64 * config.training_flops_per_token();
-        let in_minutes = |minutes: f64| {
-            let left = (60.0 * minutes - secs - EVALUATION_SECS).max(1.0);
-            left / OVERHEAD * passes_per_sec(backend(), &config) / usual
-        };
+        let in_minutes = |minutes| training_flops(backend(), &config, training_secs(minutes, secs)) / usual;
         Ok(match (self.options.budget, self.scale.minutes) {
             (Some(Budget::Flops(flops)), _) => flops / usual,
             (Some(Budget::Minutes(minutes)), _) => in_minutes(minutes),

@@ -1,0 +1,143 @@
+//! The model that a stage trains: where it begins, its optimizer, and what its checkpoints say.
+//!
+//! Five of the six stages train one model. PPO trains two beside two that are only read, and keeps a state of its own.
+
+use super::Init;
+use super::init::Optimized;
+use super::training_loop::{State, Step, shortest};
+use crate::checkpoint::{About, Checkpoint, Dtype};
+use crate::model::{self, Config, Engine, Request, Sampling};
+use crate::tokenizer::Tokenizer;
+use crate::train::{Optimizer, Trainer, Update};
+use anyhow::Result;
+use kernels::Backend;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// A model in training.
+pub(super) struct Learner<'a, B: Backend> {
+    pub(super) backend: B,
+    pub(super) trainer: Trainer<B::Tensor>,
+    pub(super) tokenizer: &'a Tokenizer,
+    origin: Origin<'a>,
+    dtype: Dtype,
+    data_digest: String,
+}
+
+/// Where training begins.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// At this model, or at random weights.
+    pub(super) init: Option<&'a Init>,
+    /// Whether the model's optimizer goes on, or a fresh one begins.
+    pub(super) continue_optimizer: bool,
+    /// Decides the random weights.
+    pub(super) seed: u64,
+}
+
+impl Origin<'_> {
+    /// The first state of a model of shape `config`.
+    fn state<B: Backend>(self, b: &mut B, config: &Config) -> Result<Optimized<B::Tensor>> {
+        let weights = match self.init {
+            Some(init) if self.continue_optimizer => return init.optimized(b, config),
+            Some(init) => init.weights(b, config, self.seed)?,
+            None => model::init(b, config, self.seed),
+        };
+        Ok((weights, [(); 2].map(|()| model::zeros(b, config)).into(), 0))
+    }
+}
+
+impl<'a, B: Backend> Learner<'a, B> {
+    /// A model of shape `config` that begins at `init` with a fresh optimizer. Its checkpoints have the format `dtype` and name their
+    /// data by `data_digest`.
+    ///
+    /// # Errors
+    /// `init` has no tokenizer, or its weights cannot be read.
+    pub(super) fn new(
+        backend: B,
+        init: &'a Init,
+        config: Config,
+        seed: u64,
+        dtype: Dtype,
+        data_digest: String,
+    ) -> Result<Self> {
+        let origin = Origin { init: Some(init), continue_optimizer: false, seed };
+        Self::from_origin(backend, origin, config, init.needed_tokenizer()?, dtype, data_digest)
+    }
+
+    /// The same from any origin, with the tokenizer that goes with the model.
+    ///
+    /// # Errors
+    /// The weights or moments to begin from cannot be read.
+    pub(super) fn from_origin(
+        mut backend: B,
+        origin: Origin<'a>,
+        config: Config,
+        tokenizer: &'a Tokenizer,
+        dtype: Dtype,
+        data_digest: String,
+    ) -> Result<Self> {
+        let (weights, moments, updates) = origin.state(&mut backend, &config)?;
+        let trainer = Trainer::with_moments(&mut backend, config, weights, moments, updates);
+        Ok(Learner { backend, trainer, tokenizer, origin, dtype, data_digest })
+    }
+
+    /// The end of a step: the accumulated gradient of `loss` changes the model, unless one of them is not finite. Returns the step
+    /// with what is said of that.
+    pub(super) fn update(&mut self, optimizer: &Optimizer, lr: f32, loss: f64, mut step: Step) -> Step {
+        let Update { grad_norm, applied } = self.trainer.update(&mut self.backend, optimizer, lr, loss);
+        step.metrics.insert("lr".into(), shortest(lr));
+        step.metrics.insert("grad_norm".into(), grad_norm.into());
+        step.line += &format!("  norm {grad_norm:6.3}");
+        step.skipped = (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed"));
+        step
+    }
+
+    /// Prompts and what the model makes of them with tokens below `vocab_size`, as texts.
+    pub(super) fn samples(
+        &mut self,
+        prompts: Vec<Vec<u32>>,
+        vocab_size: usize,
+        max_tokens: usize,
+        sampling: Sampling,
+        stop_tokens: &[u32],
+    ) -> Result<Vec<(String, String)>> {
+        let request = |(number, prompt)| {
+            let stop_tokens = stop_tokens.to_vec();
+            Request { prompt, max_tokens, sampling, number, stop_tokens }
+        };
+        let requests: Vec<Request> = (0..).zip(prompts).map(request).collect();
+        let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(1);
+        let (b, trainer) = (&mut self.backend, &mut self.trainer);
+        trainer.release_pass(b);
+        let capacity = (longest + max_tokens).min(trainer.config.seq_len);
+        let (config, weights, slots) = (&trainer.config, &trainer.weights, requests.len().max(1));
+        let mut engine = Engine::with_capacity(b, config, weights, slots, capacity).limited_to(vocab_size);
+        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
+        let texts = requests.iter().zip(generated).map(|(request, generated)| {
+            Ok((self.tokenizer.decode(&request.prompt)?, self.tokenizer.decode(&generated.tokens)?))
+        });
+        texts.collect()
+    }
+}
+
+impl<B: Backend> State for Learner<'_, B> {
+    fn save(&mut self, dir: &Path, mut about: About) -> Result<()> {
+        about.data_digest = Some(self.data_digest.clone());
+        let about = match self.origin.init {
+            Some(init) => init.begins(about),
+            None => about,
+        };
+        self.trainer.save(&mut self.backend, dir, self.tokenizer, self.dtype, about)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.trainer.restore(&mut self.backend, checkpoint)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let (weights, moments, updates) = self.origin.state(&mut self.backend, &self.trainer.config)?;
+        self.trainer.take_over(weights, moments, updates);
+        Ok(())
+    }
+}
