@@ -27,8 +27,10 @@ pub(crate) fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Cl
 /// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table of `len` values.
 pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {
     assert!(width > 0, "{operation}: rows without values");
-    let (known, highest) = (len / width, rows.iter().max());
-    assert!(highest.is_none_or(|&row| (row as usize) < known), "{operation}: row {highest:?} of {known}");
+    let (known, highest) = (len / width, rows.iter().copied().max());
+    if let Some(row) = highest {
+        assert!((row as usize) < known, "{operation}: row {row} of {known}");
+    }
 }
 
 /// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its own, in caches of
@@ -71,9 +73,11 @@ pub(crate) fn assert_fork_fits(
 
 /// Panics in the name of `operation` unless caches of `len` values have the slot.
 fn assert_slot_exists(operation: &str, slot: usize, len: usize, capacity: usize, shape: &AttentionShape) {
-    let slots = len.checked_div(size_of_shape(operation, &[capacity, shape.n_kv_head, shape.head_dim]));
+    let slot_len = size_of_shape(operation, &[capacity, shape.n_kv_head, shape.head_dim]);
     // Slots without positions take no memory.
-    assert!(slots.is_none_or(|slots| slot < slots), "{operation}: slot {slot} of {slots:?}");
+    if let Some(slots) = len.checked_div(slot_len) {
+        assert!(slot < slots, "{operation}: slot {slot} of {slots}");
+    }
 }
 
 /// `rows` rows of `d_in` values in, `d_out` values out.

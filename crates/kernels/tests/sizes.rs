@@ -203,18 +203,24 @@ const HEAD: [HeadShape; 3] = [
 ];
 const HEAD_WEIGHTS: [usize; 3] = [0, 0, 0];
 
+/// What `work` panics with.
+fn refusal(work: impl FnOnce()) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(work)).err()?;
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+}
+
 fn assert_refused<B: Backend>(name: &str, mut backend: impl FnMut() -> B) {
     for (operation, cases, run) in operations::<B>() {
         for case in 0..cases {
             let mut backend = backend();
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut backend, case)));
-            let Err(panic) = outcome else { panic!("{name}: {operation}, case {case}, was not refused") };
-            let message = match panic.downcast_ref::<String>() {
-                Some(message) => message.as_str(),
-                None => panic.downcast_ref::<&str>().expect("a message"),
-            };
-            let prefix = format!("{operation}: ");
-            assert!(message.contains(&prefix), "{name}: {operation}, case {case}: {message}");
+            let message = refusal(|| run(&mut backend, case));
+            let message =
+                message.unwrap_or_else(|| panic!("{name}: {operation}, case {case}, was not refused"));
+            assert!(
+                message.contains(&format!("{operation}: ")),
+                "{name}: {operation}, case {case}: {message}"
+            );
         }
     }
 }
@@ -266,33 +272,46 @@ fn every_operation_that_multiplies_sizes_is_listed() {
 fn rows_that_do_not_exist_are_refused() {
     let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() });
     let (mut out, mut table) = (cpu.zeros(4), cpu.zeros(8));
-    let refused = [
-        catch_unwind(AssertUnwindSafe(|| cpu.gather_forward(&mut out, &table, &[2], 4))),
-        catch_unwind(AssertUnwindSafe(|| cpu.gather_backward(&mut table, &out, &[2], 4))),
-        catch_unwind(AssertUnwindSafe(|| cpu.embed_forward(&mut out, &table, Some(&table), &[1], &[2], 4))),
+    let messages = [
+        refusal(|| cpu.gather_forward(&mut out, &table, &[2], 4)),
+        refusal(|| cpu.gather_backward(&mut table, &out, &[2], 4)),
+        refusal(|| cpu.embed_forward(&mut out, &table, Some(&table), &[1], &[2], 4)),
+        refusal(|| cpu.embed_backward(&mut table, None, &out, &[u32::MAX], &[], 4)),
     ];
-    assert!(refused.iter().all(Result::is_err));
+    let expected = [
+        "gather_forward: row 2 of 2",
+        "gather_backward: row 2 of 2",
+        "embed_forward: row 2 of 2",
+        "embed_backward: row 4294967295 of 2",
+    ];
+    assert_eq!(messages.each_ref().map(|message| message.as_deref()), expected.map(Some));
 }
 
 /// What a shape says of itself, for whoever makes tensors by it.
 #[test]
 fn widths_that_wrap_around_are_refused() {
-    for shape in HEADS {
-        assert!(catch_unwind(|| shape.qkv_width()).is_err(), "{shape:?}");
+    let wide = AttentionShape { head_dim: 1 << 63, n_head: 2, n_kv_head: 2, ..SMALL };
+    let widths = [
+        refusal(|| _ = HEADS[0].qkv_width()),
+        refusal(|| _ = HEADS[1].qkv_width()),
+        refusal(|| _ = wide.q_width()),
+        refusal(|| _ = wide.kv_width()),
+    ];
+    for message in widths {
+        assert!(message.is_some_and(|message| message.starts_with("a row of AttentionShape")));
     }
-    let shape = AttentionShape { head_dim: 1 << 63, n_head: 2, n_kv_head: 2, ..SMALL };
-    assert!(catch_unwind(|| shape.q_width()).is_err() && catch_unwind(|| shape.kv_width()).is_err());
     assert_eq!([SMALL.q_width(), SMALL.kv_width(), SMALL.qkv_width()], [4, 4, 12]);
 }
 
 #[test]
 fn estimates_and_measurements_refuse_them_too() {
     let mut cpu = Cpu::default();
+    let prefix = |operation: &'static str| move |message: String| message.starts_with(operation);
     let layer = LinearShape { rows: 1, d_in: HUGE, d_out: 4 };
     let head = HeadShape { rows: 1, d_model: 1, vocab_size: 1, temperature: 1.0 };
-    assert!(catch_unwind(AssertUnwindSafe(|| cpu.working_bytes(&[layer], &head))).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| cpu.working_bytes(&[], &HEAD[0]))).is_err());
+    assert!(refusal(|| _ = cpu.working_bytes(&[layer], &head)).is_some_and(prefix("working_bytes: ")));
+    assert!(refusal(|| _ = cpu.working_bytes(&[], &HEAD[0])).is_some_and(prefix("working_bytes: ")));
     let forward = kernels::cpu::bench::LinearProduct::Forward;
-    let measure = || kernels::cpu::bench::linear(&mut cpu, forward, layer, std::time::Duration::ZERO);
-    assert!(catch_unwind(AssertUnwindSafe(measure)).is_err());
+    let measure = || _ = kernels::cpu::bench::linear(&mut cpu, forward, layer, std::time::Duration::ZERO);
+    assert!(refusal(measure).is_some_and(prefix("bench::linear: ")));
 }

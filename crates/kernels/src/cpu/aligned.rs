@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 /// Alignment in bytes: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
 
+/// Numbers that memory of zeros holds.
+///
 /// # Safety
 ///
 /// All-zero bytes are a value of the type, whose alignment is at most 64.

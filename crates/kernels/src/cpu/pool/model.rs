@@ -26,9 +26,16 @@ impl Watched {
     }
 }
 
+/// Explores `model` in every order with at most three preemptions, a second's work; LOOM_MAX_PREEMPTIONS says otherwise.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(3);
+    builder.check(model);
+}
+
 #[test]
 fn every_chunk_is_done_once_and_the_caller_sees_it() {
-    loom::model(|| {
+    check(|| {
         let mut pool = Pool::new(2);
         let done = Watched::new();
         for round in 1..=2 {
@@ -41,7 +48,7 @@ fn every_chunk_is_done_once_and_the_caller_sees_it() {
 /// Each chunk waits for the other: without its worker, awake or woken, the job would never end.
 #[test]
 fn a_job_never_misses_a_sleeping_worker() {
-    loom::model(|| {
+    check(|| {
         let mut pool = Pool::new(2);
         for _ in 0..2 {
             let begun = AtomicUsize::new(0);
@@ -57,5 +64,5 @@ fn a_job_never_misses_a_sleeping_worker() {
 
 #[test]
 fn a_pool_without_a_job_ends() {
-    loom::model(|| drop(Pool::new(3)));
+    check(|| drop(Pool::new(3)));
 }

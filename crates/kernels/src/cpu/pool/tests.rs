@@ -3,11 +3,14 @@ use std::panic::panic_any;
 use std::sync::Barrier;
 use std::sync::mpsc;
 
+/// Rounds of tests that look for what seldom happens; Miri is a thousand times slower, and looks closer.
+const ROUNDS: usize = if cfg!(miri) { 20 } else { 3000 };
+
 #[test]
 fn every_chunk_is_done_once_in_many_tiny_jobs() {
     for threads in [1, 2, 3, 8] {
         let mut pool = Pool::new(threads);
-        for round in 0..3000 {
+        for round in 0..ROUNDS {
             let chunks = round % 7;
             let mut done = [0u8; 7];
             let part = Disjoint::new(&mut done);
@@ -37,7 +40,7 @@ fn workers_take_part_and_wake_from_sleep() {
 #[test]
 fn a_panic_reaches_the_caller_and_the_pool_works_on() {
     let mut pool = Pool::new(3);
-    for round in 0..200 {
+    for round in 0..ROUNDS / 15 {
         let bad = round % 5;
         let run = AssertUnwindSafe(|| pool.run(5, &|chunk, _| assert!(chunk != bad, "chunk {chunk}")));
         let payload = catch_unwind(run).expect_err("a chunk panicked");
