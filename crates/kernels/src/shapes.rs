@@ -7,8 +7,9 @@ pub const NO_TARGET: u32 = u32::MAX;
 
 /// How many values `shape` has: the product of its sizes.
 ///
-/// Every operation asks this before it looks at memory. A product that wraps around can be the length of a tensor that is far too
-/// short, and every index that is computed from the same sizes would then lie outside of it.
+/// Every operation asks this before it looks at memory. A product that wraps around can be the length of a
+/// tensor that is far too short, and every index that is computed from the same sizes would then lie outside
+/// of it.
 ///
 /// # Panics
 ///
@@ -18,13 +19,15 @@ pub(crate) fn size_of_shape(operation: &str, shape: &[usize]) -> usize {
     product.unwrap_or_else(|| panic!("{operation}: {shape:?} values are more than any memory has"))
 }
 
-/// The rows of a batch of sequences. Panics in the name of `operation` if there are more than a `usize` counts.
+/// The rows of a batch of sequences. Panics in the name of `operation` if there are more than a `usize`
+/// counts.
 pub(crate) fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Clone) -> usize {
     let sum = lens.clone().try_fold(0usize, |sum, len| sum.checked_add(len));
     sum.unwrap_or_else(|| panic!("{operation}: sequences of {:?} rows", lens.collect::<Vec<_>>()))
 }
 
-/// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table of `len` values.
+/// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table
+/// of `len` values.
 pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {
     assert!(width > 0, "{operation}: rows without values");
     let (known, highest) = (len / width, rows.iter().copied().max());
@@ -33,8 +36,8 @@ pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width
     }
 }
 
-/// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its own, in caches of
-/// `len` values.
+/// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its
+/// own, in caches of `len` values.
 pub(crate) fn assert_spans_fit(
     operation: &str,
     spans: &[CacheSpan],
@@ -54,7 +57,8 @@ pub(crate) fn assert_spans_fit(
     }
 }
 
-/// Panics unless the first `len` of `capacity` positions can be copied from one slot of a cache of `cache_len` values to others.
+/// Panics unless the first `len` of `capacity` positions can be copied from one slot of a cache of
+/// `cache_len` values to others.
 pub(crate) fn assert_fork_fits(
     cache_len: usize,
     from: usize,

@@ -1,7 +1,8 @@
-//! Sizes whose products wrap around are refused before any memory is touched, in the name of the operation, in release builds too.
+//! Sizes whose products wrap around are refused before any memory is touched, in the name of the operation,
+//! in release builds too.
 //!
-//! Wherever there is such a length, tensors have the one that the wrapped product asks for. So whoever multiplies without looking finds
-//! every length right, and goes on to indices that lie far outside.
+//! Wherever there is such a length, tensors have the one that the wrapped product asks for. So whoever
+//! multiplies without looking finds every length right, and goes on to indices that lie far outside.
 
 #[allow(dead_code, reason = "nothing is computed here, so there is no noise")]
 mod harness;

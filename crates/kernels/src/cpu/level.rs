@@ -102,7 +102,8 @@ macro_rules! multiversion {
                 unsafe { body($($arg),*) }
             }
             match level {
-                // SAFETY: the level was found among `Level::available()`; what the caller promised, if anything.
+                // SAFETY: the level was found among `Level::available()`; what the caller promised, if
+                // anything.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::Level::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.

@@ -16,8 +16,8 @@ const CHUNK: usize = 1 << 14;
 /// Values of a block.
 const BLOCK: usize = 1 << 10;
 
-/// A block of the values that are written, where among all values it begins, and scratch of [`BLOCK`] values for each of up
-/// to three operands.
+/// A block of the values that are written, where among all values it begins, and scratch of [`BLOCK`] values
+/// for each of up to three operands.
 struct Block<'a> {
     out: ValuesMut<'a>,
     start: usize,

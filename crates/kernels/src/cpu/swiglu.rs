@@ -66,7 +66,8 @@ pub(super) fn backward(cpu: &mut Cpu, dx: &mut CpuTensor, dout: &CpuTensor, x: &
     assert_eq!(dx.len(), x.len(), "values of dx");
     let (level, dx, dout, x) = (cpu.options.level, dx.sink(), dout.values(), x.values());
     for_each_block(cpu, rows, d_ff, |block| {
-        // SAFETY: every block is handed out once, no two overlap, and the gate's values are not those of the up projection.
+        // SAFETY: every block is handed out once, no two overlap, and the gate's values are not those of the
+        // up projection.
         let dx = unsafe { [block.gate(), block.gate() + d_ff].map(|start| dx.part(start, block.len)) };
         backward_block(level, dx, dout, x, block);
     });

@@ -162,8 +162,8 @@ pub(super) enum ValuesMut<'a> {
 }
 
 impl ValuesMut<'_> {
-    /// `len` values from `start` on to be overwritten: those stored, or `scratch[..len]`. What they are at first is
-    /// unspecified.
+    /// `len` values from `start` on to be overwritten: those stored, or `scratch[..len]`. What they are at
+    /// first is unspecified.
     #[inline(always)]
     pub(super) fn overwrite<'s>(&'s mut self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s> {
         match self {
@@ -194,7 +194,8 @@ impl ValuesMut<'_> {
     }
 }
 
-/// Numbers to write, by several threads that each write parts of their own. Like a [`Disjoint`], whoever owns it may write all of it.
+/// Numbers to write, by several threads that each write parts of their own. Like a [`Disjoint`], whoever owns
+/// it may write all of it.
 pub(super) enum Sink<'a> {
     F32(Disjoint<'a, f32>),
     Bf16(Disjoint<'a, u16>),

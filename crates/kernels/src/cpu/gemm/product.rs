@@ -144,7 +144,8 @@ impl Product<'_> {
         let grid = Grid::new(kernel, self.m, columns, self.blocks.iter().len(), pool.threads());
         pool.run(grid.chunks(), &|chunk, scratch| {
             let (rows, panels) = grid.chunk(chunk);
-            // SAFETY: the chunks of a grid do not overlap, and each is handed out once; the sizes were asserted.
+            // SAFETY: the chunks of a grid do not overlap, and each is handed out once; the sizes were
+            // asserted.
             unsafe { self.chunk(kernel, columns, &out, rows, panels, scratch) };
         });
     }
@@ -153,8 +154,8 @@ impl Product<'_> {
     ///
     /// # Safety
     ///
-    /// `out` has `m · n` values, `rows` are below `m` and `panels` among those of `columns`, which are `n`; no other thread touches
-    /// these elements meanwhile.
+    /// `out` has `m · n` values, `rows` are below `m` and `panels` among those of `columns`, which are `n`;
+    /// no other thread touches these elements meanwhile.
     unsafe fn chunk(
         &self,
         kernel: Kernel,

@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 
 /// A mutable slice that the chunks of a job share, each taking its own part.
 ///
-/// Whoever owns it may write all of it: a function that takes it by value asks nothing more of its caller. Whoever has a reference
-/// shares it: a function that writes through one is `unsafe`, and its caller sees to it that no two parts overlap.
+/// Whoever owns it may write all of it: a function that takes it by value asks nothing more of its caller.
+/// Whoever has a reference shares it: a function that writes through one is `unsafe`, and its caller sees to
+/// it that no two parts overlap.
 pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
@@ -14,8 +15,9 @@ pub(crate) struct Disjoint<'a, T> {
 
 // SAFETY: to its owner it is a `&mut [T]`.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
-// SAFETY: references hand out parts to write to several threads, as if the values were sent there, and parts to read, the same one to
-// several, as if the values were shared. That no part that is written overlaps another one is promised by those who ask for it.
+// SAFETY: references hand out parts to write to several threads, as if the values were sent there, and parts
+// to read, the same one to several, as if the values were shared. That no part that is written overlaps
+// another one is promised by those who ask for it.
 unsafe impl<T: Send + Sync> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {

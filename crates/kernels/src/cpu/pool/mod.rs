@@ -1,10 +1,10 @@
 //! Threads that share the chunks of one operation, and the scratch memory they work in.
 //!
-//! The one idea: a job is *open* while it has chunks left. A worker joins an open job or finds it closed; the caller
-//! takes chunks like everybody else, closes the job when none are left and waits only for workers that joined. So a
-//! sleeping worker never delays a job, and a job that is over before anybody woke up costs what it costs alone.
-//! Nothing is allocated per job. Which worker takes which chunk is left to chance: results must depend on the chunk
-//! only.
+//! The one idea: a job is *open* while it has chunks left. A worker joins an open job or finds it closed; the
+//! caller takes chunks like everybody else, closes the job when none are left and waits only for workers that
+//! joined. So a sleeping worker never delays a job, and a job that is over before anybody woke up costs what
+//! it costs alone. Nothing is allocated per job. Which worker takes which chunk is left to chance: results
+//! must depend on the chunk only.
 
 mod disjoint;
 #[cfg(all(test, loom))]
@@ -22,7 +22,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, JoinHandle, Mutex, UnsafeCell, spin_loop, thread};
 
-/// How long an idle worker looks for the next job before it sleeps: longer than the gaps between operations. A model has no clock.
+/// How long an idle worker looks for the next job before it sleeps: longer than the gaps between operations.
+/// A model has no clock.
 const SPIN: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(50) };
 
 /// The state word: number of the job (upper half), whether it is open, how many workers have joined it.
@@ -51,8 +52,9 @@ struct Shared {
     quit: AtomicBool,
 }
 
-// SAFETY: `job` and `scratch` are written only under the protocol of `state` that their comments describe; the task
-// behind the pointer is `Sync` and outlives the job, because `run` returns after the last worker has left.
+// SAFETY: `job` and `scratch` are written only under the protocol of `state` that their comments describe;
+// the task behind the pointer is `Sync` and outlives the job, because `run` returns after the last worker has
+// left.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -87,8 +89,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `task` once for every chunk in `0..chunks`, in any order, on any thread; returns when all are done.
-    /// A panic in a chunk is carried over to here; chunks that nobody had begun are then left out.
+    /// Calls `task` once for every chunk in `0..chunks`, in any order, on any thread; returns when all are
+    /// done. A panic in a chunk is carried over to here; chunks that nobody had begun are then left out.
     pub(crate) fn run(&mut self, chunks: usize, task: &(dyn Fn(usize, &mut Scratch) + Sync)) {
         let shared = &*self.shared;
         if self.workers.is_empty() || chunks <= 1 {
@@ -157,7 +159,8 @@ impl Shared {
         }
     }
 
-    /// Works on the open job until nothing is left of it. The thread has joined it, or is its caller. Never panics.
+    /// Works on the open job until nothing is left of it. The thread has joined it, or is its caller. Never
+    /// panics.
     fn take_chunks(&self, thread: usize) {
         // SAFETY: a job that has been joined is not replaced.
         let (task, chunks) = self.job.with(|job| unsafe { *job }).expect("an open job");
@@ -203,8 +206,9 @@ impl Shared {
             } else if idle_since.elapsed() < SPIN {
                 (0..16).for_each(|_| spin_loop());
             } else {
-                // Who opens a job swaps as well: either that swap finds a sleeper to wake, or it came before this one, and then
-                // its job is seen below. Nothing but swaps may write here, or the later one need not see the earlier.
+                // Who opens a job swaps as well: either that swap finds a sleeper to wake, or it came before
+                // this one, and then its job is seen below. Nothing but swaps may write here, or the later
+                // one need not see the earlier.
                 self.asleep[thread].swap(true, AcqRel);
                 if !is_new(self.state.load(Acquire), last_job) {
                     thread::park();

@@ -1,5 +1,6 @@
-//! The protocol under a model checker: every order in which two threads can go through it, and every value that their loads may see.
-//! Run by `tools/sanitize.sh loom`; what it finds when something is missing is in docs/TESTING.md.
+//! The protocol under a model checker: every order in which two threads can go through it, and every value
+//! that their loads may see. Run by `tools/soundness.sh loom`; what it finds when something is missing is in
+//! docs/TESTING.md.
 
 use super::sync::{AtomicUsize, UnsafeCell, thread};
 use super::*;
@@ -26,7 +27,8 @@ impl Watched {
     }
 }
 
-/// Explores `model` in every order with at most three preemptions, a second's work; LOOM_MAX_PREEMPTIONS says otherwise.
+/// Explores `model` in every order with at most three preemptions, a second's work; LOOM_MAX_PREEMPTIONS says
+/// otherwise.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);

@@ -1,5 +1,5 @@
-//! What the pool synchronises with: the standard library, or under `--cfg loom` the types of a model checker, which tries every order
-//! that threads can run in and every value that a load may see.
+//! What the pool synchronises with: the standard library, or under `--cfg loom` the types of a model checker,
+//! which tries every order that threads can run in and every value that a load may see.
 
 #[cfg(loom)]
 pub(super) use loom::{

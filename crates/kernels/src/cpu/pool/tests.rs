@@ -53,7 +53,8 @@ fn a_panic_reaches_the_caller_and_the_pool_works_on() {
     }
 }
 
-/// Two chunks panic at once, with values that panic when they are dropped: one reaches the caller, and nobody waits for ever.
+/// Two chunks panic at once, with values that panic when they are dropped: one reaches the caller, and nobody
+/// waits for ever.
 #[test]
 fn a_panic_that_panics_when_it_is_dropped_ends_no_worker() {
     struct Bomb;
@@ -99,7 +100,8 @@ fn a_part_outside_of_the_slice_panics() {
     unsafe { Disjoint::new(&mut [0; 4]).slice(3, 2) };
 }
 
-/// What a sanitizer has to find before its silence means anything: two chunks that write the same byte at the same time.
+/// What a sanitizer has to find before its silence means anything: two chunks that write the same byte at the
+/// same time.
 #[cfg(planted_race)]
 #[test]
 fn planted_race() {
