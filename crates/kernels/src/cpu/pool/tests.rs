@@ -3,8 +3,8 @@ use std::panic::panic_any;
 use std::sync::Barrier;
 use std::sync::mpsc;
 
-/// Rounds of tests that look for what seldom happens; Miri is a thousand times slower, and looks closer.
-const ROUNDS: usize = if cfg!(miri) { 20 } else { 3000 };
+/// Rounds of tests that look for what seldom happens. Sanitizers and Miri are slow, and look closer.
+const ROUNDS: usize = if cfg!(slow) { 30 } else { 3000 };
 
 #[test]
 fn every_chunk_is_done_once_in_many_tiny_jobs() {
