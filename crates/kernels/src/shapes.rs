@@ -1,7 +1,88 @@
 //! Shapes and settings of operations.
 
+use std::ops::Range;
+
 /// A target that asks for nothing: its log-probability is 0 and has no gradient.
 pub const NO_TARGET: u32 = u32::MAX;
+
+/// How many values `shape` has: the product of its sizes.
+///
+/// Every operation asks this before it looks at memory. A product that wraps around can be the length of a
+/// tensor that is far too short, and every index that is computed from the same sizes would then lie outside
+/// of it.
+///
+/// # Panics
+///
+/// In the name of `operation`, if the product does not fit a `usize`.
+pub(crate) fn size_of_shape(operation: &str, shape: &[usize]) -> usize {
+    let product = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+    product.unwrap_or_else(|| panic!("{operation}: {shape:?} values are more than any memory has"))
+}
+
+/// The rows of a batch of sequences. Panics in the name of `operation` if there are more than a `usize`
+/// counts.
+pub(crate) fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Clone) -> usize {
+    let sum = lens.clone().try_fold(0usize, |sum, len| sum.checked_add(len));
+    sum.unwrap_or_else(|| panic!("{operation}: sequences of {:?} rows", lens.collect::<Vec<_>>()))
+}
+
+/// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table
+/// of `len` values.
+pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {
+    assert!(width > 0, "{operation}: rows without values");
+    let (known, highest) = (len / width, rows.iter().copied().max());
+    if let Some(row) = highest {
+        assert!((row as usize) < known, "{operation}: row {row} of {known}");
+    }
+}
+
+/// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its
+/// own, in caches of `len` values.
+pub(crate) fn assert_spans_fit(
+    operation: &str,
+    spans: &[CacheSpan],
+    len: usize,
+    capacity: usize,
+    shape: &AttentionShape,
+) {
+    for (i, span) in spans.iter().enumerate() {
+        let end = span.start.checked_add(span.len);
+        assert!(
+            end.is_some_and(|end| end <= capacity),
+            "{operation}: {span:?} in a cache of {capacity} positions"
+        );
+        assert_slot_exists(operation, span.slot, len, capacity, shape);
+        let alone = spans[..i].iter().all(|other| other.slot != span.slot);
+        assert!(alone, "{operation}: {span:?}: two spans in one slot");
+    }
+}
+
+/// Panics unless the first `len` of `capacity` positions can be copied from one slot of a cache of
+/// `cache_len` values to others.
+pub(crate) fn assert_fork_fits(
+    cache_len: usize,
+    from: usize,
+    into: &Range<usize>,
+    len: usize,
+    capacity: usize,
+    shape: &AttentionShape,
+) {
+    shape.assert_valid("cache_fork");
+    let positions = len <= capacity && !into.contains(&from);
+    assert!(positions, "cache_fork: {len} of {capacity} positions, {from} to {into:?}");
+    for slot in into.clone().next_back().into_iter().chain([from]) {
+        assert_slot_exists("cache_fork", slot, cache_len, capacity, shape);
+    }
+}
+
+/// Panics in the name of `operation` unless caches of `len` values have the slot.
+fn assert_slot_exists(operation: &str, slot: usize, len: usize, capacity: usize, shape: &AttentionShape) {
+    let slot_len = size_of_shape(operation, &[capacity, shape.n_kv_head, shape.head_dim]);
+    // Slots without positions take no memory.
+    if let Some(slots) = len.checked_div(slot_len) {
+        assert!(slot < slots, "{operation}: slot {slot} of {slots}");
+    }
+}
 
 /// `rows` rows of `d_in` values in, `d_out` values out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +113,42 @@ pub struct AttentionShape {
     pub window: Option<usize>,
 }
 
+/// Widths panic where no memory could hold such a row.
 impl AttentionShape {
     /// Values of a row of queries, and of a row of the output.
+    #[inline]
     pub fn q_width(&self) -> usize {
-        self.n_head * self.head_dim
+        self.width(Some(self.n_head))
     }
     /// Values of a row of keys, and of a row of values.
+    #[inline]
     pub fn kv_width(&self) -> usize {
-        self.n_kv_head * self.head_dim
+        self.width(Some(self.n_kv_head))
     }
     /// Values of a row of `qkv`.
+    #[inline]
     pub fn qkv_width(&self) -> usize {
-        self.q_width() + 2 * self.kv_width()
+        self.width(self.qkv_heads())
+    }
+
+    /// Panics in the name of `operation` if there is no such layer, or none whose rows fit a memory.
+    pub(crate) fn assert_valid(&self, operation: &str) {
+        let Self { n_head, n_kv_head, head_dim, window, .. } = *self;
+        let heads = head_dim > 0 && n_kv_head > 0 && n_head.is_multiple_of(n_kv_head);
+        assert!(heads, "{operation}: {self:?} has no such heads");
+        assert_ne!(window, Some(0), "{operation}: a window of no positions");
+        let width = self.qkv_heads().and_then(|heads| heads.checked_mul(head_dim));
+        assert!(width.is_some(), "{operation}: a row of {self:?} is larger than any memory");
+    }
+
+    fn qkv_heads(&self) -> Option<usize> {
+        self.n_kv_head.checked_mul(2)?.checked_add(self.n_head)
+    }
+
+    #[inline]
+    fn width(&self, heads: Option<usize>) -> usize {
+        let width = heads.and_then(|heads| heads.checked_mul(self.head_dim));
+        width.unwrap_or_else(|| panic!("a row of {self:?} is larger than any memory"))
     }
 }
 

@@ -7,11 +7,18 @@ use std::ptr::NonNull;
 /// Alignment in bytes: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
 
-/// Types of which all-zero bytes are a value, and which need no drop.
-pub(super) trait Number: Copy + Send + Sync + 'static {}
-impl Number for f32 {}
-impl Number for u16 {}
-impl Number for u32 {}
+/// Numbers that memory of zeros holds.
+///
+/// # Safety
+///
+/// All-zero bytes are a value of the type, whose alignment is at most 64.
+pub(super) unsafe trait Number: Copy + Send + Sync + 'static {}
+// SAFETY: any bits are a value.
+unsafe impl Number for f32 {}
+// SAFETY: any bits are a value.
+unsafe impl Number for u16 {}
+// SAFETY: any bits are a value.
+unsafe impl Number for u32 {}
 
 /// A slice of numbers on a cache-line boundary. Zeroed memory comes straight from the system, untouched.
 pub(super) struct Aligned<T: Number> {

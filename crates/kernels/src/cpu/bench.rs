@@ -4,6 +4,7 @@
 
 use super::{Cpu, CpuTensor, Precision, linear};
 use crate::LinearShape;
+use crate::shapes::size_of_shape;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -47,8 +48,10 @@ pub fn peak(cpu: &mut Cpu, duration: Duration) -> f64 {
 /// activations and the weight is `f32`, as in training.
 pub fn linear(cpu: &mut Cpu, product: LinearProduct, shape: LinearShape, duration: Duration) -> f64 {
     let LinearShape { rows, d_in, d_out } = shape;
-    let (mut x, mut out) = (activation(cpu, rows * d_in), activation(cpu, rows * d_out));
-    let mut weight = CpuTensor::zeros_f32(d_in * d_out);
+    let [x_len, out_len, weight_len] =
+        [[rows, d_in], [rows, d_out], [d_in, d_out]].map(|shape| size_of_shape("bench::linear", &shape));
+    let (mut x, mut out) = (activation(cpu, x_len), activation(cpu, out_len));
+    let mut weight = CpuTensor::zeros_f32(weight_len);
     weight.f32s_mut().iter_mut().enumerate().for_each(|(i, weight)| *weight = value(i));
     let mut run = || match product {
         LinearProduct::Forward => linear::forward(cpu, &mut out, &x, &weight, None, shape),
@@ -59,7 +62,7 @@ pub fn linear(cpu: &mut Cpu, product: LinearProduct, shape: LinearShape, duratio
     };
     // The first run allocates.
     run();
-    2.0 * (rows * d_in * d_out) as f64 / median(times(duration, run))
+    2.0 * rows as f64 * weight_len as f64 / median(times(duration, run))
 }
 
 /// Rows as they are between operations, filled with some numbers.
@@ -69,8 +72,7 @@ fn activation(cpu: &Cpu, len: usize) -> CpuTensor {
         Precision::Bf16 => CpuTensor::zeros_bf16(len),
     };
     let values: Vec<f32> = (0..len).map(value).collect();
-    // SAFETY: nobody else has the tensor.
-    unsafe { x.sink().put(0, &values) };
+    x.values_mut().put(0, &values);
     x
 }
 

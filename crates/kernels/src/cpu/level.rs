@@ -70,31 +70,50 @@ impl fmt::Display for Level {
 /// that the compiler does not inline, hence loops stay outside of them. To give the same bits at every level, a body uses no `mul_add` (without hardware support it is a library call; multiply and add are
 /// never fused by the compiler) and sums in explicit lanes ([`LANES`]), which the compiler would not reorder anyway.
 ///
+/// A function that writes where others write too is an `unsafe fn`, like any other.
+///
 /// Sound because every `Level` inside a [`Cpu`](super::Cpu) was checked by [`Cpu::new`](super::Cpu::new).
 macro_rules! multiversion {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block)+) => {$(
-        $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
-        $vis fn $name(level: $crate::cpu::Level, $($arg: $type),*) $(-> $ret)? {
+    () => {};
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $args:tt $(-> $ret:ty)? $body:block $($rest:tt)*) => {
+        multiversion! { @one [unsafe] [$(#[$meta])*] [$vis] $name $args [$(-> $ret)?] $body }
+        multiversion! { $($rest)* }
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $args:tt $(-> $ret:ty)? $body:block $($rest:tt)*) => {
+        multiversion! { @one [] [$(#[$meta])*] [$vis] $name $args [$(-> $ret)?] $body }
+        multiversion! { $($rest)* }
+    };
+    (@one [$($unsafe:tt)?] [$($meta:tt)*] [$vis:vis] $name:ident ($($arg:ident: $type:ty),* $(,)?) [$($ret:tt)*] $body:block) => {
+        $($meta)*
+        #[allow(clippy::too_many_arguments, unused_unsafe)]
+        $vis $($unsafe)? fn $name(level: $crate::cpu::Level, $($arg: $type),*) $($ret)* {
             #[inline(always)]
-            fn body($($arg: $type),*) $(-> $ret)? $body
+            $($unsafe)? fn body($($arg: $type),*) $($ret)* $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2($($arg: $type),*) $(-> $ret)? { body($($arg),*) }
+            $($unsafe)? fn avx2($($arg: $type),*) $($ret)* {
+                // SAFETY: what the caller promised, if anything.
+                unsafe { body($($arg),*) }
+            }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512($($arg: $type),*) $(-> $ret)? { body($($arg),*) }
+            $($unsafe)? fn avx512($($arg: $type),*) $($ret)* {
+                // SAFETY: what the caller promised, if anything.
+                unsafe { body($($arg),*) }
+            }
             match level {
-                // SAFETY: the level was found among `Level::available()`.
+                // SAFETY: the level was found among `Level::available()`; what the caller promised, if
+                // anything.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::Level::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::Level::Avx512 | $crate::cpu::Level::Avx512Bf16 => unsafe { avx512($($arg),*) },
-                _ => body($($arg),*),
+                // SAFETY: what the caller promised, if anything.
+                _ => unsafe { body($($arg),*) },
             }
         }
-    )+};
+    };
 }
 pub(super) use multiversion;
 

@@ -6,12 +6,13 @@ use super::pool::Disjoint;
 use super::tensor::Values;
 use super::{Cpu, CpuTensor};
 use crate::LinearShape;
+use crate::shapes::size_of_shape;
 
 /// Columns of a bias gradient that are summed together: enough of a row that memory is read in runs.
 const BIAS_COLUMNS: usize = 512;
 
 pub(super) fn packed(cpu: &mut Cpu, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
-    assert_eq!(weight.len(), d_in * d_out, "length of weight");
+    assert_lengths("packed", LinearShape { rows: 0, d_in, d_out }, 0, weight, 0);
     let weight = Factor::along_k(weight.values(), d_in);
     CpuTensor::packed(PackedWeight::new(cpu.kernel, &mut cpu.pool, weight, d_in, d_out))
 }
@@ -25,7 +26,7 @@ pub(super) fn forward(
     shape: LinearShape,
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert_lengths(shape, x, weight, out);
+    assert_lengths("linear_forward", shape, x.len(), weight, out.len());
     let Cpu { kernel, pool, blocks, right, .. } = cpu;
     blocks.clear();
     kernel.push(blocks, d_in);
@@ -49,7 +50,7 @@ pub(super) fn backward_input(
     shape: LinearShape,
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert_lengths(shape, dx, weight, dout);
+    assert_lengths("linear_backward_input", shape, dx.len(), weight, dout.len());
     let Cpu { kernel, pool, blocks, right, .. } = cpu;
     blocks.clear();
     kernel.push(blocks, d_out);
@@ -69,9 +70,10 @@ pub(super) fn backward_weight(
     group_rows: usize,
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert_lengths(shape, x, dweight, dout);
+    assert_lengths("linear_backward_weight", shape, x.len(), dweight, dout.len());
     assert!(group_rows > 0, "group_rows is 0");
     if let Some(dbias) = dbias {
+        assert_eq!(dbias.len(), d_out, "length of dbias");
         sum_rows(cpu, dbias.f32s_mut(), dout.values(), group_rows);
     }
     let Cpu { kernel, pool, blocks, right, .. } = cpu;
@@ -89,12 +91,13 @@ pub(super) fn backward_weight(
     );
 }
 
-fn assert_lengths(shape: LinearShape, x: &CpuTensor, weight: &CpuTensor, out: &CpuTensor) {
+/// The shape against the lengths of input rows, weight and output rows.
+fn assert_lengths(operation: &str, shape: LinearShape, x: usize, weight: &CpuTensor, out: usize) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert!(d_in > 0 && d_out > 0, "an empty layer");
-    assert_eq!(x.len(), rows * d_in, "length of the input rows");
-    assert_eq!(weight.len(), d_out * d_in, "length of weight");
-    assert_eq!(out.len(), rows * d_out, "length of the output rows");
+    assert!(d_in > 0 && d_out > 0, "{operation}: an empty layer");
+    assert_eq!(x, size_of_shape(operation, &[rows, d_in]), "{operation}: values of the input rows");
+    assert_eq!(weight.len(), size_of_shape(operation, &[d_out, d_in]), "{operation}: values of weight");
+    assert_eq!(out, size_of_shape(operation, &[rows, d_out]), "{operation}: values of the output rows");
 }
 
 /// `sum += Σ rows` of `x`: within groups of `group_rows` first, then group after group.

@@ -29,6 +29,7 @@ mod testing;
 pub use level::Level;
 pub use tensor::CpuTensor;
 
+use crate::shapes::size_of_shape;
 use crate::{HeadShape, LinearShape};
 use gemm::{Blocks, Kernel};
 use head::HeadMemory;
@@ -117,8 +118,10 @@ impl Cpu {
             _ => 4,
         };
         // The larger of the weight and of the input rows, which the gradient packs.
-        let packed = |shape: &LinearShape| shape.d_in * shape.d_out.max(shape.rows);
-        let right = layers.iter().map(packed).max().unwrap_or(0) * bytes;
+        let packed = |shape: &LinearShape| {
+            size_of_shape("working_bytes", &[bytes, shape.d_in, shape.d_out.max(shape.rows)])
+        };
+        let right = layers.iter().map(packed).max().unwrap_or(0);
         right as u64 + head::working_bytes(head, bytes)
     }
 

@@ -7,81 +7,91 @@ use super::Cpu;
 use super::level::{LANES, Level, multiversion};
 use super::math::sigmoid;
 use super::pool::Disjoint;
-use super::tensor::{CpuTensor, Sink, Values};
+use super::tensor::{CpuTensor, Sink, Values, ValuesMut};
 use crate::{AdamW, Dropout, rng};
+use std::ops::Range;
 
 /// Values of a chunk.
 const CHUNK: usize = 1 << 14;
 /// Values of a block.
 const BLOCK: usize = 1 << 10;
 
-/// A block's place among the values, and scratch of [`BLOCK`] values for each of up to three operands.
+/// A block of the values that are written, where among all values it begins, and scratch of [`BLOCK`] values
+/// for each of up to three operands.
 struct Block<'a> {
+    out: ValuesMut<'a>,
     start: usize,
     len: usize,
     scratch: [&'a mut [f32]; 3],
 }
 
-/// Calls `work` once for every block of `len` values.
-fn for_each_block(cpu: &mut Cpu, len: usize, work: impl Fn(Level, Block<'_>) + Sync) {
-    let level = cpu.options.level;
+/// Calls `work` once for every block of `out`.
+fn for_each_block(cpu: &mut Cpu, out: Sink<'_>, work: impl Fn(Level, Block<'_>) + Sync) {
+    let (level, len) = (cpu.options.level, out.len());
+    for_each_range(cpu, len, |range, [a, b, c]| {
+        // SAFETY: every range is handed out once, and no two overlap.
+        let out = unsafe { out.part(range.start, range.len()) };
+        work(level, Block { out, start: range.start, len: range.len(), scratch: [a, b, c] });
+    });
+}
+
+/// Calls `work` with ranges of at most [`BLOCK`] that make up `0..len`, and three times as much scratch.
+fn for_each_range(cpu: &mut Cpu, len: usize, work: impl Fn(Range<usize>, [&mut [f32]; 3]) + Sync) {
     cpu.pool.run(len.div_ceil(CHUNK), &|chunk, scratch| {
         let [a, b, c, ..] = &mut scratch.buffers;
         let (a, b, c) = (a.floats(BLOCK), b.floats(BLOCK), c.floats(BLOCK));
         let end = len.min((chunk + 1) * CHUNK);
         for start in (chunk * CHUNK..end).step_by(BLOCK) {
-            work(level, Block { start, len: BLOCK.min(end - start), scratch: [a, b, c] });
+            work(start..end.min(start + BLOCK), [a, b, c]);
         }
     });
 }
 
 pub(super) fn fill(cpu: &mut Cpu, out: &mut CpuTensor, value: f32) {
-    let (len, out) = (out.len(), out.sink());
-    for_each_block(cpu, len, |level, block| fill_block(level, out, value, block));
+    for_each_block(cpu, out.sink(), |level, block| fill_block(level, value, block));
 }
 
 /// `out = x`, from one storage to another.
 pub(super) fn copy(cpu: &mut Cpu, out: Sink<'_>, x: Values<'_>) {
     assert_eq!(x.len(), out.len(), "values to copy");
-    for_each_block(cpu, x.len(), |level, block| copy_block(level, out, x, block));
+    for_each_block(cpu, out, |level, block| copy_block(level, x, block));
 }
 
 pub(super) fn add(cpu: &mut Cpu, out: &mut CpuTensor, a: &CpuTensor, b: &CpuTensor) {
-    let len = assert_same_len(out.len(), [a, b]);
-    let (out, a, b) = (out.sink(), a.values(), b.values());
-    for_each_block(cpu, len, |level, block| add_block(level, out, a, b, block));
+    assert_same_len(out.len(), [a, b]);
+    let (a, b) = (a.values(), b.values());
+    for_each_block(cpu, out.sink(), |level, block| add_block(level, a, b, block));
 }
 
 pub(super) fn accumulate(cpu: &mut Cpu, sum: &mut CpuTensor, x: &CpuTensor) {
-    let len = assert_same_len(sum.len(), [x]);
-    let (sum, x) = (sum.sink(), x.values());
-    for_each_block(cpu, len, |level, block| accumulate_block(level, sum, x, block));
+    assert_same_len(sum.len(), [x]);
+    let x = x.values();
+    for_each_block(cpu, sum.sink(), |level, block| accumulate_block(level, x, block));
 }
 
 pub(super) fn average(cpu: &mut Cpu, mean: &mut CpuTensor, x: &CpuTensor, decay: f32) {
-    let len = assert_same_len(mean.len(), [x]);
-    let (mean, x) = (mean.sink(), x.values());
-    for_each_block(cpu, len, |level, block| average_block(level, mean, x, decay, block));
+    assert_same_len(mean.len(), [x]);
+    let x = x.values();
+    for_each_block(cpu, mean.sink(), |level, block| average_block(level, x, decay, block));
 }
 
 pub(super) fn gelu_forward(cpu: &mut Cpu, out: &mut CpuTensor, x: &CpuTensor) {
-    let len = assert_same_len(out.len(), [x]);
-    let (out, x) = (out.sink(), x.values());
-    for_each_block(cpu, len, |level, block| gelu_forward_block(level, out, x, block));
+    assert_same_len(out.len(), [x]);
+    let x = x.values();
+    for_each_block(cpu, out.sink(), |level, block| gelu_forward_block(level, x, block));
 }
 
 pub(super) fn gelu_backward(cpu: &mut Cpu, dx: &mut CpuTensor, dout: &CpuTensor, x: &CpuTensor) {
-    let len = assert_same_len(dx.len(), [dout, x]);
-    let (dx, dout, x) = (dx.sink(), dout.values(), x.values());
-    for_each_block(cpu, len, |level, block| gelu_backward_block(level, dx, dout, x, block));
+    assert_same_len(dx.len(), [dout, x]);
+    let (dout, x) = (dout.values(), x.values());
+    for_each_block(cpu, dx.sink(), |level, block| gelu_backward_block(level, dout, x, block));
 }
 
 pub(super) fn dropout(cpu: &mut Cpu, x: &mut CpuTensor, width: usize, dropout: &Dropout) {
     assert!(width > 0 && x.len().is_multiple_of(width), "{} values are not rows of {width}", x.len());
     if dropout.p > 0.0 {
         let mask = Mask::new(dropout, width as u64);
-        let (len, x) = (x.len(), x.sink());
-        for_each_block(cpu, len, |level, block| dropout_block(level, x, mask, block));
+        for_each_block(cpu, x.sink(), |level, block| dropout_block(level, mask, block));
     }
 }
 
@@ -93,13 +103,15 @@ pub(super) fn adamw(
     grad: &CpuTensor,
     settings: &AdamW,
 ) {
-    let len = assert_same_len(weight.len(), [m, v, grad]);
+    let len = weight.len();
+    assert_same_len(len, [m, v, grad]);
     let weight = Disjoint::new(weight.f32s_mut());
     let (m, v, grad) = (Disjoint::new(m.f32s_mut()), Disjoint::new(v.f32s_mut()), grad.f32s());
-    for_each_block(cpu, len, |level, Block { start, len, .. }| {
-        // SAFETY: every block is handed out once, and no two overlap.
-        let [weight, m, v] = unsafe { [weight, m, v].map(|x| x.slice(start, len)) };
-        adamw_block(level, weight, m, v, &grad[start..start + len], settings);
+    let level = cpu.options.level;
+    for_each_range(cpu, len, |range, _| {
+        // SAFETY: every range is handed out once, and no two overlap.
+        let [weight, m, v] = unsafe { [&weight, &m, &v].map(|x| x.slice(range.start, range.len())) };
+        adamw_block(level, weight, m, v, &grad[range], settings);
     });
 }
 
@@ -172,80 +184,70 @@ fn gelu_derivative(x: f32) -> f32 {
     s + x * s * (1.0 - s) * (2.0 * GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x))
 }
 
-// Every block is handed out once and no two overlap: that is what makes the writing below sound.
 multiversion! {
-    fn fill_block(out: Sink<'_>, value: f32, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, ..] } = block;
-        // SAFETY: the values of this block are its own.
-        let out = unsafe { out.overwrite(start, len, scratch) };
+    fn fill_block(value: f32, block: Block<'_>) {
+        let Block { mut out, len, scratch: [scratch, ..], .. } = block;
+        let out = out.overwrite(0, len, scratch);
         out.values.fill(value);
         out.store();
     }
 
-    fn copy_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, ..] } = block;
-        let x = x.read(start, len, scratch);
-        // SAFETY: the values of this block are its own.
-        unsafe { out.put(start, x) }
+    fn copy_block(x: Values<'_>, block: Block<'_>) {
+        let Block { mut out, start, len, scratch: [scratch, ..] } = block;
+        out.put(0, x.read(start, len, scratch));
     }
 
-    fn add_block(out: Sink<'_>, a: Values<'_>, b: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_a, scratch_b] } = block;
+    fn add_block(a: Values<'_>, b: Values<'_>, block: Block<'_>) {
+        let Block { mut out, start, len, scratch: [scratch, scratch_a, scratch_b] } = block;
         let (a, b) = (a.read(start, len, scratch_a), b.read(start, len, scratch_b));
-        // SAFETY: the values of this block are its own.
-        let out = unsafe { out.overwrite(start, len, scratch) };
+        let out = out.overwrite(0, len, scratch);
         for ((out, a), b) in out.values.iter_mut().zip(a).zip(b) {
             *out = a + b;
         }
         out.store();
     }
 
-    fn accumulate_block(sum: Sink<'_>, x: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+    fn accumulate_block(x: Values<'_>, block: Block<'_>) {
+        let Block { out: mut sum, start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
-        // SAFETY: the values of this block are its own.
-        let sum = unsafe { sum.update(start, len, scratch) };
+        let sum = sum.update(0, len, scratch);
         add_to(sum.values, x);
         sum.store();
     }
 
-    fn average_block(mean: Sink<'_>, x: Values<'_>, decay: f32, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+    fn average_block(x: Values<'_>, decay: f32, block: Block<'_>) {
+        let Block { out: mut mean, start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
-        // SAFETY: the values of this block are its own.
-        let mean = unsafe { mean.update(start, len, scratch) };
+        let mean = mean.update(0, len, scratch);
         for (mean, &x) in mean.values.iter_mut().zip(x) {
             *mean = decay * *mean + (1.0 - decay) * x;
         }
         mean.store();
     }
 
-    fn gelu_forward_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_x, _] } = block;
+    fn gelu_forward_block(x: Values<'_>, block: Block<'_>) {
+        let Block { mut out, start, len, scratch: [scratch, scratch_x, _] } = block;
         let x = x.read(start, len, scratch_x);
-        // SAFETY: the values of this block are its own.
-        let out = unsafe { out.overwrite(start, len, scratch) };
+        let out = out.overwrite(0, len, scratch);
         for (out, &x) in out.values.iter_mut().zip(x) {
             *out = gelu(x);
         }
         out.store();
     }
 
-    fn gelu_backward_block(dx: Sink<'_>, dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, scratch_dout, scratch_x] } = block;
+    fn gelu_backward_block(dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
+        let Block { out: mut dx, start, len, scratch: [scratch, scratch_dout, scratch_x] } = block;
         let (dout, x) = (dout.read(start, len, scratch_dout), x.read(start, len, scratch_x));
-        // SAFETY: the values of this block are its own.
-        let dx = unsafe { dx.overwrite(start, len, scratch) };
+        let dx = dx.overwrite(0, len, scratch);
         for ((dx, &dout), &x) in dx.values.iter_mut().zip(dout).zip(x) {
             *dx = dout * gelu_derivative(x);
         }
         dx.store();
     }
 
-    fn dropout_block(x: Sink<'_>, mask: Mask, block: Block<'_>) {
-        let Block { start, len, scratch: [scratch, ..] } = block;
-        // SAFETY: the values of this block are its own.
-        let x = unsafe { x.update(start, len, scratch) };
+    fn dropout_block(mask: Mask, block: Block<'_>) {
+        let Block { out: mut x, start, len, scratch: [scratch, ..] } = block;
+        let x = x.update(0, len, scratch);
         for (i, x) in x.values.iter_mut().enumerate() {
             *x *= mask.factor((start + i) as u64);
         }
@@ -288,12 +290,10 @@ pub(super) fn add_to(sum: &mut [f32], x: &[f32]) {
     }
 }
 
-/// The length of all the operands.
-fn assert_same_len<const N: usize>(len: usize, operands: [&CpuTensor; N]) -> usize {
+fn assert_same_len<const N: usize>(len: usize, operands: [&CpuTensor; N]) {
     for operand in operands {
         assert_eq!(operand.len(), len, "values of an operand, and of the output");
     }
-    len
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::Cpu;
 use super::level::multiversion;
 use super::rows::for_each_rows;
-use super::tensor::{CpuTensor, Sink};
+use super::tensor::{CpuTensor, ValuesMut};
 use crate::AttentionShape;
-use std::ops::Range;
+use crate::shapes::{assert_rows_exist, size_of_shape};
 
 /// Turns every pair by its angle times `direction`: 1 forward, -1 back.
 pub(super) fn rotate(
@@ -16,29 +16,33 @@ pub(super) fn rotate(
     shape: &AttentionShape,
     direction: f32,
 ) {
+    let operation = if direction > 0.0 { "rope_forward" } else { "rope_backward" };
+    shape.assert_valid(operation);
     assert!(shape.head_dim.is_multiple_of(2), "a head of {} values has no pairs", shape.head_dim);
-    assert_eq!(qkv.len(), positions.len() * shape.qkv_width(), "values of qkv");
+    assert_eq!(qkv.len(), size_of_shape(operation, &[positions.len(), shape.qkv_width()]), "values of qkv");
+    assert_rows_exist(operation, positions, table.len(), shape.head_dim);
     let (level, qkv, table) = (cpu.options.level, qkv.sink(), table.f32s());
-    for_each_rows(&mut cpu.pool, positions.len(), shape.qkv_width(), |rows, [scratch, ..]| {
-        rotate_rows(level, qkv, table, positions, shape, direction, rows, scratch);
+    let width = shape.qkv_width();
+    for_each_rows(&mut cpu.pool, positions.len(), width, |rows, [scratch, ..]| {
+        // SAFETY: every row is handed out once.
+        let mut qkv = unsafe { qkv.part(rows.start * width, rows.len() * width) };
+        rotate_rows(level, &mut qkv, table, &positions[rows], shape, direction, scratch);
     });
 }
 
 multiversion! {
     fn rotate_rows(
-        qkv: Sink<'_>,
+        qkv: &mut ValuesMut<'_>,
         table: &[f32],
         positions: &[u32],
         shape: &AttentionShape,
         direction: f32,
-        rows: Range<usize>,
         scratch: &mut [f32],
     ) {
         let (head_dim, half) = (shape.head_dim, shape.head_dim / 2);
-        for r in rows {
-            let (cos, sin) = table[positions[r] as usize * head_dim..][..head_dim].split_at(half);
-            // SAFETY: a row is handed out once.
-            let heads = unsafe { qkv.update(r * shape.qkv_width(), shape.q_width() + shape.kv_width(), scratch) };
+        for (r, &position) in positions.iter().enumerate() {
+            let (cos, sin) = table[position as usize * head_dim..][..head_dim].split_at(half);
+            let heads = qkv.update(r * shape.qkv_width(), shape.q_width() + shape.kv_width(), scratch);
             for head in heads.values.chunks_exact_mut(head_dim) {
                 let (a, b) = head.split_at_mut(half);
                 for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {

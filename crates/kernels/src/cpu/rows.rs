@@ -7,7 +7,8 @@ use super::Cpu;
 use super::level::multiversion;
 use super::pointwise::add_to;
 use super::pool::{Disjoint, Pool};
-use super::tensor::{CpuTensor, Sink, Values};
+use super::tensor::{CpuTensor, Values, ValuesMut};
+use crate::shapes::{assert_rows_exist, size_of_shape};
 use std::ops::Range;
 
 /// Values that are worth a chunk of their own.
@@ -24,16 +25,31 @@ pub(super) fn embed_forward(
     positions: &[u32],
     d_model: usize,
 ) {
-    assert_eq!(out.len(), tokens.len() * d_model, "values of out");
-    if wpe.is_some() {
-        assert_eq!(tokens.len(), positions.len(), "a position for each token");
+    assert_looked_up("embed_forward", out, wte, tokens, d_model);
+    if let Some(wpe) = wpe {
+        assert_looked_up("embed_forward", out, wpe, positions, d_model);
     }
+    look_up(cpu, out, wte, wpe, tokens, positions, d_model);
+}
+
+/// What embedding and gathering do once their shapes are known to be right.
+fn look_up(
+    cpu: &mut Cpu,
+    out: &mut CpuTensor,
+    wte: &CpuTensor,
+    wpe: Option<&CpuTensor>,
+    tokens: &[u32],
+    positions: &[u32],
+    d_model: usize,
+) {
     let (level, out, wte, wpe) = (cpu.options.level, out.sink(), wte.values(), wpe.map(CpuTensor::values));
     for_each_rows(&mut cpu.pool, tokens.len(), d_model, |rows, [a, b, c]| {
         for r in rows {
             let wte = wte.part(tokens[r] as usize * d_model, d_model);
             let wpe = wpe.map(|wpe| wpe.part(positions[r] as usize * d_model, d_model));
-            embed_row(level, out, r * d_model, wte, wpe, a, b, c);
+            // SAFETY: every row is handed out once.
+            let mut out = unsafe { out.part(r * d_model, d_model) };
+            embed_row(level, &mut out, wte, wpe, a, b, c);
         }
     });
 }
@@ -47,15 +63,19 @@ pub(super) fn embed_backward(
     positions: &[u32],
     d_model: usize,
 ) {
-    gather_backward(cpu, dwte, dout, tokens, d_model);
+    assert_looked_up("embed_backward", dout, dwte, tokens, d_model);
+    if let Some(dwpe) = &dwpe {
+        assert_looked_up("embed_backward", dout, dwpe, positions, d_model);
+    }
+    add_rows(cpu, dwte, dout, tokens, d_model);
     if let Some(dwpe) = dwpe {
-        assert_eq!(tokens.len(), positions.len(), "a position for each token");
-        gather_backward(cpu, dwpe, dout, positions, d_model);
+        add_rows(cpu, dwpe, dout, positions, d_model);
     }
 }
 
 pub(super) fn gather_forward(cpu: &mut Cpu, out: &mut CpuTensor, x: &CpuTensor, rows: &[u32], width: usize) {
-    embed_forward(cpu, out, x, None, rows, &[], width);
+    assert_looked_up("gather_forward", out, x, rows, width);
+    look_up(cpu, out, x, None, rows, &[], width);
 }
 
 pub(super) fn gather_backward(
@@ -65,15 +85,31 @@ pub(super) fn gather_backward(
     rows: &[u32],
     width: usize,
 ) {
-    assert_eq!(dout.len(), rows.len() * width, "values of dout");
+    assert_looked_up("gather_backward", dout, dx, rows, width);
+    add_rows(cpu, dx, dout, rows, width);
+}
+
+/// What the backward passes do once their shapes are known to be right.
+fn add_rows(cpu: &mut Cpu, dx: &mut CpuTensor, dout: &CpuTensor, rows: &[u32], width: usize) {
+    if rows.is_empty() {
+        return;
+    }
     let (level, dx, dout) = (cpu.options.level, Disjoint::new(dx.f32s_mut()), dout.values());
     // Few rows are one thread's work.
     let columns = if rows.len() * width <= CHUNK { width.max(1) } else { COLUMNS };
     cpu.pool.run(width.div_ceil(columns), &|chunk, scratch| {
         let columns = chunk * columns..width.min((chunk + 1) * columns);
         let scratch = scratch.buffers[0].floats(columns.len());
-        add_columns(level, dx, dout, rows, width, columns, scratch);
+        // SAFETY: every column is handed out once.
+        unsafe { add_columns(level, &dx, dout, rows, width, columns, scratch) };
     });
+}
+
+/// Rows of `width` values, as many as are looked up, all of them in the table.
+fn assert_looked_up(operation: &str, values: &CpuTensor, table: &CpuTensor, rows: &[u32], width: usize) {
+    let expected = size_of_shape(operation, &[rows.len(), width]);
+    assert_eq!(values.len(), expected, "{operation}: values of the rows that are looked up");
+    assert_rows_exist(operation, rows, table.len(), width);
 }
 
 /// Calls `work` with runs of `0..rows`, and three scratch rows of `width` values.
@@ -91,12 +127,10 @@ pub(super) fn for_each_rows(
     });
 }
 
-// Rows and columns are handed out once each: that is what makes the writing below sound.
 multiversion! {
-    /// The row of `out` that begins at `start` becomes `wte + wpe`.
+    /// `out` becomes `wte + wpe`.
     fn embed_row(
-        out: Sink<'_>,
-        start: usize,
+        out: &mut ValuesMut<'_>,
         wte: Values<'_>,
         wpe: Option<Values<'_>>,
         scratch: &mut [f32],
@@ -106,8 +140,7 @@ multiversion! {
         let len = wte.len();
         let wte = wte.read(0, len, scratch_wte);
         let wpe = wpe.as_ref().map(|wpe| wpe.read(0, len, scratch_wpe));
-        // SAFETY: this row is its chunk's own.
-        let out = unsafe { out.overwrite(start, len, scratch) };
+        let out = out.overwrite(0, len, scratch);
         match wpe {
             None => out.values.copy_from_slice(wte),
             Some(wpe) => {
@@ -120,8 +153,12 @@ multiversion! {
     }
 
     /// `dx[rows[i]] += dout[i]` in some columns.
-    fn add_columns(
-        dx: Disjoint<'_, f32>,
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these columns of `dx` meanwhile.
+    unsafe fn add_columns(
+        dx: &Disjoint<'_, f32>,
         dout: Values<'_>,
         rows: &[u32],
         width: usize,
@@ -130,12 +167,11 @@ multiversion! {
     ) {
         for (i, &row) in rows.iter().enumerate() {
             let dout = dout.read(i * width + columns.start, columns.len(), scratch);
-            // SAFETY: these columns are this chunk's own.
+            // SAFETY: the caller's promise.
             let dx = unsafe { dx.slice(row as usize * width + columns.start, columns.len()) };
             add_to(dx, dout);
         }
     }
-
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Buffer {
     ///
     /// Every bit pattern must be a valid `T`, of alignment at most 64.
     unsafe fn get<T>(&mut self, len: usize) -> &mut [T] {
-        let bytes = len * size_of::<T>();
+        let bytes = len.checked_mul(size_of::<T>()).expect("scratch of more bytes than any memory has");
         if bytes > size_of_val(&self.lines[..]) {
             self.reserve(bytes.div_ceil(64));
             self.grown = true;
@@ -83,6 +83,13 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A length in bytes that wraps around must not pass for a short one.
+    #[test]
+    #[should_panic(expected = "scratch of more bytes than any memory has")]
+    fn a_length_that_no_memory_has_is_refused() {
+        Buffer::default().floats(1 << 62);
+    }
 
     #[test]
     fn buffers_are_aligned_and_do_not_move_once_large_enough() {

@@ -5,14 +5,15 @@
 use super::Cpu;
 use super::level::multiversion;
 use super::math::sigmoid;
-use super::tensor::{CpuTensor, Sink, Values};
+use super::tensor::{CpuTensor, Values, ValuesMut};
+use crate::shapes::size_of_shape;
 
 /// Values of `out` that are worth a chunk of their own.
 const CHUNK: usize = 1 << 14;
 /// Columns of a block.
 const BLOCK: usize = 1 << 10;
 
-/// A block's place: its row's first value in `out`, the columns; and scratch of [`BLOCK`] values for each operand.
+/// A block's place: its row and the columns; and scratch of [`BLOCK`] values for each operand.
 struct Block<'a> {
     row: usize,
     d_ff: usize,
@@ -51,50 +52,61 @@ fn for_each_block(cpu: &mut Cpu, rows: usize, d_ff: usize, work: impl Fn(Block<'
 }
 
 pub(super) fn forward(cpu: &mut Cpu, out: &mut CpuTensor, x: &CpuTensor, d_ff: usize) {
-    let rows = assert_rows(out, x, d_ff);
+    let rows = assert_rows("swiglu_forward", out, x, d_ff);
     let (level, out, x) = (cpu.options.level, out.sink(), x.values());
-    for_each_block(cpu, rows, d_ff, |block| forward_block(level, out, x, block));
+    for_each_block(cpu, rows, d_ff, |block| {
+        // SAFETY: every block is handed out once, and no two overlap.
+        let mut out = unsafe { out.part(block.out(), block.len) };
+        forward_block(level, &mut out, x, block);
+    });
 }
 
 pub(super) fn backward(cpu: &mut Cpu, dx: &mut CpuTensor, dout: &CpuTensor, x: &CpuTensor, d_ff: usize) {
-    let rows = assert_rows(dout, x, d_ff);
+    let rows = assert_rows("swiglu_backward", dout, x, d_ff);
     assert_eq!(dx.len(), x.len(), "values of dx");
     let (level, dx, dout, x) = (cpu.options.level, dx.sink(), dout.values(), x.values());
-    for_each_block(cpu, rows, d_ff, |block| backward_block(level, dx, dout, x, block));
+    for_each_block(cpu, rows, d_ff, |block| {
+        // SAFETY: every block is handed out once, no two overlap, and the gate's values are not those of the
+        // up projection.
+        let dx = unsafe { [block.gate(), block.gate() + d_ff].map(|start| dx.part(start, block.len)) };
+        backward_block(level, dx, dout, x, block);
+    });
 }
 
-/// Rows of `d_ff` values in `out`.
-fn assert_rows(out: &CpuTensor, x: &CpuTensor, d_ff: usize) -> usize {
-    assert!(d_ff > 0 && out.len().is_multiple_of(d_ff), "{} values are not rows of {d_ff}", out.len());
-    assert_eq!(x.len(), 2 * out.len(), "values of x");
-    out.len() / d_ff
+/// Rows of `d_ff` values in `out`, of twice as many in `x`.
+fn assert_rows(operation: &str, out: &CpuTensor, x: &CpuTensor, d_ff: usize) -> usize {
+    let width = size_of_shape(operation, &[2, d_ff]);
+    assert!(
+        width > 0 && x.len().is_multiple_of(width),
+        "{operation}: {} values are not rows of {width}",
+        x.len()
+    );
+    assert_eq!(2 * out.len(), x.len(), "{operation}: values of the output rows");
+    x.len() / width
 }
 
-// Every block is handed out once and no two overlap: that is what makes the writing below sound.
 multiversion! {
-    fn forward_block(out: Sink<'_>, x: Values<'_>, block: Block<'_>) {
-        let (out_start, gate_start) = (block.out(), block.gate());
+    fn forward_block(out: &mut ValuesMut<'_>, x: Values<'_>, block: Block<'_>) {
+        let gate_start = block.gate();
         let Block { d_ff, len, scratch: [scratch, scratch_gate, scratch_up, ..], .. } = block;
         let gate = x.read(gate_start, len, scratch_gate);
         let up = x.read(gate_start + d_ff, len, scratch_up);
-        // SAFETY: the values of this block are its own.
-        let out = unsafe { out.overwrite(out_start, len, scratch) };
+        let out = out.overwrite(0, len, scratch);
         for ((out, gate), up) in out.values.iter_mut().zip(gate).zip(up) {
             *out = gate * sigmoid(*gate) * up;
         }
         out.store();
     }
 
-    fn backward_block(dx: Sink<'_>, dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
+    /// `dx` is the gradient of the block's gate values, then of its up values.
+    fn backward_block(dx: [ValuesMut<'_>; 2], dout: Values<'_>, x: Values<'_>, block: Block<'_>) {
         let (out_start, gate_start) = (block.out(), block.gate());
         let Block { d_ff, len, scratch: [scratch_dgate, scratch_dup, scratch_dout, scratch_gate, scratch_up], .. } = block;
         let up_start = gate_start + d_ff;
         let dout = dout.read(out_start, len, scratch_dout);
         let (gate, up) = (x.read(gate_start, len, scratch_gate), x.read(up_start, len, scratch_up));
-        // SAFETY: the values of this block are its own, and those of the gate are not those of the up projection.
-        let (dgate, dup) = unsafe {
-            (dx.overwrite(gate_start, len, scratch_dgate), dx.overwrite(up_start, len, scratch_dup))
-        };
+        let [mut dgate, mut dup] = dx;
+        let (dgate, dup) = (dgate.overwrite(0, len, scratch_dgate), dup.overwrite(0, len, scratch_dup));
         let gradients = dgate.values.iter_mut().zip(&mut *dup.values);
         for (((dgate, dup), dout), (gate, up)) in gradients.zip(dout).zip(gate.iter().zip(up)) {
             let s = sigmoid(*gate);

@@ -46,12 +46,20 @@ impl CpuTensor {
         }
     }
 
+    /// The values for writing.
+    pub(super) fn values_mut(&mut self) -> ValuesMut<'_> {
+        match &mut self.0 {
+            Storage::F32(values) => ValuesMut::F32(values),
+            Storage::Bf16(values) => ValuesMut::Bf16(values),
+            Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
+        }
+    }
+
     /// The values for writing, by several threads.
     pub(super) fn sink(&mut self) -> Sink<'_> {
-        match &mut self.0 {
-            Storage::F32(values) => Sink::F32(Disjoint::new(values)),
-            Storage::Bf16(values) => Sink::Bf16(Disjoint::new(values)),
-            Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
+        match self.values_mut() {
+            ValuesMut::F32(values) => Sink::F32(Disjoint::new(values)),
+            ValuesMut::Bf16(values) => Sink::Bf16(Disjoint::new(values)),
         }
     }
 
@@ -147,61 +155,84 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Numbers to write, by several threads that each write parts of their own.
-#[derive(Clone, Copy)]
+/// Numbers to write.
+pub(super) enum ValuesMut<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [u16]),
+}
+
+impl ValuesMut<'_> {
+    /// `len` values from `start` on to be overwritten: those stored, or `scratch[..len]`. What they are at
+    /// first is unspecified.
+    #[inline(always)]
+    pub(super) fn overwrite<'s>(&'s mut self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s> {
+        match self {
+            Self::F32(values) => Part { values: &mut values[start..start + len], stored: None },
+            Self::Bf16(values) => {
+                Part { values: &mut scratch[..len], stored: Some(&mut values[start..start + len]) }
+            }
+        }
+    }
+
+    /// `len` values from `start` on to be changed.
+    #[inline(always)]
+    pub(super) fn update<'s>(&'s mut self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s> {
+        let part = self.overwrite(start, len, scratch);
+        if let Some(stored) = &part.stored {
+            widen(part.values, stored);
+        }
+        part
+    }
+
+    /// Overwrites the values from `start` on with those of `x`.
+    #[inline(always)]
+    pub(super) fn put(&mut self, start: usize, x: &[f32]) {
+        match self {
+            Self::F32(values) => values[start..start + x.len()].copy_from_slice(x),
+            Self::Bf16(values) => narrow(&mut values[start..start + x.len()], x),
+        }
+    }
+}
+
+/// Numbers to write, by several threads that each write parts of their own. Like a [`Disjoint`], whoever owns
+/// it may write all of it.
 pub(super) enum Sink<'a> {
     F32(Disjoint<'a, f32>),
     Bf16(Disjoint<'a, u16>),
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// The same numbers for a shorter time.
+    pub(super) fn reborrow(&mut self) -> Sink<'_> {
+        match self {
+            Self::F32(values) => Sink::F32(values.reborrow()),
+            Self::Bf16(values) => Sink::Bf16(values.reborrow()),
+        }
+    }
+
     /// Number of values.
     #[inline(always)]
-    pub(super) fn len(self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
         }
     }
 
-    /// `len` values from `start` on to be overwritten: those stored, or `scratch[..len]`. What they are at first is
-    /// unspecified.
+    /// `len` values from `start` on.
     ///
     /// # Safety
     ///
     /// While the part lives, no other thread touches these values.
     #[inline(always)]
-    pub(super) unsafe fn overwrite<'s>(self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s>
-    where
-        Self: 's,
-    {
+    pub(super) unsafe fn part(&self, start: usize, len: usize) -> ValuesMut<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::F32(values) => Part { values: values.slice(start, len), stored: None },
-                Self::Bf16(values) => {
-                    Part { values: &mut scratch[..len], stored: Some(values.slice(start, len)) }
-                }
+                Self::F32(values) => ValuesMut::F32(values.slice(start, len)),
+                Self::Bf16(values) => ValuesMut::Bf16(values.slice(start, len)),
             }
         }
-    }
-
-    /// `len` values from `start` on to be changed.
-    ///
-    /// # Safety
-    ///
-    /// While the part lives, no other thread touches these values.
-    #[inline(always)]
-    pub(super) unsafe fn update<'s>(self, start: usize, len: usize, scratch: &'s mut [f32]) -> Part<'s>
-    where
-        Self: 's,
-    {
-        // SAFETY: the caller's promise.
-        let part = unsafe { self.overwrite(start, len, scratch) };
-        if let Some(stored) = &part.stored {
-            widen(part.values, stored);
-        }
-        part
     }
 
     /// `len` values from `start` on for reading.
@@ -210,10 +241,7 @@ impl Sink<'_> {
     ///
     /// While they live, nobody changes these values.
     #[inline(always)]
-    pub(super) unsafe fn values<'s>(self, start: usize, len: usize) -> Values<'s>
-    where
-        Self: 's,
-    {
+    pub(super) unsafe fn values(&self, start: usize, len: usize) -> Values<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
@@ -229,14 +257,9 @@ impl Sink<'_> {
     ///
     /// No other thread touches these values meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn put(self, start: usize, x: &[f32]) {
+    pub(super) unsafe fn put(&self, start: usize, x: &[f32]) {
         // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::F32(values) => values.slice(start, x.len()).copy_from_slice(x),
-                Self::Bf16(values) => narrow(values.slice(start, x.len()), x),
-            }
-        }
+        unsafe { self.part(start, x.len()) }.put(0, x);
     }
 
     /// Overwrites `len` values from `to` on with those from `from` on.
@@ -244,8 +267,7 @@ impl Sink<'_> {
     /// # Safety
     ///
     /// The two parts do not overlap; no other thread touches the second, or writes to the first, meanwhile.
-    #[inline(always)]
-    pub(super) unsafe fn copy(self, from: usize, to: usize, len: usize) {
+    pub(super) unsafe fn copy(&self, from: usize, to: usize, len: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             match self {

@@ -1,6 +1,7 @@
 //! Attention, one query at a time.
 
 use super::{F64Tensor, add_scaled, assert_len, dot, keep};
+use crate::shapes::{assert_spans_fit, size_of_shape, total_rows};
 use crate::{AttentionShape, CacheSpan, Dropout};
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ pub(super) fn forward(
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
-    assert_shapes(out, lse, qkv, lens, shape);
+    assert_shapes("attention_forward", out, lse, qkv, lens, shape, dropout);
     for_each_query(lens, shape, |row, head, start, seen| {
         let key = |j| part(shape, &qkv.0, start + j, key_column(shape, head));
         let value = |j| part(shape, &qkv.0, start + j, value_column(shape, head));
@@ -38,7 +39,7 @@ pub(super) fn backward(
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
-    assert_shapes(out, lse, qkv, lens, shape);
+    assert_shapes("attention_backward", out, lse, qkv, lens, shape, dropout);
     assert_len(dout, out.0.len(), "dout");
     assert_len(dqkv, qkv.0.len(), "dqkv");
     let (width, scale) = (shape.head_dim, f64::from(shape.scale));
@@ -73,15 +74,16 @@ pub(super) fn cached(
     capacity: usize,
     shape: &AttentionShape,
 ) {
+    let operation = "attention_cached";
+    shape.assert_valid(operation);
     let (width, kv_width) = (shape.head_dim, shape.kv_width());
-    let rows: usize = spans.iter().map(|span| span.len).sum();
-    assert_len(out, rows * shape.q_width(), "out");
-    assert_len(qkv, rows * shape.qkv_width(), "qkv");
+    let rows = total_rows(operation, spans.iter().map(|span| span.len));
+    assert_len(out, size_of_shape(operation, &[rows, shape.q_width()]), "out");
+    assert_len(qkv, size_of_shape(operation, &[rows, shape.qkv_width()]), "qkv");
     assert_len(values, keys.0.len(), "values");
+    assert_spans_fit(operation, spans, keys.0.len(), capacity, shape);
     let mut row = 0;
-    for (i, span) in spans.iter().enumerate() {
-        assert!(span.start + span.len <= capacity, "{span:?} does not fit a cache of {capacity} positions");
-        assert!(spans[..i].iter().all(|other| other.slot != span.slot), "{span:?}: two spans in one slot");
+    for span in spans {
         for position in span.start..span.start + span.len {
             let at = (span.slot * capacity + position) * kv_width;
             let (k, v) =
@@ -179,11 +181,22 @@ fn keep_probability(
     dropout.map_or(1.0, |dropout| keep(dropout, shape.n_head * DROPOUT_COLUMNS, row, column))
 }
 
-fn assert_shapes(out: &F64Tensor, lse: &F64Tensor, qkv: &F64Tensor, lens: &[usize], shape: &AttentionShape) {
-    let rows: usize = lens.iter().sum();
-    assert_eq!(shape.n_head % shape.n_kv_head, 0, "query heads per key/value head");
-    assert_ne!(shape.window, Some(0), "a window of no positions");
-    assert_len(out, rows * shape.q_width(), "out");
-    assert_len(lse, rows * shape.n_head, "lse");
-    assert_len(qkv, rows * shape.qkv_width(), "qkv");
+fn assert_shapes(
+    operation: &str,
+    out: &F64Tensor,
+    lse: &F64Tensor,
+    qkv: &F64Tensor,
+    lens: &[usize],
+    shape: &AttentionShape,
+    dropout: Option<&Dropout>,
+) {
+    shape.assert_valid(operation);
+    let rows = total_rows(operation, lens.iter().copied());
+    assert_len(out, size_of_shape(operation, &[rows, shape.q_width()]), "out");
+    assert_len(lse, size_of_shape(operation, &[rows, shape.n_head]), "lse");
+    assert_len(qkv, size_of_shape(operation, &[rows, shape.qkv_width()]), "qkv");
+    if dropout.is_some() {
+        // Every probability has a number.
+        size_of_shape(operation, &[rows, shape.n_head, DROPOUT_COLUMNS]);
+    }
 }

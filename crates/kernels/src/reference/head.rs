@@ -1,6 +1,7 @@
 //! The language-model head, one row at a time.
 
 use super::{F64Tensor, add_scaled, assert_len, dot, groups, row, row_mut};
+use crate::shapes::size_of_shape;
 use crate::{HeadShape, NO_TARGET};
 
 pub(super) fn forward(
@@ -11,7 +12,7 @@ pub(super) fn forward(
     targets: &[u32],
     shape: &HeadShape,
 ) {
-    assert_shapes(logprobs, hidden, weight, targets, shape);
+    assert_shapes("head_forward", logprobs, hidden, weight, targets, shape);
     logprobs.fill(0.0);
     if let Some(entropies) = entropies.as_deref_mut() {
         assert_eq!(entropies.len(), shape.rows, "values of entropies");
@@ -39,7 +40,7 @@ pub(super) fn backward(
     shape: &HeadShape,
     group_rows: usize,
 ) {
-    assert_shapes(logprobs, hidden, weight, targets, shape);
+    assert_shapes("head_backward", logprobs, hidden, weight, targets, shape);
     assert_len(dhidden, hidden.0.len(), "dhidden");
     assert_len(dweight, weight.0.len(), "dweight");
     assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
@@ -88,6 +89,7 @@ fn log_softmax(hidden: &[f64], weight: &F64Tensor, shape: &HeadShape) -> Vec<f64
 }
 
 fn assert_shapes(
+    operation: &str,
     logprobs: &[f64],
     hidden: &F64Tensor,
     weight: &F64Tensor,
@@ -96,8 +98,9 @@ fn assert_shapes(
 ) {
     assert_eq!(logprobs.len(), shape.rows, "values of logprobs");
     assert_eq!(targets.len(), shape.rows, "targets");
-    assert_len(hidden, shape.rows * shape.d_model, "hidden");
-    assert_len(weight, shape.vocab_size * shape.d_model, "weight");
+    assert!(shape.vocab_size > 0 && shape.d_model > 0, "{operation}: an empty head");
+    assert_len(hidden, size_of_shape(operation, &[shape.rows, shape.d_model]), "hidden");
+    assert_len(weight, size_of_shape(operation, &[shape.vocab_size, shape.d_model]), "weight");
     for &target in targets.iter().filter(|&&target| target != NO_TARGET) {
         assert!((target as usize) < shape.vocab_size, "target {target} of {} tokens", shape.vocab_size);
     }

@@ -2,6 +2,7 @@
 
 use super::{F64Tensor, add_scaled, assert_len, dot, groups, row, row_mut};
 use crate::LinearShape;
+use crate::shapes::size_of_shape;
 
 pub(super) fn forward(
     out: &mut F64Tensor,
@@ -11,7 +12,7 @@ pub(super) fn forward(
     shape: LinearShape,
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert_linear(out, x, weight, bias, shape);
+    assert_linear("linear_forward", out, x, weight, bias, shape);
     for r in 0..rows {
         for (o, out) in row_mut(&mut out.0, r, d_out).iter_mut().enumerate() {
             *out = dot(row(&x.0, r, d_in), row(&weight.0, o, d_in)) + bias.map_or(0.0, |bias| bias.0[o]);
@@ -20,7 +21,7 @@ pub(super) fn forward(
 }
 
 pub(super) fn backward_input(dx: &mut F64Tensor, dout: &F64Tensor, weight: &F64Tensor, shape: LinearShape) {
-    assert_linear(dout, dx, weight, None, shape);
+    assert_linear("linear_backward_input", dout, dx, weight, None, shape);
     dx.0.fill(0.0);
     for r in 0..shape.rows {
         for (o, &dout) in row(&dout.0, r, shape.d_out).iter().enumerate() {
@@ -38,7 +39,7 @@ pub(super) fn backward_weight(
     group_rows: usize,
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
-    assert_linear(dout, x, dweight, dbias.as_deref(), shape);
+    assert_linear("linear_backward_weight", dout, x, dweight, dbias.as_deref(), shape);
     for group in groups(rows, group_rows) {
         let (mut dweight_sum, mut dbias_sum) = (vec![0.0; d_out * d_in], vec![0.0; d_out]);
         for r in group {
@@ -55,15 +56,16 @@ pub(super) fn backward_weight(
 }
 
 fn assert_linear(
+    operation: &str,
     out: &F64Tensor,
     x: &F64Tensor,
     weight: &F64Tensor,
     bias: Option<&F64Tensor>,
     LinearShape { rows, d_in, d_out }: LinearShape,
 ) {
-    assert_len(out, rows * d_out, "out");
-    assert_len(x, rows * d_in, "x");
-    assert_len(weight, d_out * d_in, "weight");
+    assert_len(out, size_of_shape(operation, &[rows, d_out]), "out");
+    assert_len(x, size_of_shape(operation, &[rows, d_in]), "x");
+    assert_len(weight, size_of_shape(operation, &[d_out, d_in]), "weight");
     if let Some(bias) = bias {
         assert_len(bias, d_out, "bias");
     }

@@ -10,6 +10,7 @@ mod norm;
 mod rope;
 mod swiglu;
 
+use crate::shapes::{assert_fork_fits, assert_rows_exist, size_of_shape};
 use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, rng};
 use std::ops::Range;
 
@@ -33,7 +34,7 @@ impl Backend for Reference {
     }
 
     fn packed(&mut self, weight: &F64Tensor, d_in: usize, d_out: usize) -> F64Tensor {
-        assert_len(weight, d_out * d_in, "weight");
+        assert_len(weight, size_of_shape("packed", &[d_out, d_in]), "weight");
         weight.clone()
     }
 
@@ -135,9 +136,10 @@ impl Backend for Reference {
         positions: &[u32],
         d_model: usize,
     ) {
+        assert_looked_up("embed_forward", out, wte, tokens, d_model);
         self.gather_forward(out, wte, tokens, d_model);
         if let Some(wpe) = wpe {
-            assert_eq!(tokens.len(), positions.len(), "a position for each token");
+            assert_looked_up("embed_forward", out, wpe, positions, d_model);
             for (out, &position) in out.0.chunks_exact_mut(d_model).zip(positions) {
                 add_scaled(out, 1.0, row(&wpe.0, position as usize, d_model));
             }
@@ -153,22 +155,23 @@ impl Backend for Reference {
         positions: &[u32],
         d_model: usize,
     ) {
+        assert_looked_up("embed_backward", dout, dwte, tokens, d_model);
         self.gather_backward(dwte, dout, tokens, d_model);
         if let Some(dwpe) = dwpe {
-            assert_eq!(tokens.len(), positions.len(), "a position for each token");
+            assert_looked_up("embed_backward", dout, dwpe, positions, d_model);
             self.gather_backward(dwpe, dout, positions, d_model);
         }
     }
 
     fn gather_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, rows: &[u32], width: usize) {
-        assert_len(out, rows.len() * width, "out");
+        assert_looked_up("gather_forward", out, x, rows, width);
         for (out, &r) in out.0.chunks_exact_mut(width).zip(rows) {
             out.copy_from_slice(row(&x.0, r as usize, width));
         }
     }
 
     fn gather_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, rows: &[u32], width: usize) {
-        assert_len(dout, rows.len() * width, "dout");
+        assert_looked_up("gather_backward", dout, dx, rows, width);
         for (dout, &r) in dout.0.chunks_exact(width).zip(rows) {
             add_scaled(row_mut(&mut dx.0, r as usize, width), 1.0, dout);
         }
@@ -355,10 +358,7 @@ impl Backend for Reference {
         capacity: usize,
         shape: &AttentionShape,
     ) {
-        assert!(
-            len <= capacity && !into.contains(&from),
-            "{len} of {capacity} positions, {from} to {into:?}"
-        );
+        assert_fork_fits(cache.0.len(), from, &into, len, capacity, shape);
         let row = |slot: usize| slot * capacity * shape.kv_width();
         for slot in into {
             cache.0.copy_within(row(from)..row(from) + len * shape.kv_width(), row(slot));
@@ -432,7 +432,9 @@ fn gelu_inner(x: f64) -> f64 {
 
 /// What [`Dropout`] multiplies the value in row `r`, column `c` by.
 fn keep(dropout: &Dropout, width: usize, r: usize, c: usize) -> f64 {
-    let index = (dropout.first_row + r as u64) * width as u64 + c as u64;
+    // Numbers of random numbers may wrap.
+    let row = dropout.first_row.wrapping_add(r as u64);
+    let index = row.wrapping_mul(width as u64).wrapping_add(c as u64);
     let dropped = rng::uniform(dropout.seed, dropout.stream, index) < dropout.p;
     if dropped { 0.0 } else { 1.0 / (1.0 - f64::from(dropout.p)) }
 }
@@ -464,6 +466,12 @@ fn groups(rows: usize, group_rows: usize) -> impl Iterator<Item = Range<usize>> 
 
 fn assert_len(x: &F64Tensor, len: usize, name: &str) {
     assert_eq!(x.0.len(), len, "values of {name}");
+}
+
+/// Rows of `width` values, as many as are looked up, all of them in the table.
+fn assert_looked_up(operation: &str, values: &F64Tensor, table: &F64Tensor, rows: &[u32], width: usize) {
+    assert_len(values, size_of_shape(operation, &[rows.len(), width]), "the rows that are looked up");
+    assert_rows_exist(operation, rows, table.0.len(), width);
 }
 
 /// Rows of `width` values in `x`.

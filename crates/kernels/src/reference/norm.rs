@@ -119,7 +119,7 @@ pub(super) fn head_forward(
     eps: f32,
     shape: &AttentionShape,
 ) {
-    let rows = assert_heads(qkv, stats, [q_weight, k_weight], shape);
+    let rows = assert_heads("head_norm_forward", qkv, stats, [q_weight, k_weight], shape);
     assert_len(out, qkv.0.len(), "out");
     out.0.copy_from_slice(&qkv.0);
     for r in 0..rows {
@@ -144,7 +144,7 @@ pub(super) fn head_backward(
     shape: &AttentionShape,
     group_rows: usize,
 ) {
-    let rows = assert_heads(qkv, stats, weights, shape);
+    let rows = assert_heads("head_norm_backward", qkv, stats, weights, shape);
     assert_len(dqkv, qkv.0.len(), "dqkv");
     assert_len(dout, qkv.0.len(), "dout");
     for (r, dqkv) in dqkv.0.chunks_exact_mut(shape.qkv_width()).enumerate() {
@@ -191,11 +191,13 @@ fn rms_backward_row(dx: &mut [f64], dweight: &mut [f64], dout: &[f64], x: &[f64]
 
 /// Rows of `qkv`.
 fn assert_heads(
+    operation: &str,
     qkv: &F64Tensor,
     stats: &F64Tensor,
     weights: [&F64Tensor; 2],
     shape: &AttentionShape,
 ) -> usize {
+    shape.assert_valid(operation);
     let rows = assert_rows(qkv, shape.qkv_width(), "qkv");
     assert_len(stats, rows * (shape.n_head + shape.n_kv_head), "stats");
     weights.iter().for_each(|weight| assert_len(weight, shape.head_dim, "a gain"));

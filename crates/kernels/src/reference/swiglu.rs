@@ -1,9 +1,10 @@
 //! The gated activation of a feed-forward layer.
 
 use super::{F64Tensor, assert_len, assert_rows, row, row_mut};
+use crate::shapes::size_of_shape;
 
 pub(super) fn forward(out: &mut F64Tensor, x: &F64Tensor, d_ff: usize) {
-    let rows = assert_rows(x, 2 * d_ff, "x");
+    let rows = assert_rows(x, size_of_shape("swiglu_forward", &[2, d_ff]), "x");
     assert_len(out, rows * d_ff, "out");
     for r in 0..rows {
         let (gate, up) = row(&x.0, r, 2 * d_ff).split_at(d_ff);
@@ -14,7 +15,7 @@ pub(super) fn forward(out: &mut F64Tensor, x: &F64Tensor, d_ff: usize) {
 }
 
 pub(super) fn backward(dx: &mut F64Tensor, dout: &F64Tensor, x: &F64Tensor, d_ff: usize) {
-    let rows = assert_rows(x, 2 * d_ff, "x");
+    let rows = assert_rows(x, size_of_shape("swiglu_backward", &[2, d_ff]), "x");
     assert_len(dx, x.0.len(), "dx");
     assert_len(dout, rows * d_ff, "dout");
     for r in 0..rows {

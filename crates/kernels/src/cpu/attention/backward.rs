@@ -10,10 +10,10 @@ use super::super::pointwise::Mask;
 use super::super::scratch::Buffer;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
-use super::forward::mask;
+use super::forward::{assert_lengths, mask};
 use super::{
-    DROPOUT_COLUMNS, KEYS, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words, head_rows,
-    pack_columns, pack_rows, row_words, task,
+    DROPOUT_COLUMNS, KEYS, Matrix, ROWS, Task, block_of, block_range, column_words, head_rows, pack_columns,
+    pack_rows, row_words, task, tasks,
 };
 use crate::{AttentionShape, Dropout};
 use std::f32::consts::LOG2_E;
@@ -31,15 +31,9 @@ pub(in super::super) fn backward(
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
-    assert_shape(shape);
-    let rows: usize = lens.iter().sum();
-    for (x, name) in [(dout, "dout"), (out, "out")] {
-        assert_eq!(x.len(), rows * shape.q_width(), "values of {name}");
-    }
-    for (len, name) in [(qkv.len(), "qkv"), (dqkv.len(), "dqkv")] {
-        assert_eq!(len, rows * shape.qkv_width(), "values of {name}");
-    }
-    assert_eq!(lse.len(), rows * shape.n_head, "values of lse");
+    let rows = assert_lengths("attention_backward", [out, qkv], lse, lens, shape);
+    assert_eq!(dout.len(), out.len(), "values of dout");
+    assert_eq!(dqkv.len(), qkv.len(), "values of dqkv");
     let pass = Pass {
         kernel: cpu.kernel,
         level: cpu.options.level,
@@ -47,11 +41,12 @@ pub(in super::super) fn backward(
         out: out.values(),
         lse: lse.f32s(),
         qkv: qkv.values(),
-        mask: mask(shape, dropout),
+        mask: mask("attention_backward", rows, shape, dropout),
     };
     let dqkv = dqkv.sink();
-    cpu.pool.run(lens.len() * shape.n_kv_head, &|chunk, scratch| {
-        pass.run(dqkv, task(shape, lens, chunk), &mut scratch.buffers);
+    cpu.pool.run(tasks("attention_backward", rows, lens.len(), shape), &|chunk, scratch| {
+        // SAFETY: every task is handed out once.
+        unsafe { pass.run(&dqkv, task(shape, lens, chunk), &mut scratch.buffers) };
     });
 }
 
@@ -75,7 +70,10 @@ struct Packed<'a> {
 }
 
 impl Pass<'_> {
-    fn run(&self, dqkv: Sink<'_>, task: Task<'_>, buffers: &mut [Buffer]) {
+    /// # Safety
+    ///
+    /// No other thread touches the task's queries, keys and values in `dqkv` meanwhile.
+    unsafe fn run(&self, dqkv: &Sink<'_>, task: Task<'_>, buffers: &mut [Buffer]) {
         let (kernel, d, positions) = (self.kernel, task.shape.head_dim, task.positions);
         let [key_columns, value_columns, key_rows, gradients, buffers @ ..] = buffers else {
             panic!("few buffers")
@@ -98,17 +96,25 @@ impl Pass<'_> {
         dvalues.fill(0.0);
         for start in (0..task.rows()).step_by(ROWS) {
             let rows = start..task.rows().min(start + ROWS);
-            self.rows(dqkv, task, rows, &packed, dkeys, dvalues, buffers);
+            // SAFETY: the rows are the task's.
+            unsafe { self.rows(dqkv, task, rows, &packed, dkeys, dvalues, buffers) };
         }
-        store(self.level, dqkv, keys.start, stride, dkeys, d);
-        store(self.level, dqkv, values.start, stride, dvalues, d);
+        // SAFETY: the keys and values are the task's.
+        unsafe {
+            store(self.level, dqkv, keys.start, stride, dkeys, d);
+            store(self.level, dqkv, values.start, stride, dvalues, d);
+        }
     }
 
     /// Adds what some rows contribute to the gradients of keys and values; stores that of their queries.
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches the rows' queries in `dqkv` meanwhile.
     #[allow(clippy::too_many_arguments)]
-    fn rows(
+    unsafe fn rows(
         &self,
-        dqkv: Sink<'_>,
+        dqkv: &Sink<'_>,
         task: Task<'_>,
         rows: Range<usize>,
         packed: &Packed<'_>,
@@ -168,7 +174,8 @@ impl Pass<'_> {
             let over_keys = |panel| Part { cols: 0..d, k: seen(panel) };
             kernel.multiply(dqueries, d, left, keys, (m, d, n), true, over_keys);
         }
-        scatter(level, dqkv, dqueries, task, rows);
+        // SAFETY: the caller's promise.
+        unsafe { scatter(level, dqkv, dqueries, task, rows) };
     }
 }
 
@@ -227,17 +234,25 @@ multiversion! {
     }
 
     /// Stores the rows of `x` from `start` on, `stride` apart.
-    fn store(out: Sink<'_>, start: usize, stride: usize, x: &[f32], width: usize) {
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these rows of `out` meanwhile.
+    unsafe fn store(out: &Sink<'_>, start: usize, stride: usize, x: &[f32], width: usize) {
         for (r, x) in x.chunks_exact(width).enumerate() {
-            // SAFETY: a task's gradients are its own.
+            // SAFETY: the caller's promise.
             unsafe { out.put(start + r * stride, x) };
         }
     }
 
     /// Stores the gradients of a task's queries.
-    fn scatter(dqkv: Sink<'_>, x: &[f32], task: Task<'_>, rows: Range<usize>) {
+    ///
+    /// # Safety
+    ///
+    /// No other thread touches these queries in `dqkv` meanwhile.
+    unsafe fn scatter(dqkv: &Sink<'_>, x: &[f32], task: Task<'_>, rows: Range<usize>) {
         for (x, r) in x.chunks_exact(task.shape.head_dim).zip(rows) {
-            // SAFETY: a task's gradients are its own.
+            // SAFETY: the caller's promise.
             unsafe { dqkv.put(task.offset(r, task.shape.qkv_width()), x) };
         }
     }

@@ -4,17 +4,17 @@
 //! keys are kept there as the packed factors that products read, so that a step packs its own keys only. Otherwise,
 //! and in a last block that is not whole, rows are kept as they are and packed for every use.
 
-use super::super::bf16::narrow;
 use super::super::gemm::{Kernel, UNIT};
 use super::super::level::Level;
 use super::super::scratch::{Buffer, Scratch};
-use super::super::tensor::{Sink, Values};
+use super::super::tensor::{Sink, Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::forward::attend;
 use super::{
-    KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words, pack_columns,
-    pack_rows, parts, row_words,
+    KEYS, KeyBlock, Matrix, ROWS, Task, block_of, block_range, column_words, pack_columns, pack_rows, parts,
+    row_words, tasks,
 };
+use crate::shapes::{assert_fork_fits, assert_spans_fit, size_of_shape, total_rows};
 use crate::{AttentionShape, CacheSpan};
 use std::ops::Range;
 
@@ -29,16 +29,13 @@ pub(in super::super) fn cached(
     capacity: usize,
     shape: &AttentionShape,
 ) {
-    assert_shape(shape);
-    let rows: usize = spans.iter().map(|span| span.len).sum();
-    assert_eq!(out.len(), rows * shape.q_width(), "values of out");
-    assert_eq!(qkv.len(), rows * shape.qkv_width(), "values of qkv");
+    let operation = "attention_cached";
+    shape.assert_valid(operation);
+    let rows = total_rows(operation, spans.iter().map(|span| span.len));
+    assert_eq!(out.len(), size_of_shape(operation, &[rows, shape.q_width()]), "values of out");
+    assert_eq!(qkv.len(), size_of_shape(operation, &[rows, shape.qkv_width()]), "values of qkv");
     assert_eq!(keys.len(), values.len(), "values of the caches");
-    for (i, span) in spans.iter().enumerate() {
-        assert!(span.start + span.len <= capacity, "{span:?} does not fit a cache of {capacity} positions");
-        assert!((span.slot + 1) * capacity * shape.kv_width() <= keys.len(), "{span:?}: no such slot");
-        assert!(spans[..i].iter().all(|other| other.slot != span.slot), "{span:?}: two spans in one slot");
-    }
+    assert_spans_fit(operation, spans, keys.len(), capacity, shape);
     let (kernel, level, head_dim) = (cpu.kernel, cpu.options.level, shape.head_dim);
     let direct = kernel.packs_as_stored(keys.values()) && head_dim.is_multiple_of(UNIT);
     let layout = Layout { kernel, whole: if direct { capacity / KEYS * KEYS } else { 0 }, head_dim };
@@ -50,23 +47,27 @@ pub(in super::super) fn cached(
         let CacheSpan { slot, start: first_position, len: positions } = spans[i];
         let first_row = spans[..i].iter().map(|span| span.len).sum();
         let task = Task { shape, first_row, first_position, positions, kv_head };
+        // The slot exists, so this does not wrap.
         (task, (slot * shape.n_kv_head + kv_head) * head_len)
     };
     let (key_sink, value_sink) = (keys.sink(), values.sink());
     let append = |t: usize, scratch: &mut Scratch| {
         let (task, start) = task(t);
         // SAFETY: no two spans share a slot, hence no two tasks a head of one; nothing is attended to meanwhile.
-        let [keys, values] = unsafe { [key_sink, value_sink].map(|sink| Memory::new(sink, start, head_len)) };
+        let [keys, values] = unsafe { [&key_sink, &value_sink].map(|sink| sink.part(start, head_len)) };
         layout.append(task, keys, values, qkv, &mut scratch.buffers[0]);
     };
     let attend = |t: usize, part, scratch: &mut Scratch| {
         let (task, start) = task(t);
-        // SAFETY: what there is of this head has been appended.
-        let [keys, values] = unsafe { [key_sink, value_sink].map(|sink| sink.values(start, head_len)) };
-        attend_part((layout, level), task, part, [keys, values], qkv, out, &mut scratch.buffers);
+        // SAFETY: what there is of this head has been appended, and nobody writes to it any more.
+        let [keys, values] = unsafe { [&key_sink, &value_sink].map(|sink| sink.values(start, head_len)) };
+        // SAFETY: every part of a task is handed out once.
+        unsafe {
+            attend_part((layout, level), task, part, [keys, values], qkv, &out, &mut scratch.buffers);
+        }
     };
 
-    let (pool, tasks) = (&mut cpu.pool, spans.len() * shape.n_kv_head);
+    let (pool, tasks) = (&mut cpu.pool, tasks(operation, rows, spans.len(), shape));
     let longest = spans.iter().map(|span| span.len).max().unwrap_or(0);
     let row_blocks = (longest * shape.n_head / shape.n_kv_head).div_ceil(ROWS);
     let parts = parts(pool.threads(), tasks).min(row_blocks);
@@ -91,11 +92,13 @@ pub(in super::super) fn fork(
     capacity: usize,
     shape: &AttentionShape,
 ) {
-    assert!(len <= capacity && !into.contains(&from), "{len} of {capacity} positions, {from} to {into:?}");
-    assert!(into.end.max(from + 1) * capacity * shape.kv_width() <= cache.len(), "no such slots");
+    assert_fork_fits(cache.len(), from, &into, len, capacity, shape);
     let (heads, head_len) = (shape.n_kv_head, capacity * shape.head_dim);
     // The positions of a block that is kept packed are interleaved: the whole block goes.
     let used = head_len.min(len.next_multiple_of(KEYS) * shape.head_dim);
+    if used == 0 {
+        return;
+    }
     let sink = cache.sink();
     cpu.pool.run(into.len() * heads, &|t, _| {
         let (slot, head) = (into.start + t / heads, t % heads);
@@ -105,13 +108,17 @@ pub(in super::super) fn fork(
 }
 
 /// Every so many blocks of a task's rows attend to all that is in their head's part of the caches.
-fn attend_part(
+///
+/// # Safety
+///
+/// No other thread touches what belongs to these rows in `out` meanwhile.
+unsafe fn attend_part(
     (layout, level): (Layout, Level),
     task: Task<'_>,
     (part, parts): (usize, usize),
     [keys, values]: [Values<'_>; 2],
     qkv: Values<'_>,
-    out: Sink<'_>,
+    out: &Sink<'_>,
     buffers: &mut [Buffer],
 ) {
     let Layout { kernel, whole, head_dim } = layout;
@@ -146,7 +153,8 @@ fn attend_part(
     };
     for block in (part..row_blocks).step_by(parts) {
         let rows = block * ROWS..task.rows().min((block + 1) * ROWS);
-        attend((kernel, level), task, rows, qkv, key_block, None, (out, None), attend_buffers);
+        // SAFETY: the caller's promise.
+        unsafe { attend((kernel, level), task, rows, qkv, key_block, None, (out, None), attend_buffers) };
     }
 }
 
@@ -170,8 +178,8 @@ impl Layout {
     fn append(
         &self,
         task: Task<'_>,
-        mut keys: Memory<'_>,
-        mut values: Memory<'_>,
+        mut keys: ValuesMut<'_>,
+        mut values: ValuesMut<'_>,
         qkv: Values<'_>,
         scratch: &mut Buffer,
     ) {
@@ -184,12 +192,13 @@ impl Layout {
             let position = task.first_position + i;
             if position < whole {
                 let words = self.block_words(position / KEYS);
-                let (keys, values) = (&mut keys.words()[words.clone()], &mut values.words()[words]);
+                let keys = &mut words_mut(&mut keys)[words.clone()];
+                let values = &mut words_mut(&mut values)[words];
                 kernel.put_column(keys, (head_dim, KEYS), position % KEYS, key);
                 kernel.put_row(values, (KEYS, head_dim), position % KEYS, value);
             } else {
-                keys.write(position * head_dim, key);
-                values.write(position * head_dim, value);
+                keys.put(position * head_dim, key);
+                values.put(position * head_dim, value);
             }
         }
     }
@@ -206,41 +215,13 @@ fn words<'a>(values: Values<'a>) -> &'a [u32] {
     }
 }
 
-/// A head's memory for writing, as numbers or as the words of packed factors.
-enum Memory<'a> {
-    F32(&'a mut [f32]),
-    Bf16(&'a mut [u16]),
-}
-
-impl<'a> Memory<'a> {
-    /// # Safety
-    ///
-    /// While it lives, nothing else touches these `len` values from `start` on.
-    unsafe fn new(sink: Sink<'a>, start: usize, len: usize) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match sink {
-                Sink::F32(values) => Self::F32(values.slice(start, len)),
-                Sink::Bf16(values) => Self::Bf16(values.slice(start, len)),
-            }
-        }
-    }
-
-    /// Mutable [`words`].
-    fn words(&mut self) -> &mut [u32] {
-        // SAFETY: any bits are a `u32`, an `f32`, or two `u16`.
-        unsafe {
-            match self {
-                Self::F32(values) => values.align_to_mut().1,
-                Self::Bf16(values) => values.align_to_mut().1,
-            }
-        }
-    }
-
-    fn write(&mut self, start: usize, x: &[f32]) {
-        match self {
-            Self::F32(values) => values[start..start + x.len()].copy_from_slice(x),
-            Self::Bf16(values) => narrow(&mut values[start..start + x.len()], x),
+/// Mutable [`words`].
+fn words_mut<'a>(values: &'a mut ValuesMut<'_>) -> &'a mut [u32] {
+    // SAFETY: any bits are a `u32`, an `f32`, or two `u16`.
+    unsafe {
+        match values {
+            ValuesMut::F32(values) => values.align_to_mut().1,
+            ValuesMut::Bf16(values) => values.align_to_mut().1,
         }
     }
 }

@@ -9,9 +9,10 @@ use super::super::scratch::Buffer;
 use super::super::tensor::{Sink, Values};
 use super::super::{Cpu, CpuTensor};
 use super::{
-    DROPOUT_COLUMNS, KEYS, KeyBlock, Matrix, ROWS, Task, assert_shape, block_of, block_range, column_words,
-    head_rows, pack_columns, pack_rows, parts, row_words, task,
+    DROPOUT_COLUMNS, KEYS, KeyBlock, Matrix, ROWS, Task, block_of, block_range, column_words, head_rows,
+    pack_columns, pack_rows, parts, row_words, task, tasks,
 };
+use crate::shapes::{size_of_shape, total_rows};
 use crate::{AttentionShape, Dropout};
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
@@ -25,16 +26,12 @@ pub(in super::super) fn forward(
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
-    assert_shape(shape);
-    let rows: usize = lens.iter().sum();
-    assert_eq!(out.len(), rows * shape.q_width(), "values of out");
-    assert_eq!(lse.len(), rows * shape.n_head, "values of lse");
-    assert_eq!(qkv.len(), rows * shape.qkv_width(), "values of qkv");
-    let mask = mask(shape, dropout);
+    let rows = assert_lengths("attention_forward", [out, qkv], lse, lens, shape);
+    let mask = mask("attention_forward", rows, shape, dropout);
     let (kernel, level, head_dim) = (cpu.kernel, cpu.options.level, shape.head_dim);
     let (out, lse, values) = (out.sink(), Disjoint::new(lse.f32s_mut()), qkv.values());
 
-    let tasks = lens.len() * shape.n_kv_head;
+    let tasks = tasks("attention_forward", rows, lens.len(), shape);
     let parts = parts(cpu.pool.threads(), tasks);
     cpu.pool.run(tasks * parts, &|chunk, scratch| {
         let (task, part) = (task(shape, lens, chunk / parts), chunk % parts);
@@ -57,28 +54,66 @@ pub(in super::super) fn forward(
         };
         for b in (part..blocks).step_by(parts) {
             let rows = b * ROWS..task.rows().min((b + 1) * ROWS);
-            attend((kernel, level), task, rows, values, key_block, mask, (out, Some(lse)), attend_buffers);
+            // SAFETY: every task's rows are handed out once.
+            unsafe {
+                attend(
+                    (kernel, level),
+                    task,
+                    rows,
+                    values,
+                    key_block,
+                    mask,
+                    (&out, Some(&lse)),
+                    attend_buffers,
+                )
+            };
         }
     });
 }
 
+/// Number of rows, once the lengths of `out`, `qkv` and `lse` are those of the shape.
+pub(super) fn assert_lengths(
+    operation: &str,
+    [out, qkv]: [&CpuTensor; 2],
+    lse: &CpuTensor,
+    lens: &[usize],
+    shape: &AttentionShape,
+) -> usize {
+    shape.assert_valid(operation);
+    let rows = total_rows(operation, lens.iter().copied());
+    assert_eq!(out.len(), size_of_shape(operation, &[rows, shape.q_width()]), "{operation}: values of out");
+    assert_eq!(qkv.len(), size_of_shape(operation, &[rows, shape.qkv_width()]), "{operation}: values of qkv");
+    assert_eq!(lse.len(), size_of_shape(operation, &[rows, shape.n_head]), "{operation}: values of lse");
+    rows
+}
+
 /// The dropout of probabilities.
-pub(super) fn mask(shape: &AttentionShape, dropout: Option<&Dropout>) -> Option<Mask> {
-    dropout
-        .filter(|dropout| dropout.p > 0.0)
-        .map(|dropout| Mask::new(dropout, (shape.n_head * DROPOUT_COLUMNS) as u64))
+pub(super) fn mask(
+    operation: &str,
+    rows: usize,
+    shape: &AttentionShape,
+    dropout: Option<&Dropout>,
+) -> Option<Mask> {
+    let dropout = dropout.filter(|dropout| dropout.p > 0.0)?;
+    // Every probability has a number.
+    size_of_shape(operation, &[rows, shape.n_head, DROPOUT_COLUMNS]);
+    Some(Mask::new(dropout, shape.n_head as u64 * DROPOUT_COLUMNS as u64))
 }
 
 /// Attention of at most [`ROWS`] rows over all the keys that they see.
+///
+/// # Safety
+///
+/// No other thread touches what belongs to these rows in `out` and `lse` meanwhile.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn attend<'k>(
+pub(super) unsafe fn attend<'k>(
     (kernel, level): (Kernel, Level),
     task: Task<'_>,
     rows: Range<usize>,
     qkv: Values<'_>,
     key_block: impl Fn(usize) -> KeyBlock<'k>,
     mask: Option<Mask>,
-    (out, lse): (Sink<'_>, Option<Disjoint<'_, f32>>),
+    (out, lse): (&Sink<'_>, Option<&Disjoint<'_, f32>>),
     buffers: &mut [Buffer],
 ) {
     let (d, m) = (task.shape.head_dim, rows.len());
@@ -110,7 +145,8 @@ pub(super) fn attend<'k>(
             k: seen(panel),
         });
     }
-    finish(level, out, lse, sums, max, sum, task, rows);
+    // SAFETY: the caller's promise.
+    unsafe { finish(level, out, lse, sums, max, sum, task, rows) };
 }
 
 multiversion! {
@@ -166,9 +202,13 @@ multiversion! {
     }
 
     /// Divides by the softmax's denominator and stores.
-    fn finish(
-        out: Sink<'_>,
-        lse: Option<Disjoint<'_, f32>>,
+    ///
+    /// # Safety
+    ///
+    /// As [`attend`].
+    unsafe fn finish(
+        out: &Sink<'_>,
+        lse: Option<&Disjoint<'_, f32>>,
         sums: &mut [f32],
         max: &[f32],
         sum: &[f32],
@@ -180,7 +220,7 @@ multiversion! {
         for (r, ((max, sum), sums)) in rows.zip(state) {
             let factor = 1.0 / sum;
             sums.iter_mut().for_each(|sum| *sum *= factor);
-            // SAFETY: a task's outputs are its own, and so are its logarithms.
+            // SAFETY: the caller's promise: these are the row's.
             unsafe {
                 out.put(task.offset(r, task.shape.q_width()), sums);
                 if let Some(lse) = lse {

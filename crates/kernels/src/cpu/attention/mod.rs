@@ -24,6 +24,7 @@ use super::gemm::{Factor, Kernel};
 use super::level::{Level, multiversion};
 use super::tensor::Values;
 use crate::AttentionShape;
+use crate::shapes::size_of_shape;
 use std::ops::Range;
 
 /// Keys of a block.
@@ -108,6 +109,11 @@ impl Task<'_> {
     fn blocks(&self, rows: &Range<usize>) -> Range<usize> {
         self.seen(rows.start).start / KEYS..self.seen(rows.end - 1).end.div_ceil(KEYS)
     }
+}
+
+/// The tasks of a batch of `sequences`; none where it has no rows.
+fn tasks(operation: &str, rows: usize, sequences: usize, shape: &AttentionShape) -> usize {
+    if rows == 0 { 0 } else { size_of_shape(operation, &[sequences, shape.n_kv_head]) }
 }
 
 /// The tasks of a batch: number `t` is key/value head `t % n_kv_head` of sequence `t / n_kv_head`.
@@ -218,10 +224,4 @@ multiversion! {
             }
         }
     }
-}
-
-fn assert_shape(shape: &AttentionShape) {
-    let AttentionShape { n_head, n_kv_head, head_dim, .. } = *shape;
-    assert!(head_dim > 0 && n_kv_head > 0 && n_head.is_multiple_of(n_kv_head), "{shape:?}");
-    assert_ne!(shape.window, Some(0), "a window of no positions");
 }

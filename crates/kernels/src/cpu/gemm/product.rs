@@ -144,16 +144,23 @@ impl Product<'_> {
         let grid = Grid::new(kernel, self.m, columns, self.blocks.iter().len(), pool.threads());
         pool.run(grid.chunks(), &|chunk, scratch| {
             let (rows, panels) = grid.chunk(chunk);
-            self.chunk(kernel, columns, out, rows, panels, scratch);
+            // SAFETY: the chunks of a grid do not overlap, and each is handed out once; the sizes were
+            // asserted.
+            unsafe { self.chunk(kernel, columns, &out, rows, panels, scratch) };
         });
     }
 
     /// Computes the elements of `rows` and of the columns of `panels`.
-    fn chunk(
+    ///
+    /// # Safety
+    ///
+    /// `out` has `m · n` values, `rows` are below `m` and `panels` among those of `columns`, which are `n`;
+    /// no other thread touches these elements meanwhile.
+    unsafe fn chunk(
         &self,
         kernel: Kernel,
         columns: Columns,
-        out: Sink<'_>,
+        out: &Sink<'_>,
         rows: Range<usize>,
         panels: Range<usize>,
         scratch: &mut Scratch,

@@ -14,6 +14,7 @@ use super::pool::{Disjoint, Pool};
 use super::scratch::Buffer;
 use super::tensor::{Sink, Values};
 use super::{Cpu, CpuTensor, Precision};
+use crate::shapes::size_of_shape;
 use crate::{HeadShape, NO_TARGET};
 use std::ops::Range;
 
@@ -88,7 +89,6 @@ struct Outputs<'a> {
 }
 
 /// What the backward pass adds to the forward pass.
-#[derive(Clone, Copy)]
 struct Gradients<'a> {
     dlogprobs: &'a [f64],
     dentropies: Option<&'a [f64]>,
@@ -98,21 +98,23 @@ struct Gradients<'a> {
 
 /// Rows of a chunk at most.
 fn chunk_rows(vocab_size: usize) -> usize {
-    (CHUNK_LOGITS / vocab_size).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end)
+    (CHUNK_LOGITS / vocab_size.max(1)).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end)
 }
 
 /// The bytes of [`HeadMemory`] in training, where factors are packed in so many bytes a value: the weight twice, and the logits of a
 /// chunk.
 pub(super) fn working_bytes(shape: &HeadShape, bytes: usize) -> u64 {
     let &HeadShape { rows, d_model, vocab_size, .. } = shape;
-    (2 * bytes * vocab_size * d_model + 4 * vocab_size * chunk_rows(vocab_size).min(rows)) as u64
+    let weights = size_of_shape("working_bytes", &[2, bytes, vocab_size, d_model]);
+    let logits = size_of_shape("working_bytes", &[4, vocab_size, chunk_rows(vocab_size).min(rows)]);
+    weights as u64 + logits as u64
 }
 
 #[allow(clippy::too_many_arguments)]
 fn run(
     cpu: &mut Cpu,
     mut outputs: Outputs<'_>,
-    gradients: Option<Gradients<'_>>,
+    mut gradients: Option<Gradients<'_>>,
     hidden: &CpuTensor,
     weight: &CpuTensor,
     targets: &[u32],
@@ -126,8 +128,11 @@ fn run(
         assert_eq!(values.map_or(rows, <[f64]>::len), rows, "values of {name}");
     }
     assert_eq!(targets.len(), rows, "targets");
-    assert_eq!(hidden.len(), rows * d_model, "values of hidden");
-    assert_eq!(weight.len(), vocab_size * d_model, "values of weight");
+    let operation = if gradients.is_some() { "head_backward" } else { "head_forward" };
+    assert!(vocab_size > 0 && d_model > 0, "{operation}: an empty head");
+    assert!(u32::try_from(rows).is_ok(), "{operation}: {rows} rows are more than 32 bits count");
+    assert_eq!(hidden.len(), size_of_shape(operation, &[rows, d_model]), "values of hidden");
+    assert_eq!(weight.len(), size_of_shape(operation, &[vocab_size, d_model]), "values of weight");
     assert!(temperature > 0.0, "temperature {temperature}");
     for &target in targets.iter().filter(|&&target| target != NO_TARGET) {
         assert!((target as usize) < vocab_size, "target {target} of {vocab_size} tokens");
@@ -138,9 +143,9 @@ fn run(
     memory.plan(targets, group_rows, max_rows);
     outputs.clear();
     if memory.rows.len() < rows
-        && let Some(gradients) = gradients
+        && let Some(gradients) = &mut gradients
     {
-        fill_zeros(pool, gradients.dhidden);
+        fill_zeros(pool, gradients.dhidden.reborrow());
     }
     if memory.rows.is_empty() {
         return;
@@ -154,7 +159,7 @@ fn run(
     let words = memory.weight_for_logits.words(kernel.packed_words(depth, vocab_size));
     let factor = Factor::along_k(weight.values(), d_model);
     let for_logits = pack_right(*kernel, pool, words, factor, depth, vocab_size);
-    let for_dhidden = gradients.map(|_| {
+    let for_dhidden = gradients.as_ref().map(|_| {
         let words = memory.weight_for_dhidden.words(kernel.packed_words(vocab, d_model));
         pack_right(*kernel, pool, words, Factor::across_k(weight.values(), d_model), vocab, d_model)
     });
@@ -179,11 +184,11 @@ fn run(
         let gathered = step.gather(hidden.values(), &mut memory.hidden);
         step.logits(memory.logits.floats(step.rows.len() * vocab_size), gathered, for_logits, depth);
         let logits = memory.logits.floats(step.rows.len() * vocab_size);
-        step.softmax(logits, &mut outputs, targets, gradients);
-        if let (Some(gradients), Some(for_dhidden)) = (gradients, for_dhidden) {
+        step.softmax(logits, &mut outputs, targets, gradients.as_ref());
+        if let (Some(gradients), Some(for_dhidden)) = (&mut gradients, for_dhidden) {
             let dlogits = step.dlogits(&mut memory.logits);
-            step.dhidden(gradients.dhidden, &mut memory.dhidden, dlogits, for_dhidden, vocab);
-            step.dweight(gradients.dweight, &mut memory.hidden_packed, dlogits, gathered, chunk);
+            step.dhidden(gradients.dhidden.reborrow(), &mut memory.dhidden, dlogits, for_dhidden, vocab);
+            step.dweight(gradients.dweight.reborrow(), &mut memory.hidden_packed, dlogits, gathered, chunk);
         }
     }
 }
@@ -287,7 +292,7 @@ impl Step<'_> {
             let part = chunk * COPY_ROWS..rows.len().min((chunk + 1) * COPY_ROWS);
             for (sums, &row) in sums[part.start * width..].chunks(width).zip(&rows[part]) {
                 // SAFETY: no row is listed twice.
-                unsafe { store_row(level, dhidden, row as usize * width, sums) };
+                unsafe { store_row(level, &dhidden, row as usize * width, sums) };
             }
         });
     }
@@ -334,7 +339,8 @@ fn fill_zeros(pool: &mut Pool, out: Sink<'_>) {
         let len = CHUNK.min(out.len() - chunk * CHUNK);
         let scratch = scratch.buffers[0].floats(len);
         // SAFETY: every chunk takes its own values.
-        let out = unsafe { out.overwrite(chunk * CHUNK, len, scratch) };
+        let mut out = unsafe { out.part(chunk * CHUNK, len) };
+        let out = out.overwrite(0, len, scratch);
         out.values.fill(0.0);
         out.store();
     });
@@ -345,7 +351,7 @@ fn fill_zeros(pool: &mut Pool, out: Sink<'_>) {
 /// # Safety
 ///
 /// No other thread touches these values meanwhile.
-unsafe fn store_row(level: Level, out: Sink<'_>, start: usize, row: &[f32]) {
+unsafe fn store_row(level: Level, out: &Sink<'_>, start: usize, row: &[f32]) {
     // SAFETY: the caller's promise.
     unsafe {
         match out {

@@ -14,7 +14,7 @@ impl Step<'_> {
         logits: &mut [f32],
         outputs: &mut Outputs<'_>,
         targets: &[u32],
-        gradients: Option<Gradients<'_>>,
+        gradients: Option<&Gradients<'_>>,
     ) {
         let (level, precision, rows, width) = (self.level, self.precision, self.rows, self.shape.vocab_size);
         let scale = 1.0 / self.shape.temperature;
@@ -29,7 +29,7 @@ impl Step<'_> {
             let exps = scratch.buffers[0].floats(width);
             let (max, sum) = exp_row(level, exps, logits, scale);
             *logprob = f64::from(scale) * (f64::from(logits[target]) - f64::from(max)) - f64::from(sum).ln();
-            if let Some(entropies) = entropies {
+            if let Some(entropies) = &entropies {
                 let mean = mean_row(level, exps, logits, scale, max, sum);
                 // SAFETY: as above.
                 unsafe { entropies.slice(row, 1)[0] = f64::from(sum).ln() - f64::from(mean) };

@@ -3,7 +3,7 @@
 use super::super::level::multiversion;
 use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
-use super::super::tensor::{Sink, Values};
+use super::super::tensor::{Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::rms::{norm_backward_row, norm_row};
 use super::{add_slice, assert_rows, sum_partials};
@@ -25,12 +25,17 @@ pub(in super::super) fn forward(
     eps: f32,
     shape: &AttentionShape,
 ) {
-    let rows = assert_lengths(qkv, stats, weights, shape);
+    let rows = assert_lengths("head_norm_forward", qkv, stats, weights, shape);
     assert_eq!(out.len(), qkv.len(), "values of out");
     let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
     let (qkv, weights) = (qkv.values(), weights.map(CpuTensor::f32s));
-    for_each_rows(&mut cpu.pool, rows, shape.qkv_width(), |rows, [a, b, _]| {
-        norm_rows(level, out, stats, qkv, weights, eps, shape, rows, a, b);
+    let (width, heads) = (shape.qkv_width(), normed_heads(shape));
+    for_each_rows(&mut cpu.pool, rows, width, |rows, [a, b, _]| {
+        let (start, len) = (rows.start * width, rows.len() * width);
+        // SAFETY: every row is handed out once.
+        let (mut out, stats) =
+            unsafe { (out.part(start, len), stats.slice(rows.start * heads, rows.len() * heads)) };
+        norm_rows(level, &mut out, stats, qkv.part(start, len), weights, eps, shape, a, b);
     });
 }
 
@@ -46,7 +51,7 @@ pub(in super::super) fn backward(
     shape: &AttentionShape,
     group_rows: usize,
 ) {
-    let rows = assert_lengths(qkv, stats, weights, shape);
+    let rows = assert_lengths("head_norm_backward", qkv, stats, weights, shape);
     for (len, name) in [(dqkv.len(), "dqkv"), (dout.len(), "dout")] {
         assert_eq!(len, qkv.len(), "values of {name}");
     }
@@ -55,33 +60,36 @@ pub(in super::super) fn backward(
 
     let (level, dqkv, dout, qkv) = (cpu.options.level, dqkv.sink(), dout.values(), qkv.values());
     let (stats, weights) = (stats.f32s(), weights.map(CpuTensor::f32s));
+    let (width, heads) = (shape.qkv_width(), normed_heads(shape));
     let work = |rows: Range<usize>, sums: &mut [f32], [a, b, c]: [&mut [f32]; 3]| {
-        norm_backward_rows(level, dqkv, sums, dout, qkv, stats, weights, shape, rows, a, b, c);
+        let (start, len) = (rows.start * width, rows.len() * width);
+        // SAFETY: every row is handed out once.
+        let mut dqkv = unsafe { dqkv.part(start, len) };
+        let (dout, qkv) = (dout.part(start, len), qkv.part(start, len));
+        let stats = &stats[rows.start * heads..rows.end * heads];
+        norm_backward_rows(level, &mut dqkv, sums, dout, qkv, stats, weights, shape, a, b, c);
     };
-    sum_partials(cpu, rows, group_rows, [2 * shape.head_dim, shape.qkv_width()], work, |sums| {
+    sum_partials(cpu, rows, group_rows, [2 * shape.head_dim, width], work, |sums| {
         add_slice(level, dq_weight, &sums[..shape.head_dim]);
         add_slice(level, dk_weight, &sums[shape.head_dim..]);
     });
 }
 
-// Rows and partial sums are handed out once each: that is what makes the writing below sound.
 multiversion! {
     fn norm_rows(
-        out: Sink<'_>,
-        stats: Disjoint<'_, f32>,
+        out: &mut ValuesMut<'_>,
+        stats: &mut [f32],
         qkv: Values<'_>,
         weights: [&[f32]; 2],
         eps: f32,
         shape: &AttentionShape,
-        rows: Range<usize>,
         scratch: &mut [f32],
         scratch_qkv: &mut [f32],
     ) {
         let (width, heads, head_dim) = (shape.qkv_width(), normed_heads(shape), shape.head_dim);
-        for r in rows {
+        for (r, stats) in stats.chunks_exact_mut(heads).enumerate() {
             let x = qkv.read(r * width, width, scratch_qkv);
-            // SAFETY: this row and its statistics are its chunk's own.
-            let (out, stats) = unsafe { (out.overwrite(r * width, width, scratch), stats.slice(r * heads, heads)) };
+            let out = out.overwrite(r * width, width, scratch);
             let pairs = out.values.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim));
             for (head, (rstd, (out, x))) in stats.iter_mut().zip(pairs).enumerate() {
                 *rstd = norm_row(out, x, weights[usize::from(head >= shape.n_head)], eps);
@@ -93,27 +101,25 @@ multiversion! {
 
     /// `sums` gets the rows' share of the gradients of the queries' gain, then of the keys'.
     fn norm_backward_rows(
-        dqkv: Sink<'_>,
+        dqkv: &mut ValuesMut<'_>,
         sums: &mut [f32],
         dout: Values<'_>,
         qkv: Values<'_>,
         stats: &[f32],
         weights: [&[f32]; 2],
         shape: &AttentionShape,
-        rows: Range<usize>,
         scratch: &mut [f32],
         scratch_dout: &mut [f32],
         scratch_qkv: &mut [f32],
     ) {
         let (width, heads, head_dim) = (shape.qkv_width(), normed_heads(shape), shape.head_dim);
-        for r in rows {
+        for (r, stats) in stats.chunks_exact(heads).enumerate() {
             let dout = dout.read(r * width, width, scratch_dout);
             let x = qkv.read(r * width, width, scratch_qkv);
-            // SAFETY: this row is its chunk's own.
-            let dx = unsafe { dqkv.overwrite(r * width, width, scratch) };
+            let dx = dqkv.overwrite(r * width, width, scratch);
             let pairs = dout.chunks_exact(head_dim).zip(x.chunks_exact(head_dim));
             let triples = dx.values.chunks_exact_mut(head_dim).zip(pairs);
-            for (head, (rstd, (dx, (dout, x)))) in stats[r * heads..][..heads].iter().zip(triples).enumerate() {
+            for (head, (rstd, (dx, (dout, x)))) in stats.iter().zip(triples).enumerate() {
                 let part = usize::from(head >= shape.n_head);
                 let dweight = &mut sums[part * head_dim..][..head_dim];
                 norm_backward_row(dx, dweight, dout, x, *rstd, weights[part], |dx, value| *dx = value);
@@ -126,11 +132,13 @@ multiversion! {
 
 /// Rows of `qkv`.
 fn assert_lengths(
+    operation: &str,
     qkv: &CpuTensor,
     stats: &CpuTensor,
     weights: [&CpuTensor; 2],
     shape: &AttentionShape,
 ) -> usize {
+    shape.assert_valid(operation);
     let rows = assert_rows(qkv, shape.qkv_width());
     assert_eq!(stats.len(), rows * normed_heads(shape), "values of stats");
     assert_eq!(weights.map(CpuTensor::len), [shape.head_dim; 2], "values of the gains");

@@ -3,7 +3,7 @@
 use super::super::level::{multiversion, sum_by, sum_by3};
 use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
-use super::super::tensor::{Sink, Values};
+use super::super::tensor::{Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::{add_slice, assert_rows, inverse_root, sum_partials};
 use std::ops::Range;
@@ -25,7 +25,11 @@ pub(in super::super) fn forward(
     let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
     let (x, weight, bias) = (x.values(), weight.f32s(), bias.map(CpuTensor::f32s));
     for_each_rows(&mut cpu.pool, rows, width, |rows, [a, b, _]| {
-        norm_rows(level, out, stats, x, weight, bias, eps, rows, a, b);
+        let (start, len) = (rows.start, rows.len());
+        // SAFETY: every row is handed out once.
+        let (mut out, stats) =
+            unsafe { (out.part(start * width, len * width), stats.slice(2 * start, 2 * len)) };
+        norm_rows(level, &mut out, stats, x.part(start * width, len * width), weight, bias, eps, a, b);
     });
 }
 
@@ -55,7 +59,11 @@ pub(in super::super) fn backward(
     let (stats, weight) = (stats.f32s(), weight.f32s());
     let mut dbias = dbias.map(CpuTensor::f32s_mut);
     let work = |rows: Range<usize>, sums: &mut [f32], [a, b, _]: [&mut [f32]; 3]| {
-        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a, b);
+        let (start, len) = (rows.start * width, rows.len() * width);
+        // SAFETY: every row is handed out once.
+        let dx = unsafe { dx.slice(start, len) };
+        let stats = &stats[2 * rows.start..2 * rows.end];
+        norm_backward_rows(level, dx, sums, dout.part(start, len), x.part(start, len), stats, weight, a, b);
     };
     sum_partials(cpu, rows, group_rows, [2 * width, width], work, |sums| {
         add_slice(level, dweight.f32s_mut(), &sums[..width]);
@@ -65,29 +73,25 @@ pub(in super::super) fn backward(
     });
 }
 
-// Rows and partial sums are handed out once each: that is what makes the writing below sound.
 multiversion! {
     fn norm_rows(
-        out: Sink<'_>,
-        stats: Disjoint<'_, f32>,
+        out: &mut ValuesMut<'_>,
+        stats: &mut [f32],
         x: Values<'_>,
         weight: &[f32],
         bias: Option<&[f32]>,
         eps: f32,
-        rows: Range<usize>,
         scratch: &mut [f32],
         scratch_x: &mut [f32],
     ) {
         let width = weight.len();
-        for r in rows {
+        for (r, stats) in stats.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             let x = x.read(r * width, width, scratch_x);
             let mean = sum_by(x, x, |x, _| x) / width as f32;
             let variance = sum_by(x, x, |x, _| (x - mean) * (x - mean)) / width as f32;
             let rstd = inverse_root(variance + eps);
-            // SAFETY: the statistics of this row are its chunk's own.
-            unsafe { stats.slice(2 * r, 2).copy_from_slice(&[mean, rstd]) };
-            // SAFETY: this row is its chunk's own.
-            let out = unsafe { out.overwrite(r * width, width, scratch) };
+            *stats = [mean, rstd];
+            let out = out.overwrite(r * width, width, scratch);
             match bias {
                 None => {
                     for ((out, x), weight) in out.values.iter_mut().zip(x).zip(weight) {
@@ -106,23 +110,20 @@ multiversion! {
 
     /// `sums` gets the rows' share of `dweight`, then of `dbias`.
     fn norm_backward_rows(
-        dx: Disjoint<'_, f32>,
+        dx: &mut [f32],
         sums: &mut [f32],
         dout: Values<'_>,
         x: Values<'_>,
         stats: &[f32],
         weight: &[f32],
-        rows: Range<usize>,
         scratch_dout: &mut [f32],
         scratch_x: &mut [f32],
     ) {
         let width = weight.len();
         let (dweight, dbias) = sums.split_at_mut(width);
-        for r in rows {
+        for (r, (dx, stats)) in dx.chunks_exact_mut(width).zip(stats.as_chunks::<2>().0).enumerate() {
             let (dout, x) = (dout.read(r * width, width, scratch_dout), x.read(r * width, width, scratch_x));
-            // SAFETY: this row is its chunk's own.
-            let dx = unsafe { dx.slice(r * width, width) };
-            norm_backward_row(dx, dweight, dbias, dout, x, [stats[2 * r], stats[2 * r + 1]], weight);
+            norm_backward_row(dx, dweight, dbias, dout, x, *stats, weight);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::super::level::{multiversion, sum_by, sum_by3};
 use super::super::pool::Disjoint;
 use super::super::rows::for_each_rows;
-use super::super::tensor::{Sink, Values};
+use super::super::tensor::{Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::{add_slice, assert_rows, inverse_root, sum_partials};
 use std::ops::Range;
@@ -23,7 +23,10 @@ pub(in super::super) fn forward(
     let (level, out, stats) = (cpu.options.level, out.sink(), Disjoint::new(stats.f32s_mut()));
     let (x, weight) = (x.values(), weight.f32s());
     for_each_rows(&mut cpu.pool, rows, width, |rows, [a, b, _]| {
-        norm_rows(level, out, stats, x, weight, eps, rows, a, b);
+        let (start, len) = (rows.start * width, rows.len() * width);
+        // SAFETY: every row is handed out once.
+        let (mut out, stats) = unsafe { (out.part(start, len), stats.slice(rows.start, rows.len())) };
+        norm_rows(level, &mut out, stats, x.part(start, len), weight, eps, a, b);
     });
 }
 
@@ -50,50 +53,57 @@ pub(in super::super) fn backward(
     let (dx, dout, x) = (Disjoint::new(dx.f32s_mut()), dout.values(), x.values());
     let (stats, weight, dweight) = (stats.f32s(), weight.f32s(), dweight.f32s_mut());
     let work = |rows: Range<usize>, sums: &mut [f32], [a, b, _]: [&mut [f32]; 3]| {
-        norm_backward_rows(level, dx, sums, dout, x, stats, weight, rows, a, b);
+        let (start, len) = (rows.start * width, rows.len() * width);
+        // SAFETY: every row is handed out once.
+        let dx = unsafe { dx.slice(start, len) };
+        norm_backward_rows(
+            level,
+            dx,
+            sums,
+            dout.part(start, len),
+            x.part(start, len),
+            &stats[rows],
+            weight,
+            a,
+            b,
+        );
     };
     sum_partials(cpu, rows, group_rows, [width; 2], work, |sums| add_slice(level, dweight, sums));
 }
 
-// Rows and partial sums are handed out once each: that is what makes the writing below sound.
 multiversion! {
     fn norm_rows(
-        out: Sink<'_>,
-        stats: Disjoint<'_, f32>,
+        out: &mut ValuesMut<'_>,
+        stats: &mut [f32],
         x: Values<'_>,
         weight: &[f32],
         eps: f32,
-        rows: Range<usize>,
         scratch: &mut [f32],
         scratch_x: &mut [f32],
     ) {
         let width = weight.len();
-        for r in rows {
+        for (r, rstd) in stats.iter_mut().enumerate() {
             let x = x.read(r * width, width, scratch_x);
-            // SAFETY: this row and its statistics are its chunk's own.
-            let (out, stats) = unsafe { (out.overwrite(r * width, width, scratch), stats.slice(r, 1)) };
-            stats[0] = norm_row(out.values, x, weight, eps);
+            let out = out.overwrite(r * width, width, scratch);
+            *rstd = norm_row(out.values, x, weight, eps);
             out.store();
         }
     }
 
     fn norm_backward_rows(
-        dx: Disjoint<'_, f32>,
+        dx: &mut [f32],
         dweight: &mut [f32],
         dout: Values<'_>,
         x: Values<'_>,
         stats: &[f32],
         weight: &[f32],
-        rows: Range<usize>,
         scratch_dout: &mut [f32],
         scratch_x: &mut [f32],
     ) {
         let width = weight.len();
-        for r in rows {
+        for (r, (dx, rstd)) in dx.chunks_exact_mut(width).zip(stats).enumerate() {
             let (dout, x) = (dout.read(r * width, width, scratch_dout), x.read(r * width, width, scratch_x));
-            // SAFETY: this row is its chunk's own.
-            let dx = unsafe { dx.slice(r * width, width) };
-            norm_backward_row(dx, dweight, dout, x, stats[r], weight, |dx, value| *dx += value);
+            norm_backward_row(dx, dweight, dout, x, *rstd, weight, |dx, value| *dx += value);
         }
     }
 }

@@ -1,0 +1,318 @@
+//! Sizes whose products wrap around are refused before any memory is touched, in the name of the operation,
+//! in release builds too.
+//!
+//! Wherever there is such a length, tensors have the one that the wrapped product asks for. So whoever
+//! multiplies without looking finds every length right, and goes on to indices that lie far outside.
+
+#[allow(dead_code, reason = "nothing is computed here, so there is no noise")]
+mod harness;
+
+use kernels::{
+    AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Dropout, HeadShape, Level, LinearShape, Precision,
+    Reference,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Four times this is 2⁶⁴: as a `usize`, nothing.
+const HUGE: usize = 1 << 62;
+
+/// Runs an operation at sizes that must be refused. With `case` it chooses among several.
+type Refused<B> = fn(&mut B, usize);
+
+/// Every operation that multiplies sizes, how many cases it has, and they.
+fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
+    vec![
+        ("packed", 2, |b, case| {
+            let none = b.zeros(0);
+            let (d_in, d_out) = [(HUGE, 4), (4, HUGE)][case];
+            b.packed(&none, d_in, d_out);
+        }),
+        ("swiglu_forward", 1, |b, _| {
+            let (mut out, x) = (b.zeros(0), b.zeros(0));
+            b.swiglu_forward(&mut out, &x, 1 << 63);
+        }),
+        ("swiglu_backward", 1, |b, _| {
+            let (mut dx, dout, x) = (b.zeros(0), b.zeros(0), b.zeros(0));
+            b.swiglu_backward(&mut dx, &dout, &x, 1 << 63);
+        }),
+        ("embed_forward", 3, |b, case| {
+            let (mut out, wte, wpe) = (b.zeros(0), b.zeros(8), b.zeros(8));
+            let width = [HUGE, HUGE, 1 << 63][case];
+            let wpe = [None, Some(&wpe), None][case];
+            b.embed_forward(&mut out, &wte, wpe, &[0; 4], &[0; 4], width);
+        }),
+        ("embed_backward", 2, |b, case| {
+            let (mut dwte, mut dwpe, dout) = (b.zeros(8), b.zeros(8), b.zeros(0));
+            let dwpe = if case == 0 { None } else { Some(&mut dwpe) };
+            b.embed_backward(&mut dwte, dwpe, &dout, &[0; 4], &[0; 4], HUGE);
+        }),
+        ("gather_forward", 1, |b, _| {
+            let (mut out, x) = (b.zeros(0), b.zeros(8));
+            b.gather_forward(&mut out, &x, &[0; 4], HUGE);
+        }),
+        ("gather_backward", 1, |b, _| {
+            let (mut dx, dout) = (b.zeros(8), b.zeros(0));
+            b.gather_backward(&mut dx, &dout, &[0; 4], HUGE);
+        }),
+        ("head_norm_forward", 2, |b, case| {
+            let (mut out, mut stats, qkv) = (b.zeros(24), b.zeros(24), b.zeros(24));
+            let gain = b.zeros(HEADS[case].head_dim.min(8));
+            b.head_norm_forward(&mut out, &mut stats, &qkv, &gain, &gain, 1e-5, &HEADS[case]);
+        }),
+        ("head_norm_backward", 2, |b, case| {
+            let (mut dqkv, stats, qkv) = (b.zeros(24), b.zeros(24), b.zeros(24));
+            let (mut dq, mut dk, gain) = (b.zeros(8), b.zeros(8), b.zeros(8));
+            let dout = b.zeros(24);
+            b.head_norm_backward(
+                &mut dqkv,
+                &mut dq,
+                &mut dk,
+                &dout,
+                &qkv,
+                &stats,
+                &gain,
+                &gain,
+                &HEADS[case],
+                8,
+            );
+        }),
+        ("rope_forward", 3, |b, case| {
+            let (mut qkv, table) = (b.zeros([24, 24, 0][case]), b.zeros(8));
+            b.rope_forward(&mut qkv, &table, &[0; 4], &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
+        }),
+        ("rope_backward", 3, |b, case| {
+            let (mut qkv, table) = (b.zeros([24, 24, 0][case]), b.zeros(8));
+            b.rope_backward(&mut qkv, &table, &[0; 4], &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
+        }),
+        ("linear_forward", 3, |b, case| {
+            let (mut out, x, weight) = linear::<B>(b, case);
+            b.linear_forward(&mut out, &x, &weight, None, LINEAR[case]);
+        }),
+        ("linear_backward_input", 3, |b, case| {
+            let (dout, mut dx, weight) = linear::<B>(b, case);
+            b.linear_backward_input(&mut dx, &dout, &weight, LINEAR[case]);
+        }),
+        ("linear_backward_weight", 3, |b, case| {
+            let (dout, x, mut dweight) = linear::<B>(b, case);
+            b.linear_backward_weight(&mut dweight, None, &dout, &x, LINEAR[case], 4);
+        }),
+        ("attention_forward", 5, |b, case| {
+            let (lens, shape, dropout) = attention(case);
+            let (mut out, mut lse, qkv) = (b.zeros(0), b.zeros(0), b.zeros(0));
+            b.attention_forward(&mut out, &mut lse, &qkv, &lens, &shape, dropout.as_ref());
+        }),
+        ("attention_backward", 5, |b, case| {
+            let (lens, shape, dropout) = attention(case);
+            let (mut dqkv, dout, out, lse, qkv) =
+                (b.zeros(0), b.zeros(0), b.zeros(0), b.zeros(0), b.zeros(0));
+            b.attention_backward(&mut dqkv, &dout, &out, &lse, &qkv, &lens, &shape, dropout.as_ref());
+        }),
+        ("attention_cached", 7, |b, case| {
+            let span = CacheSpan { slot: 0, start: 0, len: 1 };
+            let (spans, capacity, shape) = [
+                // Two slots that would be one.
+                (vec![span, CacheSpan { slot: HUGE, ..span }], 4, SMALL),
+                (vec![CacheSpan { slot: usize::MAX, ..span }], 4, SMALL),
+                (vec![span], HUGE, SMALL),
+                (vec![CacheSpan { start: usize::MAX, ..span }], 4, SMALL),
+                (vec![CacheSpan { start: usize::MAX - 1, len: 2, ..span }], 4, SMALL),
+                (vec![CacheSpan { len: HUGE, ..span }; 4], 4, SMALL),
+                (vec![span], 4, HEADS[1]),
+            ][case]
+                .clone();
+            let rows = if case == 5 { 0 } else { spans.iter().map(|span| span.len).sum() };
+            let (mut out, qkv) = (b.activation(rows * 4), b.activation(rows * 12));
+            let (mut keys, mut values) = (b.activation(4 * 4), b.activation(4 * 4));
+            b.attention_cached(&mut out, &mut keys, &mut values, &qkv, &spans, capacity, &shape);
+        }),
+        ("cache_fork", 5, |b, case| {
+            let (from, into, capacity, shape) = [
+                (HUGE, 0..1, 4, SMALL),
+                (0, HUGE..HUGE + 1, 4, SMALL),
+                (usize::MAX, 0..1, 4, SMALL),
+                (0, 1..2, HUGE, SMALL),
+                (0, 1..2, 4, HEADS[1]),
+            ][case]
+                .clone();
+            let mut cache = b.activation(2 * 4 * 4);
+            b.cache_fork(&mut cache, from, into, 4, capacity, &shape);
+        }),
+        ("head_forward", 3, |b, case| {
+            let (hidden, weight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
+            b.head_forward(&mut [0.0; 4], None, &hidden, &weight, &[0; 4], &HEAD[case]);
+        }),
+        ("head_backward", 3, |b, case| {
+            let (hidden, weight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
+            let (mut dhidden, mut dweight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
+            b.head_backward(
+                &mut [0.0; 4],
+                &mut dhidden,
+                &mut dweight,
+                &[0.0; 4],
+                None,
+                &hidden,
+                &weight,
+                &[0; 4],
+                &HEAD[case],
+                4,
+            );
+        }),
+    ]
+}
+
+/// Heads of one row of four values; and rows whose number of values wraps.
+const SMALL: AttentionShape =
+    AttentionShape { n_head: 1, n_kv_head: 1, head_dim: 4, scale: 1.0, window: None };
+const HEADS: [AttentionShape; 2] = [
+    // (4 + 2 · 2) · 2⁶¹ is 2⁶⁴.
+    AttentionShape { n_head: 4, n_kv_head: 2, head_dim: 1 << 61, ..SMALL },
+    // n_head + 2 · n_kv_head is 3 · 2⁶³, hence 2⁶³, and twice that 2⁶⁴.
+    AttentionShape { n_head: 1 << 63, n_kv_head: 1 << 63, head_dim: 2, ..SMALL },
+];
+/// 3 · 2⁶² values a row, and four of them none.
+const ROWS_WRAP: AttentionShape = AttentionShape { head_dim: HUGE, ..SMALL };
+
+/// Where rows, where the weight, and where both wrap.
+const LINEAR: [LinearShape; 3] = [
+    LinearShape { rows: HUGE, d_in: 4, d_out: 4 },
+    LinearShape { rows: 0, d_in: HUGE, d_out: 4 },
+    LinearShape { rows: 4, d_in: HUGE, d_out: HUGE },
+];
+
+/// Output rows, input rows and weight of the lengths that wrapped products are.
+fn linear<B: Backend>(b: &mut B, case: usize) -> (B::Tensor, B::Tensor, B::Tensor) {
+    let LinearShape { rows, d_in, d_out } = LINEAR[case];
+    (b.zeros(rows.wrapping_mul(d_out)), b.zeros(rows.wrapping_mul(d_in)), b.zeros(d_in.wrapping_mul(d_out)))
+}
+
+/// Sequences, a shape and dropout of which nothing is left when they are multiplied.
+fn attention(case: usize) -> (Vec<usize>, AttentionShape, Option<Dropout>) {
+    let dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 3 };
+    match case {
+        0 => (vec![HUGE; 4], SMALL, None),
+        1 => (vec![HUGE], SMALL, None),
+        2 => (vec![4], ROWS_WRAP, None),
+        3 => (vec![1], HEADS[0], None),
+        _ => (vec![1], HEADS[1], Some(dropout)),
+    }
+}
+
+const HEAD: [HeadShape; 3] = [
+    HeadShape { rows: 4, d_model: HUGE, vocab_size: 4, temperature: 1.0 },
+    HeadShape { rows: 4, d_model: HUGE, vocab_size: 1, temperature: 1.0 },
+    HeadShape { rows: 4, d_model: 0, vocab_size: HUGE, temperature: 1.0 },
+];
+const HEAD_WEIGHTS: [usize; 3] = [0, 0, 0];
+
+/// What `work` panics with.
+fn refusal(work: impl FnOnce()) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(work)).err()?;
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+}
+
+fn assert_refused<B: Backend>(name: &str, mut backend: impl FnMut() -> B) {
+    for (operation, cases, run) in operations::<B>() {
+        for case in 0..cases {
+            let mut backend = backend();
+            let message = refusal(|| run(&mut backend, case));
+            let message =
+                message.unwrap_or_else(|| panic!("{name}: {operation}, case {case}, was not refused"));
+            assert!(
+                message.contains(&format!("{operation}: ")),
+                "{name}: {operation}, case {case}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sizes_that_wrap_around_are_refused() {
+    for threads in [1, 2] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let options = CpuOptions { threads, precision, level: Level::detect() };
+            assert_refused(&format!("{options:?}"), || Cpu::new(options));
+        }
+    }
+    assert_refused("reference", || Reference);
+}
+
+/// Those that treat every value alone, or take their sizes from tensors, have nothing to multiply.
+#[test]
+fn every_operation_that_multiplies_sizes_is_listed() {
+    const WITHOUT_SIZES: &[&str] = &[
+        "zeros",
+        "activation",
+        "len",
+        "upload",
+        "download",
+        "copy",
+        "resize",
+        "fill",
+        "add",
+        "accumulate",
+        "average",
+        "gelu_forward",
+        "gelu_backward",
+        "dropout",
+        "layer_norm_forward",
+        "layer_norm_backward",
+        "rms_norm_forward",
+        "rms_norm_backward",
+        "sum_of_squares",
+        "adamw",
+    ];
+    let mut needed = harness::operations();
+    needed.retain(|name| !WITHOUT_SIZES.contains(name));
+    let listed: Vec<&str> = operations::<Reference>().iter().map(|(name, ..)| *name).collect();
+    assert_eq!(needed, listed, "operations of the trait (left), those whose sizes are tried (right)");
+}
+
+/// A row that does not exist is refused at the door, wherever its number times its width would lie.
+#[test]
+fn rows_that_do_not_exist_are_refused() {
+    let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() });
+    let (mut out, mut table) = (cpu.zeros(4), cpu.zeros(8));
+    let messages = [
+        refusal(|| cpu.gather_forward(&mut out, &table, &[2], 4)),
+        refusal(|| cpu.gather_backward(&mut table, &out, &[2], 4)),
+        refusal(|| cpu.embed_forward(&mut out, &table, Some(&table), &[1], &[2], 4)),
+        refusal(|| cpu.embed_backward(&mut table, None, &out, &[u32::MAX], &[], 4)),
+    ];
+    let expected = [
+        "gather_forward: row 2 of 2",
+        "gather_backward: row 2 of 2",
+        "embed_forward: row 2 of 2",
+        "embed_backward: row 4294967295 of 2",
+    ];
+    assert_eq!(messages.each_ref().map(|message| message.as_deref()), expected.map(Some));
+}
+
+/// What a shape says of itself, for whoever makes tensors by it.
+#[test]
+fn widths_that_wrap_around_are_refused() {
+    let wide = AttentionShape { head_dim: 1 << 63, n_head: 2, n_kv_head: 2, ..SMALL };
+    let widths = [
+        refusal(|| _ = HEADS[0].qkv_width()),
+        refusal(|| _ = HEADS[1].qkv_width()),
+        refusal(|| _ = wide.q_width()),
+        refusal(|| _ = wide.kv_width()),
+    ];
+    for message in widths {
+        assert!(message.is_some_and(|message| message.starts_with("a row of AttentionShape")));
+    }
+    assert_eq!([SMALL.q_width(), SMALL.kv_width(), SMALL.qkv_width()], [4, 4, 12]);
+}
+
+#[test]
+fn estimates_and_measurements_refuse_them_too() {
+    let mut cpu = Cpu::default();
+    let prefix = |operation: &'static str| move |message: String| message.starts_with(operation);
+    let layer = LinearShape { rows: 1, d_in: HUGE, d_out: 4 };
+    let head = HeadShape { rows: 1, d_model: 1, vocab_size: 1, temperature: 1.0 };
+    assert!(refusal(|| _ = cpu.working_bytes(&[layer], &head)).is_some_and(prefix("working_bytes: ")));
+    assert!(refusal(|| _ = cpu.working_bytes(&[], &HEAD[0])).is_some_and(prefix("working_bytes: ")));
+    let forward = kernels::cpu::bench::LinearProduct::Forward;
+    let measure = || _ = kernels::cpu::bench::linear(&mut cpu, forward, layer, std::time::Duration::ZERO);
+    assert!(refusal(measure).is_some_and(prefix("bench::linear: ")));
+}
