@@ -1,7 +1,8 @@
 //! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
 //!
-//! `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
-//! person sees. Results go to standard output, everything meant for people to standard error.
+//! `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is
+//! measured where nothing was; `verbs` has one file a verb, `terminal` is what a person sees. Results go to
+//! standard output, everything meant for people to standard error.
 
 mod commands;
 mod options;
@@ -19,7 +20,7 @@ use gpt::progress::Stopped;
 use commands::Cli;
 use options::Usage;
 use session::{Ended, Session};
-use terminal::{ClosedPipe, tell};
+use terminal::{ClosedPipe, eprint_line};
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -45,13 +46,13 @@ fn main() -> ExitCode {
         Err(error) if error.is::<ClosedPipe>() || error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => {
             session.close();
-            tell(&format!("{:#}", error));
+            eprint_line(&format!("{:#}", error));
             STOPPED.into()
         }
         Err(error) => {
             session.close();
-            tell(&format!("error: {error}"));
-            error.chain().skip(1).for_each(|cause| tell(&format!("  because: {cause}")));
+            eprint_line(&format!("error: {error}"));
+            error.chain().skip(1).for_each(|cause| eprint_line(&format!("  because: {cause}")));
             if error.is::<Usage>() { WRONG_USAGE.into() } else { FAILED.into() }
         }
     }

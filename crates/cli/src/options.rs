@@ -18,8 +18,8 @@ pub(crate) struct Global {
     /// Threads; results do not depend on it [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Precision of products [default: a new training, complete, chat and candidates measure which is faster here; a run goes
-    /// on in its own; figures are f32]
+    /// Precision of products [default: a new training, complete, chat and candidates measure which is faster
+    /// here; a run goes on in its own; figures are f32]
     #[arg(long, global = true, value_enum, value_name = "f32|bf16", hide_possible_values = true)]
     pub(crate) precision: Option<PrecisionName>,
     /// Say nothing but results and errors

@@ -1,4 +1,5 @@
-//! Which precision products have where nobody says so: what a run began with, or what is measured to be the faster.
+//! Which precision products have where nobody says so: what a run began with, or what is measured to be the
+//! faster.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,16 +21,16 @@ pub(crate) fn for_training(options: CpuOptions) -> Precision {
     faster(options, |cpu| training_work(cpu, config.clone(), 2))
 }
 
-/// The precision in which this machine decodes faster: tokens of one sequence by a block whose weights caches do not hold, bound
-/// by memory.
+/// The precision in which this machine decodes faster: tokens of one sequence by a block whose weights caches
+/// do not hold, bound by memory.
 pub(crate) fn for_decoding(options: CpuOptions) -> Precision {
     let config = Config::gpt2(256, 16, 1, 16, 1024);
     faster(options, |cpu| sampling_work(cpu, config.clone(), 1, 1, 2))
 }
 
-/// The precision in which a piece of work is done faster, in some ten milliseconds. The two take turns and the best time of each
-/// counts, so that a neighbour on the machine slows both. Without instructions for bf16 it is computed as `f32` and there is nothing
-/// to gain.
+/// The precision in which a piece of work is done faster, in some ten milliseconds. The two take turns and
+/// the best time of each counts, so that a neighbour on the machine slows both. Without instructions for bf16
+/// it is computed as `f32` and there is nothing to gain.
 fn faster<W: FnMut()>(options: CpuOptions, work: impl Fn(Cpu) -> W) -> Precision {
     if !options.level.has_bf16() {
         return Precision::F32;
@@ -50,8 +51,8 @@ fn faster<W: FnMut()>(options: CpuOptions, work: impl Fn(Cpu) -> W) -> Precision
     if secs[1] < WORTH_ROUNDING * secs[0] { Precision::Bf16 } else { Precision::F32 }
 }
 
-/// The precision that the run or the road in `dir` began with. A recipe that cannot be read is for whoever opens the run to
-/// report.
+/// The precision that the run or the road in `dir` began with. A recipe that cannot be read is for whoever
+/// opens the run to report.
 pub(crate) fn begun_in(dir: &Path) -> Option<Precision> {
     let recipe = Recipe::load(dir).ok()?;
     let begun = recipe.settings.get("precision")?.as_str()?;

@@ -51,7 +51,8 @@ impl Session {
         self.global.threads.unwrap_or_else(|| CpuOptions::default().threads)
     }
 
-    /// The watcher of work that can be stopped: from the first call on, Ctrl-C asks the work to save and stop.
+    /// The watcher of work that can be stopped: from the first call on, Ctrl-C asks the work to save and
+    /// stop.
     pub(crate) fn watcher(&self) -> &Terminal {
         let terminal = self.terminal();
         terminal.listen();
@@ -91,8 +92,9 @@ impl Session {
         CpuOptions { threads: self.threads(), ..CpuOptions::default() }
     }
 
-    /// The file that a verb writes, which is none of its `inputs`. From here on standard output is the file's if it is meant, and the
-    /// precision of text is the one that the file was begun with, unless another one is asked for.
+    /// The file that a verb writes, which is none of its `inputs`. From here on standard output is the file's
+    /// if it is meant, and the precision of text is the one that the file was begun with, unless another one
+    /// is asked for.
     pub(crate) fn out(&self, asked: &Path, force: bool, inputs: &[&Path]) -> Result<Out> {
         let out = Out::new(asked, force, inputs)?;
         if out.is_standard() {
@@ -132,9 +134,9 @@ impl Session {
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         match (self.stdout_is_taken.get(), self.json()) {
             (Some(()), true) => {
-                terminal::tell(&serde_json::to_string(json).context("a result must be JSON")?)
+                terminal::eprint_line(&serde_json::to_string(json).context("a result must be JSON")?)
             }
-            (Some(()), false) => terminal::tell(text().trim_end()),
+            (Some(()), false) => terminal::eprint_line(text().trim_end()),
             (None, true) => terminal::print_json(json)?,
             (None, false) => terminal::print(text().as_bytes())?,
         }
@@ -161,8 +163,8 @@ impl Session {
 /// What a processor computes, which decides its precision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose<'a> {
-    /// A training in this run directory or of this road: in the precision that it began with, else in the one that this machine
-    /// trains faster in. One precision does rollouts, scores and updates.
+    /// A training in this run directory or of this road: in the precision that it began with, else in the one
+    /// that this machine trains faster in. One precision does rollouts, scores and updates.
     Training(&'a Path),
     /// A training without a directory.
     NewTraining,

@@ -5,7 +5,8 @@
 //! python tools/check_continued.py MODEL batches.u32 RUN
 //! ```
 //!
-//! Each step is `SEQUENCES × (SEQ_LEN + 1)` little-endian ids: a window's tokens, and what follows the last of them.
+//! Each step is `SEQUENCES × (SEQ_LEN + 1)` little-endian ids: a window's tokens, and what follows the last
+//! of them.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Encodes texts, one JSON string a line on standard input, and prints their ids, one JSON array a line. To standard error:
-//! how fast, and how many texts do not come back from their ids.
+//! Encodes texts, one JSON string a line on standard input, and prints their ids, one JSON array a line. To
+//! standard error: how fast, and how many texts do not come back from their ids.
 //!
 //! ```text
 //! cargo run --release -p mynah-gpt --example encode -- TOKENIZER < texts.jsonl > ids.jsonl

@@ -1,4 +1,5 @@
-//! Prints lessons to look at, one JSON object a line. The golden file of their tests is four of each kind, in this order:
+//! Prints lessons to look at, one JSON object a line. The golden file of their tests is four of each kind, in
+//! this order:
 //!
 //! ```text
 //! for kind in text demonstrations train held-out; do cargo run --release -p mynah-gpt --example lessons -- $kind 4; done

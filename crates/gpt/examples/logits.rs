@@ -1,4 +1,5 @@
-//! Prints, as JSON, the logits and the most likely continuation that mynah computes in `f32` for a model directory:
+//! Prints, as JSON, the logits and the most likely continuation that mynah computes in `f32` for a model
+//! directory:
 //!
 //! ```text
 //! cargo run --release -p mynah-gpt --example logits -- DIR "def main" > ours.json

@@ -1,4 +1,5 @@
-//! A model's answers, ranked by a taste of our own, a reward model of that taste, and PPO towards it: goes on from `train_and_complete`.
+//! A model's answers, ranked by a taste of our own, a reward model of that taste, and PPO towards it: goes on
+//! from `train_and_complete`.
 //!
 //! ```text
 //! cargo run --release -p mynah-gpt --example reward_and_ppo -- runs/library
@@ -39,16 +40,16 @@ fn main() -> Result<()> {
     // A reward model learns the taste.
     let rankings = &Rankings::new(&rankings, &[], 0.1, &prompter, model.config.seq_len, &Silent)?;
     let settings =
-        StageSettings::with(|regime, own: &mut RewardSettings| (regime.lr, own.batch_size) = (1e-3, 8))?;
+        StageSettings::with(|optim, own: &mut RewardSettings| (optim.lr, own.batch_size) = (1e-3, 8))?;
     let (demonstrations, out) = (&[][..], dir.join("reward"));
     let run = RewardOptions { init: policy, rankings, demonstrations, out, settings, seed: 0 };
-    println!("held-out pairs: {:?}", reward(cpu(), &machine, &run, &Silent)?.judged.pair_accuracy);
+    println!("held-out pairs: {:?}", reward(cpu(), &machine, &run, &Silent)?.evaluation.pair_accuracy);
 
     // The policy learns from the reward model.
     let reward = &Init::open(&dir.join("reward"), &Silent)?;
     let (prompts, held_out) = prompts.split_at(100);
-    let settings = StageSettings::with(|regime, own: &mut PpoSettings| {
-        (regime.steps, own.batch_size, own.max_tokens) = (Some(6), 16, 24)
+    let settings = StageSettings::with(|optim, own: &mut PpoSettings| {
+        (optim.steps, own.batch_size, own.max_tokens) = (Some(6), 16, 24)
     })?;
     let (ptx, gold, out) = (Vec::new(), None, dir.join("ppo"));
     let run = PpoOptions { policy, reward, prompts, held_out, ptx, gold, out, settings, seed: 0 };

@@ -1,7 +1,7 @@
 //! A conversation with a model: messages in, the next message out, piece by piece as it is drawn.
 //!
-//! The history is the caller's. The one idea: what does not fit the context is left out turn by turn, oldest first, and told;
-//! the system message stays.
+//! The history is the caller's. The one idea: what does not fit the context is left out turn by turn, oldest
+//! first, and told; the system message stays.
 
 use crate::complete::{Completer, Completion, Options};
 use crate::data::Prompter;
@@ -56,8 +56,8 @@ impl<'a, B: Backend> Chat<'a, B> {
         self.prompter.notes()
     }
 
-    /// Answers the last of `messages`; `on_text` hears each piece as soon as it is certain, and may end the answer. Another
-    /// `number` draws another answer. Options for a suffix do not matter.
+    /// Answers the last of `messages`; `on_text` hears each piece as soon as it is certain, and may end the
+    /// answer. Another `number` draws another answer. Options for a suffix do not matter.
     ///
     /// # Errors
     /// The template refuses the conversation; its last message leaves no room for an answer.
@@ -68,7 +68,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         options: &Options,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let room = self.completer.room(options.max_tokens);
+        let room = self.completer.token_budget(options.max_tokens);
         let (prompt, left_out_messages) =
             fit(messages, room, self.completer.context(), |messages| self.prompter.prompt(messages))?;
         let request = Request {
@@ -85,8 +85,9 @@ impl<'a, B: Backend> Chat<'a, B> {
     }
 }
 
-/// The tokens of as many of the last messages as `room` holds, and how many messages are left out before them. A system
-/// message stays, and a question goes with its answer. The last question stays even where it leaves less room for the answer.
+/// The tokens of as many of the last messages as `room` holds, and how many messages are left out before
+/// them. A system message stays, and a question goes with its answer. The last question stays even where it
+/// leaves less room for the answer.
 fn fit(
     messages: &[Message],
     room: usize,

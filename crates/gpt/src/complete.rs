@@ -1,7 +1,7 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
 use crate::model::{
-    Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Told, Weights,
+    Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, TokenLogprob, Weights,
 };
 use crate::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
 use anyhow::{Context, Result, ensure};
@@ -22,8 +22,8 @@ pub struct Options {
     pub stop: Vec<String>,
     /// What stands after the completion, for a model that has learned fill-in-the-middle.
     pub suffix: Option<String>,
-    /// What is asked of the prompt, as [`Tokenizer::encode_task`] reads it, for a model that has learned task tokens. It stands
-    /// between the prompt and the completion.
+    /// What is asked of the prompt, as [`Tokenizer::encode_task`] reads it, for a model that has learned task
+    /// tokens. It stands between the prompt and the completion.
     pub task: Option<String>,
 }
 
@@ -43,8 +43,8 @@ pub struct Completion {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
-    /// Tokens at the beginning of the prompt, and at the end of the suffix, that did not fit the context and were left
-    /// out.
+    /// Tokens at the beginning of the prompt, and at the end of the suffix, that did not fit the context and
+    /// were left out.
     pub dropped_tokens: usize,
 }
 
@@ -82,14 +82,15 @@ impl<'a, B: Backend> Completer<'a, B> {
         Ok(Completer { backend, tokenizer, config: config.clone(), engine, slots })
     }
 
-    /// Continues each prompt; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
-    /// Prompt `i` draws the random numbers of request `i`, so the same prompt given twice gets two continuations.
+    /// Continues each prompt; `on_text(index, text)` hears each piece as soon as it is certain, and may end
+    /// its text. Prompt `i` draws the random numbers of request `i`, so the same prompt given twice gets two
+    /// continuations.
     ///
     /// # Errors
-    /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; there is a suffix, but the
-    /// tokenizer has no tokens of fill-in-the-middle, or the context no room for them; there is a task, but the tokenizer has not
-    /// its tokens, or the context no room for it, or a suffix is there as well; the model drew a token that the tokenizer does not
-    /// have; its logits are not finite.
+    /// A prompt is empty, and the tokenizer has no end-of-text token that could stand before it; there is a
+    /// suffix, but the tokenizer has no tokens of fill-in-the-middle, or the context no room for them; there
+    /// is a task, but the tokenizer has not its tokens, or the context no room for it, or a suffix is there
+    /// as well; the model drew a token that the tokenizer does not have; its logits are not finite.
     pub fn complete(
         &mut self,
         prompts: &[&str],
@@ -129,7 +130,8 @@ impl<'a, B: Backend> Completer<'a, B> {
         Ok(completions)
     }
 
-    /// Continues prompts of tokens; `on_text(index, text)` hears each piece as soon as it is certain, and may end its text.
+    /// Continues prompts of tokens; `on_text(index, text)` hears each piece as soon as it is certain, and may
+    /// end its text.
     ///
     /// # Errors
     /// The model drew a token that the tokenizer does not have; its logits are not finite.
@@ -166,11 +168,15 @@ impl<'a, B: Backend> Completer<'a, B> {
     }
 
     /// What the model would say of each of `answers` after `prompt`, as [`Engine::tell`] does.
-    pub(crate) fn tell(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Result<Vec<Vec<Told>>, NotFinite> {
+    pub(crate) fn score_continuations(
+        &mut self,
+        prompt: &[u32],
+        answers: &[&[u32]],
+    ) -> Result<Vec<Vec<TokenLogprob>>, NotFinite> {
         let positions = prompt.len() + answers.iter().map(|answer| answer.len()).max().unwrap_or(0);
         let together = TOLD_CONTEXTS * self.config.seq_len / positions.max(1);
         self.reserve(together.min(answers.len()), positions);
-        self.engine.tell(self.backend, prompt, answers)
+        self.engine.score_continuations(self.backend, prompt, answers)
     }
 
     /// The likeliest continuation that several beams find, as [`Engine::beam_search`] does.
@@ -195,8 +201,8 @@ impl<'a, B: Backend> Completer<'a, B> {
         self.config.seq_len
     }
 
-    /// The prompt's tokens, without as many of the first as the context cannot hold, and those of the task. An empty prompt without a
-    /// task becomes the beginning of a document.
+    /// The prompt's tokens, without as many of the first as the context cannot hold, and those of the task.
+    /// An empty prompt without a task becomes the beginning of a document.
     pub(crate) fn fit(&self, prompt: &str, task: &[u32], max_tokens: usize) -> Result<(Vec<u32>, usize)> {
         let text = self.tokenizer.encode(prompt);
         let mut tokens: Vec<u32> = self.tokenizer.start().into_iter().collect();
@@ -205,15 +211,16 @@ impl<'a, B: Backend> Completer<'a, B> {
             tokens
                 .push(begin.context("the tokenizer has no end-of-text token to begin with: give a prompt")?);
         }
-        let room = self.room(max_tokens).checked_sub(tokens.len() + task.len());
+        let room = self.token_budget(max_tokens).checked_sub(tokens.len() + task.len());
         let dropped = text.len().saturating_sub(room.context("the context is too short for the task")?);
         tokens.extend_from_slice(&text[dropped..]);
         tokens.extend(task);
         Ok((tokens, dropped))
     }
 
-    /// The prompt of a gap between `prefix` and `suffix`. Where the context cannot hold both, what is farthest from the gap
-    /// is left out: the suffix keeps half of the room, or what the prefix does not need.
+    /// The prompt of a gap between `prefix` and `suffix`. Where the context cannot hold both, what is
+    /// farthest from the gap is left out: the suffix keeps half of the room, or what the prefix does not
+    /// need.
     fn fit_gap(
         &self,
         prefix: &str,
@@ -223,7 +230,7 @@ impl<'a, B: Backend> Completer<'a, B> {
     ) -> Result<(Vec<u32>, usize)> {
         let (prefix, suffix) = (self.tokenizer.encode(prefix), self.tokenizer.encode(suffix));
         let start = self.tokenizer.start();
-        let room = self.room(max_tokens).checked_sub(start.iter().len() + fim.psm(&[], &[]).len());
+        let room = self.token_budget(max_tokens).checked_sub(start.iter().len() + fim.psm(&[], &[]).len());
         let room = room.context("the context is too short for fill-in-the-middle")?;
         let (prefix_len, suffix_len) = share(room, prefix.len(), suffix.len());
         let gap = fim.psm(&prefix[prefix.len() - prefix_len..], &suffix[..suffix_len]);
@@ -231,20 +238,22 @@ impl<'a, B: Backend> Completer<'a, B> {
         Ok((prompt, prefix.len() - prefix_len + suffix.len() - suffix_len))
     }
 
-    /// Tokens that a prompt may have: there must be room for the continuation, though never more than half the context.
-    pub(crate) fn room(&self, max_tokens: usize) -> usize {
+    /// Tokens that a prompt may have: there must be room for the continuation, though never more than half
+    /// the context.
+    pub(crate) fn token_budget(&self, max_tokens: usize) -> usize {
         self.config.seq_len - max_tokens.min(self.config.seq_len / 2)
     }
 }
 
-/// How many tokens of a prefix and a suffix `room` holds: the suffix gets half of it, or what the prefix does not need.
+/// How many tokens of a prefix and a suffix `room` holds: the suffix gets half of it, or what the prefix does
+/// not need.
 fn share(room: usize, prefix: usize, suffix: usize) -> (usize, usize) {
     let suffix = suffix.min((room / 2).max(room.saturating_sub(prefix)));
     (prefix.min(room - suffix), suffix)
 }
 
-/// The text of one continuation as it grows: complete characters only, and nothing that may turn out to belong to a
-/// stop string.
+/// The text of one continuation as it grows: complete characters only, and nothing that may turn out to
+/// belong to a stop string.
 struct TextStream<'a> {
     decoder: StreamDecoder<'a>,
     stop: &'a [String],

@@ -1,4 +1,5 @@
-//! What training a model takes, told before any of it begins: tokens, operations, memory by part, time and cost.
+//! What training a model takes, told before any of it begins: tokens, operations, memory by part, time and
+//! cost.
 
 use serde::Serialize;
 
@@ -103,16 +104,16 @@ pub struct Estimate {
     pub secs: f64,
     /// For how much, where the price of a device's hour is known.
     pub cost: Option<f64>,
-    /// Sequences of the largest micro-batch that fits one device; 0 where the model itself does not, none where its memory is
-    /// not known.
+    /// Sequences of the largest micro-batch that fits one device; 0 where the model itself does not, none
+    /// where its memory is not known.
     pub sequences: Option<u64>,
     /// The same with every block computed again.
     pub sequences_recomputed: Option<u64>,
 }
 
 impl Plan {
-    /// Of training a model on so many tokens, in micro-batches of so many, on values of `activation_bytes` bytes between
-    /// operations, with a backend that works with `working_bytes` besides.
+    /// Of training a model on so many tokens, in micro-batches of so many, on values of `activation_bytes`
+    /// bytes between operations, with a backend that works with `working_bytes` besides.
     pub fn new(
         config: &Config,
         tokens: Option<u64>,
@@ -148,8 +149,8 @@ impl Plan {
         }
     }
 
-    /// The training on `devices` of a kind, at a share of their peak, for a price of an hour of one. Their talking to each other
-    /// costs nothing here: it is part of the utilisation that is stated.
+    /// The training on `devices` of a kind, at a share of their peak, for a price of an hour of one. Their
+    /// talking to each other costs nothing here: it is part of the utilisation that is stated.
     pub fn on(
         &self,
         config: &Config,
@@ -181,13 +182,15 @@ impl Plan {
 mod tests {
     use super::*;
 
-    /// GPT-3's table 2.1 and D.1 (Brown et al. 2020): 174,600 million parameters, 300 billion tokens, 3.14e23 operations.
+    /// GPT-3's table 2.1 and D.1 (Brown et al. 2020): 174,600 million parameters, 300 billion tokens, 3.14e23
+    /// operations.
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
         let plan = Plan::new(&config, Some(300_000_000_000), 2048, BF16_BYTES, 1);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
-        // The paper counts 6 operations a parameter, without attention's; these are counted here, and the embedding's are not.
+        // The paper counts 6 operations a parameter, without attention's; these are counted here, and the
+        // embedding's are not.
         assert!((plan.flops / 3.14e23 - 1.0).abs() < 0.03, "{:e}", plan.flops);
         // 2 · 96 layers · 12,288 · 2,048 positions · 2 bytes.
         assert_eq!(plan.cache_bytes, 9_663_676_416);

@@ -1,5 +1,5 @@
-//! Where long work tells how far it is, and hears that it should stop. The library never prints: what a person sees
-//! is made by whoever implements [`Progress`].
+//! Where long work tells how far it is, and hears that it should stop. The library never prints: what a
+//! person sees is made by whoever implements [`Progress`].
 
 /// What a progress count counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! All streams of random numbers that mynah draws from.
 //!
-//! A random number is a function of (seed, stream, index) ([`kernels::rng`]), and nearly everything that a run draws has the run's one
-//! seed. So each purpose has a stream of its own, or a range of them: one for each epoch, prompt or array. A test holds that none is
-//! used twice.
+//! A random number is a function of (seed, stream, index) ([`kernels::rng`]), and nearly everything that a
+//! run draws has the run's one seed. So each purpose has a stream of its own, or a range of them: one for
+//! each epoch, prompt or array. A test holds that none is used twice.
 //!
-//! Numbers that are themselves seeds (of one lesson, of the dropout of one step) belong to their purpose alone, which counts its
-//! streams under such a seed from 0.
+//! Numbers that are themselves seeds (of one lesson, of the dropout of one step) belong to their purpose
+//! alone, which counts its streams under such a seed from 0.
 
 /// A range of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ impl Streams {
     }
 }
 
-/// `one NAME = n` is the stream n; `many NAME = n` are the 2³² streams from n · 2³² on; `few NAME = n` are those below n.
+/// `one NAME = n` is the stream n; `many NAME = n` are the 2³² streams from n · 2³² on; `few NAME = n` are
+/// those below n.
 macro_rules! streams {
     ($($(#[$doc:meta])* $kind:ident $name:ident = $number:literal;)*) => {
         $(streams!(@$kind $(#[$doc])* $name = $number);)*

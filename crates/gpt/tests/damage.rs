@@ -1,4 +1,5 @@
-//! A thousand damaged files: none makes the program panic or reserve what it claims, and what is lost is told by file.
+//! A thousand damaged files: none makes the program panic or reserve what it claims, and what is lost is told
+//! by file.
 //!
 //! A test of its own, since the allocator counts for the whole process.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.

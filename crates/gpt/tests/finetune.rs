@@ -1,5 +1,5 @@
-//! Fine-tuning for tasks on the processor, end to end and small: every form is learned, and neither an interruption nor the number
-//! of threads changes a bit.
+//! Fine-tuning for tasks on the processor, end to end and small: every form is learned, and neither an
+//! interruption nor the number of threads changes a bit.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 mod workshop;
@@ -83,7 +83,7 @@ fn every_form_is_learned_and_decided_again_from_the_checkpoint() {
             ]),
             seed: 1,
         };
-        let judged = finetune(cpu(2), &machine(), &options, &Silent).unwrap().judged;
+        let judged = finetune(cpu(2), &machine(), &options, &Silent).unwrap().evaluation;
         match form {
             Form::Similarity => assert!(judged.pearson.unwrap().value > 0.9, "{judged:?}"),
             _ => assert!(judged.accuracy.unwrap().value > 0.9, "{form}: {judged:?}"),

@@ -1,5 +1,5 @@
-//! Every family and the optimizer step against PyTorch: logits, every gradient, ten steps, a greedy continuation.
-//! The values come from `tools/golden_models.py`.
+//! Every family and the optimizer step against PyTorch: logits, every gradient, ten steps, a greedy
+//! continuation. The values come from `tools/golden_models.py`.
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
@@ -278,7 +278,8 @@ mod cpu {
         }
     }
 
-    /// What the engine promises about bits: token by token with a cache, with packed weights, is what a whole pass gives.
+    /// What the engine promises about bits: token by token with a cache, with packed weights, is what a whole
+    /// pass gives.
     #[test]
     fn cached_and_full_passes_give_the_same_bits() {
         at_every_level(Precision::F32, |golden, mut cpu| {

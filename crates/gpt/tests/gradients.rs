@@ -1,5 +1,6 @@
-//! The whole model by finite differences in `f64`: every leaf, with dropout, several sequences, masked targets, and a
-//! tied and an untied head. And what training promises about bits: micro-batches do not change them.
+//! The whole model by finite differences in `f64`: every leaf, with dropout, several sequences, masked
+//! targets, and a tied and an untied head. And what training promises about bits: micro-batches do not change
+//! them.
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
@@ -101,7 +102,8 @@ fn every_leaf_behind_scores(config: &Config) {
     });
 }
 
-/// Scores as above with language modelling beside them (GPT-1's L3 = L2 + λ L1), and dropout of what the head reads.
+/// Scores as above with language modelling beside them (GPT-1's L3 = L2 + λ L1), and dropout of what the head
+/// reads.
 #[test]
 fn every_leaf_of_a_model_that_scores_and_predicts() {
     const ROWS: [u32; 3] = [4, 0, 13];
@@ -141,7 +143,8 @@ fn every_leaf_of_a_model_that_scores_and_predicts() {
     });
 }
 
-/// A trunk that is frozen keeps its bits, whatever decays; the head and the embeddings of the tokens named learn.
+/// A trunk that is frozen keeps its bits, whatever decays; the head and the embeddings of the tokens named
+/// learn.
 #[test]
 fn a_frozen_trunk_stays_as_it_is() {
     let config = Config { n_label: Some(2), ..config(true, 0.0) };
@@ -241,7 +244,8 @@ fn a_bad_step_changes_nothing() {
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
 }
 
-/// Two updates with ε̂ by the formula at the end of section 2 of Kingma & Ba (2015): α √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε̂).
+/// Two updates with ε̂ by the formula at the end of section 2 of Kingma & Ba (2015): α √(1 − β₂ᵗ)/(1 − β₁ᵗ) ·
+/// m / (√v + ε̂).
 #[test]
 fn epsilon_may_stand_before_the_correction() {
     let config = config(true, 0.0);

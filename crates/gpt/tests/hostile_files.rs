@@ -1,5 +1,6 @@
-//! A thousand damaged GGUF files and a thousand damaged model directories: reading one ends with a model or with a message
-//! that names the file, never with a panic, and never takes memory that the size of the files does not explain.
+//! A thousand damaged GGUF files and a thousand damaged model directories: reading one ends with a model or
+//! with a message that names the file, never with a panic, and never takes memory that the size of the files
+//! does not explain.
 //!
 //! A program of its own, without the usual test harness: the allocator measures the whole process.
 
@@ -18,8 +19,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const MUTATIONS: u64 = 1_000;
 
-/// What reading may take, times the size of the files: numbers of 16 bits become `f32`, twice while an array is put
-/// together, and a tokenizer is several tables of its tokens.
+/// What reading may take, times the size of the files: numbers of 16 bits become `f32`, twice while an array
+/// is put together, and a tokenizer is several tables of its tokens.
 const TIMES: usize = 24;
 /// What reading the smallest model may take besides.
 const BESIDES_MODEL: usize = 1 << 16;

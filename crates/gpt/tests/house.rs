@@ -59,7 +59,8 @@ fn imports_are_seen() {
     assert!(seen("let x = my_kernels::rng + some::kernels::rng;").is_empty());
 }
 
-/// Room → the rooms that it imports, `kernels` among them, as `ARCHITECTURE.md` says; none where that is nearly everything.
+/// SandboxProcess → the rooms that it imports, `kernels` among them, as `ARCHITECTURE.md` says; none where
+/// that is nearly everything.
 fn plan(text: &str) -> BTreeMap<String, (BTreeSet<String>, bool)> {
     let names = |list: &str| -> Vec<String> {
         list.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_string).collect()

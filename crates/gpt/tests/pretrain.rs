@@ -1,5 +1,5 @@
-//! Pretraining on the processor, end to end: the loss falls, and neither an interruption nor the number of threads
-//! changes a bit.
+//! Pretraining on the processor, end to end: the loss falls, and neither an interruption nor the number of
+//! threads changes a bit.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 mod workshop;
@@ -93,7 +93,8 @@ fn learns_and_continues_to_the_same_bits() {
     }
 }
 
-/// Text and rows of tasks in one run, cut off in between, from a model whose vocabulary grows by the task's token.
+/// Text and rows of tasks in one run, cut off in between, from a model whose vocabulary grows by the task's
+/// token.
 #[test]
 fn text_and_tasks_are_learned_together_and_continue_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,8 +191,8 @@ fn a_stream_is_learned_and_continues_to_the_same_bits() {
     assert!(message.contains("settings.stream.block_tokens: 5000 → 6000"), "{message}");
 }
 
-/// What a checkpoint's own files do not hold exactly, it holds beside the moments: files of two bytes a number, and
-/// GPT-Neo's queries, which are divided by √8 there.
+/// What a checkpoint's own files do not hold exactly, it holds beside the moments: files of two bytes a
+/// number, and GPT-Neo's queries, which are divided by √8 there.
 #[test]
 fn a_checkpoint_that_is_rounded_continues_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
@@ -221,7 +222,8 @@ fn a_checkpoint_that_is_rounded_continues_to_the_same_bits() {
     }
 }
 
-/// The loss of a step is the mean over sequences of weight times loss; of an untrained model all have about the same loss.
+/// The loss of a step is the mean over sequences of weight times loss; of an untrained model all have about
+/// the same loss.
 #[test]
 fn key_tokens_weigh_sequences_and_leave_validation_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -278,8 +280,8 @@ fn a_run_that_diverges_leaves_its_bad_steps_out_and_says_so() {
     assert!(message.contains("does not recover") && message.contains("--lr"), "{message}");
     let metrics = std::fs::read_to_string(options.out.join("metrics.jsonl")).unwrap();
     let skipped: Vec<bool> = metrics.lines().map(|line| line.contains("\"skipped\":true")).collect();
-    // The first update is applied and ruins the weights; after three bad steps the run begins again with the data that
-    // comes next, and the same happens.
+    // The first update is applied and ruins the weights; after three bad steps the run begins again with the
+    // data that comes next, and the same happens.
     assert_eq!(skipped, [false, true, true, true, false, true, true, true]);
     assert_eq!(
         std::fs::read_dir(options.out.join("checkpoints")).unwrap().count(),

@@ -1,5 +1,5 @@
-//! The arithmetic of rankings, DPO and PPO against NumPy and PyTorch (`tools/golden_rlhf.py`), and every derivative against
-//! differences.
+//! The arithmetic of rankings, DPO and PPO against NumPy and PyTorch (`tools/golden_rlhf.py`), and every
+//! derivative against differences.
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 

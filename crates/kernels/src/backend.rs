@@ -2,16 +2,20 @@
 //!
 //! # Conventions
 //!
-//! * A tensor is a flat array; shapes travel beside it. Matrices are row-major. A *row* is one token position.
-//! * A batch is the rows of its sequences, one sequence after another, without padding; `lens` lists their lengths.
-//! * Outputs come first and are **overwritten**. Two kinds of gradients are **added to** instead: those of weights
-//!   (a step accumulates over micro-batches) and that of the residual stream (`dx` of a norm, of a gather).
+//! * A tensor is a flat array; shapes travel beside it. Matrices are row-major. A *row* is one token
+//!   position.
+//! * A batch is the rows of its sequences, one sequence after another, without padding; `lens` lists their
+//!   lengths.
+//! * Outputs come first and are **overwritten**. Two kinds of gradients are **added to** instead: those of
+//!   weights (a step accumulates over micro-batches) and that of the residual stream (`dx` of a norm, of a
+//!   gather).
 //! * Shapes are asserted. A mismatch is a bug of the caller and panics.
 //! * Results do not depend on the number of threads.
-//! * Gradients of weights are summed within groups of `group_rows` rows first, then group after group in order, so
-//!   that they do not depend on how a batch is cut into micro-batches (as long as the cuts are between groups).
-//! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it: what
-//!   a model computes alone, in a batch, at once or token by token with a cache, is the same in `f32`.
+//! * Gradients of weights are summed within groups of `group_rows` rows first, then group after group in
+//!   order, so that they do not depend on how a batch is cut into micro-batches (as long as the cuts are
+//!   between groups).
+//! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it:
+//!   what a model computes alone, in a batch, at once or token by token with a cache, is the same in `f32`.
 
 use crate::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape};
 use std::ops::Range;
@@ -21,16 +25,19 @@ pub trait Backend {
     /// An array of numbers in this backend's memory.
     type Tensor;
 
-    // ---- memory -------------------------------------------------------------------------------------------------
+    // ---- memory
+    // -------------------------------------------------------------------------------------------------
 
-    /// `len` zeros, kept exactly (`f32`; `f64` in the reference): weights, gradients, moments, the residual stream.
+    /// `len` zeros, kept exactly (`f32`; `f64` in the reference): weights, gradients, moments, the residual
+    /// stream.
     fn zeros(&mut self, len: usize) -> Self::Tensor;
 
-    /// `len` zeros for values between operations, which the backend may keep in the precision of its products.
+    /// `len` zeros for values between operations, which the backend may keep in the precision of its
+    /// products.
     fn activation(&mut self, len: usize) -> Self::Tensor;
 
-    /// A copy of the matrix `weight` (`[d_out, d_in]`) laid out for the quickest product. Only the `weight` of
-    /// [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
+    /// A copy of the matrix `weight` (`[d_out, d_in]`) laid out for the quickest product. Only the `weight`
+    /// of [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor;
 
     /// Number of values.
@@ -45,14 +52,15 @@ pub trait Backend {
     /// `out = x`. Lengths must agree.
     fn copy(&mut self, out: &mut Self::Tensor, x: &Self::Tensor);
 
-    /// Changes the number of values, whose contents are lost. Memory is kept when a tensor shrinks, so that sizes
-    /// which were seen before allocate nothing.
+    /// Changes the number of values, whose contents are lost. Memory is kept when a tensor shrinks, so that
+    /// sizes which were seen before allocate nothing.
     fn resize(&mut self, x: &mut Self::Tensor, len: usize);
 
     /// Sets every value.
     fn fill(&mut self, out: &mut Self::Tensor, value: f32);
 
-    // ---- element by element -------------------------------------------------------------------------------------
+    // ---- element by element
+    // -------------------------------------------------------------------------------------
 
     /// `out = a + b`. Its backward pass is the identity towards both.
     fn add(&mut self, out: &mut Self::Tensor, a: &Self::Tensor, b: &Self::Tensor);
@@ -75,10 +83,12 @@ pub trait Backend {
     /// `dgate = dout · up · s · (1 + gate · (1 - s))`, `dup = dout · gate · s`.
     fn swiglu_backward(&mut self, dx: &mut Self::Tensor, dout: &Self::Tensor, x: &Self::Tensor, d_ff: usize);
 
-    /// [`Dropout`] in place on rows of `width` values. The map is linear and diagonal, hence its own backward pass.
+    /// [`Dropout`] in place on rows of `width` values. The map is linear and diagonal, hence its own backward
+    /// pass.
     fn dropout(&mut self, x: &mut Self::Tensor, width: usize, dropout: &Dropout);
 
-    // ---- rows ---------------------------------------------------------------------------------------------------
+    // ---- rows
+    // ---------------------------------------------------------------------------------------------------
 
     /// `out[r] = wte[tokens[r]] + wpe[positions[r]]`, rows of `d_model`. Without `wpe` the first term alone.
     fn embed_forward(
@@ -143,7 +153,8 @@ pub trait Backend {
         weight: &Self::Tensor,
         eps: f32,
     );
-    /// With `x̂ = x·rstd` and `g = dout·weight`: `dx += rstd · (g - x̂ · mean(g·x̂))`, `dweight += Σ dout·x̂`.
+    /// With `x̂ = x·rstd` and `g = dout·weight`: `dx += rstd · (g - x̂ · mean(g·x̂))`, `dweight += Σ
+    /// dout·x̂`.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &mut self,
@@ -156,10 +167,10 @@ pub trait Backend {
         group_rows: usize,
     );
 
-    /// QK-norm (Henry et al. 2020, in the form that Qwen3 has): every query head and every key head of `qkv` becomes
-    /// its own [RMSNorm](Self::rms_norm_forward) over its `head_dim` values, with the gains `q_weight` for all query
-    /// heads and `k_weight` for all key heads, `[head_dim]` each; values are copied. `stats` gets `rstd`,
-    /// `[rows, n_head + n_kv_head]`.
+    /// QK-norm (Henry et al. 2020, in the form that Qwen3 has): every query head and every key head of `qkv`
+    /// becomes its own [RMSNorm](Self::rms_norm_forward) over its `head_dim` values, with the gains
+    /// `q_weight` for all query heads and `k_weight` for all key heads, `[head_dim]` each; values are copied.
+    /// `stats` gets `rstd`, `[rows, n_head + n_kv_head]`.
     #[allow(clippy::too_many_arguments)]
     fn head_norm_forward(
         &mut self,
@@ -171,8 +182,8 @@ pub trait Backend {
         eps: f32,
         shape: &AttentionShape,
     );
-    /// `dqkv` from `dout`: head by head what [`rms_norm_backward`](Self::rms_norm_backward) adds; `dq_weight` and
-    /// `dk_weight` are added to, the heads of a row belonging to its group.
+    /// `dqkv` from `dout`: head by head what [`rms_norm_backward`](Self::rms_norm_backward) adds; `dq_weight`
+    /// and `dk_weight` are added to, the heads of a row belonging to its group.
     #[allow(clippy::too_many_arguments)]
     fn head_norm_backward(
         &mut self,
@@ -188,11 +199,11 @@ pub trait Backend {
         group_rows: usize,
     );
 
-    /// Rotary position embedding (Su et al. 2021) of the queries and keys of `qkv`, in place. With `half = head_dim/2`,
-    /// values `i` and `i + half` of a head are a pair (as Llama's files have them), which is turned by an angle:
-    /// `x[i], x[i+half] = x[i]·cos - x[i+half]·sin, x[i+half]·cos + x[i]·sin`. Row `p` of `table`,
-    /// `[positions, head_dim]`, has the cosines of the `half` angles of position `p`, then their sines (a factor on
-    /// both, as YaRN has it, is already in them). `head_dim` is even.
+    /// Rotary position embedding (Su et al. 2021) of the queries and keys of `qkv`, in place. With `half =
+    /// head_dim/2`, values `i` and `i + half` of a head are a pair (as Llama's files have them), which is
+    /// turned by an angle: `x[i], x[i+half] = x[i]·cos - x[i+half]·sin, x[i+half]·cos + x[i]·sin`. Row `p` of
+    /// `table`, `[positions, head_dim]`, has the cosines of the `half` angles of position `p`, then their
+    /// sines (a factor on both, as YaRN has it, is already in them). `head_dim` is even.
     fn rope_forward(
         &mut self,
         qkv: &mut Self::Tensor,
@@ -200,7 +211,8 @@ pub trait Backend {
         positions: &[u32],
         shape: &AttentionShape,
     );
-    /// The transpose of [`rope_forward`](Self::rope_forward), in place on a gradient: turned back, the same factor.
+    /// The transpose of [`rope_forward`](Self::rope_forward), in place on a gradient: turned back, the same
+    /// factor.
     fn rope_backward(
         &mut self,
         dqkv: &mut Self::Tensor,
@@ -209,7 +221,8 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    // ---- products -----------------------------------------------------------------------------------------------
+    // ---- products
+    // -----------------------------------------------------------------------------------------------
 
     /// `out = x · weightᵀ + bias` with `weight` `[d_out, d_in]`. Cost: `2 · rows · d_in · d_out` operations.
     fn linear_forward(
@@ -239,11 +252,10 @@ pub trait Backend {
         group_rows: usize,
     );
 
-    /// Causal softmax attention (Vaswani et al. 2017) within each sequence of `lens`:
-    /// `out = softmax(scale · q kᵀ, masked) v`, in tiles with a running maximum (Dao et al. 2022): the matrix of
-    /// scores is never stored. `lse` gets the logarithm of the softmax's denominator, `[rows, n_head]`.
-    /// With `dropout` the probabilities are dropped; its column is `head · 2²⁰ + key position`, its width
-    /// `n_head · 2²⁰`.
+    /// Causal softmax attention (Vaswani et al. 2017) within each sequence of `lens`: `out = softmax(scale ·
+    /// q kᵀ, masked) v`, in tiles with a running maximum (Dao et al. 2022): the matrix of scores is never
+    /// stored. `lse` gets the logarithm of the softmax's denominator, `[rows, n_head]`. With `dropout` the
+    /// probabilities are dropped; its column is `head · 2²⁰ + key position`, its width `n_head · 2²⁰`.
     fn attention_forward(
         &mut self,
         out: &mut Self::Tensor,
@@ -267,10 +279,11 @@ pub trait Backend {
         dropout: Option<&Dropout>,
     );
 
-    /// Attention of new rows over everything their slot holds, themselves included: first their keys and values are
-    /// written to the caches, then `out` is what [`attention_forward`](Self::attention_forward) gives for the same
-    /// positions. `spans` cover the rows in order, each in a slot of its own. A cache is an activation of
-    /// `slots · capacity · kv_width` values, in an order of the backend's own; what it held before does not matter.
+    /// Attention of new rows over everything their slot holds, themselves included: first their keys and
+    /// values are written to the caches, then `out` is what [`attention_forward`](Self::attention_forward)
+    /// gives for the same positions. `spans` cover the rows in order, each in a slot of its own. A cache is
+    /// an activation of `slots · capacity · kv_width` values, in an order of the backend's own; what it held
+    /// before does not matter.
     #[allow(clippy::too_many_arguments)]
     fn attention_cached(
         &mut self,
@@ -283,8 +296,8 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Gives the slots `into` of a cache of keys or of values the first `len` positions of slot `from`, which is not among them;
-    /// what they hold beyond is unspecified.
+    /// Gives the slots `into` of a cache of keys or of values the first `len` positions of slot `from`, which
+    /// is not among them; what they hold beyond is unspecified.
     fn cache_fork(
         &mut self,
         cache: &mut Self::Tensor,
@@ -295,10 +308,10 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution
-    /// `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] · log p[j]`, in
-    /// nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both are 0 for
-    /// [`NO_TARGET`](crate::NO_TARGET).
+    /// Log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution `p =
+    /// softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] · log
+    /// p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both
+    /// are 0 for [`NO_TARGET`](crate::NO_TARGET).
     #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
@@ -309,10 +322,11 @@ pub trait Backend {
         targets: &[u32],
         shape: &HeadShape,
     );
-    /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by each entropy `H`
-    /// if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy · p[j] · (log p[j] + H)) / temperature`,
-    /// `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`. The logits are computed again, chunk by chunk, and `logprobs` falls out of it:
-    /// a loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
+    /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by
+    /// each entropy `H` if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy ·
+    /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
+    /// The logits are computed again, chunk by chunk, and `logprobs` falls out of it: a loss whose
+    /// derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &mut self,
@@ -328,7 +342,8 @@ pub trait Backend {
         group_rows: usize,
     );
 
-    // ---- optimizer ----------------------------------------------------------------------------------------------
+    // ---- optimizer
+    // ----------------------------------------------------------------------------------------------
 
     /// `Σ x²`, summed in `f64` in a fixed order. NaN or infinity in `x` shows in the result.
     fn sum_of_squares(&mut self, x: &Self::Tensor) -> f64;

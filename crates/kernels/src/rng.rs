@@ -1,7 +1,7 @@
 //! Counter-based random numbers: a value is a pure function of `(seed, stream, index)`.
 //!
-//! Nothing is stepped, so any value can be asked for at any time, by any thread, twice. The mixing function is
-//! SplitMix64's finaliser (Steele, Lea & Flood 2014), applied once a coordinate.
+//! Nothing is stepped, so any value can be asked for at any time, by any thread, twice. The mixing function
+//! is SplitMix64's finaliser (Steele, Lea & Flood 2014), applied once a coordinate.
 
 /// 64 random bits for `(seed, stream, index)`.
 #[inline(always)]

@@ -98,7 +98,8 @@ pub struct LinearShape {
 /// Shape and masking of an attention layer.
 ///
 /// A row of `qkv` holds `n_head` queries, then `n_kv_head` keys, then `n_kv_head` values of `head_dim` each.
-/// Query head `h` reads key/value head `h / (n_head / n_kv_head)` (grouped-query attention, Ainslie et al. 2023).
+/// Query head `h` reads key/value head `h / (n_head / n_kv_head)` (grouped-query attention, Ainslie et al.
+/// 2023).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Query heads.
@@ -109,7 +110,8 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on the scores, usually 1/√head_dim.
     pub scale: f32,
-    /// With `Some(w)` position `i` sees positions `i-w+1 ..= i` only (the banded layers of GPT-3); else `0 ..= i`.
+    /// With `Some(w)` position `i` sees positions `i-w+1 ..= i` only (the banded layers of GPT-3); else `0
+    /// ..= i`.
     pub window: Option<usize>,
 }
 
@@ -178,8 +180,8 @@ pub struct HeadShape {
 
 /// Dropout (Srivastava et al. 2014): each value becomes 0 with probability `p`, else is divided by `1 - p`.
 ///
-/// The decision for column `c` of row `r` is [`rng::uniform`](crate::rng::uniform)`(seed, stream, (first_row + r) *
-/// width + c) < p`, so that the backward pass asks again instead of reading a mask.
+/// The decision for column `c` of row `r` is [`rng::uniform`](crate::rng::uniform)`(seed, stream, (first_row
+/// + r) * width + c) < p`, so that the backward pass asks again instead of reading a mask.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of a zero; with 0 the operation does nothing.

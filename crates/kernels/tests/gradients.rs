@@ -1,9 +1,9 @@
 //! Every backward operation of the [`Reference`] against finite differences of its forward operation.
 //!
-//! A case holds the two sides of one operation. The checked loss is `Σ dout · forward(inputs)` with random `dout`;
-//! its derivative by every value of every input must be what `backward` says. Every output starts out full of noise,
-//! so that one that is documented as overwritten must be overwritten, and a gradient that is documented as added
-//! to must be added to.
+//! A case holds the two sides of one operation. The checked loss is `Σ dout · forward(inputs)` with random
+//! `dout`; its derivative by every value of every input must be what `backward` says. Every output starts out
+//! full of noise, so that one that is documented as overwritten must be overwritten, and a gradient that is
+//! documented as added to must be added to.
 
 mod harness;
 
@@ -46,7 +46,8 @@ fn every_backward_operation_is_listed() {
     assert_eq!(needed, listed, "backward operations of the trait (left), those with a gradient test (right)");
 }
 
-// ---- harness ----------------------------------------------------------------------------------------------------
+// ---- harness
+// ----------------------------------------------------------------------------------------------------
 
 /// What a backward operation does to a gradient.
 #[derive(Clone, Copy, PartialEq)]
@@ -113,7 +114,8 @@ fn case(
     Case { inputs, out_len, forward: Box::new(forward), backward: Box::new(backward) }
 }
 
-// ---- operations -------------------------------------------------------------------------------------------------
+// ---- operations
+// -------------------------------------------------------------------------------------------------
 
 fn gelu() -> Vec<Case> {
     let forward = |out: &mut F64Tensor, x: &[F64Tensor]| Reference.gelu_forward(out, &x[0]);
@@ -343,8 +345,8 @@ fn attention() -> Vec<Case> {
     ]
 }
 
-/// `dout` is what the head calls `dlogprobs`, followed by `dentropies` in the cases with entropies; `logprobs` falls
-/// out of the backward pass too and must be the same.
+/// `dout` is what the head calls `dlogprobs`, followed by `dentropies` in the cases with entropies;
+/// `logprobs` falls out of the backward pass too and must be the same.
 fn head() -> Vec<Case> {
     const ROWS: usize = 5;
     const TARGETS: [u32; ROWS] = [3, NO_TARGET, 0, 6, 3];

@@ -1,5 +1,5 @@
-//! What a person sees: a bar with rate and time left where there is a terminal, a line every now and then where there
-//! is none, and nothing with `--quiet`.
+//! What a person sees: a bar with rate and time left where there is a terminal, a line every now and then
+//! where there is none, and nothing with `--quiet`.
 
 mod output;
 mod signals;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use gpt::progress::{Progress, Unit};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-pub(crate) use output::{ClosedPipe, print, print_json, tell};
+pub(crate) use output::{ClosedPipe, eprint_line, print, print_json};
 use signals::Stop;
 
 /// How often a task tells how far it is where nothing can move.
@@ -103,7 +103,7 @@ impl Progress for Terminal {
             (View::Bars(_), Some(bar)) => bar.inc(n),
             (View::Lines, _) if task.told.elapsed() >= TELL_EVERY => {
                 task.told = Instant::now();
-                tell(&task.describe());
+                eprint_line(&task.describe());
             }
             _ => {}
         }
@@ -113,7 +113,7 @@ impl Progress for Terminal {
         match &self.view {
             // What draws bars must also draw what stands above them.
             View::Bars(bars) if !self.tasks().is_empty() => drop(bars.println(text)),
-            View::Bars(_) | View::Lines => tell(text),
+            View::Bars(_) | View::Lines => eprint_line(text),
             View::Quiet => {}
         }
     }
@@ -124,7 +124,7 @@ impl Progress for Terminal {
             bar.finish_and_clear();
         }
         if matches!(self.view, View::Lines) && task.started.elapsed() >= TELL_EVERY {
-            tell(&task.describe());
+            eprint_line(&task.describe());
         }
     }
 

@@ -35,6 +35,6 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Writes a line to standard error; there is nowhere to report that nobody listens.
-pub(crate) fn tell(text: &str) {
+pub(crate) fn eprint_line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -19,8 +19,8 @@ impl Stop {
     pub(super) fn listen() -> Self {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the signal that sets the flag must not find it set. A platform that refuses keeps its own
-            // way of stopping, which is to stop at once.
+            // In this order: the signal that sets the flag must not find it set. A platform that refuses
+            // keeps its own way of stopping, which is to stop at once.
             let _ = flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&asked))
                 .and_then(|_| flag::register(signal, Arc::clone(&asked)));
         }

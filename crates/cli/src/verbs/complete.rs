@@ -41,8 +41,8 @@ pub(crate) struct CompleteArgs {
     /// Complete between the prompt and this text; for models that have learned fill-in-the-middle
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     suffix: Option<String>,
-    /// What to do with the prompt, for models that have learned task tokens: names of special tokens count here, and nowhere
-    /// else
+    /// What to do with the prompt, for models that have learned task tokens: names of special tokens count
+    /// here, and nowhere else
     #[arg(long, value_name = "TASK", conflicts_with = "suffix")]
     task: Option<String>,
     /// Tokens to add at most [default: what the model's files say, else 128]
@@ -61,8 +61,8 @@ pub(crate) struct CompleteArgs {
 /// How tokens are drawn. What is not given is as the model's own files say (generation_config.json).
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct SamplingArgs {
-    /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what the model's files say,
-    /// else 0.8 for complete and 0 for chat]
+    /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what
+    /// the model's files say, else 0.8 for complete and 0 for chat]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
     temperature: Option<f32>,
     /// Draw from the N most likely tokens; 0 for all [default: what the model's files say, else 40]
@@ -74,7 +74,8 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// What was given, else what the model's files say, else the usual; what they say and nobody does is told.
+    /// What was given, else what the model's files say, else the usual; what they say and nobody does is
+    /// told.
     pub(crate) fn resolve(
         self,
         generation: &Generation,

@@ -30,7 +30,8 @@ be in UTF-8 or UTF-16.
 hf:OWNER/NAME[@REVISION] is a data set of the Hugging Face hub; its .parquet, .jsonl, .json, .csv, .tsv and .txt files are
 fetched, or those that --include names. HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are understood.";
 
-/// Collect and clean raw text: directories, plain text, source code, JSON, CSV, TSV, Parquet; gzip and zstd of these
+/// Collect and clean raw text: directories, plain text, source code, JSON, CSV, TSV, Parquet; gzip and zstd
+/// of these
 #[derive(Debug, Args)]
 #[command(after_help = DETAILS)]
 pub(crate) struct CorpusArgs {
@@ -45,14 +46,16 @@ pub(crate) struct CorpusArgs {
     /// Keep exact duplicates
     #[arg(long)]
     no_dedup: bool,
-    /// Also drop texts that resemble one that came before: their sets of five words in a row overlap by this share, 0.7 to 1,
-    /// estimated by MinHash (a pair just at 0.8 is found in 95 of 100 cases) [default when it is not given: 0.8]
+    /// Also drop texts that resemble one that came before: their sets of five words in a row overlap by this
+    /// share, 0.7 to 1, estimated by MinHash (a pair just at 0.8 is found in 95 of 100 cases) [default when
+    /// it is not given: 0.8]
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.8", value_parser = similarity)]
     near_dedup: Option<f64>,
     /// Keep a random sample of at most N bytes of text, such as 20M [default: everything]
     #[arg(long, value_name = "N", value_parser = amount)]
     max_bytes: Option<u64>,
-    /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0 to 1
+    /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0
+    /// to 1
     #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, allow_negative_numbers = true, value_parser = share)]
     max_bad_fraction: f64,
 }
@@ -66,12 +69,12 @@ pub(crate) struct ChoiceArgs {
     /// Do not read files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Column of JSON objects or of a table that holds the text; several, as in title,body, are joined by a blank line
-    /// [default: text, else content]
+    /// Column of JSON objects or of a table that holds the text; several, as in title,body, are joined by a
+    /// blank line [default: text, else content]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     text_field: Vec<String>,
-    /// Keep only records with one of these values in this column, as in license=mit,apache-2.0; may be repeated for other
-    /// columns. Records without the column, and files that have no columns, are dropped
+    /// Keep only records with one of these values in this column, as in license=mit,apache-2.0; may be
+    /// repeated for other columns. Records without the column, and files that have no columns, are dropped
     #[arg(long = "where", value_name = "COLUMN=A,B", value_parser = filter)]
     filters: Vec<Filter>,
     /// Keep only documents that contain one of these words, separated by commas

@@ -44,7 +44,8 @@ Examples:
   mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
   mynah eval --model runs/a --against runs/b --tasks questions.jsonl";
 
-/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or without (GPT-3)
+/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or
+/// without (GPT-3)
 #[derive(Debug, Args)]
 #[command(after_help = format!("{}\n\n{RULE}\n\n{EXAMPLES}", DETAILS))]
 pub(crate) struct EvalArgs {
@@ -66,7 +67,8 @@ pub(crate) struct EvalArgs {
     /// Another model to compare with, on the same items
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
-    /// Corpus that the model was trained on: count the items that share words in a row with it, and judge the others apart
+    /// Corpus that the model was trained on: count the items that share words in a row with it, and judge the
+    /// others apart
     #[arg(long, value_name = "DIR")]
     corpus: Option<PathBuf>,
     /// How the likelihoods of choices are compared: sum, per-token or normalised
@@ -92,7 +94,8 @@ pub(crate) struct EvalArgs {
     /// Programs to write for each problem; pass@k needs at least k
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Programs")]
     programs: usize,
-    /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for several of a problem]
+    /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for
+    /// several of a problem]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
     temperature: Option<f32>,
     #[command(flatten, next_help_heading = "Programs")]

@@ -85,13 +85,13 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut cpu);
     let outcome = finetune(cpu, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": outcome.judged,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": outcome.evaluation,
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
         format!(
             "{}{} steps → {}",
-            figures(&outcome.judged),
+            figures(&outcome.evaluation),
             count(outcome.ending.step),
             outcome.ending.report.display()
         )

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::out::{Force, RULE, kept, say_finished};
 use super::stages::{RowArgs, RowReader};
 use crate::session::{Ended, Session};
-use crate::terminal::tell;
+use crate::terminal::eprint_line;
 
 fn details() -> String {
     format!("{DETAILS}\n\n{RULE}\n\n{EXAMPLES}")
@@ -36,7 +36,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = details())]
 pub(crate) struct GradeArgs {
-    /// Problems, JSON lines: {"task_id","prompt","test","entry_point","canonical_solution"?}, as HumanEval has them
+    /// Problems, JSON lines: {"task_id","prompt","test","entry_point","canonical_solution"?}, as HumanEval
+    /// has them
     #[arg(long, value_name = "FILE")]
     problems: PathBuf,
     #[command(flatten)]
@@ -61,7 +62,8 @@ pub(crate) struct GradeArgs {
 /// What keeps programs in.
 #[derive(Debug, Args)]
 pub(crate) struct Walls {
-    /// Run programs although this machine lacks a layer of the sandbox: namespaces, landlock, seccomp; may be repeated
+    /// Run programs although this machine lacks a layer of the sandbox: namespaces, landlock, seccomp; may be
+    /// repeated
     #[arg(long, value_name = "LAYER")]
     unsafe_without: Vec<Layer>,
 }
@@ -71,7 +73,7 @@ impl Walls {
     pub(crate) fn sandbox(&self, timeout: Duration) -> Result<Sandbox> {
         for layer in &self.unsafe_without {
             // Said with --quiet, too.
-            tell(&format!(
+            eprint_line(&format!(
                 "WARNING: programs that nobody has read run without {layer}: they may harm this machine"
             ));
         }

@@ -11,7 +11,8 @@ use crate::options::amount;
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count};
 
-/// Write the built-in lessons as files: text, demonstrations, prompts, texts with labels and with tasks, English and Chinese
+/// Write the built-in lessons as files: text, demonstrations, prompts, texts with labels and with tasks,
+/// English and Chinese
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The road by hand, from lessons to a chat:

@@ -25,12 +25,14 @@ pub(crate) struct Force {
     pub(crate) force: bool,
 }
 
-/// What makes two commands the same: the verb, the options that decide what comes out, and what is read, by name.
+/// What makes two commands the same: the verb, the options that decide what comes out, and what is read, by
+/// name.
 pub(crate) fn recipe(verb: &str, settings: &impl Serialize, inputs: Vec<(&str, Input)>) -> Result<Recipe> {
     Recipe::of_verb(verb, settings, inputs.into_iter().map(|(name, input)| (name.to_owned(), input)))
 }
 
-/// A model as an input: its arrays, its shape, and all that stands beside them and has a say in what it writes.
+/// A model as an input: its arrays, its shape, and all that stands beside them and has a say in what it
+/// writes.
 pub(crate) fn model(path: &Path, session: &Session) -> Result<Input> {
     let model = checkpoint::open(path, session.terminal())?;
     let tokenizer = model.tokenizer()?.map(|tokenizer| tokenizer.digest());

@@ -25,7 +25,8 @@ Examples:
 
 /// The processor's name among devices.
 const THIS: &str = "this";
-/// The shares of the peak that are reached where none is given: on a processor as measured, on others as usual.
+/// The shares of the peak that are reached where none is given: on a processor as measured, on others as
+/// usual.
 const UTILISATION: [f64; 2] = [0.7, 0.4];
 
 /// Tell what training a model takes: operations, memory, time and cost
@@ -35,7 +36,8 @@ pub(crate) struct PlanArgs {
     /// Shape and recipe, by name or as a TOML file
     #[arg(long, value_name = "NAME")]
     preset: String,
-    /// Tokens of the vocabulary [default: GPT-1's for gpt1, 8,192 for tiny, nano and baby, else GPT-2's 50,257]
+    /// Tokens of the vocabulary [default: GPT-1's for gpt1, 8,192 for tiny, nano and baby, else GPT-2's
+    /// 50,257]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     vocab_size: Option<u32>,
     /// Tokens of training [default: twenty for each parameter]

@@ -39,8 +39,8 @@ pub(crate) struct PretrainArgs {
     /// Several such directories and their shares of every batch, in place of --data
     #[arg(long, value_name = "DIR=W,DIR=W", value_delimiter = ',', value_parser = weighted, conflicts_with = "data")]
     mix: Vec<(PathBuf, f64)>,
-    /// Files, directories and hf:OWNER/NAME as `mynah corpus` takes them, in place of --data: they are cleaned and tokenized
-    /// while they are read, nothing is written down, and duplicates stay
+    /// Files, directories and hf:OWNER/NAME as `mynah corpus` takes them, in place of --data: they are
+    /// cleaned and tokenized while they are read, nothing is written down, and duplicates stay
     #[arg(long, value_name = "PATH", num_args = 1.., requires = "tokenizer", conflicts_with_all = ["data", "mix"])]
     stream: Vec<PathBuf>,
     /// The tokenizer.json, or its directory, for --stream
@@ -71,8 +71,8 @@ pub(crate) struct PretrainArgs {
     /// Number format of checkpoints [default: f32]; what continues does so from exact numbers
     #[arg(long, value_name = "f32|f16|bf16", help_heading = "Recipe")]
     dtype: Option<String>,
-    /// Weigh sequences by how often this word is a token in them, with or without a space before it (the Hugging Face
-    /// course's key tokens); may be repeated. Validation stays plain
+    /// Weigh sequences by how often this word is a token in them, with or without a space before it (the
+    /// Hugging Face course's key tokens); may be repeated. Validation stays plain
     #[arg(long, value_name = "WORD", help_heading = "Recipe")]
     key_token: Vec<String>,
     /// A sequence with n key tokens counts α (1 + n) times: this is α [default: 1]
@@ -81,8 +81,8 @@ pub(crate) struct PretrainArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
-    /// Begin from this model instead of random weights: a run, a checkpoint, a Hugging Face directory, a GGUF file or
-    /// hf:OWNER/NAME. The shape is the model's then, and the preset says only how to train
+    /// Begin from this model instead of random weights: a run, a checkpoint, a Hugging Face directory, a GGUF
+    /// file or hf:OWNER/NAME. The shape is the model's then, and the preset says only how to train
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
     /// Whether the optimizer of the model begins anew or goes on

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let mut cpu = session.cpu(Purpose::Training(&args.out));
     let machine = session.machine(&mut cpu);
     let outcome = reward(cpu, &machine, &options, session.watcher())?;
-    let judged = &outcome.judged;
+    let judged = &outcome.evaluation;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": judged,
         "run": args.out, "report": outcome.ending.report,

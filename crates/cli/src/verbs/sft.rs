@@ -37,7 +37,8 @@ pub(crate) struct SftArgs {
     /// Demonstrations to validate with [default: a tenth of --data]
     #[arg(long, value_name = "FILE")]
     val: Option<PathBuf>,
-    /// A reward model whose mean score of held-out answers selects the best state, instead of the validation loss
+    /// A reward model whose mean score of held-out answers selects the best state, instead of the validation
+    /// loss
     #[arg(long, value_name = "MODEL")]
     reward: Option<PathBuf>,
     /// Run directory

@@ -8,7 +8,7 @@ use gpt::checkpoint;
 use gpt::data::messages::{prompt, ranking};
 use gpt::data::rows::{Fault, Lines, MAX_BAD, Record};
 use gpt::data::{Columns, Prompt, Ranking, is_held_out};
-use gpt::stage::{Init, Own, StageSettings};
+use gpt::stage::{Init, StageConfig, StageSettings};
 use gpt::train::run::Recipe;
 
 use crate::options::{Usage, amount};
@@ -37,7 +37,7 @@ pub(crate) struct RecipeArgs {
 
 impl RecipeArgs {
     /// The resolved recipe: defaults, then `--set`, then flags, `further` ones among them.
-    pub(crate) fn resolve<S: Own>(&self, further: &[Option<String>]) -> Result<StageSettings<S>> {
+    pub(crate) fn resolve<S: StageConfig>(&self, further: &[Option<String>]) -> Result<StageSettings<S>> {
         let mut changes = self.set.clone();
         changes.extend(self.lr.map(|lr| format!("lr={lr:?}")));
         changes.extend(self.steps.map(|n| format!("steps={n}")));
@@ -48,7 +48,7 @@ impl RecipeArgs {
 }
 
 /// The keys of `--set` with their defaults and what they are.
-pub(crate) fn keys<S: Own>() -> String {
+pub(crate) fn keys<S: StageConfig>() -> String {
     let keys = StageSettings::<S>::described().expect("the defaults resolve");
     let rows: Vec<[String; 2]> = keys.iter().map(|(key, value, _)| [(*key).into(), value.clone()]).collect();
     let mut text = String::from("Recipe keys, for --set, with their defaults:\n");
@@ -59,7 +59,8 @@ pub(crate) fn keys<S: Own>() -> String {
     text
 }
 
-/// The model that `path` names, as the input `key` of the run `out`; with a chat template where `chat` is asked for.
+/// The model that `path` names, as the input `key` of the run `out`; with a chat template where `chat` is
+/// asked for.
 pub(crate) fn init(path: &Path, key: &str, out: &Path, chat: bool, session: &Session) -> Result<Init> {
     let pinned = Recipe::pinned(out, key, path)?;
     let model = checkpoint::open(&pinned, session.watcher())?;

@@ -53,11 +53,12 @@ pub(crate) struct TokenizeArgs {
     /// What becomes of documents longer than the context
     #[arg(long, value_name = "HOW", value_enum, default_value = "pack")]
     overflow: OverflowName,
-    /// Cut this fraction of the training documents for fill-in-the-middle: the model learns to complete before a suffix
+    /// Cut this fraction of the training documents for fill-in-the-middle: the model learns to complete
+    /// before a suffix
     #[arg(long, value_name = "F", help_heading = "Fill-in-the-middle")]
     fim_rate: Option<f64>,
-    /// Of those, the fraction in the order suffix, prefix, middle; the others are prefix, suffix, middle, the order
-    /// that `mynah complete --suffix` asks in
+    /// Of those, the fraction in the order suffix, prefix, middle; the others are prefix, suffix, middle, the
+    /// order that `mynah complete --suffix` asks in
     #[arg(
         long,
         value_name = "F",

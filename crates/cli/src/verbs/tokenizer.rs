@@ -105,7 +105,8 @@ struct DecodeArgs {
 struct ShowArgs {
     #[command(flatten)]
     file: TokenizerFile,
-    /// Directory made by `mynah corpus`; its validation documents are encoded, or the training ones if there are none
+    /// Directory made by `mynah corpus`; its validation documents are encoded, or the training ones if there
+    /// are none
     #[arg(long, value_name = "DIR")]
     corpus: PathBuf,
 }

@@ -230,7 +230,8 @@ fn a_full_disk() {
             .output()
             .expect("a shell")
     };
-    // Blocks of 512 bytes in some shells, of 1024 in others: 16 or 32 KB, less than a checkpoint and more than a line.
+    // Blocks of 512 bytes in some shells, of 1024 in others: 16 or 32 KB, less than a checkpoint and more
+    // than a line.
     let output = limited("32", &words);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");

@@ -38,7 +38,8 @@ fn decoding_is_measured_only_where_the_context_allows() {
     assert!(decode["decode_tokens_per_sec"].as_f64() > Some(1.0));
 }
 
-/// A run goes on in the precision that it began with, whatever this machine measures; figures are in `f32` everywhere.
+/// A run goes on in the precision that it began with, whatever this machine measures; figures are in `f32`
+/// everywhere.
 #[test]
 fn a_run_keeps_its_precision_and_figures_have_one() {
     let road = road();

@@ -1,5 +1,5 @@
-//! What `candidates`, `eval --out` and `grade --out` have done stays, whatever stops them, and the same command ends with the bytes of
-//! one that nothing stopped.
+//! What `candidates`, `eval --out` and `grade --out` have done stays, whatever stops them, and the same
+//! command ends with the bytes of one that nothing stopped.
 #![cfg(unix)]
 
 use std::fs;
@@ -64,7 +64,8 @@ fn answering(dir: &Path, n: usize) -> [String; 3] {
     [model, reward, prompts]
 }
 
-/// Kills the command again and again, at random moments, and compares with one that was left alone. Every other call has other threads.
+/// Kills the command again and again, at random moments, and compares with one that was left alone. Every
+/// other call has other threads.
 fn survives(kills: u64, of: u64, words: &[&str], dir: &Path) {
     let [whole, killed] = ["whole.jsonl", "killed.jsonl"].map(|name| path(dir, name));
     let expected = json(&[words, &["--out", &whole]].concat());
@@ -92,7 +93,8 @@ fn survives(kills: u64, of: u64, words: &[&str], dir: &Path) {
     assert!(told.contains("killed.jsonl is complete already"), "{told}");
 }
 
-/// Prompts without room do not shift the numbers of the others, and a reward model that keeps the best of them changes nothing of that.
+/// Prompts without room do not shift the numbers of the others, and a reward model that keeps the best of
+/// them changes nothing of that.
 #[test]
 fn candidates_survive_kills() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -158,7 +160,8 @@ fn grading_survives_kills() {
     survives(6, 40, &["grade", "--gold", "--problems", &file, "--k", "1", "--timeout", "60"], dir.path());
 }
 
-/// Ctrl-C says what it did; the same command goes on, another one does not, and what was torn or edited is seen.
+/// Ctrl-C says what it did; the same command goes on, another one does not, and what was torn or edited is
+/// seen.
 #[test]
 fn what_is_left_unfinished_is_continued_by_the_same_command_only() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,8 +1,9 @@
-//! Generated programs: what they try against the machine (`tests/escapes`), and against their tests (`tests/cheats`).
+//! Generated programs: what they try against the machine (`tests/escapes`), and against their tests
+//! (`tests/cheats`).
 //!
-//! Every attempt is harmless where it succeeds, because that is how it is shown to be one: those marked `# control: yes` are run
-//! without a sandbox, too, and must succeed there. Where a machine lacks python3 or a layer of the sandbox, it is checked that
-//! `mynah grade` refuses.
+//! Every attempt is harmless where it succeeds, because that is how it is shown to be one: those marked `#
+//! control: yes` are run without a sandbox, too, and must succeed there. Where a machine lacks python3 or a
+//! layer of the sandbox, it is checked that `mynah grade` refuses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +52,8 @@ fn write_lines(path: &str, rows: impl Iterator<Item = Value>) {
     fs::write(path, rows.map(|row| format!("{row}\n")).collect::<String>()).expect("a file");
 }
 
-/// Problems with one `test` and no prompt, one for each of `programs`, and the programs as samples: the arguments to grade them.
+/// Problems with one `test` and no prompt, one for each of `programs`, and the programs as samples: the
+/// arguments to grade them.
 fn task(dir: &Path, entry_point: &str, test: &str, programs: &BTreeMap<String, String>) -> [String; 5] {
     let [problems, samples] = ["problems.jsonl", "samples.jsonl"].map(|name| path(dir, name));
     let problem = |name| object!({ "task_id": name, "prompt": "", "entry_point": entry_point, "test": test });
@@ -172,7 +174,8 @@ fn no_program_escapes() {
         .map(|(name, _)| name)
         .collect();
     assert!(escaped.is_empty(), "{escaped:?} escaped");
-    // Nor do verdicts say so for want of a program that runs: of each, the last thing heard is a refusal or a limit.
+    // Nor do verdicts say so for want of a program that runs: of each, the last thing heard is a refusal or a
+    // limit.
     for (name, (result, detail)) in verdicts(&out) {
         assert!(
             result != "broken" && !detail.contains("NameError") && !detail.contains("SyntaxError"),
@@ -337,8 +340,8 @@ fn nothing_outlives_many_timeouts() {
     assert_eq!(fs::read_dir(temporary.path()).expect("the folder").count(), 0);
 }
 
-/// Problems whose prompt is a whole function and the beginning of a comment: whatever a model adds to that line, the first is right and
-/// the second wrong.
+/// Problems whose prompt is a whole function and the beginning of a comment: whatever a model adds to that
+/// line, the first is right and the second wrong.
 #[test]
 fn a_model_writes_programs_and_they_are_graded() {
     let _alone = alone();

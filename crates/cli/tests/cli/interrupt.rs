@@ -95,8 +95,8 @@ fn review(number: usize) -> String {
     format!("{{\"text\":\"{text} {number}\",\"label\":\"{label}\"}}\n")
 }
 
-/// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone. `training` gives
-/// the arguments and the directory of a run by name, for so many steps.
+/// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone.
+/// `training` gives the arguments and the directory of a run by name, for so many steps.
 fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String>, String)) {
     let (whole, whole_dir) = training("whole", &steps.to_string());
     run(&whole.iter().map(String::as_str).collect::<Vec<_>>(), 0);
@@ -107,8 +107,9 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
     let mut reached = 0;
     for kill in 0..kills {
         let mut child = start(&killed);
-        // Some steps beyond the last kill or a little before it, so that kills fall between checkpoints, into them, and
-        // into what the run does again; then a moment more, so that they fall into the middle of a step.
+        // Some steps beyond the last kill or a little before it, so that kills fall between checkpoints, into
+        // them, and into what the run does again; then a moment more, so that they fall into the middle of a
+        // step.
         let target = reached + rng::below(1, 1, kill, steps / kills / 2);
         wait_until(|| lines() > target || child.try_wait().expect("a state").is_some());
         std::thread::sleep(Duration::from_micros(rng::below(1, 2, kill, 12_000)));

@@ -226,7 +226,8 @@ fn models_that_score_give_numbers_only() {
     let base = at("pretrain");
     let words = ["finetune", "--model", base.to_str().expect("text"), "--task", "classification"];
     run(&[&words[..], &["--train", &labelled, "--out", &out, "--steps", "2"]].concat(), 0);
-    // A classifier is one by its manifest, which vouches for every byte: what overflows is found by what it says.
+    // A classifier is one by its manifest, which vouches for every byte: what overflows is found by what it
+    // says.
     let weights = newest(Path::new(&out)).join("model.safetensors");
     spoil(&weights, "score.weight", Spoilt::Overflows);
     fails(&["classify", "--model", &out, "a day"], 1, &["damaged"]);

@@ -1,4 +1,5 @@
-//! The one rule for what verbs write: no input is an output, nothing of somebody else's is lost, links and devices are written through.
+//! The one rule for what verbs write: no input is an output, nothing of somebody else's is lost, links and
+//! devices are written through.
 #![cfg(unix)]
 
 use std::fs;

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::workshop::{json, mynah, stderr};
 
-/// A model that writes these tokens, one as likely as another, and no others; `generation` becomes its `generation_config.json`, and
-/// `own` fields of its `config.json`.
+/// A model that writes these tokens, one as likely as another, and no others; `generation` becomes its
+/// `generation_config.json`, and `own` fields of its `config.json`.
 fn model(says: &[u32], generation: &Value, own: &Value) -> TempDir {
     let special = ["<|im_start|>", "<|im_end|>", "<|eom|>"].map(str::to_owned);
     let texts = ["some words to learn from".to_owned()].map(Ok).into_iter();

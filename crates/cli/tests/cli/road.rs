@@ -298,7 +298,8 @@ fn training_mixes_data_by_share() {
     fails_with(mixed(&format!("{tokens}=1,{again}=0")), 2, &["not a positive number"]);
 }
 
-/// New special tokens get rows of the embedding, at the mean of the others; the optimizer goes on where it was told to.
+/// New special tokens get rows of the embedding, at the mean of the others; the optimizer goes on where it
+/// was told to.
 #[test]
 fn a_vocabulary_grows_and_an_optimizer_goes_on() {
     let road = road();

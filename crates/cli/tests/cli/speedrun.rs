@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::workshop::{chat_road, fails, json, keys, mynah, path, road, run, stderr};
 
-/// The road that ends in completions of code, on a folder of our own: figures for programs, a page for people, and nothing
-/// done twice.
+/// The road that ends in completions of code, on a folder of our own: figures for programs, a page for
+/// people, and nothing done twice.
 #[test]
 fn the_road_of_code_in_one_command() {
     let road = road();
@@ -25,7 +25,8 @@ fn the_road_of_code_in_one_command() {
     assert!(!stderr(&assert).contains("  loss "), "training was done already");
 }
 
-/// The default road, to a chat: every stage leaves a directory, every system a score, and nothing is done twice.
+/// The default road, to a chat: every stage leaves a directory, every system a score, and nothing is done
+/// twice.
 #[test]
 fn the_road_to_a_chat_in_one_command() {
     let (dir, result) = chat_road();

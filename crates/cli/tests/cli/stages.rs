@@ -1,4 +1,5 @@
-//! What goes wrong in the files and models of the stages after pretraining: counted, named by line, and nothing lost.
+//! What goes wrong in the files and models of the stages after pretraining: counted, named by line, and
+//! nothing lost.
 
 use std::fs;
 use std::path::Path;
@@ -252,7 +253,8 @@ fn models_that_do_not_fit_together() {
     assert_eq!(scores.lines().count(), 300);
 }
 
-/// Labelled texts with bad lines among them teach a classifier, which tells texts, files of texts, and what it cannot be asked.
+/// Labelled texts with bad lines among them teach a classifier, which tells texts, files of texts, and what
+/// it cannot be asked.
 #[test]
 fn a_classifier_is_taught_and_asked() {
     let place = Place::new();

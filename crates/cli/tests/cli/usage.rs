@@ -70,7 +70,8 @@ fn help_of_pretraining_lists_the_recipe_with_its_values() {
     assert!(width.contains("384") && width.contains("768"), "{width}");
 }
 
-/// What follows from the model or its examples stands in the help of a stage as a rule, everything else as a value.
+/// What follows from the model or its examples stands in the help of a stage as a rule, everything else as a
+/// value.
 #[test]
 fn help_of_stages_tells_the_rules_of_their_recipes() {
     for (stage, nano, wide) in [

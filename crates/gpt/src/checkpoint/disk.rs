@@ -30,16 +30,16 @@ pub enum Operation<'a> {
 /// Is asked before every operation and may refuse it.
 pub type Watcher<'a> = dyn FnMut(&Operation<'_>) -> io::Result<()> + 'a;
 
-/// The disk, with an optional [`Watcher`]: that is how a test lets each operation fail in turn. `Disk::default()` is
-/// the disk alone.
+/// The disk, with an optional [`Watcher`]: that is how a test lets each operation fail in turn.
+/// `Disk::default()` is the disk alone.
 #[derive(Default)]
 pub struct Disk<'a> {
     before: Option<&'a mut Watcher<'a>>,
 }
 
 impl<'a> Disk<'a> {
-    /// A disk that asks `before` first. It tells of flushes and does not do them: no test can see the difference, and
-    /// one that lets everything fail in turn would wait for thousands.
+    /// A disk that asks `before` first. It tells of flushes and does not do them: no test can see the
+    /// difference, and one that lets everything fail in turn would wait for thousands.
     pub fn watched(before: &'a mut Watcher<'a>) -> Self {
         Disk { before: Some(before) }
     }

@@ -1,5 +1,5 @@
-//! From what a person names to what is loaded: the newest good checkpoint of a run, a checkpoint, any Hugging Face model
-//! directory, or a GGUF file.
+//! From what a person names to what is loaded: the newest good checkpoint of a run, a checkpoint, any Hugging
+//! Face model directory, or a GGUF file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -34,7 +34,8 @@ pub struct Newest {
     pub damaged: Vec<String>,
 }
 
-/// Looks for the newest good checkpoint of a run's `checkpoints` directory. A directory that does not exist has none.
+/// Looks for the newest good checkpoint of a run's `checkpoints` directory. A directory that does not exist
+/// has none.
 pub fn newest_good(dir: &Path) -> Result<Newest> {
     let mut damaged = Vec::new();
     for (step, path) in steps(dir)?.into_iter().rev() {
@@ -54,8 +55,8 @@ pub fn newest_good(dir: &Path) -> Result<Newest> {
     Ok(Newest { found: None, damaged })
 }
 
-/// The `step-NNNNNN` directories in a directory by step, oldest first, good or not. A directory that does not exist has
-/// none.
+/// The `step-NNNNNN` directories in a directory by step, oldest first, good or not. A directory that does not
+/// exist has none.
 pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let context = || format!("cannot list {}", dir.display());
     let entries = match fs::read_dir(dir) {
@@ -74,8 +75,8 @@ pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(steps)
 }
 
-/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging Face model
-/// directory, a GGUF file, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
+/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging
+/// Face model directory, a GGUF file, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
 ///
 /// # Errors
 /// Nothing is there, or every checkpoint is damaged; says which file and how. Of the hub: see [`Hub::model`].

@@ -1,5 +1,5 @@
-//! What is not finite in a model's files: NaN and infinite numbers are refused where they are read, by the tensor's name, so that
-//! nothing is computed from them. [`Checkpoint::not_finite`] only tells of them.
+//! What is not finite in a model's files: NaN and infinite numbers are refused where they are read, by the
+//! tensor's name, so that nothing is computed from them. [`Checkpoint::not_finite`] only tells of them.
 
 use anyhow::{Result, bail};
 

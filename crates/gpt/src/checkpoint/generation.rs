@@ -1,6 +1,7 @@
 //! What a model's own files say about how it writes: the tokens that end a text, and how tokens are drawn.
 //!
-//! `transformers` keeps it in `generation_config.json`, older models in `config.json`; GGUF files have entries for it.
+//! `transformers` keeps it in `generation_config.json`, older models in `config.json`; GGUF files have
+//! entries for it.
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +38,8 @@ pub struct Writing {
     pub stop: Vec<String>,
 }
 
-/// Keys of ways to draw tokens that are not known here, and the values with which each changes nothing. A missing number, `null`, and
-/// what is empty change nothing either.
+/// Keys of ways to draw tokens that are not known here, and the values with which each changes nothing. A
+/// missing number, `null`, and what is empty change nothing either.
 const OTHERS: &[(&str, &[f64])] = &[
     ("repetition_penalty", &[1.0]),
     ("encoder_repetition_penalty", &[1.0]),
@@ -83,7 +84,8 @@ pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
 }
 
 impl Generation {
-    /// What the files of a directory say. What draws tokens stands in one of them, and what ends a text in both.
+    /// What the files of a directory say. What draws tokens stands in one of them, and what ends a text in
+    /// both.
     ///
     /// # Errors
     /// A file is no JSON object.

@@ -16,8 +16,8 @@ use super::shards::open_tensors;
 use crate::model::{Config, specs};
 use crate::progress::Progress;
 
-/// Opens the model that `path` names (see [`resolve_model`]) and checks that names, shapes and number formats are
-/// those of its configuration.
+/// Opens the model that `path` names (see [`resolve_model`]) and checks that names, shapes and number formats
+/// are those of its configuration.
 ///
 /// # Errors
 /// Which file and which tensor is missing, unknown, misshaped or damaged, or what is not supported.

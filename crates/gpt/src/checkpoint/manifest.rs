@@ -47,7 +47,8 @@ pub struct About {
     /// Numbers of the stage's own that training goes on with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, f64>,
-    /// The step whose state this is, where the last checkpoint of a run holds the best state instead of the last.
+    /// The step whose state this is, where the last checkpoint of a run holds the best state instead of the
+    /// last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<u64>,
     /// Why the run ended before its last step.

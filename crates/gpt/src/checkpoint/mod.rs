@@ -9,9 +9,9 @@
 //! mynah.json              stage, step, seed, parent, evaluation, length and BLAKE3 of every file
 //! ```
 //!
-//! [`save`] writes one in a way that a kill, a power cut or a full disk cannot turn into a damaged one; [`verify`] and
-//! [`newest_good`] find damage from elsewhere; [`open`] reads the directory of any known family, whoever wrote it. Runs,
-//! and which of their checkpoints stay, are not known here.
+//! [`save`] writes one in a way that a kill, a power cut or a full disk cannot turn into a damaged one;
+//! [`verify`] and [`newest_good`] find damage from elsewhere; [`open`] reads the directory of any known
+//! family, whoever wrote it. Runs, and which of their checkpoints stay, are not known here.
 
 mod disk;
 mod dtype;

@@ -49,8 +49,8 @@ impl Checkpoint {
         self.tensors.dtypes().join(", ")
     }
 
-    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: the model is whole, only
-    /// speechless.
+    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: the model is whole,
+    /// only speechless.
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
         if let Some(metadata) = &self.vocabulary {
             let context = || format!("cannot use the tokenizer of {}", self.path.display());
@@ -77,8 +77,8 @@ impl Checkpoint {
         read_tree(&self.specs, |spec| Ok(make(spec, self.read(spec)?)))
     }
 
-    /// The weights of a model of another shape, described by `specs`: `make` is given the arrays that have the same name
-    /// here, and none for those that this model lacks.
+    /// The weights of a model of another shape, described by `specs`: `make` is given the arrays that have
+    /// the same name here, and none for those that this model lacks.
     pub fn weights_as<T>(
         &self,
         specs: &Weights<Spec>,
@@ -91,8 +91,8 @@ impl Checkpoint {
         })
     }
 
-    /// The weights to go on training with: those that the model's files do not hold exactly, because of their number
-    /// format or the family's layout, are in `optimizer.safetensors` bit for bit.
+    /// The weights to go on training with: those that the model's files do not hold exactly, because of their
+    /// number format or the family's layout, are in `optimizer.safetensors` bit for bit.
     pub fn exact_weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
         let optimizer = self.optimizer()?;
         read_tree(&self.specs, |spec| {
@@ -104,7 +104,8 @@ impl Checkpoint {
         })
     }
 
-    /// The optimizer's first and second moments, read likewise; none where there is no `optimizer.safetensors`.
+    /// The optimizer's first and second moments, read likewise; none where there is no
+    /// `optimizer.safetensors`.
     pub fn moments<T>(
         &self,
         mut make: impl FnMut(&Spec, Vec<f32>) -> T,

@@ -1,5 +1,6 @@
-//! Writing a checkpoint so that, whatever happens in between, there is a whole one under every name that counts:
-//! everything goes into a temporary directory, each file is flushed, and the directory then gets its name at once.
+//! Writing a checkpoint so that, whatever happens in between, there is a whole one under every name that
+//! counts: everything goes into a temporary directory, each file is flushed, and the directory then gets its
+//! name at once.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,7 +24,8 @@ pub struct Contents<'a, T> {
     pub config: &'a Config,
     /// The model.
     pub weights: &'a Weights<T>,
-    /// The format that the model's files have. With moments, weights that they do not hold exactly are kept beside those.
+    /// The format that the model's files have. With moments, weights that they do not hold exactly are kept
+    /// beside those.
     pub dtype: Dtype,
     /// The optimizer's first and second moments, for a checkpoint that training continues from.
     pub moments: Option<(&'a Weights<T>, &'a Weights<T>)>,
@@ -49,7 +51,8 @@ pub struct Beside<'a, T> {
     pub name: &'static str,
     /// The model's shape.
     pub config: &'a Config,
-    /// Its weights, and the optimizer's moments where it is trained, by the prefix of their names in the file.
+    /// Its weights, and the optimizer's moments where it is trained, by the prefix of their names in the
+    /// file.
     pub trees: Vec<(&'static str, &'a Weights<T>)>,
 }
 
@@ -64,8 +67,8 @@ pub fn from_backend<B: Backend>(backend: &mut B) -> impl FnMut(&B::Tensor, &mut 
     |leaf, out| backend.download(out, leaf)
 }
 
-/// Writes the checkpoint `dir`. A good checkpoint of the same stage and step that is there already stays as it is; a
-/// damaged one is set aside as `NAME.damaged`.
+/// Writes the checkpoint `dir`. A good checkpoint of the same stage and step that is there already stays as
+/// it is; a damaged one is set aside as `NAME.damaged`.
 ///
 /// # Errors
 /// What could not be written and why; then nothing of it is left, and other checkpoints are as before.
@@ -77,9 +80,9 @@ pub fn save<T>(dir: &Path, contents: Contents<'_, T>) -> Result<()> {
 pub fn save_on<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result<()> {
     let context = || format!("the checkpoint {} was not saved", dir.display());
     let temporary = beside(dir, ".tmp").with_context(context)?;
-    let done = make_room(disk, dir, &contents).and_then(|room| match room {
-        Room::Taken => Ok(()),
-        Room::Free => fill(disk, &temporary, contents).and_then(|()| publish(disk, &temporary, dir)),
+    let done = clear_target(disk, dir, &contents).and_then(|room| match room {
+        Target::Taken => Ok(()),
+        Target::Free => fill(disk, &temporary, contents).and_then(|()| publish(disk, &temporary, dir)),
     });
     let Err(error) = done else { return Ok(()) };
     if temporary.exists()
@@ -107,7 +110,7 @@ pub(super) fn parent(dir: &Path) -> &Path {
 }
 
 /// What stands where the checkpoint is to be.
-enum Room {
+enum Target {
     /// Nothing.
     Free,
     /// The same checkpoint.
@@ -115,7 +118,7 @@ enum Room {
 }
 
 /// Prepares the place: parent directory, no leftovers, free space.
-fn make_room<T>(disk: &mut Disk<'_>, dir: &Path, contents: &Contents<'_, T>) -> Result<Room> {
+fn clear_target<T>(disk: &mut Disk<'_>, dir: &Path, contents: &Contents<'_, T>) -> Result<Target> {
     let parent_dir = parent(dir);
     if !parent_dir.exists() {
         disk.create_dir(parent_dir)?;
@@ -135,11 +138,11 @@ fn make_room<T>(disk: &mut Disk<'_>, dir: &Path, contents: &Contents<'_, T>) -> 
         parent_dir.display(),
         free / 1_000_000
     );
-    if dir.exists() { judge_occupant(disk, dir, &contents.about) } else { Ok(Room::Free) }
+    if dir.exists() { check_occupant(disk, dir, &contents.about) } else { Ok(Target::Free) }
 }
 
 /// Decides about a directory that has the checkpoint's name already.
-fn judge_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Room> {
+fn check_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Target> {
     match verify(dir) {
         Ok(Manifest { about: there, .. }) => {
             let same = (&there.stage, there.step, there.seed) == (&about.stage, about.step, about.seed);
@@ -152,7 +155,7 @@ fn judge_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Room
                 there.step,
                 there.seed
             );
-            Ok(Room::Taken)
+            Ok(Target::Taken)
         }
         Err(_) if dir.join(MANIFEST).exists() || is_empty(dir) || is_step(dir) => {
             let aside = beside(dir, ".damaged")?;
@@ -160,7 +163,7 @@ fn judge_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Room
                 disk.remove(&aside)?;
             }
             disk.rename(dir, &aside)?;
-            Ok(Room::Free)
+            Ok(Target::Free)
         }
         Err(_) => bail!("the directory holds something else: choose another one, or remove it"),
     }

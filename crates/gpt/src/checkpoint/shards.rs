@@ -61,8 +61,8 @@ pub(super) fn open_tensors(dir: &Path, family: &Family, warnings: &mut Vec<Strin
     Ok(tensors)
 }
 
-/// A tensor's name without what `torch.compile` (`_orig_mod.`) and `DistributedDataParallel` (`module.`) put around a model or parts
-/// of it.
+/// A tensor's name without what `torch.compile` (`_orig_mod.`) and `DistributedDataParallel` (`module.`) put
+/// around a model or parts of it.
 fn unwrapped(name: &str) -> String {
     let mut name = name.replace("_orig_mod.", "");
     while let Some(rest) = name.strip_prefix("module.") {

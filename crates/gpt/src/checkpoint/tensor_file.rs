@@ -1,6 +1,6 @@
-//! Reading a model's files tensor by tensor, so that a model is never in memory twice. Safetensors are opened here, GGUF
-//! in a room of its own. Files may come from anywhere: every number of the header is held against the length of the file
-//! before anything is allocated.
+//! Reading a model's files tensor by tensor, so that a model is never in memory twice. Safetensors are opened
+//! here, GGUF in a room of its own. Files may come from anywhere: every number of the header is held against
+//! the length of the file before anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -171,7 +171,8 @@ impl TensorFiles {
         Ok(tensor)
     }
 
-    /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many. Tells whether all are finite.
+    /// All values of a tensor, as `f32`, in the file's order; `out` has room for just so many. Tells whether
+    /// all are finite.
     pub(super) fn read(&self, tensor: &Tensor, out: &mut [f32]) -> Result<bool> {
         assert_eq!(out.len(), tensor.len, "room for another number of values");
         let (mut start, mut finite) = (0, true);

@@ -24,8 +24,8 @@ pub(super) struct Array<'a, T> {
     pub(super) pieces: Vec<Piece>,
 }
 
-/// Writes a safetensors file, one array in memory at a time, and tells of each array whether the file gives back the
-/// same bits.
+/// Writes a safetensors file, one array in memory at a time, and tells of each array whether the file gives
+/// back the same bits.
 pub(super) fn write_arrays<T>(
     disk: &mut Disk<'_>,
     dir: &Path,
@@ -58,7 +58,8 @@ pub(super) fn write_arrays<T>(
     Ok((writer.finish()?, exact))
 }
 
-/// The beginning of a safetensors file: the header's length and the header, padded to a multiple of eight bytes.
+/// The beginning of a safetensors file: the header's length and the header, padded to a multiple of eight
+/// bytes.
 fn header<T>(arrays: &[Array<'_, T>], dtype: Dtype) -> Result<Vec<u8>> {
     let mut end = 0;
     let infos = arrays.iter().flat_map(|array| &array.pieces).map(|piece| {

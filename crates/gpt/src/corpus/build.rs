@@ -1,14 +1,14 @@
-//! The sequencer: receives judged records in order, deduplicates, samples, splits, writes and counts.
+//! The sequencer: receives classified records in order, deduplicates, samples, splits, writes and counts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::classify::{Classified, Clean};
 use super::dedup::{Key, MAX_SEEN, Seen};
 use super::documents::{RECORD, ShardWriter, to_line};
 use super::files::find;
-use super::judge::{Clean, Judged};
 use super::name::source_extension;
 use super::near::{MAX_NEAR, NEAR_THRESHOLDS, Near, Resemblance};
 use super::reason::Reason;
@@ -22,8 +22,8 @@ use crate::progress::{Progress, Unit};
 /// From this many records on, mostly bad ones stop the build at once: the column is wrong.
 const EARLY_RECORDS: u64 = 1000;
 
-/// Makes a corpus. When `options.out` holds the complete corpus of the same options already, nothing is done and
-/// its report returned; a corpus of other options is refused with the difference.
+/// Makes a corpus. When `options.out` holds the complete corpus of the same options already, nothing is done
+/// and its report returned; a corpus of other options is refused with the difference.
 pub fn build(options: &Options, progress: &dyn Progress) -> Result<Report> {
     build_with(options, progress, Limits { seen: MAX_SEEN, near: MAX_NEAR })
 }
@@ -65,9 +65,10 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
     let mut report = Report { format: 1, options: identity, ..Report::default() };
     let (sample, weights) = Sample::new(options.seed, options.max_bytes);
     let mut inputs = find(&options, &mut report, progress)?;
-    report.tell_recognised(progress);
+    report.report_recognised(progress);
     if !sample.is_unlimited() {
-        // Files of many documents must be read anyhow; then single files by their lot, until the sample is full.
+        // Files of many documents must be read anyhow; then single files by their lot, until the sample is
+        // full.
         inputs.sort_by_cached_key(|i| if i.is_single() { 1 + sample.lot(&i.name()) } else { 0 });
     }
     let staged = out.work().join("staged");
@@ -85,7 +86,7 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
     };
     progress.begin("reading", sequencer.report.file_bytes, Unit::Bytes);
     let inputs = inputs.into_iter().map(|input| Ok(Arc::new(input)));
-    let receive = &mut |judged| sequencer.receive(judged);
+    let receive = &mut |classified| sequencer.receive(classified);
     pipeline::run(inputs, 0, &options, &sample, progress, &to_line, receive)?;
     progress.end();
     let (report, from) = sequencer.finish(&out.work(), progress)?;
@@ -110,7 +111,7 @@ impl Side {
     }
 }
 
-/// Receives what was judged, in order.
+/// Receives what was classified, in order.
 pub(super) struct Sequencer<'a> {
     pub(super) options: &'a Options,
     pub(super) sample: &'a Sample,
@@ -125,11 +126,11 @@ pub(super) struct Sequencer<'a> {
 }
 
 impl Sequencer<'_> {
-    fn receive(&mut self, judged: Judged<Vec<u8>>) -> Result<()> {
-        let (is_record, bad) = (judged.is_record(), judged.is_bad());
-        let Judged { input, line, mut bytes, source, crlf, verdict } = judged;
-        // Damage is counted wherever it is met. For the rest, what is not drawn is not judged, since the reader may
-        // not even have opened the file.
+    fn receive(&mut self, classified: Classified<Vec<u8>>) -> Result<()> {
+        let (is_record, bad) = (classified.is_record(), classified.is_bad());
+        let Classified { input, line, mut bytes, source, crlf, verdict } = classified;
+        // Damage is counted wherever it is met. For the rest, what is not drawn is not classified, since the
+        // reader may not even have opened the file.
         let drawn = self.sample.holds(&source);
         if !drawn && input.is_single() {
             bytes = input.size;

@@ -1,9 +1,9 @@
 //! Whether a text is worth reading: decoding and the heuristics of the field.
 //!
-//! Source code is held to the filters of Codex (Chen et al. 2021, §3.1: "likely auto-generated, had average line length
-//! greater than 100, had maximum line length greater than 1000, or contained a small percentage of alphanumeric
-//! characters", files under 1 MB), with CodeParrot's quarter for the last one (von Werra & Tunstall 2021). Prose is held
-//! only to that quarter: a paragraph may well be one long line.
+//! Source code is held to the filters of Codex (Chen et al. 2021, §3.1: "likely auto-generated, had average
+//! line length greater than 100, had maximum line length greater than 1000, or contained a small percentage
+//! of alphanumeric characters", files under 1 MB), with CodeParrot's quarter for the last one (von Werra &
+//! Tunstall 2021). Prose is held only to that quarter: a paragraph may well be one long line.
 
 use super::reason::{Reason, Verdict};
 
@@ -30,13 +30,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Verdict> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// `\r\n` as `\n`, so that one line end is learned and duplicates are found; a lone `\r` stays. `None`: nothing to do.
+/// `\r\n` as `\n`, so that one line end is learned and duplicates are found; a lone `\r` stays. `None`:
+/// nothing to do.
 pub(super) fn normalise(text: &str) -> Option<String> {
     text.contains("\r\n").then(|| text.replace("\r\n", "\n"))
 }
 
-/// Judges a decoded text.
-pub(super) fn judge(text: &str, code: bool, keywords: &[String]) -> Result<(), Verdict> {
+/// Holds a decoded text to the filters.
+pub(super) fn check_quality(text: &str, code: bool, keywords: &[String]) -> Result<(), Verdict> {
     if text.trim().is_empty() {
         return Err((Reason::Empty, String::new()));
     }
@@ -47,7 +48,7 @@ pub(super) fn judge(text: &str, code: bool, keywords: &[String]) -> Result<(), V
         return Err((Reason::NoKeyword, String::new()));
     }
     if code {
-        judge_code(text)?;
+        check_code(text)?;
     }
     let (alphanumeric, chars) = count_alphanumeric(text);
     if alphanumeric * ALPHANUMERIC_IN < chars {
@@ -56,7 +57,7 @@ pub(super) fn judge(text: &str, code: bool, keywords: &[String]) -> Result<(), V
     Ok(())
 }
 
-fn judge_code(text: &str) -> Result<(), Verdict> {
+fn check_code(text: &str) -> Result<(), Verdict> {
     if text.len() > MAX_CODE_BYTES {
         return Err((Reason::TooLong, format!("{} bytes", text.len())));
     }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     fn reason(text: &str, code: bool) -> Option<Reason> {
-        judge(text, code, &[]).err().map(|(reason, _)| reason)
+        check_quality(text, code, &[]).err().map(|(reason, _)| reason)
     }
 
     #[test]
@@ -128,8 +129,8 @@ mod tests {
     #[test]
     fn keywords_are_substrings() {
         let keys = ["pandas".to_string(), "sklearn".to_string()];
-        assert!(judge("import geopandas", true, &keys).is_ok());
-        assert_eq!(judge("import numpy", true, &keys).unwrap_err().0, Reason::NoKeyword);
+        assert!(check_quality("import geopandas", true, &keys).is_ok());
+        assert_eq!(check_quality("import numpy", true, &keys).unwrap_err().0, Reason::NoKeyword);
     }
 
     #[test]

@@ -15,8 +15,8 @@ const LOOK_BYTES: u64 = 16 << 10;
 /// Lines that are looked at.
 const LOOK_LINES: usize = 16;
 
-/// How the JSON in a file is cut; `None` where it holds something else. Most of the first lines being objects makes it lines; some
-/// may be damaged.
+/// How the JSON in a file is cut; `None` where it holds something else. Most of the first lines being objects
+/// makes it lines; some may be damaged.
 pub(super) fn json_kind(path: &Path, packing: Packing) -> io::Result<Option<Kind>> {
     let mut reader = unpack::open(path, packing, &Silent)?;
     let mut head = Vec::new();

@@ -1,9 +1,9 @@
 //! Exact duplicates, for any number of documents in bounded memory.
 //!
-//! A document's key is the first 16 bytes of the BLAKE3 of its text (two different texts among 10¹² share one with probability
-//! 10⁻¹⁵). The first [`MAX_SEEN`] different keys live in a set. What is new after that is let through and its key logged
-//! to a file; at the end the log is compared with itself, one partition of the keys at a time, and the repeats are named
-//! by their number, so that they can be taken out again.
+//! A document's key is the first 16 bytes of the BLAKE3 of its text (two different texts among 10¹² share one
+//! with probability 10⁻¹⁵). The first [`MAX_SEEN`] different keys live in a set. What is new after that is
+//! let through and its key logged to a file; at the end the log is compared with itself, one partition of the
+//! keys at a time, and the repeats are named by their number, so that they can be taken out again.
 
 use std::collections::HashSet;
 use std::fs::File;

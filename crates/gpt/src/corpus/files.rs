@@ -59,7 +59,8 @@ pub(super) fn find_here(
 fn walk(root: &Path, options: &Options, inputs: &mut Vec<Input>, report: &mut Report) -> Result<()> {
     let globs = Arc::new(Globs::new(root, options)?);
     let prune = globs.clone();
-    // What the person asked for by name is wanted, so rules from above the folder and from outside it do not hold.
+    // What the person asked for by name is wanted, so rules from above the folder and from outside it do not
+    // hold.
     let walk = WalkBuilder::new(root)
         .standard_filters(false)
         .hidden(true)

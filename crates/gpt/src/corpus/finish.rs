@@ -1,4 +1,5 @@
-//! The end of a build: what must still leave leaves, examples get the names that they lack, and the report is sealed.
+//! The end of a build: what must still leave leaves, examples get the names that they lack, and the report is
+//! sealed.
 
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,8 @@ impl Sequencer<'_> {
         Ok((report, from))
     }
 
-    /// Writes the staged documents again, without those that must leave, with at least one document on either side.
+    /// Writes the staged documents again, without those that must leave, with at least one document on either
+    /// side.
     fn rewrite(&mut self, staged: &Staged, late: &Late, progress: &dyn Progress) -> Result<()> {
         let count = staged.shards.iter().flatten().map(|shard| shard.documents).sum();
         progress.begin("finishing", count, Unit::Count);

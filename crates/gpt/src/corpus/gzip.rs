@@ -1,5 +1,5 @@
-//! Unpacks all members of a gzip stream (RFC 1952), one after the other. Zeros after a member are padding, as tapes and object
-//! stores leave it; anything else there is damage, since what it was is lost.
+//! Unpacks all members of a gzip stream (RFC 1952), one after the other. Zeros after a member are padding, as
+//! tapes and object stores leave it; anything else there is damage, since what it was is lost.
 
 use std::io::{self, BufRead, Error, Read};
 use std::mem;

@@ -10,7 +10,8 @@ pub(super) struct Input {
     /// Its number in a list of files that has numbers.
     pub(super) number: usize,
     pub(super) path: PathBuf,
-    /// How many bytes of `path` are dropped to make its name: what is above the given directory is not part of it.
+    /// How many bytes of `path` are dropped to make its name: what is above the given directory is not part
+    /// of it.
     name_at: usize,
     /// Bytes on disk.
     pub(super) size: u64,
@@ -34,7 +35,8 @@ impl Input {
         text.get(self.name_at..).unwrap_or(&text).to_string()
     }
 
-    /// Whether the file is one document at most, so that it need not be opened to know whether the sample wants it.
+    /// Whether the file is one document at most, so that it need not be opened to know whether the sample
+    /// wants it.
     pub(super) fn is_single(&self) -> bool {
         match self.form.kind {
             Kind::Lines | Kind::Json | Kind::Table(_) | Kind::Parquet => false,

@@ -1,5 +1,5 @@
-//! One JSON object, also as Python writes it: with NaN and Infinity, numbers beyond all measure, halves of surrogate pairs, a
-//! byte order mark in front. What JSON cannot say becomes an [odd] value.
+//! One JSON object, also as Python writes it: with NaN and Infinity, numbers beyond all measure, halves of
+//! surrogate pairs, a byte order mark in front. What JSON cannot say becomes an [odd] value.
 //!
 //! A record is parsed strictly first, and looked through for what Python writes only when that failed.
 

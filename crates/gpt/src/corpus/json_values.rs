@@ -4,7 +4,8 @@ use std::io::{self, BufRead};
 
 use super::raw::MAX_RECORD_BYTES;
 
-/// Cuts a stream into the elements of a top-level array, or into top-level values, by brackets and quotes alone.
+/// Cuts a stream into the elements of a top-level array, or into top-level values, by brackets and quotes
+/// alone.
 pub(super) struct JsonValues {
     started: bool,
     in_array: bool,
@@ -24,7 +25,8 @@ impl JsonValues {
         self.in_array && !self.torn
     }
 
-    /// The next value into `value` (at most [`MAX_RECORD_BYTES`] + 1 of it); returns the line where it begins.
+    /// The next value into `value` (at most [`MAX_RECORD_BYTES`] + 1 of it); returns the line where it
+    /// begins.
     pub(super) fn next(
         &mut self,
         reader: &mut dyn BufRead,

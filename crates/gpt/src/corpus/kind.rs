@@ -1,5 +1,6 @@
-//! What a file is: how it is packed, and how it is cut into records. The name says it; where the name does not tell, as
-//! of a data set's `part-00000`, a `.jsonl` that somebody compressed or a `.txt` of JSON lines, the content does.
+//! What a file is: how it is packed, and how it is cut into records. The name says it; where the name does
+//! not tell, as of a data set's `part-00000`, a `.jsonl` that somebody compressed or a `.txt` of JSON lines,
+//! the content does.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -82,7 +83,8 @@ impl Form {
     /// What the file at `path` is, or the extension that says that it cannot be read.
     pub(super) fn of(path: &Path) -> Result<Form, String> {
         let form = Form::of_name(&path.to_string_lossy())?;
-        // A notebook is a JSON object, and source code to who reads it. What is taken out of a pipe to look at it is gone.
+        // A notebook is a JSON object, and source code to who reads it. What is taken out of a pipe to look
+        // at it is gone.
         let tells = form.kind == Kind::Parquet || extension(&path.to_string_lossy()) == "ipynb";
         Ok(if tells || !path.is_file() { form } else { form.corrected(path) })
     }
@@ -103,7 +105,8 @@ impl Form {
             _ => Kind::Prose,
         };
         match (packing, kind) {
-            // Its table of contents is at the end: it cannot be read as a stream, and its pages are compressed anyhow.
+            // Its table of contents is at the end: it cannot be read as a stream, and its pages are
+            // compressed anyhow.
             (Packing::Gzip | Packing::Zstd, Kind::Parquet) => Err("compressed Parquet".into()),
             _ => Ok(Form { packing, kind }),
         }

@@ -1,13 +1,15 @@
-//! MinHash (Broder 1997): a text as 128 bytes, of which two texts share about as large a part as their sets of word
-//! 5-grams overlap: J(A, B) = |A ∩ B| / |A ∪ B|, the Jaccard similarity.
+//! MinHash (Broder 1997): a text as 128 bytes, of which two texts share about as large a part as their sets
+//! of word 5-grams overlap: J(A, B) = |A ∩ B| / |A ∪ B|, the Jaccard similarity.
 //!
-//! The one idea: a gram is hashed once, not once for each of 128 permutations. Its hash decides which of 128 bins it falls into, and
-//! each bin keeps its smallest (Li, Owen & Zhang 2012); an empty bin borrows from one that is not, by a rule that is the
-//! same for every text (Shrivastava 2017). Of a smallest hash the last byte is kept (Li & König 2010): two different ones agree in it
-//! one time in 256, which the estimate takes out.
+//! The one idea: a gram is hashed once, not once for each of 128 permutations. Its hash decides which of 128
+//! bins it falls into, and each bin keeps its smallest (Li, Owen & Zhang 2012); an empty bin borrows from one
+//! that is not, by a rule that is the same for every text (Shrivastava 2017). Of a smallest hash the last
+//! byte is kept (Li & König 2010): two different ones agree in it one time in 256, which the estimate takes
+//! out.
 //!
-//! Words are runs of letters, digits and `_`, in lower case; a character from U+2E80 on (Chinese, Japanese, Korean) is a
-//! word by itself. Everything between words is left out, so that texts that differ in spaces or punctuation resemble each other wholly.
+//! Words are runs of letters, digits and `_`, in lower case; a character from U+2E80 on (Chinese, Japanese,
+//! Korean) is a word by itself. Everything between words is left out, so that texts that differ in spaces or
+//! punctuation resemble each other wholly.
 
 use kernels::rng;
 
@@ -141,7 +143,8 @@ mod tests {
             }
             let n = rounds as f64;
             let (exact, estimate, rms) = (exact / n, estimate / n, (squares / n).sqrt());
-            // 128 independent hashes would have a standard error of √(J(1 − J)/128); borrowing costs a little.
+            // 128 independent hashes would have a standard error of √(J(1 − J)/128); borrowing costs a
+            // little.
             let error = (exact * (1.0 - exact) / 128.0).sqrt();
             let shown =
                 format!("{length}/{every}: {exact:.3}, estimated {estimate:.3} ± {rms:.4} ({error:.4})");

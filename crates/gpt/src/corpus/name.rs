@@ -32,7 +32,8 @@ pub(super) fn extension(name: &str) -> String {
     }
 }
 
-/// The extension of what a document's source names: `FILE`, `FILE:LINE` or `FILE:LINE:PATH`, compressed or not.
+/// The extension of what a document's source names: `FILE`, `FILE:LINE` or `FILE:LINE:PATH`, compressed or
+/// not.
 pub(super) fn source_extension(source: &str) -> String {
     let file = source.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix(':').unwrap_or(source);
     extension(unpacked_name(file).0)

@@ -1,15 +1,16 @@
-//! Near duplicates, for any number of documents in bounded memory: locality-sensitive hashing over MinHash signatures
-//! (Indyk & Motwani 1998; 128 hashes as SlimPajama and others use).
+//! Near duplicates, for any number of documents in bounded memory: locality-sensitive hashing over MinHash
+//! signatures (Indyk & Motwani 1998; 128 hashes as SlimPajama and others use).
 //!
-//! A signature is cut into 16 bands of 8 bytes. Two documents that agree in a band are compared; they are near duplicates when
-//! the similarity that their signatures tell reaches the threshold. A pair of similarity s meets in some band with probability
-//! 1 − (1 − s⁸)¹⁶: 0.61 at 0.7, 0.95 at 0.8, 0.9999 at 0.9.
+//! A signature is cut into 16 bands of 8 bytes. Two documents that agree in a band are compared; they are
+//! near duplicates when the similarity that their signatures tell reaches the threshold. A pair of similarity
+//! s meets in some band with probability 1 − (1 − s⁸)¹⁶: 0.61 at 0.7, 0.95 at 0.8, 0.9999 at 0.9.
 //!
-//! Only documents that stay are remembered, so a document is compared with those, in the order of the input: the first of
-//! a group stays. The first [`MAX_NEAR`] that stay live in memory (0.35 GB). Whoever resembles none of them when it is full is let
-//! through and its signature logged to a file; at the end the log is gone through with a fresh memory, as often as it takes,
-//! and the rest of the near duplicates are named by their number. So the memory decides about time, not about the result (but for
-//! documents of one template, of which a fresh memory compares others).
+//! Only documents that stay are remembered, so a document is compared with those, in the order of the input:
+//! the first of a group stays. The first [`MAX_NEAR`] that stay live in memory (0.35 GB). Whoever resembles
+//! none of them when it is full is let through and its signature logged to a file; at the end the log is gone
+//! through with a fresh memory, as often as it takes, and the rest of the near duplicates are named by their
+//! number. So the memory decides about time, not about the result (but for documents of one template, of
+//! which a fresh memory compares others).
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
@@ -21,8 +22,8 @@ use super::minhash::{HASHES, Signature, similarity};
 
 const BANDS: usize = 16;
 const BAND_BYTES: usize = HASHES / BANDS;
-/// Documents that agree in a band, at most, are remembered in it. Beyond that the band is what a template or a licence leaves in
-/// every file: it tells nothing, and would be compared without end.
+/// Documents that agree in a band, at most, are remembered in it. Beyond that the band is what a template or
+/// a licence leaves in every file: it tells nothing, and would be compared without end.
 const MAX_BAND_FELLOWS: usize = 32;
 const EMPTY: u32 = u32::MAX;
 
@@ -47,7 +48,8 @@ pub(super) struct Near {
     limit: usize,
     numbers: Vec<u64>,
     signatures: Vec<Signature>,
-    /// For each band a hash table with linear probing: indices of documents, at the place that the band's bytes say.
+    /// For each band a hash table with linear probing: indices of documents, at the place that the band's
+    /// bytes say.
     tables: Vec<Vec<u32>>,
     log_path: PathBuf,
     log: Option<BufWriter<File>>,
@@ -60,8 +62,8 @@ impl Near {
         Near { threshold, limit, numbers, signatures, tables, log_path, log: None }
     }
 
-    /// The document that stays and resembles this one most, if one does. If none does, this one stays; `number` is what it
-    /// is called.
+    /// The document that stays and resembles this one most, if one does. If none does, this one stays;
+    /// `number` is what it is called.
     pub(super) fn resembles(&mut self, signature: &Signature, number: u64) -> Result<Option<Resemblance>> {
         let mut best: Option<(usize, f64)> = None;
         for band in 0..BANDS {
@@ -84,7 +86,8 @@ impl Near {
         Ok(None)
     }
 
-    /// Visits the documents that agree with a signature in a band; returns how many, and the free place after them.
+    /// Visits the documents that agree with a signature in a band; returns how many, and the free place after
+    /// them.
     fn probe(&self, band: usize, signature: &Signature, mut visit: impl FnMut(usize)) -> (usize, usize) {
         let table = &self.tables[band];
         let key = key(signature, band);
@@ -177,7 +180,8 @@ mod tests {
     use super::super::minhash::signature;
     use super::*;
 
-    /// Documents in groups of four: an original and three copies, in which a word in 200, in 60 and in 8 is another.
+    /// Documents in groups of four: an original and three copies, in which a word in 200, in 60 and in 8 is
+    /// another.
     fn texts(groups: u64) -> Vec<String> {
         let text = |group: u64, every: u64| -> String {
             (0..400)

@@ -1,7 +1,9 @@
-//! Odd values: what stands in a column of a file but is no value of JSON, such as NaN, or bytes that are no text.
+//! Odd values: what stands in a column of a file but is no value of JSON, such as NaN, or bytes that are no
+//! text.
 //!
-//! The one idea: such a value is kept as an object that no reader of a text, a number or a list takes for one. A record is read
-//! although it has one, and whoever needs that very column meets it, and can say what it is.
+//! The one idea: such a value is kept as an object that no reader of a text, a number or a list takes for
+//! one. A record is read although it has one, and whoever needs that very column meets it, and can say what
+//! it is.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +13,8 @@ use super::reason::Reason;
 /// The only key of such an object. The word joiner before it keeps people's own keys apart.
 const KEY: &str = "\u{2060}no value of JSON";
 
-/// An odd value: why a record that needs it is none, what it is, as in “holds \ud800”, and the nearest value of JSON.
+/// An odd value: why a record that needs it is none, what it is, as in “holds \ud800”, and the nearest value
+/// of JSON.
 pub(super) fn odd(reason: Reason, what: impl Into<String>, nearest: Value) -> Value {
     Value::Object(Map::from_iter([(KEY.to_string(), json!([reason, what.into(), nearest]))]))
 }

@@ -1,7 +1,8 @@
-//! One thread reads, several judge and make something of each document, the caller receives in the order of the input.
+//! One thread reads, several classify records and make something of each document, the caller receives in the
+//! order of the input.
 //!
-//! A batch needs a permit to be read and gives it back when it has been received, so the number of batches in flight is
-//! bounded, however slow any thread is: that is the bound on memory.
+//! A batch needs a permit to be read and gives it back when it has been received, so the number of batches in
+//! flight is bounded, however slow any thread is: that is the bound on memory.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -11,8 +12,8 @@ use std::thread;
 use anyhow::{Result, anyhow, bail};
 
 use super::Options;
+use super::classify::{Classified, classify_record};
 use super::input::Input;
-use super::judge::{Judged, judge};
 use super::raw::{Payload, Raw};
 use super::read::read;
 use super::reason::Reason;
@@ -27,8 +28,8 @@ const BATCH_RECORDS: usize = 1024;
 
 type Numbered<T> = (u64, Vec<T>);
 
-/// Reads and judges all inputs, but for the first `skip` records of the first; `receive` gets every record, in order, with
-/// what `make` made of its text and source.
+/// Reads and classifies all inputs, but for the first `skip` records of the first; `receive` gets every
+/// record, in order, with what `make` made of its text and source.
 pub(super) fn run<T: Send>(
     inputs: impl Iterator<Item = Result<Arc<Input>>> + Send,
     skip: u64,
@@ -36,14 +37,14 @@ pub(super) fn run<T: Send>(
     sample: &Sample,
     progress: &dyn Progress,
     make: &(impl Fn(&str, &str) -> T + Sync),
-    receive: &mut dyn FnMut(Judged<T>) -> Result<()>,
+    receive: &mut dyn FnMut(Classified<T>) -> Result<()>,
 ) -> Result<()> {
     let threads = options.threads.clamp(1, MAX_THREADS);
     let in_flight = threads + 2;
     let (raw_in, raw_out) = sync_channel::<Numbered<Raw>>(in_flight);
     let raw_out = Mutex::new(raw_out);
     thread::scope(|scope| {
-        let (judged_in, judged_out) = channel::<Numbered<Judged<T>>>();
+        let (classified_in, classified_out) = channel::<Numbered<Classified<T>>>();
         let (permit_in, permit_out) = sync_channel(in_flight);
         for _ in 0..in_flight {
             permit_in.send(())?;
@@ -56,26 +57,27 @@ pub(super) fn run<T: Send>(
             read
         });
         for _ in 0..threads {
-            let judged_in = LastWords(judged_in.clone());
+            let classified_in = PanicSignal(classified_in.clone());
             let raw_out = &raw_out;
             scope.spawn(move || {
                 while let Some((number, raws)) = next(raw_out) {
-                    let judged = raws.into_iter().map(|raw| judge(raw, options, make)).collect();
-                    if judged_in.0.send((number, judged)).is_err() {
+                    let classified =
+                        raws.into_iter().map(|raw| classify_record(raw, options, make)).collect();
+                    if classified_in.0.send((number, classified)).is_err() {
                         return;
                     }
                 }
             });
         }
-        drop(judged_in);
+        drop(classified_in);
         let (mut early, mut expected) = (BTreeMap::new(), 0);
-        for (number, judged) in judged_out {
+        for (number, classified) in classified_out {
             if number == u64::MAX {
                 bail!("a thread of the corpus panicked");
             }
-            early.insert(number, judged);
-            while let Some(judged) = early.remove(&expected) {
-                judged.into_iter().try_for_each(&mut *receive)?;
+            early.insert(number, classified);
+            while let Some(classified) = early.remove(&expected) {
+                classified.into_iter().try_for_each(&mut *receive)?;
                 expected += 1;
                 // The reader may have ended: then nobody waits for permits.
                 let _ = permit_in.send(());
@@ -152,9 +154,9 @@ impl Batches {
 }
 
 /// Tells the receiver when a worker panics, which would otherwise wait for its batch for ever.
-struct LastWords<T>(Sender<Numbered<Judged<T>>>);
+struct PanicSignal<T>(Sender<Numbered<Classified<T>>>);
 
-impl<T> Drop for LastWords<T> {
+impl<T> Drop for PanicSignal<T> {
     fn drop(&mut self) {
         if thread::panicking() {
             let _ = self.0.send((u64::MAX, Vec::new()));

@@ -1,4 +1,4 @@
-//! Raw records: what is cut out of files, before anybody judges it.
+//! Raw records: what is cut out of files, before anybody classifies it.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::record::Record;
 
 /// The longest JSON record (8 MiB): what is longer is counted and skipped.
 pub const MAX_RECORD_BYTES: usize = 8 << 20;
-/// Prose is cut at the last paragraph (else line, else character) within this many bytes (16 KiB), so that one novel is
-/// many documents, some to learn from and some to validate on.
+/// Prose is cut at the last paragraph (else line, else character) within this many bytes (16 KiB), so that
+/// one novel is many documents, some to learn from and some to validate on.
 pub const PIECE_BYTES: usize = 16 << 10;
 
 /// What a record holds.

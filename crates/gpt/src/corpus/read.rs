@@ -1,5 +1,5 @@
-//! Cuts files into raw records: lines, JSON values, rows, whole source files, pieces of prose. Nothing here judges content; a
-//! file of any size streams through a few megabytes.
+//! Cuts files into raw records: lines, JSON values, rows, whole source files, pieces of prose. Nothing here
+//! looks at content; a file of any size streams through a few megabytes.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const SNIFF_BYTES: usize = 8 << 10;
 
 /// Reads one file to its end. Returns `false` when `emit` did.
 ///
-/// A JSON file that was met in a directory and whose first value is no record is a configuration or somebody's log, not
-/// a corpus with bad records.
+/// A JSON file that was met in a directory and whose first value is no record is a configuration or
+/// somebody's log, not a corpus with bad records.
 pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress, emit: &mut Emit) -> bool {
     if input.form.kind == Kind::Parquet {
         return parquet::read(input, wanted, progress, emit);
@@ -184,7 +184,8 @@ impl Cutter<'_, '_> {
             let whole_file = last && first;
             first = false;
             let line = if whole_file { 0 } else { self.line };
-            // Between pieces and after the last one there may be nothing but blank lines: no document was there.
+            // Between pieces and after the last one there may be nothing but blank lines: no document was
+            // there.
             let worth = whole_file || !piece.iter().all(u8::is_ascii_whitespace);
             if worth && !self.emit(line, Payload::Text(piece), end) {
                 return Ok(false);
@@ -203,7 +204,8 @@ fn is_binary(reader: &mut dyn BufRead) -> io::Result<bool> {
     Ok(head[..head.len().min(SNIFF_BYTES)].contains(&0))
 }
 
-/// Where to cut a full piece: after the last blank line, else after the last line, else between two characters.
+/// Where to cut a full piece: after the last blank line, else after the last line, else between two
+/// characters.
 fn piece_end(piece: &[u8]) -> usize {
     let ends_paragraph =
         |i: usize| piece[i] == b'\n' && (piece[..i].ends_with(b"\n") || piece[..i].ends_with(b"\n\r"));

@@ -20,7 +20,8 @@ pub enum Reason {
     Unreadable,
     /// A file with a NUL byte near its start.
     Binary,
-    /// A file of records met in a directory without a text column: a configuration, a log, a table of numbers.
+    /// A file of records met in a directory without a text column: a configuration, a log, a table of
+    /// numbers.
     NotRecords,
     /// A gzip file that is corrupt or ends early; what came before the damage is kept.
     DamagedGzip,

@@ -15,8 +15,8 @@ pub(super) type Record = Map<String, Value>;
 pub struct Filter {
     /// The column; `a.b` is the column `b` inside of the column `a`, unless there is one of that whole name.
     pub column: String,
-    /// What it may hold: a text, a number or a truth value as it is written, or a list with one of these in it. The
-    /// case of ASCII letters does not matter.
+    /// What it may hold: a text, a number or a truth value as it is written, or a list with one of these in
+    /// it. The case of ASCII letters does not matter.
     pub values: Vec<String>,
 }
 
@@ -37,7 +37,8 @@ impl<'a> Wanted<'a> {
     /// Of readers that make something else than documents.
     pub(super) const EVERYTHING: Wanted<'static> = Wanted { text: &[], filters: &[], all: true };
 
-    /// Which of these columns to read. Where there is no text, all of them, so that a message can name what there is.
+    /// Which of these columns to read. Where there is no text, all of them, so that a message can name what
+    /// there is.
     pub(super) fn of_columns(&self, names: Vec<String>) -> Vec<(String, bool)> {
         let text = self.text(|name| names.iter().any(|there| there == name));
         let all = self.all || !text.iter().all(|name| names.iter().any(|there| there == name));
@@ -54,15 +55,16 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// The columns that decide about the text, without being part of it. CodeParrot's `path` tells its language.
+    /// The columns that decide about the text, without being part of it. CodeParrot's `path` tells its
+    /// language.
     pub(super) fn others(&self) -> impl Iterator<Item = &'a str> {
         std::iter::once("path").chain(self.filters.iter().map(|f| f.column.as_str()))
     }
 
-    /// The text of a record, and its `path` if it has one, or why there is none. Several columns are joined by blank
-    /// lines; among several, one may be null.
+    /// The text of a record, and its `path` if it has one, or why there is none. Several columns are joined
+    /// by blank lines; among several, one may be null.
     pub(super) fn document(&self, record: Record) -> Result<(String, Option<String>), Verdict> {
-        self.filters.iter().try_for_each(|filter| filter.judge(Some(&record)))?;
+        self.filters.iter().try_for_each(|filter| filter.check(Some(&record)))?;
         self.text_of(record)
     }
 
@@ -95,12 +97,12 @@ impl<'a> Wanted<'a> {
 
     /// Whether a document without columns, as a file of plain text is one, may pass.
     pub(super) fn admit_without_columns(&self) -> Result<(), Verdict> {
-        self.filters.iter().try_for_each(|filter| filter.judge(None))
+        self.filters.iter().try_for_each(|filter| filter.check(None))
     }
 }
 
 impl Filter {
-    fn judge(&self, record: Option<&Record>) -> Result<(), Verdict> {
+    fn check(&self, record: Option<&Record>) -> Result<(), Verdict> {
         let has = |value: &str| self.values.iter().any(|wanted| wanted.eq_ignore_ascii_case(value));
         let without = |what: String| Err((Reason::NoFilterColumn, what));
         let Some(record) = record else { return without("a plain file has no columns".into()) };

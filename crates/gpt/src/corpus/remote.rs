@@ -1,4 +1,5 @@
-//! A data set of the hub as input: which of its files are fetched and read. What globs leave out is not fetched.
+//! A data set of the hub as input: which of its files are fetched and read. What globs leave out is not
+//! fetched.
 
 use std::path::Path;
 
@@ -72,7 +73,8 @@ pub(super) fn wanted<'a>(
     Ok(wanted)
 }
 
-/// Whether a file holds a part of a data set, where no `--include` says which do: records, or plain text by its name.
+/// Whether a file holds a part of a data set, where no `--include` says which do: records, or plain text by
+/// its name.
 fn is_data(file: &str) -> bool {
     match Form::of_name(file).map(|form| form.kind) {
         Ok(kind) if kind.has_records() => true,

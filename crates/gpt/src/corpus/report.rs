@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::classify::Classified;
 use super::form::{Form, Kind};
-use super::judge::Judged;
 use super::reason::Reason;
 use crate::progress::Progress;
 
@@ -107,7 +107,8 @@ pub struct Report {
     pub format: u32,
     /// The [`Options`](super::Options) that decide the output.
     pub options: Value,
-    /// The data sets of the hub among the paths, each pinned to the commit that was read: `hf:OWNER/NAME@COMMIT`.
+    /// The data sets of the hub among the paths, each pinned to the commit that was read:
+    /// `hf:OWNER/NAME@COMMIT`.
     #[serde(default)]
     pub sources: Vec<String>,
     /// Files found, after `.gitignore`.
@@ -142,11 +143,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Counts one record or file that was judged.
-    pub(super) fn met<T>(&mut self, judged: &Judged<T>) {
-        self.read.add(judged.bytes);
-        self.records += u64::from(judged.is_record());
-        self.bad_records += u64::from(judged.is_bad());
+    /// Counts one record or file that was classified.
+    pub(super) fn met<T>(&mut self, classified: &Classified<T>) {
+        self.read.add(classified.bytes);
+        self.records += u64::from(classified.is_record());
+        self.bad_records += u64::from(classified.is_bad());
     }
 
     /// Notes a file whose content says another kind than its name.
@@ -164,7 +165,7 @@ impl Report {
     }
 
     /// Says which files are read as what they hold rather than as what they are called.
-    pub(super) fn tell_recognised(&self, progress: &dyn Progress) {
+    pub(super) fn report_recognised(&self, progress: &dyn Progress) {
         let Named { files, examples } = &self.json_by_content;
         match (*files, examples.as_slice()) {
             (1, [name]) => {

@@ -1,5 +1,6 @@
-//! One file of rows as it is, for readers that make something else than documents of them: JSON, CSV, TSV or Parquet, by its
-//! content where that tells more than its name. Unpacking, cutting and the names of what can be wrong are the corpus's.
+//! One file of rows as it is, for readers that make something else than documents of them: JSON, CSV, TSV or
+//! Parquet, by its content where that tells more than its name. Unpacking, cutting and the names of what can
+//! be wrong are the corpus's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ pub(crate) struct FoundRow {
 pub(crate) struct Row {
     /// Its columns.
     pub(crate) record: Map<String, Value>,
-    /// What of it is no value of JSON, with its place: `score is NaN`. A reader that needs such a value finds an object.
+    /// What of it is no value of JSON, with its place: `score is NaN`. A reader that needs such a value finds
+    /// an object.
     pub(crate) odd: Vec<String>,
     /// Whether all its values are texts, whatever they mean: cells of CSV or TSV.
     pub(crate) is_cells: bool,
@@ -68,8 +70,9 @@ pub(crate) fn holds_rows(path: &Path) -> bool {
     Form::of(path).is_ok_and(|form| form.kind.has_records())
 }
 
-/// Reads the rows of `path`, packed by gzip or zstd or not: JSON objects line by line or in one array, CSV, TSV, Parquet. `emit`
-/// hears each, and ends the reading with `false`. The `progress` advances by bytes on disk.
+/// Reads the rows of `path`, packed by gzip or zstd or not: JSON objects line by line or in one array, CSV,
+/// TSV, Parquet. `emit` hears each, and ends the reading with `false`. The `progress` advances by bytes on
+/// disk.
 ///
 /// # Errors
 /// The file cannot be read to its end; it holds no rows.

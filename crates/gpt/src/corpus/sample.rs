@@ -1,8 +1,9 @@
 //! `--max-bytes`: a uniform sample of documents drawn while they stream by, in fixed memory.
 //!
-//! A document's lot is a hash of the seed and its name. The sample is all documents whose lot lies below a cut, and the cut
-//! only ever sinks: when the sample outgrows the budget, the highest lots leave it. So the sample depends on neither
-//! order nor threads, and those that left are removed at the end. (Bottom-k sampling: Cohen & Kaplan 2007.)
+//! A document's lot is a hash of the seed and its name. The sample is all documents whose lot lies below a
+//! cut, and the cut only ever sinks: when the sample outgrows the budget, the highest lots leave it. So the
+//! sample depends on neither order nor threads, and those that left are removed at the end. (Bottom-k
+//! sampling: Cohen & Kaplan 2007.)
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

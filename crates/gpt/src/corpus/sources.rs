@@ -24,8 +24,8 @@ pub struct Sources {
 
 /// What of these folders to read.
 pub const INCLUDE: &[&str] = &["*.rs", "*.py"];
-/// What of them not to read: below Python's library, installed packages, tests (half of it) and tables of characters;
-/// of crates, the bindings to operating systems, which a program wrote.
+/// What of them not to read: below Python's library, installed packages, tests (half of it) and tables of
+/// characters; of crates, the bindings to operating systems, which a program wrote.
 pub const EXCLUDE: &[&str] = &[
     "/site-packages",
     "/dist-packages",

@@ -1,4 +1,5 @@
-//! Which documents are held out: a function of the seed and of the text, so that the same text is always on the same side.
+//! Which documents are held out: a function of the seed and of the text, so that the same text is always on
+//! the same side.
 
 use kernels::rng;
 

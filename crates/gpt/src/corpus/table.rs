@@ -1,8 +1,8 @@
-//! Rows of CSV and TSV (RFC 4180): cells between separators, in quotes where they hold separators, quotes or ends of lines. The
-//! first row names the columns.
+//! Rows of CSV and TSV (RFC 4180): cells between separators, in quotes where they hold separators, quotes or
+//! ends of lines. The first row names the columns.
 //!
-//! A quote that is opened and never closed makes a cell of all the rest, so it ends the file as damage does; a row is held in
-//! memory up to [`MAX_RECORD_BYTES`].
+//! A quote that is opened and never closed makes a cell of all the rest, so it ends the file as damage does;
+//! a row is held in memory up to [`MAX_RECORD_BYTES`].
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
@@ -163,7 +163,8 @@ impl Cutter<'_, '_> {
     }
 }
 
-/// The names of the columns. Where one is repeated, its further columns are `name.1`, `name.2`, as pandas calls them.
+/// The names of the columns. Where one is repeated, its further columns are `name.1`, `name.2`, as pandas
+/// calls them.
 fn names<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let (mut taken, mut times) = (HashSet::new(), HashMap::new());
     let unique = |cell: &[u8]| {
@@ -196,8 +197,8 @@ fn value(cell: &[u8]) -> serde_json::Value {
     }
 }
 
-/// What separates the cells of the first row, where it does not have `promised`: Excel writes semicolons where a comma is the
-/// decimal point.
+/// What separates the cells of the first row, where it does not have `promised`: Excel writes semicolons
+/// where a comma is the decimal point.
 fn separator_of(head: &[u8], promised: u8) -> u8 {
     let mut in_quotes = false;
     let mut counts = [0; 3];

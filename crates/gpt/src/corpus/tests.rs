@@ -1,4 +1,5 @@
-//! The whole road over hostile folders: exact counts, equal bytes for any number of threads, nothing half made.
+//! The whole road over hostile folders: exact counts, equal bytes for any number of threads, nothing half
+//! made.
 
 mod near;
 mod records;

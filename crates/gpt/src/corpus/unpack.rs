@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
-use super::caught::caught;
+use super::catch::catch_decoder_panic;
 use super::form::{Form, Packing};
 use super::gzip::{Gzip, skip_zeros};
 use super::utf16::as_utf8;
@@ -16,8 +16,8 @@ use crate::progress::Progress;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Opens a file whose text is wanted: unpacked, in UTF-8, without a byte order mark. The `progress` advances by the bytes on
-/// disk.
+/// Opens a file whose text is wanted: unpacked, in UTF-8, without a byte order mark. The `progress` advances
+/// by the bytes on disk.
 pub(super) fn open<'a>(
     path: &Path,
     packing: Packing,
@@ -60,9 +60,10 @@ impl Read for Counted<'_> {
     }
 }
 
-/// Unpacks all frames of a Zstandard stream (RFC 8878), one after the other; checksums are compared, skippable frames
-/// skipped, and so are zeros after a frame, which are padding. A frame may ask for a window of at most 128 MiB, which is what `zstd --long` makes; the error for more is of
-/// the kind [`ErrorKind::Unsupported`].
+/// Unpacks all frames of a Zstandard stream (RFC 8878), one after the other; checksums are compared,
+/// skippable frames skipped, and so are zeros after a frame, which are padding. A frame may ask for a window
+/// of at most 128 MiB, which is what `zstd --long` makes; the error for more is of the kind
+/// [`ErrorKind::Unsupported`].
 pub(super) struct Zstd<R> {
     source: R,
     frame: Option<FrameDecoder>,
@@ -143,7 +144,7 @@ impl<R: BufRead> Zstd<R> {
 
 impl<R: BufRead> Read for Zstd<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        caught(|| self.unpack(buffer))
+        catch_decoder_panic(|| self.unpack(buffer))
     }
 }
 

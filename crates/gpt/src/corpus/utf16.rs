@@ -1,6 +1,8 @@
-//! Text in UTF-16 as UTF-8, while it is read: Windows writes it, PowerShell's `>` among others, and Python when asked to.
+//! Text in UTF-16 as UTF-8, while it is read: Windows writes it, PowerShell's `>` among others, and Python
+//! when asked to.
 //!
-//! What is no text in UTF-16 becomes what is none in UTF-8, so that whoever reads on finds it where it stands.
+//! What is no text in UTF-16 becomes what is none in UTF-8, so that whoever reads on finds it where it
+//! stands.
 
 use std::io::{self, BufRead, Error, ErrorKind, Read};
 
@@ -46,8 +48,8 @@ pub(super) fn as_utf8<'a>(mut reader: Box<dyn BufRead + 'a>) -> io::Result<Box<d
     Ok(reader)
 }
 
-/// In which order a text is in UTF-16, if it is: its mark tells, or else that every other byte is often a zero and the
-/// characters are those of texts.
+/// In which order a text is in UTF-16, if it is: its mark tells, or else that every other byte is often a
+/// zero and the characters are those of texts.
 fn order(head: &[u8]) -> Option<Order> {
     match head {
         [0xff, 0xfe, ..] => return Some(Order::Little),

@@ -1,5 +1,5 @@
-//! What cells of CSV and TSV spell: JSON, or lists and dictionaries as Python and NumPy print them, which is how pandas and `datasets`
-//! write them there.
+//! What cells of CSV and TSV spell: JSON, or lists and dictionaries as Python and NumPy print them, which is
+//! how pandas and `datasets` write them there.
 
 use serde_json::Value;
 

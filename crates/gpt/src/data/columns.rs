@@ -1,6 +1,7 @@
 //! Other names for the columns of a file: `--fields prompt=instruction,completion=output`.
 //!
-//! A record gets the names that its readers know before anything is read from it, so that no reader knows of others.
+//! A record gets the names that its readers know before anything is read from it, so that no reader knows of
+//! others.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -43,7 +44,8 @@ impl Columns {
         Ok(Columns { pairs: pairs.iter().map(pair).collect(), there: Mutex::default() })
     }
 
-    /// The record with the names of the fields. A column takes the place of one that has the field's own name.
+    /// The record with the names of the fields. A column takes the place of one that has the field's own
+    /// name.
     pub fn named(&self, mut record: Record) -> Record {
         if self.pairs.is_empty() {
             return record;

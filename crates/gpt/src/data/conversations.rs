@@ -1,8 +1,8 @@
 //! Demonstrations as batches of supervised fine-tuning.
 //!
-//! A conversation is a sequence of its own: attention and positions stay within it, and there is no padding. Predicted are
-//! the assistant's tokens and what ends its answers, nothing else. A batch is a function of the seed and the step: every
-//! epoch visits all conversations, in another random order.
+//! A conversation is a sequence of its own: attention and positions stay within it, and there is no padding.
+//! Predicted are the assistant's tokens and what ends its answers, nothing else. A batch is a function of the
+//! seed and the step: every epoch visits all conversations, in another random order.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +61,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// The sequence of a conversation. What stands after its last answer is no input, since nothing is predicted there.
+    /// The sequence of a conversation. What stands after its last answer is no input, since nothing is
+    /// predicted there.
     ///
     /// # Errors
     /// There is nothing to predict; it is longer than `context`, and `too_long` does not cut it.
@@ -137,7 +138,7 @@ impl Conversations {
             let mut said = messages.iter().filter(|message| message.role == Role::Assistant);
             encoded.answers.retain(|_| said.next().is_some_and(Message::is_learned));
             let sequence = Sequence::new(&encoded, context, too_long)?;
-            let untold = tools.is_some() && !template.tells_of_tools();
+            let untold = tools.is_some() && !template.mentions_tools();
             untold_tools.fetch_add(u64::from(untold), Ordering::Relaxed);
             Ok(sequence)
         };
@@ -173,8 +174,8 @@ impl Conversations {
         self.source.as_deref()
     }
 
-    /// The conversations with about `fraction` of them, at least one, held out. Which, their tokens decide: equal ones stay
-    /// together.
+    /// The conversations with about `fraction` of them, at least one, held out. Which, their tokens decide:
+    /// equal ones stay together.
     ///
     /// # Errors
     /// There are fewer than two different ones.
@@ -236,7 +237,8 @@ impl Conversations {
         self.untold_tools
     }
 
-    /// What tells these conversations from others: BLAKE3 of their tokens, targets and lengths, in hexadecimal.
+    /// What tells these conversations from others: BLAKE3 of their tokens, targets and lengths, in
+    /// hexadecimal.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         self.ends.iter().for_each(|&end| {
@@ -254,7 +256,8 @@ impl Conversations {
         Epochs::new(self.per_epoch(), self.seed, streams::CONVERSATIONS)
     }
 
-    /// The `batch_size` conversations of step `step` (steps count from 1) into `batch`, whose memory is used again.
+    /// The `batch_size` conversations of step `step` (steps count from 1) into `batch`, whose memory is used
+    /// again.
     pub fn batch(&self, step: u64, batch_size: usize, batch: &mut Batch) {
         batch.clear();
         self.epochs().batch(step, batch_size).for_each(|conversation| self.push(conversation, batch));

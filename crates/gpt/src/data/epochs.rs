@@ -29,7 +29,8 @@ impl Epochs {
         (first..first + batch_size as u64).map(move |number| self.at(number))
     }
 
-    /// The steps of `epochs` epochs with `batch_size` visits a step; the last step goes on into the next epoch.
+    /// The steps of `epochs` epochs with `batch_size` visits a step; the last step goes on into the next
+    /// epoch.
     pub fn steps(&self, epochs: u64, batch_size: usize) -> u64 {
         (epochs * self.n).div_ceil(batch_size as u64)
     }

@@ -1,5 +1,6 @@
-//! Fill-in-the-middle for training documents (Bavarian et al. 2022): a document is cut at two random characters, and the
-//! middle goes to the end. What becomes of a document is a function of the seed and of its number.
+//! Fill-in-the-middle for training documents (Bavarian et al. 2022): a document is cut at two random
+//! characters, and the middle goes to the end. What becomes of a document is a function of the seed and of
+//! its number.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +57,8 @@ impl Fim {
         Ok(())
     }
 
-    /// The prefix, middle and suffix of training document number `document`, and their order; none if it stays whole.
-    /// Both cuts fall on any boundary of characters, ends included, equally often.
+    /// The prefix, middle and suffix of training document number `document`, and their order; none if it
+    /// stays whole. Both cuts fall on any boundary of characters, ends included, equally often.
     pub(super) fn pieces<'a>(&self, text: &'a str, document: u64) -> Option<(Order, [&'a str; 3])> {
         let happens = |stream, rate| f64::from(rng::uniform(self.seed, stream, document)) < rate;
         if !happens(streams::FIM_WHETHER, self.rate) {

@@ -1,4 +1,5 @@
-//! Which items of a data set are held out: their contents decide, so that equal ones stay on one side, whatever their order.
+//! Which items of a data set are held out: their contents decide, so that equal ones stay on one side,
+//! whatever their order.
 
 /// Whether an item with these bytes is among the about `fraction` that are held out.
 pub fn is_held_out(bytes: &[u8], fraction: f64) -> bool {

@@ -1,6 +1,8 @@
-//! Labelled texts in files: what a classifier learns from, in the four forms of GPT-1 (Radford et al. 2018, figure 1).
+//! Labelled texts in files: what a classifier learns from, in the four forms of GPT-1 (Radford et al. 2018,
+//! figure 1).
 //!
-//! Labels that print alike are one, whether they are numbers or texts. Some say that nobody agreed on one, [`NoGold`]: they are no class.
+//! Labels that print alike are one, whether they are numbers or texts. Some say that nobody agreed on one,
+//! [`NoGold`]: they are no class.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +20,8 @@ pub enum Form {
     Classification,
     /// What a premise says of a hypothesis: `{"premise","hypothesis","label"}`.
     Entailment,
-    /// How two texts relate, whichever comes first: `{"a","b","label"}`; a label that is a number with a fraction is a degree.
+    /// How two texts relate, whichever comes first: `{"a","b","label"}`; a label that is a number with a
+    /// fraction is a degree.
     Similarity,
     /// Which answer is right: `{"context"?,"question"?,"answers","label"}`, where the label counts from 0.
     MultipleChoice,
@@ -119,7 +122,8 @@ impl Form {
 }
 
 impl Label {
-    /// The number that it is, also as a text, if that is how JSON or Python write it: `1` and `1.0`, not `01`.
+    /// The number that it is, also as a text, if that is how JSON or Python write it: `1` and `1.0`, not
+    /// `01`.
     pub fn printed(&self) -> Option<f64> {
         match self {
             Label::Number(number) => Some(*number),
@@ -148,8 +152,9 @@ impl Label {
     }
 }
 
-/// Which labels say that there is none. What `datasets` writes, -1, does beside 0 and other whole numbers from 0 on, as it counts
-/// classes: of -1 and 1, or of -2 to 2, it is a class. SNLI's `-` does unless `+` is a label.
+/// Which labels say that there is none. What `datasets` writes, -1, does beside 0 and other whole numbers
+/// from 0 on, as it counts classes: of -1 and 1, or of -2 to 2, it is a class. SNLI's `-` does unless `+` is
+/// a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoGold {
     minus_one: bool,

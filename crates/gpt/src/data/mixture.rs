@@ -1,8 +1,9 @@
-//! Several directories of token shards as one: each gives its share of every batch (Brown et al. 2020, table 2.2: a share
-//! need not be the share of the tokens, so that good data is seen more often than plentiful data).
+//! Several directories of token shards as one: each gives its share of every batch (Brown et al. 2020, table
+//! 2.2: a share need not be the share of the tokens, so that good data is seen more often than plentiful
+//! data).
 //!
-//! Which part row `n` of a run comes from, and the how-manieth of its windows that is, is a closed formula of `n`: nothing is
-//! drawn or stored, and the shares hold in every stretch of rows to within one row.
+//! Which part row `n` of a run comes from, and the index of its window there, is a closed formula of `n`:
+//! nothing is drawn or stored, and the shares hold in every stretch of rows to within one row.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -43,8 +44,8 @@ impl Mixture {
     /// Opens directories with their weights, which are scaled to add up to 1.
     ///
     /// # Errors
-    /// A directory cannot be opened; a weight is not positive; the parts were made with different tokenizers, or one is
-    /// chunks and another is not; one directory is named twice.
+    /// A directory cannot be opened; a weight is not positive; the parts were made with different tokenizers,
+    /// or one is chunks and another is not; one directory is named twice.
     pub fn open(sources: &[(PathBuf, f64)]) -> Result<Mixture> {
         let total: f64 = sources.iter().map(|(_, weight)| weight).sum();
         let mut parts: Vec<Part> = Vec::with_capacity(sources.len());
@@ -89,7 +90,8 @@ impl Mixture {
         self.parts.iter().map(|part| part.shards.vocab_size()).max().unwrap_or(0)
     }
 
-    /// What tells this data from other data: the digest of a single directory, else one over all and their shares.
+    /// What tells this data from other data: the digest of a single directory, else one over all and their
+    /// shares.
     pub fn digest(&self) -> String {
         if let [only] = self.parts.as_slice() {
             return only.shards.digest().to_string();
@@ -147,8 +149,8 @@ impl MixedWindows {
         self.parts[0].0.predictions()
     }
 
-    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used again.
-    /// Cutting a step into several calls gives the same rows.
+    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used
+    /// again. Cutting a step into several calls gives the same rows.
     pub fn batch(
         &mut self,
         step: u64,
@@ -166,8 +168,8 @@ impl MixedWindows {
 
 /// Which part row `number` comes from, and its number among the part's own rows.
 ///
-/// The first part takes row `n` where `⌊(n + 1)·share⌋` is one more than `⌊n·share⌋`; what it leaves is numbered anew
-/// and divided among the others in the same way.
+/// The first part takes row `n` where `⌊(n + 1)·share⌋` is one more than `⌊n·share⌋`; what it leaves is
+/// numbered anew and divided among the others in the same way.
 fn place(mut number: u64, shares: &[f64]) -> (usize, u64) {
     let mut left = 1.0;
     for (part, share) in shares.iter().enumerate() {

@@ -1,11 +1,11 @@
 //! Documents become tokens, and tokens become batches.
 //!
-//! [`tokenize`] is the map over the data set: it writes a directory of token shards, NumPy arrays that any program can
-//! load, with the tokenizer beside them; [`tokenize_tasks`] makes such a directory of rows that say what is asked
-//! ([`TaskRow`]). [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. Files of
-//! conversations are read line by line ([`rows`], [`messages`]); [`Conversations`] are batches of them. The one idea:
-//! **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run may stop anywhere and
-//! continue anywhere, and micro-batches may be cut anywhere.
+//! [`tokenize`] is the map over the data set: it writes a directory of token shards, NumPy arrays that any
+//! program can load, with the tokenizer beside them; [`tokenize_tasks`] makes such a directory of rows that
+//! say what is asked ([`TaskRow`]). [`TokenShards`] opens it, and [`Windows`] cuts batches out of it. Files
+//! of conversations are read line by line ([`rows`], [`messages`]); [`Conversations`] are batches of them.
+//! The one idea: **a batch is a function of the seed and the step.** Nothing is stepped or stored, so a run
+//! may stop anywhere and continue anywhere, and micro-batches may be cut anywhere.
 
 mod cells;
 mod columns;

@@ -1,5 +1,5 @@
-//! One-dimensional NumPy arrays of unsigned integers (NEP 1, format version 1.0), written in one pass and read by
-//! position.
+//! One-dimensional NumPy arrays of unsigned integers (NEP 1, format version 1.0), written in one pass and
+//! read by position.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};

@@ -4,8 +4,8 @@ use kernels::rng;
 
 const ROUNDS: u64 = 6;
 
-/// A permutation of `0 .. n` chosen by a key: a Feistel network over the next power of four, walked until it lands inside
-/// (cycle walking: Black & Rogaway 2002). `at` costs a few dozen multiplications and no memory.
+/// A permutation of `0 .. n` chosen by a key: a Feistel network over the next power of four, walked until it
+/// lands inside (cycle walking: Black & Rogaway 2002). `at` costs a few dozen multiplications and no memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
     n: u64,

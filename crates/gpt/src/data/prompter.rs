@@ -1,7 +1,7 @@
 //! How a model is asked and how it ends an answer: by its chat template, or without one by plain text.
 //!
-//! The one place that decides it for sampling, rewards and learning from rankings, so that what is scored has the very tokens
-//! that are sampled.
+//! The one place that decides it for sampling, rewards and learning from rankings, so that what is scored has
+//! the very tokens that are sampled.
 
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Message, Role};
@@ -56,14 +56,15 @@ impl<'a> Prompter<'a> {
         self.tokenizer
     }
 
-    /// The tokens that end an answer when one of them is drawn: what the template puts there, which is what learning ends answers with
-    /// and comes first; the `eos_token`; end of text; and all that the model's own files name.
+    /// The tokens that end an answer when one of them is drawn: what the template puts there, which is what
+    /// learning ends answers with and comes first; the `eos_token`; end of text; and all that the model's own
+    /// files name.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
 
-    /// The tokens that ask for the next message of a conversation. Without a template that is the text of its only message; an end
-    /// of text where that has no tokens.
+    /// The tokens that ask for the next message of a conversation. Without a template that is the text of its
+    /// only message; an end of text where that has no tokens.
     ///
     /// # Errors
     /// The template refuses the conversation; without a template it is more than one text.

@@ -1,8 +1,10 @@
-//! Rows of a file, JSON or a table, and what became of the others: every one is used, or counted under what is wrong with it.
+//! Rows of a file, JSON or a table, and what became of the others: every one is used, or counted under what
+//! is wrong with it.
 //!
-//! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`]. A file may hold values that JSON has not, such
-//! as NaN: they do no harm in a column that the function does not look at. Cells of CSV and TSV are texts; where the function
-//! finds the wrong type, those that spell lists, numbers and the like are taken for what they spell, and empty ones for nothing.
+//! What a row is, is the caller's: a function makes it of a JSON object, or a [`Fault`]. A file may hold
+//! values that JSON has not, such as NaN: they do no harm in a column that the function does not look at.
+//! Cells of CSV and TSV are texts; where the function finds the wrong type, those that spell lists, numbers
+//! and the like are taken for what they spell, and empty ones for nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -173,12 +175,12 @@ impl<T> Lines<T> {
     }
 }
 
-/// Reads the file `path` into rows, which `row` makes of objects: JSON lines or one JSON array under any name, `.csv`, `.tsv`,
-/// `.parquet`; all but the last also packed, as `.gz` or `.zst`.
+/// Reads the file `path` into rows, which `row` makes of objects: JSON lines or one JSON array under any
+/// name, `.csv`, `.tsv`, `.parquet`; all but the last also packed, as `.gz` or `.zst`.
 ///
 /// # Errors
-/// The file cannot be read to its end; more than the share `max_bad` of its lines is bad, or no line can be used: then the
-/// message is the report; a line has a fatal fault.
+/// The file cannot be read to its end; more than the share `max_bad` of its lines is bad, or no line can be
+/// used: then the message is the report; a line has a fatal fault.
 pub fn read_rows<T: Send>(
     path: &Path,
     max_bad: f64,
@@ -275,8 +277,8 @@ impl<T: Send, F: Fn(Record) -> Result<T, Fault> + Sync> Reader<T, F> {
     }
 }
 
-/// Makes a row of what was read. What stands in the place of a value that JSON has not is no text, number or list to anybody who
-/// needs it; where nobody did, the nearest value takes its place.
+/// Makes a row of what was read. What stands in the place of a value that JSON has not is no text, number or
+/// list to anybody who needs it; where nobody did, the nearest value takes its place.
 fn make<T>(row: Row, of: &impl Fn(Record) -> Result<T, Fault>) -> Result<T, Fault> {
     let Row { record, odd, is_cells } = row;
     let once = |record: Record| {

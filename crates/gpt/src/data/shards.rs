@@ -111,9 +111,9 @@ impl TokenShards {
     /// Opens a directory that [`tokenize`](super::tokenize()) made.
     ///
     /// # Errors
-    /// No such directory; incomplete shards; a file that is missing, cut short, of another type, or (up to 256 MiB a
-    /// split, which are then held in memory) of another content than when it was written; another tokenizer than the
-    /// one that made them. All name the file.
+    /// No such directory; incomplete shards; a file that is missing, cut short, of another type, or (up to
+    /// 256 MiB a split, which are then held in memory) of another content than when it was written; another
+    /// tokenizer than the one that made them. All name the file.
     pub fn open(dir: &Path) -> Result<TokenShards> {
         Self::open_with(dir, IN_MEMORY_BYTES)
     }
@@ -167,8 +167,8 @@ impl TokenShards {
         self.len(split) == 0
     }
 
-    /// Appends `count` tokens from `start` on to `out`. Fails when a file cannot be read or holds an id outside the
-    /// vocabulary.
+    /// Appends `count` tokens from `start` on to `out`. Fails when a file cannot be read or holds an id
+    /// outside the vocabulary.
     ///
     /// # Panics
     /// When the split has fewer tokens.

@@ -1,7 +1,8 @@
-//! Rows of `{"input","task","output"}`: what a language model is to make of a text, and what comes out (Radford et al. 2019).
+//! Rows of `{"input","task","output"}`: what a language model is to make of a text, and what comes out
+//! (Radford et al. 2019).
 //!
-//! A row is a document like any other: input, [task](Tokenizer::encode_task), output, end of text, all of it to be predicted. Only
-//! `task` may name special tokens; the other two are text, whatever they spell.
+//! A row is a document like any other: input, [task](Tokenizer::encode_task), output, end of text, all of it
+//! to be predicted. Only `task` may name special tokens; the other two are text, whatever they spell.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -12,15 +12,17 @@ pub struct ValWindow {
     pub tokens: Vec<u32>,
     /// What follows each token.
     pub targets: Vec<u32>,
-    /// Bytes of text that the targets stand for: what bits per byte divide by. An end of text stands for none.
+    /// Bytes of text that the targets stand for: what bits per byte divide by. An end of text stands for
+    /// none.
     pub bytes: u64,
 }
 
 impl TokenShards {
     /// At most `count` windows, evenly spread over the validation split, always the same.
     ///
-    /// Packed tokens: windows of `seq_len` targets begin at `numpy.linspace(0, len - seq_len - 2, count).astype(int)`. Chunks: evenly
-    /// spread chunks, each `seq_len - 1` targets. A split too short for `count` different windows gives fewer.
+    /// Packed tokens: windows of `seq_len` targets begin at `numpy.linspace(0, len - seq_len - 2,
+    /// count).astype(int)`. Chunks: evenly spread chunks, each `seq_len - 1` targets. A split too short for
+    /// `count` different windows gives fewer.
     ///
     /// # Errors
     /// Too few tokens for one window; chunks of another length than `seq_len`.
@@ -65,8 +67,8 @@ fn too_few(len: u64, seq_len: usize) -> String {
     )
 }
 
-/// At most `count` different windows, their starts evenly spread over `0 ..= last`; `window` reads one, `text_bytes` knows
-/// the bytes that targets stand for.
+/// At most `count` different windows, their starts evenly spread over `0 ..= last`; `window` reads one,
+/// `text_bytes` knows the bytes that targets stand for.
 pub(super) fn windows(
     last: u64,
     count: usize,

@@ -1,9 +1,10 @@
 //! The batches of pretraining.
 //!
-//! *Packed* tokens are a ring: the last document's end of text is followed by the first document. Epoch `e` turns the
-//! ring by a random offset, cuts it into `⌊len / seq_len⌋` windows that do not overlap, and visits them in a random order,
-//! so an epoch predicts every token once (but `len mod seq_len`, which the next epoch's offset moves elsewhere) and no two epochs
-//! cut alike. *Chunks* are windows as they are, in a random order.
+//! *Packed* tokens are a ring: the last document's end of text is followed by the first document. Epoch `e`
+//! turns the ring by a random offset, cuts it into `⌊len / seq_len⌋` windows that do not overlap, and visits
+//! them in a random order, so an epoch predicts every token once (but `len mod seq_len`, which the next
+//! epoch's offset moves elsewhere) and no two epochs cut alike. *Chunks* are windows as they are, in a random
+//! order.
 
 use std::ops::Range;
 
@@ -45,7 +46,8 @@ impl Batch {
         self.targets.iter().filter(|&&target| target != NO_TARGET).count()
     }
 
-    /// The batch cut between its sequences into parts of at most `max_rows` rows; a longer sequence is a part of its own.
+    /// The batch cut between its sequences into parts of at most `max_rows` rows; a longer sequence is a part
+    /// of its own.
     pub fn parts(&self, max_rows: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let (mut sequence, mut row) = (0, 0);
         std::iter::from_fn(move || {
@@ -62,8 +64,9 @@ impl Batch {
         })
     }
 
-    /// The rows `rows` of the `sequences` of step `step` (steps count from 1) take the place of what is there; `push` appends the row of
-    /// a number, counted from the run's first. Cutting a step into several calls gives the same rows.
+    /// The rows `rows` of the `sequences` of step `step` (steps count from 1) take the place of what is
+    /// there; `push` appends the row of a number, counted from the run's first. Cutting a step into several
+    /// calls gives the same rows.
     pub(super) fn fill(
         &mut self,
         step: u64,
@@ -154,13 +157,14 @@ impl Windows {
         self.per_epoch
     }
 
-    /// How many tokens of a sequence are predicted: `seq_len`, or one less for chunks, whose last token has no next.
+    /// How many tokens of a sequence are predicted: `seq_len`, or one less for chunks, whose last token has
+    /// no next.
     pub fn predictions(&self) -> usize {
         self.seq_len - usize::from(self.is_chunks)
     }
 
-    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used again.
-    /// Cutting a step into several calls gives the same rows.
+    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used
+    /// again. Cutting a step into several calls gives the same rows.
     pub fn batch(
         &mut self,
         step: u64,

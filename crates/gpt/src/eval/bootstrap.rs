@@ -8,14 +8,14 @@ use rayon::prelude::*;
 /// Resamples of an interval.
 const RESAMPLES: u64 = 1000;
 
-/// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each, drawn with replacement.
-/// It is told the indices of its items. The same items give the same interval.
+/// `statistic` of `n` items, and the 2.5 % and 97.5 % quantiles of what it is of resamples: `n` items each,
+/// drawn with replacement. It is told the indices of its items. The same items give the same interval.
 pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
     Resampled::of(n, RESAMPLES, statistic).interval()
 }
 
-/// The mean of `values`: where each is 0 or 1, a share with Wilson's interval, since resamples of items that are all right know no
-/// others; else with the bootstrap's.
+/// The mean of `values`: where each is 0 or 1, a share with Wilson's interval, since resamples of items that
+/// are all right know no others; else with the bootstrap's.
 pub fn mean(values: &[f64]) -> Interval {
     if values.iter().all(|value| [0.0, 1.0].contains(value)) {
         return Rate::wilson(

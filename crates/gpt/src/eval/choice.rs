@@ -68,7 +68,7 @@ impl<B: Backend> Candidate<'_, B> {
 
     fn sums(&mut self, prompt: &[u32], answers: &[Vec<u32>]) -> Result<Vec<f64>> {
         let answers: Vec<&[u32]> = answers.iter().map(Vec::as_slice).collect();
-        let told = self.completer.tell(prompt, &answers)?;
+        let told = self.completer.score_continuations(prompt, &answers)?;
         Ok(told.iter().map(|tokens| tokens.iter().map(|token| token.logprob).sum()).collect())
     }
 }

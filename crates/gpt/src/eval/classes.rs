@@ -59,7 +59,8 @@ impl Confusion {
         classes.iter().map(|class| class.f1).sum::<f64>() / classes.len() as f64
     }
 
-    /// Matthews' correlation coefficient, for any number of classes (Gorodkin 2004); 0 where wanted or told is constant.
+    /// Matthews' correlation coefficient, for any number of classes (Gorodkin 2004); 0 where wanted or told
+    /// is constant.
     pub fn matthews(&self) -> f64 {
         let (right, n) = self.right();
         let wanted: Vec<f64> = self.counts.iter().map(|row| row.iter().sum::<u64>() as f64).collect();

@@ -1,15 +1,16 @@
-//! A model in an examination: what it says of a task's items, after none, one or several examples (Brown et al. 2020, §2.4).
+//! A model in an examination: what it says of a task's items, after none, one or several examples (Brown et
+//! al. 2020, §2.4).
 //!
-//! An example is an item with its right answer; examples are separated by a blank line and come before the item. Choices are compared
-//! by likelihood under three rules, free answers are written to the end of a line.
+//! An example is an item with its right answer; examples are separated by a blank line and come before the
+//! item. Choices are compared by likelihood under three rules, free answers are written to the end of a line.
 
 use super::figures::{Figures, summary};
 use super::log::{Log, TaskLog};
-use super::marked::{Asked, Marked, Terms, Weighed, bits_per_byte, marked};
+use super::marked::{Marked, Terms, TokenizedPrompt, Weighed, bits_per_byte, marked};
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
 use crate::complete::Completer;
-use crate::model::{Config, Told, Weights};
+use crate::model::{Config, TokenLogprob, Weights};
 use crate::progress::{Progress, Stopped, Unit};
 use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
@@ -28,7 +29,8 @@ pub(super) const UNFINISHED: &str = "the examination was not finished";
 pub struct Exam {
     /// The task's figures.
     pub figures: Figures,
-    /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte, of a single one those of its windows.
+    /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte, of a single
+    /// one those of its windows.
     pub scores: Vec<f64>,
 }
 
@@ -58,11 +60,12 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
-    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody looked. The `log` hears every
-    /// item.
+    /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody
+    /// looked. The `log` hears every item.
     ///
     /// # Errors
-    /// An item does not fit the context; the model's logits are not finite; somebody asked to stop; those of the log.
+    /// An item does not fit the context; the model's logits are not finite; somebody asked to stop; those of
+    /// the log.
     pub fn examine(
         &mut self,
         task: &Task,
@@ -143,7 +146,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
     }
 
     /// Examples and item, as many examples as fit beside `room` tokens of an answer.
-    pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<Asked> {
+    pub(super) fn ask(&self, item: &Item, shots: &[&Item], room: usize) -> Result<TokenizedPrompt> {
         let context = self.completer.context();
         ensure!(
             room < context,
@@ -155,7 +158,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
             let text = shown.collect::<String>() + &item.asked;
             let tokens = self.tokenizer.encode_from_start(&text);
             if tokens.len() + room <= context && !tokens.is_empty() {
-                return Ok(Asked { text, tokens, shown: shots.len() - left_out, left_out, cut: 0 });
+                return Ok(TokenizedPrompt { text, tokens, shown: shots.len() - left_out, left_out, cut: 0 });
             }
         }
         let tokens = self.tokenizer.encode(&item.asked);
@@ -164,13 +167,14 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let cut = start.iter().len() + tokens.len() + room - context;
         let text = self.tokenizer.decode(&tokens[cut..])?;
         let tokens = start.into_iter().chain(tokens.into_iter().skip(cut)).collect();
-        Ok(Asked { text, tokens, shown: 0, left_out: shots.len(), cut })
+        Ok(TokenizedPrompt { text, tokens, shown: 0, left_out: shots.len(), cut })
     }
 
     fn last_word(&mut self, item: &Item, shots: &[&Item], word: &str) -> Result<Marked> {
         let tokens = self.answer(&item.asked, word);
         let asked = self.ask(item, shots, tokens.len())?;
-        let told: Vec<Told> = self.completer.tell(&asked.tokens, &[&tokens])?.remove(0);
+        let told: Vec<TokenLogprob> =
+            self.completer.score_continuations(&asked.tokens, &[&tokens])?.remove(0);
         let logprob: f64 = told.iter().map(|token| token.logprob).sum();
         let right = told.iter().all(|token| token.is_best);
         let record = json!({ "prompt": asked.text, "word": word, "logprob": logprob, "right": right });
@@ -178,8 +182,8 @@ impl<'a, B: Backend> Candidate<'a, B> {
         Ok(Marked { windows, ..marked(f64::from(right), record, &asked) })
     }
 
-    /// A text in windows of the whole context, each of which begins with the last token of the one before; the first with what begins
-    /// a text or ends another, where the tokenizer has such a token.
+    /// A text in windows of the whole context, each of which begins with the last token of the one before;
+    /// the first with what begins a text or ends another, where the tokenizer has such a token.
     fn text(&mut self, text: &str) -> Result<Marked> {
         let before = self.tokenizer.start().or(self.tokenizer.end_of_text());
         let mut tokens: Vec<u32> = before.into_iter().collect();
@@ -189,7 +193,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         while start + 1 < tokens.len() {
             let end = (start + 1 + self.completer.context()).min(tokens.len());
             let window = &tokens[start + 1..end];
-            let told = self.completer.tell(&tokens[start..=start], &[window])?.remove(0);
+            let told = self.completer.score_continuations(&tokens[start..=start], &[window])?.remove(0);
             let logprob: f64 = told.iter().map(|token| token.logprob).sum();
             let bytes = self.tokenizer.decode_bytes(window).map_or(0, |bytes| bytes.len()).max(1);
             windows.push((logprob, window.len(), bytes));
@@ -201,7 +205,8 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let record = json!({
             "logprob": logprob, "tokens": tokens, "bytes": bytes, "windows": windows.len(), "by_window": windows,
         });
-        let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
+        let asked =
+            TokenizedPrompt { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
         Ok(Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) })
     }
 }

@@ -22,14 +22,15 @@ pub struct Figures {
     pub interval: Interval,
     /// Items.
     pub n: usize,
-    /// Examples before each item; where some had fewer than others, the fewest. How many were asked for, where that differs, how many there were at
-    /// most, and why, stand in `shots_asked`, `shots_most` and `shots_because`.
+    /// Examples before each item; where some had fewer than others, the fewest. How many were asked for,
+    /// where that differs, how many there were at most, and why, stand in `shots_asked`, `shots_most` and
+    /// `shots_because`.
     pub shots: usize,
     /// What became of the programs that were written, and pass@k.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Report>,
-    /// What else there is to tell, by name: the rule and the values under the others, chance and majority, perplexity, F1, where
-    /// examples came from, items of which examples or beginnings did not fit.
+    /// What else there is to tell, by name: the rule and the values under the others, chance and majority,
+    /// perplexity, F1, where examples came from, items of which examples or beginnings did not fit.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
@@ -167,8 +168,8 @@ const RESAMPLES: u64 = 10_000;
 /// One model beside another on the same items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The first model's mean score less the second's, with its 95 % interval by the paired bootstrap (Koehn 2004): both are measured on
-    /// the same resampled items.
+    /// The first model's mean score less the second's, with its 95 % interval by the paired bootstrap (Koehn
+    /// 2004): both are measured on the same resampled items.
     #[serde(flatten)]
     pub interval: Interval,
     /// The share of the resamples in which the first model's mean is the higher one.
@@ -213,7 +214,8 @@ mod tests {
     fn intervals_of_differences_cover_the_truth() {
         const EXPERIMENTS: u64 = 2000;
         const ITEMS: u64 = 150;
-        // Both models are right where an item is easier than they are good: 70 % and 60 % of items, far from independently.
+        // Both models are right where an item is easier than they are good: 70 % and 60 % of items, far from
+        // independently.
         let covers = |experiment: u64| {
             let right = |good: f32, noise: u64, i: u64| {
                 let own = rng::uniform(2 + noise, experiment, i) < 0.2;

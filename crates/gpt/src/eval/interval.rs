@@ -38,7 +38,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `hits` of `n` with its Wilson score interval (Wilson 1927), which is sensible for small `n` and near 0 and 1.
+    /// `hits` of `n` with its Wilson score interval (Wilson 1927), which is sensible for small `n` and near 0
+    /// and 1.
     pub fn wilson(hits: u64, n: u64) -> Self {
         if n == 0 {
             return Self { value: 0.0, low: 0.0, high: 1.0, n };

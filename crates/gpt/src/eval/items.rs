@@ -28,8 +28,8 @@ pub const FIELDS: &[&str] = &[
     "canonical_solution",
 ];
 
-/// The items of a file of rows or of a text, and what became of its lines; `last_word` takes the last word of every text for
-/// the answer.
+/// The items of a file of rows or of a text, and what became of its lines; `last_word` takes the last word of
+/// every text for the answer.
 pub(super) fn read_items(
     file: &Path,
     last_word: bool,
@@ -96,7 +96,8 @@ fn text(record: &Record, name: &str) -> Result<String, Fault> {
     }
 }
 
-/// GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input} =`.
+/// GPT-2's forms: a task is words after the input, such as `TL;DR:`, or a form around it, such as `{input}
+/// =`.
 fn task(row: TaskRow) -> Result<Item, Fault> {
     if row.output.trim().is_empty() {
         return Err(Fault::bad("empty text", "output is empty"));

@@ -1,5 +1,5 @@
-//! The lines of an examination: an item each, with its exact prompt and what the model said of it. They are heard one by one, and those
-//! that an earlier call left are taken for the items that they are about.
+//! The lines of an examination: an item each, with its exact prompt and what the model said of it. They are
+//! heard one by one, and those that an earlier call left are taken for the items that they are about.
 
 use super::marked::{Marked, Rule, Terms, bits_per_byte};
 use super::overlap::Overlap;
@@ -18,12 +18,14 @@ pub struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// `kept` are the lines of the first items, of all examinations that follow; `hear` gets that of every further item.
+    /// `kept` are the lines of the first items, of all examinations that follow; `hear` gets that of every
+    /// further item.
     pub fn new(kept: Vec<Line>, hear: &'a mut dyn FnMut(&Line) -> Result<()>) -> Self {
         Log { kept: kept.into(), hear }
     }
 
-    /// The next line that is there already, which is that of item `number` of `task`; none where all of those are taken.
+    /// The next line that is there already, which is that of item `number` of `task`; none where all of those
+    /// are taken.
     pub(super) fn take(&mut self, task: &str, number: usize) -> Result<Option<Line>> {
         let Some(line) = self.kept.pop_front() else { return Ok(None) };
         let is = |key: &str, value: Value| line.get(key) == Some(&value);

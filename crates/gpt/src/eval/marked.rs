@@ -44,13 +44,14 @@ pub struct Terms {
     pub max_tokens: Option<usize>,
     /// Programs to write for a problem.
     pub programs: usize,
-    /// By which logits are divided to draw programs; 0 takes the likeliest token each time. Unless somebody says so, a single program
-    /// is the likeliest, and several are drawn at 0.8, which is best for many (Chen et al. 2021).
+    /// By which logits are divided to draw programs; 0 takes the likeliest token each time. Unless somebody
+    /// says so, a single program is the likeliest, and several are drawn at 0.8, which is best for many (Chen
+    /// et al. 2021).
     pub temperature: Option<f32>,
 }
 
 /// A prompt as tokens.
-pub(super) struct Asked {
+pub(super) struct TokenizedPrompt {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
     /// Examples before the item.
@@ -89,7 +90,7 @@ pub(super) struct Marked {
     pub(super) cut: usize,
 }
 
-pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
+pub(super) fn marked(score: f64, record: Value, asked: &TokenizedPrompt) -> Marked {
     let mut record = match record {
         Value::Object(record) => record,
         _ => Map::new(),

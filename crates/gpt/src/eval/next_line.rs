@@ -21,8 +21,8 @@ const PER_DOCUMENT: usize = 8;
 /// Bytes of context that are kept.
 const CONTEXT_BYTES: usize = 8192;
 
-/// Chooses `count` items from `documents` by `seed`: lines with at least four letters or digits, never too early in
-/// their document. There are fewer where the documents have no more.
+/// Chooses `count` items from `documents` by `seed`: lines with at least four letters or digits, never too
+/// early in their document. There are fewer where the documents have no more.
 pub fn next_lines(
     documents: impl Iterator<Item = Result<String>>,
     count: usize,

@@ -5,9 +5,9 @@ use std::ops::Range;
 /// Bits of a token in a key; 0 marks the end of the tokens, so ids are stored one higher.
 const BITS: u32 = 25;
 
-/// Interpolated n-grams with Witten–Bell smoothing (Witten & Bell 1991): with `c` occurrences of a context, followed by
-/// `T` different tokens, `P(w|h) = (c(h,w) + T · P(w|h')) / (c(h) + T)`, where `h'` is `h` without its first token, down
-/// to the uniform distribution.
+/// Interpolated n-grams with Witten–Bell smoothing (Witten & Bell 1991): with `c` occurrences of a context,
+/// followed by `T` different tokens, `P(w|h) = (c(h,w) + T · P(w|h')) / (c(h) + T)`, where `h'` is `h`
+/// without its first token, down to the uniform distribution.
 pub struct Ngram {
     order: usize,
     /// The `order` tokens from each position on, sorted: the occurrences of any context are a range.
@@ -50,7 +50,8 @@ impl Ngram {
         p
     }
 
-    /// Refines `p`, the distribution after a shorter context, by what followed `context`; false if nothing did.
+    /// Refines `p`, the distribution after a shorter context, by what followed `context`; false if nothing
+    /// did.
     fn interpolate(&self, p: &mut [f64], context: &[u32]) -> bool {
         let prefix = context.iter().fold(0u128, |key, &token| key << BITS | (u128::from(token) + 1));
         let range = self.range(prefix, context.len());

@@ -1,13 +1,14 @@
-//! Which items of a task a model may have read in training: those that share words in a row with its corpus (Brown et al. 2020,
-//! appendix C).
+//! Which items of a task a model may have read in training: those that share words in a row with its corpus
+//! (Brown et al. 2020, appendix C).
 //!
-//! It says what was read, not what was learnt by heart. The one idea: the grams of the items are few and are kept, the documents are
-//! many and pass by once, for all tasks together.
+//! It says what was read, not what was learnt by heart. The one idea: the grams of the items are few and are
+//! kept, the documents are many and pass by once, for all tasks together.
 //!
-//! An item is what it asks followed by its right answer, without what its form adds. It overlaps when N of its words in a row stand in
-//! a document, in any case and with any punctuation; an item of fewer words, when all of them do. N is the 5th percentile of the items'
-//! lengths, at least 8 and at most 13, as in the paper. Words are those of near duplicates: a Chinese, Japanese or Korean character
-//! is one. They are compared by 64-bit hashes.
+//! An item is what it asks followed by its right answer, without what its form adds. It overlaps when N of
+//! its words in a row stand in a document, in any case and with any punctuation; an item of fewer words, when
+//! all of them do. N is the 5th percentile of the items' lengths, at least 8 and at most 13, as in the paper.
+//! Words are those of near duplicates: a Chinese, Japanese or Korean character is one. They are compared by
+//! 64-bit hashes.
 
 use super::task::{Item, Task};
 use crate::corpus::{gram, words};

@@ -1,4 +1,5 @@
-//! Programs that a model writes for problems with tests (HumanEval's format, Chen et al. 2021), run and judged by [`code`].
+//! Programs that a model writes for problems with tests (HumanEval's format, Chen et al. 2021), run and
+//! judged by [`code`].
 
 use super::code::{Kind, Problem, TIMEOUT, grade};
 use super::exam::{Candidate, UNFINISHED};
@@ -24,8 +25,8 @@ const TOP_P: f32 = 0.95;
 const AT_ONCE: usize = 32;
 
 impl<B: Backend> Candidate<'_, B> {
-    /// Writes programs for the problems of a task and runs them, some problems at a time. A problem's score is the share that passes its
-    /// tests, so that the mean is pass@1.
+    /// Writes programs for the problems of a task and runs them, some problems at a time. A problem's score
+    /// is the share that passes its tests, so that the mean is pass@1.
     pub(super) fn programs(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {
         let (task, terms) = (log.task, log.terms);
         let sandbox = self.sandbox.context("programs are run in a sandbox, and there is none")?;

@@ -34,7 +34,8 @@ pub enum Wanted {
     },
     /// A text that the model writes to the end of its line; any of these is right.
     Free(Vec<String>),
-    /// What is asked of a text with special tokens, if the model has them (Radford et al. 2019); else a free answer.
+    /// What is asked of a text with special tokens, if the model has them (Radford et al. 2019); else a free
+    /// answer.
     Task(TaskRow),
     /// The word that ends the text: right when no other token is likelier, all along.
     LastWord(String),
@@ -88,7 +89,8 @@ pub struct Task {
 
 /// Items of a generated task, unless somebody wants fewer.
 const GENERATED: usize = 500;
-/// Items that examples of a generated task are drawn from; fewer than it has words for them, so that none is there twice.
+/// Items that examples of a generated task are drawn from; fewer than it has words for them, so that none is
+/// there twice.
 const EXAMPLES: usize = 250;
 
 /// The generated tasks, by name and what they are about.
@@ -104,9 +106,9 @@ impl Task {
         [file.to_owned()].into_iter().chain(examples_beside(file)).collect()
     }
 
-    /// The task of this name: a generated one; a file of JSON lines; a text file; `last-word:FILE`; or `next-line:FILE`, where the file can be a
-    /// corpus, of which held-out documents are taken. At most `limit` items, drawn
-    /// by `seed`. Files may have their fields in other `columns`.
+    /// The task of this name: a generated one; a file of JSON lines; a text file; `last-word:FILE`; or
+    /// `next-line:FILE`, where the file can be a corpus, of which held-out documents are taken. At most
+    /// `limit` items, drawn by `seed`. Files may have their fields in other `columns`.
     ///
     /// # Errors
     /// There is no such task; the file cannot be used.

@@ -1,7 +1,7 @@
 //! Answers that a model writes: to the end of a line, or the next line of a program.
 
 use super::exam::Candidate;
-use super::marked::{Asked, Marked, Terms, marked};
+use super::marked::{Marked, Terms, TokenizedPrompt, marked};
 use super::next_line::first_line;
 use super::task::Item;
 use crate::data::TaskRow;
@@ -28,20 +28,21 @@ impl<B: Backend> Candidate<'_, B> {
         self.line(&asked, answers, terms)
     }
 
-    /// What comes of a row's input with its task in special tokens, without examples: no such document has any.
+    /// What comes of a row's input with its task in special tokens, without examples: no such document has
+    /// any.
     pub(super) fn task(&mut self, row: &TaskRow, terms: &Terms) -> Result<Marked> {
         let task = self.tokenizer.encode_task(&row.task)?;
         let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
         let (tokens, cut) = self.completer.fit(&row.input, &task, max_tokens)?;
         let text = format!("{} {}", row.input, row.task);
         self.line(
-            &Asked { text, tokens, shown: 0, left_out: 0, cut },
+            &TokenizedPrompt { text, tokens, shown: 0, left_out: 0, cut },
             std::slice::from_ref(&row.output),
             terms,
         )
     }
 
-    fn line(&mut self, asked: &Asked, answers: &[String], terms: &Terms) -> Result<Marked> {
+    fn line(&mut self, asked: &TokenizedPrompt, answers: &[String], terms: &Terms) -> Result<Marked> {
         let text = self.write(asked, terms, |text| text.trim_start().contains('\n'))?;
         let written = text.trim_start().lines().next().unwrap_or_default().trim();
         let right = answers.iter().any(|answer| answer.trim() == written);
@@ -65,7 +66,12 @@ impl<B: Backend> Candidate<'_, B> {
     }
 
     /// What the model writes after a prompt until `is_over` says so of the text, or it ends the document.
-    fn write(&mut self, asked: &Asked, terms: &Terms, is_over: impl Fn(&str) -> bool) -> Result<String> {
+    fn write(
+        &mut self,
+        asked: &TokenizedPrompt,
+        terms: &Terms,
+        is_over: impl Fn(&str) -> bool,
+    ) -> Result<String> {
         let max_tokens = terms.max_tokens.unwrap_or(MAX_TOKENS);
         let beams = Beams { width: terms.beams.max(1), alpha: ALPHA, max_tokens };
         let (tokenizer, ends_text) = (self.tokenizer, self.tokenizer.end_tokens());

@@ -117,8 +117,8 @@ impl Cache {
         .with_context(|| format!("cannot link {}: {WRITABLE}", pointer.display()))
     }
 
-    /// Waits until nobody else fetches the same contents; the lock is held as long as the file is. Where a file system
-    /// has no locks, two may fetch at once: the digest of the contents decides then.
+    /// Waits until nobody else fetches the same contents; the lock is held as long as the file is. Where a
+    /// file system has no locks, two may fetch at once: the digest of the contents decides then.
     pub(super) fn lock(&self, etag: &str, progress: &dyn Progress) -> Result<Option<File>> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;

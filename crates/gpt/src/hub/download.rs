@@ -1,4 +1,5 @@
-//! One file from the hub into the cache: continued where it was torn, held against its digest, and named last.
+//! One file from the hub into the cache: continued where it was torn, held against its digest, and named
+//! last.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -171,8 +172,8 @@ impl Download<'_> {
         Failure::Here(anyhow::Error::new(error).context(format!("{}: {advice}", path.display())))
     }
 
-    /// Holds the contents against their name: SHA-256 in hexadecimal, or git's digest of a file. Other names are a
-    /// mirror's own and tell nothing.
+    /// Holds the contents against their name: SHA-256 in hexadecimal, or git's digest of a file. Other names
+    /// are a mirror's own and tell nothing.
     fn check(&self, file: &mut File) -> Result<(), Failure> {
         let length = file.metadata().context("cannot see the size of a download")?.len();
         let (digest, what) = match self.etag.len() {

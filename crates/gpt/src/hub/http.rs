@@ -1,4 +1,5 @@
-//! Asking the hub: requests with its token, redirects, and what went wrong, sorted by what can be done about it.
+//! Asking the hub: requests with its token, redirects, and what went wrong, sorted by what can be done about
+//! it.
 
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ impl Client {
         body.map_err(|error| Trouble::Away(error.to_string()))
     }
 
-    /// What the hub says about the file at `path`: headers, its own and not those of a store that it refers to.
+    /// What the hub says about the file at `path`: headers, its own and not those of a store that it refers
+    /// to.
     pub(super) fn describe(&self, path: &str) -> Result<Response<Body>, Trouble> {
         self.send(&Method::HEAD, path, 0)
     }

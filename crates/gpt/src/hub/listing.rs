@@ -1,5 +1,5 @@
-//! The files of a repository at a commit, as the hub tells them and as the cache keeps them: one JSON file a commit, in
-//! the layout that `huggingface_hub` reads and writes.
+//! The files of a repository at a commit, as the hub tells them and as the cache keeps them: one JSON file a
+//! commit, in the layout that `huggingface_hub` reads and writes.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ struct KeptFile {
 }
 
 impl Listing {
-    /// Understands the hub's answer. Besides the listing: the text to keep of it, where it tells all that is kept.
+    /// Understands the hub's answer. Besides the listing: the text to keep of it, where it tells all that is
+    /// kept.
     ///
     /// # Errors
     /// It is none, or a path in it leads out of the repository.
@@ -97,7 +98,8 @@ impl Listing {
         Ok((Listing { commit: answer.sha, files }, kept.transpose()?))
     }
 
-    /// Understands a cached file; none where it is of another version or damaged, and must be asked for again.
+    /// Understands a cached file; none where it is of another version or damaged, and must be asked for
+    /// again.
     pub(super) fn from_cache(commit: &str, text: &[u8]) -> Option<Listing> {
         let kept: Kept =
             serde_json::from_slice(text).ok().filter(|kept: &Kept| kept.format_version == FORMAT)?;

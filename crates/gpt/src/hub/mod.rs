@@ -1,22 +1,22 @@
 //! The Hugging Face hub: `hf:OWNER/NAME[@REVISION]` in place of a path, for models and for data sets.
 //!
-//! The one idea: a revision is resolved to a commit once, and from then on everything is said about that commit: what is
-//! fetched, where it lies, what a lineage calls it. Files are named by the digest of their contents, so whatever is in the
-//! cache under its name is whole, and a commit whose files are there needs no network. The cache is the one of Python's
-//! `huggingface_hub`; each finds what the other fetched.
+//! The one idea: a revision is resolved to a commit once, and from then on everything is said about that
+//! commit: what is fetched, where it lies, what a lineage calls it. Files are named by the digest of their
+//! contents, so whatever is in the cache under its name is whole, and a commit whose files are there needs no
+//! network. The cache is the one of Python's `huggingface_hub`; each finds what the other fetched.
 //!
 //! ```text
 //! Name ── Hub::open ──▶ Repository (a commit, its files) ── fetch ──▶ snapshots/COMMIT/…
 //! ```
 
 mod cache;
+mod disk_space;
 mod download;
 mod http;
 mod listing;
 mod model;
 mod name;
 mod refusal;
-mod room;
 mod settings;
 
 use std::path::PathBuf;
@@ -97,11 +97,12 @@ impl Hub {
         Hub::new(Settings::from_env()?)
     }
 
-    /// The repository `name` at the commit that its revision is now. Where the hub does not answer, or is not to be
-    /// asked, the cache says what it was.
+    /// The repository `name` at the commit that its revision is now. Where the hub does not answer, or is not
+    /// to be asked, the cache says what it was.
     ///
     /// # Errors
-    /// There is no such repository or revision; it is restricted; or the hub cannot be reached and the cache knows nothing.
+    /// There is no such repository or revision; it is restricted; or the hub cannot be reached and the cache
+    /// knows nothing.
     pub fn open(&self, kind: Kind, name: &Name, progress: &dyn Progress) -> Result<Repository<'_>> {
         let cache = Cache::new(&self.settings.cache, kind, name);
         let revision = name.revision();
@@ -194,8 +195,8 @@ impl Repository<'_> {
     /// Makes sure that `files` lie below [`dir`](Self::dir).
     ///
     /// # Errors
-    /// They cannot be fetched, or are not what the hub says they are; the disk is full. What came until then is kept, and
-    /// the next call goes on with it.
+    /// They cannot be fetched, or are not what the hub says they are; the disk is full. What came until then
+    /// is kept, and the next call goes on with it.
     pub fn fetch(&self, files: &[&str], progress: &dyn Progress) -> Result<()> {
         let wanted: Vec<&str> = files.iter().copied().filter(|file| !self.is_there(file)).collect();
         let Some(first) = wanted.first() else { return Ok(()) };
@@ -247,7 +248,8 @@ impl Repository<'_> {
         Ok(Download { client, cache, progress, url_path, path: file, etag, size, patience })
     }
 
-    /// What the headers of an answer say about a file. Those with `X-Linked` speak of the file that a redirect leads to.
+    /// What the headers of an answer say about a file. Those with `X-Linked` speak of the file that a
+    /// redirect leads to.
     fn understand(&self, headers: &ureq::http::HeaderMap) -> Result<Remote> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(commit) = text("x-repo-commit") {

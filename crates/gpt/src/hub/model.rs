@@ -55,8 +55,8 @@ impl Hub {
     /// The model `name`, fetched where it is not in the cache.
     ///
     /// # Errors
-    /// The repository or revision does not exist, is restricted, holds no model that can be read, cannot be reached and is
-    /// not in the cache; or the cache cannot be written.
+    /// The repository or revision does not exist, is restricted, holds no model that can be read, cannot be
+    /// reached and is not in the cache; or the cache cannot be written.
     pub fn model(&self, name: &Name, progress: &dyn Progress) -> Result<Model> {
         let repository = self.open(Kind::Model, name, progress)?;
         if let Some(file) = name.file() {

@@ -100,7 +100,8 @@ impl fmt::Display for Name {
     }
 }
 
-/// Whether the hub allows it as an owner or a name. Two hyphens separate the parts of a folder's name in the cache.
+/// Whether the hub allows it as an owner or a name. Two hyphens separate the parts of a folder's name in the
+/// cache.
 fn is_part(part: &str) -> bool {
     let edge = |c: char| matches!(c, '-' | '.');
     !part.is_empty()

@@ -1,4 +1,5 @@
-//! What a person is told when something cannot be had: what it is, where it was looked for, and what to do next.
+//! What a person is told when something cannot be had: what it is, where it was looked for, and what to do
+//! next.
 
 use anyhow::{Error, anyhow};
 
@@ -25,7 +26,7 @@ impl Hub {
         }
     }
 
-    /// The hub's own no.
+    /// What the hub answers where it refuses.
     fn refused(&self, kind: Kind, name: &Name, status: u16, code: &str) -> Error {
         let endpoint = &self.settings.endpoint;
         let page = format!("{endpoint}/{}{}", kind.prefix(), name.repository());

@@ -1,4 +1,5 @@
-//! Where the hub is, where its cache lies, and who asks: the environment variables of Python's `huggingface_hub`.
+//! Where the hub is, where its cache lies, and who asks: the environment variables of Python's
+//! `huggingface_hub`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,13 +16,15 @@ const ENDPOINT: &str = "https://huggingface.co";
 pub struct Settings {
     /// The hub's address without a slash at the end: `HF_ENDPOINT`.
     pub endpoint: String,
-    /// The directory of cached repositories: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
+    /// The directory of cached repositories: `HF_HUB_CACHE`, else `HF_HOME/hub`, else
+    /// `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
     /// Who asks: `HF_TOKEN`, else what `hf auth login` left behind.
     pub token: Option<Token>,
     /// Whether only the cache is used: `HF_HUB_OFFLINE`.
     pub offline: bool,
-    /// Certificates to trust instead of Mozilla's, as networks need that look into connections: `SSL_CERT_FILE`.
+    /// Certificates to trust instead of Mozilla's, as networks need that look into connections:
+    /// `SSL_CERT_FILE`.
     pub certificates: Option<PathBuf>,
     /// The wait after the first failure of a download; doubles with each further one.
     pub patience: Duration,

@@ -1,7 +1,7 @@
 //! Choices: a row of random numbers for one item of one kind of data.
 //!
-//! Item `index` of a kind is made from `f(seed, stream, index)` alone, so items can be made in any order, by any thread,
-//! and twice. Within an item, choices are numbered in the order in which they are made.
+//! Item `index` of a kind is made from `f(seed, stream, index)` alone, so items can be made in any order, by
+//! any thread, and twice. Within an item, choices are numbered in the order in which they are made.
 
 use std::ops::RangeInclusive;
 

@@ -31,11 +31,12 @@ pub struct Amounts {
     pub task_rows: usize,
 }
 
-/// Makes the directory `out` of all lessons, as the verb `lessons` has them, and tells how many documents of text there are and whether
-/// they were there already.
+/// Makes the directory `out` of all lessons, as the verb `lessons` has them, and tells how many documents of
+/// text there are and whether they were there already.
 ///
 /// # Errors
-/// The directory holds something else, or lessons of other amounts; a file cannot be written; there are not so many lessons.
+/// The directory holds something else, or lessons of other amounts; a file cannot be written; there are not
+/// so many lessons.
 pub fn write_lessons(out: &Path, amounts: &Amounts) -> Result<(u64, bool)> {
     let options = serde_json::to_value(amounts)?;
     if let Some(found) = completed(out, RECORD, &options)? {
@@ -57,7 +58,8 @@ pub fn write_lessons(out: &Path, amounts: &Amounts) -> Result<(u64, bool)> {
     Ok((documents, false))
 }
 
-/// Writes documents of at least `bytes` bytes of text, one `{"text"}` a line: an input of `mynah corpus`. Returns how many.
+/// Writes documents of at least `bytes` bytes of text, one `{"text"}` a line: an input of `mynah corpus`.
+/// Returns how many.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -83,8 +85,8 @@ fn write_documents(path: &Path, bytes: u64, document: impl Fn(u64) -> String) ->
     write_rows(path, texts.map(|text| json!({ "text": text })))
 }
 
-/// Writes `n` rows of tasks, one `{"input","task","output"}` a line: an input of `mynah tokenize --tasks`. Those that are held out
-/// differ from each other.
+/// Writes `n` rows of tasks, one `{"input","task","output"}` a line: an input of `mynah tokenize --tasks`.
+/// Those that are held out differ from each other.
 ///
 /// # Errors
 /// The file cannot be written; there are not that many.
@@ -104,7 +106,8 @@ pub fn write_demonstrations(path: &Path, seed: u64, n: usize) -> Result<u64> {
     write_rows(path, different(all, n)?)
 }
 
-/// Writes `n` different prompts of one split, one `{"messages"}` a line with the answer key in further fields.
+/// Writes `n` different prompts of one split, one `{"messages"}` a line with the answer key in further
+/// fields.
 ///
 /// # Errors
 /// The file cannot be written; there are not that many.
@@ -112,8 +115,8 @@ pub fn write_prompts(path: &Path, seed: u64, split: Split, n: usize) -> Result<u
     write_rows(path, different((0..).map(|index| prompt(seed, split, index)), n)?)
 }
 
-/// Writes what is asked in `n` different prompts of one split, and which kind of task it is: `{"text","label"}` a line, for a
-/// classifier.
+/// Writes what is asked in `n` different prompts of one split, and which kind of task it is:
+/// `{"text","label"}` a line, for a classifier.
 ///
 /// # Errors
 /// The file cannot be written; there are not that many.
@@ -130,7 +133,8 @@ pub fn write_labelled(path: &Path, seed: u64, split: Split, n: usize) -> Result<
 pub(super) fn different<T: Serialize>(all: impl Iterator<Item = T>, n: usize) -> Result<Vec<T>> {
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(n);
-    // Ten times as many draws as are needed: a kind of data that repeats itself more is too small for the wish.
+    // Ten times as many draws as are needed: a kind of data that repeats itself more is too small for the
+    // wish.
     for item in all.take(10 * n) {
         if kept.len() == n {
             break;

@@ -6,8 +6,8 @@ use super::draw::Draw;
 use super::lesson::{Language, Lesson, Task};
 use super::phrase::{Phrases, either};
 
-/// The share of demonstrations that are imperfect, as those of real labelers are. A model that imitates them all answers
-/// so, too, in that share of cases: what rankings and PPO are there to mend.
+/// The share of demonstrations that are imperfect, as those of real labelers are. A model that imitates them
+/// all answers so, too, in that share of cases: what rankings and PPO are there to mend.
 pub const IMPERFECT_SHARE: f64 = 0.4;
 
 /// How often each flaw occurs among the imperfect, in percent, in the order of [`Flaw`].

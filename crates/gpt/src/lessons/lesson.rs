@@ -140,7 +140,8 @@ impl AnswerKey {
 /// One question with all that is known about its answers.
 #[derive(Clone, Debug)]
 pub(super) struct Lesson {
-    /// What is asked apart from its wording where an answer can be computed, else the wording; decides the [`Split`].
+    /// What is asked apart from its wording where an answer can be computed, else the wording; decides the
+    /// [`Split`].
     pub(super) instance: String,
     /// The language of the question.
     pub(super) language: Language,
@@ -155,7 +156,8 @@ pub(super) struct Lesson {
 }
 
 impl Lesson {
-    /// A lesson whose answer has to be stated as it is. Its foreign answer is the same in a sentence of the other language.
+    /// A lesson whose answer has to be stated as it is. Its foreign answer is the same in a sentence of the
+    /// other language.
     pub(super) fn new(
         task: Task,
         language: Language,
@@ -236,7 +238,8 @@ pub enum Split {
 pub const HELD_OUT_SHARE: f64 = 0.1;
 
 impl Split {
-    /// The split of an instance: a hash of its text and of nothing else, so every kind of data under every seed agrees.
+    /// The split of an instance: a hash of its text and of nothing else, so every kind of data under every
+    /// seed agrees.
     pub(super) fn of(task: Task, instance: &str) -> Split {
         let bytes = format!("{}: {instance}", task.name());
         if is_held_out(bytes.as_bytes(), HELD_OUT_SHARE) { Split::HeldOut } else { Split::Train }

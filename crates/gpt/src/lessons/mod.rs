@@ -1,21 +1,21 @@
 //! Lessons: data that the program makes itself, in English and Chinese, with answers that can be checked.
 //!
-//! From nothing but a seed come documents to pretrain on ([`text`]), demonstrations to fine-tune on ([`demonstration`]),
-//! prompts for rankings, PPO and evaluations ([`prompt`]), and a judge of answers ([`judge`]). It is not a benchmark of what
-//! models know: it is a small closed world from which a model of a few million parameters learns to answer in
-//! minutes, so that every stage of the road can be seen to help.
+//! From nothing but a seed come documents to pretrain on ([`text`]), demonstrations to fine-tune on
+//! ([`demonstration`]), prompts for rankings, PPO and evaluations ([`prompt`]), and a judge of answers
+//! ([`judge`]). It is not a benchmark of what models know: it is a small closed world from which a model of a
+//! few million parameters learns to answer in minutes, so that every stage of the road can be seen to help.
 //!
-//! The one idea: a **lesson** is an instance of a task (`17 + 5`), asked in one of many wordings, with its answer. A hash of
-//! the instance decides whether it may be learned from or is [held out](Split), and every kind of data obeys, whatever its
-//! seed. So what evaluations ask was never seen, neither as a prompt nor as a demonstration; comparisons, orders,
-//! spellings backwards, translations and lines of code are not stated in the documents either. Where an answer has to be
-//! known by heart (sums, days, facts, names, single words), the instance is the wording of the question.
+//! The one idea: a **lesson** is an instance of a task (`17 + 5`), asked in one of many wordings, with its
+//! answer. A hash of the instance decides whether it may be learned from or is [held out](Split), and every
+//! kind of data obeys, whatever its seed. So what evaluations ask was never seen, neither as a prompt nor as
+//! a demonstration; comparisons, orders, spellings backwards, translations and lines of code are not stated
+//! in the documents either. Where an answer has to be known by heart (sums, days, facts, names, single
+//! words), the instance is the wording of the question.
 //!
 //! Beside lessons there are texts with what is asked of them, for task tokens ([`task_row`]).
 //!
 //! All is a pure function of `(seed, index)`.
 
-mod asked;
 mod dialogue;
 mod draw;
 mod files;
@@ -24,13 +24,13 @@ mod judge;
 mod lesson;
 mod phrase;
 mod simulate;
+mod task_rows;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod text;
 mod world;
 
-pub use asked::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};
 pub use files::{
     Amounts, write_demonstrations, write_labelled, write_lessons, write_plain_text, write_prompts,
     write_task_rows, write_text,
@@ -39,6 +39,7 @@ pub use flaws::{Flaw, IMPERFECT_SHARE};
 pub use judge::{Judge, Verdict, WEIGHTS, judge};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};
 pub use simulate::{Ceiling, DEFAULT_NOISE, Simulated, TIE_MARGIN, rank, simulate};
+pub use task_rows::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};
 
 use crate::data::Prompt;
 use crate::data::messages::{Message, Role};

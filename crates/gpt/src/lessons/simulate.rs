@@ -1,8 +1,9 @@
 //! Rankings by a judge that errs as people do.
 //!
-//! Of two answers with scores `s` and `t`, the first is preferred with probability `σ((s − t) / noise)` (Bradley & Terry 1952).
-//! A whole ranking with these odds for each of its pairs comes from sorting `score / noise + g`, with `g` from the standard
-//! Gumbel distribution (Luce 1959; Yellott 1977). Answers that a judge finds equally good are ties: they share a rank.
+//! Of two answers with scores `s` and `t`, the first is preferred with probability `σ((s − t) / noise)`
+//! (Bradley & Terry 1952). A whole ranking with these odds for each of its pairs comes from sorting `score /
+//! noise + g`, with `g` from the standard Gumbel distribution (Luce 1959; Yellott 1977). Answers that a judge
+//! finds equally good are ties: they share a rank.
 
 use kernels::rng;
 use serde::Serialize;
@@ -17,9 +18,9 @@ pub const TIE_MARGIN: f64 = 0.02;
 /// The `noise` of rankings if nothing else is asked for.
 pub const DEFAULT_NOISE: f64 = 0.04;
 
-/// Ranks answers with these scores, 1 for the best; ties share a rank and the next rank follows without a gap. `noise` is
-/// the difference of scores at which the better answer wins with probability `σ(1) = 0.73`; 0 ranks by the scores alone.
-/// A function of the seed and the number of the prompt.
+/// Ranks answers with these scores, 1 for the best; ties share a rank and the next rank follows without a
+/// gap. `noise` is the difference of scores at which the better answer wins with probability `σ(1) = 0.73`; 0
+/// ranks by the scores alone. A function of the seed and the number of the prompt.
 pub fn rank(scores: &[f64], noise: f64, seed: u64, prompt: u64) -> Vec<u32> {
     let mut groups = tied(scores);
     let worth = |number: usize, group: &[usize]| {
@@ -73,8 +74,8 @@ pub struct Simulated {
     pub ceiling: Ceiling,
 }
 
-/// Ranks candidates, each with the scores of its answers ([`Judge::scores`](super::Judge::scores)), as a judge with `noise`
-/// would; the scores stay in a further field of each ranking, `scores`.
+/// Ranks candidates, each with the scores of its answers ([`Judge::scores`](super::Judge::scores)), as a
+/// judge with `noise` would; the scores stay in a further field of each ranking, `scores`.
 pub fn simulate(scored: Vec<(Candidates, Vec<f64>)>, noise: f64, seed: u64) -> (Vec<Ranking>, Simulated) {
     let (mut rankings, mut simulated) = (Vec::with_capacity(scored.len()), Simulated::default());
     for (prompt, (Candidates { messages, completions, mut extra }, scores)) in (0..).zip(scored) {
@@ -90,7 +91,8 @@ pub fn simulate(scored: Vec<(Candidates, Vec<f64>)>, noise: f64, seed: u64) -> (
     (rankings, simulated)
 }
 
-/// How well the best possible reward model can do on noisy rankings: one that orders every pair as the judge's scores do.
+/// How well the best possible reward model can do on noisy rankings: one that orders every pair as the
+/// judge's scores do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Ceiling {
     /// Pairs of answers with different ranks.

@@ -1,7 +1,7 @@
 //! Beam search: the most likely continuation that a few parallel ones find (Wu et al. 2016).
 //!
-//! Every slot of the engine keeps the prompt; what follows it is short and is read again in every step, so that no cache is copied
-//! when one beam takes the place of another.
+//! Every slot of the engine keeps the prompt; what follows it is short and is read again in every step, so
+//! that no cache is copied when one beam takes the place of another.
 
 use super::{Engine, NotFinite};
 use kernels::{Backend, CacheSpan};
@@ -24,8 +24,8 @@ struct Beam {
 }
 
 impl<T> Engine<T> {
-    /// The best continuation of `prompt` by log-probability and length penalty. `ends` is told the tokens of a continuation and says
-    /// whether it is over; what is never over ends after `max_tokens`.
+    /// The best continuation of `prompt` by log-probability and length penalty. `ends` is told the tokens of
+    /// a continuation and says whether it is over; what is never over ends after `max_tokens`.
     ///
     /// # Errors
     /// Logits are not finite.
@@ -150,7 +150,7 @@ mod tests {
                 );
             }
             let found = engine.beam_search(b, &prompt, &of(4), |_| false).unwrap();
-            let told = engine.tell(b, &prompt, &[&greedy, &found]).unwrap();
+            let told = engine.score_continuations(b, &prompt, &[&greedy, &found]).unwrap();
             let sum = |i: usize| told[i].iter().map(|told| told.logprob).sum::<f64>();
             likelier += usize::from(sum(1) > sum(0) + 1e-9);
             less += usize::from(sum(1) < sum(0) - 1e-9);

@@ -53,11 +53,11 @@ pub struct Config {
     pub biases: Biases,
     /// Whether every head of queries and keys is normalised before attention (Henry et al. 2020).
     pub qk_norm: bool,
-    /// Outputs of a head that scores rows instead of predicting tokens: 1 for a reward or a value, as many as there are
-    /// classes for a classifier; none for a language model.
+    /// Outputs of a head that scores rows instead of predicting tokens: 1 for a reward or a value, as many as
+    /// there are classes for a classifier; none for a language model.
     pub n_label: Option<usize>,
-    /// With `Some(w)` every second block, from the second on, sees the last `w` positions only: the "locally banded"
-    /// layers of GPT-3 (Brown et al. 2020, §2.1).
+    /// With `Some(w)` every second block, from the second on, sees the last `w` positions only: the "locally
+    /// banded" layers of GPT-3 (Brown et al. 2020, §2.1).
     pub band: Option<usize>,
 }
 
@@ -158,8 +158,8 @@ impl Config {
         Config { norm_place: NormPlace::Post, ..Config::gpt2(vocab_size, seq_len, n_layer, n_head, d_model) }
     }
 
-    /// GPT-3 (Brown et al. 2020): every second layer sees a band. Queries, keys and values have no biases, so that a
-    /// checkpoint is a GPT-Neo directory, the only published layout with such layers.
+    /// GPT-3 (Brown et al. 2020): every second layer sees a band. Queries, keys and values have no biases, so
+    /// that a checkpoint is a GPT-Neo directory, the only published layout with such layers.
     pub fn gpt3(vocab_size: usize, seq_len: usize, n_layer: usize, n_head: usize, d_model: usize) -> Self {
         let band = Some(DEFAULT_BAND);
         Config {
@@ -169,11 +169,12 @@ impl Config {
         }
     }
 
-    /// The layout of Llama (Touvron et al. 2023): RMSNorm, rotary positions, SwiGLU of about `8/3 · d_model`, no
-    /// biases.
+    /// The layout of Llama (Touvron et al. 2023): RMSNorm, rotary positions, SwiGLU of about `8/3 · d_model`,
+    /// no biases.
     pub fn modern(vocab_size: usize, seq_len: usize, n_layer: usize, n_head: usize, d_model: usize) -> Self {
         Config {
-            // Three matrices instead of two: two thirds of the width cost the same; rounded up for whole tiles.
+            // Three matrices instead of two: two thirds of the width cost the same; rounded up for whole
+            // tiles.
             d_ff: (d_model.saturating_mul(8) / 3).next_multiple_of(64),
             norm: NormKind::RmsNorm,
             positions: Positions::Rotary(Rope::default()),
@@ -259,8 +260,8 @@ impl Config {
         }
     }
 
-    /// The products of a block over `rows` rows: to queries, keys and values, attention's output, and into and out of the feed-forward
-    /// layer.
+    /// The products of a block over `rows` rows: to queries, keys and values, attention's output, and into
+    /// and out of the feed-forward layer.
     pub fn products(&self, rows: usize) -> [LinearShape; 4] {
         [
             LinearShape { rows, d_in: self.d_model, d_out: self.q_width() + 2 * self.kv_width() },
@@ -282,9 +283,11 @@ impl Config {
     }
 
     /// Floating-point operations of one training step per token: 6 for each weight of a product (2 forward, 4
-    /// backward), and attention's two products over what a position sees on average, as causality and bands leave it.
+    /// backward), and attention's two products over what a position sees on average, as causality and bands
+    /// leave it.
     ///
-    /// In sequences of the whole context; see [`training_flops_per_token_of`](Self::training_flops_per_token_of).
+    /// In sequences of the whole context; see
+    /// [`training_flops_per_token_of`](Self::training_flops_per_token_of).
     pub fn training_flops_per_token(&self) -> f64 {
         self.training_flops_per_token_of(self.seq_len as f64)
     }

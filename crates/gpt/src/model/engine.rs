@@ -1,7 +1,7 @@
 //! The engine: continues token sequences, many at once, with a cache of keys and values.
 //!
-//! Requests enter free slots as others finish; a pass carries whole prompts and single tokens alike. What a request
-//! gets does not depend on its company: rows are computed independently and draws are numbered by request.
+//! Requests enter free slots as others finish; a pass carries whole prompts and single tokens alike. What a
+//! request gets is batch-invariant: rows are computed independently and draws are numbered by request.
 
 use super::gpt::{Cache, forward_cached};
 use super::sample::{Sampler, Sampling};
@@ -105,7 +105,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Sees to it that there are `slots` slots of `capacity` positions at least. What the cache held may be gone.
+    /// Sees to it that there are `slots` slots of `capacity` positions at least. What the cache held may be
+    /// gone.
     pub fn reserve<B: Backend<Tensor = T>>(&mut self, b: &mut B, slots: usize, capacity: usize) {
         let Config { seq_len, .. } = self.config;
         assert!(slots > 0 && (1..=seq_len).contains(&capacity), "{slots} slots, {capacity} of {seq_len}");
@@ -117,15 +118,15 @@ impl<T> Engine<T> {
         self.slots = (0..slots).map(|_| None).collect();
     }
 
-    /// Draws ids below `n_tokens` only: an embedding may be padded beyond the tokenizer's vocabulary (Qwen's is), and what
-    /// such rows score means nothing.
+    /// Draws ids below `n_tokens` only: an embedding may be padded beyond the tokenizer's vocabulary (Qwen's
+    /// is), and what such rows score means nothing.
     pub fn limited_to(self, n_tokens: usize) -> Self {
         assert!((1..=self.config.vocab_size).contains(&n_tokens), "{n_tokens} tokens of a vocabulary");
         Engine { n_tokens, ..self }
     }
 
-    /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence. Results are
-    /// in the order of the requests.
+    /// Continues every request; `on_token(index, token)` hears each token at once and may end its sequence.
+    /// Results are in the order of the requests.
     ///
     /// # Errors
     /// Logits that a token was to be drawn by are not finite.
@@ -143,8 +144,9 @@ impl<T> Engine<T> {
         Ok(results)
     }
 
-    /// As [`generate`](Self::generate), but `on_done(index, generated)` hears each continuation as soon as it is whole, about in the
-    /// order of the requests, and may end the work: what is in the making then is lost.
+    /// As [`generate`](Self::generate), but `on_done(index, generated)` hears each continuation as soon as it
+    /// is whole, about in the order of the requests, and may end the work: what is in the making then is
+    /// lost.
     ///
     /// # Errors
     /// Logits that a token was to be drawn from are not finite.
@@ -247,8 +249,8 @@ impl<T> Engine<T> {
     }
 }
 
-/// Matrices packed, everything else copied; the head is always a matrix of its own here, because the embedding must
-/// stay readable row by row.
+/// Matrices packed, everything else copied; the head is always a matrix of its own here, because the
+/// embedding must stay readable row by row.
 fn decoding_weights<B: Backend>(
     b: &mut B,
     config: &Config,
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn company_changes_nothing_and_slots_are_reused() {
+    fn generation_is_batch_invariant_and_slots_are_reused() {
         let (b, config) = (&mut Reference, config());
         let weights = init(b, &config, 1);
         let requests: Vec<Request> =
@@ -387,7 +389,7 @@ mod tests {
             for _ in 0..2 {
                 assert_eq!(engine.generate(b, &[request(0, &[1, 2], 4)], go_on), Err(fault), "and again");
             }
-            assert_eq!(engine.tell(b, &[1, 2], &[&[3, 4]]), Err(fault));
+            assert_eq!(engine.score_continuations(b, &[1, 2], &[&[3, 4]]), Err(fault));
             let beams = Beams { width: 2, alpha: 0.6, max_tokens: 3 };
             assert_eq!(engine.beam_search(b, &[1, 2], &beams, |_| false), Err(fault));
         }

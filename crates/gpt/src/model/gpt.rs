@@ -19,12 +19,14 @@ pub struct Sequences<'a> {
     pub noise: Option<Noise>,
 }
 
-/// Which random numbers dropout takes: a pure function of these, so that the backward pass and a repeated run agree.
+/// Which random numbers dropout takes: a pure function of these, so that the backward pass and a repeated run
+/// agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     /// The run's seed mixed with the step.
     pub seed: u64,
-    /// Index of the first row in the step's whole batch, so that micro-batches do not repeat each other's masks.
+    /// Index of the first row in the step's whole batch, so that micro-batches do not repeat each other's
+    /// masks.
     pub first_row: u64,
 }
 
@@ -33,8 +35,8 @@ pub struct Noise {
 pub struct Targets<'a> {
     /// One for each row, or [`NO_TARGET`](kernels::NO_TARGET).
     pub tokens: &'a [u32],
-    /// Logits are divided by it: 1 for a language model, the sampling temperature for a policy, whose distribution is
-    /// the one that was sampled from.
+    /// Logits are divided by it: 1 for a language model, the sampling temperature for a policy, whose
+    /// distribution is the one that was sampled from.
     pub temperature: f32,
 }
 
@@ -115,11 +117,11 @@ pub struct Gradients<T> {
     /// One for each weight. For a tied head the token embedding's gradient is complete after
     /// [`finish`](Self::finish) only.
     pub weights: Weights<T>,
-    /// The head's share of a tied embedding's gradient. It is summed apart so that the order of additions, hence
-    /// the bits, do not depend on how the batch is cut into micro-batches.
+    /// The head's share of a tied embedding's gradient. It is summed apart so that the order of additions,
+    /// hence the bits, do not depend on how the batch is cut into micro-batches.
     tied_head: Option<T>,
-    /// Whether the blocks' matrices are learned. Where they are not, a third of a step's products is spared, and their gradients
-    /// stay at zero.
+    /// Whether the blocks' matrices are learned. Where they are not, a third of a step's products is spared,
+    /// and their gradients stay at zero.
     pub blocks_learn: bool,
     /// Gradient of the hidden state, written by the head.
     pub hidden: T,
@@ -245,7 +247,8 @@ pub fn backward<B: Backend>(
     b.embed_backward(wte, wpe.as_mut(), dx, batch.tokens, &a.positions, c.d_model);
 }
 
-/// Log-probability of each row's target after a [`forward`] pass, and on request the entropy of each row's distribution.
+/// Log-probability of each row's target after a [`forward`] pass, and on request the entropy of each row's
+/// distribution.
 pub fn logprobs<B: Backend>(
     b: &mut B,
     c: &Config,
@@ -258,8 +261,8 @@ pub fn logprobs<B: Backend>(
     b.head_forward(out, entropies, &a.hidden, w.head(), targets.tokens, &targets.head_shape(c));
 }
 
-/// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by what the head tells of
-/// each row, and the log-probabilities themselves. [`backward`] comes next.
+/// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by what the head
+/// tells of each row, and the log-probabilities themselves. [`backward`] comes next.
 #[allow(clippy::too_many_arguments)]
 pub fn head_backward<B: Backend>(
     b: &mut B,
@@ -309,7 +312,8 @@ fn block_dropout(c: &Config, noise: Option<Noise>, layer: usize) -> Option<Block
     })
 }
 
-/// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing else.
+/// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing
+/// else.
 pub struct Cache<T> {
     keys: Vec<T>,
     values: Vec<T>,
@@ -360,8 +364,8 @@ impl<T> Cache<T> {
     }
 }
 
-/// Appends `tokens` (the rows of `spans`, in order) to their slots and writes the logits of the rows `wanted`,
-/// `[wanted, vocab_size]`, to `logits`.
+/// Appends `tokens` (the rows of `spans`, in order) to their slots and writes the logits of the rows
+/// `wanted`, `[wanted, vocab_size]`, to `logits`.
 #[allow(clippy::too_many_arguments)]
 pub fn forward_cached<B: Backend>(
     b: &mut B,

@@ -1,7 +1,7 @@
 //! How much memory training takes, told before any of it is asked for.
 //!
-//! It follows the buffers of `gpt.rs` and of `block/`: whoever adds one there adds it here. A test measures what training really
-//! takes and holds this to it.
+//! It follows the buffers of `gpt.rs` and of `block/`: whoever adds one there adds it here. A test measures
+//! what training really takes and holds this to it.
 
 use super::block::norm::stats_width;
 use super::{Config, NormPlace};
@@ -33,8 +33,8 @@ impl TrainingMemory {
 }
 
 impl Config {
-    /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between operations in
-    /// `activation_bytes` bytes: 4, or 2 for bfloat16.
+    /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between
+    /// operations in `activation_bytes` bytes: 4, or 2 for bfloat16.
     pub fn training_memory(&self, rows: usize, activation_bytes: u64) -> TrainingMemory {
         let tied = if self.tied_head { (self.vocab_size * self.d_model) as u64 } else { 0 };
         TrainingMemory {
@@ -43,8 +43,8 @@ impl Config {
         }
     }
 
-    /// Tokens that go through the model at once: 4,096, halved until a pass in f32 keeps at most 1.5 GB. The model alone decides, so
-    /// that a run that continues elsewhere computes the same bits.
+    /// Tokens that go through the model at once: 4,096, halved until a pass in f32 keeps at most 1.5 GB. The
+    /// model alone decides, so that a run that continues elsewhere computes the same bits.
     pub fn pass_tokens(&self) -> usize {
         let mut tokens = PASS_TOKENS;
         while tokens > LEAST_PASS_TOKENS && self.training_memory(tokens, EXACT_BYTES).pass_bytes > PASS_BYTES
@@ -54,7 +54,8 @@ impl Config {
         tokens
     }
 
-    /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al. 2016).
+    /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al.
+    /// 2016).
     pub fn recomputed_pass_bytes(&self, rows: usize, activation_bytes: u64) -> u64 {
         self.pass_bytes(rows, activation_bytes, 1)
     }
@@ -70,7 +71,8 @@ impl Config {
         let stats = width(stats_width(self));
         let is_post = self.norm_place == NormPlace::Post;
 
-        // What a block keeps of a row, exactly and between operations; norms' outputs of a post-norm block are exact.
+        // What a block keeps of a row, exactly and between operations; norms' outputs of a post-norm block
+        // are exact.
         let norms = if is_post { [2 * d, 0] } else { [0, 2 * d] };
         let block_exact = norms[0] + d + heads + 2 * stats;
         let block_activations = norms[1] + d + raw_and_qkv + q + mlp;

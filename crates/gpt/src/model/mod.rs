@@ -3,6 +3,7 @@
 mod beam;
 mod block;
 mod config;
+mod continuations;
 mod engine;
 mod gpt;
 mod memory;
@@ -11,11 +12,11 @@ mod rope;
 mod sample;
 mod score;
 mod speed;
-mod tell;
 mod weights;
 
 pub use beam::Beams;
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
+pub use continuations::TokenLogprob;
 pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
     Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
@@ -29,7 +30,6 @@ pub use rope::{Rope, RopeScaling};
 pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};
 pub use speed::{sampling_work, training_work};
-pub use tell::Told;
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
 
 use crate::streams;
@@ -38,7 +38,8 @@ use kernels::{Backend, rng};
 /// Why a model that scores is refused where text is asked for.
 pub(crate) const SCORES: &str = "the model scores texts and writes none: give a language model";
 
-/// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of [`WEIGHTS`](crate::streams::WEIGHTS).
+/// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of
+/// [`WEIGHTS`](crate::streams::WEIGHTS).
 pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
     let mut leaf = 0;
     specs(config).map(|spec| {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A model's logits are NaN or infinite. Its weights were finite when they were read, so what it computes from them overflows.
+/// A model's logits are NaN or infinite. Its weights were finite when they were read, so what it computes
+/// from them overflows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotFinite {
     /// Which of the sequences that were asked about.
@@ -13,8 +14,8 @@ pub struct NotFinite {
 
 /// Whether no value is NaN or infinite.
 pub(crate) fn all_finite(values: &[f32]) -> bool {
-    // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end or a branch, so that the
-    // loop becomes vectors and costs little beside reading the values.
+    // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end or
+    // a branch, so that the loop becomes vectors and costs little beside reading the values.
     const EXPONENT: u32 = 0x7f80_0000;
     const ONE: u32 = 0x0080_0000;
     let carries = values.iter().fold(0, |carries, x| carries | ((x.to_bits() & EXPONENT) + ONE));

@@ -1,12 +1,13 @@
-//! Rotary position embedding (Su et al. 2021) and the ways in which published models stretch it over longer contexts.
+//! Rotary position embedding (Su et al. 2021) and the ways in which published models stretch it over longer
+//! contexts.
 
 use std::f64::consts::TAU;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-/// Which angles a position turns queries and keys by: pair `i` of a head turns by `position · theta^(-2i/head_dim)`,
-/// slowed down by the scaling.
+/// Which angles a position turns queries and keys by: pair `i` of a head turns by `position ·
+/// theta^(-2i/head_dim)`, slowed down by the scaling.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rope {
     /// The base; 10,000 in the paper.
@@ -32,7 +33,8 @@ pub enum RopeScaling {
         /// The factor.
         factor: f64,
     },
-    /// Slow pairs by the factor, fast ones not at all, with a ramp between (Llama 3.1, Grattafiori et al. 2024).
+    /// Slow pairs by the factor, fast ones not at all, with a ramp between (Llama 3.1, Grattafiori et al.
+    /// 2024).
     Llama3 {
         /// The factor.
         factor: f64,
@@ -43,7 +45,8 @@ pub enum RopeScaling {
         /// The context that the model was first trained with.
         original_seq_len: usize,
     },
-    /// YaRN (Peng et al. 2023): the same idea with a ramp over the index of the pair, and a factor on queries and keys.
+    /// YaRN (Peng et al. 2023): the same idea with a ramp over the index of the pair, and a factor on queries
+    /// and keys.
     Yarn {
         /// The factor.
         factor: f64,
@@ -92,8 +95,9 @@ impl Rope {
         }
     }
 
-    /// The table of [`Backend::rope_forward`](kernels::Backend::rope_forward): `[seq_len, head_dim]`, cosines of a
-    /// position's angles, then their sines. Angles are products of `f32`s, as published models were trained with.
+    /// The table of [`Backend::rope_forward`](kernels::Backend::rope_forward): `[seq_len, head_dim]`, cosines
+    /// of a position's angles, then their sines. Angles are products of `f32`s, as published models were
+    /// trained with.
     pub(super) fn table(&self, seq_len: usize, head_dim: usize) -> Vec<f32> {
         let frequencies = self.frequencies(head_dim);
         let factor = match self.scaling {

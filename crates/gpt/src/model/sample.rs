@@ -10,7 +10,8 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the `k` most likely tokens; 0 for all (Fan et al. 2018).
     pub top_k: usize,
-    /// Only the smallest set of likely tokens whose probabilities reach `p`; 1 for all (Holtzman et al. 2020).
+    /// Only the smallest set of likely tokens whose probabilities reach `p`; 1 for all (Holtzman et al.
+    /// 2020).
     pub top_p: f32,
     /// Decides every draw, together with the request's number and the position.
     pub seed: u64,
@@ -29,8 +30,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The token for `logits` at `position` of request `request`: the same for the same arguments, whatever else is
-    /// being generated. Ties go to the lower id. Logits are finite.
+    /// The token for `logits` at `position` of request `request`: the same for the same arguments, whatever
+    /// else is being generated. Ties go to the lower id. Logits are finite.
     pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, request: u64, position: u64) -> u32 {
         let by_likelihood = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let ids = logits.iter().copied().zip(0u32..);

@@ -1,6 +1,7 @@
 //! The head that scores: a linear layer over single rows of the hidden state, forward and backward.
 //!
-//! A reward model reads the last row of an answer, a value model every row, a classifier the row of its extract token.
+//! A reward model reads the last row of an answer, a value model every row, a classifier the row of its
+//! extract token.
 
 use super::gpt::{Activations, Gradients};
 use super::{Config, Weights};
@@ -33,8 +34,8 @@ impl<T> ScoreGradients<T> {
     }
 }
 
-/// The scores `[rows, n_label]` of the rows `rows` after a [`forward`](super::forward) pass; `dropout` is that of what the head
-/// reads.
+/// The scores `[rows, n_label]` of the rows `rows` after a [`forward`](super::forward) pass; `dropout` is
+/// that of what the head reads.
 pub fn scores<B: Backend>(
     b: &mut B,
     c: &Config,
@@ -67,8 +68,9 @@ pub enum Before {
     LanguageModel,
 }
 
-/// The head's backward pass after [`scores`] of the same rows: the head's gradient from the loss's derivatives by each score, and
-/// `g.hidden`, to which the scores add theirs. [`backward`](super::backward) comes next. Rows are summed as one group.
+/// The head's backward pass after [`scores`] of the same rows: the head's gradient from the loss's
+/// derivatives by each score, and `g.hidden`, to which the scores add theirs. [`backward`](super::backward)
+/// comes next. Rows are summed as one group.
 #[allow(clippy::too_many_arguments)]
 pub fn scores_backward<B: Backend>(
     b: &mut B,

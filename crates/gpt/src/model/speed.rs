@@ -1,4 +1,5 @@
-//! Pieces of a model's work to be timed, so that what depends on a machine's speed is measured and not assumed.
+//! Pieces of a model's work to be timed, so that what depends on a machine's speed is measured and not
+//! assumed.
 
 use super::{
     Activations, Config, Engine, Gradients, HeadDerivatives, Request, Sampling, Sequences, Targets, Weights,
@@ -7,7 +8,8 @@ use super::{
 use kernels::Backend;
 use std::ops::ControlFlow;
 
-/// Passes forward and backward over `sequences` whole windows of a model of shape `c`: what training does, less the optimizer.
+/// Passes forward and backward over `sequences` whole windows of a model of shape `c`: what training does,
+/// less the optimizer.
 pub fn training_work<B: Backend>(mut b: B, c: Config, sequences: usize) -> impl FnMut() {
     let weights = some_weights(&mut b, &c);
     let (mut a, mut g) = (Activations::new(&mut b, &c), Gradients::new(&mut b, &c));

@@ -1,7 +1,7 @@
 //! Every learned array of a model, as a tree whose leaves vary: tensors, gradients, moments, descriptions.
 //!
-//! A tree is taken apart exhaustively, so that a forgotten field does not compile; names, shapes, initial values and
-//! weight decay are said once, in [`specs`].
+//! A tree is taken apart exhaustively, so that a forgotten field does not compile; names, shapes, initial
+//! values and weight decay are said once, in [`specs`].
 
 use super::{Config, NormKind, NormPlace};
 
@@ -18,8 +18,8 @@ pub struct Weights<T> {
     pub final_norm: Option<Norm<T>>,
     /// The head's own matrix `[vocab_size, d_model]`; none where it is tied to `wte`, or rows are scored.
     pub lm_head: Option<T>,
-    /// The head that scores rows, `[n_label, d_model]`. Where the last norm has a bias, that is bias enough; several scores have none,
-    /// since `transformers` knows none.
+    /// The head that scores rows, `[n_label, d_model]`. Where the last norm has a bias, that is bias enough;
+    /// several scores have none, since `transformers` knows none.
     pub score: Option<Linear<T>>,
 }
 
@@ -95,9 +95,9 @@ pub enum Init {
     Normal(f32),
 }
 
-/// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with norms
-/// before the layers, the projections that write into the residual stream are divided by √(number of residual layers)
-/// (Radford et al. 2019, §2.3). A head of one score draws from N(0, 1/√(d_model + 1)) (Huang
+/// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with
+/// norms before the layers, the projections that write into the residual stream are divided by √(number of
+/// residual layers) (Radford et al. 2019, §2.3). A head of one score draws from N(0, 1/√(d_model + 1)) (Huang
 /// et al. 2024, detail 8), one of several like every other matrix (Radford et al. 2018, §4.1).
 pub fn specs(config: &Config) -> Weights<Spec> {
     let (d, ff) = (config.d_model, config.d_ff);

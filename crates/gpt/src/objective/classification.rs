@@ -1,5 +1,5 @@
-//! Classification: the mean negative log-likelihood of the right class, a softmax over scores (Radford et al. 2018, eq. 3–4); and
-//! regression, where a score is the answer itself.
+//! Classification: the mean negative log-likelihood of the right class, a softmax over scores (Radford et al.
+//! 2018, eq. 3–4); and regression, where a score is the answer itself.
 
 /// The loss of one example.
 #[derive(Clone, Debug, Default, PartialEq)]

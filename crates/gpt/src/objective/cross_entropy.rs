@@ -1,7 +1,7 @@
 //! Language modelling: the mean negative log-likelihood of the targets, in nats.
 //!
-//! The loss is linear in the log-probabilities, so its derivatives are known before them: the head's backward pass
-//! needs no separate forward pass.
+//! The loss is linear in the log-probabilities, so its derivatives are known before them: the head's backward
+//! pass needs no separate forward pass.
 
 use kernels::NO_TARGET;
 

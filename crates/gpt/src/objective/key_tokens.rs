@@ -1,5 +1,5 @@
-//! Key-token weighting: a sequence with more of the tokens that matter counts for more of the loss (Hugging Face course,
-//! chapter 7.6, 2022, `keytoken_weighted_loss`). Which words are key tokens is not decided here.
+//! Key-token weighting: a sequence with more of the tokens that matter counts for more of the loss (Hugging
+//! Face course, chapter 7.6, 2022, `keytoken_weighted_loss`). Which words are key tokens is not decided here.
 
 /// Which tokens make a sequence count for more, and how much a sequence counts at all.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +22,8 @@ impl KeyTokens {
         KeyTokens::new(Vec::new(), 1.0)
     }
 
-    /// The weight of a sequence, `α (1 + n)`: `n` counts the key tokens among the tokens that the model reads. The loss
-    /// of the step is the mean over its sequences of weight times mean loss.
+    /// The weight of a sequence, `α (1 + n)`: `n` counts the key tokens among the tokens that the model
+    /// reads. The loss of the step is the mean over its sequences of weight times mean loss.
     pub fn weight(&self, tokens: &[u32]) -> f64 {
         let key_tokens = tokens.iter().filter(|token| self.ids.binary_search(token).is_ok()).count();
         self.alpha * (1.0 + key_tokens as f64)

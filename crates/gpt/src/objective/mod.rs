@@ -1,4 +1,5 @@
-//! What is learned: pure functions from the model's outputs to a loss and its derivatives. They never see the model.
+//! What is learned: pure functions from the model's outputs to a loss and its derivatives. They never see the
+//! model.
 
 mod classification;
 mod cross_entropy;

@@ -1,14 +1,16 @@
-//! The arithmetic of proximal policy optimisation from a reward model (Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al.
-//! 2022): numbers of tokens in, losses and derivatives out. Details are numbered as in Huang et al. (2024).
+//! The arithmetic of proximal policy optimisation from a reward model (Schulman et al. 2017; Ziegler et al.
+//! 2019; Ouyang et al. 2022): numbers of tokens in, losses and derivatives out. Details are numbered as in
+//! Huang et al. (2024).
 //!
-//! Lists are flat over the tokens of answers, one answer after another; `lens` says how long each is. There is no padding that
-//! could enter a mean.
+//! Lists are flat over the tokens of answers, one answer after another; `lens` says how long each is. There
+//! is no padding that could enter a mean.
 //!
-//! Losses are those of a part of a minibatch: sums over its tokens divided by `counted`, the tokens of the whole minibatch, so that the
-//! parts add up to means.
+//! Losses are those of a part of a minibatch: sums over its tokens divided by `counted`, the tokens of the
+//! whole minibatch, so that the parts add up to means.
 
-/// The reward of every token: `-kl_coef · (log π - log π_ref)`, and on an answer's last token its score besides (Ziegler et al.
-/// 2019, eq. 2; detail 17). An answer without tokens has no token that could carry its score.
+/// The reward of every token: `-kl_coef · (log π - log π_ref)`, and on an answer's last token its score
+/// besides (Ziegler et al. 2019, eq. 2; detail 17). An answer without tokens has no token that could carry
+/// its score.
 pub fn token_rewards(
     logprobs: &[f64],
     ref_logprobs: &[f64],
@@ -30,8 +32,8 @@ pub fn token_rewards(
     rewards
 }
 
-/// Generalised advantage estimation (Schulman et al. 2015, eq. 16): with `δₜ = rₜ + γ·Vₜ₊₁ - Vₜ`, and nothing after an answer's
-/// end, the advantages `Aₜ = δₜ + γλ·Aₜ₊₁` and the returns `Aₜ + Vₜ` that values learn.
+/// Generalised advantage estimation (Schulman et al. 2015, eq. 16): with `δₜ = rₜ + γ·Vₜ₊₁ - Vₜ`, and nothing
+/// after an answer's end, the advantages `Aₜ = δₜ + γλ·Aₜ₊₁` and the returns `Aₜ + Vₜ` that values learn.
 pub fn gae(rewards: &[f64], values: &[f64], lens: &[usize], gamma: f64, lambda: f64) -> (Vec<f64>, Vec<f64>) {
     assert_eq!(rewards.len(), values.len(), "a value for each token");
     assert_eq!(rewards.len(), lens.iter().sum::<usize>(), "lens do not add up to the tokens");
@@ -51,8 +53,8 @@ pub fn gae(rewards: &[f64], values: &[f64], lens: &[usize], gamma: f64, lambda: 
     (advantages, returns)
 }
 
-/// Divides by the standard deviation, of the biased variance (detail 18), and with `shift_mean` the mean becomes 0; otherwise it
-/// stays.
+/// Divides by the standard deviation, of the biased variance (detail 18), and with `shift_mean` the mean
+/// becomes 0; otherwise it stays.
 pub fn whiten(values: &mut [f64], shift_mean: bool) {
     if values.is_empty() {
         return;
@@ -65,31 +67,33 @@ pub fn whiten(values: &mut [f64], shift_mean: bool) {
     values.iter_mut().for_each(|x| *x = (*x - mean) * scale + kept);
 }
 
-/// A price that is fixed, or aims at a KL of an answer (Ziegler et al. 2019, §2.2; detail 20).
+/// A KL coefficient that is fixed, or adapts to a target KL of an answer (Ziegler et al. 2019, §2.2; detail
+/// 20).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KlController {
     coefficient: f64,
-    /// The KL that is aimed at, and the episodes in which the price can adapt.
+    /// The target KL, and the horizon of the adaptation in episodes.
     aim: Option<(f64, f64)>,
 }
 
 impl KlController {
-    /// A price of `coefficient` a nat at first, which adapts where there is a `target`.
+    /// Begins at `coefficient`, and adapts where there is a `target`.
     pub fn new(coefficient: f64, target: Option<f64>, horizon: f64) -> Self {
         KlController { coefficient, aim: target.map(|target| (target, horizon)) }
     }
 
-    /// The price of a nat.
+    /// The KL coefficient β.
     pub fn coefficient(&self) -> f64 {
         self.coefficient
     }
 
-    /// Goes on from a price that was reached.
+    /// Resumes from a coefficient that was reached.
     pub fn set_coefficient(&mut self, coefficient: f64) {
         self.coefficient = coefficient;
     }
 
-    /// Learns that `episodes` answers had a mean `kl`: `β ← β · (1 + clip(kl/target - 1, ±0.2) · episodes/horizon)`.
+    /// Learns that `episodes` answers had a mean `kl`: `β ← β · (1 + clip(kl/target - 1, ±0.2) ·
+    /// episodes/horizon)`.
     pub fn update(&mut self, kl: f64, episodes: usize) {
         if let Some((target, horizon)) = self.aim
             && kl.is_finite()
@@ -109,14 +113,15 @@ pub struct PolicyLoss {
     pub derivatives: Vec<f64>,
     /// Share of the tokens whose clipped term counted.
     pub clip_fraction: f64,
-    /// Estimate of the KL from the old policy to the new: half the mean square of the difference of log-probabilities.
+    /// Estimate of the KL from the old policy to the new: half the mean square of the difference of
+    /// log-probabilities.
     pub approx_kl: f64,
     /// Mean probability ratio.
     pub mean_ratio: f64,
 }
 
-/// `Σ max(-A·ρ, -A·clip(ρ, 1-ε, 1+ε)) / counted` with `ρ = exp(new - old)`: the negative of the smaller of both terms (Schulman et
-/// al. 2017, eq. 7).
+/// `Σ max(-A·ρ, -A·clip(ρ, 1-ε, 1+ε)) / counted` with `ρ = exp(new - old)`: the negative of the smaller of
+/// both terms (Schulman et al. 2017, eq. 7).
 pub fn policy_loss(
     new: &[f64],
     old: &[f64],

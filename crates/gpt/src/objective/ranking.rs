@@ -1,4 +1,5 @@
-//! Learning from rankings: a reward model prefers the better answer of every pair (Ouyang et al. 2022, eq. 1).
+//! Learning from rankings: a reward model prefers the better answer of every pair (Ouyang et al. 2022, eq.
+//! 1).
 
 /// The loss of one prompt's answers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,9 +12,10 @@ pub struct RankingLoss {
     pub right: usize,
 }
 
-/// The mean over the `pairs` (better, worse) of one prompt, all of them one element of a batch: the answers are passed through the
-/// model once each, and pairs of one prompt, which are correlated, do not become several steps. Without pairs it is 0. A reward that
-/// is infinite is beyond what the model can compute: the loss is NaN then, and not 0 because the better answer has it.
+/// The mean over the `pairs` (better, worse) of one prompt, all of them one element of a batch: the answers
+/// are passed through the model once each, and pairs of one prompt, which are correlated, do not become
+/// several steps. Without pairs it is 0. A reward that is infinite is beyond what the model can compute: the
+/// loss is NaN then, and not 0 because the better answer has it.
 pub fn ranking_loss(rewards: &[f64], pairs: &[(usize, usize)]) -> RankingLoss {
     let mut loss = RankingLoss { derivatives: vec![0.0; rewards.len()], ..RankingLoss::default() };
     let each = 1.0 / pairs.len().max(1) as f64;

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::place::Place;
 
-/// Writes a whole file so that a reader, or the next process, sees either the old contents or the new. A link keeps pointing to what
-/// is written; pipes and devices are written through.
+/// Writes a whole file so that a reader, or the next process, sees either the old contents or the new. A link
+/// keeps pointing to what is written; pipes and devices are written through.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole(path, |out| out.write_all(bytes))
 }

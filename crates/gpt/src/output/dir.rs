@@ -1,5 +1,6 @@
-//! A directory that is either complete or not there: files are made in a work folder, moved into place, and last of all a
-//! record (`report.json`, `meta.json`) is renamed into it. Whoever finds the record finds everything.
+//! A directory that is either complete or not there: files are made in a work folder, moved into place, and
+//! last of all a record (`report.json`, `meta.json`) is renamed into it. Whoever finds the record finds
+//! everything.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use super::refuse_inputs;
 
 const WORK: &str = ".building";
 const LOCK: &str = ".lock";
-/// In the work folder, the names of the files that are being moved out of it: they are ours, though there is no record yet.
+/// In the work folder, the names of the files that are being moved out of it: they are ours, though there is
+/// no record yet.
 const MOVING: &str = "moving.json";
 
 /// A directory being made.
@@ -25,8 +27,8 @@ pub(crate) struct OutDir {
     _lock: File,
 }
 
-/// The record of a complete directory; `None` when it is not complete (or not there). When its `options` are not
-/// `options`, the error shows the difference.
+/// The record of a complete directory; `None` when it is not complete (or not there). When its `options` are
+/// not `options`, the error shows the difference.
 pub(crate) fn completed(dir: &Path, record: &str, options: &Value) -> Result<Option<Value>> {
     let path = dir.join(record);
     if !path.exists() {
@@ -60,8 +62,8 @@ fn is_digest(value: &Value) -> bool {
 }
 
 impl OutDir {
-    /// Creates the directory, locks it against a second builder and removes what a killed one left. It is refused where it holds
-    /// something else, is one of the `inputs` or holds one.
+    /// Creates the directory, locks it against a second builder and removes what a killed one left. It is
+    /// refused where it holds something else, is one of the `inputs` or holds one.
     pub(crate) fn open(dir: &Path, record: &'static str, inputs: &[&Path]) -> Result<OutDir> {
         let shown = dir.display();
         ensure!(!dir.is_file(), "{shown} is a file, and a directory is to be made: choose another --out");

@@ -1,7 +1,8 @@
-//! A file of lines that grows while a command works, and that the same command continues after Ctrl-C, `kill -9` or a full disk.
+//! A file of lines that grows while a command works, and that the same command continues after Ctrl-C, `kill
+//! -9` or a full disk.
 //!
-//! Lines are appended at once. The record beside the file vouches for what came to the disk, a moment later; when the command is
-//! given again, what follows that is cut, be it torn or not, and made again.
+//! Lines are appended at once. The record beside the file vouches for what came to the disk, a moment later;
+//! when the command is given again, what follows that is cut, be it torn or not, and made again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -17,7 +18,8 @@ use super::{Out, ReaderGone, Recipe};
 
 /// What grows beside a file that it will replace.
 const NEW: &str = ".new";
-/// How long what was written may be lost to `kill -9`; more where the disk is slow, so that little time goes there.
+/// How long what was written may be lost to `kill -9`; more where the disk is slow, so that little time goes
+/// there.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
 /// See [`SAVE_EVERY`].
 const SHARE_OF_TIME: u32 = 20;
@@ -55,8 +57,8 @@ impl Lines {
     /// Opens what `out` names for the command of `recipe`.
     ///
     /// # Errors
-    /// A file is there that another command made, or that was changed since, unless it is to be replaced; another process writes it;
-    /// it cannot be written.
+    /// A file is there that another command made, or that was changed since, unless it is to be replaced;
+    /// another process writes it; it cannot be written.
     pub fn open(out: &Out, recipe: &Recipe) -> Result<Lines> {
         let shown = out.asked.clone();
         let Place::File(to) = &out.place else {
@@ -102,7 +104,8 @@ impl Lines {
         Ok(Lines { shown, sink: Sink::Growing(Box::new(growing)), kept })
     }
 
-    /// What the same command wrote before: whole lines, as many as there were in the calls of [`push`](Self::push) that are kept.
+    /// What the same command wrote before: whole lines, as many as there were in the calls of
+    /// [`push`](Self::push) that are kept.
     pub fn kept(&self) -> &str {
         &self.kept
     }
@@ -171,7 +174,8 @@ fn settle(record: &Record, path: &Path, to: &Path) -> Result<()> {
 impl Growing {
     fn push(&mut self, lines: &str) -> Result<()> {
         self.file.write_all(lines.as_bytes()).map_err(|error| {
-            // A torn line would be cut when the command goes on, and whoever looks before that need not see it.
+            // A torn line would be cut when the command goes on, and whoever looks before that need not see
+            // it.
             let _ = self.file.set_len(self.record.bytes);
             cannot_write(&self.path, error)
         })?;

@@ -1,16 +1,18 @@
 //! The one rule for everything that a verb writes where it was told to.
 //!
-//! * **An input is never an output**, by whatever name it goes: relative, through `..`, a symbolic or a hard link.
-//! * **What this same command left unfinished is continued; what it finished is finished.** A [`Recipe`] says what makes two commands
-//!   the same: the verb, the options that decide what comes out, and the digests of what is read. It lies beside the file, as
-//!   `candidates.jsonl.mynah` beside `candidates.jsonl`, with the digest of what was written: a file that was changed since is
-//!   somebody else's.
-//! * **Somebody else's file is not written over**, but replaced where that is asked for (`--force`), and only when the new one is
-//!   whole. An empty file is nobody's.
+//! * **An input is never an output**, by whatever name it goes: relative, through `..`, a symbolic or a hard
+//!   link.
+//! * **What this same command left unfinished is continued; what it finished is finished.** A [`Recipe`] says
+//!   what makes two commands the same: the verb, the options that decide what comes out, and the digests of
+//!   what is read. It lies beside the file, as `candidates.jsonl.mynah` beside `candidates.jsonl`, with the
+//!   digest of what was written: a file that was changed since is somebody else's.
+//! * **Somebody else's file is not written over**, but replaced where that is asked for (`--force`), and only
+//!   when the new one is whole. An empty file is nobody's.
 //! * **Links are written through**, and so are pipes and devices; `-` is standard output.
 //!
-//! [`Out`] is a file as it was asked for; it is written at once ([`Out::write`]), or grows line by line ([`Lines`]). `OutDir` is a
-//! directory that is made as a whole; the run directory is [`RunDir`](crate::train::run::RunDir)'s.
+//! [`Out`] is a file as it was asked for; it is written at once ([`Out::write`]), or grows line by line
+//! ([`Lines`]). `OutDir` is a directory that is made as a whole; the run directory is
+//! [`RunDir`](crate::train::run::RunDir)'s.
 
 mod atomic;
 mod dir;
@@ -70,7 +72,8 @@ impl Out {
         self.place == Place::Standard
     }
 
-    /// Refuses to replace `file`, which is somebody else's, unless that is asked for and it is no part of what is read.
+    /// Refuses to replace `file`, which is somebody else's, unless that is asked for and it is no part of
+    /// what is read.
     fn may_replace(&self, file: &Path, why: &str) -> Result<()> {
         let shown = file.display();
         if let Some(input) = self.within.as_ref().filter(|_| self.force) {
@@ -104,7 +107,8 @@ impl Out {
     }
 }
 
-/// BLAKE3 of what was read, as it is meant: lines that are not used, their order of fields and the packing of a file have no say.
+/// BLAKE3 of what was read, as it is meant: lines that are not used, their order of fields and the packing of
+/// a file have no say.
 pub fn digest(read: &impl fmt::Debug) -> String {
     let mut hasher = blake3::Hasher::new();
     write!(hasher, "{read:?}").expect("a hasher takes everything");

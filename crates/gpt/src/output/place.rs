@@ -56,7 +56,8 @@ impl Place {
                 return Place::at(path, &about, asked, is_open_file);
             }
             if path.starts_with("/proc") || path.starts_with("/dev/fd") {
-                // Not a name but an open file: a pipe has no other, and of a file that is open the offset is the shell's.
+                // Not a name but an open file: a pipe has no other, and of a file that is open the offset is
+                // the shell's.
                 is_open_file = true;
                 let about = fs::metadata(&path).with_context(|| format!("cannot use {shown}"))?;
                 return Place::at(path, &about, asked, is_open_file);
@@ -105,8 +106,8 @@ fn is_same(about: &Metadata, device: u64, number: u64) -> bool {
     (about.dev(), about.ino()) == (device, number)
 }
 
-/// Refuses the file `out` where it is an input, by whatever name: relative, through `..`, a symbolic or a hard link. Gives back the
-/// directory among the `inputs` that it lies in.
+/// Refuses the file `out` where it is an input, by whatever name: relative, through `..`, a symbolic or a
+/// hard link. Gives back the directory among the `inputs` that it lies in.
 pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result<Option<PathBuf>> {
     let Ok(about) = fs::metadata(out) else { return Ok(None) };
     let mut within = None;

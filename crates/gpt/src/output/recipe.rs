@@ -1,4 +1,5 @@
-//! What a run, or any file that a verb writes, is made of: everything that decides it, and apart from it what does not.
+//! What a run, or any file that a verb writes, is made of: everything that decides it, and apart from it what
+//! does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ pub const FORMAT: u32 = 1;
 
 /// The resolved recipe of a run, kept as `config.toml`: what was typed, the preset and the defaults, merged.
 ///
-/// Two recipes that agree in `stage`, `format`, `settings` and the digests of `inputs` give the same numbers, bit
-/// for bit; `runtime` and the places of the inputs may change between two sittings of one run.
+/// Two recipes that agree in `stage`, `format`, `settings` and the digests of `inputs` give the same numbers,
+/// bit for bit; `runtime` and the places of the inputs may change when a run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -27,7 +28,8 @@ pub struct Recipe {
     pub format: u32,
     /// Every setting that decides results: shape, schedule, seed, precision …
     pub settings: toml::Table,
-    /// What does not decide results: threads, how many checkpoints to keep, a line about the machine (`machine`).
+    /// What does not decide results: threads, how many checkpoints to keep, a line about the machine
+    /// (`machine`).
     #[serde(default)]
     pub runtime: toml::Table,
     /// What the run reads, by name: `data`, `tokenizer`, `init` …
@@ -46,15 +48,16 @@ pub struct Input {
 }
 
 impl Input {
-    /// An input by path and digest. A relative path is made absolute, so that the run can be read from elsewhere; a name
-    /// of the hub is one already.
+    /// An input by path and digest. A relative path is made absolute, so that the run can be read from
+    /// elsewhere; a name of the hub is one already.
     pub fn new(path: &Path, digest: impl Into<String>) -> Self {
         let absolute = if Name::is(path) { Ok(path.to_owned()) } else { std::path::absolute(path) };
         let path = absolute.unwrap_or_else(|_| path.to_path_buf());
         Self { path, digest: digest.into() }
     }
 
-    /// How two inputs of the same name differ, if they do: by their places, or by what lies in the same place.
+    /// How two inputs of the same name differ, if they do: by their places, or by what lies in the same
+    /// place.
     fn difference(&self, other: &Input) -> Option<String> {
         let (old, new) = (self.place(), other.place());
         match () {
@@ -85,7 +88,8 @@ impl Recipe {
         }
     }
 
-    /// The recipe of a verb that writes a file: its `settings`, which make a table, and what it reads, by name.
+    /// The recipe of a verb that writes a file: its `settings`, which make a table, and what it reads, by
+    /// name.
     pub fn of_verb(
         verb: &str,
         settings: &impl Serialize,
@@ -109,15 +113,16 @@ impl Recipe {
         toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
-    /// Keeps how the input `name` was asked for, where that is a name of the hub: another day it may mean another commit.
+    /// Keeps how the input `name` was asked for, where that is a name of the hub: another day it may mean
+    /// another commit.
     pub fn note_asked(&mut self, name: &str, asked: &str) {
         if Name::is(Path::new(asked)) {
             self.runtime.insert(name.to_owned(), asked.into());
         }
     }
 
-    /// What `asked` means as the input `name` of the run in `dir`: a name of the hub that the run was begun with is the
-    /// commit that it was then.
+    /// What `asked` means as the input `name` of the run in `dir`: a name of the hub that the run was begun
+    /// with is the commit that it was then.
     pub fn pinned(dir: &Path, name: &str, asked: &Path) -> Result<PathBuf> {
         if !Name::is(asked) || !dir.join(CONFIG).exists() {
             return Ok(asked.to_owned());
@@ -128,8 +133,8 @@ impl Recipe {
         Ok(pinned.map_or_else(|| asked.to_owned(), |input| input.path.clone()))
     }
 
-    /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`. Inputs that differ are told by
-    /// their places.
+    /// What decides results and differs from `other`, one line a key: `settings.lr: 0.0006 → 0.001`. Inputs
+    /// that differ are told by their places.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let inputs = self.inputs.keys().chain(other.inputs.keys()).collect::<BTreeSet<_>>();
         let inputs = inputs.into_iter().filter_map(|name| {

@@ -1,5 +1,5 @@
-//! The record beside a file that a verb wrote: `candidates.jsonl.mynah` tells which command made `candidates.jsonl`, from what, how
-//! far it came, and whether the file is still what it left.
+//! The record beside a file that a verb wrote: `candidates.jsonl.mynah` tells which command made
+//! `candidates.jsonl`, from what, how far it came, and whether the file is still what it left.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -15,11 +15,12 @@ use super::{Out, ReaderGone, Recipe};
 pub type Named<'a> = (&'a str, &'a [u8]);
 
 impl Out {
-    /// Whether the command of `recipe` finished the file, and the `beside` files that come along with it. To be asked before any work:
-    /// if it did not, the file may and can be written.
+    /// Whether the command of `recipe` finished the file, and the `beside` files that come along with it. To
+    /// be asked before any work: if it did not, the file may and can be written.
     ///
     /// # Errors
-    /// Another command made it, or it was changed since, unless it is to be replaced; its place cannot be written to.
+    /// Another command made it, or it was changed since, unless it is to be replaced; its place cannot be
+    /// written to.
     pub fn is_finished(&self, recipe: &Recipe, beside: &[&str]) -> Result<bool> {
         let Place::File(file) = &self.place else { return Ok(false) };
         let why = match standing(file, recipe)? {
@@ -48,7 +49,8 @@ impl Out {
         made.and_then(|_| fs::remove_file(&temporary)).map_err(|error| cannot_write(&self.asked, error))
     }
 
-    /// Writes the whole file, and the files `beside` it. A pipe, a device or standard output gets the file alone.
+    /// Writes the whole file, and the files `beside` it. A pipe, a device or standard output gets the file
+    /// alone.
     pub fn write(&self, recipe: &Recipe, content: &[u8], beside: &[Named<'_>]) -> Result<()> {
         let Place::File(file) = &self.place else { return self.stream(&mut &*content) };
         let mut record = Record { finished: true, ..Record::unfinished(recipe.clone()) };
@@ -64,8 +66,8 @@ impl Out {
         write_atomically(file, content)
     }
 
-    /// Where somebody else writes the whole file, before [`adopt`](Self::adopt): its own place, or a temporary one where it is to
-    /// go through a pipe.
+    /// Where somebody else writes the whole file, before [`adopt`](Self::adopt): its own place, or a
+    /// temporary one where it is to go through a pipe.
     pub fn path(&self) -> PathBuf {
         match &self.place {
             Place::File(file) => file.clone(),

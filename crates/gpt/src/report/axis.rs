@@ -19,8 +19,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis over `values` with about `count` ticks and `margin` (a fraction of its length) free at both ends;
-    /// none if no value has a place on it.
+    /// An axis over `values` with about `count` ticks and `margin` (a fraction of its length) free at both
+    /// ends; none if no value has a place on it.
     pub(super) fn new(
         scale: Scale,
         values: impl Iterator<Item = f64>,

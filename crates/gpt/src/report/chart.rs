@@ -27,8 +27,8 @@ pub(super) enum Span {
     All,
     /// All values and zero.
     FromZero,
-    /// All values except those of the first steps, where a loss falls off a cliff that would flatten the rest.
-    /// Logarithmic steps give the cliff its room, and spans everything.
+    /// All values except those of the first steps, where a loss falls off a cliff that would flatten the
+    /// rest. Logarithmic steps give the cliff its room, and spans everything.
     Late,
 }
 

@@ -21,8 +21,8 @@ pub(super) fn section(record: &Record) -> Option<Element> {
     Some(section.child(Element::of("div", "charts").children(small)))
 }
 
-/// The loss over steps and over their logarithm, each once for wide and once for narrow pages. Two radio buttons
-/// choose, by the style sheet alone.
+/// The loss over steps and over their logarithm, each once for wide and once for narrow pages. Two radio
+/// buttons choose, by the style sheet alone.
 fn loss_figure(record: &Record) -> Option<Element> {
     let mut chart = loss_chart(record);
     let told = chart.series.iter().filter(|series| series.look != Look::Range);

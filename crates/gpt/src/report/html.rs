@@ -62,7 +62,8 @@ impl Display for Element {
     }
 }
 
-/// Text as HTML. Characters that HTML forbids, and those that reorder what follows them, become visible instead.
+/// Text as HTML. Characters that HTML forbids, and those that reorder what follows them, become visible
+/// instead.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {

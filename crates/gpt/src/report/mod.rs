@@ -1,12 +1,13 @@
 //! The page of a run, and small curves for the terminal.
 //!
-//! [`write()`] reads the files of a run directory, finished or not, and writes `report.html` beside them: one page that
-//! needs nothing else, no network, no scripts. The one idea: everything on it is drawn from files that a person can
-//! read as well, and text reaches the page only through the escaping of `html::Element`.
+//! [`write()`] reads the files of a run directory, finished or not, and writes `report.html` beside them: one
+//! page that needs nothing else, no network, no scripts. The one idea: everything on it is drawn from files
+//! that a person can read as well, and text reaches the page only through the escaping of `html::Element`.
 //!
-//! It draws `loss`, `val_loss`, `lr`, `grad_norm` and whatever other numbers `metrics.jsonl` has, the `tokens_per_sec`
-//! and `mfu` of `timings.jsonl`, and takes `tokens` as the number seen so far. `report.json` and `meta.json` are read
-//! from the inputs that are directories; `machine` and `parameters` from the recipe's `runtime`.
+//! It draws `loss`, `val_loss`, `lr`, `grad_norm` and whatever other numbers `metrics.jsonl` has, the
+//! `tokens_per_sec` and `mfu` of `timings.jsonl`, and takes `tokens` as the number seen so far. `report.json`
+//! and `meta.json` are read from the inputs that are directories; `machine` and `parameters` from the
+//! recipe's `runtime`.
 
 mod axis;
 mod chart;
@@ -17,7 +18,7 @@ mod record;
 mod results;
 mod road;
 mod sections;
-mod shots;
+mod sweep;
 mod tasks;
 mod terminal;
 #[cfg(test)]
@@ -29,8 +30,8 @@ use anyhow::Result;
 
 pub use results::{Baseline, Completion, RESULTS, Results, Stage};
 pub use road::{Answer, ChatResults, FrontierPoint, System, Tried, frontier, write_road};
-pub use shots::{Sweep, sweeps_page};
-pub use tasks::{Asked, Predicted, TasksResults, Written, write_tasks_road};
+pub use sweep::{Sweep, sweeps_page};
+pub use tasks::{Predicted, TaskAccuracy, TasksResults, Written, write_tasks_road};
 pub use terminal::{chart, sparkline};
 
 use crate::train::run::write_atomically;
@@ -44,15 +45,16 @@ pub const REPORT: &str = "report.html";
 /// Writes `report.html` into the run directory from what lies there now, and returns its path.
 ///
 /// # Errors
-/// `run_dir` has no recipe, or reading or writing fails. Damaged lines and missing files are told on the page.
+/// `run_dir` has no recipe, or reading or writing fails. Damaged lines and missing files are told on the
+/// page.
 pub fn write(run_dir: &Path) -> Result<PathBuf> {
     let path = run_dir.join(REPORT);
     write_atomically(&path, page(Record::read(run_dir)?).as_bytes())?;
     Ok(path)
 }
 
-/// The smoothed training loss of a run so far as a picture for the terminal, see [`chart()`]. As on the page, the
-/// first steps are left out where they lie above everything that follows.
+/// The smoothed training loss of a run so far as a picture for the terminal, see [`chart()`]. As on the page,
+/// the first steps are left out where they lie above everything that follows.
 pub fn loss_chart(run_dir: &Path, columns: usize, rows: usize) -> Result<String> {
     let mut loss = record::smooth(&Record::read(run_dir)?.metric("loss"));
     let late = CLIFF * loss.last().map_or(0.0, |point| point.0);

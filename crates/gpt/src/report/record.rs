@@ -97,8 +97,8 @@ impl Record {
     }
 }
 
-/// A smoothed curve: the mean over a window that is a sixtieth of the run, and narrower where the run is young and
-/// the curve is steep.
+/// A smoothed curve: the mean over a window that is a sixtieth of the run, and narrower where the run is
+/// young and the curve is steep.
 pub(super) fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut sums = vec![0.0];
     sums.extend(points.iter().scan(0.0, |sum, point| {

@@ -92,7 +92,8 @@ pub struct ChatResults {
 }
 
 impl ChatResults {
-    /// Says so where PPO's answers are not better than those of the supervised model by more than chance: their intervals meet.
+    /// Says so where PPO's answers are not better than those of the supervised model by more than chance:
+    /// their intervals meet.
     pub fn caveat(&self) -> Option<String> {
         let gold = |name: &str| Some(self.systems.iter().find(|system| system.name == name)?.gold);
         let (sft, ppo) = (gold("sft")?, gold("ppo")?);
@@ -210,8 +211,8 @@ fn systems(results: &ChatResults) -> Element {
         ))
 }
 
-/// Reward and gold score over the distance from the supervised model (Gao et al. 2023): where the reward rises and the gold
-/// score falls, the policy exploits the reward model.
+/// Reward and gold score over the distance from the supervised model (Gao et al. 2023): where the reward
+/// rises and the gold score falls, the policy exploits the reward model.
 fn frontier_section(results: &ChatResults) -> Element {
     let section = Element::new("section").child(Element::new("h2").text("PPO: score over distance"));
     let curve = |title: &str, value: &dyn Fn(&FrontierPoint) -> f64| {

@@ -238,8 +238,8 @@ pub(super) fn complaints(record: &Record) -> Option<Element> {
     (!record.complaints.is_empty()).then(|| section.child(Element::new("ul").children(items)))
 }
 
-/// `2025-03-09 14:05`. Days become a date as in Howard Hinnant, "chrono-compatible low-level date algorithms" (2014):
-/// years that begin in March have their leap day at the end.
+/// `2025-03-09 14:05`. Days become a date as in Howard Hinnant, "chrono-compatible low-level date algorithms"
+/// (2014): years that begin in March have their leap day at the end.
 fn utc(unix_secs: u64) -> String {
     let (days, secs) = (unix_secs / 86_400 + 719_468, unix_secs % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -17,7 +17,7 @@ pub struct TasksResults {
     /// The stages in order, with the time each took.
     pub stages: Vec<Stage>,
     /// What was asked of inputs that training has never seen, task by task.
-    pub tasks: Vec<Asked>,
+    pub tasks: Vec<TaskAccuracy>,
     /// Held-out plain text: the trained model first, then what it is to be compared with.
     pub text: Vec<Predicted>,
     /// What the model makes of some well-known inputs.
@@ -26,7 +26,7 @@ pub struct TasksResults {
 
 /// A task, and how well it is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct TaskAccuracy {
     /// As rows name it.
     pub task: String,
     /// The share of outputs that are exactly the right one.
@@ -77,7 +77,7 @@ fn page(results: &TasksResults) -> Element {
             "One language model of text and of tasks: what it makes of names and sentences that training has never seen.",
         ));
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    let asked = |Asked { task, exact, .. }: &Asked| {
+    let asked = |TaskAccuracy { task, exact, .. }: &TaskAccuracy| {
         let Rate { value, low, high, n } = *exact;
         let spread = format!("{} – {}", percent(low), percent(high));
         Vec::from([task.clone(), percent(value), spread, n.to_string()].map(cell))
@@ -89,7 +89,7 @@ fn page(results: &TasksResults) -> Element {
         let wanted = wanted.clone().unwrap_or_default();
         Vec::from([input.clone(), task.clone(), written.clone(), wanted].map(cell))
     };
-    let heads = ["Asked of unseen inputs", "exact", "95 % interval", "rows"];
+    let heads = ["TaskAccuracy of unseen inputs", "exact", "95 % interval", "rows"];
     let link = Element::new("a").attr("href", format!("pretrain/{REPORT}")).text("The page of the training");
     Element::new("main")
         .child(heading)

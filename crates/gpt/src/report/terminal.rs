@@ -13,8 +13,8 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
     columns.iter().map(block).collect()
 }
 
-/// A curve of `(x, y)` points as `rows` lines of braille, `columns` wide including the labels of the vertical axis;
-/// points that are not finite are left out, and the result is empty if none remains.
+/// A curve of `(x, y)` points as `rows` lines of braille, `columns` wide including the labels of the vertical
+/// axis; points that are not finite are left out, and the result is empty if none remains.
 ///
 /// ```text
 ///  9.21 ⢇

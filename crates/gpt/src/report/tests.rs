@@ -10,8 +10,8 @@ use crate::train::run::{EVENTS, Event, EventKind, Input, METRICS, Recipe, RunDir
 
 const HOSTILE: &str = "</pre><script>alert('x')</script> \"&amp;\" \0\u{1b}[31m \u{202e}gnp";
 
-/// What is not well formed, by a parser that knows just enough: elements nest and end, attributes are quoted, `&`
-/// begins one of our five references, and no character is one that HTML forbids.
+/// What is not well formed, by a parser that knows just enough: elements nest and end, attributes are quoted,
+/// `&` begins one of our five references, and no character is one that HTML forbids.
 fn flaw(page: &str) -> Option<String> {
     let page = page.trim_start_matches("<!doctype html>\n");
     if let Some(c) = page.chars().find(|&c| c.is_control() && c != '\n' && c != '\t') {

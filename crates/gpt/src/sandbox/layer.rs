@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// Own user, process, mount, network, IPC, host-name and cgroup namespaces, and the private tree of files.
+    /// Own user, process, mount, network, IPC, host-name and cgroup namespaces, and the private tree of
+    /// files.
     Namespaces,
-    /// Landlock (Linux 5.13): rules on files, from 6.7 on ports, from 6.12 on signals and sockets, which hold beside permissions.
+    /// Landlock (Linux 5.13): rules on files, from 6.7 on ports, from 6.12 on signals and sockets, which hold
+    /// beside permissions.
     Landlock,
     /// Seccomp: an allow list of system calls.
     Seccomp,

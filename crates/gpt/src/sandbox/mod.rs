@@ -1,21 +1,23 @@
-//! Rooms in which Python programs run that nobody has read. Not a judge: what a program is worth, `eval::code` finds out.
+//! Sandboxed processes for Python programs that nobody has read. Whether a program is right, `eval::code`
+//! finds out.
 //!
-//! One idea: **a program gets a machine of its own, in layers, each of which would do alone for most attacks.** It runs as a
-//! user that owns nothing, as process 1 of its own namespaces (no process, network or mount but its own), in a private tree of
-//! files (its interpreter, read-only, and a small folder in memory), behind Landlock and an allow list of system calls, with
-//! limits on time, memory, threads and files, an empty environment and three pipes. No root is needed; root is given up first.
+//! One idea: **a program gets a machine of its own, in layers, each of which would do alone for most
+//! attacks.** It runs as a user that owns nothing, as process 1 of its own namespaces (no process, network or
+//! mount but its own), in a private tree of files (its interpreter, read-only, and a small folder in memory),
+//! behind Landlock and an allow list of system calls, with limits on time, memory, threads and files, an
+//! empty environment and three pipes. No root is needed; root is given up first.
 //!
 //! A thread cannot lock itself up without its whole process. So the binary calls itself: `main` begins with
-//! [`enter_if_asked`], which in such a call sets up a room from outside (namespaces, the tree), then from inside
-//! (everything that only takes away) and then becomes the interpreter. Whoever lets go of the room's
-//! pipes, willingly or by dying, has the outer process kill process 1, and the kernel everything in its namespace: nothing
-//! outlives a room, and its files were in memory.
+//! [`enter_if_asked`], which in such a call sets up a room from outside (namespaces, the tree), then from
+//! inside (everything that only takes away) and then becomes the interpreter. Whoever lets go of the room's
+//! pipes, willingly or by dying, has the outer process kill process 1, and the kernel everything in its
+//! namespace: nothing outlives a room, and its files were in memory.
 
 #[cfg(target_os = "linux")]
 mod enter;
 mod layer;
+mod process;
 mod python;
-mod room;
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -26,8 +28,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use layer::Layer;
+pub use process::{Closed, SandboxProcess, wait_any};
 use python::Python;
-pub use room::{Closed, Room, wait_any};
 
 /// The first argument of a call of the binary by itself.
 const CALL: &str = "sandbox-room";
@@ -79,8 +81,8 @@ impl Sandbox {
     /// Finds `python3` on the path and tries every layer but those in `without`.
     ///
     /// # Errors
-    /// There is no `python3`, or it does not run in the sandbox; a layer does not work here: the message names all such layers
-    /// and says why.
+    /// There is no `python3`, or it does not run in the sandbox; a layer does not work here: the message
+    /// names all such layers and says why.
     pub fn open(limits: Limits, without: &[Layer]) -> Result<Self> {
         ensure!(
             cfg!(target_os = "linux"),
@@ -115,14 +117,16 @@ impl Sandbox {
         &self.plan.python.executable
     }
 
-    /// Starts the Python source `program` in a new room. [`Room::is_set_up`] says when the room was ready for it.
+    /// Starts the Python source `program` in a new room. [`SandboxProcess::is_set_up`] says when the room was
+    /// ready for it.
     ///
     /// # Errors
     /// No process can be started.
-    pub fn start(&self, program: &str) -> Result<Room> {
+    pub fn start(&self, program: &str) -> Result<SandboxProcess> {
         let plan = Plan { program: program.into(), ..self.plan.clone() };
         let child = call("outside", &plan)?
-            // The interpreter's folder, though its parents be closed to the user that the room will be: see `enter::tree`.
+            // The interpreter's folder, though its parents be closed to the user that the room will be: see
+            // `enter::tree`.
             .current_dir(&plan.python.prefix)
             // Ctrl-C is for whoever asked for the room, who then lets go of it.
             .process_group(0)
@@ -131,7 +135,7 @@ impl Sandbox {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start a process for a sandbox")?;
-        Room::new(child)
+        SandboxProcess::new(child)
     }
 
     /// Runs a program that only says a word.
@@ -158,8 +162,9 @@ fn call(step: &str, plan: &Plan) -> Result<Command> {
     Ok(command)
 }
 
-/// In a call of the binary by itself: sets up the room, runs the program in it and returns how it ended. Else `None`, and
-/// `main` goes on. To be called before anything else, while there is but one thread and no open file.
+/// In a call of the binary by itself: sets up the room, runs the program in it and returns how it ended. Else
+/// `None`, and `main` goes on. To be called before anything else, while there is but one thread and no open
+/// file.
 pub fn enter_if_asked() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != CALL {

@@ -38,7 +38,8 @@ impl Python {
         Ok(Python { executable: lines[0].into(), prefix: lines[1].into() })
     }
 
-    /// The files that it needs and that a program may read: its own, then the system's libraries. Some may not exist.
+    /// The files that it needs and that a program may read: its own, then the system's libraries. Some may
+    /// not exist.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let own = [self.executable.clone(), self.prefix.join("lib"), self.prefix.join("lib64")];
         own.into_iter().chain(LIBRARIES.map(|path| Path::new(path).to_path_buf())).collect()

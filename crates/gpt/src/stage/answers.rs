@@ -1,4 +1,5 @@
-//! Answers sampled from a model: rollouts, candidates to be ranked, and what evaluations judge, all by the one engine.
+//! Answers sampled from a model: rollouts, candidates to be ranked, and what evaluations judge, all by the
+//! one engine.
 
 use super::episodes::Episode;
 use crate::data::{Candidates, Prompt, Prompter};
@@ -12,7 +13,8 @@ use std::ops::ControlFlow;
 /// Sequences that are continued at once.
 const SLOTS: usize = 64;
 
-/// Answers that are waited for at once where they are heard one by one, many times [`SLOTS`]: at their end slots stand empty.
+/// Answers that are waited for at once where they are heard one by one, many times [`SLOTS`]: at their end
+/// slots stand empty.
 const REQUESTS: usize = 64 * SLOTS;
 
 /// Answers to prompts and how they ended.
@@ -30,8 +32,8 @@ impl Answers {
     }
 }
 
-/// The episodes as a reward model reads them, which has met whole answers only: with an end where the policy did not come to
-/// one.
+/// The episodes as a reward model reads them, which has met whole answers only: with an end where the policy
+/// did not come to one.
 pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<'_>) -> Vec<Episode> {
     let end = prompter.end_tokens()[0];
     let whole = |(episode, ended): (&Episode, &bool)| {
@@ -48,7 +50,8 @@ pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> R
     prompter.tokenizer().decode(&answer[..answer.len() - usize::from(ended)])
 }
 
-/// Samples an answer of at most `max_tokens` to each prompt. The answer to prompt `i` draws the numbers of request `first + i`.
+/// Samples an answer of at most `max_tokens` to each prompt. The answer to prompt `i` draws the numbers of
+/// request `first + i`.
 ///
 /// # Errors
 /// The model's logits are not finite.
@@ -97,11 +100,12 @@ pub struct CandidatesOptions {
     pub sampling: Sampling,
 }
 
-/// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress` hears how many.
+/// Samples `k` answers to each prompt. A prompt that leaves no room for an answer is left out, and `progress`
+/// hears how many.
 ///
 /// # Errors
-/// The model scores texts instead of writing them; a prompt cannot be rendered; none leaves room for an answer; logits are not
-/// finite; somebody asked to stop.
+/// The model scores texts instead of writing them; a prompt cannot be rendered; none leaves room for an
+/// answer; logits are not finite; somebody asked to stop.
 pub fn candidates<B: Backend>(
     b: &mut B,
     model: (&Config, &Weights<B::Tensor>),
@@ -119,8 +123,9 @@ pub fn candidates<B: Backend>(
     Ok(found)
 }
 
-/// The same, prompt by prompt in their order: `hear` gets the candidates of each as soon as they are whole. The first `done` that it
-/// would hear are passed over: an answer is a function of the seed, of its prompt's place and of its own, and of nothing else.
+/// The same, prompt by prompt in their order: `hear` gets the candidates of each as soon as they are whole.
+/// The first `done` that it would hear are passed over: an answer is a function of the seed, of its prompt's
+/// place and of its own, and of nothing else.
 ///
 /// # Errors
 /// Those of [`candidates`] and of `hear`.

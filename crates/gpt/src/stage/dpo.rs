@@ -1,10 +1,11 @@
-//! Direct preference optimisation (Rafailov et al. 2023): the policy learns from rankings without a reward model.
+//! Direct preference optimisation (Rafailov et al. 2023): the policy learns from rankings without a reward
+//! model.
 
 use super::episodes::Rows;
 use super::learner::Learner;
 use super::memory;
 use super::ranked::{Ranked, Rankings, rows};
-use super::settings::{Fit, Own, Resolved, described};
+use super::settings::{Fit, Resolved, StageConfig, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -29,14 +30,14 @@ described! {
         pub epochs: u64,
         /// Prompts of a step, with all their answers.
         pub batch_size: usize,
-        /// How dear the distance from the reference is.
+        /// β, the coefficient of the distance from the reference.
         pub beta: f64,
         /// Tokens of an answer in samples at most.
         pub max_tokens: usize,
     }
 }
 
-impl Own for DpoSettings {
+impl StageConfig for DpoSettings {
     const KEYS: &[(&str, &str)] = DpoSettings::KEYS;
     const DEFAULTS: &str = include_str!("../../../../presets/stages/dpo.toml");
 
@@ -88,10 +89,10 @@ pub fn dpo<B: Backend>(
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
     let config = options.init.config(0.0);
-    memory::check(&[&config], &[&config], settings.regime.micro_batch_tokens, machine)?;
+    memory::check(&[&config], &[&config], settings.optim.micro_batch_tokens, machine)?;
     let mut training = Dpo::new(backend, options, &settings)?;
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
-    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
+    let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let (val_loss, val_accuracy) = training.measure();
@@ -110,13 +111,13 @@ struct Dpo<'a, B: Backend> {
 
 impl<'a, B: Backend> Dpo<'a, B> {
     fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<DpoSettings>) -> Result<Self> {
-        let (Options { init, rankings, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
-        let config = init.language_config(regime.dropout as f32)?;
+        let (Options { init, rankings, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
+        let config = init.language_config(optim.dropout as f32)?;
         let digest = rankings.digest().to_owned();
-        let mut policy = Learner::new(backend, init, config.clone(), *seed, regime.dtype, digest)?;
+        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim.dtype, digest)?;
         let reference = init.weights(&mut policy.backend, &config, *seed)?;
         Ok(Dpo {
-            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
+            steps: optim.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
             reference: Frozen::new(&mut policy.backend, config, reference),
             prompter: Prompter::new(policy.tokenizer)?,
             policy,
@@ -131,7 +132,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let beta = self.settings.own.beta;
         let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
-        for (rows, rankings) in rows(&held_out, self.settings.regime.micro_batch_tokens) {
+        for (rows, rankings) in rows(&held_out, self.settings.optim.micro_batch_tokens) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
             let reference = sums(&rows, &rankings, reference);
             let policy = policy.evaluate(b, rows.sequences(), &rows.targets);
@@ -170,13 +171,13 @@ fn losses(policy: &[f64], reference: &[f64], rankings: &[&Ranked], beta: f64) ->
 
 impl<B: Backend> Training for Dpo<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let (own, regime) = (&self.settings.own, &self.settings.regime);
+        let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let (mut chosen, mut rejected) = (0.0, 0.0);
         let seed = rng::bits(self.options.seed, streams::DPO_DROPOUT, step);
-        for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
+        for (rows, rankings) in rows(&batch, optim.micro_batch_tokens) {
             let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
             let targets = Targets::new(&rows.targets);
             let noised = rows.noised(seed, tokens);
@@ -222,7 +223,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
             flops: 4.0 / 3.0 * training_flops(&self.policy.trainer.config, tokens, sequences),
             ..Step::default()
         };
-        Ok(self.policy.update(&regime.optimizer(), regime.schedule(self.steps).at(step), loss, done))
+        Ok(self.policy.update(&optim.optimizer(), optim.schedule(self.steps).at(step), loss, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {

@@ -1,4 +1,5 @@
-//! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their answers stand.
+//! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their
+//! answers stand.
 
 use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
@@ -78,7 +79,8 @@ impl Rows {
     }
 }
 
-/// Cuts a list of episodes of these lengths into runs that are passed through a model together: `most` tokens, or one episode.
+/// Cuts a list of episodes of these lengths into runs that are passed through a model together: `most`
+/// tokens, or one episode.
 pub(super) fn passes(lens: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let (mut runs, mut start, mut rows, mut end) = (Vec::new(), 0, 0, 0);
     for len in lens {

@@ -1,5 +1,5 @@
-//! A model that a stage begins from: its vocabulary grown where new special tokens ask for it, its head exchanged where the
-//! stage scores instead of predicting.
+//! A model that a stage begins from: its vocabulary grown where new special tokens ask for it, its head
+//! exchanged where the stage scores instead of predicting.
 
 use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
@@ -27,8 +27,8 @@ pub struct Init {
 pub(super) type Optimized<T> = (Weights<T>, (Weights<T>, Weights<T>), u64);
 
 impl Init {
-    /// The model `name`, with `special` tokens added to its vocabulary; their embeddings begin at the mean of the
-    /// others.
+    /// The model `name`, with `special` tokens added to its vocabulary; their embeddings begin at the mean of
+    /// the others.
     ///
     /// # Errors
     /// Tokens are to be added, but the model has no tokenizer.
@@ -66,8 +66,8 @@ impl Init {
         Ok(Init { name, model, tokenizers: Some((own, extended)), draws: false })
     }
 
-    /// The model `name` with special tokens that mean nothing yet: their embeddings are drawn from N(0, 0.02) (Radford et al. 2018),
-    /// each differently.
+    /// The model `name` with special tokens that mean nothing yet: their embeddings are drawn from N(0, 0.02)
+    /// (Radford et al. 2018), each differently.
     ///
     /// # Errors
     /// It has no tokenizer.
@@ -237,8 +237,8 @@ enum NewRows {
     },
 }
 
-/// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first values. Rows beyond all
-/// tokens (embeddings are often padded) stay as they are.
+/// An embedding of `width` columns with `rows` rows, those of the tokens `new` set to their first values.
+/// Rows beyond all tokens (embeddings are often padded) stay as they are.
 fn grown(mut values: Vec<f32>, width: usize, rows: usize, new: Range<usize>, value: NewRows) -> Vec<f32> {
     let drawn = |seed| {
         let value = |i: usize| (0.02 * rng::normal(seed, streams::NEW_ROWS, i as u64)) as f32;

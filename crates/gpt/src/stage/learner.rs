@@ -1,6 +1,7 @@
 //! The model that a stage trains: where it begins, its optimizer, and what its checkpoints say.
 //!
-//! Five of the six stages train one model. PPO trains two beside two that are only read, and keeps a state of its own.
+//! Five of the six stages train one model. PPO trains two beside two that are only read, and keeps a state of
+//! its own.
 
 use super::Init;
 use super::init::Optimized;
@@ -48,8 +49,8 @@ impl Origin<'_> {
 }
 
 impl<'a, B: Backend> Learner<'a, B> {
-    /// A model of shape `config` that begins at `init` with a fresh optimizer. Its checkpoints have the format `dtype` and name their
-    /// data by `data_digest`.
+    /// A model of shape `config` that begins at `init` with a fresh optimizer. Its checkpoints have the
+    /// format `dtype` and name their data by `data_digest`.
     ///
     /// # Errors
     /// `init` has no tokenizer, or its weights cannot be read.
@@ -82,8 +83,8 @@ impl<'a, B: Backend> Learner<'a, B> {
         Ok(Learner { backend, trainer, tokenizer, origin, dtype, data_digest })
     }
 
-    /// The end of a step: the accumulated gradient of `loss` changes the model, unless one of them is not finite. Returns the step
-    /// with what is said of that.
+    /// The end of a step: the accumulated gradient of `loss` changes the model, unless one of them is not
+    /// finite. Returns the step with what is said of that.
     pub(super) fn update(&mut self, optimizer: &Optimizer, lr: f32, loss: f64, mut step: Step) -> Step {
         let Update { grad_norm, applied } = self.trainer.update(&mut self.backend, optimizer, lr, loss);
         step.metrics.insert("lr".into(), shortest(lr));

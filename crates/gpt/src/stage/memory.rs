@@ -1,14 +1,16 @@
-//! Refuses a training that this machine has no memory for, before anything is begun: the system would end it without a word.
+//! Refuses a training that this machine has no memory for, before anything is begun: the system would end it
+//! without a word.
 
 use super::Machine;
 use crate::model::{Config, EXACT_BYTES};
 use anyhow::{Result, ensure};
 
-/// How much of the memory that is left a training may take; the rest is for what the backend works with, for checkpoints
-/// while they are written, and for other programs. A training at 99 % was ended by the system.
+/// How much of the memory that is left a training may take; the rest is for what the backend works with, for
+/// checkpoints while they are written, and for other programs. A training at 99 % was ended by the system.
 const SHARE: f64 = 0.9;
 
-/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens, where memory lacks for it.
+/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens, where memory lacks
+/// for it.
 ///
 /// # Errors
 /// They need more than there is; both are told.
@@ -43,7 +45,8 @@ fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// Memory that this process may still have without taking it from others; none where the system does not tell.
+/// Memory that this process may still have without taking it from others; none where the system does not
+/// tell.
 pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = meminfo(&read("/proc/meminfo")?)?;

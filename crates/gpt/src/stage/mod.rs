@@ -1,7 +1,7 @@
 //! The stages: what each trains, on what, and by which steps, read like the paper's algorithm.
 //!
-//! `pretrain`, `finetune`, `sft`, `reward`, `dpo` and `ppo` say what a step is; `training_loop` does the rest for all of them, and
-//! `learner` has the model that all but PPO train. `road` walks whole roads of stages.
+//! `pretrain`, `finetune`, `sft`, `reward`, `dpo` and `ppo` say what a step is; `training_loop` does the rest
+//! for all of them, and `learner` has the model that all but PPO train. `road` walks whole roads of stages.
 
 mod answers;
 mod dpo;
@@ -39,6 +39,8 @@ pub use road::{
     TasksOutcome, chat_road, code_road, tasks_road,
 };
 pub use score::{Scorer, score};
-pub use settings::{Family, Own, PRESETS, Regime, Settings, Shape, StageSettings, usual_vocab_size};
+pub use settings::{
+    Family, OptimConfig, PRESETS, Settings, Shape, StageConfig, StageSettings, usual_vocab_size,
+};
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use training_loop::{Ending, Machine};

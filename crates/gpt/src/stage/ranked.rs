@@ -39,9 +39,9 @@ impl Rankings {
         Input::new(self.source.as_deref().unwrap_or(Path::new("rankings")), self.digest.clone())
     }
 
-    /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some; which, the prompts
-    /// themselves decide, so that rankings of one prompt stay together. A ranking of which an answer does not fit the `context` is left out, and
-    /// `progress` hears of it.
+    /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some;
+    /// which, the prompts themselves decide, so that rankings of one prompt stay together. A ranking of which
+    /// an answer does not fit the `context` is left out, and `progress` hears of it.
     ///
     /// # Errors
     /// A prompt cannot be rendered; nothing is left on one of the two sides.
@@ -117,7 +117,8 @@ impl Rankings {
     }
 }
 
-/// Whole rankings as passes of at most `most` tokens: the rows of their answers, and which of `batch` they are.
+/// Whole rankings as passes of at most `most` tokens: the rows of their answers, and which of `batch` they
+/// are.
 pub(super) fn rows<'a>(batch: &[&'a Ranked], most: usize) -> Vec<(Rows, Vec<&'a Ranked>)> {
     let lens = |ranked: &&Ranked| ranked.episodes.iter().map(|episode| episode.tokens.len()).sum();
     let run = |run: std::ops::Range<usize>| {

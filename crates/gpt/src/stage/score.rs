@@ -15,7 +15,8 @@ const AT_ONCE: usize = 256;
 /// The reward of every answer of every item.
 ///
 /// # Errors
-/// A prompt cannot be rendered; an answer does not fit the context; a reward is not finite; somebody asked to stop.
+/// A prompt cannot be rendered; an answer does not fit the context; a reward is not finite; somebody asked to
+/// stop.
 pub fn score<B: Backend>(
     b: &mut B,
     config: Config,

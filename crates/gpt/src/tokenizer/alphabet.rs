@@ -1,5 +1,6 @@
-//! The 256 characters that stand for bytes in a byte-level vocabulary (Radford et al. 2019, GPT-2): printable bytes
-//! stand for themselves, the others for the characters from U+0100 on, so that a token is always readable text.
+//! The 256 characters that stand for bytes in a byte-level vocabulary (Radford et al. 2019, GPT-2): printable
+//! bytes stand for themselves, the others for the characters from U+0100 on, so that a token is always
+//! readable text.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! Byte pair encoding of one word (Sennrich et al. 2016): of the neighbouring pairs that have a merge, the one learned
-//! first is merged, the leftmost of equals, until none is left. O(n log n) in the length of the word.
+//! Byte pair encoding of one word (Sennrich et al. 2016): of the neighbouring pairs that have a merge, the
+//! one learned first is merged, the leftmost of equals, until none is left. O(n log n) in the length of the
+//! word.
 
 use foldhash::fast::FixedState;
 use std::cmp::Reverse;
@@ -50,8 +51,8 @@ struct Symbol {
 const NONE: u32 = u32::MAX;
 
 impl Bpe {
-    /// From the ids of the 256 bytes, the merges `(left, right, result)` in the order they were learned, and the bytes
-    /// of every token.
+    /// From the ids of the 256 bytes, the merges `(left, right, result)` in the order they were learned, and
+    /// the bytes of every token.
     pub(super) fn new<'a>(
         byte_ids: ByteIds,
         merges: impl IntoIterator<Item = (u32, u32, u32)>,
@@ -71,7 +72,8 @@ impl Bpe {
         bpe
     }
 
-    /// Appends the tokens of `word` to `ids`; a byte without token is left out, as the `tokenizers` library does.
+    /// Appends the tokens of `word` to `ids`; a byte without token is left out, as the `tokenizers` library
+    /// does.
     pub(super) fn encode_word(&self, word: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
         match self.whole_words.get(word) {
             Some(&id) => ids.push(id),

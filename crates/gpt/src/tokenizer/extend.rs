@@ -1,4 +1,5 @@
-//! Special tokens for a tokenizer that is there already: a model learns to mark what its first training did not have.
+//! Special tokens for a tokenizer that is there already: a model learns to mark what its first training did
+//! not have.
 
 use super::files::CONFIG;
 use super::format::{self, Contents};

@@ -1,4 +1,5 @@
-//! The files of a tokenizer: Hugging Face's `tokenizer.json` with those that stand beside it, and GPT-2's own two.
+//! The files of a tokenizer: Hugging Face's `tokenizer.json` with those that stand beside it, and GPT-2's own
+//! two.
 
 use super::bpe::Pair;
 use super::format::{self, Contents};

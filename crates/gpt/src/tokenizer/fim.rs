@@ -1,4 +1,5 @@
-//! Fill-in-the-middle: the special tokens that tell a model what stands before and after a gap, and their order.
+//! Fill-in-the-middle: the special tokens that tell a model what stands before and after a gap, and their
+//! order.
 
 use super::Tokenizer;
 use anyhow::{Result, bail};
@@ -9,7 +10,8 @@ const NAMES: [[&str; 3]; 2] = [
     ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"],
 ];
 
-/// Whether an added token is one of these. They are special whatever its file says: some files mark them as text.
+/// Whether an added token is one of these. They are special whatever its file says: some files mark them as
+/// text.
 pub(super) fn is_name(name: &str) -> bool {
     NAMES.as_flattened().contains(&name)
 }
@@ -31,8 +33,9 @@ impl FimTokens {
         [&[self.prefix], prefix, &[self.suffix], suffix, &[self.middle]].concat()
     }
 
-    /// `<PRE> <SUF> suffix <MID> prefix`, which the middle continues: the order suffix, prefix, middle (SPM), in the
-    /// paper's second variant, made for training together with PSM: what follows `<MID>` ends with the middle.
+    /// `<PRE> <SUF> suffix <MID> prefix`, which the middle continues: the order suffix, prefix, middle (SPM),
+    /// in the paper's second variant, made for training together with PSM: what follows `<MID>` ends with the
+    /// middle.
     pub fn spm(&self, prefix: &[u32], suffix: &[u32]) -> Vec<u32> {
         [&[self.prefix, self.suffix], suffix, &[self.middle], prefix].concat()
     }

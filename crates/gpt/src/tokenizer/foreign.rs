@@ -1,5 +1,5 @@
-//! Tokenizers whose files ask for another pre-tokenizer, a normalizer or another model than GPT-2's: the library
-//! follows the file.
+//! Tokenizers whose files ask for another pre-tokenizer, a normalizer or another model than GPT-2's: the
+//! library follows the file.
 
 use super::bpe::ByteIds;
 use anyhow::{Result, anyhow};
@@ -20,7 +20,8 @@ pub(super) enum Before {
 /// A tokenizer run by the `tokenizers` library.
 pub(super) struct Foreign {
     library: Library,
-    /// The same for text after a special token, and for text after text, where the file treats beginnings otherwise.
+    /// The same for text after a special token, and for text after text, where the file treats beginnings
+    /// otherwise.
     after_special: Option<Library>,
     after_text: Option<Library>,
     byte_ids: ByteIds,
@@ -29,14 +30,14 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
-    /// From the content of `tokenizer.json`, the ids of the bytes, and the special tokens with the tokens that take
-    /// their place where the library makes one of text (a vocabulary may have it among its words).
+    /// From the content of `tokenizer.json`, the ids of the bytes, and the special tokens with the tokens
+    /// that take their place where the library makes one of text (a vocabulary may have it among its words).
     pub(super) fn new(json: &str, byte_ids: ByteIds, as_text: HashMap<u32, Vec<u32>>) -> Result<Foreign> {
         let mut library =
             json.parse::<Library>().map_err(|error| anyhow!("the tokenizers library says: {error}"))?;
         library.set_encode_special_tokens(true);
-        // A file may ask for cut or filled-up texts, or for tokens around them; here a text's tokens are all of its
-        // tokens and no others.
+        // A file may ask for cut or filled-up texts, or for tokens around them; here a text's tokens are all
+        // of its tokens and no others.
         library.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
         library.with_padding(None);
         library.with_post_processor(None::<PostProcessorWrapper>);
@@ -45,8 +46,8 @@ impl Foreign {
         Ok(Foreign { library, after_special, after_text, byte_ids, as_text })
     }
 
-    /// Appends the tokens of `text`. Where the library fails, the text is taken in halves, down to the bytes of a
-    /// character.
+    /// Appends the tokens of `text`. Where the library fails, the text is taken in halves, down to the bytes
+    /// of a character.
     pub(super) fn encode(&self, text: &str, before: Before, ids: &mut Vec<u32>) {
         let other = match before {
             Before::Nothing => None,
@@ -92,7 +93,8 @@ fn adapted(library: &Library, before: Before) -> Option<Library> {
     Some(adapted)
 }
 
-/// A normalizer without what it puts before every piece (outer), or none where nothing is left (inner); none where it puts nothing.
+/// A normalizer without what it puts before every piece (outer), or none where nothing is left (inner); none
+/// where it puts nothing.
 fn without_prepend(normalizer: &NormalizerWrapper) -> Option<Option<NormalizerWrapper>> {
     match normalizer {
         NormalizerWrapper::Prepend(_) => Some(None),

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Ids from here on are taken for damage. So are ids beyond the number of bytes of the file: a table of so many would
-/// only fill memory.
+/// Ids from here on are taken for damage. So are ids beyond the number of bytes of the file: a table of so
+/// many would only fill memory.
 const MAX_IDS: u32 = 1 << 24;
 
 /// What the files hold, as it was read.
@@ -113,8 +113,8 @@ pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
     })
 }
 
-/// What takes the place of special tokens that text spells: the tokens of its bytes. An unknown token stands for bytes
-/// that have none; where words are not spelled in bytes it stays.
+/// What takes the place of special tokens that text spells: the tokens of its bytes. An unknown token stands
+/// for bytes that have none; where words are not spelled in bytes it stays.
 fn as_text(
     specials: &[(String, u32)],
     ids: &Ids<'_>,
@@ -136,7 +136,8 @@ fn as_text(
     replaced.map(|(name, id)| (*id, tokens(name, *id))).collect()
 }
 
-/// `<|endoftext|>` where there is one, since a chat model's `eos_token` ends a message; else the `eos_token`, if any.
+/// `<|endoftext|>` where there is one, since a chat model's `eos_token` ends a message; else the `eos_token`,
+/// if any.
 fn end_of_text_name(
     specials: &[(String, u32)],
     config: Option<&str>,

@@ -1,10 +1,10 @@
-//! Text ⇄ tokens: byte-level byte pair encoding as in GPT-2 (Radford et al. 2019), trained here or loaded from a Hugging
-//! Face `tokenizer.json`.
+//! Text ⇄ tokens: byte-level byte pair encoding as in GPT-2 (Radford et al. 2019), trained here or loaded
+//! from a Hugging Face `tokenizer.json`.
 //!
-//! Its one idea: **text never becomes a special token**. Encoding treats the string of a special token like any other
-//! text; a special id is had by name only, from [`Tokenizer::special`], or, of a text that says what is asked, from
-//! [`Tokenizer::encode_task`]. Any bytes encode, and decode to themselves,
-//! unless a loaded file says otherwise ([`Tokenizer::warnings`]).
+//! Its one idea: **text never becomes a special token**. Encoding treats the string of a special token like
+//! any other text; a special id is had by name only, from [`Tokenizer::special`], or, of a text that says
+//! what is asked, from [`Tokenizer::encode_task`]. Any bytes encode, and decode to themselves, unless a
+//! loaded file says otherwise ([`Tokenizer::warnings`]).
 //!
 //! Which special tokens surround a message is the business of a model's chat template: [`chat`].
 
@@ -75,16 +75,18 @@ enum Encoder {
 }
 
 impl Tokenizer {
-    /// Learns a vocabulary of at most `vocab_size` tokens from `documents`, read once; memory stays below 1 GB however
-    /// many there are. The same documents in the same order give the same tokenizer, with any number of threads.
+    /// Learns a vocabulary of at most `vocab_size` tokens from `documents`, read once; memory stays below 1
+    /// GB however many there are. The same documents in the same order give the same tokenizer, with any
+    /// number of threads.
     ///
-    /// Ids: `<|endoftext|>` is 0, the other `special` tokens follow in the order given, then the 256 bytes, then the
-    /// merges in the order learned. The merges are those of the `tokenizers` library. A small corpus may run out of
-    /// pairs: `progress` then hears that the vocabulary is smaller than asked for.
+    /// Ids: `<|endoftext|>` is 0, the other `special` tokens follow in the order given, then the 256 bytes,
+    /// then the merges in the order learned. The merges are those of the `tokenizers` library. A small corpus
+    /// may run out of pairs: `progress` then hears that the vocabulary is smaller than asked for.
     ///
     /// # Errors
     /// A document that could not be read; a special token that is empty, named twice or a single character; a
-    /// `vocab_size` without room for bytes and special tokens; no text at all; a stop asked for through `progress`.
+    /// `vocab_size` without room for bytes and special tokens; no text at all; a stop asked for through
+    /// `progress`.
     pub fn train(
         documents: impl Iterator<Item = Result<String>> + Send,
         vocab_size: usize,
@@ -142,12 +144,12 @@ impl Tokenizer {
         files::are_in(dir)
     }
 
-    /// Loads a tokenizer: a `tokenizer.json`, with the other [`FILES`] beside it if they are there; either of GPT-2's own
-    /// two files, with the other beside it; or a directory that has the one or the others.
+    /// Loads a tokenizer: a `tokenizer.json`, with the other [`FILES`] beside it if they are there; either of
+    /// GPT-2's own two files, with the other beside it; or a directory that has the one or the others.
     ///
     /// # Errors
-    /// What is missing or malformed; a tokenizer that is neither byte-level nor falls back to bytes nor is GPT-1's (it
-    /// could not encode most texts).
+    /// What is missing or malformed; a tokenizer that is neither byte-level nor falls back to bytes nor is
+    /// GPT-1's (it could not encode most texts).
     pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer> {
         files::load(path.as_ref())
     }
@@ -165,8 +167,8 @@ impl Tokenizer {
         files::load_gpt2(encoder_json.as_ref(), vocab_bpe.as_ref())
     }
 
-    /// This tokenizer with further `special` tokens: new ones get the ids after the last, one that is there already keeps
-    /// its own, and is special from now on. All else is as before, the files beside included.
+    /// This tokenizer with further `special` tokens: new ones get the ids after the last, one that is there
+    /// already keeps its own, and is special from now on. All else is as before, the files beside included.
     ///
     /// # Errors
     /// A name is too short or named twice; the vocabulary leaves ids out, which the library would fill.
@@ -174,14 +176,14 @@ impl Tokenizer {
         extend::extended(self, special)
     }
 
-    /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be, or one file where `path` ends in `.json`; see
-    /// [`files_as`](Self::files_as).
+    /// Writes [`Tokenizer::files`] into the directory `path`, which is made if need be, or one file where
+    /// `path` ends in `.json`; see [`files_as`](Self::files_as).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         files::save(self, path.as_ref())
     }
 
-    /// The names and contents of its files: `tokenizer.json` and `tokenizer_config.json`, and, where it was loaded with
-    /// them, `chat_template.jinja` and `special_tokens_map.json`. Byte for byte what was loaded.
+    /// The names and contents of its files: `tokenizer.json` and `tokenizer_config.json`, and, where it was
+    /// loaded with them, `chat_template.jinja` and `special_tokens_map.json`. Byte for byte what was loaded.
     pub fn files(&self) -> Vec<(&'static str, &[u8])> {
         let contents =
             [Some(&self.json), Some(&self.config), self.template.as_ref(), self.special_map.as_ref()];
@@ -189,13 +191,15 @@ impl Tokenizer {
         files.filter_map(|(name, content)| Some((name, content?.as_bytes()))).collect()
     }
 
-    /// The file that is meant by `path`: itself where it ends in `.json`, else the `tokenizer.json` in that directory.
+    /// The file that is meant by `path`: itself where it ends in `.json`, else the `tokenizer.json` in that
+    /// directory.
     pub fn file_for(path: &Path) -> PathBuf {
         files::file_for(path)
     }
 
-    /// What is written where `file` is to be the tokenizer's: the first of [`Tokenizer::files`] under this name, and the others beside
-    /// `tokenizer.json` only, since they are read beside that alone, and would be taken for those of another.
+    /// What is written where `file` is to be the tokenizer's: the first of [`Tokenizer::files`] under this
+    /// name, and the others beside `tokenizer.json` only, since they are read beside that alone, and would be
+    /// taken for those of another.
     pub fn files_as(&self, file: &Path) -> Vec<(String, &[u8])> {
         let own =
             file.file_name().map_or_else(|| files::JSON.into(), |name| name.to_string_lossy().into_owned());
@@ -216,8 +220,9 @@ impl Tokenizer {
         &self.config
     }
 
-    /// The Jinja template that makes text of messages, from where `transformers` takes it: `chat_template.jinja`, else the
-    /// `chat_template` of `tokenizer_config.json`, of several the one named `default`.
+    /// The Jinja template that makes text of messages, from where `transformers` takes it:
+    /// `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json`, of several the one named
+    /// `default`.
     ///
     /// # Errors
     /// There are several, and none is named `default`.
@@ -235,7 +240,8 @@ impl Tokenizer {
         blake3::hash(self.json.as_bytes()).to_hex().to_string()
     }
 
-    /// Whether ids mean the same in both: the same bytes and the same special tokens, however the files write them.
+    /// Whether ids mean the same in both: the same bytes and the same special tokens, however the files write
+    /// them.
     pub fn same_tokens(&self, other: &Tokenizer) -> bool {
         self.tokens == other.tokens && self.specials == other.specials
     }
@@ -248,8 +254,8 @@ impl Tokenizer {
         ids
     }
 
-    /// The tokens of `text` where the token `before` stands before it: SentencePiece's kind puts a space before a text that begins,
-    /// and some do so after a special token, too.
+    /// The tokens of `text` where the token `before` stands before it: SentencePiece's kind puts a space
+    /// before a text that begins, and some do so after a special token, too.
     pub fn encode_after(&self, before: u32, text: &str) -> Vec<u32> {
         match &self.encoder {
             Encoder::Gpt2(_) => self.encode(text),
@@ -262,8 +268,8 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is not UTF-8, if
-    /// the vocabulary has it.
+    /// The tokens of any bytes: of text as [`Tokenizer::encode`] makes them, and one for each byte that is
+    /// not UTF-8, if the vocabulary has it.
     pub fn encode_bytes(&self, bytes: &[u8]) -> Vec<u32> {
         let (mut ids, mut scratch) = (Vec::with_capacity(bytes.len() / 3), Scratch::default());
         for chunk in bytes.utf8_chunks() {
@@ -278,8 +284,8 @@ impl Tokenizer {
         texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
     }
 
-    /// The tokens of a task, such as `[问题] 我是谁 [答案]`: names of special tokens become these, with the white space next to them
-    /// left out, and all else is text.
+    /// The tokens of a task, such as `[问题] 我是谁 [答案]`: names of special tokens become these, with the white
+    /// space next to them left out, and all else is text.
     ///
     /// # Errors
     /// No special token is named, or one that ends the document.
@@ -301,8 +307,8 @@ impl Tokenizer {
         }
     }
 
-    /// How many bytes of `text` the vocabulary has no token for; encoding leaves them out. 0 for a vocabulary that was
-    /// trained here.
+    /// How many bytes of `text` the vocabulary has no token for; encoding leaves them out. 0 for a vocabulary
+    /// that was trained here.
     pub fn missing_bytes(&self, text: &str) -> u64 {
         if self.byte_ids.iter().all(Option::is_some) {
             return 0;
@@ -310,14 +316,15 @@ impl Tokenizer {
         text.bytes().filter(|&byte| self.byte_ids[usize::from(byte)].is_none()).count() as u64
     }
 
-    /// The text of `ids`; special tokens appear by name, and bytes that are not UTF-8 as U+FFFD. Fails on an id that the
-    /// vocabulary does not have.
+    /// The text of `ids`; special tokens appear by name, and bytes that are not UTF-8 as U+FFFD. Fails on an
+    /// id that the vocabulary does not have.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned())
     }
 
-    /// The bytes of `ids`: for any bytes, `decode_bytes(&encode_bytes(bytes))` is `bytes`, unless a foreign file changes
-    /// text (a normalizer, a space put before it) or lacks bytes. Fails on an id that the vocabulary does not have.
+    /// The bytes of `ids`: for any bytes, `decode_bytes(&encode_bytes(bytes))` is `bytes`, unless a foreign
+    /// file changes text (a normalizer, a space put before it) or lacks bytes. Fails on an id that the
+    /// vocabulary does not have.
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
@@ -326,8 +333,8 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// The bytes that a token stands for; a special token's are its name. Fails on an id that the vocabulary does not
-    /// have.
+    /// The bytes that a token stands for; a special token's are its name. Fails on an id that the vocabulary
+    /// does not have.
     pub fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         let token = self.tokens.get(id as usize).and_then(|token| token.as_deref());
         token.with_context(|| format!("token id {id} is not in the vocabulary of {}", self.vocab_size()))

@@ -1,5 +1,5 @@
-//! How the entries of a vocabulary stand for bytes. The one idea: whatever the file asks for, a token's bytes are known
-//! from its entry alone, so that decoding is concatenation.
+//! How the entries of a vocabulary stand for bytes. The one idea: whatever the file asks for, a token's bytes
+//! are known from its entry alone, so that decoding is concatenation.
 
 use super::alphabet;
 use super::bpe::ByteIds;
@@ -11,10 +11,11 @@ use std::collections::HashMap;
 pub(super) enum Spelling {
     /// Each byte is a character of the alphabet of GPT-2 (Radford et al. 2019).
     ByteLevel,
-    /// Text as it is with `▁` for a space; what the vocabulary has no characters for, as bytes `<0x0A>`: SentencePiece
-    /// (Kudo & Richardson 2018) with byte fallback, as Llama 2 and Mistral have it.
+    /// Text as it is with `▁` for a space; what the vocabulary has no characters for, as bytes `<0x0A>`:
+    /// SentencePiece (Kudo & Richardson 2018) with byte fallback, as Llama 2 and Mistral have it.
     ByteFallback,
-    /// The last piece of a word ends in this suffix, which stands for the space after it (Sennrich et al. 2016); GPT-1.
+    /// The last piece of a word ends in this suffix, which stands for the space after it (Sennrich et al.
+    /// 2016); GPT-1.
     WordEnd(String),
 }
 

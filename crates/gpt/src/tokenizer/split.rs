@@ -43,8 +43,8 @@ pub(super) fn words(text: &str) -> Words<'_> {
     Words { rest: text, classes: &CLASSES }
 }
 
-/// `text` in pieces of about a megabyte, whose words are the words of `text`: a space after a visible ASCII character
-/// begins a word whatever stands around it.
+/// `text` in pieces of about a megabyte, whose words are the words of `text`: a space after a visible ASCII
+/// character begins a word whatever stands around it.
 pub(super) fn independent(text: &str) -> impl Iterator<Item = &str> {
     const PIECE_BYTES: usize = 1 << 20;
     let mut rest = text;
@@ -90,7 +90,8 @@ impl Words<'_> {
         }
     }
 
-    /// Whitespace, which leaves its last character to the word that follows (`\s+(?!\S)`), unless it has only one.
+    /// Whitespace, which leaves its last character to the word that follows (`\s+(?!\S)`), unless it has only
+    /// one.
     fn space_len(&self) -> usize {
         let (end, last_len) = self.run_end(0, Class::Space);
         if end == self.rest.len() || end == last_len { end } else { end - last_len }

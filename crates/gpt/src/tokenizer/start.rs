@@ -1,5 +1,5 @@
-//! The token that stands before every text, where a tokenizer's files ask for one: Llama's and Gemma's do, and such models have
-//! learned to begin with it.
+//! The token that stands before every text, where a tokenizer's files ask for one: Llama's and Gemma's do,
+//! and such models have learned to begin with it.
 
 use super::Tokenizer;
 use serde_json::Value;
@@ -19,7 +19,8 @@ impl Tokenizer {
         self.start
     }
 
-    /// The tokens of a text that nothing stands before: [`start`](Self::start), if there is one, and those of the text.
+    /// The tokens of a text that nothing stands before: [`start`](Self::start), if there is one, and those of
+    /// the text.
     pub fn encode_from_start(&self, text: &str) -> Vec<u32> {
         self.start.into_iter().chain(self.encode(text)).collect()
     }

@@ -3,8 +3,9 @@
 use super::Tokenizer;
 use anyhow::Result;
 
-/// Decodes a stream of tokens without ever cutting a character: bytes that begin a UTF-8 character wait until it is
-/// whole, bytes that cannot become one turn into U+FFFD. All its text joined is what [`Tokenizer::decode`] gives.
+/// Decodes a stream of tokens without ever cutting a character: bytes that begin a UTF-8 character wait until
+/// it is whole, bytes that cannot become one turn into U+FFFD. All its text joined is what
+/// [`Tokenizer::decode`] gives.
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
     pending: Vec<u8>,
@@ -16,8 +17,8 @@ impl<'a> StreamDecoder<'a> {
         StreamDecoder { tokenizer, pending: Vec::new() }
     }
 
-    /// The text that is complete with this token: often empty inside a character of several bytes. Fails when the
-    /// vocabulary does not have the id; the stream is then as before.
+    /// The text that is complete with this token: often empty inside a character of several bytes. Fails when
+    /// the vocabulary does not have the id; the stream is then as before.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.pending.extend_from_slice(self.tokenizer.token_bytes(id)?);
         Ok(take_text(&mut self.pending, false))

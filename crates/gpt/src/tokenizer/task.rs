@@ -1,9 +1,9 @@
 //! Task tokens: what is asked of a text, written with special tokens (Radford et al. 2019: one model for
 //! `P(output | input, task)`).
 //!
-//! A *task* is the only kind of text in which names of special tokens count: in `[问题] 我是谁 [答案]` the two names become the tokens
-//! of a tokenizer that has them, and what stands between them is text. White space next to a special token belongs to the
-//! notation and is left out. Inputs and outputs are never read in this way.
+//! A *task* is the only kind of text in which names of special tokens count: in `[问题] 我是谁 [答案]` the two names
+//! become the tokens of a tokenizer that has them, and what stands between them is text. White space next to
+//! a special token belongs to the notation and is left out. Inputs and outputs are never read in this way.
 
 use super::Tokenizer;
 use anyhow::{Result, bail, ensure};

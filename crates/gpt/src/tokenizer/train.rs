@@ -1,6 +1,6 @@
-//! Learning the merges (Sennrich et al. 2016): count the words of the corpus once, then merge the most frequent pair of
-//! neighbouring tokens again and again. Ties go to the smaller pair of ids, so that merges are those of the
-//! `tokenizers` library and do not depend on the number of threads.
+//! Learning the merges (Sennrich et al. 2016): count the words of the corpus once, then merge the most
+//! frequent pair of neighbouring tokens again and again. Ties go to the smaller pair of ids, so that merges
+//! are those of the `tokenizers` library and do not depend on the number of threads.
 
 use super::bpe::Pair;
 use super::split;
@@ -15,8 +15,8 @@ use std::collections::{BinaryHeap, HashMap};
 /// Documents are read and counted in batches of at least this much text: the memory that reading takes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// How many words are kept apart, and of how many bytes in all. Beyond that the rarest are dropped: below 1 GB at the
-/// height of merging, whatever the size of the corpus.
+/// How many words are kept apart, and of how many bytes in all. Beyond that the rarest are dropped: below 1
+/// GB at the height of merging, whatever the size of the corpus.
 #[derive(Clone, Copy)]
 struct Limits {
     words: usize,
@@ -74,7 +74,8 @@ impl WordCounts {
         }
     }
 
-    /// Beyond the limits, drops the words that were counted once, then twice and so on, until half of them is free.
+    /// Beyond the limits, drops the words that were counted once, then twice and so on, until half of them is
+    /// free.
     fn keep_within(&mut self, limits: Limits) {
         if self.counts.len() <= limits.words && self.bytes <= limits.bytes {
             return;
@@ -146,8 +147,8 @@ struct Occurrences {
     words: Vec<u32>,
 }
 
-/// Learns up to `n_merges` merges; the first makes token `first_id`. `add` is told of each pair about to become a
-/// token, and may refuse.
+/// Learns up to `n_merges` merges; the first makes token `first_id`. `add` is told of each pair about to
+/// become a token, and may refuse.
 pub(super) fn learn_merges(
     words: WordCounts,
     byte_ids: &[u32; 256],
@@ -235,8 +236,8 @@ impl Words {
         };
         let mut kept = 0;
         let mut at = 0;
-        // This pass takes the old pairs away, the one below counts the new ones: so a pair between two merges in a row
-        // is counted once, as it ends.
+        // This pass takes the old pairs away, the one below counts the new ones: so a pair between two merges
+        // in a row is counted once, as it ends.
         while at < tokens.len() {
             if at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair {
                 if kept > 0 && tokens[kept - 1] != id {
@@ -276,9 +277,9 @@ mod tests {
         counts
     }
 
-    /// Sennrich et al.'s corpus: "low" 5, "lower" 2, "newest" 6, "widest" 3. By hand: "es" and "st" 9, the first by
-    /// order; "est" 9; "lo" 7; "low" 7; "ne", "ew" and "w" before "est" 6, of which "e" is the smallest to begin with;
-    /// "new" 6 likewise.
+    /// Sennrich et al.'s corpus: "low" 5, "lower" 2, "newest" 6, "widest" 3. By hand: "es" and "st" 9, the
+    /// first by order; "est" 9; "lo" 7; "low" 7; "ne", "ew" and "w" before "est" 6, of which "e" is the
+    /// smallest to begin with; "new" 6 likewise.
     #[test]
     fn textbook() {
         let words = counted(&[("low", 5), ("lower", 2), ("newest", 6), ("widest", 3)]);

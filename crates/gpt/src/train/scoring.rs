@@ -26,8 +26,8 @@ impl Learns {
     }
 }
 
-/// Language modelling beside the scores of a pass: what is predicted of each row, and the loss's derivatives by the log-probability
-/// of each target.
+/// Language modelling beside the scores of a pass: what is predicted of each row, and the loss's derivatives
+/// by the log-probability of each target.
 #[derive(Clone, Copy, Debug)]
 pub struct TextLoss<'a> {
     /// One for each row, or [`NO_TARGET`](kernels::NO_TARGET).
@@ -37,8 +37,8 @@ pub struct TextLoss<'a> {
 }
 
 impl<T> Trainer<T> {
-    /// Adds a micro-batch's gradients for a loss of the scores `[rows, n_label]` of some rows, which is told them and writes its
-    /// derivatives (they come as zeros); returns what `loss` returns.
+    /// Adds a micro-batch's gradients for a loss of the scores `[rows, n_label]` of some rows, which is told
+    /// them and writes its derivatives (they come as zeros); returns what `loss` returns.
     pub fn accumulate_scores<B: Backend<Tensor = T>, R>(
         &mut self,
         b: &mut B,
@@ -49,8 +49,8 @@ impl<T> Trainer<T> {
         self.accumulate_scores_and_text(b, batch, rows, None, None, loss).0
     }
 
-    /// The same with `dropout` of what the head reads, and with the gradients of a loss of the text itself; the log-probabilities of
-    /// its targets come second.
+    /// The same with `dropout` of what the head reads, and with the gradients of a loss of the text itself;
+    /// the log-probabilities of its targets come second.
     pub fn accumulate_scores_and_text<B: Backend<Tensor = T>, R>(
         &mut self,
         b: &mut B,
@@ -95,8 +95,8 @@ impl<T> Trainer<T> {
         self.gradients.blocks_learn = false;
     }
 
-    /// Sets the gradients of everything that is frozen to zero: of a leaf that is learned in part, what has none, and no decay, AdamW
-    /// leaves as it is to the bit.
+    /// Sets the gradients of everything that is frozen to zero: of a leaf that is learned in part, what has
+    /// none, and no decay, AdamW leaves as it is to the bit.
     pub(super) fn forget_frozen<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
         let Learns::HeadAnd(tokens) = &self.learns else { return };
         self.gradients.finish(b);

@@ -1,4 +1,4 @@
-//! A trainer between sittings: weights and optimizer into a checkpoint, and out of it.
+//! Saving and resuming a trainer: weights and optimizer into a checkpoint, and out of it.
 
 use super::Trainer;
 use crate::checkpoint::{self, About, Checkpoint, Contents, Dtype};

@@ -16,8 +16,8 @@ pub struct Optimizer {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
-    /// Whether it is added before that root is corrected for its bias, as TensorFlow's Adam does (ε̂ of Kingma & Ba 2015; what
-    /// it changes in PPO: Huang et al. 2024), and not after, as PyTorch's does.
+    /// Whether it is added before that root is corrected for its bias, as TensorFlow's Adam does (ε̂ of
+    /// Kingma & Ba 2015; what it changes in PPO: Huang et al. 2024), and not after, as PyTorch's does.
     pub eps_hat: bool,
     /// Decoupled weight decay of matrices and embeddings.
     pub weight_decay: f32,
@@ -26,7 +26,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// What update number `t`, from 1, adds to the corrected root: √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 − β₂ᵗ).
+    /// What update number `t`, from 1, adds to the corrected root: √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 −
+    /// β₂ᵗ).
     fn eps_at(&self, t: u64) -> f32 {
         if !self.eps_hat {
             return self.eps;
@@ -114,8 +115,9 @@ impl<T> Trainer<T> {
         }
     }
 
-    /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's log-probability, and
-    /// returns the log-probabilities. Sums are grouped by `group_rows` rows: any cut between groups gives the same bits.
+    /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's
+    /// log-probability, and returns the log-probabilities. Sums are grouped by `group_rows` rows: any cut
+    /// between groups gives the same bits.
     pub fn accumulate<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
@@ -143,8 +145,9 @@ impl<T> Trainer<T> {
         logprobs
     }
 
-    /// Adds a micro-batch's gradients for a loss that is told what the head says of each row and writes its derivatives (they
-    /// come as zeros), and returns what `loss` returns. Without `with_entropies` those are not computed.
+    /// Adds a micro-batch's gradients for a loss that is told what the head says of each row and writes its
+    /// derivatives (they come as zeros), and returns what `loss` returns. Without `with_entropies` those are
+    /// not computed.
     pub fn accumulate_loss<B: Backend<Tensor = T>, R>(
         &mut self,
         b: &mut B,
@@ -195,8 +198,8 @@ impl<T> Trainer<T> {
         squares.sqrt()
     }
 
-    /// Clips the accumulated gradient and updates weights and moments, unless `loss` or the norm is not finite:
-    /// then nothing changes. Either way the next [`accumulate`](Self::accumulate) begins a new step.
+    /// Clips the accumulated gradient and updates weights and moments, unless `loss` or the norm is not
+    /// finite: then nothing changes. Either way the next [`accumulate`](Self::accumulate) begins a new step.
     pub fn update<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
@@ -266,8 +269,8 @@ impl<T> Trainer<T> {
         &self.passes.scores
     }
 
-    /// Keeps what was accumulated so far apart and begins at zero, so that the norms of two losses' gradients can be told apart;
-    /// returns the norm of what was kept.
+    /// Keeps what was accumulated so far apart and begins at zero, so that the norms of two losses' gradients
+    /// can be told apart; returns the norm of what was kept.
     pub fn set_aside<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
         let norm = self.grad_norm(b);
         let aside = self.aside.get_or_insert_with(|| model::zeros(b, &self.config));
@@ -292,8 +295,8 @@ impl<T> Trainer<T> {
         &self.gradients.weights
     }
 
-    /// Gives back the memory of a pass; the next one asks for it again. An engine's copy of the weights takes its place where samples
-    /// are written, so that a machine that has room to train has room for them.
+    /// Gives back the memory of a pass; the next one asks for it again. An engine's copy of the weights takes
+    /// its place where samples are written, so that a machine that has room to train has room for them.
     pub fn release_pass<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
         self.passes = Passes::new(b, &self.config);
     }

@@ -1,5 +1,5 @@
-//! A small Hugging Face hub on the loopback: the interface that lists repositories, files by redirect, large ones from a
-//! store of another address. It can misbehave, and notes what it was asked.
+//! A small Hugging Face hub on the loopback: the interface that lists repositories, files by redirect, large
+//! ones from a store of another address. It can misbehave, and notes what it was asked.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,5 @@
-//! The stages after pretraining on the processor, end to end and small: each learns what it is for, and neither an interruption
-//! nor the number of threads changes a bit.
+//! The stages after pretraining on the processor, end to end and small: each learns what it is for, and
+//! neither an interruption nor the number of threads changes a bit.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 mod not_finite;
@@ -141,7 +141,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
                 seed: 1,
             };
             let outcome = reward(b, &machine(), &options, progress).unwrap();
-            let right = outcome.judged.pair_accuracy.value;
+            let right = outcome.evaluation.pair_accuracy.value;
             assert!(outcome.ending.stopped || right > 0.9, "right in {right} of the pairs");
             outcome.ending.stopped
         };
@@ -236,8 +236,8 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
     continues(dir.path(), &[2, 5], run);
 }
 
-/// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What is measured before
-/// training must be numbers.
+/// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What
+/// is measured before training must be numbers.
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -57,8 +57,8 @@ fn rewards_that_are_not_finite_are_left_out() {
     assert!(refused.contains("before training: eval/reward is NaN"), "{refused}");
 }
 
-/// A learning rate that no model survives ends every stage as failed, with the step and what to change, and nothing bad is kept:
-/// in one sitting, and begun again from what a stopped one left.
+/// A learning rate that no model survives ends every stage as failed, with the step and what to change, and
+/// nothing bad is kept: in one process, and resumed from what a stopped one left.
 #[test]
 fn stages_that_explode_fail_and_keep_nothing_bad() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,8 @@ fn kept(run: &Path, key: &str) -> f64 {
     value.as_float().or(value.as_integer().map(|number| number as f64)).unwrap()
 }
 
-/// The recipe follows from the model, where it comes from, and the number of demonstrations; it is told, and kept as numbers.
+/// The recipe follows from the model, where it comes from, and the number of demonstrations; it is told, and
+/// kept as numbers.
 #[test]
 fn a_recipe_fits_the_model_and_the_examples() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 use gpt::checkpoint::{self, About, Contents, Dtype};
 use gpt::model::{self, Config};
 use gpt::progress::{Progress, Silent, Unit};
-use gpt::stage::{Machine, Own, StageSettings};
+use gpt::stage::{Machine, StageConfig, StageSettings};
 use gpt::tokenizer::Tokenizer;
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, Precision};
@@ -19,7 +19,7 @@ pub(crate) fn machine() -> Machine {
     Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1e11 }
 }
 
-pub(crate) fn settings<S: Own>(changes: &[&str]) -> StageSettings<S> {
+pub(crate) fn settings<S: StageConfig>(changes: &[&str]) -> StageSettings<S> {
     let usual = ["eval_every=3", "checkpoint_every=3", "sample_every=3", "keep_last=9"];
     let changes: Vec<String> = usual.iter().chain(changes).map(|change| change.to_string()).collect();
     StageSettings::resolve(&changes).unwrap()

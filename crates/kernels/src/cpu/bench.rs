@@ -25,11 +25,12 @@ const GROUP_ROWS: usize = 256;
 /// Steps of [`peak`] between two looks at the clock: about a millisecond.
 const PEAK_STEPS: usize = 1 << 18;
 
-/// Operations a second (a multiplication and an addition are two) of which the processor is capable in `cpu`'s
-/// precision with all its threads: multiply-adds on registers alone, the best of repetitions during `duration`.
+/// Operations a second (a multiplication and an addition are two) of which the processor is capable in
+/// `cpu`'s precision with all its threads: multiply-adds on registers alone, the best of repetitions during
+/// `duration`.
 ///
-/// The best, not the median: a neighbour on the machine takes time away and never gives any, and a peak that is too low makes
-/// utilisations of more than 1.
+/// The best, not the median: a neighbour on the machine takes time away and never gives any, and a peak that
+/// is too low makes utilisations of more than 1.
 pub fn peak(cpu: &mut Cpu, duration: Duration) -> f64 {
     let (kernel, threads) = (cpu.kernel, cpu.options.threads);
     let flops = threads * PEAK_STEPS * kernel.peak_flops();

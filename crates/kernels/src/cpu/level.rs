@@ -54,7 +54,8 @@ impl fmt::Display for Level {
     }
 }
 
-/// Defines functions of plain loops, each compiled once per [`Level`] and dispatched by its first argument, `level`.
+/// Defines functions of plain loops, each compiled once per [`Level`] and dispatched by its first argument,
+/// `level`.
 ///
 /// ```ignore
 /// multiversion! {
@@ -66,9 +67,11 @@ impl fmt::Display for Level {
 /// axpy(cpu.level, y, 2.0, x);
 /// ```
 ///
-/// Functions that the body calls must be `#[inline(always)]`, or they are compiled for the baseline; so are closures
-/// that the compiler does not inline, hence loops stay outside of them. To give the same bits at every level, a body uses no `mul_add` (without hardware support it is a library call; multiply and add are
-/// never fused by the compiler) and sums in explicit lanes ([`LANES`]), which the compiler would not reorder anyway.
+/// Functions that the body calls must be `#[inline(always)]`, or they are compiled for the baseline; so are
+/// closures that the compiler does not inline, hence loops stay outside of them. To give the same bits at
+/// every level, a body uses no `mul_add` (without hardware support it is a library call; multiply and add are
+/// never fused by the compiler) and sums in explicit lanes ([`LANES`]), which the compiler would not reorder
+/// anyway.
 ///
 /// A function that writes where others write too is an `unsafe fn`, like any other.
 ///

@@ -1,5 +1,5 @@
-//! Functions that the standard library has no vectorisable form of: branch-free, so that plain loops become vectors,
-//! and without fused operations, so that the bits are the same at every level.
+//! Functions that the standard library has no vectorisable form of: branch-free, so that plain loops become
+//! vectors, and without fused operations, so that the bits are the same at every level.
 
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -26,8 +26,8 @@ pub(super) fn exp2(x: f32) -> f32 {
     power(shifted, (x - (shifted - ROUND)) * LN_2)
 }
 
-/// `2ⁿ · eʳ` for the integer `n` in `shifted`, `-127 ≤ n ≤ 128`, and `|r| ≤ ln 2 / 2`. The smallest `n` gives 0 and the
-/// largest infinity, without further ado: such are the bits of their powers.
+/// `2ⁿ · eʳ` for the integer `n` in `shifted`, `-127 ≤ n ≤ 128`, and `|r| ≤ ln 2 / 2`. The smallest `n` gives
+/// 0 and the largest infinity, without further ado: such are the bits of their powers.
 #[inline(always)]
 fn power(shifted: f32, r: f32) -> f32 {
     // Minimax for (eʳ - 1 - r) / r².

@@ -3,7 +3,8 @@
 //! * `level`: what the processor can do; plain loops compiled once per level.
 //! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
 //! * `gemm`: the one matrix product; `linear` and `head` are made of it, `attention` of its tiles.
-//! * `math`: functions that vectorise. `pointwise`, `swiglu`, `rows`, `rope`, `norm`: operations bound by memory.
+//! * `math`: functions that vectorise. `pointwise`, `swiglu`, `rows`, `rope`, `norm`: operations bound by
+//!   memory.
 
 mod aligned;
 mod attention;
@@ -57,7 +58,8 @@ pub struct CpuOptions {
 }
 
 impl Default for CpuOptions {
-    /// All cores, the highest level, `f32`: which precision is the faster is for whoever measures it, since instructions do not tell.
+    /// All cores, the highest level, `f32`: which precision is the faster is for whoever measures it, since
+    /// instructions do not tell.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { threads, precision: Precision::F32, level: Level::detect() }
@@ -109,8 +111,8 @@ impl Cpu {
         self.options
     }
 
-    /// About how many bytes training works with besides tensors, where linear layers have shapes of `layers` and the head that of
-    /// `head`: packed factors of products, and a chunk of logits.
+    /// About how many bytes training works with besides tensors, where linear layers have shapes of `layers`
+    /// and the head that of `head`: packed factors of products, and a chunk of logits.
     pub fn working_bytes(&self, layers: &[LinearShape], head: &HeadShape) -> u64 {
         // Where the processor does not multiply bfloat16, factors are packed as `f32`.
         let bytes = match self.options.precision {

@@ -1,7 +1,7 @@
 //! Operations that treat every value alone, and the optimizer's passes over the weights.
 //!
-//! They are as fast as memory is: a thread takes a chunk of the values, block by block, so that what is widened from
-//! bfloat16 on the way stays in the nearest cache.
+//! They are as fast as memory is: a thread takes a chunk of the values, block by block, so that what is
+//! widened from bfloat16 on the way stays in the nearest cache.
 
 use super::Cpu;
 use super::level::{LANES, Level, multiversion};
@@ -142,7 +142,8 @@ pub(super) struct Mask {
     stream: u64,
     /// Index of the batch's first value in the whole step's batch.
     first: u64,
-    /// Values are dropped whose 24 random bits are less: the same as comparing `uniform` with `p`, which is exact.
+    /// Values are dropped whose 24 random bits are less: the same as comparing `uniform` with `p`, which is
+    /// exact.
     threshold: u64,
     factor: f32,
 }

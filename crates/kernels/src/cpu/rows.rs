@@ -1,7 +1,7 @@
 //! Rows that are looked up: embedding and gathering.
 //!
-//! Where rows are independent, threads take runs of rows. Where several rows are added to the same one, threads take
-//! columns instead and go through the rows in order, so that the sums do not depend on chance.
+//! Where rows are independent, threads take runs of rows. Where several rows are added to the same one,
+//! threads take columns instead and go through the rows in order, so that the sums do not depend on chance.
 
 use super::Cpu;
 use super::level::multiversion;

@@ -1,4 +1,5 @@
-//! A thread's working memory: aligned buffers that only ever grow, so that nothing is allocated after the first step.
+//! A thread's working memory: aligned buffers that only ever grow, so that nothing is allocated after the
+//! first step.
 
 /// The buffers of one thread, to be borrowed apart: `let [a, b, ..] = &mut scratch.buffers;`.
 #[derive(Default)]
@@ -26,7 +27,8 @@ impl Scratch {
     }
 }
 
-/// Memory on a cache-line boundary, for numbers of any kind. What it holds before it is written is unspecified.
+/// Memory on a cache-line boundary, for numbers of any kind. What it holds before it is written is
+/// unspecified.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,

@@ -1,6 +1,7 @@
 //! SwiGLU (Shazeer 2020).
 //!
-//! A row is taken in blocks of columns, so that what is widened from bfloat16 on the way stays in the nearest cache.
+//! A row is taken in blocks of columns, so that what is widened from bfloat16 on the way stays in the nearest
+//! cache.
 
 use super::Cpu;
 use super::level::multiversion;

@@ -1,7 +1,7 @@
 //! The tensors of [`Cpu`](super::Cpu), and how operations see their numbers.
 //!
-//! Operations compute in `f32`. What is stored in bfloat16 is widened into a scratch row when it is read and rounded
-//! when it is written; what is stored in `f32` is used in place.
+//! Operations compute in `f32`. What is stored in bfloat16 is widened into a scratch row when it is read and
+//! rounded when it is written; what is stored in `f32` is used in place.
 
 use super::aligned::Aligned;
 use super::bf16::{narrow, widen};

@@ -24,7 +24,8 @@ pub(super) fn tensor(cpu: &Cpu, seed: u64, len: usize) -> CpuTensor {
     x
 }
 
-/// Runs `work` at every level and on 1, 2 and 3 threads, and holds its outputs to the same bits in each precision.
+/// Runs `work` at every level and on 1, 2 and 3 threads, and holds its outputs to the same bits in each
+/// precision.
 pub(super) fn for_every_cpu(work: impl Fn(&mut Cpu) -> Vec<CpuTensor>) {
     for precision in [Precision::F32, Precision::Bf16] {
         let mut expected: Option<Vec<Vec<u32>>> = None;
@@ -44,7 +45,8 @@ fn bits(x: &CpuTensor) -> Vec<u32> {
     floats(x).into_iter().map(f32::to_bits).collect()
 }
 
-/// Random values in `-0.5 .. 0.5` that bfloat16 holds exactly, as an activation or kept in `f32`, and in `f64`.
+/// Random values in `-0.5 .. 0.5` that bfloat16 holds exactly, as an activation or kept in `f32`, and in
+/// `f64`.
 pub(super) fn with_exact(cpu: &Cpu, seed: u64, len: usize, activation: bool) -> (CpuTensor, F64Tensor) {
     let value = |i| round_bf16(rng::uniform(seed, 0, i as u64) - 0.5);
     let mut x = if activation { cpu.activation(len) } else { cpu.zeros(len) };

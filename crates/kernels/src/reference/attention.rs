@@ -103,8 +103,8 @@ pub(super) fn cached(
     }
 }
 
-/// One query over the keys it sees: `out = Σ softmax(scale · query · key)ⱼ · keepⱼ · valueⱼ`. Returns the logarithm
-/// of the softmax's denominator.
+/// One query over the keys it sees: `out = Σ softmax(scale · query · key)ⱼ · keepⱼ · valueⱼ`. Returns the
+/// logarithm of the softmax's denominator.
 fn attend<'a>(
     out: &mut [f64],
     query: &[f64],

@@ -1,7 +1,8 @@
 //! The operations in `f64` with naive loops: the executable specification.
 //!
-//! Every loop mirrors the formula in the documentation of [`Backend`] and nothing is done for speed. It exists so
-//! that models can be checked by finite differences, and so that fast backends have something to agree with.
+//! Every loop mirrors the formula in the documentation of [`Backend`] and nothing is done for speed. It
+//! exists so that models can be checked by finite differences, and so that fast backends have something to
+//! agree with.
 
 mod attention;
 mod head;

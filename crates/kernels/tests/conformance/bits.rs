@@ -1,5 +1,5 @@
-//! What the conventions of the trait promise about the bits of results: an output row depends on that row's inputs
-//! only, and gradients of weights do not depend on how a batch is cut into micro-batches.
+//! What the conventions of the trait promise about the bits of results: an output row depends on that row's
+//! inputs only, and gradients of weights do not depend on how a batch is cut into micro-batches.
 
 use crate::lab::{self, Lab};
 use kernels::{AttentionShape, Backend, CacheSpan, Cpu, HeadShape, Level, LinearShape, NO_TARGET, Precision};
@@ -27,7 +27,8 @@ fn assert_same_bits(a: &[f64], b: &[f64], what: &str) {
     assert_eq!(differs, None, "{what}: the first value whose bits differ, of {}", a.len());
 }
 
-// ---- rows -------------------------------------------------------------------------------------------------------
+// ---- rows
+// -------------------------------------------------------------------------------------------------------
 
 /// Holds the values of `rows(lab, x)` for all rows of `x` to those for some rows at a time.
 fn assert_rows_are_independent(
@@ -185,7 +186,8 @@ fn head_row_by_row() {
     });
 }
 
-// ---- attention --------------------------------------------------------------------------------------------------
+// ---- attention
+// --------------------------------------------------------------------------------------------------
 
 fn attention_shapes() -> [AttentionShape; 4] {
     let shape = AttentionShape { n_head: 2, n_kv_head: 2, head_dim: 17, scale: 0.25, window: None };
@@ -249,7 +251,8 @@ fn cached_attention_is_attention() {
     }
 }
 
-/// The sequence in slot 1 of a cache, `piece` rows at a time, while slot 0 gets a row of another one each time.
+/// The sequence in slot 1 of a cache, `piece` rows at a time, while slot 0 gets a row of another one each
+/// time.
 fn in_pieces(lab: &mut Lab<Cpu>, qkv: &[f32], piece: usize, shape: &AttentionShape) -> Vec<f64> {
     let capacity = qkv.len() / shape.qkv_width() + 3;
     let cache_len = 2 * capacity * shape.kv_width();
@@ -266,7 +269,8 @@ fn in_pieces(lab: &mut Lab<Cpu>, qkv: &[f32], piece: usize, shape: &AttentionSha
     outs
 }
 
-// ---- micro-batches ----------------------------------------------------------------------------------------------
+// ---- micro-batches
+// ----------------------------------------------------------------------------------------------
 
 const GROUP_ROWS: usize = 20;
 

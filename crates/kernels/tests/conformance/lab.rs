@@ -12,8 +12,8 @@ const SIZES: [usize; 11] = [1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 130];
 /// Larger than the blocks that products are cut into, and than a chunk of rows of the head.
 const LARGE: [Sizes; 3] = [[300, 130, 500, 520], [130, 500, 300, 64], [1100, 9, 17, 300]];
 
-/// Every pair of sizes in every two places (an orthogonal array, for 11 is prime), then the large ones; of the pairs a
-/// tenth under sanitizers, which are slow.
+/// Every pair of sizes in every two places (an orthogonal array, for 11 is prime), then the large ones; of
+/// the pairs a tenth under sanitizers, which are slow.
 pub(crate) fn all_sizes() -> impl Iterator<Item = Sizes> {
     let place = |i: usize, j: usize, k: usize| SIZES[(i + k * j) % SIZES.len()];
     let pairs = (0..SIZES.len()).flat_map(|i| (0..SIZES.len()).map(move |j| (i, j)));
@@ -48,8 +48,9 @@ pub(crate) enum Error {
 
 /// A backend and the record of what an operation gave on it.
 ///
-/// All tensors are made full of noise, outputs too, so that what is to be overwritten must be. The same calls make
-/// the same noise. What may be stored in bfloat16 is representable there, so that all backends get the same values.
+/// All tensors are made full of noise, outputs too, so that what is to be overwritten must be. The same calls
+/// make the same noise. What may be stored in bfloat16 is representable there, so that all backends get the
+/// same values.
 pub(crate) struct Lab<B: Backend> {
     pub(crate) backend: B,
     precision: Precision,
@@ -160,13 +161,14 @@ struct Output {
 }
 
 impl Record {
-    /// Holds the outputs to the reference's. Their values are about 1 by their making, so errors are measured in
-    /// units of 1, or of the output's root mean square where that is larger.
+    /// Holds the outputs to the reference's. Their values are about 1 by their making, so errors are measured
+    /// in units of 1, or of the output's root mean square where that is larger.
     pub(crate) fn assert_close_to(&self, reference: &Self, setting: &str) {
         for (output, expected) in self.pairs(reference) {
             let name = output.name;
-            // For bfloat16 twice its unit roundoff: factors are rounded, and often results. For f32, whose unit
-            // roundoff is 2⁻²⁴, there is room for the roundings of a long sum and of approximated functions.
+            // For bfloat16 twice its unit roundoff: factors are rounded, and often results. For f32, whose
+            // unit roundoff is 2⁻²⁴, there is room for the roundings of a long sum and of approximated
+            // functions.
             let tolerance = match expected.error {
                 Error::Exact => 1e-6,
                 Error::Product => 2.0 * 2f64.powi(-8),

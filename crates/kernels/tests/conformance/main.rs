@@ -1,5 +1,5 @@
-//! Holds [`Cpu`] to the [`Reference`]: every operation at awkward sizes, at every SIMD level of this machine, in both
-//! precisions, with the same bits for any number of threads.
+//! Holds [`Cpu`] to the [`Reference`]: every operation at awkward sizes, at every SIMD level of this machine,
+//! in both precisions, with the same bits for any number of threads.
 //!
 //! * here: which operations there are; the test of one of them.
 //! * `lab`: makes inputs, records outputs, says when two records agree.

@@ -240,7 +240,8 @@ pub(crate) fn rope_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     rope(lab, sizes, B::rope_backward);
 }
 
-/// Of rows between operations and of rows that are kept exactly, as those after a norm behind the sublayer are.
+/// Of rows between operations and of rows that are kept exactly, as those after a norm behind the sublayer
+/// are.
 pub(crate) fn linear_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
     let (x, exact, bias) = (lab.activation(rows * d_in), lab.exact(rows * d_in), lab.exact(d_out));
     let weight = lab.noise_of_sums(d_out * d_in, d_in);
@@ -273,7 +274,8 @@ pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, 
     }
 }
 
-/// Heads alone, shared, and shared within a window, in turn; with dropout or without. No model has wider heads.
+/// Heads alone, shared, and shared within a window, in turn; with dropout or without. No model has wider
+/// heads.
 fn attention_shape(head_dim: usize, [variant, window]: [usize; 2]) -> (AttentionShape, Option<Dropout>) {
     let head_dim = head_dim.min(130);
     let (n_head, n_kv_head, window) = [(3, 3, None), (4, 2, None), (2, 1, Some(window))][variant % 3];

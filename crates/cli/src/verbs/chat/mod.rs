@@ -82,7 +82,7 @@ fn talk(model: Model, system: &str, options: Options, session: &Session) -> Resu
     // It has a copy of its own.
     drop(weights);
     let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0, told: 0 };
-    talk.tell_notes();
+    talk.print_notes();
     talk.set_system(system);
     if std::io::stdin().is_terminal() {
         session.say("Say something; /help lists the commands.");
@@ -148,13 +148,14 @@ impl<B: Backend> Talk<'_, B> {
     }
 
     /// Tells what there is to know of the chat template, once.
-    fn tell_notes(&mut self) {
+    fn print_notes(&mut self) {
         let notes = self.chat.notes();
         notes.iter().skip(self.told).for_each(|note| self.session.say(&format!("note: {note}")));
         self.told = self.told.max(notes.len());
     }
 
-    /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes on.
+    /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes
+    /// on.
     fn answer(&mut self) -> Result<()> {
         let Talk { chat, options, session, messages, answers, .. } = self;
         let (terminal, json) = (session.watcher(), session.json());
@@ -214,7 +215,7 @@ impl<B: Backend> Talk<'_, B> {
                 }
             ));
         }
-        self.tell_notes();
+        self.print_notes();
         Ok(())
     }
 

@@ -21,8 +21,8 @@ use crate::terminal::text::{count, scaled};
 /// Show what is in a model, a run, a corpus or a directory of tokens
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// A run, a checkpoint, a Hugging Face model directory, a GGUF file, hf:OWNER/NAME, or what `mynah corpus` or `mynah
-    /// tokenize` made
+    /// A run, a checkpoint, a Hugging Face model directory, a GGUF file, hf:OWNER/NAME, or what `mynah
+    /// corpus` or `mynah tokenize` made
     #[arg(value_name = "PATH")]
     path: PathBuf,
 }
@@ -59,7 +59,7 @@ fn show_model(path: &Path, session: &Session) -> Result<()> {
     let model = checkpoint::open(path, session.terminal())?;
     let mut warnings = model.warnings.clone();
     let tokenizer = model.tokenizer();
-    // A model whose tokenizer cannot be read is whole, only speechless.
+    // A model whose tokenizer cannot be read is complete, but writes no text.
     warnings.extend(tokenizer.as_ref().err().map(|error| format!("{error:#}")));
     let found = tokenizer.as_ref().ok().and_then(Option::as_ref);
     let all = warnings.iter().chain(found.iter().flat_map(|tokenizer| tokenizer.warnings()));

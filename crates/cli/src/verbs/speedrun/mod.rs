@@ -23,20 +23,22 @@ pub(crate) struct SpeedrunArgs {
     /// How far to go, see below; with --code a preset of `mynah pretrain`
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Directory for everything that is made [default: runs/speedrun, with --code runs/code, with --task-tokens runs/tasks]
+    /// Directory for everything that is made [default: runs/speedrun, with --code runs/code, with
+    /// --task-tokens runs/tasks]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
     /// Walk the road of code instead: learn from source code that lies on this machine, and complete some
     #[arg(long)]
     code: bool,
-    /// Walk the road of task tokens instead: one model of text and of tasks, asked about names and sentences that it has never
-    /// seen; --preset tiny is for tests
+    /// Walk the road of task tokens instead: one model of text and of tasks, asked about names and sentences
+    /// that it has never seen; --preset tiny is for tests
     #[arg(long, conflicts_with_all = ["code", "source"])]
     task_tokens: bool,
     /// Minutes that the road may take, on this machine as it is: its stages are sized to end in time
     #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "flops")]
     minutes: Option<f64>,
-    /// Floating-point operations that its models may cost instead: the same amounts on every machine, such as 6e13
+    /// Floating-point operations that its models may cost instead: the same amounts on every machine, such as
+    /// 6e13
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     flops: Option<f64>,
     /// A folder of source code to learn from, instead of those that are looked for; may be repeated

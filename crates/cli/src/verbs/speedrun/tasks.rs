@@ -1,7 +1,7 @@
 //! The road of task tokens.
 
 use anyhow::{Result, ensure};
-use gpt::report::{Asked, Predicted, TasksResults, Written};
+use gpt::report::{Predicted, TaskAccuracy, TasksResults, Written};
 use gpt::stage::{TasksOptions, TasksOutcome, tasks_road};
 
 use super::SpeedrunArgs;
@@ -42,7 +42,7 @@ fn describe(results: &TasksResults) -> String {
     }
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let mut rows = vec![["asked of unseen inputs", "exact", "95 % interval"].map(String::from)];
-    rows.extend(results.tasks.iter().map(|Asked { task, exact, .. }| {
+    rows.extend(results.tasks.iter().map(|TaskAccuracy { task, exact, .. }| {
         let spread = format!("{} – {} of {}", percent(exact.low), percent(exact.high), exact.n);
         [task.clone(), percent(exact.value), spread]
     }));

@@ -1,5 +1,5 @@
-//! GPT-Neo as `transformers` keeps it, `GPTNeoForCausalLM`: the only published layout with the banded layers of GPT-3.
-//! Its queries, keys and values have no biases, and its scores are not divided by √head_dim.
+//! GPT-Neo as `transformers` keeps it, `GPTNeoForCausalLM`: the only published layout with the banded layers
+//! of GPT-3. Its queries, keys and values have no biases, and its scores are not divided by √head_dim.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Llama as `transformers` keeps it, `LlamaForCausalLM`, and what Qwen's files share with it: names and fields.
+//! Llama as `transformers` keeps it, `LlamaForCausalLM`, and what Qwen's files share with it: names and
+//! fields.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};

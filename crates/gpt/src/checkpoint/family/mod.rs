@@ -1,5 +1,6 @@
-//! Under which names a family of models is published: every tensor of its files, and which rows of which of our arrays
-//! it holds. A further family is one more static like [`GPT2`](gpt2::GPT2), listed in [`FAMILIES`].
+//! Under which names a family of models is published: every tensor of its files, and which rows of which of
+//! our arrays it holds. A further family is one more static like [`GPT2`](gpt2::GPT2), listed in
+//! [`FAMILIES`].
 
 mod fields;
 mod gpt2;
@@ -51,7 +52,8 @@ pub(super) struct Family {
 pub(super) const LM_HEAD_WEIGHT: &str = "lm_head.weight";
 /// The matrix of a head that scores.
 pub(super) const SCORE_WEIGHT: &str = "score.weight";
-/// Its bias, where the last norm has none. `transformers` knows no such tensor: without it all scores move alike.
+/// Its bias, where the last norm has none. `transformers` knows no such tensor: without it all scores move
+/// alike.
 pub(super) const SCORE_BIAS: &str = "score.bias";
 
 impl Family {

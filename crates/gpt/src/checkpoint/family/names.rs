@@ -11,7 +11,8 @@ pub(in super::super) struct Names {
     pub(in super::super) tensors: &'static [&'static [Tensor]],
     /// Those that carry nothing learned, to be ignored.
     pub(in super::super) buffers: &'static [&'static str],
-    /// Whether scores are divided by √head_dim. Where they are not, our queries are √head_dim times the file's.
+    /// Whether scores are divided by √head_dim. Where they are not, our queries are √head_dim times the
+    /// file's.
     pub(in super::super) scales_attention: bool,
 }
 

@@ -1,5 +1,5 @@
-//! GPT-1 as `transformers` keeps it: `OpenAIGPTLMHeadModel`. The feed-forward layer is always four times as wide as the
-//! model, and its `gelu` is the form with the hyperbolic tangent.
+//! GPT-1 as `transformers` keeps it: `OpenAIGPTLMHeadModel`. The feed-forward layer is always four times as
+//! wide as the model, and its `gelu` is the form with the hyperbolic tangent.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -12,7 +12,8 @@ pub(super) enum Order {
     Ours,
     /// `[d_in, d_out]`.
     Transposed,
-    /// The rows `i` and `i + head_dim / 2` of a head, which the rotary embedding turns together, beside each other.
+    /// The rows `i` and `i + head_dim / 2` of a head, which the rotary embedding turns together, beside each
+    /// other.
     Interleaved,
 }
 

@@ -1,4 +1,5 @@
-//! The rotary embedding in a `config.json`: `rope_theta` and `rope_scaling` of transformers 4, `rope_parameters` of 5.
+//! The rotary embedding in a `config.json`: `rope_theta` and `rope_scaling` of transformers 4,
+//! `rope_parameters` of 5.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -6,7 +7,8 @@ use serde_json::{Value, json};
 use super::fields::{expect, field};
 use crate::model::{Rope, RopeScaling};
 
-/// Every field that some kind of embedding reads and that is understood here. What a kind does not read changes nothing.
+/// Every field that some kind of embedding reads and that is understood here. What a kind does not read
+/// changes nothing.
 const KNOWN: &[&str] = &[
     "rope_type",
     "type",

@@ -7,8 +7,8 @@
 //! padding to general.alignment, then the tensors' blocks
 //! ```
 //!
-//! A file may come from anywhere: every number is held against the length of the file before it is believed, and
-//! memory grows only with bytes that were read.
+//! A file may come from anywhere: every number is held against the length of the file before it is believed,
+//! and memory grows only with bytes that were read.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! What a GGUF file says about its model: entries of a key and a value, which stay where they lie in the file's head and
-//! are understood when they are asked for.
+//! What a GGUF file says about its model: entries of a key and a value, which stay where they lie in the
+//! file's head and are understood when they are asked for.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,8 +1,9 @@
-//! GGUF, the file of llama.cpp, Ollama and LM Studio: a model with its configuration and its tokenizer, in one file.
+//! GGUF, the file of llama.cpp, Ollama and LM Studio: a model with its configuration and its tokenizer, in
+//! one file.
 //!
-//! Its one idea: a GGUF file is a [`Checkpoint`] like any other, only with other names, other orders of rows and denser
-//! number formats. [`header`] reads the container, [`entries`] and [`write`] make one; [`architecture`] knows names and
-//! configurations, [`vocabulary`] the tokenizer.
+//! Its one idea: a GGUF file is a [`Checkpoint`] like any other, only with other names, other orders of rows
+//! and denser number formats. [`header`] reads the container, [`entries`] and [`write`] make one;
+//! [`architecture`] knows names and configurations, [`vocabulary`] the tokenizer.
 
 mod architecture;
 mod entries;

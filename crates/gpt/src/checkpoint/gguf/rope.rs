@@ -92,7 +92,8 @@ fn with_factors(
         let scaling = RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_seq_len };
         Rope { scaling, ..plain.clone() }
     };
-    // The slowest pair of a small head may keep a share of its speed: with it, 1/slowest = share + (1 − share)/factor.
+    // The slowest pair of a small head may keep a share of its speed: with it, 1/slowest = share + (1 −
+    // share)/factor.
     let share = 1.0 / f64::from(*self::factors(&scaled(f64::MAX), head_dim).last().unwrap_or(&1.0));
     let factor = if share == 0.0 { slowest } else { (1.0 - share) / (1.0 / slowest - share) };
     let rope = scaled(factor);
@@ -119,7 +120,8 @@ fn yarn_attention_factor(factor: f64) -> f64 {
     if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }
 }
 
-/// Writes the entries of an embedding; `has_factors` tells whether the architecture has the tensor of factors.
+/// Writes the entries of an embedding; `has_factors` tells whether the architecture has the tensor of
+/// factors.
 ///
 /// # Errors
 /// There are no words for it.

@@ -1,5 +1,5 @@
-//! How text is cut into words before its byte pairs are merged: a name in a GGUF file (`tokenizer.ggml.pre`), spelled out
-//! in a `tokenizer.json`.
+//! How text is cut into words before its byte pairs are merged: a name in a GGUF file (`tokenizer.ggml.pre`),
+//! spelled out in a `tokenizer.json`.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ pub(super) struct Split {
     cut: Cut,
     /// Whether a word that the vocabulary has is never merged from its parts.
     pub(super) ignore_merges: bool,
-    /// Whether the published `tokenizer.json` composes characters (NFC) first; programs that read GGUF do not.
+    /// Whether the published `tokenizer.json` composes characters (NFC) first; programs that read GGUF do
+    /// not.
     composes: bool,
 }
 

@@ -71,9 +71,9 @@ impl Quant {
 /// Writes a model and its tokenizer as the GGUF file `out`, under the name `name`.
 ///
 /// # Errors
-/// The model or its tokenizer is of a kind that GGUF has no words for; a value is beyond the number format; what could not be
-/// written and why; a stop asked for through `progress`. Then nothing is left. What `out` was before is replaced when the new
-/// file is whole.
+/// The model or its tokenizer is of a kind that GGUF has no words for; a value is beyond the number format;
+/// what could not be written and why; a stop asked for through `progress`. Then nothing is left. What `out`
+/// was before is replaced when the new file is whole.
 pub fn write(
     model: &Checkpoint,
     tokenizer: &Tokenizer,

@@ -44,7 +44,8 @@ pub(super) fn q4_k(x: &mut [f32], block: &[u8]) {
     }
 }
 
-/// `d:f16 m:f16 (s,t):u6[8] fifth:u1[256] q:u4[256]`; bit `g` of a byte of `fifth` belongs to the group `g` of 32.
+/// `d:f16 m:f16 (s,t):u6[8] fifth:u1[256] q:u4[256]`; bit `g` of a byte of `fifth` belongs to the group `g`
+/// of 32.
 pub(super) fn q5_k(x: &mut [f32], block: &[u8]) {
     let (fifth, q) = block[16..].split_at(32);
     for (quarter, (x, q)) in x.chunks_exact_mut(64).zip(q.chunks_exact(32)).enumerate() {
@@ -57,8 +58,8 @@ pub(super) fn q5_k(x: &mut [f32], block: &[u8]) {
     }
 }
 
-/// `q's lower halves:u4[256] upper quarters:u2[256] s:i8[16] d:f16`; all in two halves of 128 numbers, of which 32 and 32
-/// share bytes.
+/// `q's lower halves:u4[256] upper quarters:u2[256] s:i8[16] d:f16`; all in two halves of 128 numbers, of
+/// which 32 and 32 share bytes.
 pub(super) fn q6_k(x: &mut [f32], block: &[u8]) {
     let (low, rest) = block.split_at(128);
     let (high, rest) = rest.split_at(64);
@@ -90,8 +91,8 @@ fn fifth(bits: &[u8], i: usize) -> u8 {
     (bits[i / 8] >> (i % 8) & 1) << 4
 }
 
-/// `d·s` and `m·t` of a group of 32 numbers. Of the first four groups `s` and `t` are the lower 6 bits of bytes; of the
-/// others the lower 4 lie in four further bytes, the upper 2 above those of the first.
+/// `d·s` and `m·t` of a group of 32 numbers. Of the first four groups `s` and `t` are the lower 6 bits of
+/// bytes; of the others the lower 4 lie in four further bytes, the upper 2 above those of the first.
 fn scale_and_least(block: &[u8], group: usize) -> (f32, f32) {
     let bytes = &block[4..16];
     let (s, t) = if group < 4 {

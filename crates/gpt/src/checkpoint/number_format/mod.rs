@@ -1,5 +1,5 @@
-//! The formats in which numbers lie in model files: plain floats, and the blocks of small integers with scales that GGUF
-//! files have. All are read as `f32`; a few are written.
+//! The formats in which numbers lie in model files: plain floats, and the blocks of small integers with
+//! scales that GGUF files have. All are read as `f32`; a few are written.
 
 mod blocks;
 
@@ -10,8 +10,8 @@ use half::f16;
 
 use super::dtype::Dtype;
 
-/// How the numbers of a tensor lie in a file. A block is the least that can be read alone; `q` is an integer of so many
-/// bits, `d` and `m` are `f16`.
+/// How the numbers of a tensor lie in a file. A block is the least that can be read alone; `q` is an integer
+/// of so many bits, `d` and `m` are `f16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NumberFormat {
     /// One float after another.

@@ -1,5 +1,5 @@
-//! Every operation of a save fails in turn, in three ways: an error, a kill, a power cut. A good checkpoint is there
-//! afterwards, always, and the same command goes on.
+//! Every operation of a save fails in turn, in three ways: an error, a kill, a power cut. A good checkpoint
+//! is there afterwards, always, and the same command goes on.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

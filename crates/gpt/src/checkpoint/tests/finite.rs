@@ -1,4 +1,5 @@
-//! What is not finite in a file is refused by its name, whatever the tensor, the format and the number; and never written.
+//! What is not finite in a file is refused by its name, whatever the tensor, the format and the number; and
+//! never written.
 
 use std::fs;
 

@@ -4,14 +4,16 @@ use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 use parquet::basic::Compression;
 
-use crate::corpus::caught::caught;
+use crate::corpus::catch::catch_decoder_panic;
 use crate::corpus::gzip::Gzip;
 use crate::corpus::unpack::Zstd;
 
-/// The most that a byte of Snappy or LZ4 stands for: a copy of 64 bytes takes three; a length grows by 255 a byte.
+/// The most that a byte of Snappy or LZ4 stands for: a copy of 64 bytes takes three; a length grows by 255 a
+/// byte.
 const SNAPPY_RATIO: usize = 22;
 const LZ4_RATIO: usize = 255;
-/// Reserved for a page of the other codecs, in multiples of its packed size; what is packed better grows as it comes.
+/// Reserved for a page of the other codecs, in multiples of its packed size; what is packed better grows as
+/// it comes.
 const USUAL_RATIO: usize = 16;
 
 /// Reads the `packed` bytes that are left in `source` and unpacks them to exactly `size`.
@@ -30,14 +32,18 @@ pub(super) fn unpack(
         Compression::SNAPPY => {
             let bytes = whole(&mut source)?;
             let mut page = room(size, packed, SNAPPY_RATIO)?;
-            let n = caught(|| snap::raw::Decoder::new().decompress(&bytes, &mut page).map_err(Error::from))?;
+            let n = catch_decoder_panic(|| {
+                snap::raw::Decoder::new().decompress(&bytes, &mut page).map_err(Error::from)
+            })?;
             page.truncate(n);
             page
         }
         Compression::LZ4_RAW => {
             let bytes = whole(&mut source)?;
             let mut page = room(size, packed, LZ4_RATIO)?;
-            let n = caught(|| lz4_flex::block::decompress_into(&bytes, &mut page).map_err(Error::other))?;
+            let n = catch_decoder_panic(|| {
+                lz4_flex::block::decompress_into(&bytes, &mut page).map_err(Error::other)
+            })?;
             page.truncate(n);
             page
         }
@@ -62,7 +68,7 @@ fn room(size: usize, packed: usize, ratio: usize) -> Result<Vec<u8>> {
 
 fn stream(decoder: &mut dyn Read, packed: usize, size: usize) -> Result<Vec<u8>> {
     let mut page = Vec::with_capacity(size.min(packed.saturating_mul(USUAL_RATIO) + 64));
-    caught(|| decoder.take(size as u64 + 1).read_to_end(&mut page))?;
+    catch_decoder_panic(|| decoder.take(size as u64 + 1).read_to_end(&mut page))?;
     Ok(page)
 }
 

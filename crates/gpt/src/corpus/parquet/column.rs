@@ -1,5 +1,5 @@
-//! The values of one column in one row group, a row at a time, each with the levels that say where in nested groups and
-//! lists it stands (Melnik et al. 2010, §4).
+//! The values of one column in one row group, a row at a time, each with the levels that say where in nested
+//! groups and lists it stands (Melnik et al. 2010, §4).
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use parquet::schema::types::ColumnDescriptor;
 use serde_json::{Number, Value};
 
 use super::pages::Pages;
-use crate::corpus::caught::caught;
+use crate::corpus::catch::catch_decoder_panic;
 use crate::corpus::odd::odd;
 use crate::corpus::raw::MAX_RECORD_BYTES;
 use crate::corpus::reason::Reason;
@@ -146,7 +146,7 @@ fn read<T: DataType>(
     mut convert: impl FnMut(T::T) -> Value,
 ) -> Result<bool> {
     let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
-    caught(|| {
+    catch_decoder_panic(|| {
         let levels = (Some(&mut definitions), Some(&mut repetitions));
         let (rows, ..) = reader.read_records(1, levels.0, levels.1, &mut values)?;
         // What is never missing has no levels.

@@ -1,6 +1,8 @@
-//! A look at delta-packed integers before the library decodes them, since it reserves room for as many as they claim.
+//! A look at delta-packed integers before the library decodes them, since it reserves room for as many as
+//! they claim.
 //!
-//! (Apache Parquet, `Encodings.md`, DELTA_BINARY_PACKED: blocks of small blocks, each with its own bit width.)
+//! (Apache Parquet, `Encodings.md`, DELTA_BINARY_PACKED: blocks of small blocks, each with its own bit
+//! width.)
 
 /// The most values of a block; writers choose 128.
 const MAX_BLOCK: u64 = 1 << 16;
@@ -46,7 +48,8 @@ mod tests {
 
     #[test]
     fn the_end_is_found_and_lies_are_not_believed() {
-        // 128 a block, 4 parts, 5 values from 7 (zigzag 14) on, least delta 0, the first part's are 2 bits wide.
+        // 128 a block, 4 parts, 5 values from 7 (zigzag 14) on, least delta 0, the first part's are 2 bits
+        // wide.
         let mut data = vec![0x80, 1, 4, 5, 14, 0, 2, 9, 9, 9];
         data.extend([0; 8]);
         assert_eq!(end(&data, 5), Some(18));

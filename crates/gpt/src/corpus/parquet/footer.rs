@@ -1,5 +1,5 @@
-//! What a Parquet file says of itself, at its end, checked before the library believes it: the library reserves room for
-//! as many children as a schema claims, and follows groups in groups as deep as they go.
+//! What a Parquet file says of itself, at its end, checked before the library believes it: the library
+//! reserves room for as many children as a schema claims, and follows groups in groups as deep as they go.
 
 use std::fs::File;
 use std::io::{self, Error, ErrorKind, Read, Seek, SeekFrom};
@@ -8,7 +8,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::thrift::{Met, walk};
-use crate::corpus::caught::caught;
+use crate::corpus::catch::catch_decoder_panic;
 
 /// Groups in groups, at most.
 const MAX_DEPTH: usize = 64;
@@ -37,7 +37,7 @@ pub(super) fn read(file: &mut File, size: u64) -> Result<ParquetMetaData> {
     file.seek(SeekFrom::Start(size - 8 - length))?;
     file.read_exact(&mut footer)?;
     check(&footer).map_err(|e| ParquetError::General(format!("its footer: {e}")))?;
-    caught(|| ParquetMetaDataReader::decode_metadata(&footer))
+    catch_decoder_panic(|| ParquetMetaDataReader::decode_metadata(&footer))
 }
 
 /// Walks over the footer: every list and every group must be as long as it says.

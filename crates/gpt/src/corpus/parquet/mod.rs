@@ -1,8 +1,9 @@
 //! Rows of a Parquet file: of each row the columns that are asked for, one row after the other.
 //!
-//! The one idea: a file is not believed. The `parquet` crate decodes it, but only after its footer (`footer`), its pages'
-//! sizes (`pages`, `codec`) and its packed lengths (`delta`) were found to be what the bytes there can hold; what it panics at
-//! all the same is an error. Rows are decoded one at a time, so that a page or two of each column are the memory that it takes.
+//! The one idea: a file is not believed. The `parquet` crate decodes it, but only after its footer
+//! (`footer`), its pages' sizes (`pages`, `codec`) and its packed lengths (`delta`) were found to be what the
+//! bytes there can hold; what it panics at all the same is an error. Rows are decoded one at a time, so that
+//! a page or two of each column are the memory that it takes.
 
 mod codec;
 mod column;
@@ -31,7 +32,7 @@ use crate::progress::Progress;
 /// Why a file ends before its rows do.
 enum Stop {
     /// `emit` wanted no more.
-    Told,
+    TokenLogprob,
     /// Something about the file.
     Because(Verdict),
 }
@@ -57,7 +58,7 @@ pub(super) fn read(input: &Arc<Input>, wanted: &Wanted, progress: &dyn Progress,
     progress.advance(input.size - rows.told);
     match result {
         Ok(()) => true,
-        Err(Stop::Told) => false,
+        Err(Stop::TokenLogprob) => false,
         Err(Stop::Because((reason, detail))) => {
             let payload = Payload::Dropped(reason, detail);
             (rows.emit)(Raw { input: input.clone(), line: rows.row - 1, payload, bytes: 0 })
@@ -131,11 +132,11 @@ impl Rows<'_, '_> {
                 return Err(damaged(format!("it ends after {row} of {count} rows")));
             };
             if !(self.emit)(Raw { input: self.input.clone(), line: self.row, payload, bytes }) {
-                return Err(Stop::Told);
+                return Err(Stop::TokenLogprob);
             }
             self.row += 1;
             if row % 256 == 0 || row + 1 == count {
-                self.tell(before + (share * (row + 1) as f64) as u64);
+                self.report_progress(before + (share * (row + 1) as f64) as u64);
             }
         }
         match columns.iter_mut().try_fold(false, |more, column| Ok::<_, Stop>(more | column.next_row()?))? {
@@ -144,7 +145,7 @@ impl Rows<'_, '_> {
         }
     }
 
-    fn tell(&mut self, done: u64) {
+    fn report_progress(&mut self, done: u64) {
         let done = done.clamp(self.told, self.input.size);
         self.progress.advance(done - self.told);
         self.told = done;

@@ -1,7 +1,7 @@
 //! Values of nested groups and lists, put together from the columns that hold their leaves.
 //!
-//! (Apache Parquet, `LogicalTypes.md`, lists and maps and their older forms. The library's own assembly of rows reads its pages
-//! itself, and a text that is not UTF-8 ends it.)
+//! (Apache Parquet, `LogicalTypes.md`, lists and maps and their older forms. The library's own assembly of
+//! rows reads its pages itself, and a text that is not UTF-8 ends it.)
 
 use std::ops::Range;
 
@@ -27,7 +27,8 @@ enum Shape {
     List(i16, i16, Box<Node>),
 }
 
-/// What is read of a schema: its tree with the columns that `is_read` names by their numbers, and these numbers.
+/// What is read of a schema: its tree with the columns that `is_read` names by their numbers, and these
+/// numbers.
 pub(super) fn tree(schema: &Type, is_read: impl Fn(usize) -> bool) -> (Node, Vec<usize>) {
     let mut builder = Builder { leaves: 0, read: Vec::new(), is_read };
     let group = builder.group(schema, 0, 0);

@@ -1,5 +1,6 @@
-//! The pages of one column in one row group, unpacked one after the other. The library has a reader of its own, which
-//! reserves what a page's header claims, trusts a gzipped page to end, and panics without the dictionary: this one looks first.
+//! The pages of one column in one row group, unpacked one after the other. The library has a reader of its
+//! own, which reserves what a page's header claims, trusts a gzipped page to end, and panics without the
+//! dictionary: this one looks first.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
@@ -47,7 +48,8 @@ struct Header {
 }
 
 impl Pages {
-    /// The pages of `column`, of the file at `path` with `file_bytes`, whose values take `least_bytes` each at least.
+    /// The pages of `column`, of the file at `path` with `file_bytes`, whose values take `least_bytes` each
+    /// at least.
     pub(super) fn open(
         path: &Path,
         file_bytes: u64,

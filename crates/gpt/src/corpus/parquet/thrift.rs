@@ -1,5 +1,5 @@
-//! A walk over structures in Thrift's compact protocol, which the headers of Parquet files are written in. It keeps
-//! nothing: whoever walks is told the integers and the ends of structures.
+//! A walk over structures in Thrift's compact protocol, which the headers of Parquet files are written in. It
+//! keeps nothing: whoever walks is told the integers and the ends of structures.
 //!
 //! (Apache Thrift, `thrift-compact-protocol.md`.)
 

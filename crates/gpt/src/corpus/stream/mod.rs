@@ -1,11 +1,13 @@
-//! Documents as they come from their files, for data that no corpus is made of because it would not fit on the disk.
+//! Documents as they come from their files, for data that no corpus is made of because it would not fit on
+//! the disk.
 //!
-//! The one idea: **a place names all that follows.** Files are listed once; an epoch visits them in an order of its own,
-//! drawn by seed; a [`Place`] is a file and a record of it. Reading from a place on gives the same documents every time,
-//! whatever the number of threads, so whoever notes a place can go on there.
+//! The one idea: **a place names all that follows.** Files are listed once; an epoch visits them in an order
+//! of its own, drawn by seed; a [`Place`] is a file and a record of it. Reading from a place on gives the
+//! same documents every time, whatever the number of threads, so whoever notes a place can go on there.
 //!
-//! What a document is, what is cleaned and what is dropped for which reason is as in [`build`](super::build), and so is
-//! which documents are held out. Duplicates are not looked for: that takes memory of all that came before.
+//! What a document is, what is cleaned and what is dropped for which reason is as in [`build`](super::build),
+//! and so is which documents are held out. Duplicates are not looked for: that takes memory of all that came
+//! before.
 
 mod list;
 
@@ -20,14 +22,14 @@ use kernels::rng;
 use serde::{Deserialize, Serialize};
 
 use self::list::{Entry, Visit};
-use super::judge::Judged;
+use super::classify::Classified;
 use super::report::{Example, Report};
 use super::sample::Sample;
 use super::{Options, Split, pipeline};
 use crate::progress::{Progress, Stopped, Unit};
 use crate::streams;
 
-/// Judged records that wait to be taken.
+/// Classified records that wait to be taken.
 const WAITING: usize = 16;
 /// How often somebody who waits for a document looks whether to stop.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -61,8 +63,8 @@ pub(crate) struct Streamed<T> {
 }
 
 impl Sources {
-    /// Lists the files of `options.paths`. Files of the hub are fetched when their turn comes. `out`, duplicates and
-    /// `max_bytes` are no matter of streams.
+    /// Lists the files of `options.paths`. Files of the hub are fetched when their turn comes. `out`,
+    /// duplicates and `max_bytes` are no matter of streams.
     ///
     /// # Errors
     /// A path cannot be read; nothing is there to be read.
@@ -70,7 +72,7 @@ impl Sources {
         let options = Options { near_dedup: None, max_bytes: None, ..options.clone() };
         let mut found = Report::default();
         let entries = list::find(&options, &mut found, progress)?;
-        found.tell_recognised(progress);
+        found.report_recognised(progress);
         let mut hasher = blake3::Hasher::new();
         for entry in &entries {
             hasher.update(entry.identity().as_bytes()).update(b"\n");
@@ -79,8 +81,8 @@ impl Sources {
         Ok(Sources { options: Arc::new(options), entries: entries.into(), digest, found })
     }
 
-    /// What tells these files from others: their names and sizes, of the hub's also the commit. Their contents are not
-    /// read for it.
+    /// What tells these files from others: their names and sizes, of the hub's also the commit. Their
+    /// contents are not read for it.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
     }
@@ -124,8 +126,8 @@ impl Sources {
         self.entries.iter().any(|entry| matches!(entry, Entry::Hub(_)))
     }
 
-    /// Reads files one after the other, the first of them from record `skip` on, ahead of whoever takes what `make` made
-    /// of each text, by a few megabytes.
+    /// Reads files one after the other, the first of them from record `skip` on, ahead of whoever takes what
+    /// `make` made of each text, by a few megabytes.
     pub(crate) fn read<T: Send + 'static>(
         &self,
         files: Vec<usize>,
@@ -136,17 +138,18 @@ impl Sources {
         let stop = Arc::new(Flag(AtomicBool::new(false)));
         let visit = Visit::new(self.entries.clone(), files, stop.clone());
         let (options, told_to_stop) = (self.options.clone(), stop.clone());
-        let (sender, judged) = sync_channel(WAITING);
+        let (sender, classified) = sync_channel(WAITING);
         let thread = thread::spawn(move || {
             let (sample, _) = Sample::new(options.seed, None);
             let make = |text: &str, _: &str| make(text);
-            let mut receive = |judged| sender.send(judged).map_err(|_| anyhow!("nobody takes the documents"));
+            let mut receive =
+                |classified| sender.send(classified).map_err(|_| anyhow!("nobody takes the documents"));
             pipeline::run(visit, skip, &options, &sample, &*told_to_stop, &make, &mut receive)
         });
         Reading {
             options: self.options.clone(),
             threshold: self.options.threshold(),
-            judged: Some(judged),
+            classified: Some(classified),
             thread: Some(thread),
             stop,
             next,
@@ -159,7 +162,7 @@ pub(crate) struct Reading<T> {
     options: Arc<Options>,
     threshold: u64,
     /// None when the reading is given up.
-    judged: Option<Receiver<Judged<T>>>,
+    classified: Option<Receiver<Classified<T>>>,
     /// None when it has ended.
     thread: Option<JoinHandle<Result<()>>>,
     stop: Arc<Flag>,
@@ -181,7 +184,7 @@ impl<T> Reading<T> {
         report: &mut Report,
         progress: &dyn Progress,
     ) -> Result<Option<Streamed<T>>> {
-        while let Some(Judged { input, line, bytes, verdict, .. }) = self.receive(report, progress)? {
+        while let Some(Classified { input, line, bytes, verdict, .. }) = self.receive(report, progress)? {
             if self.next.file != input.number {
                 self.next = Place { file: input.number, record: 0 };
             }
@@ -201,18 +204,18 @@ impl<T> Reading<T> {
         Ok(None)
     }
 
-    fn receive(&mut self, report: &mut Report, progress: &dyn Progress) -> Result<Option<Judged<T>>> {
-        while let Some(judged) = &self.judged {
-            match judged.recv_timeout(GLANCE) {
-                Ok(judged) => {
-                    report.met(&judged);
-                    return Ok(Some(judged));
+    fn receive(&mut self, report: &mut Report, progress: &dyn Progress) -> Result<Option<Classified<T>>> {
+        while let Some(classified) = &self.classified {
+            match classified.recv_timeout(GLANCE) {
+                Ok(classified) => {
+                    report.met(&classified);
+                    return Ok(Some(classified));
                 }
                 Err(RecvTimeoutError::Timeout) if progress.should_stop() => {
                     bail!(Stopped("the same command goes on from the last checkpoint"))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.judged = None,
+                Err(RecvTimeoutError::Disconnected) => self.classified = None,
             }
         }
         let ended = self.thread.take().map(JoinHandle::join);
@@ -224,7 +227,7 @@ impl<T> Reading<T> {
 impl<T> Drop for Reading<T> {
     fn drop(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
-        self.judged = None;
+        self.classified = None;
         // What it has to say is said to nobody: what it read is not wanted any more.
         let _ = self.thread.take().map(JoinHandle::join);
     }

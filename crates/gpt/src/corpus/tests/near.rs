@@ -22,7 +22,8 @@ fn line(text: &str) -> String {
 fn near_copies_leave_and_the_first_stays() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in");
-    // Forty originals; then of each a copy with one other word, one with a tenth of other words, and an exact one.
+    // Forty originals; then of each a copy with one other word, one with a tenth of other words, and an exact
+    // one.
     put(&input, "a.jsonl", (0..40).map(|i| line(&copy(i, 0))).collect::<String>());
     let copies = |every| (0..40).map(move |i| line(&copy(i, every))).collect::<String>();
     put(&input, "b.jsonl", copies(299) + &copies(10) + &copies(0));

@@ -11,8 +11,9 @@ pub(super) fn take(record: &mut Record, name: &str) -> Option<Value> {
     record.shift_remove(name).filter(|value| !value.is_null())
 }
 
-/// The messages of a row without an answer that stands beside them: `messages`, `conversations` as ShareGPT has them, `prompt`, a text
-/// or a list of messages, or `instruction` and `input` as Alpaca has them; each with the message of a `system` column.
+/// The messages of a row without an answer that stands beside them: `messages`, `conversations` as ShareGPT
+/// has them, `prompt`, a text or a list of messages, or `instruction` and `input` as Alpaca has them; each
+/// with the message of a `system` column.
 pub(super) fn said(record: &mut Record) -> Result<Vec<Message>, Fault> {
     let lists = ["messages", "conversations"].map(|name| (name, take(record, name)));
     if let Some((name, list)) = lists.into_iter().find_map(|(name, list)| Some((name, list?))) {
@@ -78,8 +79,8 @@ fn history(record: &mut Record) -> Result<Vec<Message>, Fault> {
     Ok(pairs.into_iter().flat_map(turn).collect())
 }
 
-/// A whole conversation in `chosen` or `rejected`: messages of which the first asks, or HH-RLHF's transcript. None where the value is
-/// an answer alone.
+/// A whole conversation in `chosen` or `rejected`: messages of which the first asks, or HH-RLHF's transcript.
+/// None where the value is an answer alone.
 pub(super) fn whole(name: &str, value: &Value) -> Result<Option<Vec<Message>>, Fault> {
     let messages = match value {
         Value::String(text) => transcript(text),

@@ -1,8 +1,10 @@
-//! Conversations in files: demonstrations, prompts, candidates and rankings, each in every form that is about, made one.
+//! Conversations in files: demonstrations, prompts, candidates and rankings, each in every form that is
+//! about, made one.
 //!
-//! Every function takes a JSON object, one line of a file, and gives what it says or its [`Fault`]. What is asked stands in `messages`
-//! (OpenAI), `conversations` (ShareGPT), `prompt` (TRL), `instruction` and `input` (Alpaca); beside it stand answers: `completion` or
-//! `output`, `chosen` and `rejected`, `completions` and `ranks`.
+//! Every function takes a JSON object, one line of a file, and gives what it says or its [`Fault`]. What is
+//! asked stands in `messages` (OpenAI), `conversations` (ShareGPT), `prompt` (TRL), `instruction` and `input`
+//! (Alpaca); beside it stand answers: `completion` or `output`, `chosen` and `rejected`, `completions` and
+//! `ranks`.
 
 mod fields;
 mod kinds;
@@ -86,7 +88,8 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// The pairs (better, worse) of answers, in order. Ties make no pair, and neither do two answers of the same text.
+    /// The pairs (better, worse) of answers, in order. Ties make no pair, and neither do two answers of the
+    /// same text.
     pub fn pairs(&self) -> Vec<(usize, usize)> {
         let n = self.completions.len();
         let is_pair = |&(better, worse): &(usize, usize)| {
@@ -96,8 +99,9 @@ impl Ranking {
     }
 }
 
-/// A conversation to learn from: what is asked with `completion` or `output` as its answer, or a conversation that ends with one; of
-/// rankings whose answers are whole conversations the better one. KTO's rows with label false are left out.
+/// A conversation to learn from: what is asked with `completion` or `output` as its answer, or a conversation
+/// that ends with one; of rankings whose answers are whole conversations the better one. KTO's rows with
+/// label false are left out.
 pub fn demonstration(record: Record) -> Result<Demonstration, Fault> {
     const WANTED: &str = "a demonstration";
     let mut record = opened(record)?;
@@ -168,7 +172,8 @@ pub fn candidates(record: Record) -> Result<Candidates, Fault> {
     Ok(Candidates { messages, completions, extra })
 }
 
-/// A prompt with answers to be scored: [`candidates`], a ranking in any form, or a conversation that ends with an answer.
+/// A prompt with answers to be scored: [`candidates`], a ranking in any form, or a conversation that ends
+/// with an answer.
 pub fn scored(record: Record) -> Result<Candidates, Fault> {
     match Kind::of(&record) {
         Some(Kind::Candidates) => candidates(record),
@@ -194,9 +199,9 @@ pub fn answered(record: Record) -> Result<Candidates, Fault> {
     Ok(Candidates { messages, completions: answer.into_iter().collect(), extra })
 }
 
-/// Ranked answers: a prompt with `completions` and `ranks`; a prompt with `chosen` and `rejected`; or these alone, as two
-/// conversations that differ in the last answer, lists of messages or texts of `Human:` and `Assistant:`. A prompt that stands beside
-/// whole conversations repeats what they say, and does not matter.
+/// Ranked answers: a prompt with `completions` and `ranks`; a prompt with `chosen` and `rejected`; or these
+/// alone, as two conversations that differ in the last answer, lists of messages or texts of `Human:` and
+/// `Assistant:`. A prompt that stands beside whole conversations repeats what they say, and does not matter.
 ///
 /// A ranking without a pair is left out.
 pub fn ranking(record: Record) -> Result<Ranking, Fault> {
@@ -307,7 +312,8 @@ fn answer_of(message: Message) -> Result<String, Fault> {
     }
 }
 
-/// A row with its fields by the names that are used here: OpenAI's for preferences are replaced, and tools are a list.
+/// A row with its fields by the names that are used here: OpenAI's for preferences are replaced, and tools
+/// are a list.
 fn opened(mut record: Record) -> Result<Record, Fault> {
     if let Some(Value::Object(input)) = record.get("input").cloned() {
         record.shift_remove("input");
@@ -324,7 +330,8 @@ fn opened(mut record: Record) -> Result<Record, Fault> {
     Ok(record)
 }
 
-/// Takes away a conversation that ends with an answer, and says whether there was one: UltraFeedback's rows have it beside their prompt.
+/// Takes away a conversation that ends with an answer, and says whether there was one: UltraFeedback's rows
+/// have it beside their prompt.
 fn take_if_answered(record: &mut Record) -> bool {
     let named =
         ["messages", "conversations"].into_iter().find(|name| record.get(*name).is_some_and(Value::is_array));

@@ -1,5 +1,5 @@
-//! Messages as files hold them: `role` and `content` as OpenAI writes them, `from` and `value` as ShareGPT does, calls of tools and
-//! what they returned; and the order of roles.
+//! Messages as files hold them: `role` and `content` as OpenAI writes them, `from` and `value` as ShareGPT
+//! does, calls of tools and what they returned; and the order of roles.
 
 use serde_json::{Map, Value, json};
 
@@ -45,8 +45,8 @@ pub(super) fn turns(name: &str, value: Value, role: Option<Role>) -> Result<Vec<
     }
 }
 
-/// One message. What else it has beside role and content is kept for the template, but for nulls, with which tables fill what a
-/// message does not have.
+/// One message. What else it has beside role and content is kept for the template, but for nulls, with which
+/// tables fill what a message does not have.
 fn message(place: &str, mut fields: Map<String, Value>) -> Result<Message, Fault> {
     fields.retain(|_, value| !value.is_null());
     let (said_by, says) = if fields.contains_key("from") && !fields.contains_key("role") {
@@ -109,7 +109,8 @@ fn text(place: &str, value: Value) -> Result<String, Fault> {
     parts.iter().enumerate().map(part).collect()
 }
 
-/// The calls of tools, whose arguments become JSON where they are the text of a JSON object: templates write them as JSON.
+/// The calls of tools, whose arguments become JSON where they are the text of a JSON object: templates write
+/// them as JSON.
 fn tool_calls(place: &str, value: Value) -> Result<Vec<Value>, Fault> {
     let Value::Array(mut calls) = value else {
         return Err(wrong(format!("{place}.tool_calls is not an array")));
@@ -133,7 +134,8 @@ fn tool_calls(place: &str, value: Value) -> Result<Vec<Value>, Fault> {
     Ok(calls)
 }
 
-/// The tools that a row describes, in `tools` or, as it was before, in `functions`: a list, also as JSON in a text.
+/// The tools that a row describes, in `tools` or, as it was before, in `functions`: a list, also as JSON in a
+/// text.
 pub(super) fn tools_of(record: &mut Map<String, Value>) -> Result<Option<Value>, Fault> {
     let named = ["tools", "functions"].map(|name| (name, record.shift_remove(name)));
     let Some((name, value)) = named.into_iter().find_map(|(name, value)| Some((name, value?))) else {
@@ -157,9 +159,9 @@ pub(super) fn tools_of(record: &mut Map<String, Value>) -> Result<Option<Value>,
     }
 }
 
-/// A system message may come first; then user and assistant take turns, the user first, and tools answer the assistant that called
-/// them. The last word is the assistant's, or of whom the assistant is to answer. Nobody says nothing: only a system message, a tool,
-/// and who calls a tool may.
+/// A system message may come first; then user and assistant take turns, the user first, and tools answer the
+/// assistant that called them. The last word is the assistant's, or of whom the assistant is to answer.
+/// Nobody says nothing: only a system message, a tool, and who calls a tool may.
 pub(super) fn check_order(messages: &[Message], answered: bool) -> Result<(), Fault> {
     let out_of_order = |detail: String| Err(Fault::bad("roles out of order", detail));
     let mut before: Option<&Message> = None;
@@ -199,7 +201,8 @@ pub(super) fn check_order(messages: &[Message], answered: bool) -> Result<(), Fa
     }
 }
 
-/// `\n\nHuman: …\n\nAssistant: …`, as HH-RLHF writes conversations (Bai et al. 2022), also without the white space before the first.
+/// `\n\nHuman: …\n\nAssistant: …`, as HH-RLHF writes conversations (Bai et al. 2022), also without the white
+/// space before the first.
 pub(super) fn transcript(text: &str) -> Option<Vec<Message>> {
     const SPEAKERS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
     let whole = format!("\n\n{}", text.trim_start());

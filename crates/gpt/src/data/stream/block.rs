@@ -20,7 +20,7 @@ pub struct Mark {
     pub place: Place,
     /// How many windows it has.
     pub windows: u64,
-    /// BLAKE3 of its tokens, in hexadecimal: files that changed between two sittings are found out.
+    /// BLAKE3 of its tokens, in hexadecimal: files that changed before a run was resumed are found out.
     pub blake3: String,
 }
 

@@ -8,7 +8,8 @@ use crate::corpus::{self, Reading, Report, Split, Streamed};
 use crate::data::windows::Ring;
 use crate::progress::Progress;
 
-/// A block of which more than this share of the records is bad ends the training: the text is in another column.
+/// A block of which more than this share of the records is bad ends the training: the text is in another
+/// column.
 const MOSTLY_BAD: f64 = 0.5;
 
 /// What a document became.
@@ -30,7 +31,7 @@ impl TokenStream {
             let (mut report, mut lost_bytes) = (Report::default(), 0);
             tokens.clear();
             let next = self.pack(&begin, &mut tokens, &mut report, &mut lost_bytes, progress)?;
-            self.tell(&begin, tokens.len(), &report, lost_bytes, progress)?;
+            self.report_block(&begin, tokens.len(), &report, lost_bytes, progress)?;
             let ring = Ring::new(tokens.len() as u64, self.seq_len, self.seed);
             if ring.windows() > 0 {
                 return Ok(Block::new(begin, tokens, ring, next));
@@ -86,7 +87,7 @@ impl TokenStream {
     }
 
     /// Says what a block is made of and what was left out of it.
-    fn tell(
+    fn report_block(
         &self,
         begin: &Begin,
         tokens: usize,

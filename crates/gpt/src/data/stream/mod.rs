@@ -1,12 +1,13 @@
 //! Training batches from files that no token shards are made of, because neither would fit on the disk.
 //!
 //! Documents come from their files in an order drawn for each epoch (`corpus::stream`), are packed as
-//! [`tokenize`](super::tokenize()) packs them, and fill one *block* after the other; a block is a ring in memory, whose windows
-//! are cut and ordered by seed as those of an epoch of [`Windows`](super::Windows) are. A block ends with the document that
-//! fills it, or with the epoch; up to `seq_len - 1` tokens of it are not predicted, other ones in every epoch.
+//! [`tokenize`](super::tokenize()) packs them, and fill one *block* after the other; a block is a ring in
+//! memory, whose windows are cut and ordered by seed as those of an epoch of [`Windows`](super::Windows) are.
+//! A block ends with the document that fills it, or with the epoch; up to `seq_len - 1` tokens of it are not
+//! predicted, other ones in every epoch.
 //!
-//! The one idea: a block is a function of the seed and of the place where it begins. A run notes its [`Mark`] and
-//! goes on by reading that block again; nothing else of the stream is state.
+//! The one idea: a block is a function of the seed and of the place where it begins. A run notes its [`Mark`]
+//! and goes on by reading that block again; nothing else of the stream is state.
 
 mod block;
 mod fill;
@@ -34,8 +35,8 @@ pub const BLOCK_TOKENS: usize = 1 << 24;
 /// What to stream, and how.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// Which files and which of their records, the share that is held out, and the seed of everything random. What makes
-    /// a corpus only (where it goes, duplicates, samples of it) does not matter.
+    /// Which files and which of their records, the share that is held out, and the seed of everything random.
+    /// What makes a corpus only (where it goes, duplicates, samples of it) does not matter.
     pub corpus: corpus::Options,
     /// `tokenizer.json`, or a directory that has one.
     pub tokenizer: PathBuf,
@@ -54,7 +55,7 @@ pub struct TokenStream {
     /// An epoch that is being read, and its number.
     reading: Option<(u64, Reading<Encoded>)>,
     block: Option<Block>,
-    /// A block that an earlier sitting noted.
+    /// A block that was noted before the run was resumed.
     noted: Option<Mark>,
 }
 
@@ -62,7 +63,8 @@ impl TokenStream {
     /// Lists the files; windows will have `seq_len` inputs.
     ///
     /// # Errors
-    /// Nothing is held out; a path cannot be read; there are no files; the tokenizer cannot be loaded or has no token that ends a document.
+    /// Nothing is held out; a path cannot be read; there are no files; the tokenizer cannot be loaded or has
+    /// no token that ends a document.
     pub fn open(options: &StreamOptions, seq_len: usize, progress: &dyn Progress) -> Result<TokenStream> {
         ensure!(
             options.block_tokens > seq_len,
@@ -115,8 +117,9 @@ impl TokenStream {
         self.sources.found()
     }
 
-    /// At most `count` windows of documents that are held out, always the same: from the beginnings of as many files of the
-    /// first epoch, as far as they have them; of the hub, where a file costs a download, from the first files.
+    /// At most `count` windows of documents that are held out, always the same: from the beginnings of as
+    /// many files of the first epoch, as far as they have them; of the hub, where a file costs a download,
+    /// from the first files.
     ///
     /// # Errors
     /// All documents that are held out are too short for one window.
@@ -168,7 +171,7 @@ impl TokenStream {
         self.block.as_ref().map(|block| &block.mark)
     }
 
-    /// Tells where an earlier sitting was, so that reading goes on there.
+    /// Says where the run stopped, so that reading resumes there.
     ///
     /// # Errors
     /// There is no such place in these files.
@@ -182,12 +185,12 @@ impl TokenStream {
         Ok(())
     }
 
-    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used again.
-    /// Cutting a step into several calls gives the same rows.
+    /// Rows `rows` of the `sequences` of step `step` (steps count from 1) into `batch`, whose memory is used
+    /// again. Cutting a step into several calls gives the same rows.
     ///
     /// # Errors
-    /// The files have nothing to train on, or mostly bad records, or are not what an earlier sitting found; somebody asked
-    /// to stop while a block was read.
+    /// The files have nothing to train on, or mostly bad records, or are not what they were before the run
+    /// was resumed; somebody asked to stop while a block was read.
     pub fn batch(
         &mut self,
         step: u64,
@@ -216,7 +219,7 @@ impl TokenStream {
         Ok(self.block.insert(block))
     }
 
-    /// The block that reading begins with in this sitting.
+    /// The block that reading resumes with.
     fn first_block(&mut self, row: u64, progress: &dyn Progress) -> Result<Block> {
         let Some(mark) = self.noted.take_if(|mark| mark.row <= row) else {
             let begin = Begin { block: 0, row: 0, epoch: 0, place: self.sources.beginning(0) };

@@ -212,7 +212,7 @@ fn several_files_are_validated_on() {
 }
 
 #[test]
-fn files_that_changed_between_two_sittings_are_found_out() {
+fn files_that_changed_before_a_resume_are_found_out() {
     let dir = world();
     let mut stream = open(dir.path());
     step(&mut stream, 60, &Silent).unwrap();

@@ -1,5 +1,5 @@
-//! The map over the data set: documents in, shards of tokens out. Documents are those of a corpus ([`tokenize`]) or rows that say
-//! what is asked of a text ([`tokenize_tasks`]).
+//! The map over the data set: documents in, shards of tokens out. Documents are those of a corpus
+//! ([`tokenize`]) or rows that say what is asked of a text ([`tokenize_tasks`]).
 
 mod tasks;
 mod write;
@@ -32,8 +32,9 @@ pub enum Overflow {
     /// Documents are concatenated, each followed by end-of-text; windows are cut anywhere, nothing is lost.
     #[default]
     Pack,
-    /// Each document is cut into chunks of exactly `context` tokens; what remains is dropped. This is truncation with
-    /// overflowing tokens of which only the full ones are kept, as in the Hugging Face course (chapter 7.6, 2022).
+    /// Each document is cut into chunks of exactly `context` tokens; what remains is dropped. This is
+    /// truncation with overflowing tokens of which only the full ones are kept, as in the Hugging Face course
+    /// (chapter 7.6, 2022).
     Chunk,
     /// Documents longer than `context` tokens are dropped, the others packed.
     Drop,
@@ -56,9 +57,9 @@ pub struct TokenizeOptions {
     pub fim: Option<Fim>,
 }
 
-/// Writes the tokens of a corpus as NumPy arrays, with the tokenizer and `meta.json` beside them. When `out` holds the
-/// complete shards of the same corpus, tokenizer and options already, nothing is done; others are refused with the
-/// difference.
+/// Writes the tokens of a corpus as NumPy arrays, with the tokenizer and `meta.json` beside them. When `out`
+/// holds the complete shards of the same corpus, tokenizer and options already, nothing is done; others are
+/// refused with the difference.
 pub fn tokenize(options: &TokenizeOptions, progress: &dyn Progress) -> Result<Meta> {
     tokenize_with(options, progress, SHARD_TOKENS)
 }

@@ -37,12 +37,13 @@ struct Encoded {
     digest: blake3::Hash,
 }
 
-/// Writes the tokens of rows as [`tokenize`](super::tokenize()) writes those of a packed corpus: a window may hold several rows and
-/// be cut anywhere, and all tokens are predicted, those of inputs and tasks too. Unlike a corpus, all rows are in memory at once.
+/// Writes the tokens of rows as [`tokenize`](super::tokenize()) writes those of a packed corpus: a window may
+/// hold several rows and be cut anywhere, and all tokens are predicted, those of inputs and tasks too. Unlike
+/// a corpus, all rows are in memory at once.
 ///
 /// # Errors
-/// Those of [`Columns::read`]; a task that names no special token is a bad line. The tokenizer has no token that ends a document; `out`
-/// holds other shards.
+/// Those of [`Columns::read`]; a task that names no special token is a bad line. The tokenizer has no token
+/// that ends a document; `out` holds other shards.
 pub fn tokenize_tasks(options: &TokenizeTasksOptions, progress: &dyn Progress) -> Result<Meta> {
     let TokenizeTasksOptions { rows, tokenizer: path, out, fields, val_fraction } = options;
     let columns = Columns::new(fields, TaskRow::FIELDS)?;

@@ -31,7 +31,8 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes the directory, unless it is complete already. `fill` gives the [`Mapper`] all documents of a split.
+    /// Makes the directory, unless it is complete already. `fill` gives the [`Mapper`] all documents of a
+    /// split.
     pub(super) fn run(
         self,
         progress: &dyn Progress,

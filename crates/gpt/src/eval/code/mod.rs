@@ -1,9 +1,11 @@
-//! Functional correctness of generated programs: problems with tests (HumanEval's format), verdicts, pass@k (Chen et al. 2021).
+//! Functional correctness of generated programs: problems with tests (HumanEval's format), verdicts, pass@k
+//! (Chen et al. 2021).
 //!
-//! Not the sandbox, which only keeps programs in their rooms, and not the model that writes them. One idea: **a program never
-//! shares a process with its tests.** HumanEval's own harness runs both in one, where a program can end the process with a
-//! success, patch what the tests use or answer with objects that equal everything. Here two rooms talk in plain data through us:
-//! the *worker* has the program, the *grader* has the tests, and a verdict counts if it carries the grader's nonce.
+//! Not the sandbox, which only keeps programs in their rooms, and not the model that writes them. One idea:
+//! **a program never shares a process with its tests.** HumanEval's own harness runs both in one, where a
+//! program can end the process with a success, patch what the tests use or answer with objects that equal
+//! everything. Here two rooms talk in plain data through us: the *worker* has the program, the *grader* has
+//! the tests, and a verdict counts if it carries the grader's nonce.
 
 mod pair;
 mod pass;
@@ -30,8 +32,9 @@ use crate::sandbox::Sandbox;
 /// The time that a program has unless somebody says otherwise: HumanEval's own.
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The verdicts on `(problem, completion)`; as many at a time as rayon has threads. `hear` gets each in the order of the programs, as
-/// soon as those before it are there. `timeout` is of wall-clock time, for the definition of a program and all calls together.
+/// The verdicts on `(problem, completion)`; as many at a time as rayon has threads. `hear` gets each in the
+/// order of the programs, as soon as those before it are there. `timeout` is of wall-clock time, for the
+/// definition of a program and all calls together.
 ///
 /// # Errors
 /// A sandbox cannot be set up, though it could before; somebody asked to stop; those of `hear`.
@@ -49,7 +52,7 @@ pub fn grade(
         if progress.should_stop() {
             return Err(Stopped("not every program was graded").into());
         }
-        let verdict = pair::judge(sandbox, problem, completion, timeout)?;
+        let verdict = pair::run(sandbox, problem, completion, timeout)?;
         progress.advance(1);
         queue.lock().unwrap_or_else(PoisonError::into_inner).push(index, verdict)
     });

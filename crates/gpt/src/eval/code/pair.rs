@@ -1,8 +1,8 @@
 //! One program and its tests, each in a room of its own; we carry the words between them.
 //!
-//! The grader says `NONCE call ARGUMENTS` and `NONCE verdict KIND DETAIL`, the worker answers `value V`, `raised E` or `odd WHY`
-//! (`grader.py`, `worker.py`). What the worker says can become an answer, never a verdict: its words go to the grader as data,
-//! and the nonce never goes to the worker.
+//! The grader says `NONCE call ARGUMENTS` and `NONCE verdict KIND DETAIL`, the worker answers `value V`,
+//! `raised E` or `odd WHY` (`grader.py`, `worker.py`). What the worker says can become an answer, never a
+//! verdict: its words go to the grader as data, and the nonce never goes to the worker.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::plain::{hex, text, texts};
 use super::{Kind, Problem, Verdict};
-use crate::sandbox::{Closed, Room, Sandbox, wait_any};
+use crate::sandbox::{Closed, Sandbox, SandboxProcess, wait_any};
 
 const WORKER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("worker.py"));
 const GRADER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("grader.py"));
@@ -19,7 +19,7 @@ const GRADER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("gra
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The verdict on `completion`.
-pub(super) fn judge(
+pub(super) fn run(
     sandbox: &Sandbox,
     problem: &Problem,
     completion: &str,
@@ -46,8 +46,8 @@ pub(super) fn judge(
 }
 
 struct Pair {
-    grader: Room,
-    worker: Room,
+    grader: SandboxProcess,
+    worker: SandboxProcess,
     /// Known to us and to the grader. Not of the seed: what can be computed again can be guessed.
     nonce: String,
     /// Whether the grader waits for a word of the worker.

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::eval::{Interval, mean};
 
-/// The unbiased estimate of pass@k from `n` programs, of which `c` are right: 1 − C(n−c, k) / C(n, k) (Chen et al. 2021), the
-/// chance that k of them, drawn without replacement, are not all wrong. As the product ∏ (1 − k/i) over i from n−c+1 to n,
-/// so that no factor overflows.
+/// The unbiased estimate of pass@k from `n` programs, of which `c` are right: 1 − C(n−c, k) / C(n, k) (Chen
+/// et al. 2021), the chance that k of them, drawn without replacement, are not all wrong. As the product ∏ (1
+/// − k/i) over i from n−c+1 to n, so that no factor overflows.
 ///
 /// # Panics
 /// If k is 0 or more than n, or c more than n.
@@ -33,8 +33,8 @@ pub struct PassAtK {
     pub n: u64,
 }
 
-/// pass@k over problems of which each has `(n, c)`: n programs, c of them right; with an interval over problems. `None` if
-/// there is no problem, or one has fewer than k programs.
+/// pass@k over problems of which each has `(n, c)`: n programs, c of them right; with an interval over
+/// problems. `None` if there is no problem, or one has fewer than k programs.
 pub fn pass_at_k_over(problems: &[(u64, u64)], k: u64) -> Option<PassAtK> {
     if problems.is_empty() || problems.iter().any(|(n, _)| *n < k) {
         return None;

@@ -1,11 +1,12 @@
 //! The judge of answers: how good is this, from 0 to 1?
 //!
-//! It does not parse the prompt. A prompt's record carries its [`AnswerKey`] in extra fields from the generator through every
-//! file of candidates and rankings, because the alternative, reading the task back out of some two hundred wordings in
-//! two languages, would be a second implementation of them all that fails in silence. With a key of their own, people's
-//! prompts are judged as well.
+//! It does not parse the prompt. A prompt's record carries its [`AnswerKey`] in extra fields from the
+//! generator through every file of candidates and rankings, because the alternative, reading the task back
+//! out of some two hundred wordings in two languages, would be a second implementation of them all that fails
+//! in silence. With a key of their own, people's prompts are judged as well.
 //!
-//! `score = 0.5 correctness + 0.2 language + 0.15 form + 0.15 brevity`, each from 0 to 1; an answer without words scores 0.
+//! `score = 0.5 correctness + 0.2 language + 0.15 form + 0.15 brevity`, each from 0 to 1; an answer without
+//! words scores 0.
 
 mod words;
 
@@ -58,12 +59,13 @@ const SPARE_WORDS: usize = 3;
 pub struct Verdict {
     /// Whether it states what the key asks for, and none of the alternatives.
     pub correct: bool,
-    /// The share of its words that are in the language asked for, from 0 to 1; words of the perfect answer belong to it.
+    /// The share of its words that are in the language asked for, from 0 to 1; words of the perfect answer
+    /// belong to it.
     pub language: f64,
     /// Ends cleanly, repeats nothing, has no remains of a template: 1; one of these fails: 0.5; more: 0.
     pub form: f64,
-    /// 1 up to three words more than the perfect answer has, from there on inversely proportional to the number of words.
-    /// A Chinese character is a word.
+    /// 1 up to three words more than the perfect answer has, from there on inversely proportional to the
+    /// number of words. A Chinese character is a word.
     pub brevity: f64,
 }
 
@@ -121,8 +123,8 @@ fn names_a_stranger(key: &AnswerKey, said: &[Word]) -> bool {
     })
 }
 
-/// Whether the list occurs, and not as a part of a longer one: its neighbours in the same sentence are of other kinds. Words
-/// before a list of words may belong to the sentence.
+/// Whether the list occurs, and not as a part of a longer one: its neighbours in the same sentence are of
+/// other kinds. Words before a list of words may belong to the sentence.
 fn is_whole_list(said: &[Word], list: &[Word]) -> bool {
     places(said, list).any(|at| {
         let kind = list[0].kind;
@@ -133,8 +135,8 @@ fn is_whole_list(said: &[Word], list: &[Word]) -> bool {
     })
 }
 
-/// Whether a line of the answer is this code, or ends with it after words and a colon. Spaces and the kind of quotes do not
-/// matter.
+/// Whether a line of the answer is this code, or ends with it after words and a colon. Spaces and the kind of
+/// quotes do not matter.
 fn ends_a_line(answer: &str, code: &str) -> bool {
     let squeeze = |text: &str| -> String {
         text.chars()

@@ -85,7 +85,8 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     }
 }
 
-/// A fact in a sentence of each language, with a slot for what was asked; knowledge is held out by its wording.
+/// A fact in a sentence of each language, with a slot for what was asked; knowledge is held out by its
+/// wording.
 fn known(question: String, language: Language, form: Pair, right: Pair, wrong: Pair) -> Lesson {
     let put = |value: &Pair, language| fill(form.say(language), &[("a", value.say(language))]);
     let (answer, wrong) = (put(&right, language), put(&wrong, language));

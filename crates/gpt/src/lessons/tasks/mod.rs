@@ -1,7 +1,7 @@
 //! The tasks: one file each, with its questions, its answers, and the same knowledge as running text.
 //!
-//! A task draws an instance, asks for it in one of many wordings and knows the answer. Its prose states the same kind of
-//! knowledge without asking, and leaves out what is held out.
+//! A task draws an instance, asks for it in one of many wordings and knows the answer. Its prose states the
+//! same kind of knowledge without asking, and leaves out what is held out.
 
 mod arithmetic;
 mod code;

@@ -46,7 +46,8 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     let [from, to] = [target.other(), target].map(|language| meaning.in_(language));
     let slots = [("target", name(target, language)), ("text", from)];
     let question = if words { WORD } else { SENTENCE }.say(draw, language, &slots);
-    // A word has to be learned: held out is a way of asking for it. A sentence is new whenever it was not seen.
+    // A word has to be learned: held out is a way of asking for it. A sentence is new whenever it was not
+    // seen.
     let instance = if words { question.clone() } else { meaning.en.clone() };
     let told = |text: &str| match (words, target) {
         (false, _) => text.to_string(),

@@ -1,8 +1,8 @@
 //! Documents to pretrain on: running text in both languages about the small world.
 //!
-//! It tells what lessons ask for (sums, spellings, translations …), it tells stories, and it tells of teachers who say which
-//! answers are right, so that a model of it can speak, has met what it will be asked, and can tell right from wrong. It never
-//! has the form of a chat: answering is what fine-tuning teaches.
+//! It tells what lessons ask for (sums, spellings, translations …), it tells stories, and it tells of
+//! teachers who say which answers are right, so that a model of it can speak, has met what it will be asked,
+//! and can tell right from wrong. It never has the form of a chat: answering is what fine-tuning teaches.
 
 mod plots;
 mod story;

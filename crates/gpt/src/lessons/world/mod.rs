@@ -1,7 +1,7 @@
 //! The small world that every lesson speaks about: people, animals, things, places, in English and Chinese.
 //!
-//! It is closed on purpose. A model of a few million parameters meets each word often enough to learn it, and a
-//! sentence has exactly one translation, which makes answers checkable.
+//! It is closed on purpose. A model of a few million parameters meets each word often enough to learn it, and
+//! a sentence has exactly one translation, which makes answers checkable.
 
 mod animals;
 mod sentence;

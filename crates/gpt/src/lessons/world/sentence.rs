@@ -1,6 +1,7 @@
 //! Simple sentences: one meaning, said in either language.
 //!
-//! Each meaning has one English and one Chinese form, and each form one meaning: a translation is checked by comparing.
+//! Each meaning has one English and one Chinese form, and each form one meaning: a translation is checked by
+//! comparing.
 
 use super::super::draw::Draw;
 use super::super::lesson::Language;

@@ -1,5 +1,5 @@
-//! The attention branch: queries, keys and values, normalised and rotated where the model does so, attention, the
-//! output projection, dropout.
+//! The attention branch: queries, keys and values, normalised and rotated where the model does so, attention,
+//! the output projection, dropout.
 
 use super::super::{Block, Config};
 use super::{Place, linear_backward};

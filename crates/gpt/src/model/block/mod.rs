@@ -1,7 +1,7 @@
 //! One decoder block, forward and backward: attention and a feed-forward layer, each in a residual branch.
 //!
-//! With norms before the layers (GPT-2 and everything since) a branch is `x + f(norm(x))`; with norms after them (GPT-1)
-//! it is `norm(x + f(x))`. What `f` is stands in `attention` and `mlp`.
+//! With norms before the layers (GPT-2 and everything since) a branch is `x + f(norm(x))`; with norms after
+//! them (GPT-1) it is `norm(x + f(x))`. What `f` is stands in `attention` and `mlp`.
 
 pub(super) mod attention;
 mod mlp;
@@ -21,7 +21,8 @@ pub(super) struct BlockActivations<T> {
     attention: attention::Activations<T>,
     /// The sum after attention.
     mid: T,
-    /// The second norm's output: the feed-forward layer's input. A post-norm block writes it to the block's output.
+    /// The second norm's output: the feed-forward layer's input. A post-norm block writes it to the block's
+    /// output.
     norm2: T,
     stats2: T,
     mlp: mlp::Activations<T>,
@@ -157,8 +158,8 @@ pub(super) fn forward<B: Backend>(
     }
 }
 
-/// Turns `dx` from the gradient of the block's output into that of its input, and adds to the weights' gradients.
-/// The forward pass in reverse, line by line.
+/// Turns `dx` from the gradient of the block's output into that of its input, and adds to the weights'
+/// gradients. The forward pass in reverse, line by line.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward<B: Backend>(
     b: &mut B,

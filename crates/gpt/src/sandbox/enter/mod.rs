@@ -1,7 +1,8 @@
 //! What the binary does when it is called to be a room: two steps, then it is the interpreter.
 //!
-//! Outside, with the rights of whoever asked, then with those of the first user of a new user namespace: give up root, enter
-//! namespaces, lay out the tree. Inside, as process 1: only take away, until nothing is left to take.
+//! Outside, with the rights of whoever asked, then with those of the first user of a new user namespace: give
+//! up root, enter namespaces, lay out the tree. Inside, as process 1: only take away, until nothing is left
+//! to take.
 
 mod rights;
 mod rules;
@@ -56,7 +57,8 @@ pub(super) fn inside(plan: &Plan) -> Result<ExitCode> {
     if plan.has(Layer::Seccomp) {
         syscalls::allow_few().context(Layer::Seccomp)?;
     }
-    // Safe paths and a fixed hash seed instead of `-I`: sets iterate in the same order every time, so that a verdict is one.
+    // Safe paths and a fixed hash seed instead of `-I`: sets iterate in the same order every time, so that a
+    // verdict is one.
     let error = Command::new(&plan.python.executable)
         .args(["-s", "-S", "-B", "-X", "utf8", "-c", &plan.program])
         .env_clear()
@@ -65,8 +67,9 @@ pub(super) fn inside(plan: &Plan) -> Result<ExitCode> {
     Err(Error::from(error).context(format!("cannot run {}", plan.python.executable.display())))
 }
 
-/// Waits for the inner process, and kills it as soon as nobody listens to it any more: whoever asked for the room has let go of the
-/// other end of its output, or is dead. Either way it is reaped here, so that not even a zombie is left.
+/// Waits for the inner process, and kills it as soon as nobody listens to it any more: whoever asked for the
+/// room has let go of the other end of its output, or is dead. Either way it is reaped here, so that not even
+/// a zombie is left.
 fn wait_while_heard(mut inner: Child) -> Result<ExitStatus> {
     let ended = pidfd_open(Pid::from_child(&inner), PidfdFlags::empty()).context("cannot watch a process")?;
     let output = std::io::stdout();
@@ -109,7 +112,8 @@ fn lay_out_namespaces(plan: &Plan) -> Result<()> {
     rights::keep_for_inside().context("cannot keep capabilities")
 }
 
-/// Moves this process to namespaces of its own, and its children to a process namespace, in which the first is process 1.
+/// Moves this process to namespaces of its own, and its children to a process namespace, in which the first
+/// is process 1.
 fn enter_namespaces() -> Result<()> {
     let (uid, gid) = (getuid(), getgid());
     let all = CloneFlags::CLONE_NEWUSER

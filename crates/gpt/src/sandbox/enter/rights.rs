@@ -8,14 +8,15 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// The user and group that own nothing: the kernel's overflow id, `nobody` everywhere. Root becomes it, because limits on
-/// processes do not bind root; within its namespace every room's user is called so.
+/// The user and group that own nothing: the kernel's overflow id, `nobody` everywhere. Root becomes it,
+/// because limits on processes do not bind root; within its namespace every room's user is called so.
 pub(super) const NOBODY: u32 = 65534;
 
 /// What the inner step needs: to change its root, and to shrink what can ever be had again.
 const FOR_INSIDE: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SETPCAP);
 
-/// Root becomes nobody; everybody else stays who they are. The thread's ids are the process's: there is but one.
+/// Root becomes nobody; everybody else stays who they are. The thread's ids are the process's: there is but
+/// one.
 pub(super) fn give_up_root() -> Result<()> {
     if !getuid().is_root() || !has_nobody()? {
         return Ok(());
@@ -29,7 +30,8 @@ pub(super) fn give_up_root() -> Result<()> {
     Ok(())
 }
 
-/// Whether nobody is anybody here. In a user namespace that knows its own root alone, root is an ordinary user already.
+/// Whether nobody is anybody here. In a user namespace that knows its own root alone, root is an ordinary
+/// user already.
 fn has_nobody() -> Result<bool> {
     let map = std::fs::read_to_string("/proc/self/uid_map")?;
     let ranges =
@@ -38,7 +40,8 @@ fn has_nobody() -> Result<bool> {
     Ok(ranges.collect::<Result<Vec<_>, _>>()?.iter().any(holds))
 }
 
-/// Lets two capabilities of the new user namespace survive the call of the inner step; they mean nothing outside it.
+/// Lets two capabilities of the new user namespace survive the call of the inner step; they mean nothing
+/// outside it.
 pub(super) fn keep_for_inside() -> Result<()> {
     let sets = capabilities(None)?;
     set_capabilities(None, CapabilitySets { inheritable: FOR_INSIDE, ..sets })?;

@@ -29,9 +29,9 @@ pub(super) fn limit(limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Reading and running the interpreter's files, all but running in the working folder, and nothing else: no other file, no port,
-/// no signal or abstract socket to whoever is not under the same rules. What a kernel's Landlock does not know yet, the other
-/// layers refuse.
+/// Reading and running the interpreter's files, all but running in the working folder, and nothing else: no
+/// other file, no port, no signal or abstract socket to whoever is not under the same rules. What a kernel's
+/// Landlock does not know yet, the other layers refuse.
 ///
 /// The working folder exists in a private tree only: without one, nothing can be written.
 pub(super) fn landlock(python: &Python, private_tree: bool) -> Result<()> {

@@ -145,7 +145,8 @@ const IOCTLS: [libc::Ioctl; 4] = [libc::TCGETS, libc::FIONREAD, libc::FIOCLEX, l
 
 /// Refuses every call that is not on the list with "operation not permitted", for good.
 pub(super) fn allow_few() -> Result<()> {
-    // The newer way to start threads hides its flags where a filter cannot see them; if it "does not exist", libraries take the older.
+    // The newer way to start threads hides its flags where a filter cannot see them; if it "does not exist",
+    // libraries take the older.
     install(
         BTreeMap::from([(libc::SYS_clone3, vec![])]),
         SeccompAction::Allow,

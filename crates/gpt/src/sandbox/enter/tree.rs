@@ -1,6 +1,8 @@
-//! The private tree of files: the interpreter and the system's libraries, read-only, and one small folder in memory.
+//! The private tree of files: the interpreter and the system's libraries, read-only, and one small folder in
+//! memory.
 //!
-//! It is laid out over `/tmp` of our own mount namespace, which nobody else sees, and becomes the root from inside.
+//! It is laid out over `/tmp` of our own mount namespace, which nobody else sees, and becomes the root from
+//! inside.
 
 use std::ffi::CString;
 use std::fs;
@@ -59,7 +61,8 @@ fn within(path: &Path) -> PathBuf {
 
 /// Shows `path` read-only at the same place of the tree, a link as a link. What does not exist is not shown.
 fn show(python: &Python, path: &Path) -> Result<()> {
-    // The interpreter's folder is where we stand: that way it is found even if it lies in the home of root, who we are no more.
+    // The interpreter's folder is where we stand: that way it is found even if it lies in the home of root,
+    // who we are no more.
     let own = path.strip_prefix(&python.prefix).ok();
     let source = own.map_or_else(|| path.to_path_buf(), |own| Path::new(".").join(own));
     let target = within(path);

@@ -74,7 +74,8 @@ impl Examples {
         Input::new(self.source.as_deref().unwrap_or(Path::new("examples")), self.digest.clone())
     }
 
-    /// Makes sequences of at most `max_tokens` tokens, by default the context of the model, of texts of this form.
+    /// Makes sequences of at most `max_tokens` tokens, by default the context of the model, of texts of this
+    /// form.
     ///
     /// # Errors
     /// Classes are missing, too many, or met only in the held-out texts; the model has no tokenizer.
@@ -134,7 +135,8 @@ impl Examples {
         Epochs::new(self.train.len() as u64, seed, streams::EXAMPLES)
     }
 
-    /// What guessing costs: among the classes, among the answers of the line that has the most, or of 0 as the degree.
+    /// What guessing costs: among the classes, among the answers of the line that has the most, or of 0 as
+    /// the degree.
     pub(super) fn guessing(&self) -> Guessing {
         let most = self.train.iter().map(|example| example.sequences.len()).max().unwrap_or(1);
         match &self.labels {

@@ -1,4 +1,5 @@
-//! Texts as a model reads them, each form of task as one or several sequences (Radford et al. 2018, §3.3 and figure 1):
+//! Texts as a model reads them, each form of task as one or several sequences (Radford et al. 2018, §3.3 and
+//! figure 1):
 //!
 //! ```text
 //! classification    start text extract
@@ -7,7 +8,8 @@
 //! multiple choice   start context delimiter answer extract, for every answer
 //! ```
 //!
-//! Whole examples are the rows of a pass. The head reads the row of `extract`. It is linear, so that adding the scores of both orders is adding what it reads.
+//! Whole examples are the rows of a pass. The head reads the row of `extract`. It is linear, so that adding
+//! the scores of both orders is adding what it reads.
 
 use crate::data::Form;
 use crate::model;
@@ -105,7 +107,8 @@ fn share(first: usize, second: usize, room: usize) -> [usize; 2] {
     [first_kept, second.min(room - first_kept)]
 }
 
-/// The outputs of an example from the scores of its sequences `[sequences, n_label]`: one for each class, or one for each answer.
+/// The outputs of an example from the scores of its sequences `[sequences, n_label]`: one for each class, or
+/// one for each answer.
 pub(super) fn outputs(form: Form, scores: &[f32], n_label: usize) -> Vec<f64> {
     match form {
         Form::MultipleChoice => scores.iter().map(|&score| f64::from(score)).collect(),
@@ -181,8 +184,8 @@ impl Rows {
         })
     }
 
-    /// The derivatives of language modelling by each target's log-probability: of `weight` times the mean over a step's `sequences` of
-    /// each one's mean.
+    /// The derivatives of language modelling by each target's log-probability: of `weight` times the mean
+    /// over a step's `sequences` of each one's mean.
     pub(super) fn text_derivatives(&self, weight: f64, sequences: usize) -> Vec<f64> {
         let mut derivatives = Vec::with_capacity(self.tokens.len());
         for &len in &self.lens {

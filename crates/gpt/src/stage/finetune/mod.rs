@@ -1,15 +1,16 @@
-//! Fine-tuning for a task (Radford et al. 2018, §3.2): a linear head reads the last token of a text, and learns with the model
-//! under it.
+//! Fine-tuning for a task (Radford et al. 2018, §3.2): a linear head reads the last token of a text, and
+//! learns with the model under it.
 //!
-//! The loss is L₃ = L₂ + λ L₁: the task's own, and language modelling of the same text, which keeps what pretraining taught.
+//! The loss is L₃ = L₂ + λ L₁: the task's own, and language modelling of the same text, which keeps what
+//! pretraining taught.
 
+mod evaluate;
 mod examples;
 mod inputs;
-mod judge;
 mod settings;
 
+pub use evaluate::{Decision, TaskReport, classify, task_of};
 pub use examples::Examples;
-pub use judge::{Decision, TaskReport, classify, task_of};
 pub use settings::FinetuneSettings;
 
 use self::examples::Example;
@@ -50,7 +51,7 @@ pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
     /// How good the model is on held-out texts.
-    pub judged: TaskReport,
+    pub evaluation: TaskReport,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -69,17 +70,17 @@ pub fn finetune<B: Backend>(
     recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), options.examples.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.regime.micro_batch_tokens, machine)?;
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.optim.micro_batch_tokens, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
     let epoch = options.examples.epochs(options.seed).steps(1, settings.own.batch_size);
-    let pace = settings.regime.pace(training.steps, epoch, best);
+    let pace = settings.optim.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let judged = training.judge();
-    finite("validation loss", judged.loss)?;
-    Ok(Outcome { ending, judged })
+    let evaluation = training.measure();
+    finite("validation loss", evaluation.loss)?;
+    Ok(Outcome { ending, evaluation })
 }
 
 /// What the rows of a pass share with those of the other passes of their step.
@@ -104,26 +105,26 @@ struct Finetuning<'a, B: Backend> {
 
 impl<'a, B: Backend> Finetuning<'a, B> {
     fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<FinetuneSettings>) -> Result<Self> {
-        let (Options { init, examples, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
-        let config = init.scoring_config(regime.dropout as f32, examples.labels.n_label());
+        let (Options { init, examples, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
+        let config = init.scoring_config(optim.dropout as f32, examples.labels.n_label());
         ensure!(
             own.aux_lm == 0.0 || config.tied_head,
             "the head of {} is not its token embedding, so that a classifier does not keep it: --aux-lm 0 learns the task alone",
             init.name()
         );
         let digest = examples.digest().to_owned();
-        let mut learner = Learner::new(backend, init, config, *seed, regime.dtype, digest)?;
+        let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, digest)?;
         if own.freeze_trunk {
             learner.trainer.freeze_trunk(&examples.inputs.marks());
         }
-        let steps = regime.steps.unwrap_or(examples.epochs(*seed).steps(own.epochs, own.batch_size));
+        let steps = optim.steps.unwrap_or(examples.epochs(*seed).steps(own.epochs, own.batch_size));
         Ok(Finetuning { steps, learner, options, settings })
     }
 
     /// The learning rate of a step.
     fn rate(&self, step: u64) -> f32 {
         let settings = self.settings;
-        let mut schedule = settings.regime.schedule(self.steps);
+        let mut schedule = settings.optim.schedule(self.steps);
         let share = (settings.own.warmup_frac * self.steps as f64).ceil() as u64;
         schedule.warmup_steps = schedule.warmup_steps.max(share);
         schedule.at(step)
@@ -133,7 +134,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
     fn outputs(&mut self, examples: &[Example]) -> Vec<Vec<f64>> {
         let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
         let mut found = Vec::with_capacity(examples.len());
-        for rows in Rows::passes(&sequences(examples), self.settings.regime.micro_batch_tokens) {
+        for rows in Rows::passes(&sequences(examples), self.settings.optim.micro_batch_tokens) {
             let Learner { backend, trainer, .. } = &mut self.learner;
             let scores = trainer.scores(backend, rows.sequences(), &rows.extracts);
             found.extend(rows.outputs(form, scores, n_label));
@@ -141,8 +142,8 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         found
     }
 
-    /// Adds the gradients of one pass over `batch`. Returns its examples' share of the task's loss, how many were told right, and the
-    /// text's share.
+    /// Adds the gradients of one pass over `batch`. Returns its examples' share of the task's loss, how many
+    /// were told right, and the text's share.
     fn accumulate(&mut self, batch: &[&Example], rows: &Rows, pass: &Pass) -> (f64, usize, f64) {
         let examples = self.options.examples;
         let (form, n_label) = (examples.inputs.form, examples.labels.n_label());
@@ -200,7 +201,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
         let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
-        for rows in Rows::passes(&sequences(batch.iter().copied()), settings.regime.micro_batch_tokens) {
+        for rows in Rows::passes(&sequences(batch.iter().copied()), settings.optim.micro_batch_tokens) {
             let told = self.accumulate(&batch, &rows, &pass);
             loss += told.0;
             right += told.1;
@@ -223,12 +224,12 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let tokens = pass.first_row;
         let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
         let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
-        let (optimizer, lr) = (settings.regime.optimizer(), self.rate(step));
+        let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
         Ok(self.learner.update(&optimizer, lr, loss + text_loss, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
-        Ok(self.judge().evaluation())
+        Ok(self.measure().evaluation())
     }
 
     /// A few held-out texts and what they are told to be.
@@ -239,8 +240,8 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let told = self.outputs(held_out);
         let shown = held_out.iter().zip(told).map(|(example, outputs)| {
             let text = self.learner.tokenizer.decode(&example.sequences[0])?;
-            let said = judge::said(&examples.labels, &outputs);
-            Ok((text, format!("{said} (it is {})", judge::is(&examples.labels, example.wanted))))
+            let said = evaluate::said(&examples.labels, &outputs);
+            Ok((text, format!("{said} (it is {})", evaluate::is(&examples.labels, example.wanted))))
         });
         shown.collect()
     }

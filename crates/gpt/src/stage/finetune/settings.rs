@@ -1,7 +1,7 @@
 //! The recipe of fine-tuning.
 
 use crate::stage::StageSettings;
-use crate::stage::settings::{Own, described};
+use crate::stage::settings::{StageConfig, described};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ described! {
     }
 }
 
-impl Own for FinetuneSettings {
+impl StageConfig for FinetuneSettings {
     const KEYS: &[(&str, &str)] = FinetuneSettings::KEYS;
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/finetune.toml");
 

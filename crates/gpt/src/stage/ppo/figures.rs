@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 /// Answers of every iteration that are kept, and those shown as samples.
 pub(super) const SHOWN: usize = 4;
-/// How far a policy may go within an iteration, in the estimate of the KL of a token from the one that was sampled from (nats; what
-/// learns stays below 1).
+/// How far a policy may go within an iteration, in the estimate of the KL of a token from the one that was
+/// sampled from (nats; what learns stays below 1).
 const MAX_APPROX_KL: f64 = 10.0;
 /// How many times the error of a value model that says 0 its own may be.
 const MAX_VALUE_ERROR: f64 = 10.0;
@@ -93,7 +93,8 @@ impl Rollout {
         self.episodes.iter().map(|episode| episode.tokens.len() as u64).sum()
     }
 
-    /// Which of the models says of the episodes what is not finite, where one does: nothing can be learned then.
+    /// Which of the models says of the episodes what is not finite, where one does: nothing can be learned
+    /// then.
     pub(super) fn fault(&self, options: &Options<'_>) -> Option<String> {
         let (policy, reward) = (options.policy.name(), options.reward.name());
         let bad = |values: &[f64]| values.iter().filter(|value| !value.is_finite()).count();
@@ -155,8 +156,9 @@ impl<B: Backend> Ppo<'_, B> {
         })
     }
 
-    /// Floating-point operations of an iteration in which this many tokens were learned from: a pass without gradients costs a
-    /// third of one with them, and every token of the rollout has five (sampled once, read by four models).
+    /// Floating-point operations of an iteration in which this many tokens were learned from: a pass without
+    /// gradients costs a third of one with them, and every token of the rollout has five (sampled once, read
+    /// by four models).
     fn flops(&self, rollout: &Rollout, learned_tokens: u64) -> f64 {
         const PASSES: f64 = 5.0;
         let passes = PASSES / 3.0 * rollout.tokens() as f64 + learned_tokens as f64;

@@ -105,7 +105,7 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn score(&mut self, rollout: &mut Rollout) {
         let (b, own) = (&mut self.backend, &self.settings.own);
         let all: Vec<usize> = (0..rollout.episodes.len()).collect();
-        for Part { rows, .. } in rollout.parts(&all, self.settings.regime.micro_batch_tokens) {
+        for Part { rows, .. } in rollout.parts(&all, self.settings.optim.micro_batch_tokens) {
             let targets = Targets { tokens: &rows.targets, temperature: own.temperature as f32 };
             let policy = self.policy.outputs(b, rows.sequences(), targets);
             rollout.logprobs.extend(rows.of_answers(policy.logprobs));
@@ -132,7 +132,7 @@ impl<B: Backend> Ppo<'_, B> {
             rollout,
             number: pass * parts as u64 + part as u64,
             is_first: (epoch, part) == (0, 0),
-            parts: rollout.parts(&chosen, self.settings.regime.micro_batch_tokens),
+            parts: rollout.parts(&chosen, self.settings.optim.micro_batch_tokens),
             tokens: chosen.iter().map(|&i| rollout.episodes[i].answer_len()).sum(),
         }
     }
@@ -172,7 +172,7 @@ impl<B: Backend> Ppo<'_, B> {
         figures.add("policy/approxkl", total.approx_kl);
         figures.add("policy/ratio", total.mean_ratio);
         loss += self.mix_in_pretraining(minibatch, figures)?;
-        let (lr, optimizer) = (self.schedule().at(step), self.settings.regime.optimizer());
+        let (lr, optimizer) = (self.schedule().at(step), self.settings.optim.optimizer());
         let update = self.policy.update(&mut self.backend, &optimizer, lr, loss);
         figures.add_update("policy/grad_norm", update);
         if let (true, Some(average)) = (update.applied, &mut self.average) {
@@ -183,9 +183,9 @@ impl<B: Backend> Ppo<'_, B> {
         Ok(())
     }
 
-    /// Adds the gradient of `ptx_coef` times the mean loss of `ptx_tokens` pretraining tokens (Ouyang et al. 2022, eq. 2, with
-    /// means in place of expectations), where there are any, and returns that loss. In the first update of an iteration both
-    /// gradients' norms are measured.
+    /// Adds the gradient of `ptx_coef` times the mean loss of `ptx_tokens` pretraining tokens (Ouyang et al.
+    /// 2022, eq. 2, with means in place of expectations), where there are any, and returns that loss. In the
+    /// first update of an iteration both gradients' norms are measured.
     fn mix_in_pretraining(&mut self, minibatch: &Minibatch<'_>, figures: &mut Figures) -> Result<f64> {
         let Self { settings, backend: b, policy, ptx, .. } = self;
         let Some((_, windows)) = ptx else { return Ok(0.0) };
@@ -194,7 +194,7 @@ impl<B: Backend> Ppo<'_, B> {
         let aside = minibatch.is_first.then(|| policy.set_aside(b));
         let (mut batch, mut derivatives, mut loss) = (Batch::default(), Vec::new(), 0.0);
         let counted = sequences * windows.predictions();
-        for run in passes(repeat_n(seq_len, sequences), settings.regime.micro_batch_tokens) {
+        for run in passes(repeat_n(seq_len, sequences), settings.optim.micro_batch_tokens) {
             windows.batch(minibatch.number + 1, run, sequences, &mut batch)?;
             cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= own.ptx_coef);
@@ -213,7 +213,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// One step of the value model towards the returns.
     fn update_value(&mut self, step: u64, minibatch: &Minibatch<'_>, figures: &mut Figures) {
-        let (own, regime) = (&self.settings.own, &self.settings.regime);
+        let (own, optim) = (&self.settings.own, &self.settings.optim);
         let mut total = ValueLoss::default();
         for Part { rows, tokens } in &minibatch.parts {
             let old = at(&minibatch.rollout.values, tokens);
@@ -228,15 +228,16 @@ impl<B: Backend> Ppo<'_, B> {
         }
         figures.add("value/loss", total.value);
         figures.add("value/clipfrac", total.clip_fraction);
-        let ratio = own.value_lr.map_or(1.0, |value_lr| value_lr / regime.lr);
+        let ratio = own.value_lr.map_or(1.0, |value_lr| value_lr / optim.lr);
         let lr = (f64::from(self.schedule().at(step)) * ratio) as f32;
-        let update = self.value.update(&mut self.backend, &regime.optimizer(), lr, total.value);
+        let update = self.value.update(&mut self.backend, &optim.optimizer(), lr, total.value);
         figures.add_update("value/grad_norm", update);
     }
 }
 
 impl Rollout {
-    /// Rewards of every token (the score on the last one, less the price of the distance), and from them advantages and returns.
+    /// Rewards of every token (the score on the last one, less the KL penalty), and from them advantages and
+    /// returns.
     fn estimate_advantages(&mut self, own: &PpoSettings, kl_coef: f64) {
         let lens: Vec<usize> = self.episodes.iter().map(Episode::answer_len).collect();
         let mut rewards = token_rewards(&self.logprobs, &self.ref_logprobs, &self.scores, &lens, kl_coef);

@@ -1,8 +1,9 @@
-//! Reinforcement learning from a reward model by proximal policy optimisation (Schulman et al. 2017), as InstructGPT does it
-//! (Ouyang et al. 2022, §3.5) with the details of Huang et al. (2024).
+//! Reinforcement learning from a reward model by proximal policy optimisation (Schulman et al. 2017), as
+//! InstructGPT does it (Ouyang et al. 2022, §3.5) with the details of Huang et al. (2024).
 //!
-//! A step is an iteration: the policy answers a batch of prompts, the reward model scores the answers, every token pays for its
-//! distance from the reference policy, and policy and value model learn from the episodes for a few epochs.
+//! A step is an iteration: the policy answers a batch of prompts, the reward model scores the answers, every
+//! token pays for its distance from the reference policy, and policy and value model learn from the episodes
+//! for a few epochs.
 
 mod figures;
 mod iteration;
@@ -14,7 +15,7 @@ pub use settings::PpoSettings;
 
 use self::figures::SHOWN;
 use self::iteration::Rollout;
-use self::prompts::Asked;
+use self::prompts::TokenizedPrompt;
 use super::answers::{Answers, text};
 use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics};
@@ -60,7 +61,7 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it; a step is an iteration.
     pub ending: Ending,
-    /// Held-out figures before the first iteration; none in later sittings.
+    /// Held-out figures before the first iteration; none where a run was resumed.
     pub before: Option<Map<String, Value>>,
     /// Held-out figures of the state that the run ended with.
     pub after: Map<String, Value>,
@@ -80,10 +81,10 @@ pub fn ppo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
-    memory::check(&both, &both, settings.regime.micro_batch_tokens, machine)?;
+    memory::check(&both, &both, settings.optim.micro_batch_tokens, machine)?;
     let mut training = Ppo::new(backend, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
-    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(10), best);
+    let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = training.evaluate()?.metrics.into_iter();
@@ -99,8 +100,8 @@ struct Ppo<'a, B: Backend> {
     backend: B,
     prompter: Prompter<'a>,
     /// The prompts of training and of measuring, as tokens.
-    prompts: Vec<Asked<'a>>,
-    held_out: Vec<Asked<'a>>,
+    prompts: Vec<TokenizedPrompt<'a>>,
+    held_out: Vec<TokenizedPrompt<'a>>,
     policy: Trainer<B::Tensor>,
     /// The moving average of the policy, where there is one.
     average: Option<Weights<B::Tensor>>,
@@ -118,8 +119,8 @@ impl<B: Backend> Training for Ppo<'_, B> {
         self.iterate(step)
     }
 
-    /// Answers the held-out prompts and measures reward, KL and, where there is one, the gold score. The same prompts draw the
-    /// same random numbers every time.
+    /// Answers the held-out prompts and measures reward, KL and, where there is one, the gold score. The same
+    /// prompts draw the same random numbers every time.
     fn evaluate(&mut self) -> Result<Evaluation> {
         let n = self.held_out.len();
         let Answers { episodes, ended } = self.answer_held_out(n)?;
@@ -148,7 +149,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
     /// A few held-out prompts and their answers.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
         let answers = self.answer_held_out(SHOWN)?;
-        let asked = self.held_out.iter().map(Asked::text);
+        let asked = self.held_out.iter().map(TokenizedPrompt::text);
         Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
 
@@ -177,7 +178,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
 impl<B: Backend> Ppo<'_, B> {
     /// The learning rate of the policy over the run.
     fn schedule(&self) -> Schedule {
-        self.settings.regime.schedule(self.steps)
+        self.settings.optim.schedule(self.steps)
     }
 
     /// The policy's answers to the first `n` held-out prompts.

@@ -5,12 +5,12 @@ use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 
 /// A prompt and the tokens that ask it.
-pub(super) struct Asked<'a> {
+pub(super) struct TokenizedPrompt<'a> {
     pub(super) prompt: &'a Prompt,
     pub(super) tokens: Vec<u32>,
 }
 
-impl Asked<'_> {
+impl TokenizedPrompt<'_> {
     /// What a person would read: the last message.
     pub(super) fn text(&self) -> String {
         self.prompt.messages.last().map_or_else(String::new, |message| message.content.clone())
@@ -27,7 +27,7 @@ pub(super) fn ask<'a>(
     prompter: &Prompter<'_>,
     room: usize,
     progress: &dyn Progress,
-) -> Result<Vec<Asked<'a>>> {
+) -> Result<Vec<TokenizedPrompt<'a>>> {
     ensure!(
         !prompts.is_empty(),
         "{what}: there are none; give more prompts, or some to measure with in a file of their own (--val)"
@@ -37,7 +37,7 @@ pub(super) fn ask<'a>(
         let tokens = prompter
             .prompt_with(&prompt.messages, prompt.extra.get("tools"))
             .with_context(|| format!("{what}, prompt {number}"))?;
-        asked.push(Asked { prompt, tokens });
+        asked.push(TokenizedPrompt { prompt, tokens });
     }
     let shortest = asked.iter().map(|asked| asked.tokens.len()).min();
     let longest = asked.iter().map(|asked| asked.tokens.len()).max();

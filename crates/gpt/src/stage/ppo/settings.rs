@@ -1,11 +1,12 @@
 //! The recipe of PPO.
 
-use crate::stage::settings::{Own, described};
+use crate::stage::settings::{StageConfig, described};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 described! {
-    /// What is PPO's own in its recipe. A step is an iteration: `batch_size` episodes, then `epochs` passes over them.
+    /// What is PPO's own in its recipe. A step is an iteration: `batch_size` episodes, then `epochs` passes
+    /// over them.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     pub struct PpoSettings {
@@ -21,9 +22,9 @@ described! {
         pub temperature: f64,
         /// Price of a nat of KL to the reference policy.
         pub kl_coef: f64,
-        /// The KL of an answer that an adaptive price aims at; the price is fixed where it is not given.
+        /// Target KL of an answer for an adaptive coefficient; the coefficient is fixed where there is none.
         pub kl_target: Option<f64>,
-        /// Episodes in which an adaptive price can adapt.
+        /// Horizon of the adaptive coefficient, in episodes.
         pub kl_horizon: f64,
         /// The held-out KL of an answer beyond which the run ends, with its best state.
         pub kl_limit: Option<f64>,
@@ -47,14 +48,15 @@ described! {
         pub ptx_coef: f64,
         /// Pretraining tokens of an update.
         pub ptx_tokens: usize,
-        /// Decay of the policy's moving average, an update at a time; 0 for none. The average is what is saved.
+        /// Decay of the policy's moving average, an update at a time; 0 for none. The average is what is
+        /// saved.
         pub ema: f64,
         /// Held-out prompts of an evaluation.
         pub eval_prompts: usize,
     }
 }
 
-impl Own for PpoSettings {
+impl StageConfig for PpoSettings {
     const KEYS: &[(&str, &str)] = PpoSettings::KEYS;
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/ppo.toml");
 

@@ -1,4 +1,4 @@
-//! The state of a run between sittings: the four models, how they begin, and what a checkpoint holds of them.
+//! The state from which PPO resumes: the four models, how they begin, and what a checkpoint holds of them.
 
 use super::prompts::ask;
 use super::{Options, Ppo, PpoSettings};
@@ -40,10 +40,10 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let prompter = Prompter::new(policy.needed_tokenizer()?)?;
         check_reward(reward, policy)?;
         ensure!(
-            settings.regime.dropout == 0.0,
+            settings.optim.dropout == 0.0,
             "dropout is {}: with it the policy would not give the log-probabilities of its samples (Huang et al. 2024, \
              detail 13); leave it at 0",
-            settings.regime.dropout
+            settings.optim.dropout
         );
         let config = policy.config(0.0);
         ensure!(config.n_label.is_none(), "{} scores: the policy must be a language model", policy.name());
@@ -76,7 +76,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
             reward: Frozen::new(b, value_config, scores?),
             kl: KlController::new(own.kl_coef, own.kl_target, own.kl_horizon),
             ptx: ptx.transpose()?,
-            steps: settings.regime.steps.context("the recipe of PPO has steps")?,
+            steps: settings.optim.steps.context("the recipe of PPO has steps")?,
             before: None,
             options,
             settings,
@@ -123,7 +123,7 @@ impl<B: Backend> State for Ppo<'_, B> {
         let contents = Contents {
             config: &policy.config,
             weights: average.as_ref().unwrap_or(&policy.weights),
-            dtype: settings.regime.dtype,
+            dtype: settings.optim.dtype,
             moments: average.is_none().then_some((&policy.first_moment, &policy.second_moment)),
             beside: &beside,
             read: &mut checkpoint::from_backend(backend),

@@ -1,5 +1,5 @@
-//! What a pretraining learns from: token shards, or a stream of files. Both give batches, held-out windows and their part of
-//! the recipe.
+//! What a pretraining learns from: token shards, or a stream of files. Both give batches, held-out windows
+//! and their part of the recipe.
 
 use super::Options;
 use crate::data::{Batch, Exposure, Mark, MixedWindows, Mixture, StreamOptions, TokenStream, ValWindow};

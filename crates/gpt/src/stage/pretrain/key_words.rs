@@ -6,8 +6,8 @@ use crate::stage::Settings;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Result, ensure};
 
-/// The key tokens of a recipe: each word with and without a space before it, where that is a single token. `progress`
-/// hears which are not.
+/// The key tokens of a recipe: each word with and without a space before it, where that is a single token.
+/// `progress` hears which are not.
 ///
 /// # Errors
 /// Words were given, and none of them is a single token.
@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn words_are_tokens_with_and_without_a_space_or_are_told() {
-        // `fit` stands at the beginning and after a space, `plt` only at the beginning: the pairs of each are merged.
+        // `fit` stands at the beginning and after a space, `plt` only at the beginning: the pairs of each are
+        // merged.
         let document = "fit fit fit\nplt\n".repeat(50);
         let tokenizer = Tokenizer::train([Ok(document)].into_iter(), 264, &[], &Silent).unwrap();
         let id = |text: &str| tokenizer.encode(text);

@@ -1,7 +1,7 @@
 //! Pretraining: maximise `Σ log P(uᵢ | uᵢ₋ₖ … uᵢ₋₁)` over a corpus of tokens (Radford et al. 2018, eq. 1).
 //!
-//! Step `s` is a pure function of the recipe, the data and the state after step `s - 1`, so a run that is interrupted
-//! and started again ends with the same bits.
+//! Step `s` is a pure function of the recipe, the data and the state after step `s - 1`, so a run that is
+//! interrupted and started again ends with the same bits.
 
 mod begin;
 mod data;
@@ -46,7 +46,8 @@ pub struct Options {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// The validation of the model that the run began from; none for random weights and in later sittings.
+    /// The validation of the model that the run began from; none for random weights and where a run was
+    /// resumed.
     pub before: Option<Likelihood>,
     /// The validation after the last step; none where it was not due.
     pub validation: Option<Likelihood>,
@@ -57,7 +58,8 @@ pub struct Outcome {
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
 ///
 /// # Errors
-/// Data or model do not fit the recipe; the directory belongs to another recipe; the disk is full; training diverges.
+/// Data or model do not fit the recipe; the directory belongs to another recipe; the disk is full; training
+/// diverges.
 pub fn pretrain<B: Backend>(
     backend: B,
     machine: &Machine,
@@ -147,8 +149,8 @@ impl<B: Backend> Training for Pretraining<'_, B> {
 }
 
 impl<B: Backend> Pretraining<'_, B> {
-    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss, and the same without the weights of key
-    /// tokens.
+    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss, and the same
+    /// without the weights of key tokens.
     fn accumulate(&mut self, step: u64) -> Result<(f64, f64)> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);

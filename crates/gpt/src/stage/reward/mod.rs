@@ -1,20 +1,20 @@
 //! The reward model: a model that scores answers, trained on rankings (Ouyang et al. 2022, §3.5).
 //!
-//! It is the supervised model with a head that gives one number at the last token of an answer. All pairs of a prompt's answers are
-//! one element of a batch. Before and after training its scores are moved so that those of demonstrations have mean 0 and
-//! variance 1 (Huang et al. 2024, detail 9).
+//! It is the supervised model with a head that gives one number at the last token of an answer. All pairs of
+//! a prompt's answers are one element of a batch. Before and after training its scores are moved so that
+//! those of demonstrations have mean 0 and variance 1 (Huang et al. 2024, detail 9).
 
-mod judge;
+mod evaluate;
 mod normalise;
 
-pub use judge::{Bin, RewardReport};
+pub use evaluate::{Bin, RewardReport};
 
 use super::episodes::Episode;
 use super::learner::Learner;
 use super::memory;
 use super::ranked::{Rankings, rows};
 use super::score::at_last_tokens;
-use super::settings::{Fit, Own, Resolved, described};
+use super::settings::{Fit, Resolved, StageConfig, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -37,12 +37,13 @@ described! {
         pub epochs: u64,
         /// Prompts of a step, with all their answers.
         pub batch_size: usize,
-        /// Whether the scores of demonstrations get mean 0 and variance 1 before training, too, and not only after it.
+        /// Whether the scores of demonstrations get mean 0 and variance 1 before training, too, and not only
+        /// after it.
         pub normalise_before: bool,
     }
 }
 
-impl Own for RewardSettings {
+impl StageConfig for RewardSettings {
     const KEYS: &[(&str, &str)] = RewardSettings::KEYS;
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/reward.toml");
 
@@ -58,7 +59,8 @@ pub struct Options<'a> {
     pub init: &'a Init,
     /// Rankings.
     pub rankings: &'a Rankings,
-    /// Prompts with the answers whose scores shall have mean 0 and variance 1, as tokens; none for all answers of the rankings.
+    /// Prompts with the answers whose scores shall have mean 0 and variance 1, as tokens; none for all
+    /// answers of the rankings.
     pub demonstrations: &'a [(Vec<u32>, Vec<u32>)],
     /// The run directory.
     pub out: PathBuf,
@@ -74,7 +76,7 @@ pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
     /// How good the model is on held-out rankings.
-    pub judged: RewardReport,
+    pub evaluation: RewardReport,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -92,22 +94,23 @@ pub fn reward<B: Backend>(
     let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.regime.micro_batch_tokens, machine)?;
+    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.optim.micro_batch_tokens, machine)?;
     let mut training = Rewarding::new(backend, options, &settings)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
-    let pace = settings.regime.pace(training.steps, training.steps.div_ceil(5), best);
+    let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let judged = training.judge();
-    finite("validation loss", judged.loss)?;
-    Ok(Outcome { ending, judged })
+    let evaluation = training.measure();
+    finite("validation loss", evaluation.loss)?;
+    Ok(Outcome { ending, evaluation })
 }
 
-/// Standard deviation of the scores of demonstrations, which training begins with at 1, from which on it has exploded. The last step
-/// makes it 1 again, so that no held-out figure would tell.
+/// Standard deviation of the scores of demonstrations, which training begins with at 1, from which on it has
+/// exploded. The last step makes it 1 again, so that no held-out figure would tell.
 const MAX_SPREAD: f64 = 1000.0;
 
-/// What is left of a head that was drawn: its scores are noise, and training would begin by unlearning them. So it begins at ln 2.
+/// What is left of a head that was drawn: its scores are noise, and training would begin by unlearning them.
+/// So it begins at ln 2.
 const DRAWN_HEAD: f64 = 0.01;
 
 struct Rewarding<'a, B: Backend> {
@@ -119,12 +122,12 @@ struct Rewarding<'a, B: Backend> {
 
 impl<'a, B: Backend> Rewarding<'a, B> {
     fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<RewardSettings>) -> Result<Self> {
-        let (Options { init, rankings, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
-        let config = init.scoring_config(regime.dropout as f32, 1);
+        let (Options { init, rankings, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
+        let config = init.scoring_config(optim.dropout as f32, 1);
         let digest = rankings.digest().to_owned();
         let mut rewarding = Rewarding {
-            steps: regime.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
-            learner: Learner::new(backend, init, config, *seed, regime.dtype, digest)?,
+            steps: optim.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
+            learner: Learner::new(backend, init, config, *seed, optim.dtype, digest)?,
             options,
             settings,
         };
@@ -135,7 +138,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
     /// The score of every episode.
     fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
         let Learner { backend: b, trainer, .. } = &mut self.learner;
-        let most = self.settings.regime.micro_batch_tokens;
+        let most = self.settings.optim.micro_batch_tokens;
         at_last_tokens(episodes, most, |rows| trainer.scores(b, rows.sequences(), &rows.last).to_vec())
     }
 
@@ -156,8 +159,8 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         Ok(())
     }
 
-    /// Moves the scores so that those of demonstrations have mean 0 and variance 1. Returns their standard deviation before; where it
-    /// is not finite, nothing can be moved.
+    /// Moves the scores so that those of demonstrations have mean 0 and variance 1. Returns their standard
+    /// deviation before; where it is not finite, nothing can be moved.
     fn normalise(&mut self) -> f64 {
         let options = self.options;
         let demonstrations: Vec<Episode> = match options.demonstrations {
@@ -181,13 +184,13 @@ impl<'a, B: Backend> Rewarding<'a, B> {
 
 impl<B: Backend> Training for Rewarding<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
-        let (own, regime) = (&self.settings.own, &self.settings.regime);
+        let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
         let seed = rng::bits(self.options.seed, streams::REWARD_DROPOUT, step);
         let Learner { backend, trainer, .. } = &mut self.learner;
-        for (rows, rankings) in rows(&batch, regime.micro_batch_tokens) {
+        for (rows, rankings) in rows(&batch, optim.micro_batch_tokens) {
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
             trainer.accumulate_scores(backend, noised, &rows.last, |scores, derivatives| {
@@ -216,8 +219,8 @@ impl<B: Backend> Training for Rewarding<'_, B> {
             flops: training_flops(&trainer.config, tokens, sequences),
             ..Step::default()
         };
-        let lr = regime.schedule(self.steps).at(step);
-        let mut done = self.learner.update(&regime.optimizer(), lr, loss, done);
+        let lr = optim.schedule(self.steps).at(step);
+        let mut done = self.learner.update(&optim.optimizer(), lr, loss, done);
         if step == self.steps {
             let spread = self.normalise();
             done.exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {
@@ -228,8 +231,8 @@ impl<B: Backend> Training for Rewarding<'_, B> {
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {
-        let judged = self.judge();
-        let (accuracy, loss) = (judged.pair_accuracy.value, judged.loss);
+        let evaluation = self.measure();
+        let (accuracy, loss) = (evaluation.pair_accuracy.value, evaluation.loss);
         Ok(Evaluation {
             metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)],
             line: format!("loss {loss:.4}, {:.1} % of pairs right", 100.0 * accuracy),

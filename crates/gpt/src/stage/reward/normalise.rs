@@ -1,7 +1,8 @@
 //! Moving the scores of a model by changing its weights: `score' = gain · score + shift`.
 //!
-//! The gain is the head's. The shift goes into the bias of the last norm, along the head's matrix, so that the model remains one
-//! that `transformers` computes (its heads have no bias); where norms have none, the head has one of its own.
+//! The gain is the head's. The shift goes into the bias of the last norm, along the head's matrix, so that
+//! the model remains one that `transformers` computes (its heads have no bias); where norms have none, the
+//! head has one of its own.
 
 use crate::model::{Config, NormPlace, Weights};
 use kernels::Backend;

@@ -1,8 +1,9 @@
 //! What a road may cost, in minutes or in operations, and what that means for each stage.
 //!
-//! The one idea: a road has usual amounts of data and training, and a **size** multiplies them. A budget of operations gives one
-//! size for the whole road, on any machine. A budget of minutes gives every stage the size at which it and what follows fit the
-//! time that is left, at the speed that the machine has when the stage begins: who shares the machine changes by the minute.
+//! The one idea: a road has usual amounts of data and training, and a **size** multiplies them. A budget of
+//! operations gives one size for the whole road, on any machine. A budget of minutes gives every stage the
+//! size at which it and what follows fit the time that is left, at the speed that the machine has when the
+//! stage begins: who shares the machine changes by the minute.
 
 use crate::model::{Config, sampling_work, training_work};
 use anyhow::{Result, ensure};
@@ -90,8 +91,8 @@ pub(super) struct Speeds {
 }
 
 impl Speeds {
-    /// Measures a model of shape `c` in about two seconds. Everything counts that happens meanwhile: a road has to be through in
-    /// time on a busy machine, too.
+    /// Measures a model of shape `c` in about two seconds. Everything counts that happens meanwhile: a road
+    /// has to be through in time on a busy machine, too.
     pub(super) fn measure<B: Backend>(backend: &dyn Fn() -> B, c: &Config) -> Speeds {
         Speeds { passes: passes_per_sec(backend(), c), sampling: sampling_per_sec(backend(), c) }
     }
@@ -101,7 +102,8 @@ impl Speeds {
 const DURATION: Duration = Duration::from_millis(1000);
 /// Windows of a pass.
 const SEQUENCES: usize = 8;
-/// Sequences that are sampled at once, tokens of their prompts and of what is drawn: about those of a chat with the lessons.
+/// Sequences that are sampled at once, tokens of their prompts and of what is drawn: about those of a chat
+/// with the lessons.
 const SAMPLED: usize = 64;
 const PROMPT_TOKENS: usize = 24;
 const NEW_TOKENS: usize = 12;
@@ -119,7 +121,8 @@ fn sampling_per_sec<B: Backend>(b: B, c: &Config) -> f64 {
     (SAMPLED * (prompt + new)) as f64 * reading_flops(c, prompt + new) / secs
 }
 
-/// Operations of a token that is only read, in sequences of `len` tokens: a pass forward is a third of one both ways.
+/// Operations of a token that is only read, in sequences of `len` tokens: a pass forward is a third of one
+/// both ways.
 pub(super) fn reading_flops(c: &Config, len: usize) -> f64 {
     c.training_flops_per_token_of(len as f64) / 3.0
 }

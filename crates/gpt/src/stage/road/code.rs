@@ -1,4 +1,5 @@
-//! The road of code, on data that is on the machine already: corpus → tokenizer → shards → pretraining → evaluation.
+//! The road of code, on data that is on the machine already: corpus → tokenizer → shards → pretraining →
+//! evaluation.
 //!
 //! Every stage has a directory of its own under one, and is skipped or continued when the command runs again.
 
@@ -55,7 +56,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// Several times the text that five minutes of training can read; less for `tiny`, which is through in seconds.
+    /// Several times the text that five minutes of training can read; less for `tiny`, which is through in
+    /// seconds.
     fn of(preset: Option<&str>) -> Self {
         match preset {
             Some("tiny") => Scale { corpus_bytes: 2 << 20, vocab_size: 1024, val_fraction: 0.1 },
@@ -214,7 +216,8 @@ fn training<B: Backend>(
 /// (docs/RESULTS.md has the measurements).
 const LADDER: [(f64, &str); 2] = [(0.0, "nano"), (1e15, "baby")];
 
-/// The shape that learns most from so many operations of training, unless there is a `preset`, and as many steps as they are.
+/// The shape that learns most from so many operations of training, unless there is a `preset`, and as many
+/// steps as they are.
 fn for_flops(flops: f64, preset: Option<&str>, vocab_size: usize) -> Result<(Shape, Settings)> {
     let (_, learns_most) =
         LADDER.iter().rev().find(|rung| flops >= rung.0).expect("the first rung costs nothing");

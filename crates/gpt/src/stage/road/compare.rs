@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 
 /// What the answers of one model were, and what the judge and the reward model say of them.
-pub(super) struct Judged {
+pub(super) struct Measured {
     texts: Vec<String>,
     gold: Vec<f64>,
     rewards: Vec<f64>,
@@ -52,9 +52,10 @@ impl<'a, B: Backend> Comparison<'a, B> {
         Ok(Comparison { reward: reward?, reference: reference?, b, prompts, max_tokens, seed })
     }
 
-    /// The answers of a language model, judged. One without a chat template is given the bare texts and answers up to the end of
-    /// the line. With `best_of` above 1 the answer of the highest reward counts, of so many.
-    pub(super) fn judge(&mut self, model: &Checkpoint, best_of: usize) -> Result<Judged> {
+    /// The answers of a language model, judged. One without a chat template is given the bare texts and
+    /// answers up to the end of the line. With `best_of` above 1 the answer of the highest reward counts, of
+    /// so many.
+    pub(super) fn measure(&mut self, model: &Checkpoint, best_of: usize) -> Result<Measured> {
         let Loaded { model, tokenizer } = load(&mut self.b, model)?;
         let own = Prompter::new(&tokenizer)?;
         let asked = self.prompts.iter().map(|prompt| {
@@ -88,7 +89,7 @@ impl<'a, B: Backend> Comparison<'a, B> {
             let judged = Judge::Lessons.score(&prompt.extra, text);
             judged.map_err(|fault| anyhow::anyhow!("held-out prompt {}: {}", i + 1, fault.detail))
         });
-        Ok(Judged { gold: gold.collect::<Result<_>>()?, texts, rewards, kl })
+        Ok(Measured { gold: gold.collect::<Result<_>>()?, texts, rewards, kl })
     }
 
     /// The rewards of `each` texts for every prompt, in the reward model's own format.
@@ -122,9 +123,9 @@ impl<'a, B: Backend> Comparison<'a, B> {
     }
 }
 
-impl Judged {
+impl Measured {
     /// A row of the table; `other` is the model that it is compared with prompt by prompt.
-    pub(super) fn system(&self, name: &str, other: Option<&Judged>) -> System {
+    pub(super) fn system(&self, name: &str, other: Option<&Measured>) -> System {
         System {
             name: name.to_owned(),
             gold: Interval::of_mean(&self.gold),

@@ -60,7 +60,8 @@ struct StagePlan {
 }
 
 impl<'a> RoadDir<'a> {
-    /// Creates the directory of a road with `total` stages, or opens it again if `recipe` agrees with the one stored there.
+    /// Creates the directory of a road with `total` stages, or opens it again if `recipe` agrees with the one
+    /// stored there.
     ///
     /// # Errors
     /// It belongs to another road, to a run, or to another process; its files are damaged.
@@ -109,8 +110,9 @@ impl<'a> RoadDir<'a> {
         Ok(size)
     }
 
-    /// Runs the next stage, which says what came out, or nothing where somebody stopped it. A stage that is finished only passes: its
-    /// time stays that of the walks that did the work. Returns whether the road goes on.
+    /// Runs the next stage, which says what came out, or nothing where somebody stopped it. A stage that is
+    /// finished only passes: its time stays that of the walks that did the work. Returns whether the road
+    /// goes on.
     pub(super) fn stage(
         &mut self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The evaluation at the end of the road: how well held-out code is predicted and continued, beside what an untrained
-//! model and mere counting can do.
+//! The evaluation at the end of the road: how well held-out code is predicted and continued, beside what an
+//! untrained model and mere counting can do.
 
 use crate::checkpoint;
 use crate::complete::{Completer, Options};
@@ -50,7 +50,8 @@ pub(super) fn read(documents: impl Iterator<Item = Result<Document>>, seed: u64)
     Ok(Texts { lines, snippets: snippets.collect() })
 }
 
-/// A cut through a document at a line that continues a thought: something stands on it, and on the one before.
+/// A cut through a document at a line that continues a thought: something stands on it, and on the one
+/// before.
 fn snippet(document: &Document, seed: u64, number: u64) -> Option<Completion> {
     let lines: Vec<&str> = document.text.lines().collect();
     let solid = |i: usize| lines[i].chars().filter(|c| c.is_alphanumeric()).count() >= 4;

@@ -1,9 +1,9 @@
-//! Whole roads in one command: every stage after the other, each in a directory of its own under one, skipped or continued when
-//! the command runs again.
+//! Whole roads in one command: every stage after the other, each in a directory of its own under one, skipped
+//! or continued when the command runs again.
 //!
-//! [`chat_road`] walks from the built-in lessons to a chat that people like better after every stage; [`code_road`] from source code that
-//! lies on the machine to a model that completes it; [`tasks_road`] from built-in texts and tasks to a model that does with a text what
-//! task tokens say.
+//! [`chat_road`] walks from the built-in lessons to a chat that people like better after every stage;
+//! [`code_road`] from source code that lies on the machine to a model that completes it; [`tasks_road`] from
+//! built-in texts and tasks to a model that does with a text what task tokens say.
 
 mod budget;
 mod chat;
@@ -80,7 +80,8 @@ fn train_tokenizer(
         return Tokenizer::from_dir(out);
     }
     let tokenizer = Tokenizer::train(texts, vocab_size, special, progress)?;
-    // Under its name only when it is whole: what is there is taken for finished when the road is walked again.
+    // Under its name only when it is whole: what is there is taken for finished when the road is walked
+    // again.
     let unfinished = out.with_extension("unfinished");
     tokenizer.save(&unfinished)?;
     std::fs::rename(&unfinished, out)

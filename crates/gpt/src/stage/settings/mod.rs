@@ -10,32 +10,44 @@ use serde::{Deserialize, Serialize};
 /// A struct whose fields can tell what they are: their documentation is there at run time, for `--help`.
 macro_rules! described {
     ($(#[$outer:meta])* pub struct $name:ident {
-        $(#[doc = $doc:literal] $(#[$inner:meta])* pub $field:ident: $type:ty,)+
+        $($(#[$($meta:tt)*])* pub $field:ident: $type:ty,)+
     }) => {
         $(#[$outer])*
         pub struct $name {
-            $(#[doc = $doc] $(#[$inner])* pub $field: $type,)+
+            $($(#[$($meta)*])* pub $field: $type,)+
         }
 
         impl $name {
             /// Every key and what it is, in order.
-            pub const KEYS: &[(&str, &str)] = &[$((stringify!($field), $doc)),+];
+            pub const KEYS: &[(&str, &str)] =
+                &[$((stringify!($field), concat!($($crate::stage::settings::doc_text!($($meta)*)),*))),+];
         }
     };
 }
 
+/// The text of a line of documentation; none for any other attribute.
+macro_rules! doc_text {
+    (doc = $text:literal) => {
+        $text
+    };
+    ($($other:tt)*) => {
+        ""
+    };
+}
+
 pub(super) use described;
+pub(super) use doc_text;
 
 mod presets;
-mod regime;
 mod rule;
 mod shape;
+mod stage;
 
 pub use presets::{PRESETS, usual_vocab_size};
-pub use regime::{Own, Regime, StageSettings};
-pub(super) use regime::{Resolved, recipe};
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
+pub use stage::{OptimConfig, StageConfig, StageSettings};
+pub(super) use stage::{Resolved, recipe};
 
 described! {
     /// Everything that decides a pretraining besides its data, its seed and where it begins.
@@ -71,8 +83,8 @@ described! {
         pub grad_clip: f64,
         /// Tokens of a step.
         pub batch_tokens: usize,
-        /// Tokens of them that go through the model at once at most, where a window is not longer: memory grows with it, and no bit of
-        /// the result depends on it.
+        /// Tokens of them that go through the model at once at most, where a window is not longer: memory
+        /// grows with it, and no bit of the result depends on it.
         #[serde(default = "micro_batch_tokens")]
         pub micro_batch_tokens: usize,
         /// Steps of the run.
@@ -146,8 +158,8 @@ impl Settings {
         Ok((shape, settings))
     }
 
-    /// The same for training that begins from `model`, whose shape it has: the preset, if there is one, says how to
-    /// train and not what.
+    /// The same for training that begins from `model`, whose shape it has: the preset, if there is one, says
+    /// how to train and not what.
     ///
     /// # Errors
     /// As in [`resolve`](Self::resolve); a change of the shape; windows longer than the model's context.

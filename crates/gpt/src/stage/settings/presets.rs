@@ -13,8 +13,8 @@ pub const PRESETS: [(&str, &str); 23] = presets! {
     "modern-tiny" "modern-nano" "modern-baby" "modern-small" "modern-medium" "modern-large" "modern-xl"
 };
 
-/// The tokens of the vocabulary that a preset's shape usually has: those of GPT-1 and GPT-2, and fewer for shapes that are smaller.
-/// A recipe leaves it to the tokenizer.
+/// The tokens of the vocabulary that a preset's shape usually has: those of GPT-1 and GPT-2, and fewer for
+/// shapes that are smaller. A recipe leaves it to the tokenizer.
 pub fn usual_vocab_size(preset: &str) -> usize {
     if ["tiny", "nano", "baby"].iter().any(|small| preset.ends_with(small)) {
         return 8_192;

@@ -1,5 +1,5 @@
-//! What a recipe leaves to the model and its examples: a rule stands in a preset where a number could, and whoever gives the
-//! number overrules it.
+//! What a recipe leaves to the model and its examples: a rule stands in a preset where a number could, and
+//! whoever gives the number overrules it.
 
 use crate::model::{Config, PASS_TOKENS};
 use crate::stage::Init;
@@ -20,9 +20,9 @@ pub(super) enum Rule {
     Memory,
 }
 
-/// `value · (width / d_model)^power`: `value` for a model that is `width` wide, and for narrower ones, of which nothing is known. With a
-/// power of 1 an update of AdamW moves what a matrix puts out by as much in a wide model as in a narrow one (Yang et al. 2022,
-/// "Tensor Programs V"); pretrained models bear less.
+/// `value · (width / d_model)^power`: `value` for a model that is `width` wide, and for narrower ones, of
+/// which nothing is known. With a power of 1 an update of AdamW moves what a matrix puts out by as much in a
+/// wide model as in a narrow one (Yang et al. 2022, "Tensor Programs V"); pretrained models bear less.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct BySize {
     width: usize,
@@ -86,7 +86,7 @@ impl Rule {
     }
 
     /// What decides, and how, for people.
-    pub(super) fn told(&self) -> (&'static str, String) {
+    pub(super) fn describe(&self) -> (&'static str, String) {
         match self {
             Rule::Size(rate) => {
                 let shown = SHOWN.map(|(name, width)| format!("{name} {:?}", rate.at(width)));
@@ -122,7 +122,9 @@ impl BySize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::{DpoSettings, FinetuneSettings, Own, PpoSettings, RewardSettings, SftSettings};
+    use crate::stage::{
+        DpoSettings, FinetuneSettings, PpoSettings, RewardSettings, SftSettings, StageConfig,
+    };
 
     fn rule(defaults: &str, key: &str) -> Rule {
         let table: toml::Table = toml::from_str(defaults).unwrap();

@@ -29,7 +29,8 @@ described! {
         pub qk_norm: bool,
         /// Base of the rotary positions' angles; 10,000 where it is not given. For modern.
         pub rope_theta: Option<f64>,
-        /// How far back every second block sees. For gpt3, whose paper does not tell: 256 where it is not given.
+        /// How far back every second block sees. For gpt3, whose paper does not tell: 256 where it is not
+        /// given.
         pub band: Option<usize>,
         /// Whether the head is the token embedding.
         #[serde(default = "yes")]

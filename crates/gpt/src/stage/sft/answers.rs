@@ -22,8 +22,8 @@ impl<B: Backend> Sft<'_, B> {
         self.learner.samples(self.prompts(SHOWN, 1), tokens, SHOWN_TOKENS, greedy, ends)
     }
 
-    /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the same random numbers
-    /// every time.
+    /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the
+    /// same random numbers every time.
     pub(super) fn mean_reward(&mut self) -> Result<Option<f64>> {
         if self.reward.is_none() {
             return Ok(None);
@@ -45,7 +45,8 @@ impl<B: Backend> Sft<'_, B> {
         Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
     }
 
-    /// What stands before the first answer of the first `n` held-out conversations, where `room` is left for an answer.
+    /// What stands before the first answer of the first `n` held-out conversations, where `room` is left for
+    /// an answer.
     fn prompts(&self, n: u64, room: usize) -> Vec<Vec<u32>> {
         let prompt = |number: u64| {
             let mut one = Batch::default();

@@ -1,14 +1,14 @@
 //! Supervised fine-tuning: a language model learns to answer from demonstrations (Ouyang et al. 2022, §3.5).
 //!
-//! The loss is the mean negative log-likelihood of the assistant's tokens and what ends its answers; the rest of a conversation
-//! is read and not predicted.
+//! The loss is the mean negative log-likelihood of the assistant's tokens and what ends its answers; the rest
+//! of a conversation is read and not predicted.
 
 mod answers;
 
 use super::learner::Learner;
 use super::memory;
 use super::score::check_reward;
-use super::settings::{Fit, Own, Resolved, described};
+use super::settings::{Fit, Resolved, StageConfig, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -36,15 +36,15 @@ described! {
         pub batch_size: usize,
         /// The share of the loss that is the pretraining mix's; 0 for none.
         pub ptx_share: f64,
-        /// Whether the run ends with its best state instead of the last: of the highest reward where there is a reward model, else of
-        /// the lowest validation loss.
+        /// Whether the run ends with its best state instead of the last: of the highest reward where there is
+        /// a reward model, else of the lowest validation loss.
         pub select_best: bool,
         /// Tokens of an answer at most, where a reward model judges it.
         pub max_tokens: usize,
     }
 }
 
-impl Own for SftSettings {
+impl StageConfig for SftSettings {
     const KEYS: &[(&str, &str)] = SftSettings::KEYS;
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/sft.toml");
 
@@ -64,8 +64,8 @@ pub struct Options<'a> {
     pub train: &'a Conversations,
     /// Those to validate with.
     pub val: &'a Conversations,
-    /// A reward model, whose mean score of answers to held-out conversations is measured and selects the best state, as in Ouyang et
-    /// al. (2022).
+    /// A reward model, whose mean score of answers to held-out conversations is measured and selects the best
+    /// state, as in Ouyang et al. (2022).
     pub reward: Option<&'a Init>,
     /// Token shards of the pretraining mix, with their weights.
     pub ptx: Vec<(PathBuf, f64)>,
@@ -82,7 +82,7 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// The validation loss before the first step; none in later sittings.
+    /// The validation loss before the first step; none where a run was resumed.
     pub before: Option<f64>,
     /// The validation loss of the state that the run ended with.
     pub after: f64,
@@ -102,7 +102,7 @@ pub fn sft<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let judges = options.reward.map(|reward| reward.config(0.0));
     let frozen: Vec<&Config> = judges.iter().collect();
-    let at_once = settings.regime.micro_batch_tokens;
+    let at_once = settings.optim.micro_batch_tokens;
     memory::check(&[&options.init.config(0.0)], &frozen, at_once, machine)?;
     let mut training = Sft::new(backend, options, &settings)?;
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
@@ -122,7 +122,7 @@ pub fn sft<B: Backend>(
     };
     let best = Best { metric, highest, at_the_end: settings.own.select_best };
     let epoch = options.train.epochs().steps(1, settings.own.batch_size);
-    let pace = settings.regime.pace(training.steps, epoch, best);
+    let pace = settings.optim.pace(training.steps, epoch, best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = finite("validation loss", training.validate())?;
@@ -144,8 +144,8 @@ struct Sft<'a, B: Backend> {
 
 impl<'a, B: Backend> Sft<'a, B> {
     fn new(backend: B, options: &'a Options<'a>, settings: &'a Resolved<SftSettings>) -> Result<Self> {
-        let (Options { init, train, seed, .. }, regime, own) = (options, &settings.regime, &settings.own);
-        let config = init.language_config(regime.dropout as f32)?;
+        let (Options { init, train, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
+        let config = init.language_config(optim.dropout as f32)?;
         let ptx = (own.ptx_share > 0.0).then(|| {
             let data =
                 Mixture::open(&options.ptx).context("ptx_share is above 0: name its data with --ptx")?;
@@ -153,7 +153,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             let windows = data.windows(config.seq_len, *seed)?;
             anyhow::Ok((data, windows))
         });
-        let mut learner = Learner::new(backend, init, config, *seed, regime.dtype, train.digest())?;
+        let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, train.digest())?;
         let mut reward = None;
         if let Some(judge) = options.reward {
             check_reward(judge, init)?;
@@ -166,7 +166,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             learner,
             reward,
             ptx: ptx.transpose()?,
-            steps: regime.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
+            steps: optim.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
             options,
             settings,
             before: None,
@@ -175,14 +175,15 @@ impl<'a, B: Backend> Sft<'a, B> {
         })
     }
 
-    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that mean.
+    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that
+    /// mean.
     fn accumulate(&mut self, step: u64, weight: f64) -> f64 {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
         let seed = rng::bits(options.seed, streams::SFT_DROPOUT, step);
         let mut loss = 0.0;
-        for part in batch.parts(settings.regime.micro_batch_tokens) {
+        for part in batch.parts(settings.optim.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
             let noise = Some(Noise { seed, first_row: part.first_row as u64 });
@@ -201,7 +202,7 @@ impl<'a, B: Backend> Sft<'a, B> {
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let counted = batch.predictions();
         let mut loss = 0.0;
-        for part in batch.parts(settings.regime.micro_batch_tokens) {
+        for part in batch.parts(settings.optim.micro_batch_tokens) {
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
             loss += cross_entropy(trainer.evaluate(backend, rows, part.targets), counted);
         }
@@ -228,11 +229,11 @@ impl<B: Backend> Training for Sft<'_, B> {
             metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
             total += ptx_loss;
         }
-        let regime = &self.settings.regime;
-        let lr = regime.schedule(self.steps).at(step);
+        let optim = &self.settings.optim;
+        let lr = optim.schedule(self.steps).at(step);
         let line = format!("loss {loss:7.4}  lr {lr:.2e}");
         let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
-        Ok(self.learner.update(&regime.optimizer(), lr, total, done))
+        Ok(self.learner.update(&optim.optimizer(), lr, total, done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {

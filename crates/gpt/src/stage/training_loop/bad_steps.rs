@@ -1,5 +1,5 @@
-//! What the loop does about a step that went wrong: it goes back, or ends the run as failed and says what to change. What is wrong is
-//! decided in [`sound`](super::sound).
+//! What the loop does about a step that went wrong: it goes back, or ends the run as failed and says what to
+//! change. What is wrong is decided in [`sound`](super::sound).
 
 use super::sound::{Fault, far_above};
 use super::{Step, Training, TrainingLoop};
@@ -26,9 +26,14 @@ impl TrainingLoop<'_> {
         self.event(EventKind::Warned, why)
     }
 
-    /// Notes a bad step. Too many in a row, and training returns to the last checkpoint, so that it goes on from there with the
-    /// data that comes next. At the end, a state that is sound by its held-out figures outweighs a single bad step.
-    pub(super) fn judge(&mut self, fault: Option<Fault>, training: &mut dyn Training) -> Result<()> {
+    /// Notes a bad step. Too many in a row, and training returns to the last checkpoint, so that it goes on
+    /// from there with the data that comes next. At the end, a state that is sound by its held-out figures
+    /// outweighs a single bad step.
+    pub(super) fn handle_skipped_step(
+        &mut self,
+        fault: Option<Fault>,
+        training: &mut dyn Training,
+    ) -> Result<()> {
         let Some(fault) = fault else {
             (self.bad_steps, self.sound) = (0, Some(self.step));
             return Ok(());
@@ -53,7 +58,8 @@ impl TrainingLoop<'_> {
         Ok(())
     }
 
-    /// Returns to the newest checkpoint, or to the beginning; a second time to the same one, and training has failed.
+    /// Returns to the newest checkpoint, or to the beginning; a second time to the same one, and training has
+    /// failed.
     fn go_back(&mut self, fault: &Fault, training: &mut dyn Training) -> Result<()> {
         self.set_aside_unmeasured()?;
         (self.bad_steps, self.evaluation) = (0, None);
@@ -79,8 +85,8 @@ impl TrainingLoop<'_> {
         Ok(())
     }
 
-    /// Takes the newest checkpoint off the shelf where nothing tells that its state was sound: all steps since are bad, and it was
-    /// not measured, as somebody had stopped the run.
+    /// Takes the newest checkpoint off the shelf where nothing tells that its state was sound: all steps
+    /// since are bad, and it was not measured, as somebody had stopped the run.
     fn set_aside_unmeasured(&mut self) -> Result<()> {
         let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?.found;
         let Some((_, manifest)) = newest.filter(|_| self.saved == self.sound) else { return Ok(()) };
@@ -115,7 +121,8 @@ impl TrainingLoop<'_> {
         )
     }
 
-    /// What a step, or what was asked of the state after it, failed of: where the model's numbers overflow, training has failed.
+    /// What a step, or what was asked of the state after it, failed of: where the model's numbers overflow,
+    /// training has failed.
     pub(super) fn overflowed(&mut self, error: Error) -> Error {
         if error.is::<NotFinite>() {
             self.fail(&format!("{error:#}"))

@@ -1,7 +1,9 @@
-//! The loop that every stage trains in: steps, validations, samples, checkpoints, interruptions, and steps that went wrong.
+//! The loop that every stage trains in: steps, validations, samples, checkpoints, interruptions, and steps
+//! that went wrong.
 //!
-//! A stage says what a step is, in [`Training`]; the loop does the rest. As long as a step is a function of recipe, data and
-//! the state after the step before, a run that is killed and started again ends with the same bytes.
+//! A stage says what a step is, in [`Training`]; the loop does the rest. As long as a step is a function of
+//! recipe, data and the state after the step before, a run that is killed and started again ends with the
+//! same bytes.
 
 mod bad_steps;
 mod sound;
@@ -50,7 +52,8 @@ pub(super) trait Training {
         self.state().restart()
     }
 
-    /// Told once, before the first step of a new run. Returns what was measured of the model that training begins from.
+    /// TokenLogprob once, before the first step of a new run. Returns what was measured of the model that
+    /// training begins from.
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>>;
 
     /// What guessing costs in the measure of the loss; none where no loss tells how well the model does.
@@ -76,7 +79,8 @@ pub(super) struct Step {
     pub(super) metrics: Map<String, Value>,
     /// For people.
     pub(super) line: String,
-    /// The mean loss of its batch, in the measure of the held-out `val_loss`; none where there is no such measure.
+    /// The mean loss of its batch, in the measure of the held-out `val_loss`; none where there is no such
+    /// measure.
     pub(super) loss: Option<f64>,
     /// Tokens that went through the model, and the floating-point operations that they cost.
     pub(super) tokens: u64,
@@ -183,7 +187,7 @@ pub(super) struct TrainingLoop<'a> {
     sound: Option<u64>,
     /// The first step's loss.
     first_loss: Option<f64>,
-    /// The held-out loss before it, in the sitting that began the run.
+    /// The held-out loss before it, in the process that began the run.
     loss_before: Option<f64>,
     /// The checkpoint that training last returned to.
     rolled_back_to: Option<u64>,
@@ -267,9 +271,10 @@ impl TrainingLoop<'_> {
             self.sample(training).map_err(|error| self.overflowed(error))?;
         }
         let is_sound = fault.is_none();
-        self.judge(fault, training)?;
-        // Not within a streak of bad steps: a run that continues from here must count them as this one does. Nor after one,
-        // where the state is that of an older checkpoint. What a selection may still replace is saved by `close`.
+        self.handle_skipped_step(fault, training)?;
+        // Not within a streak of bad steps: a run that continues from here must count them as this one does.
+        // Nor after one, where the state is that of an older checkpoint. What a selection may still replace
+        // is saved by `close`.
         let selects = self.is_over() && self.pace.best.at_the_end;
         if saves && is_sound && !selects {
             self.save(training, None)?;

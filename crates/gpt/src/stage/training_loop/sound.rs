@@ -1,14 +1,16 @@
 //! When a training has gone wrong: what is not finite, and what has exploded.
 //!
-//! A step is *left out* where its loss or gradient is not finite: nothing has changed. A training has *exploded* where the model is
-//! much further from what is right than guessing is. What counts as much is beyond what any training that learns comes to:
+//! A step is *left out* where its loss or gradient is not finite: nothing has changed. A training has
+//! *exploded* where the model is much further from what is right than guessing is. What counts as much is
+//! beyond what any training that learns comes to:
 //!
-//! * in nats, the larger of the loss of guessing and the first step's loss, and 10 more: what is right gets less than e⁻¹⁰, a
-//!   22,000th, of the probability that guessing gives it, in the mean over a whole batch;
+//! * in nats, the larger of the loss of guessing and the first step's loss, and 10 more: what is right gets
+//!   less than e⁻¹⁰, a 22,000th, of the probability that guessing gives it, in the mean over a whole batch;
 //! * of squared errors, ten times the larger of both.
 //!
-//! The held-out loss has the same limit, but only as long as the training loss is not below where it began: a model that knows its
-//! few examples by heart may be as sure, and wrong, about others. Figures that are not finite are never sound.
+//! The held-out loss has the same limit, but only as long as the training loss is not below where it began: a
+//! model that knows its few examples by heart may be as sure, and wrong, about others. Figures that are not
+//! finite are never sound.
 
 use super::{Evaluation, Step};
 use anyhow::{Result, ensure};
@@ -63,7 +65,8 @@ impl Fault {
     }
 }
 
-/// What is wrong with a step, and with the state after it where that was measured; `first` is the first step's loss.
+/// What is wrong with a step, and with the state after it where that was measured; `first` is the first
+/// step's loss.
 pub(super) fn fault(
     step: &Step,
     evaluation: Option<&Evaluation>,
@@ -118,14 +121,15 @@ impl Evaluation {
     }
 }
 
-/// Refuses a final figure that is not finite: that of a run that was stopped, whose last state nothing has judged.
+/// Refuses a final figure that is not finite: that of a run that was stopped, whose last state nothing has
+/// checked.
 pub(in crate::stage) fn finite(name: &str, value: f64) -> Result<f64> {
     ensure!(value.is_finite(), "the state that the run was stopped at is not sound: its {name} is {value}");
     Ok(value)
 }
 
-/// Why the first step's loss looks wrong beside the held-out loss before it, where it does: it is of the same model, but for
-/// dropout, on the same kind of data.
+/// Why the first step's loss looks wrong beside the held-out loss before it, where it does: it is of the same
+/// model, but for dropout, on the same kind of data.
 pub(super) fn far_above(first: f64, before: f64) -> Option<String> {
     const FACTOR: f64 = 2.0;
     const NATS: f64 = 1.0;
@@ -148,21 +152,22 @@ mod tests {
     #[test]
     fn what_learns_is_sound_and_what_explodes_is_not() {
         let guessing = Some(Guessing::Nats(300f64.ln()));
-        let judged = |loss: f64, val: Option<f64>, first: f64| {
+        let fault_of = |loss: f64, val: Option<f64>, first: f64| {
             let evaluation = val.map(held_out);
             fault(&step(loss), evaluation.as_ref(), guessing, Some(first))
         };
         for (loss, val, first) in [
-            // Untrained, learning, by heart and wrong about the rest, a bad batch, a model that began worse than guessing.
+            // Untrained, learning, by heart and wrong about the rest, a bad batch, a model that began worse
+            // than guessing.
             (5.8, Some(5.8), 5.8),
             (1.2, Some(1.4), 5.8),
             (0.01, Some(19.0), 5.8),
             (15.0, None, 5.8),
             (24.0, Some(24.0), 20.0),
         ] {
-            assert_eq!(judged(loss, val, first), None, "{loss} {val:?} {first}");
+            assert_eq!(fault_of(loss, val, first), None, "{loss} {val:?} {first}");
         }
-        let exploded = judged(7.1e16, None, 5.8).unwrap();
+        let exploded = fault_of(7.1e16, None, 5.8).unwrap();
         assert_eq!(
             exploded,
             Fault::Exploded(
@@ -170,7 +175,7 @@ mod tests {
             )
         );
         for (loss, val) in [(5.8, 16.0), (1.0, f64::NAN), (5.8, f64::INFINITY)] {
-            assert!(matches!(judged(loss, Some(val), 5.8), Some(Fault::Unsound(_))), "{loss} {val}");
+            assert!(matches!(fault_of(loss, Some(val), 5.8), Some(Fault::Unsound(_))), "{loss} {val}");
         }
         let left_out = Step { skipped: Some("gradient norm NaN".into()), ..step(f64::NAN) };
         assert_eq!(
@@ -185,14 +190,14 @@ mod tests {
 
     #[test]
     fn squares_have_a_limit_of_their_own() {
-        let judged = |loss: f64, first: f64| {
+        let fault_of = |loss: f64, first: f64| {
             fault(&step(loss), None, Some(Guessing::Squares(9.0)), Some(first)).is_some()
         };
-        assert!(!judged(89.0, 0.5) && judged(91.0, 0.5) && !judged(150.0, 20.0));
+        assert!(!fault_of(89.0, 0.5) && fault_of(91.0, 0.5) && !fault_of(150.0, 20.0));
     }
 
     #[test]
-    fn a_stage_without_a_loss_is_judged_by_its_figures() {
+    fn a_stage_without_a_loss_is_checked_by_its_figures() {
         let none = Step { loss: None, ..step(0.0) };
         let evaluation = |kl: f64| Evaluation { metrics: vec![("eval/kl", kl)], line: String::new() };
         assert_eq!(fault(&none, Some(&evaluation(3.0)), None, None), None);

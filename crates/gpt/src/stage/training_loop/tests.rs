@@ -218,7 +218,7 @@ fn what_a_stopped_run_left_is_set_aside_where_it_was_bad() {
     ] {
         let dir = tempdir().unwrap();
         let mut script = Script::new(&steps);
-        // What a sitting leaves that is stopped after the first step, before its state was measured.
+        // What a process leaves that is stopped after the first step, before its state was measured.
         let recipe = Recipe::new("sft", toml::toml! { lr = 1e9 warmup_steps = 7 dropout = 0.2 });
         let digest = blake3::hash(toml::to_string(&recipe.settings).unwrap().as_bytes()).to_hex().to_string();
         let mut run_dir = RunDir::open(dir.path(), &recipe).unwrap();

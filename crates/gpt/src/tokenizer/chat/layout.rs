@@ -139,8 +139,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Cuts what a template wrote. `keeps_space` tells that the white space before an answer is the answer's; `end` is what ends
-    /// one.
+    /// Cuts what a template wrote. `keeps_space` tells that the white space before an answer is the answer's;
+    /// `end` is what ends one.
     pub(super) fn new(
         mut rendered: Rendered,
         specials: &Specials,
@@ -182,7 +182,8 @@ impl Layout {
         Some(&self.rendered.text[..self.rendered.answers.last()?.place.start])
     }
 
-    /// The special token that follows `place`, with nothing but white space between, and the number of its piece.
+    /// The special token that follows `place`, with nothing but white space between, and the number of its
+    /// piece.
     fn special_after(&self, place: usize) -> Option<(usize, u32)> {
         let next = self.pieces.partition_point(|piece| piece.range().end <= place);
         let found = (next..).zip(&self.pieces[next..]).find_map(|(number, piece)| match piece {
@@ -216,8 +217,8 @@ impl Layout {
         let mut before = vec![0];
         ids.iter().for_each(|ids| before.push(before[before.len() - 1] + ids.len()));
 
-        // Tokens do not tell their places in the text. Those that stand the same when the text on one side of a place is
-        // encoded alone are on that side; the others are the answer's.
+        // Tokens do not tell their places in the text. Those that stand the same when the text on one side of
+        // a place is encoded alone are on that side; the others are the answer's.
         let first_token = |place: usize| {
             let number = self.pieces.partition_point(|piece| piece.range().end <= place);
             match self.pieces.get(number) {

@@ -1,9 +1,10 @@
 //! Conversations → tokens, by a model's own chat template: the Jinja text that `transformers` keeps in
 //! `tokenizer_config.json` or `chat_template.jinja`.
 //!
-//! Its one idea: **only what the template itself says can become a special token**, whatever a message spells and whatever
-//! the template does with it. Which characters of what the template wrote are the messages' tells a second application of the template
-//! (`twin`), which tells as well which tokens a model learns from; the template sees the messages as they are.
+//! Its one idea: **only what the template itself says can become a special token**, whatever a message spells
+//! and whatever the template does with it. Which characters of what the template wrote are the messages'
+//! tells a second application of the template (`twin`), which tells as well which tokens a model learns from;
+//! the template sees the messages as they are.
 //!
 //! Ids are those of `apply_chat_template`, but where a message spells a special token.
 
@@ -78,7 +79,8 @@ impl Message {
         self.more.contains_key("tool_calls")
     }
 
-    /// Whether a model learns to say it: it is the assistant's, and has no `weight` of 0 (OpenAI's fine-tuning format).
+    /// Whether a model learns to say it: it is the assistant's, and has no `weight` of 0 (OpenAI's
+    /// fine-tuning format).
     pub fn is_learned(&self) -> bool {
         let weight = self.more.get("weight").and_then(Value::as_f64);
         self.role == Role::Assistant && weight != Some(0.0)
@@ -90,8 +92,8 @@ impl Message {
 pub struct Encoded {
     /// All of its tokens.
     pub tokens: Vec<u32>,
-    /// For each of the assistant's messages where its tokens stand: those of its content and the one that ends it, if the
-    /// template has one. A token that is shared with the template's text beside it counts.
+    /// For each of the assistant's messages where its tokens stand: those of its content and the one that
+    /// ends it, if the template has one. A token that is shared with the template's text beside it counts.
     pub answers: Vec<Range<usize>>,
 }
 
@@ -115,7 +117,8 @@ pub struct ChatTemplate {
 const SYSTEM: &str = "You are a helpful assistant.";
 
 impl ChatTemplate {
-    /// The template of `tokenizer`, or none. What asks for the time (`strftime_now`) hears that of this call, ever after.
+    /// The template of `tokenizer`, or none. What asks for the time (`strftime_now`) hears that of this call,
+    /// ever after.
     ///
     /// # Errors
     /// It is not Jinja, or fails on one question with its answer.
@@ -171,7 +174,7 @@ impl ChatTemplate {
     }
 
     /// Whether the template tells the model of the tools that it may call.
-    pub fn tells_of_tools(&self) -> bool {
+    pub fn mentions_tools(&self) -> bool {
         self.tools.descriptions
     }
 
@@ -199,8 +202,8 @@ impl ChatTemplate {
     /// The tokens of a conversation as it stands, and which of them are the assistant's.
     ///
     /// # Errors
-    /// Those of [`prompt`](Self::prompt), and: the template leaves an answer out or takes it apart, as some do with what a
-    /// model thinks in between.
+    /// Those of [`prompt`](Self::prompt), and: the template leaves an answer out or takes it apart, as some
+    /// do with what a model thinks in between.
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Encoded> {
         self.encode_with(tokenizer, messages, None)
     }

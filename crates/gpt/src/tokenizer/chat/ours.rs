@@ -14,8 +14,9 @@ pub const OURS: &str = "{% for message in messages %}<|im_start|>{{ message.role
 const BEGIN: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
 
-/// `tokenizer` with a chat template: its own, or else [`OURS`], whose two special tokens are added where they are missing,
-/// and of which `<|im_end|>` becomes the `eos_token`, so that other programs end an answer there.
+/// `tokenizer` with a chat template: its own, or else [`OURS`], whose two special tokens are added where they
+/// are missing, and of which `<|im_end|>` becomes the `eos_token`, so that other programs end an answer
+/// there.
 ///
 /// # Errors
 /// The tokens cannot be added, for the reasons of [`Tokenizer::extended`].
@@ -45,8 +46,8 @@ pub fn with_ours(tokenizer: &Tokenizer) -> Result<Tokenizer> {
     Ok(ours.with_ends(extended.end_tokens()))
 }
 
-/// What [`Tokenizer::chat_template`] does, from the content of `chat_template.jinja`, the names of further templates, and the content
-/// of `tokenizer_config.json`.
+/// What [`Tokenizer::chat_template`] does, from the content of `chat_template.jinja`, the names of further
+/// templates, and the content of `tokenizer_config.json`.
 pub(in crate::tokenizer) fn template_of(
     template: &Option<String>,
     others: &[String],

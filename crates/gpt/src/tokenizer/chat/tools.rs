@@ -11,7 +11,8 @@ pub(super) struct ToolUse {
     pub(super) descriptions: bool,
     calls: bool,
     results: bool,
-    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else it is empty.
+    /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else
+    /// it is empty.
     null_calls: bool,
 }
 
@@ -49,8 +50,8 @@ impl ToolUse {
         Ok(way)
     }
 
-    /// A message as the template sees it: all its fields, but those that are null and its weight; what a model thought under each of
-    /// the names in use.
+    /// A message as the template sees it: all its fields, but those that are null and its weight; what a
+    /// model thought under each of the names in use.
     pub(super) fn fields(self, message: &Message) -> Result<Value> {
         const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
         let mut value = serde_json::to_value(message)?;

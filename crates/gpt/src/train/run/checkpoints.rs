@@ -1,5 +1,5 @@
-//! The shelf of checkpoints of a run: `checkpoints/step-000500/`, which of them stay, and the sweeping up after an
-//! interruption. What lies inside one is not looked at here.
+//! The shelf of checkpoints of a run: `checkpoints/step-000500/`, which of them stay, and the sweeping up
+//! after an interruption. What lies inside one is not looked at here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,8 @@ pub(super) fn sweep(run_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Renames the checkpoints after `step`, or all, to `NAME.damaged`. A run goes on from the newest good one, so these
-/// could not be used; left in place, they would be kept instead of newer good ones.
+/// Renames the checkpoints after `step`, or all, to `NAME.damaged`. A run goes on from the newest good one,
+/// so these could not be used; left in place, they would be kept instead of newer good ones.
 pub(super) fn set_aside_after(run_dir: &Path, step: Option<u64>) -> Result<()> {
     for checkpoint in checkpoints(run_dir)?.into_iter().filter(|checkpoint| Some(checkpoint.step) > step) {
         let aside = checkpoint.path.with_extension("damaged");

@@ -1,5 +1,5 @@
-//! Append-only files of JSON lines that survive `kill -9`: a line is written in one call, and a resumed run cuts
-//! what the interrupted one had written after its last checkpoint.
+//! Append-only files of JSON lines that survive `kill -9`: a line is written in one call, and a resumed run
+//! cuts what the interrupted one had written after its last checkpoint.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -50,8 +50,8 @@ impl Journal {
 
     /// Cuts every line after `step` and returns the last step kept, if any line is left.
     ///
-    /// What follows the first unreadable line is lost with it; should a line of `step` or before stand there, the
-    /// file is damaged in a way that cutting cannot mend, and is refused.
+    /// What follows the first unreadable line is lost with it; should a line of `step` or before stand there,
+    /// the file is damaged in a way that cutting cannot mend, and is refused.
     pub(super) fn truncate_after(&mut self, step: u64) -> Result<Option<u64>> {
         let bytes = self.read()?;
         let (mut end, mut last, mut first_cut) = (0, None, None);
@@ -101,8 +101,8 @@ impl Journal {
     }
 }
 
-/// Reads a journal that somebody may still be writing to; needs no lock. A file that does not exist is empty, and a
-/// torn last line is no damage: it is about to be finished, or will be cut.
+/// Reads a journal that somebody may still be writing to; needs no lock. A file that does not exist is empty,
+/// and a torn last line is no damage: it is about to be finished, or will be cut.
 pub fn read_lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Lines<T>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

@@ -8,12 +8,12 @@
 //!   checkpoints/     step-000500/ …
 //! ```
 //!
-//! The one idea: what the recipe decides and what merely happened are kept in different files. A run killed at any
-//! moment and continued from the checkpoint of step S calls [`RunDir::truncate_after`], does the lost steps again,
-//! and ends with the same bytes in the first two files as a run that was never interrupted.
+//! The one idea: what the recipe decides and what merely happened are kept in different files. A run killed
+//! at any moment and continued from the checkpoint of step S calls [`RunDir::truncate_after`], does the lost
+//! steps again, and ends with the same bytes in the first two files as a run that was never interrupted.
 //!
-//! For that, the line of step S must be written and [`RunDir::sync`] called before the checkpoint of step S gets its
-//! name.
+//! For that, the line of step S must be written and [`RunDir::sync`] called before the checkpoint of step S
+//! gets its name.
 
 mod checkpoints;
 mod journal;
@@ -81,7 +81,8 @@ pub enum EventKind {
     Resumed,
     /// Loss or gradient were not finite: weights and moments stayed as they were.
     SkippedStep,
-    /// The loss, or the held-out figures after the step, are not those of a training that learns: the state is not kept.
+    /// The loss, or the held-out figures after the step, are not those of a training that learns: the state
+    /// is not kept.
     ExplodedStep,
     /// Something looks wrong, and training goes on.
     Warned,
@@ -122,8 +123,8 @@ impl RunDir {
     /// Creates the run directory at `path`, or opens it again if `recipe` agrees with the one stored there.
     ///
     /// # Errors
-    /// Another process has it open; it belongs to a different recipe (the difference is shown); it holds a run's
-    /// files without a recipe; input or output fails.
+    /// Another process has it open; it belongs to a different recipe (the difference is shown); it holds a
+    /// run's files without a recipe; input or output fails.
     pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
         let lock = claim(path, recipe)?;
         fs::create_dir_all(path.join(CHECKPOINTS))
@@ -167,14 +168,15 @@ impl RunDir {
         self.events.append(&TimedEvent { unix_secs, event })
     }
 
-    /// Waits until all lines are on disk; to be called before the checkpoint that stands on them gets its name.
+    /// Waits until all lines are on disk; to be called before the checkpoint that stands on them gets its
+    /// name.
     pub fn sync(&self) -> Result<()> {
         let always = [&self.metrics, &self.timings, &self.samples, &self.events];
         always.into_iter().chain(&self.rollouts).try_for_each(Journal::sync)
     }
 
-    /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets damaged
-    /// checkpoints aside.
+    /// Prepares to begin anew where there is no good checkpoint: empties the metrics and samples, and sets
+    /// damaged checkpoints aside.
     pub fn restart(&mut self) -> Result<()> {
         self.set_aside_after(None)?;
         self.metrics.clear()?;
@@ -183,7 +185,8 @@ impl RunDir {
     }
 
     /// Prepares to continue from the checkpoint of `step`: cuts the metrics and samples after it, and sets
-    /// damaged later checkpoints aside. Timings and events are history and stay; a step done twice stands there twice.
+    /// damaged later checkpoints aside. Timings and events are history and stay; a step done twice stands
+    /// there twice.
     ///
     /// # Errors
     /// The metrics do not reach `step`, or are damaged before it.
@@ -252,8 +255,8 @@ impl RunDir {
     }
 }
 
-/// Creates the directory of a run or of a road, or opens it again if `recipe` agrees with the one stored there. It is this
-/// process's for as long as the file that is returned lives.
+/// Creates the directory of a run or of a road, or opens it again if `recipe` agrees with the one stored
+/// there. It is this process's for as long as the file that is returned lives.
 ///
 /// # Errors
 /// Those of [`RunDir::open`].

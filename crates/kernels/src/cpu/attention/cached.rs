@@ -1,8 +1,9 @@
 //! Attention with a cache of keys and values.
 //!
-//! A slot of the cache is, head by head, `capacity × head_dim` values. Where the precision allows it, whole blocks of
-//! keys are kept there as the packed factors that products read, so that a step packs its own keys only. Otherwise,
-//! and in a last block that is not whole, rows are kept as they are and packed for every use.
+//! A slot of the cache is, head by head, `capacity × head_dim` values. Where the precision allows it, whole
+//! blocks of keys are kept there as the packed factors that products read, so that a step packs its own keys
+//! only. Otherwise, and in a last block that is not whole, rows are kept as they are and packed for every
+//! use.
 
 use super::super::gemm::{Kernel, UNIT};
 use super::super::level::Level;
@@ -53,7 +54,8 @@ pub(in super::super) fn cached(
     let (key_sink, value_sink) = (keys.sink(), values.sink());
     let append = |t: usize, scratch: &mut Scratch| {
         let (task, start) = task(t);
-        // SAFETY: no two spans share a slot, hence no two tasks a head of one; nothing is attended to meanwhile.
+        // SAFETY: no two spans share a slot, hence no two tasks a head of one; nothing is attended to
+        // meanwhile.
         let [keys, values] = unsafe { [&key_sink, &value_sink].map(|sink| sink.part(start, head_len)) };
         layout.append(task, keys, values, qkv, &mut scratch.buffers[0]);
     };
@@ -204,7 +206,8 @@ impl Layout {
     }
 }
 
-/// The words in a head's memory, from the first whole one on: it begins with one where whole blocks are kept packed.
+/// The words in a head's memory, from the first whole one on: it begins with one where whole blocks are kept
+/// packed.
 fn words<'a>(values: Values<'a>) -> &'a [u32] {
     // SAFETY: any bits are a `u32`.
     unsafe {

@@ -150,8 +150,9 @@ pub(super) unsafe fn attend<'k>(
 }
 
 multiversion! {
-    /// Scores become probabilities, as yet relative to the running maximum; what was summed under an older maximum
-    /// is scaled to the new one. Maxima are those of `scale · log₂e · score`: powers of two are quicker.
+    /// Scores become probabilities, as yet relative to the running maximum; what was summed under an older
+    /// maximum is scaled to the new one. Maxima are those of `scale · log₂e · score`: powers of two are
+    /// quicker.
     fn softmax(
         scores: &mut [f32],
         sums: &mut [f32],

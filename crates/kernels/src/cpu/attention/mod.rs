@@ -1,12 +1,12 @@
 //! Causal softmax attention in tiles: the matrix of scores exists in blocks of 64 × 64 only.
 //!
-//! A [`Task`] is one key/value head of one sequence with all the query heads that read it. Its *rows* are its queries,
-//! position by position and, within a position, head by head: so a head more is only a row more.
+//! A [`Task`] is one key/value head of one sequence with all the query heads that read it. Its *rows* are its
+//! queries, position by position and, within a position, head by head: so a head more is only a row more.
 //!
-//! Keys come in [`KeyBlock`]s that begin at multiples of [`KEYS`], whoever asks: a row meets the same blocks in the
-//! same order whether its sequence is computed at once or token by token, and blocks in which it sees nothing leave
-//! its sums as they are. With the products' sums in order of k, that makes cached and full attention agree in every
-//! bit.
+//! Keys come in [`KeyBlock`]s that begin at multiples of [`KEYS`], whoever asks: a row meets the same blocks
+//! in the same order whether its sequence is computed at once or token by token, and blocks in which it sees
+//! nothing leave its sums as they are. With the products' sums in order of k, that makes cached and full
+//! attention agree in every bit.
 
 mod backward;
 mod cached;
@@ -123,8 +123,8 @@ fn task<'a>(shape: &'a AttentionShape, lens: &[usize], t: usize) -> Task<'a> {
     Task { shape, first_row, first_position: 0, positions: lens[sequence], kv_head }
 }
 
-/// Into how many parts a task is split, where there are few of them: each part takes every so many blocks of rows and
-/// packs the keys again.
+/// Into how many parts a task is split, where there are few of them: each part takes every so many blocks of
+/// rows and packs the keys again.
 fn parts(threads: usize, tasks: usize) -> usize {
     if tasks >= 2 * threads { 1 } else { (4 * threads).div_ceil(tasks.max(1)) }
 }
@@ -194,8 +194,8 @@ fn block_of(words: &[u32], block_words: usize, b: usize) -> &[u32] {
     &words[b * block_words..words.len().min((b + 1) * block_words)]
 }
 
-/// A task's rows of `values`, whose rows are `width` long, as a matrix with a stride: in place where there is one head to
-/// a key, else copied to `buffer`.
+/// A task's rows of `values`, whose rows are `width` long, as a matrix with a stride: in place where there is
+/// one head to a key, else copied to `buffer`.
 fn head_rows<'a>(
     level: Level,
     buffer: &'a mut [f32],

@@ -1,7 +1,7 @@
 //! One tile of a product: a panel of rows times a panel of columns, summed in registers.
 //!
-//! Every element is a sum over k in ascending order, whatever the tile's size: its bits depend on its row and its
-//! column alone.
+//! Every element is a sum over k in ascending order, whatever the tile's size: its bits depend on its row and
+//! its column alone.
 
 use super::super::bf16::to_bf16;
 use super::super::{Level, Precision};
@@ -43,7 +43,8 @@ pub(super) struct Tile {
     pub(super) left: *const u32,
     /// A panel of columns, `[words][units · UNIT]`.
     pub(super) right: *const u32,
-    /// What to bring nearer meanwhile, so many cache lines for every [`PREFETCH_WORDS`]: anything that is read soon.
+    /// What to bring nearer meanwhile, so many cache lines for every [`PREFETCH_WORDS`]: anything that is
+    /// read soon.
     #[cfg_attr(
         not(target_arch = "x86_64"),
         expect(dead_code, reason = "other processors look ahead themselves")
@@ -117,7 +118,8 @@ impl Kernel {
         self.word.step()
     }
 
-    /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops) operations.
+    /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops)
+    /// operations.
     pub(crate) fn peak(self, steps: usize) -> f32 {
         match (self.level, self.word) {
             // SAFETY: the level is available.
@@ -149,8 +151,8 @@ impl Kernel {
     ///
     /// # Safety
     ///
-    /// `left`, `right`, `out`, `add` and `bias` point to what [`Tile`] says, for the sizes it gives; nobody else
-    /// touches `out` meanwhile.
+    /// `left`, `right`, `out`, `add` and `bias` point to what [`Tile`] says, for the sizes it gives; nobody
+    /// else touches `out` meanwhile.
     pub(super) unsafe fn run(self, tile: &Tile) {
         debug_assert!((1..=self.mr()).contains(&tile.rows) && (1..=self.max_units()).contains(&tile.units));
         // SAFETY: passed on; the level is available.

@@ -1,4 +1,5 @@
-//! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two multipliers.
+//! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two
+//! multipliers.
 
 use super::kernel::{Out, PREFETCH_WORDS, Tile};
 use super::layout::UNIT;

@@ -1,6 +1,8 @@
-//! Tiles in the 128-bit registers that every x86-64 and every 64-bit ARM processor has; elsewhere in plain arrays.
+//! Tiles in the 128-bit registers that every x86-64 and every 64-bit ARM processor has; elsewhere in plain
+//! arrays.
 //!
-//! Left to itself the compiler takes the sums apart into single numbers, and does not always find back to vectors.
+//! Left to itself the compiler takes the sums apart into single numbers, and does not always find back to
+//! vectors.
 
 use super::kernel::{Tile, finish};
 use super::layout::UNIT;

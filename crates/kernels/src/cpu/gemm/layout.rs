@@ -12,8 +12,8 @@ use std::ops::Range;
 /// Columns of a unit, the narrowest panel: one 512-bit vector.
 pub(crate) const UNIT: usize = 16;
 
-/// Longest stretch of k that is summed before the sum is added to the result: so long that adding costs nothing, so
-/// short that a panel of the right factor stays in the first-level cache.
+/// Longest stretch of k that is summed before the sum is added to the result: so long that adding costs
+/// nothing, so short that a panel of the right factor stays in the first-level cache.
 const MAX_BLOCK: usize = 384;
 
 /// The columns of a right factor, cut into panels as even as possible.
@@ -32,7 +32,8 @@ impl Columns {
     pub(super) fn new(n: usize, max_units: usize) -> Self {
         let units = n.div_ceil(UNIT);
         let panels = units.div_ceil(max_units);
-        // A lone unit is a panel of its own width; else at most `max_units - 1` units are missing, one a panel.
+        // A lone unit is a panel of its own width; else at most `max_units - 1` units are missing, one a
+        // panel.
         let max_units = if panels == 1 { units } else { max_units };
         Self { n, max_units, panels, narrower: panels * max_units - units }
     }
@@ -90,7 +91,8 @@ impl Blocks {
         (self.words, self.k) = (0, 0);
     }
 
-    /// Appends `len` values of k in even blocks: their lengths depend on `len` only. `step` is the k of a word.
+    /// Appends `len` values of k in even blocks: their lengths depend on `len` only. `step` is the k of a
+    /// word.
     pub(super) fn push(&mut self, len: usize, step: usize) {
         if len == 0 {
             return;

@@ -1,13 +1,15 @@
 //! The one matrix product: `out (=|+=) left · right + bias`, everything else is made of it.
 //!
-//! Both factors are first *packed*: copied to where the kernel reads them in order, and converted to its precision.
-//! So any storage, precision and transposition is a matter of packing alone, and there is one kernel a level.
+//! Both factors are first *packed*: copied to where the kernel reads them in order, and converted to its
+//! precision. So any storage, precision and transposition is a matter of packing alone, and there is one
+//! kernel a level.
 //!
 //! # Bits
 //!
-//! An element of the result is a sum over *blocks* of k, in order; a block is a sum over its k, in order, in a
-//! register. How k is cut into blocks depends on k alone (and on `group_rows` for gradients of weights). Neither the
-//! number of rows nor of columns nor of threads has a part in it, nor where in a tile the element lies.
+//! An element of the result is a sum over *blocks* of k, in order; a block is a sum over its k, in order, in
+//! a register. How k is cut into blocks depends on k alone (and on `group_rows` for gradients of weights).
+//! Neither the number of rows nor of columns nor of threads has a part in it, nor where in a tile the element
+//! lies.
 //!
 //! # Two ways in
 //!

@@ -5,7 +5,8 @@ use super::super::level::multiversion;
 use super::super::tensor::Values;
 use super::kernel::{Kernel, Word};
 
-/// A matrix as a factor of a product: seen as *lines* (rows of the left factor, columns of the right one) along k.
+/// A matrix as a factor of a product: seen as *lines* (rows of the left factor, columns of the right one)
+/// along k.
 #[derive(Clone, Copy)]
 pub(crate) struct Factor<'a> {
     values: Values<'a>,

@@ -13,7 +13,8 @@ const BLOCK: usize = 8;
 ///
 /// # Safety
 ///
-/// The processor must have AVX2; `width` is a multiple of eight, or six; `panel` has `width` words for each k.
+/// The processor must have AVX2; `width` is a multiple of eight, or six; `panel` has `width` words for each
+/// k.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn along_k(panel: &mut [u32], window: Window<'_>, width: usize, round: bool) {
     // SAFETY: passed on; eight values from an index on are there whenever `pack` asks for them.

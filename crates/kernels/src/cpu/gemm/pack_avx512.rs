@@ -11,8 +11,8 @@ use std::mem::transmute;
 /// Strips that are packed side by side where lines are neighbours in memory.
 const STRIPS_AT_ONCE: usize = 4;
 
-/// How far ahead rows are asked for where lines are neighbours in memory: each row is elsewhere, and the processor
-/// does not guess where.
+/// How far ahead rows are asked for where lines are neighbours in memory: each row is elsewhere, and the
+/// processor does not guess where.
 const PREFETCH_K: usize = 16;
 
 /// Where packed words go, a strip of sixteen lines at a time.
@@ -73,8 +73,8 @@ trait Source {
     /// The processor must have the instructions; the values lie within the matrix.
     unsafe fn along_k(&self, index: usize, count: usize) -> __m512i;
 
-    /// One word of each of `lines` lines, at most sixteen; zeros behind them. With `pair` the values of the next k,
-    /// `stride` further, are there too.
+    /// One word of each of `lines` lines, at most sixteen; zeros behind them. With `pair` the values of the
+    /// next k, `stride` further, are there too.
     ///
     /// # Safety
     ///
@@ -310,7 +310,8 @@ unsafe fn pack_lines<S: Source, T: Target>(source: S, target: T, strips: usize, 
                 }
             }
         } else {
-            // Whole cache lines of a row at a time, but few enough panels that they all stay in the nearest cache.
+            // Whole cache lines of a row at a time, but few enough panels that they all stay in the nearest
+            // cache.
             for first in (0..strips).step_by(STRIPS_AT_ONCE) {
                 for k in (0..len).step_by(S::STEP) {
                     for strip in first..strips.min(first + STRIPS_AT_ONCE) {

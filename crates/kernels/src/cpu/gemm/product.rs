@@ -1,7 +1,7 @@
 //! Products of whole matrices by all threads.
 //!
-//! First the right factor is packed by everybody together; then the result is cut into chunks, whose takers pack
-//! their rows of the left factor block by block and multiply.
+//! First the right factor is packed by everybody together; then the result is cut into chunks, whose takers
+//! pack their rows of the left factor block by block and multiply.
 
 use super::super::aligned::Aligned;
 use super::super::pool::{Disjoint, Pool};
@@ -14,7 +14,8 @@ use std::ops::Range;
 
 /// Most rows of a chunk: a block of them, packed, stays in the second-level cache.
 const CHUNK_ROWS: usize = 96;
-/// Most columns of a chunk whose result is added up over several blocks, so that it stays in that cache as well.
+/// Most columns of a chunk whose result is added up over several blocks, so that it stays in that cache as
+/// well.
 const CHUNK_COLUMNS: usize = 768;
 /// Panels of the right factor that are packed side by side, and values of k: whole words.
 const PACK_PANELS: usize = 4;
@@ -181,7 +182,8 @@ impl Product<'_> {
                 (Out::Bf16(out), sums.as_mut_ptr(), width)
             }
         };
-        // The tiles of a panel bring the next one nearer, each its share; a lone one reads as fast as memory gives.
+        // The tiles of a panel bring the next one nearer, each its share; a lone one reads as fast as memory
+        // gives.
         let tiles = rows.len().div_ceil(kernel.mr());
         let share = if tiles > 1 { (PREFETCH_WORDS * kernel.max_units()).div_ceil(tiles) } else { 0 };
         let last = self.blocks.iter().len() - 1;
@@ -215,8 +217,9 @@ impl Product<'_> {
                         add_stride: partial_stride,
                         bias: bias.unwrap_or(std::ptr::null()),
                     };
-                    // SAFETY: the panels hold `words` words; `out` has `m · n` elements, of which this chunk's rows
-                    // and columns are its own; `partial` is the same, or scratch of `rows · width`.
+                    // SAFETY: the panels hold `words` words; `out` has `m · n` elements, of which this
+                    // chunk's rows and columns are its own; `partial` is the same, or scratch of `rows ·
+                    // width`.
                     unsafe { kernel.run(&tile) };
                 }
             }

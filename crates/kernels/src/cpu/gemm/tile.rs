@@ -49,8 +49,8 @@ impl Kernel {
         }
     }
 
-    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`, where
-    /// `part` tells what of each panel of rows is wanted. `stride` is the distance of rows of `out`.
+    /// `out = left · right`, or `out += left · right` with `add`, for packed factors of `m × k` and `k × n`,
+    /// where `part` tells what of each panel of rows is wanted. `stride` is the distance of rows of `out`.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn multiply(
         self,
@@ -101,7 +101,8 @@ impl Kernel {
         }
     }
 
-    /// Whether the words of a packed right factor hold just what `values` stores, so that they can be kept there.
+    /// Whether the words of a packed right factor hold just what `values` stores, so that they can be kept
+    /// there.
     pub(crate) fn packs_as_stored(self, values: Values<'_>) -> bool {
         matches!((self.word, values), (Word::F32, Values::F32(_)) | (Word::Bf16Pair, Values::Bf16(_)))
     }
@@ -128,8 +129,8 @@ impl Kernel {
         }
     }
 
-    /// Writes row `row` of a packed right factor of `k × n`. Rows come in order: the next one becomes zero where it
-    /// shares its words with this one.
+    /// Writes row `row` of a packed right factor of `k × n`. Rows come in order: the next one becomes zero
+    /// where it shares its words with this one.
     pub(crate) fn put_row(self, words: &mut [u32], (k, n): (usize, usize), row: usize, values: &[f32]) {
         let columns = Columns::new(n, self.max_units());
         let depth = k.div_ceil(self.step());

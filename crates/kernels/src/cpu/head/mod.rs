@@ -1,10 +1,11 @@
-//! The language-model head: logits exist for a chunk of rows at a time, and turn into their gradients in place.
+//! The language-model head: logits exist for a chunk of rows at a time, and turn into their gradients in
+//! place.
 //!
 //! Here are the products and what surrounds them; what happens to a row of logits is in [`softmax`].
 //!
-//! Rows without a target are left out of the products. A chunk holds whole groups of rows (or an even part of one
-//! that is too large), whose rows are blocks of their own in the weight's gradient: what a group contributes does not
-//! depend on its neighbours.
+//! Rows without a target are left out of the products. A chunk holds whole groups of rows (or an even part of
+//! one that is too large), whose rows are blocks of their own in the weight's gradient: what a group
+//! contributes does not depend on its neighbours.
 
 mod softmax;
 
@@ -101,8 +102,8 @@ fn chunk_rows(vocab_size: usize) -> usize {
     (CHUNK_LOGITS / vocab_size.max(1)).clamp(CHUNK_ROWS.start, CHUNK_ROWS.end)
 }
 
-/// The bytes of [`HeadMemory`] in training, where factors are packed in so many bytes a value: the weight twice, and the logits of a
-/// chunk.
+/// The bytes of [`HeadMemory`] in training, where factors are packed in so many bytes a value: the weight
+/// twice, and the logits of a chunk.
 pub(super) fn working_bytes(shape: &HeadShape, bytes: usize) -> u64 {
     let &HeadShape { rows, d_model, vocab_size, .. } = shape;
     let weights = size_of_shape("working_bytes", &[2, bytes, vocab_size, d_model]);
@@ -201,7 +202,8 @@ impl Outputs<'_> {
 }
 
 impl HeadMemory {
-    /// Lists the rows with a target, and cuts them within groups of `group_rows` into pieces of at most `max_rows`.
+    /// Lists the rows with a target, and cuts them within groups of `group_rows` into pieces of at most
+    /// `max_rows`.
     fn plan(&mut self, targets: &[u32], group_rows: usize, max_rows: usize) {
         self.rows.clear();
         self.pieces.clear();

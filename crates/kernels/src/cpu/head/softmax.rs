@@ -97,7 +97,8 @@ multiversion! {
         (max, sum_lanes(lanes))
     }
 
-    /// The mean of `scale · (logits[i] - max)` under the row's probabilities: `ln sum` minus it is their entropy.
+    /// The mean of `scale · (logits[i] - max)` under the row's probabilities: `ln sum` minus it is their
+    /// entropy.
     fn mean_row(exps: &[f32], logits: &[f32], scale: f32, max: f32, sum: f32) -> f32 {
         sum_by(exps, logits, |e, logit| e * (scale * (logit - max))) / sum
     }

@@ -74,7 +74,8 @@ fn the_head_agrees_with_the_reference() {
     }
 }
 
-/// The gradients of rows in two calls, cut between groups, and on any number of threads, are those of one call.
+/// The gradients of rows in two calls, cut between groups, and on any number of threads, are those of one
+/// call.
 #[test]
 fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
     let (rows, vocab_size, group_rows) = (2 * 1800, 33, 1800);

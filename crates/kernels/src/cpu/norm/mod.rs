@@ -1,7 +1,8 @@
 //! Normalisation: of rows ([`layer`], [`rms`]) and of the heads within them ([`heads`]).
 //!
-//! Forward and towards the rows threads take runs of rows. The gradients of gains and biases are sums over rows: every
-//! run of [`PARTIAL_ROWS`] has a partial sum of its own, and the partial sums are added up in order at the end.
+//! Forward and towards the rows threads take runs of rows. The gradients of gains and biases are sums over
+//! rows: every run of [`PARTIAL_ROWS`] has a partial sum of its own, and the partial sums are added up in
+//! order at the end.
 
 pub(super) mod heads;
 pub(super) mod layer;
@@ -16,8 +17,9 @@ use std::ops::Range;
 /// Rows whose share of the gradients of the weights is summed by one thread.
 const PARTIAL_ROWS: usize = 64;
 
-/// Calls `work(rows, sums, scratch)` with runs of `0..rows`, their partial sums, `sum_width` zeros to begin with, and three
-/// scratch rows of `row_width` values; then `add` with the total of each group of `group_rows` rows, in order.
+/// Calls `work(rows, sums, scratch)` with runs of `0..rows`, their partial sums, `sum_width` zeros to begin
+/// with, and three scratch rows of `row_width` values; then `add` with the total of each group of
+/// `group_rows` rows, in order.
 fn sum_partials(
     cpu: &mut Cpu,
     rows: usize,
@@ -50,7 +52,8 @@ fn sum_partials(
     }
 }
 
-/// `1 / √x` of a mean of squares; NaN where squares of finite values overflowed: 1 / ∞ is 0, and a row of zeros would hide it.
+/// `1 / √x` of a mean of squares; NaN where squares of finite values overflowed: 1 / ∞ is 0, and a row of
+/// zeros would hide it.
 #[inline(always)]
 fn inverse_root(x: f32) -> f32 {
     if x < f32::INFINITY { 1.0 / x.sqrt() } else { f32::NAN }

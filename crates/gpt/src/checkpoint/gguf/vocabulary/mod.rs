@@ -1,5 +1,5 @@
-//! A tokenizer in a GGUF file ⇄ `tokenizer.json` and `tokenizer_config.json`. Byte-level vocabularies go both ways; others
-//! are refused by name.
+//! A tokenizer in a GGUF file ⇄ `tokenizer.json` and `tokenizer_config.json`. Byte-level vocabularies go both
+//! ways; others are refused by name.
 
 mod read;
 mod write;

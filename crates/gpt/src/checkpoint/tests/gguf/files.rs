@@ -42,7 +42,8 @@ fn a_file_of_the_gguf_package_loads_bit_for_bit() {
         model
             .weights(|spec, values| {
                 let exact = floats(&expected[&format!("weight.{}", spec.name)]);
-                // The tensors take turns in three formats, and an array may be put together from several of them.
+                // The tensors take turns in three formats, and an array may be put together from several of
+                // them.
                 let fits = |(x, y): (&f32, &f32)| {
                     [*y, f16::from_f32(*y).to_f32(), bf16::from_f32(*y).to_f32()].contains(x)
                 };

@@ -60,7 +60,8 @@ impl<B: Backend> Walk<'_, B> {
         })
     }
 
-    /// The prompts that leave room for an answer, twice over: what one tokenizer format makes of a text, another may make longer.
+    /// The prompts that leave room for an answer, twice over: what one tokenizer format makes of a text,
+    /// another may make longer.
     fn that_fit(&self, prompts: Vec<Prompt>, model: &Checkpoint) -> Result<Vec<Prompt>> {
         let tokenizer = model.tokenizer()?.context("the model has a tokenizer")?;
         let prompter = Prompter::new(&tokenizer)?;
@@ -91,11 +92,11 @@ impl<B: Backend> Walk<'_, B> {
             let prompts = self.that_fit(prompts, &reward)?;
             let mut comparison =
                 Comparison::new((self.backend)(), &reward, &sft, &prompts, max_tokens, seed)?;
-            let base = comparison.judge(&self.model("pretrain")?, 1)?;
-            let tuned = comparison.judge(&sft, 1)?;
-            let by_ppo = comparison.judge(&self.model("ppo")?, 1)?;
-            let by_dpo = comparison.judge(&self.model("dpo")?, 1)?;
-            let best = comparison.judge(&sft, self.scale.best_of)?;
+            let base = comparison.measure(&self.model("pretrain")?, 1)?;
+            let tuned = comparison.measure(&sft, 1)?;
+            let by_ppo = comparison.measure(&self.model("ppo")?, 1)?;
+            let by_dpo = comparison.measure(&self.model("dpo")?, 1)?;
+            let best = comparison.measure(&sft, self.scale.best_of)?;
             let best_name = format!("best of {}", self.scale.best_of);
             results.systems = vec![
                 base.system("base", Some(&tuned)),
@@ -109,7 +110,7 @@ impl<B: Backend> Walk<'_, B> {
             let shown = prompts.iter().enumerate().take(SHOWN).map(|(i, prompt)| Tried {
                 prompt: prompt.messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"),
                 answers: [("base", &base), ("sft", &tuned), ("ppo", &by_ppo)]
-                    .map(|(name, judged)| judged.answer(name, i))
+                    .map(|(name, measured)| measured.answer(name, i))
                     .into(),
             });
             results.tried = shown.collect();

@@ -1,5 +1,5 @@
-//! The road to a chat: lessons → corpus → tokenizer → tokens → pretraining → supervised fine-tuning → candidates → rankings →
-//! reward model → PPO and DPO → comparison.
+//! The road to a chat: lessons → corpus → tokenizer → tokens → pretraining → supervised fine-tuning →
+//! candidates → rankings → reward model → PPO and DPO → comparison.
 
 mod answers;
 mod data;
@@ -113,8 +113,8 @@ impl<B: Backend> Walk<'_, B> {
         Ok(read_rows(&self.lesson(name), MAX_BAD, self.progress, row)?.rows)
     }
 
-    /// The size of a stage: that of the road's operations, or the one at which this stage and those behind it fit the time that is
-    /// left.
+    /// The size of a stage: that of the road's operations, or the one at which this stage and those behind it
+    /// fit the time that is left.
     fn size(&self, road: &mut RoadDir<'_>, stage: Stage) -> Result<f64> {
         let (config, secs) = (&self.config, road.secs());
         road.size(stage.name(), || match self.budget {
@@ -132,7 +132,8 @@ impl<B: Backend> Walk<'_, B> {
         })
     }
 
-    /// Decides how far the road goes, before it begins, and says so. What is written for all stages has the amounts of this size.
+    /// Decides how far the road goes, before it begins, and says so. What is written for all stages has the
+    /// amounts of this size.
     fn plan(&self, road: &mut RoadDir<'_>) -> Result<f64> {
         let config = &self.config;
         let first = Stage::Pretrain;

@@ -106,8 +106,8 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = reward((self.backend)(), self.machine, &options, self.progress)?;
-            let Rate { value, n, .. } = outcome.judged.pair_accuracy;
-            results.pair_accuracy = Some(outcome.judged.pair_accuracy);
+            let Rate { value, n, .. } = outcome.evaluation.pair_accuracy;
+            results.pair_accuracy = Some(outcome.evaluation.pair_accuracy);
             let said = || format!("right in {:.1} % of {n} held-out pairs", 100.0 * value);
             Ok((!outcome.ending.stopped).then(said))
         })

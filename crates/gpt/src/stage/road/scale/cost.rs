@@ -5,7 +5,8 @@ use super::{Amount, PPO_EPOCHS, Scale, Stage};
 use crate::model::Config;
 use anyhow::{Result, ensure};
 
-/// Tokens of a conversation with the lessons: the mean of prompt, answer and what the chat template puts around them.
+/// Tokens of a conversation with the lessons: the mean of prompt, answer and what the chat template puts
+/// around them.
 const CONVERSATION_TOKENS: usize = 40;
 /// Measurements of PPO's policy on held-out prompts, before, in between, and of the state that is chosen.
 const PPO_MEASUREMENTS: f64 = 12.0;
@@ -15,8 +16,9 @@ const FIXED_SECS: f64 = 3.0;
 const COMPARED: usize = 4;
 
 impl Stage {
-    /// How much longer a stage takes than its operations at measured speeds: short sequences, the optimizer, validations, samples,
-    /// files. What stages took, over what they were told to take, on two cores of a Zen 3.
+    /// How much longer a stage takes than its operations at measured speeds: short sequences, the optimizer,
+    /// validations, samples, files. What stages took, over what they were told to take, on two cores of a Zen
+    /// 3.
     fn overhead(self) -> f64 {
         match self {
             Stage::Pretrain => 1.1,
@@ -54,7 +56,8 @@ impl Scale {
             Stage::Ppo => {
                 let measured = PPO_MEASUREMENTS * self.measured(size) as f64;
                 let episodes = examples(self.ppo);
-                // Policy, reference, value and reward model read an episode; policy and value model learn from it.
+                // Policy, reference, value and reward model read an episode; policy and value model learn
+                // from it.
                 let learned = 4.0 * read + 2.0 * PPO_EPOCHS * learned;
                 Operations {
                     passes: episodes * learned + measured * 4.0 * read,

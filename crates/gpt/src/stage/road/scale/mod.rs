@@ -1,4 +1,5 @@
-//! How far the road to a chat goes: usual amounts of data and training by name, and what a size makes of them.
+//! How far the road to a chat goes: usual amounts of data and training by name, and what a size makes of
+//! them.
 
 mod cost;
 mod named;
@@ -98,7 +99,8 @@ struct Amount {
 }
 
 impl Amount {
-    /// At a size the batch grows by its root, and so do the steps: a short training needs updates as much as examples.
+    /// At a size the batch grows by its root, and so do the steps: a short training needs updates as much as
+    /// examples.
     fn at(self, size: f64) -> (u64, usize) {
         let examples = self.steps as f64 * self.batch_size as f64 * size;
         let batch = (self.batch_size as f64 * size.sqrt()).round().max(MIN_BATCH.min(self.batch_size as f64));
@@ -145,7 +147,8 @@ impl Scale {
         times(self.prompts, size, 300)
     }
 
-    /// Held-out prompts that the models are compared on. Their number grows by the root, as a figure's precision does.
+    /// Held-out prompts that the models are compared on. Their number grows by the root, as a figure's
+    /// precision does.
     pub(super) fn compared(&self, size: f64) -> usize {
         times(self.held_out, size.sqrt(), 40).min(self.held_out)
     }

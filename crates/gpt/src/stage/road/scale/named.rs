@@ -2,7 +2,8 @@
 
 use super::{Amount, Scale};
 
-/// Recipe keys of every reward model of the road: its scores have variance 1 from the start, so that no step is lost to a warm-up.
+/// Recipe keys of every reward model of the road: its scores have variance 1 from the start, so that no step
+/// is lost to a warm-up.
 const NORMALISED: [&str; 2] = ["normalise_before=true", "warmup_steps=0"];
 
 impl Scale {

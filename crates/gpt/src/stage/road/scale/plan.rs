@@ -6,7 +6,8 @@ use crate::model::Config;
 use anyhow::Result;
 
 impl Scale {
-    /// What the road does at a size, stage by stage; with the time of each where the machine's speeds are known.
+    /// What the road does at a size, stage by stage; with the time of each where the machine's speeds are
+    /// known.
     pub(in crate::stage::road) fn describe(
         &self,
         size: f64,

@@ -1,9 +1,10 @@
-//! The road of task tokens: a small model of plain text and of rows that say what is asked of a text, and what it makes of names and
-//! sentences that it has never seen (Radford et al. 2019: `P(output | input, task)`).
+//! The road of task tokens: a small model of plain text and of rows that say what is asked of a text, and
+//! what it makes of names and sentences that it has never seen (Radford et al. 2019: `P(output | input,
+//! task)`).
 //!
 //! lessons → corpus → tokenizer → tokens → pretraining on both → evaluation.
 
-mod judge;
+mod evaluate;
 
 use super::budget::{Budget, training_flops, training_secs};
 use super::dir::{RoadDir, recipe};
@@ -199,8 +200,8 @@ impl Walk<'_> {
         Ok(format!("{} of text and {} of tasks for training", text.train.tokens, rows.train.tokens))
     }
 
-    /// How far training goes, as a multiple of its usual steps, `secs` after the road began. More than usual is for whoever gives a
-    /// budget.
+    /// How far training goes, as a multiple of its usual steps, `secs` after the road began. More than usual
+    /// is for whoever gives a budget.
     fn size<B: Backend>(&self, backend: &dyn Fn() -> B, secs: f64) -> Result<f64> {
         let (shape, settings) = self.resolve(1.0)?;
         let config = shape.config(self.scale.vocab_size, &settings);
@@ -237,8 +238,8 @@ impl Walk<'_> {
     }
 }
 
-/// Chinese characters on lines of their own, so that the tokenizer learns no token of two of them: a name within a sentence then has
-/// the tokens that it has alone, and can be copied.
+/// Chinese characters on lines of their own, so that the tokenizer learns no token of two of them: a name
+/// within a sentence then has the tokens that it has alone, and can be copied.
 fn apart(text: &str) -> String {
     let mut lines = String::with_capacity(2 * text.len());
     for character in text.chars() {

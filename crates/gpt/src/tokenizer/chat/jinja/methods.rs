@@ -219,7 +219,8 @@ fn expanded(state: &State, text: &str, size: usize) -> Result<String, Error> {
     Ok(out)
 }
 
-/// The characters `start .. end` of a text as Python counts them, and how many stand before; none where it begins beyond the end.
+/// The characters `start .. end` of a text as Python counts them, and how many stand before; none where it
+/// begins beyond the end.
 fn section(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let length = text.chars().count() as i64;
     let place = |at: i64| if at < 0 { (at + length).max(0) } else { at };

@@ -1,4 +1,5 @@
-//! Jinja as `transformers` sets it up for chat templates, with limits: a template comes with somebody else's model.
+//! Jinja as `transformers` sets it up for chat templates, with limits: a template comes with somebody else's
+//! model.
 
 mod args;
 mod characters;
@@ -19,8 +20,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
 use serde_json::Value as Json;
 use std::fmt::Write as _;
 
-/// What one rendering may cost, in instructions, or in pieces of 64 bytes that it writes: it stops within 50 ms, and within
-/// 16 MB.
+/// What one rendering may cost, in instructions, or in pieces of 64 bytes that it writes: it stops within 50
+/// ms, and within 16 MB.
 const FUEL: u64 = 250_000;
 const NAME: &str = "chat template";
 

@@ -1,8 +1,9 @@
-//! A template's source, made such that the engine understands what Jinja2 and `transformers` understand, and the texts that it
-//! spells between quotes.
+//! A template's source, made such that the engine understands what Jinja2 and `transformers` understand, and
+//! the texts that it spells between quotes.
 //!
-//! Two things are put otherwise: `{% generation %}`, which tells `transformers` where answers are, and for what is written means no
-//! more than a scope; and the operator `%`, which formats texts in Python: `a % b` becomes `(a)|modulo(b)`.
+//! Two things are put otherwise: `{% generation %}`, which tells `transformers` where answers are, and for
+//! what is written means no more than a scope; and the operator `%`, which formats texts in Python: `a % b`
+//! becomes `(a)|modulo(b)`.
 
 use std::ops::Range;
 
@@ -176,7 +177,8 @@ fn unquoted(literal: &str) -> String {
     text
 }
 
-/// Puts the `%` of this number otherwise. Operators of its rank are done from left to right, and of higher rank is only `**`.
+/// Puts the `%` of this number otherwise. Operators of its rank are done from left to right, and of higher
+/// rank is only `**`.
 fn modulo(source: &str, tokens: &[Token], number: usize, edits: &mut Vec<(Range<usize>, String)>) {
     let (Some(left), Some(right)) =
         (left_operand(source, tokens, number), right_operand(source, tokens, number + 1))

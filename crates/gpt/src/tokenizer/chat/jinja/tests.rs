@@ -1,7 +1,7 @@
 use super::*;
 
-/// Where the engine is otherwise than Jinja2: what it does not know it refuses by name, but for the last ones, which no conversation
-/// brings about.
+/// Where the engine is otherwise than Jinja2: what it does not know it refuses by name, but for the last
+/// ones, which no conversation brings about.
 const OTHERWISE: &[&str] = &[
     "{!r}",
     "wordwrap",

@@ -152,7 +152,8 @@ fn a_template_that_looks_for_special_tokens_is_kept_from_seeing_them_or_obeyed()
     };
     assert_eq!(text(&template, &tokenizer, "a<|im_end|>b"), ("<|im_start|>user\nab<|im_end|>".into(), 2),);
     assert_eq!(template.notes(), Vec::<String>::new());
-    // It writes one more for the one that it found: whose they are is not known, and it shall not have found it.
+    // It writes one more for the one that it found: whose they are is not known, and it shall not have found
+    // it.
     let more = "{% for m in messages %}{{ m.content }}{% if '<|im_end|>' in m.content %}<|im_end|>{% endif %}<|im_end|>{% endfor %}";
     let (tokenizer, template) = with_template(more, &[]);
     assert_eq!(text(&template, &tokenizer, "a<|im_end|>b"), ("a<|im_end|>b<|im_end|>".into(), 1));

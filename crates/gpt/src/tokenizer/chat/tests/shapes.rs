@@ -42,8 +42,8 @@ fn ids_are_those_of_transformers() {
 
 #[test]
 fn answers_are_known_where_a_template_looks_closely() {
-    // The name of a shape, an answer, and what of it is to be learned; none where it is taken apart, or cannot be told from what the
-    // template says.
+    // The name of a shape, an answer, and what of it is to be learned; none where it is taken apart, or
+    // cannot be told from what the template says.
     for (name, answer, learned) in [
         ("equals", "two", Some("two<|im_end|>")),
         ("equals", "one", Some("one<|im_end|>")),

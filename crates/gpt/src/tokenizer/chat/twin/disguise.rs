@@ -41,7 +41,8 @@ impl<'a> Disguise<'a> {
             .for_each(|value| each_text(value, &mut |text| used.extend(text.chars())));
         let used = Rc::new(used);
         let also_used = Rc::clone(&used);
-        // Rare ideographs, which are letters without cases, for letters; characters of private use for others.
+        // Rare ideographs, which are letters without cases, for letters; characters of private use for
+        // others.
         let letters =
             ('\u{3400}'..='\u{4dbf}').chain('\u{a000}'..='\u{a48c}').chain('\u{20000}'..='\u{2a6df}');
         let private =

@@ -1,12 +1,14 @@
 //! Which characters of what a template wrote are the messages', and which its own.
 //!
-//! The one idea: the template is applied twice. The first time to the conversation as it is: that text counts, and nothing of ours can
-//! be seen in it. The second time to its **twin**, in which characters of the messages are others, one for one, that occur nowhere
-//! else. Where one of these comes out, the first text has a message's character.
+//! The one idea: the template is applied twice. The first time to the conversation as it is: that text
+//! counts, and nothing of ours can be seen in it. The second time to its **twin**, in which characters of the
+//! messages are others, one for one, that occur nowhere else. Where one of these comes out, the first text
+//! has a message's character.
 //!
-//! What a template can ask of a text without naming what stands in it (its length, its words, pieces of it) is the same of both. What
-//! it looks for it names between quotes; further twins keep these texts. Where no twin goes the same way through the template,
-//! the text is that of a twin, with the messages' own characters put back: then the template has seen none of their special tokens.
+//! What a template can ask of a text without naming what stands in it (its length, its words, pieces of it)
+//! is the same of both. What it looks for it names between quotes; further twins keep these texts. Where no
+//! twin goes the same way through the template, the text is that of a twin, with the messages' own characters
+//! put back: then the template has seen none of their special tokens.
 
 mod disguise;
 
@@ -69,7 +71,8 @@ struct Mark {
     /// The number of the message, of several with one content that of the first; `TOOLS` for what tools say.
     message: usize,
     original: char,
-    /// Where it stands in a message's content, if it is the first that was exchanged there, and if it is the last.
+    /// Where it stands in a message's content, if it is the first that was exchanged there, and if it is the
+    /// last.
     edges: [Option<usize>; 2],
 }
 
@@ -108,7 +111,8 @@ pub(super) fn render(
     let (blind_text, blind_found) = blind.context(
         "the chat template looks into the messages such that what it says itself cannot be told from what they say",
     )?;
-    // What follows may hide a special token that a message spells: just those must be there that are there without seeing any.
+    // What follows may hide a special token that a message spells: just those must be there that are there
+    // without seeing any.
     let ids = |text: &str, found: &[Found]| specials.ids(text, &places(found));
     let blind_ids = ids(&blind_text, &blind_found);
     let twin = Twin::new(renderer, specials, chat, Keeps::Literals)?;
@@ -182,7 +186,8 @@ fn escaped(text: &str) -> Option<(char, usize)> {
     }
 }
 
-/// The numbers of the messages; those that say the same and no more have the first one's, since a template may compare them.
+/// The numbers of the messages; those that say the same and no more have the first one's, since a template
+/// may compare them.
 fn numbers(messages: &[Value]) -> Vec<usize> {
     let mut first = HashMap::new();
     let number = |(number, message): (usize, &Value)| match message["content"].as_str() {
@@ -222,7 +227,8 @@ fn finished(renderer: &Renderer, chat: &Chat, text: String, found: Vec<Found>) -
     rendered
 }
 
-/// Where an answer stands in `text`: between its edges, or, where no character of it was exchanged, after the text that asks for it.
+/// Where an answer stands in `text`: between its edges, or, where no character of it was exchanged, after the
+/// text that asks for it.
 fn answer(
     renderer: &Renderer,
     chat: &Chat,
@@ -283,7 +289,8 @@ fn answer(
             let spaced = start + if text[start..].starts_with(space) { space.len() } else { 0 };
             let place = match text[spaced..].starts_with(said) {
                 true => spaced,
-                // The template says something before it: the answer is where its text is, if that is there once.
+                // The template says something before it: the answer is where its text is, if that is there
+                // once.
                 false => start + only(text.get(start..up_to(which + 1, false)?)?, said)?,
             };
             place..place + said.len()

@@ -1,4 +1,5 @@
-//! The page of a sweep: how a model's figures rise with the examples that it is shown (Brown et al. 2020, figure 1.2).
+//! The page of a sweep: how a model's figures rise with the examples that it is shown (Brown et al. 2020,
+//! figure 1.2).
 
 use super::chart::{Chart, EXAMPLES, Look, Series, Span};
 use super::document;

@@ -57,8 +57,8 @@ impl Count {
 const BINS: usize = 5;
 
 impl<B: Backend> Rewarding<'_, B> {
-    /// Judges the model as it is.
-    pub(super) fn judge(&mut self) -> RewardReport {
+    /// Measures the model as it is.
+    pub(super) fn measure(&mut self) -> RewardReport {
         let held_out = &self.options.rankings.held_out;
         let scores = self.scores(held_out.iter().flat_map(|ranked| &ranked.episodes));
         let (mut all, mut by_gap, mut by_k) = (Count::default(), BTreeMap::new(), BTreeMap::new());

@@ -1,5 +1,5 @@
-//! The recipe of a stage that comes after pretraining: how it is optimised, which is alike in all of them, and what is its
-//! own.
+//! The recipe of a stage that comes after pretraining: how it is optimised, which is alike in all of them,
+//! and what is its own.
 
 use super::apply;
 use super::rule::{Fit, Rule};
@@ -18,7 +18,7 @@ described! {
     /// How a stage is optimised. A preset file says all of it for each stage (`presets/stages/`).
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
-    pub struct Regime {
+    pub struct OptimConfig {
         /// Highest learning rate.
         pub lr: f64,
         /// What is left of it at the end, as a fraction; 1 is a constant rate.
@@ -36,15 +36,16 @@ described! {
         pub beta2: f64,
         /// AdamW's ε.
         pub eps: f64,
-        /// Whether ε is added before the second moment's bias is corrected, as TensorFlow does, and not after, as PyTorch does.
+        /// Whether ε is added before the second moment's bias is corrected, as TensorFlow does, and not
+        /// after, as PyTorch does.
         #[serde(default)]
         pub eps_hat: bool,
         /// The gradient's norm is clipped to this; 0 never clips.
         pub grad_clip: f64,
         /// Probability of dropout.
         pub dropout: f64,
-        /// Tokens that go through a model at once at most, where an example is not longer: memory grows with it, and sums of gradients
-        /// are cut by it.
+        /// Tokens that go through a model at once at most, where an example is not longer: memory grows with
+        /// it, and sums of gradients are cut by it.
         pub micro_batch_tokens: usize,
         /// Steps of the run; as many as the epochs have where it is not given.
         pub steps: Option<u64>,
@@ -63,18 +64,18 @@ described! {
 }
 
 /// What is a stage's own in its recipe.
-pub trait Own: Serialize + DeserializeOwned + Clone {
+pub trait StageConfig: Serialize + DeserializeOwned + Clone {
     /// Every key and what it is.
     const KEYS: &[(&str, &str)];
-    /// All defaults, those of the [`Regime`] included, as TOML.
+    /// All defaults, those of the [`OptimConfig`] included, as TOML.
     const DEFAULTS: &str;
 
     /// Refuses values that cannot be.
     fn check(&self) -> Result<()>;
 }
 
-/// The recipe of a stage as it is asked for: its defaults with changes. What nobody gave and a `Rule` decides is open until the
-/// stage has a model and examples.
+/// The recipe of a stage as it is asked for: its defaults with changes. What nobody gave and a `Rule` decides
+/// is open until the stage has a model and examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageSettings<S> {
     table: toml::Table,
@@ -87,14 +88,14 @@ pub struct StageSettings<S> {
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::stage) struct Resolved<S> {
     /// How it is optimised.
-    pub(in crate::stage) regime: Regime,
+    pub(in crate::stage) optim: OptimConfig,
     /// What is the stage's own.
     pub(in crate::stage) own: S,
     /// The keys that a rule decided, or the run that goes on.
     by_rule: Vec<String>,
 }
 
-impl<S: Own> StageSettings<S> {
+impl<S: StageConfig> StageSettings<S> {
     /// The defaults of the stage with `changes` (`key=value`) applied in order.
     ///
     /// # Errors
@@ -113,23 +114,24 @@ impl<S: Own> StageSettings<S> {
         Ok(settings)
     }
 
-    /// The defaults with what `change` changes; what it leaves as it was stays as if nobody had given it, open to the rules.
+    /// The defaults with what `change` changes; what it leaves as it was stays as if nobody had given it,
+    /// open to the rules.
     ///
     /// ```
     /// use gpt::stage::{SftSettings, StageSettings};
     ///
-    /// let typed = StageSettings::<SftSettings>::with(|regime, own| (regime.lr, own.epochs) = (1e-4, 2))?;
+    /// let typed = StageSettings::<SftSettings>::with(|optim, own| (optim.lr, own.epochs) = (1e-4, 2))?;
     /// assert_eq!(typed, StageSettings::resolve(&["epochs=2".into(), "lr=1e-4".into()])?);
     /// # anyhow::Ok(())
     /// ```
     ///
     /// # Errors
     /// A value cannot be.
-    pub fn with(change: impl FnOnce(&mut Regime, &mut S)) -> Result<Self> {
+    pub fn with(change: impl FnOnce(&mut OptimConfig, &mut S)) -> Result<Self> {
         let defaults = Self::resolve(&[])?;
         let usual = defaults.usual()?;
         let mut changed = usual.clone();
-        change(&mut changed.regime, &mut changed.own);
+        change(&mut changed.optim, &mut changed.own);
         let (usual, changed) = (usual.table()?, changed.table()?);
         let given = changed.iter().filter(|(key, value)| usual.get(*key) != Some(value));
         let given: Vec<(String, toml::Value)> =
@@ -141,8 +143,8 @@ impl<S: Own> StageSettings<S> {
         Ok(settings)
     }
 
-    /// The whole recipe for a model and its examples. A run that is there already in `out` goes on with what was decided when it
-    /// began; what is decided now, `progress` hears of.
+    /// The whole recipe for a model and its examples. A run that is there already in `out` goes on with what
+    /// was decided when it began; what is decided now, `progress` hears of.
     ///
     /// # Errors
     /// A value cannot be; the recipe in `out` is damaged.
@@ -192,7 +194,7 @@ impl<S: Own> StageSettings<S> {
 
     /// Every key of the recipe and what it is: the stage's own first.
     pub fn keys() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-        S::KEYS.iter().chain(Regime::KEYS)
+        S::KEYS.iter().chain(OptimConfig::KEYS)
     }
 
     /// Every key for people: its default, or what decides it, or `-` for none; and what it is.
@@ -205,7 +207,7 @@ impl<S: Own> StageSettings<S> {
         let describe = |(key, meaning): &(&'static str, &str)| {
             let meaning = meaning.trim();
             if let Some(rule) = settings.table.get(*key).map(Rule::of).transpose()?.flatten() {
-                let (by, how) = rule.told();
+                let (by, how) = rule.describe();
                 return Ok((*key, by.to_owned(), format!("{meaning} {}: {how}.", sentence(by))));
             }
             let value = usual.get(*key).map_or("-".to_owned(), ToString::to_string);
@@ -223,30 +225,31 @@ fn sentence(text: &str) -> String {
 /// Among what does not decide results: the keys that rules decided when a run began.
 const BY_RULE: &str = "by_rule";
 
-/// What a run that was begun says about a key that nobody gives: what a rule decided then, and not what was given then, which makes
-/// another command. Recipes that know of no rules are older, and so are their defaults: all of them stay.
+/// What a run that was begun says about a key that nobody gives: what a rule decided then, and not what was
+/// given then, which makes another command. Recipes that know of no rules are older, and so are their
+/// defaults: all of them stay.
 fn kept<'r>(begun: &'r Recipe, key: &str) -> Option<&'r toml::Value> {
     let by_rule = begun.runtime.get(BY_RULE).and_then(toml::Value::as_array);
     let stays = by_rule.is_none_or(|keys| keys.iter().any(|known| known.as_str() == Some(key)));
     begun.settings.get(key).filter(|_| stays)
 }
 
-impl<S: Own> Resolved<S> {
+impl<S: StageConfig> Resolved<S> {
     fn new(table: toml::Table, by_rule: Vec<String>) -> Result<Self> {
-        let (regime, own): (toml::Table, toml::Table) =
-            table.into_iter().partition(|(key, _)| Regime::KEYS.iter().any(|(name, _)| name == key));
+        let (optim, own): (toml::Table, toml::Table) =
+            table.into_iter().partition(|(key, _)| OptimConfig::KEYS.iter().any(|(name, _)| name == key));
         let context = "the recipe made of the defaults and --set is not valid";
-        let regime: Regime = regime.try_into().context(context)?;
+        let optim: OptimConfig = optim.try_into().context(context)?;
         let own: S = own.try_into().context(context)?;
-        regime.check()?;
+        optim.check()?;
         own.check()?;
-        Ok(Resolved { regime, own, by_rule })
+        Ok(Resolved { optim, own, by_rule })
     }
 
     /// All keys with their values.
     fn table(&self) -> Result<toml::Table> {
         let mut table = toml::Table::try_from(&self.own).context("settings are a TOML table")?;
-        table.extend(toml::Table::try_from(&self.regime).context("settings are a TOML table")?);
+        table.extend(toml::Table::try_from(&self.optim).context("settings are a TOML table")?);
         Ok(table)
     }
 
@@ -258,7 +261,7 @@ impl<S: Own> Resolved<S> {
     }
 }
 
-impl Regime {
+impl OptimConfig {
     fn check(&self) -> Result<()> {
         for (key, value) in [("lr", self.lr), ("eps", self.eps)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
@@ -309,7 +312,8 @@ impl Regime {
         }
     }
 
-    /// When things are due in a run of `steps`, where `usual` steps lie between validations unless the recipe says otherwise.
+    /// When things are due in a run of `steps`, where `usual` steps lie between validations unless the recipe
+    /// says otherwise.
     pub(in crate::stage) fn pace(&self, steps: u64, usual: u64, best: Best) -> Pace {
         let eval_every = self.eval_every.unwrap_or(usual.clamp(1, steps.max(1)));
         Pace {

@@ -8,7 +8,7 @@ use crate::data::{TaskRow, TokenShards};
 use crate::eval::{Likelihood, Rate};
 use crate::lessons::{TO_CHINESE, WHO};
 use crate::model::{self, Config, Finish, Weights};
-use crate::report::{Asked, Predicted, TasksResults, Written};
+use crate::report::{Predicted, TaskAccuracy, TasksResults, Written};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
@@ -21,7 +21,8 @@ const SLOTS: usize = 16;
 const ANSWER_TOKENS: usize = 24;
 /// Questions of each task that are shown with their answers.
 const SHOWN: usize = 6;
-/// Three things to ask, as in introductions to GPT-2: a text to go on with, the same to translate, and who somebody is.
+/// Three things to ask, as in introductions to GPT-2: a text to go on with, the same to translate, and who
+/// somebody is.
 const EXAMPLES: [(&str, Option<&str>); 3] =
     [("Today is a", None), ("Today is a", Some(TO_CHINESE)), ("我是小明", Some(WHO))];
 
@@ -37,8 +38,8 @@ impl Walk<'_> {
         let mut completer = Completer::new(b, &checkpoint.config, &weights, &tokenizer, SLOTS)?;
         let mut by_task: BTreeMap<&str, Vec<&TaskRow>> = BTreeMap::new();
         held_out.iter().for_each(|row| by_task.entry(&row.task).or_default().push(row));
-        let tasks = by_task.into_iter().map(|(task, rows)| judge(&mut completer, task, &rows));
-        let tasks = tasks.collect::<Result<Vec<Asked>>>()?;
+        let tasks = by_task.into_iter().map(|(task, rows)| measure(&mut completer, task, &rows));
+        let tasks = tasks.collect::<Result<Vec<TaskAccuracy>>>()?;
         let example = |(input, task): (&str, Option<&str>)| -> Result<Written> {
             let written = answer(&mut completer, &[input], task)?.remove(0).text;
             let task = task.unwrap_or_default().into();
@@ -91,7 +92,11 @@ impl Walk<'_> {
 }
 
 /// How many rows of a task are answered exactly.
-fn judge<B: Backend>(completer: &mut Completer<'_, B>, task: &str, rows: &[&TaskRow]) -> Result<Asked> {
+fn measure<B: Backend>(
+    completer: &mut Completer<'_, B>,
+    task: &str,
+    rows: &[&TaskRow],
+) -> Result<TaskAccuracy> {
     let (mut hits, mut shown) = (0, Vec::new());
     for rows in rows.chunks(SLOTS) {
         let inputs: Vec<&str> = rows.iter().map(|row| row.input.as_str()).collect();
@@ -106,7 +111,7 @@ fn judge<B: Backend>(completer: &mut Completer<'_, B>, task: &str, rows: &[&Task
             }
         }
     }
-    Ok(Asked { task: task.into(), exact: Rate::wilson(hits, rows.len() as u64), shown })
+    Ok(TaskAccuracy { task: task.into(), exact: Rate::wilson(hits, rows.len() as u64), shown })
 }
 
 /// What the model makes of each input, to the end of the document.

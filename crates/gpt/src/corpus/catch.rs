@@ -1,4 +1,5 @@
-//! Libraries that panic when they meet damaged data: a panic of theirs becomes an error, and nobody sees its message.
+//! Libraries that panic when they meet damaged data: a panic of theirs becomes an error, and nobody sees its
+//! message.
 
 use std::cell::Cell;
 use std::io;
@@ -10,7 +11,9 @@ thread_local! {
 }
 
 /// Calls a library's decoder. After an error that was a panic, what it worked on must not be used again.
-pub(super) fn caught<T, E: From<io::Error>>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(super) fn catch_decoder_panic<T, E: From<io::Error>>(
+    decode: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();
@@ -36,15 +39,17 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error() {
-        let error = caught(|| -> io::Result<u8> { [0u8; 2].get(2).copied().ok_or_else(|| panic!("at 2")) });
+        let error = catch_decoder_panic(|| -> io::Result<u8> {
+            [0u8; 2].get(2).copied().ok_or_else(|| panic!("at 2"))
+        });
         assert_eq!(error.unwrap_err().to_string(), "at 2");
-        let nested = caught(|| -> io::Result<u8> {
-            let inner = caught(|| -> io::Result<u8> { panic!("inside {}", 1) });
+        let nested = catch_decoder_panic(|| -> io::Result<u8> {
+            let inner = catch_decoder_panic(|| -> io::Result<u8> { panic!("inside {}", 1) });
             assert!(INSIDE.get(), "still inside the outer one");
             inner
         });
         assert_eq!(nested.unwrap_err().to_string(), "inside 1");
         assert!(!INSIDE.get());
-        assert_eq!(caught(|| Ok::<_, io::Error>(7)).unwrap(), 7);
+        assert_eq!(catch_decoder_panic(|| Ok::<_, io::Error>(7)).unwrap(), 7);
     }
 }

@@ -1,4 +1,5 @@
-//! What a model says of given continuations: their log-probabilities, with the prompt's keys and values computed once.
+//! What a model says of given continuations: their log-probabilities, with the prompt's keys and values
+//! computed once.
 
 use super::gpt::forward_cached;
 use super::{Engine, NotFinite};
@@ -11,7 +12,7 @@ const PROMPT_ROWS: usize = 1024;
 
 /// What the model says of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Told {
+pub struct TokenLogprob {
     /// The natural logarithm of its probability.
     pub logprob: f64,
     /// Whether no token is more likely.
@@ -27,27 +28,30 @@ struct Row {
 }
 
 impl<T> Engine<T> {
-    /// What the model says of every token of each continuation of `prompt`, which has at least one token. The prompt is read once; as
-    /// many continuations as there are slots are read together.
+    /// What the model says of every token of each continuation of `prompt`, which has at least one token. The
+    /// prompt is read once; as many continuations as there are slots are read together.
     ///
     /// # Errors
     /// Logits that a token was to be told by are not finite.
-    pub fn tell<B: Backend<Tensor = T>>(
+    pub fn score_continuations<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         prompt: &[u32],
         continuations: &[&[u32]],
-    ) -> Result<Vec<Vec<Told>>, NotFinite> {
+    ) -> Result<Vec<Vec<TokenLogprob>>, NotFinite> {
         let longest = continuations.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         assert!(prompt.len() + longest <= self.capacity + 1, "a continuation does not fit the cache");
         let long: Vec<usize> = (0..continuations.len()).filter(|&i| continuations[i].len() > 1).collect();
         let first = self.read(b, prompt, self.slots.len().min(long.len().max(1)));
         let after_prompt = |(of, tokens): (usize, &&[u32])| {
-            let told = tokens.first().map(|&head| told(&first, head, (of, prompt.len())));
+            let told = tokens.first().map(|&head| token_logprob(&first, head, (of, prompt.len())));
             told.into_iter().collect()
         };
-        let mut said =
-            continuations.iter().enumerate().map(after_prompt).collect::<Result<Vec<Vec<Told>>, _>>()?;
+        let mut said = continuations
+            .iter()
+            .enumerate()
+            .map(after_prompt)
+            .collect::<Result<Vec<Vec<TokenLogprob>>, _>>()?;
         for group in long.chunks(self.slots.len()) {
             let of = |(slot, &continuation): (usize, &usize)| {
                 (1..continuations[continuation].len()).map(move |at| Row { slot, continuation, at })
@@ -68,7 +72,7 @@ impl<T> Engine<T> {
                 for (row, logits) in rows.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
                     let &Row { continuation, at, .. } = row;
                     let place = (continuation, prompt.len() + at);
-                    said[continuation].push(told(logits, continuations[continuation][at], place)?);
+                    said[continuation].push(token_logprob(logits, continuations[continuation][at], place)?);
                 }
             }
         }
@@ -110,7 +114,11 @@ impl<T> Engine<T> {
 }
 
 /// `logits[token] - log Σ e^logits`, where these are the logits of a sequence after so many tokens.
-fn told(logits: &[f32], token: u32, (sequence, tokens): (usize, usize)) -> Result<Told, NotFinite> {
+fn token_logprob(
+    logits: &[f32],
+    token: u32,
+    (sequence, tokens): (usize, usize),
+) -> Result<TokenLogprob, NotFinite> {
     NotFinite::check(logits, sequence, tokens)?;
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
@@ -118,7 +126,7 @@ fn told(logits: &[f32], token: u32, (sequence, tokens): (usize, usize)) -> Resul
     let below = logit - highest;
     // Both may be finite, and their difference beyond what can be written.
     NotFinite::check(&[below], sequence, tokens)?;
-    Ok(Told { logprob: f64::from(below) - sum.ln(), is_best: logit >= highest })
+    Ok(TokenLogprob { logprob: f64::from(below) - sum.ln(), is_best: logit >= highest })
 }
 
 #[cfg(test)]
@@ -138,9 +146,9 @@ mod tests {
         let mut told = Vec::new();
         for slots in [1, 2, 5] {
             let mut engine = Engine::new(b, &config, &weights, slots);
-            told.push(engine.tell(b, &prompt, &continuations).unwrap());
+            told.push(engine.score_continuations(b, &prompt, &continuations).unwrap());
         }
-        assert!(told[1] == told[0] && told[2] == told[0], "company changes nothing");
+        assert!(told[1] == told[0] && told[2] == told[0], "scores are batch-invariant");
         for (continuation, told) in continuations.iter().zip(&told[0]) {
             let tokens = [&prompt[..], continuation].concat();
             let mut targets = tokens[1..].to_vec();

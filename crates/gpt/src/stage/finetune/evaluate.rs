@@ -144,8 +144,8 @@ pub(super) fn is(labels: &Labels, wanted: Wanted) -> String {
 }
 
 impl<B: Backend> Finetuning<'_, B> {
-    /// Judges the model as it is.
-    pub(super) fn judge(&mut self) -> TaskReport {
+    /// Measures the model as it is.
+    pub(super) fn measure(&mut self) -> TaskReport {
         let examples = self.options.examples;
         let outputs = self.outputs(&examples.held_out);
         let wanted: Vec<Wanted> = examples.held_out.iter().map(|example| example.wanted).collect();

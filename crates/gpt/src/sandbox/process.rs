@@ -1,7 +1,7 @@
 //! A running room, seen by whoever started it: lines in, lines out, and an end that leaves nothing.
 //!
-//! Nothing here waits for a program's good will: pipes never block, a line and all output have limits, and a room that is dropped
-//! is killed.
+//! Nothing here waits for a program's good will: pipes never block, a line and all output have limits, and a
+//! room that is dropped is killed.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -33,7 +33,7 @@ pub enum Closed {
 
 /// A program in its room. Dropped, it is killed, and everything that it started with it.
 #[derive(Debug)]
-pub struct Room {
+pub struct SandboxProcess {
     child: Child,
     input: Option<ChildStdin>,
     output: Option<Box<dyn Pipe>>,
@@ -51,7 +51,7 @@ pub struct Room {
 trait Pipe: Read + AsFd + Send + std::fmt::Debug {}
 impl<T: Read + AsFd + Send + std::fmt::Debug> Pipe for T {}
 
-impl Room {
+impl SandboxProcess {
     /// Takes over a child with three pipes.
     pub(super) fn new(mut child: Child) -> Result<Self> {
         let input = child.stdin.take().expect("standard input is a pipe");
@@ -60,7 +60,7 @@ impl Room {
         for pipe in [input.as_fd(), output.as_fd(), errors.as_fd()] {
             fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK).context("cannot set up a pipe")?;
         }
-        Ok(Room {
+        Ok(SandboxProcess {
             child,
             input: Some(input),
             output: Some(Box::new(output)),
@@ -168,11 +168,12 @@ fn read(pipe: &mut Option<Box<dyn Pipe>>, chunk: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// Waits until one of `rooms` says something, hears something or ends; `false` if nothing happens until `deadline`.
+/// Waits until one of `rooms` says something, hears something or ends; `false` if nothing happens until
+/// `deadline`.
 ///
 /// # Errors
 /// The kernel cannot wait.
-pub fn wait_any(rooms: &mut [&mut Room], deadline: Instant) -> Result<bool> {
+pub fn wait_any(rooms: &mut [&mut SandboxProcess], deadline: Instant) -> Result<bool> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Ok(false);
@@ -198,7 +199,7 @@ pub fn wait_any(rooms: &mut [&mut Room], deadline: Instant) -> Result<bool> {
     Ok(true)
 }
 
-impl Drop for Room {
+impl Drop for SandboxProcess {
     fn drop(&mut self) {
         // To let go of its output is to have it killed; once the outer process has ended, all is gone.
         (self.input, self.output, self.errors) = (None, None, None);

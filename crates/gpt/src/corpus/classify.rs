@@ -14,8 +14,8 @@ use super::reason::Reason;
 use super::reason::Verdict;
 use super::record::{Record, Wanted};
 
-/// A judged record.
-pub(super) struct Judged<T> {
+/// A classified record.
+pub(super) struct Classified<T> {
     pub(super) input: Arc<Input>,
     pub(super) line: u64,
     /// Its size before decoding.
@@ -37,7 +37,7 @@ pub(super) struct Clean<T> {
     pub(super) content: T,
 }
 
-impl<T> Judged<T> {
+impl<T> Classified<T> {
     /// Whether it is a record that is bad.
     pub(super) fn is_bad(&self) -> bool {
         self.is_record() && matches!(&self.verdict, Err((reason, _)) if reason.is_bad_record())
@@ -50,10 +50,15 @@ impl<T> Judged<T> {
     }
 }
 
-/// Decodes, cleans and judges; `make` makes of a document's text and source what is wanted of it.
-pub(super) fn judge<T>(raw: Raw, options: &Options, make: &impl Fn(&str, &str) -> T) -> Judged<T> {
+/// Decodes, cleans and classifies a record; `make` makes of a document's text and source what is wanted of
+/// it.
+pub(super) fn classify_record<T>(
+    raw: Raw,
+    options: &Options,
+    make: &impl Fn(&str, &str) -> T,
+) -> Classified<T> {
     let Raw { input, line, payload, bytes } = raw;
-    let mut judged = Judged {
+    let mut classified = Classified {
         source: source(&input, line),
         input,
         line,
@@ -61,22 +66,23 @@ pub(super) fn judge<T>(raw: Raw, options: &Options, make: &impl Fn(&str, &str) -
         crlf: false,
         verdict: Err((Reason::Empty, String::new())),
     };
-    judged.verdict = match payload {
+    classified.verdict = match payload {
         Payload::Dropped(reason, detail) => Err((reason, detail)),
-        Payload::Text(text) => {
-            Wanted::new(options).admit_without_columns().and_then(|()| clean::decode(&text)).and_then(
-                |text| judged.document(text, is_code(&source_extension(&judged.source)), options, make),
-            )
-        }
+        Payload::Text(text) => Wanted::new(options)
+            .admit_without_columns()
+            .and_then(|()| clean::decode(&text))
+            .and_then(|text| {
+                classified.document(text, is_code(&source_extension(&classified.source)), options, make)
+            }),
         Payload::Json(json) => {
-            json::parse(&json).and_then(|(record, _)| judged.record(record, options, make))
+            json::parse(&json).and_then(|(record, _)| classified.record(record, options, make))
         }
-        Payload::Record(record) | Payload::Cells(record) => judged.record(record, options, make),
+        Payload::Record(record) | Payload::Cells(record) => classified.record(record, options, make),
     };
-    judged
+    classified
 }
 
-impl<T> Judged<T> {
+impl<T> Classified<T> {
     fn record(
         &mut self,
         record: Record,
@@ -103,7 +109,7 @@ impl<T> Judged<T> {
         let normal = clean::normalise(text);
         self.crlf = normal.is_some();
         let text = normal.as_deref().unwrap_or(text);
-        clean::judge(text, code, &options.keep_if_contains)?;
+        clean::check_quality(text, code, &options.keep_if_contains)?;
         if options.max_bytes.is_some_and(|max| text.len() as u64 > max) {
             return Err((Reason::TooLong, format!("{} bytes, more than the whole sample", text.len())));
         }

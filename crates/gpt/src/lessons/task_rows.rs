@@ -1,8 +1,9 @@
-//! Texts with what is asked of them, for task tokens: who somebody is, and what a sentence is in Chinese; and plain text about the
-//! same world to learn beside them.
+//! Texts with what is asked of them, for task tokens: who somebody is, and what a sentence is in Chinese; and
+//! plain text about the same world to learn beside them.
 //!
-//! The one idea: what is held out occurs nowhere in training, neither in rows nor in text, in neither language. Of names that holds
-//! for family name and first character together, so that an unseen name is no piece of a name that was seen.
+//! The one idea: what is held out occurs nowhere in training, neither in rows nor in text, in neither
+//! language. Of names that holds for family name and first character together, so that an unseen name is no
+//! piece of a name that was seen.
 
 use super::Split;
 use super::draw::{Draw, Stream};
