@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What any room may use: who works for long, speaks to people or draws.
+/// What any module may use: who works for long, speaks to people or draws.
 const FOR_ALL: [&str; 3] = ["progress", "numbers", "streams"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -26,28 +26,28 @@ fn files_under(dir: &str) -> Vec<PathBuf> {
 }
 
 /// `src/model/gpt.rs` → `model`.
-fn room(file: &Path) -> String {
+fn module(file: &Path) -> String {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let first = file.strip_prefix(source).unwrap().components().next().unwrap();
     Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_string()
 }
 
-/// The rooms that a line names after `crate::` (braces name several), and `kernels` where it is named.
+/// The modules that a line names after `crate::` (braces name several), and `kernels` where it is named.
 fn imported(line: &str) -> BTreeSet<String> {
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut rooms = BTreeSet::new();
+    let mut modules = BTreeSet::new();
     for rest in line.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
-            Some(list) => rooms.extend(list.split([',', '}']).map(|item| name(item.trim()))),
-            None => drop(rooms.insert(name(rest))),
+            Some(list) => modules.extend(list.split([',', '}']).map(|item| name(item.trim()))),
+            None => drop(modules.insert(name(rest))),
         }
     }
     let is_path = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
     if line.match_indices("kernels::").any(|(at, _)| is_path(&line[..at])) {
-        rooms.insert("kernels".into());
+        modules.insert("kernels".into());
     }
-    rooms.remove("");
-    rooms
+    modules.remove("");
+    modules
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn imports_are_seen() {
     assert!(seen("let x = my_kernels::rng + some::kernels::rng;").is_empty());
 }
 
-/// SandboxProcess → the rooms that it imports, `kernels` among them, as `ARCHITECTURE.md` says; none where
+/// Module → the modules that it imports, `kernels` among them, as `ARCHITECTURE.md` says; none where
 /// that is nearly everything.
 fn plan(text: &str) -> BTreeMap<String, (BTreeSet<String>, bool)> {
     let names = |list: &str| -> Vec<String> {
@@ -67,11 +67,12 @@ fn plan(text: &str) -> BTreeMap<String, (BTreeSet<String>, bool)> {
     };
     let sentences = text.split("## Who may import whom").nth(1).unwrap().split("\n## ").next().unwrap();
     let mut plan = BTreeMap::new();
-    for (rooms, others) in sentences.split(['.', '\n']).filter_map(|sentence| sentence.split_once(" → ")) {
+    for (modules, others) in sentences.split(['.', '\n']).filter_map(|sentence| sentence.split_once(" → "))
+    {
         let but = others.strip_prefix("everything in gpt but ");
         let others = but.unwrap_or(others).replace("nothing of ours", "").replace(" and ", " ");
-        for room in names(rooms) {
-            plan.insert(room, (names(&others).into_iter().collect(), but.is_some()));
+        for module in names(modules) {
+            plan.insert(module, (names(&others).into_iter().collect(), but.is_some()));
         }
     }
     plan
@@ -84,9 +85,9 @@ fn rooms_import_what_the_plan_says_and_nothing_else() {
     let mut broken = Vec::new();
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files_under("src") {
-        let room = room(&file);
-        let Some((listed, all_but)) = plan.get(&room).filter(|_| room != "lib") else {
-            assert_eq!(room, "lib", "the room is not in the plan of ARCHITECTURE.md: add it");
+        let module = module(&file);
+        let Some((listed, all_but)) = plan.get(&module).filter(|_| module != "lib") else {
+            assert_eq!(module, "lib", "the module is not in the plan of ARCHITECTURE.md: add it");
             continue;
         };
         let text = std::fs::read_to_string(&file).unwrap();
@@ -95,17 +96,18 @@ fn rooms_import_what_the_plan_says_and_nothing_else() {
         let is_test = file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs");
         for (number, line) in code.lines().enumerate().filter(|_| !is_test) {
             for other in imported(line.split("//").next().unwrap()) {
-                let is_free = other == room || FOR_ALL.contains(&other.as_str());
+                let is_free = other == module || FOR_ALL.contains(&other.as_str());
                 if !is_free && listed.contains(&other) == *all_but {
-                    broken.push(format!("{}:{}: {room} imports {other}", file.display(), number + 1));
+                    broken.push(format!("{}:{}: {module} imports {other}", file.display(), number + 1));
                 }
-                used.entry(room.clone()).or_default().insert(other);
+                used.entry(module.clone()).or_default().insert(other);
             }
         }
     }
-    for (room, (listed, _)) in plan.iter().filter(|(room, (_, all_but))| *room != "cli" && !all_but) {
-        let unused = listed.iter().filter(|other| !used.get(room).is_some_and(|used| used.contains(*other)));
-        broken.extend(unused.map(|other| format!("{room} need not import {other}")));
+    for (module, (listed, _)) in plan.iter().filter(|(module, (_, all_but))| *module != "cli" && !all_but) {
+        let unused =
+            listed.iter().filter(|other| !used.get(module).is_some_and(|used| used.contains(*other)));
+        broken.extend(unused.map(|other| format!("{module} need not import {other}")));
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
