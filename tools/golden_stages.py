@@ -321,7 +321,7 @@ def answer_rows(episodes):
 
 
 def answer(model, prompts, ends, max_tokens, temperature, seed):
-    """Samples an answer to each prompt, token by token: prompt i draws the numbers of stream i."""
+    """Samples an answer to each prompt, token by token: the i-th prompt draws the numbers of stream i."""
     episodes = []
     with torch.no_grad():
         for number, prompt in enumerate(prompts):
@@ -729,7 +729,18 @@ def finetune(inputs):
     return run.golden()
 
 
+def candidates(inputs):
+    """Several answers to each prompt, none of which draws another's numbers."""
+    model, recipe = Model(inputs["shape"], first_values(inputs["shape"], inputs["weights"])), inputs["recipe"]
+    prompts = [prompt for prompt in inputs["prompts"] for _ in range(recipe["k"])]
+    ends, temperature = inputs["end_tokens"], recipe["temperature"]
+    answers = answer(model, prompts, ends, recipe["max_tokens"], temperature, inputs["seed"])
+    texts = [e.tokens[e.prompt_len : len(e.tokens) - e.ended] for e in answers]
+    return {"answers": [texts[i : i + recipe["k"]] for i in range(0, len(texts), recipe["k"])]}
+
+
 STAGES = {"pretrain": pretrain, "finetune": finetune, "sft": sft, "reward": reward, "dpo": dpo, "ppo": ppo}
+STAGES |= {"candidates": candidates}
 
 
 def main():

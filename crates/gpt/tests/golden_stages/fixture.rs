@@ -3,7 +3,8 @@
 use gpt::checkpoint::{self, About, Contents, Dtype};
 use gpt::corpus::{self, Split};
 use gpt::data::messages::{Message, Role};
-use gpt::data::{Fim, Overflow, TokenShards, TokenizeOptions, tokenize};
+use gpt::data::rows::Record;
+use gpt::data::{Fim, Overflow, Prompt, Prompter, TokenShards, TokenizeOptions, tokenize};
 use gpt::model::{Config, specs};
 use gpt::progress::Silent;
 use gpt::stage::Init;
@@ -11,6 +12,7 @@ use gpt::tokenizer::Tokenizer;
 use gpt::tokenizer::chat::with_ours;
 use kernels::rng;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The seeds of the first values.
@@ -173,4 +175,16 @@ pub(crate) fn recipe(changes: &[&str]) -> Value {
 
 pub(crate) fn user(text: &str) -> Vec<Message> {
     vec![Message::new(Role::User, text)]
+}
+
+/// Prompts of several lengths.
+pub(crate) fn prompts(numbers: Range<usize>) -> Vec<Prompt> {
+    let texts = ["a", "b c", "ab", "c b a", "bb", "ca"];
+    let prompt = |i: usize| Prompt { messages: user(texts[i % texts.len()]), extra: Record::new() };
+    numbers.map(prompt).collect()
+}
+
+/// The same as the script reads them.
+pub(crate) fn tokens(prompter: &Prompter<'_>, prompts: &[Prompt]) -> Value {
+    prompts.iter().map(|prompt| json!(prompter.prompt(&prompt.messages).unwrap())).collect()
 }

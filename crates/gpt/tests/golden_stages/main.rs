@@ -4,10 +4,12 @@
 //! and its checkpoints. `MYNAH_GOLDEN_INPUTS=1` writes anew what the script makes its figures of.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
+mod candidates;
 mod dpo;
 mod finetune;
 mod fixture;
 mod golden;
+mod held_out;
 mod ppo;
 mod pretrain;
 mod rankings;

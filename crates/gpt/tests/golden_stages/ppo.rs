@@ -1,11 +1,10 @@
 //! PPO: entropy bonus, penalty for answers without end, whitened rewards, a KL coefficient that adapts, a pretraining mix, a value
 //! model with its own rate, a temperature, several epochs and minibatches, a moving average, selection of the best state.
 
-use crate::fixture::{Fixture, REWARD_WEIGHTS, WEIGHTS, mixture_inputs, recipe, user};
+use crate::fixture::{Fixture, REWARD_WEIGHTS, WEIGHTS, mixture_inputs, prompts, recipe, tokens};
 use crate::golden::{Golden, close, lines};
 use crate::workshop::{machine, settings};
-use gpt::data::rows::Record;
-use gpt::data::{Prompt, Prompter};
+use gpt::data::Prompter;
 use gpt::progress::Silent;
 use gpt::stage::{PpoOptions, ppo};
 use kernels::Reference;
@@ -46,21 +45,12 @@ const RECIPE: &[&str] = &[
 /// Several micro-batches a minibatch, and everything measured and kept after each iteration.
 const PACE: &[&str] = &["micro_batch_tokens=40", "eval_every=1", "checkpoint_every=1", "sample_every=0"];
 
-fn prompts(numbers: std::ops::Range<usize>) -> Vec<Prompt> {
-    let texts = ["a", "b c", "ab", "c b a", "bb", "ca"];
-    let prompt = |i: usize| Prompt { messages: user(texts[i % texts.len()]), extra: Record::new() };
-    numbers.map(prompt).collect()
-}
-
 #[test]
 fn ppo_is_pytorchs() {
     let fixture = Fixture::new();
     let (policy, reward, ptx) = (fixture.base(), fixture.reward(), fixture.mixture());
     let (train, held_out) = (prompts(0..11), prompts(11..16));
     let prompter = Prompter::new(&fixture.tokenizer).unwrap();
-    let tokens = |prompts: &[Prompt]| -> Value {
-        prompts.iter().map(|prompt| json!(prompter.prompt(&prompt.messages).unwrap())).collect()
-    };
     let golden = Golden::of(
         "ppo",
         &json!({
@@ -70,8 +60,8 @@ fn ppo_is_pytorchs() {
             "recipe": recipe(RECIPE),
             "seed": SEED,
             "end_tokens": prompter.end_tokens(),
-            "prompts": tokens(&train),
-            "held_out": tokens(&held_out),
+            "prompts": tokens(&prompter, &train),
+            "held_out": tokens(&prompter, &held_out),
             "ptx": mixture_inputs(&ptx),
         }),
     );
@@ -89,10 +79,10 @@ fn ppo_is_pytorchs() {
     };
     let outcome = ppo(Reference, &machine(), &options, &Silent).unwrap();
     close(&Value::Object(outcome.before.unwrap()), golden.at("/before"), "before");
+    golden.holds_metrics(&options.out);
     let rollouts =
         golden.at("/rollouts").as_array().unwrap().iter().flat_map(|some| some.as_array().unwrap());
     close(&lines(&options.out.join("rollouts.jsonl")).into(), &rollouts.cloned().collect(), "rollouts");
-    golden.holds_metrics(&options.out);
     golden.holds_checkpoints(&options.out);
 
     // What the figures stand on: tokens are clipped, answers end and do not.
