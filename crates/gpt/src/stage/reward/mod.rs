@@ -111,6 +111,9 @@ pub fn reward<B: Backend>(
 /// makes it 1 again, so that no held-out figure would tell.
 const MAX_SPREAD: f64 = 1000.0;
 
+/// What is left of a head that was drawn: its scores are noise, and training would begin by unlearning them. So it begins at ln 2.
+const DRAWN_HEAD: f64 = 0.01;
+
 /// The stream of random numbers that dropout's seeds come from.
 const NOISE: u64 = 0x5257_4401;
 
@@ -137,7 +140,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
             backend,
             tokenizer,
         };
-        rewarding.normalise_before()?;
+        rewarding.prepare_head()?;
         Ok(rewarding)
     }
 
@@ -154,14 +157,19 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         scores
     }
 
-    fn normalise_before(&mut self) -> Result<()> {
+    /// What becomes of a head before training: its scores get variance 1, or what is drawn is made small.
+    fn prepare_head(&mut self) -> Result<()> {
+        let init = self.options.init;
         if self.settings.own.normalise_before {
             let spread = self.normalise();
-            let name = self.options.init.name();
             ensure!(
                 spread.is_finite(),
-                "{name}, with a new head, gives demonstrations scores that are not finite"
+                "{}, with a new head, gives demonstrations scores that are not finite",
+                init.name()
             );
+        } else if init.model().config.n_label.is_none() {
+            let Trainer { config, weights, .. } = &mut self.trainer;
+            normalise::transform(&mut self.backend, config, weights, DRAWN_HEAD, 0.0);
         }
         Ok(())
     }
@@ -292,7 +300,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let b = &mut self.backend;
         let weights = self.options.init.weights(b, &self.trainer.config, self.options.seed)?;
         self.trainer.restart(b, weights);
-        self.normalise_before()
+        self.prepare_head()
     }
 
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
