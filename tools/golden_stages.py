@@ -608,7 +608,12 @@ def reward(inputs):
         ]
         return report | {"length_correlation": np.corrcoef(found.numpy(), lens)[0, 1].item()}
 
-    normalise()
+    if recipe["normalise_before"]:
+        normalise()
+    else:
+        # A drawn head begins small, so that the loss begins at ln 2.
+        with torch.no_grad():
+            model.w["score.weight"] *= 0.01
     for step in range(1, recipe["steps"] + 1):
         rankings = shuffled(inputs["train"], seed, RANKING_ORDER, (step - 1) * size, size)
         noise = (bits(seed, NOISE["reward"], step), f32(recipe["dropout"]))
@@ -740,7 +745,7 @@ def candidates(inputs):
 
 
 STAGES = {"pretrain": pretrain, "finetune": finetune, "sft": sft, "reward": reward, "dpo": dpo, "ppo": ppo}
-STAGES |= {"candidates": candidates}
+STAGES["candidates"] = candidates
 
 
 def main():

@@ -25,13 +25,22 @@ const RECIPE: &[&str] = &[
     "eps=1e-3",
     "grad_clip=1.0",
     "dropout=0.15",
-    "normalise_before=true",
 ];
 /// Several micro-batches a step, and everything measured and kept after each.
 const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_every=1", "sample_every=0"];
 
 #[test]
 fn the_reward_model_is_pytorchs() {
+    is_pytorchs("reward", "normalise_before=true");
+}
+
+#[test]
+fn a_reward_model_that_begins_as_drawn_is_pytorchs() {
+    is_pytorchs("reward-drawn", "normalise_before=false");
+}
+
+fn is_pytorchs(name: &str, normalises: &str) {
+    let own = [RECIPE, &[normalises]].concat();
     let fixture = Fixture::new();
     let init = fixture.base();
     let (rankings, [train, held_out]) = rankings(&fixture, 11..18);
@@ -39,11 +48,11 @@ fn the_reward_model_is_pytorchs() {
     let demonstration = |text: &str| (prompter.prompt(&user(text)).unwrap(), prompter.answer(&text[..1]));
     let demonstrations: Vec<_> = ["a", "b", "cab", "c c", "bb a"].map(demonstration).into();
     let golden = Golden::of(
-        "reward",
+        name,
         &json!({
             "shape": fixture.shape(),
             "weights": WEIGHTS,
-            "recipe": recipe(RECIPE),
+            "recipe": recipe(&own),
             "seed": SEED,
             "train": train,
             "held_out": held_out,
@@ -56,7 +65,7 @@ fn the_reward_model_is_pytorchs() {
         rankings: &rankings,
         demonstrations: &demonstrations,
         out: fixture.at("run"),
-        settings: settings(&[RECIPE, PACE].concat()),
+        settings: settings(&[&own[..], PACE].concat()),
         seed: SEED,
     };
     let outcome = reward(Reference, &machine(), &options, &Silent).unwrap();
