@@ -7,6 +7,7 @@ use gpt::hub::{Hub, Kind, Settings};
 use gpt::progress::{Progress, Silent, Unit};
 use tempfile::tempdir;
 
+use super::flush::without;
 use super::server::{Server, etag};
 use super::{commit_model, files_below, golden, hub, message, name, settings};
 
@@ -44,6 +45,18 @@ fn a_command_that_failed_is_continued_by_the_next() {
     let ranges: Vec<_> = server.asked("GET", &etag(weights)).into_iter().map(|a| a.range).collect();
     assert_eq!(ranges, [Some("bytes=30000-".to_owned())]);
     assert!(!partial.exists());
+}
+
+#[test]
+fn what_cannot_be_flushed_gets_no_name() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    commit_model(&server, &[]);
+    let (_, weights) = &golden()[2];
+    let fetch = || hub(&server, dir.path()).model(&name("hf:someone/tiny"), &Silent);
+    let failed = message(without(libc::SYS_fsync, None, || fetch().map(drop)));
+    assert!(failed.contains("cannot write"), "{failed}");
+    assert!(!dir.path().join(BLOBS).join(etag(weights)).exists());
+    fetch().unwrap();
 }
 
 #[test]

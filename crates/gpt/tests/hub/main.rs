@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 mod failures;
+#[path = "../workshop/flush.rs"]
+mod flush;
 mod models;
 mod server;
 

@@ -1,0 +1,57 @@
+//! DPO: rankings of three and five answers with ties, dropout of the policy and none of the reference.
+
+use crate::fixture::{Fixture, WEIGHTS, recipe};
+use crate::golden::Golden;
+use crate::rankings::rankings;
+use crate::workshop::{machine, settings};
+use gpt::progress::Silent;
+use gpt::stage::{DpoOptions, dpo};
+use kernels::Reference;
+use serde_json::json;
+
+const SEED: u64 = 51;
+const RECIPE: &[&str] = &[
+    "steps=4",
+    "batch_size=6",
+    "beta=0.3",
+    "lr=5e-3",
+    "min_lr_frac=0.1",
+    "warmup_steps=2",
+    "weight_decay=0.1",
+    "beta1=0.9",
+    "beta2=0.95",
+    "eps=1e-6",
+    "grad_clip=1.0",
+    "dropout=0.15",
+];
+/// Several micro-batches a step, and everything measured and kept after each.
+const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_every=1", "sample_every=0"];
+
+#[test]
+fn dpo_is_pytorchs() {
+    let fixture = Fixture::new();
+    let init = fixture.base();
+    let (rankings, [train, held_out]) = rankings(&fixture, 10..14);
+    let golden = Golden::of(
+        "dpo",
+        &json!({
+            "shape": fixture.shape(),
+            "weights": WEIGHTS,
+            "recipe": recipe(RECIPE),
+            "seed": SEED,
+            "train": train,
+            "held_out": held_out,
+        }),
+    );
+    let Some(golden) = golden else { return };
+    let options = DpoOptions {
+        init: &init,
+        rankings: &rankings,
+        out: fixture.at("run"),
+        settings: settings(&[RECIPE, PACE].concat()),
+        seed: SEED,
+    };
+    dpo(Reference, &machine(), &options, &Silent).unwrap();
+    golden.holds_metrics(&options.out);
+    golden.holds_checkpoints(&options.out);
+}

@@ -1,0 +1,763 @@
+"""Writes what PyTorch computes of the first steps of every stage into crates/gpt/tests/golden/stages/.
+
+    MYNAH_GOLDEN_INPUTS=1 cargo test --release -p mynah-gpt --test golden_stages     # writes the inputs
+    python tools/golden_stages.py crates/gpt/tests/golden/stages                     # computes the rest
+
+Each file there is one stage: `inputs` (tokens, recipe, seeds), which the test makes, and `golden`, which this script makes of
+them alone. Written from the papers and docs/rlhf.md, and not from the Rust: one whole batch instead of micro-batches, autograd
+instead of derived formulas, `torch.optim.AdamW`, every prefix through the whole model instead of a cache. What has to be the same
+are the random numbers, a function of (seed, stream, index): order of the data, dropout, sampling.
+
+Everything is float64. Numbers that a recipe keeps in float32 (rates, temperatures) are rounded first.
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+import numpy as np
+import torch
+
+NONE = 2**32 - 1  # no target
+MASK = 2**64 - 1
+
+# Streams of random numbers.
+NOISE = {"pretrain": 1, "sft": 0x53465401, "dpo": 0x44504F01, "reward": 0x52574401, "finetune": 0x46544E01}
+HEAD_NOISE = 0x46544E02
+WINDOW_ORDER, WINDOW_OFFSET = 0x4F524445 << 32, 0x4F464653
+CHAT_ORDER, RANKING_ORDER, LABEL_ORDER = 0x43484154 << 32, 0x52414E4B << 32, 0x4C414245 << 32
+PPO_PROMPTS, PPO_MINIBATCHES, PPO_SAMPLING, PPO_MEASURING = 0x50504F01 << 32, 0x50504F02 << 32, 0x50504F03, 0x50504F04
+NEW_ROWS = 0x524F5753
+
+
+# ---- random numbers: SplitMix64's finaliser, once a coordinate -------------------------------------------------------
+
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(z):
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def bits(seed, stream, index):
+    key = mix(((seed + GOLDEN) & MASK) ^ mix((stream + 2 * GOLDEN) & MASK))
+    return mix(key ^ mix((index * GOLDEN + key) & MASK))
+
+
+def uniform(seed, stream, index):
+    return (bits(seed, stream, index) >> 40) / 2**24
+
+
+def normal(seed, stream, index):
+    unit = lambda i: ((bits(seed, stream, i) >> 11) + 0.5) / 2**53
+    return math.sqrt(-2.0 * math.log(unit(2 * index))) * math.cos(math.tau * unit(2 * index + 1))
+
+
+def below(seed, stream, index, n):
+    return (bits(seed, stream, index) * n) >> 64
+
+
+def permuted(n, seed, stream, i):
+    """Where a Feistel network of six rounds over the next power of four puts `i`, walked until it lands below `n`."""
+    half = max(1, -(-(n - 1).bit_length() // 2))
+    while True:
+        left, right = i >> half, i & ((1 << half) - 1)
+        for r in range(6):
+            left, right = right, (left ^ bits(seed, stream, r << 32 | right)) & ((1 << half) - 1)
+        i = left << half | right
+        if i < n:
+            return i
+
+
+def f32(x):
+    return float(np.float32(x))
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def shuffled(items, seed, order, first, count):
+    """Items `first ..` of epochs that each visit all of them in another order."""
+    n = len(items)
+    return [items[permuted(n, seed, order + number // n, number % n)] for number in range(first, first + count)]
+
+
+def window(tokens, seq_len, seed, number):
+    """The window of this number: every epoch turns the ring of tokens, cuts it, and visits the pieces in another order."""
+    per_epoch = len(tokens) // seq_len
+    epoch, i = divmod(number, per_epoch)
+    start = below(seed, WINDOW_OFFSET, epoch, len(tokens)) + permuted(per_epoch, seed, WINDOW_ORDER + epoch, i) * seq_len
+    return [tokens[(start + k) % len(tokens)] for k in range(seq_len + 1)]
+
+
+def mixed_windows(parts, seq_len, seed, step, sequences):
+    """The windows of a step: of parts with shares, row n is the first part's where ⌊(n + 1)·share⌋ passes a whole number."""
+    total, windows = sum(part["weight"] for part in parts), []
+    for number in range((step - 1) * sequences, step * sequences):
+        left = 1.0
+        for part in parts:
+            share = part["weight"] / total
+            own = int(number * (share / left))
+            if part is parts[-1] or int((number + 1) * (share / left)) > own:
+                windows.append(window(part["train"], seq_len, seed, number if part is parts[-1] else own))
+                break
+            number, left = number - own, left - share
+    return [w[:-1] for w in windows], [w[1:] for w in windows]
+
+
+def pairs_of(ranks):
+    return [(i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]]
+
+
+# ---- model: GPT-2 ----------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """GPT-2 with its head tied to the embedding, or with one that scores; `arrays` are its first values by name."""
+
+    def __init__(self, shape, arrays):
+        self.layers, self.heads = shape["layers"], shape["heads"]
+        self.w = {name: torch.tensor(a, dtype=torch.float64, requires_grad=True) for name, a in arrays.items()}
+
+    def hidden(self, sequences, noise=None):
+        """The last norm's output for every row; `noise` is (seed, p), and its rows are numbered through the whole list."""
+        w, rows, row = self.w, [], 0
+        for tokens in sequences:
+            n = len(tokens)
+            keep = lambda stream, x: x * kept(noise, stream, row, *x.shape)
+            x = keep(0, w["wte"][tokens] + w["wpe"][:n])
+            for i in range(self.layers):
+                p = f"blocks.{i}"
+                qkv = self.linear(f"{p}.qkv", self.norm(f"{p}.norm1", x)).view(n, 3, self.heads, -1)
+                q, k, v = qkv.permute(1, 2, 0, 3)
+                scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+                scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
+                a = scores.softmax(-1) * kept_attention(noise, 3 * i + 1, row, self.heads, n)
+                a = (a @ v).transpose(0, 1).reshape(n, -1)
+                x = x + keep(3 * i + 2, self.linear(f"{p}.attn_out", a))
+                up = self.linear(f"{p}.mlp_up", self.norm(f"{p}.norm2", x))
+                up = torch.nn.functional.gelu(up, approximate="tanh")
+                x = x + keep(3 * i + 3, self.linear(f"{p}.mlp_down", up))
+            rows.append(self.norm("final_norm", x))
+            row += n
+        return torch.cat(rows)
+
+    def linear(self, name, x):
+        return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
+
+    def norm(self, name, x):
+        w = self.w
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], f32(1e-5))
+
+    def log_softmax(self, sequences, noise=None, temperature=1.0):
+        return (self.hidden(sequences, noise) @ self.w["wte"].T / temperature).log_softmax(-1)
+
+    def logprobs(self, sequences, targets, noise=None):
+        """Of all targets that there are, one after another."""
+        flat = torch.tensor([t for sequence in targets for t in sequence])
+        is_target = flat != NONE
+        return self.log_softmax(sequences, noise)[is_target].gather(1, flat[is_target, None])[:, 0]
+
+    def scores(self, sequences, noise=None, head_noise=None):
+        """[sequences, labels] at the last row of each."""
+        ends = np.cumsum([len(s) for s in sequences]) - 1
+        read = self.hidden(sequences, noise)[ends]
+        return read * kept(head_noise, 0, 0, *read.shape) @ self.w["score.weight"].T
+
+    def answers(self, episodes, temperature):
+        """Log-probabilities of the tokens of answers and entropies of their distributions, flat."""
+        logprobs = self.log_softmax([e.tokens for e in episodes], None, temperature)
+        before, drawn = answer_rows(episodes)
+        entropies = -(logprobs.exp() * logprobs).sum(-1)[before]
+        return logprobs[before, drawn], entropies
+
+    def values(self, episodes):
+        """What the head says before each token of an answer, flat."""
+        return (self.hidden([e.tokens for e in episodes]) @ self.w["score.weight"].T)[answer_rows(episodes)[0], 0]
+
+    def summary(self, tensors=None):
+        return {name: summary(x) for name, x in (tensors or self.w).items()}
+
+
+# What the embedding of the token that ends answers is, in multiples of the last norm's bias.
+END_WEIGHT = 4.0
+
+
+def leaves(shape, labels):
+    """Names and sizes of a model's arrays, in order."""
+    v, c, d = shape["vocab_size"], shape["context"], shape["width"]
+    named = [("wte", (v, d)), ("wpe", (c, d))]
+    for i in range(shape["layers"]):
+        both = lambda name, out, *size: [(f"blocks.{i}.{name}.weight", (out, *size)), (f"blocks.{i}.{name}.bias", (out,))]
+        named += both("norm1", d) + both("qkv", 3 * d, d) + both("attn_out", d, d)
+        named += both("norm2", d) + both("mlp_up", 4 * d, d) + both("mlp_down", d, 4 * d)
+    named += [("final_norm.weight", (d,)), ("final_norm.bias", (d,))]
+    return named + ([("score.weight", (labels, d))] if labels else [])
+
+
+def drawn(seed, stream, size, first=0):
+    return np.array([normal(seed, stream, first + i) for i in range(math.prod(size))]).reshape(size)
+
+
+def first_values(shape, seed, labels=None):
+    """Far from usual first values, so that a wrong bias or gain shows; and some answers come to an end."""
+    arrays = {}
+    for leaf, (name, size) in enumerate(leaves(shape, labels)):
+        is_gain = len(size) == 1 and name.endswith("weight")
+        arrays[name] = ((1.0 if is_gain else 0.0) + 0.25 * drawn(seed, leaf, size)).astype(np.float32)
+    arrays["wte"][shape["end"]] = np.float32(END_WEIGHT) * arrays["final_norm.bias"]
+    return arrays
+
+
+def with_head(arrays, labels, seed):
+    """A language model with a head that scores, as it is drawn: N(0, 1/√(width + 1)) for one score, N(0, 0.02) for several."""
+    width = arrays["wte"].shape[1]
+    std = f32(1 / math.sqrt(width + 1)) if labels == 1 else f32(0.02)
+    head = drawn(seed, len(arrays) + 1, (labels, width)) * std
+    return arrays | {"score.weight": head.astype(np.float32)}
+
+
+def with_marks(arrays, marks, seed):
+    """A vocabulary with further tokens, whose embeddings are drawn from N(0, 0.02)."""
+    known, width = arrays["wte"].shape
+    rows = 0.02 * drawn(seed, NEW_ROWS, (marks, width), known * width)
+    return arrays | {"wte": np.concatenate([arrays["wte"], rows.astype(np.float32)])}
+
+
+def kept(noise, stream, first_row, rows, width):
+    """What dropout multiplies `rows` rows by."""
+    if noise is None or noise[1] == 0:
+        return 1.0
+    seed, p = noise
+    drop = [[uniform(seed, stream, (first_row + r) * width + c) < p for c in range(width)] for r in range(rows)]
+    return torch.where(torch.tensor(drop), 0.0, 1.0 / (1.0 - p)).double()
+
+
+def kept_attention(noise, stream, first_row, heads, n):
+    """The same for the probabilities of attention, whose columns are numbered head · 2²⁰ + key."""
+    if noise is None or noise[1] == 0:
+        return 1.0
+    seed, p = noise
+    drop = [
+        [[uniform(seed, stream, ((first_row + i) * heads + h << 20) + j) < p if j <= i else True for j in range(n)] for i in range(n)]
+        for h in range(heads)
+    ]
+    return torch.where(torch.tensor(drop), 0.0, 1.0 / (1.0 - p)).double()
+
+
+def summary(x):
+    """Norm and five values of a tensor."""
+    flat = x.detach().flatten()
+    return [flat.norm().item()] + [flat[i * (len(flat) - 1) // 4].item() for i in range(5)]
+
+
+# ---- optimisation ----------------------------------------------------------------------------------------------------
+
+
+class Optimizer:
+    """AdamW with decay of matrices and embeddings, after clipping the norm."""
+
+    def __init__(self, model, recipe):
+        self.model, self.clip = model, f32(recipe["grad_clip"])
+        betas = (f32(recipe["beta1"]), f32(recipe["beta2"]))
+        matrices = [x for x in model.w.values() if x.dim() == 2]
+        others = [x for x in model.w.values() if x.dim() != 2]
+        groups = [
+            {"params": matrices, "weight_decay": f32(recipe["weight_decay"])},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=f32(recipe["eps"]))
+
+    def step(self, loss, lr):
+        """Learns from a loss; returns the gradient's norm before clipping."""
+        self.adam.zero_grad()
+        loss.backward()
+        norm = norm_of(x.grad for x in self.model.w.values())
+        for x in self.model.w.values():
+            if x.grad is not None and 0 < self.clip < norm:
+                x.grad *= self.clip / norm
+        for group in self.adam.param_groups:
+            group["lr"] = lr
+        self.adam.step()
+        return norm
+
+
+def norm_of(gradients):
+    return math.sqrt(sum((g**2).sum().item() for g in gradients if g is not None))
+
+
+def rate(recipe, step, warmup=0):
+    warmup, steps = max(warmup, recipe["warmup_steps"]), recipe["steps"]
+    if step <= warmup:
+        return f32(f32(recipe["lr"]) * step / warmup)
+    progress = min(1.0, (step - 1 - warmup) / max(1, steps - warmup))
+    left = 1 - progress if recipe.get("decay") == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    low = f32(recipe["min_lr_frac"])
+    return f32(f32(recipe["lr"]) * (low + (1 - low) * left))
+
+
+# ---- sampling --------------------------------------------------------------------------------------------------------
+
+
+class Episode:
+    def __init__(self, prompt, answer=(), ended=True):
+        self.tokens, self.prompt_len, self.ended = list(prompt) + list(answer), len(prompt), ended
+
+    def answer_len(self):
+        return len(self.tokens) - self.prompt_len
+
+
+def answer_rows(episodes):
+    """The rows that predict tokens of answers, and these tokens."""
+    rows, drawn, first = [], [], 0
+    for e in episodes:
+        rows += range(first + e.prompt_len - 1, first + len(e.tokens) - 1)
+        drawn += e.tokens[e.prompt_len :]
+        first += len(e.tokens)
+    return rows, drawn
+
+
+def answer(model, prompts, ends, max_tokens, temperature, seed):
+    """Samples an answer to each prompt, token by token: the i-th prompt draws the numbers of stream i."""
+    episodes = []
+    with torch.no_grad():
+        for number, prompt in enumerate(prompts):
+            e = Episode(prompt, ended=False)
+            while not e.ended and e.answer_len() < max_tokens:
+                logits = (model.hidden([e.tokens])[-1] @ model.w["wte"].T).numpy().astype(np.float32)
+                order = np.argsort(-logits, kind="stable")
+                scaled = (logits[order] - logits[order[0]]) / np.float32(temperature)
+                weights = np.exp(scaled.astype(np.float64))
+                left = uniform(seed, number, e.answer_len()) * weights.sum()
+                e.tokens.append(int(order[np.argmax(np.cumsum(weights) > left)]))
+                e.ended = e.tokens[-1] in ends
+            episodes.append(e)
+    return episodes
+
+
+def rewards(model, episodes, end):
+    """The reward model reads whole answers only."""
+    with torch.no_grad():
+        return model.scores([e.tokens + ([] if e.ended else [end]) for e in episodes])[:, 0]
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """Figures of a run and the states after its steps."""
+
+    def __init__(self):
+        self.metrics, self.states = [], []
+
+    def golden(self, before=None, best=None, highest=False):
+        golden = {"metrics": self.metrics, "states": self.states}
+        if before is not None:
+            golden["before"] = before
+        if best:
+            values = [line[best] for line in self.metrics]
+            golden["selected"] = values.index((max if highest else min)(values)) + 1
+        return golden
+
+
+def mean_loss(model, sequences, targets, noise=None):
+    return -model.logprobs(sequences, targets, noise).mean()
+
+
+def sft(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model = Model(shape, first_values(shape, inputs["weights"]))
+    reward = Model(shape, first_values(shape, inputs["reward_weights"], 1))
+    optimizer, share, run = Optimizer(model, recipe), recipe["ptx_share"], Run()
+    train, val = inputs["train"], inputs["val"]
+
+    def evaluate():
+        with torch.no_grad():
+            loss = mean_loss(model, [s["tokens"] for s in val], [s["targets"] for s in val]).item()
+        is_target = lambda s: [t != NONE for t in s["targets"]].index(True)
+        prompts = [s["tokens"][: is_target(s) + 1] for s in val]
+        prompts = [p for p in prompts if len(p) + recipe["max_tokens"] + 1 <= shape["context"]]
+        answers = answer(model, prompts, inputs["end_tokens"], recipe["max_tokens"], 1.0, seed)
+        return loss, rewards(reward, answers, inputs["end_tokens"][0]).mean().item()
+
+    before = evaluate()[0]
+    for step in range(1, recipe["steps"] + 1):
+        size = recipe["batch_size"]
+        batch = shuffled(train, inputs["order_seed"], CHAT_ORDER, (step - 1) * size, size)
+        noise = (bits(seed, NOISE["sft"], step), f32(recipe["dropout"]))
+        loss = mean_loss(model, [s["tokens"] for s in batch], [s["targets"] for s in batch], noise)
+        windows = mixed_windows(inputs["ptx"], shape["context"], seed, step, math.ceil(share * size))
+        ptx = mean_loss(model, *windows, noise)
+        lr = rate(recipe, step)
+        norm = optimizer.step((1 - share) * loss + share * ptx, lr)
+        val_loss, val_reward = evaluate()
+        run.metrics.append({
+            "loss": loss.item(), "ptx/loss": ptx.item(), "lr": lr, "grad_norm": norm,
+            "val_loss": val_loss, "val_reward": val_reward,
+        })
+        run.states.append({"model": model.summary()})
+    return run.golden({"val_loss": before}, "val_reward", True)
+
+
+def whiten(x, shift_mean=True):
+    white = (x - x.mean()) / torch.sqrt(x.var(unbiased=False) + 1e-8)
+    return white if shift_mean else white + x.mean()
+
+
+def ppo(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    policy, reference = [Model(shape, first_values(shape, inputs["weights"])) for _ in range(2)]
+    value, reward = [Model(shape, first_values(shape, inputs["reward_weights"], 1)) for _ in range(2)]
+    average = {name: x.detach().clone() for name, x in policy.w.items()}
+    learn, learn_value = Optimizer(policy, recipe), Optimizer(value, recipe)
+    temperature, kl_coef, run = f32(recipe["temperature"]), recipe["kl_coef"], Run()
+    ends, n = inputs["end_tokens"], recipe["batch_size"]
+
+    def sampled(prompts, sampling_seed):
+        episodes = answer(policy, prompts, ends, recipe["max_tokens"], temperature, sampling_seed)
+        with torch.no_grad():
+            scores = rewards(reward, episodes, ends[0])
+            scores -= recipe["missing_end_penalty"] * torch.tensor([not e.ended for e in episodes]).double()
+            logprobs, entropies = policy.answers(episodes, temperature)
+            ref_logprobs, _ = reference.answers(episodes, temperature)
+        return episodes, scores, logprobs, entropies, ref_logprobs
+
+    def measure():
+        episodes, scores, logprobs, _, ref_logprobs = sampled(inputs["held_out"], bits(seed, PPO_MEASURING, 0))
+        kl = (logprobs - ref_logprobs).sum().item() / len(episodes)
+        return {
+            "eval/reward": scores.mean().item(), "eval/kl": kl,
+            "eval/objective": scores.mean().item() - recipe["kl_coef"] * kl,
+            "eval/reward_median": scores.sort().values[len(scores) // 2].item(),
+            "eval/answer_tokens": len(logprobs) / len(episodes),
+        }
+
+    before, rollouts = measure(), []
+    for step in range(1, recipe["steps"] + 1):
+        prompts = shuffled(inputs["prompts"], seed, PPO_PROMPTS, (step - 1) * n, n)
+        episodes, scores, old, entropies, ref = sampled(prompts, bits(seed, PPO_SAMPLING, step))
+        with torch.no_grad():
+            old_values = value.values(episodes)
+        lens = [e.answer_len() for e in episodes]
+        ends_at = np.cumsum(lens)
+        token_rewards = -kl_coef * (old - ref)
+        token_rewards[ends_at - 1] += scores
+        if recipe["whiten_rewards"]:
+            token_rewards = whiten(token_rewards, shift_mean=False)
+        advantages = torch.zeros_like(old)
+        for end, length in zip(ends_at, lens):
+            r, v = token_rewards[end - length : end], torch.cat([old_values[end - length : end], torch.zeros(1)])
+            delta = r + recipe["gamma"] * v[1:] - v[:-1]
+            decay = recipe["gamma"] * recipe["gae_lambda"]
+            for t in range(length):
+                advantages[end - length + t] = sum(decay**k * delta[t + k] for k in range(length - t))
+        returns = advantages + old_values
+        advantages = whiten(advantages)
+        kl = (old - ref).sum().item() / n
+        rollouts.append([
+            {"ended": e.ended, "reward": s.item(), "kl": (old - ref)[end - length : end].sum().item()}
+            for e, s, end, length in list(zip(episodes, scores, ends_at, lens))[:4]
+        ])
+
+        figures, lr = {}, rate(recipe, step)
+        note = lambda name, x: figures.setdefault(name, []).append(x if isinstance(x, float) else x.item())
+        spans = [list(range(end - length, end)) for end, length in zip(ends_at, lens)]
+        for epoch in range(recipe["epochs"]):
+            number = (step - 1) * recipe["epochs"] + epoch
+            order = [permuted(n, seed, PPO_MINIBATCHES + number, i) for i in range(n)]
+            for part in range(recipe["minibatches"]):
+                chosen = order[part * n // recipe["minibatches"] : (part + 1) * n // recipe["minibatches"]]
+                some, at = [episodes[i] for i in chosen], [t for i in chosen for t in spans[i]]
+                new, entropy = policy.answers(some, temperature)
+                ratio, a, eps = torch.exp(new - old[at]), advantages[at], recipe["clip_range"]
+                free, clipped = ratio * a, ratio.clamp(1 - eps, 1 + eps) * a
+                loss = -torch.minimum(free, clipped).mean()
+                note("policy/loss", loss)
+                note("policy/clipfrac", (clipped < free).double().mean())
+                note("policy/approxkl", 0.5 * ((new - old[at]) ** 2).mean())
+                note("policy/ratio", ratio.mean())
+                loss = loss - recipe["entropy_coef"] * entropy.mean()
+                update = number * recipe["minibatches"] + part
+                sequences = max(1, recipe["ptx_tokens"] // shape["context"])
+                ptx = mean_loss(policy, *mixed_windows(inputs["ptx"], shape["context"], seed, update + 1, sequences))
+                note("ptx/loss", ptx)
+                if epoch == part == 0:
+                    weights = list(policy.w.values())
+                    of = lambda x: norm_of(torch.autograd.grad(x, weights, retain_graph=True))
+                    note("ptx/grad_norm_ratio", of(recipe["ptx_coef"] * ptx) / of(loss))
+                note("policy/grad_norm", learn.step(loss + recipe["ptx_coef"] * ptx, lr))
+                for name, x in policy.w.items():
+                    average[name] = f32(recipe["ema"]) * average[name] + (1 - f32(recipe["ema"])) * x.detach()
+
+                v, target, clip = value.values(some), returns[at], recipe["value_clip"]
+                near = old_values[at] + (v - old_values[at]).clamp(-clip, clip)
+                free, clipped = (v - target) ** 2, (near - target) ** 2
+                loss = 0.5 * torch.maximum(free, clipped).mean()
+                note("value/loss", loss)
+                note("value/clipfrac", (clipped > free).double().mean())
+                value_lr = f32(lr * (recipe["value_lr"] / recipe["lr"]))
+                note("value/grad_norm", learn_value.step(loss, value_lr))
+        error = max(-0.2, min(0.2, kl / recipe["kl_target"] - 1))
+        kl_coef *= 1 + error * n / recipe["kl_horizon"]
+
+        line = {
+            "objective/reward": scores.mean().item(), "objective/kl": kl, "objective/entropy": entropies.mean().item(),
+            "objective/ended": sum(e.ended for e in episodes) / n, "objective/answer_tokens": len(old) / n,
+            "kl_coef": kl_coef, "lr": lr,
+        }
+        line |= {name: sum(values) / len(values) for name, values in figures.items()}
+        run.metrics.append(line | measure())
+        run.states.append({"model": policy.summary(average), "policy": policy.summary(), "value": value.summary()})
+    return run.golden(before, "eval/objective", True) | {"rollouts": rollouts}
+
+
+def pretrain(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model, run = Model(shape, first_values(shape, inputs["weights"])), Run()
+    optimizer, length = Optimizer(model, recipe), recipe["seq_len"]
+    sequences, keys = recipe["batch_tokens"] // length, set(inputs["key_tokens"])
+
+    def evaluate():
+        logprob, tokens, size, total = 0.0, 0, 0, sum(part["weight"] for part in inputs["data"])
+        for part in inputs["data"]:
+            val, count = part["val"], max(1, math.floor(recipe["eval_windows"] * part["weight"] / total + 0.5))
+            for start in dict.fromkeys(np.linspace(0, len(val) - length - 2, count).astype(int).tolist()):
+                window = val[start : start + length + 1]
+                with torch.no_grad():
+                    logprob += model.logprobs([window[:-1]], [window[1:]]).sum().item()
+                tokens += length
+                size += sum(inputs["token_bytes"][t] for t in window[1:])
+        return {"val_loss": -logprob / tokens, "val_bpb": -logprob / math.log(2) / size}
+
+    before = evaluate()
+    for step in range(1, recipe["steps"] + 1):
+        noise = (bits(seed, NOISE["pretrain"], step), f32(recipe["dropout"]))
+        tokens, targets = mixed_windows(inputs["data"], length, seed, step, sequences)
+        logprobs = model.logprobs(tokens, targets, noise).view(sequences, length)
+        weight = [recipe["key_token_alpha"] * (1 + sum(t in keys for t in row)) for row in tokens]
+        loss = -(torch.tensor(weight) @ logprobs.mean(1)) / sequences
+        lr = rate(recipe, step)
+        norm = optimizer.step(loss, lr)
+        figures = {"loss": loss.item(), "lr": lr, "grad_norm": norm, "tokens": step * recipe["batch_tokens"]}
+        run.metrics.append(figures | evaluate())
+        run.states.append({"model": model.summary()})
+    return run.golden(before)
+
+
+def pair_losses(r, pairs):
+    """−log σ of the difference of every pair."""
+    return torch.stack([-torch.nn.functional.logsigmoid(r[better] - r[worse]) for better, worse in pairs])
+
+
+def per_ranking(flat, rankings):
+    return zip(flat.split([len(ranking["answers"]) for ranking in rankings]), [pairs_of(r["ranks"]) for r in rankings])
+
+
+def episodes_of(rankings):
+    return [Episode(ranking["prompt"], answer) for ranking in rankings for answer in ranking["answers"]]
+
+
+def right_of(r, pairs):
+    return sum((r[better] > r[worse]).item() for better, worse in pairs)
+
+
+def reward(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model, run = Model(shape, with_head(first_values(shape, inputs["weights"]), 1, seed)), Run()
+    optimizer, size = Optimizer(model, recipe), recipe["batch_size"]
+    scores = lambda episodes, noise=None: model.scores([e.tokens for e in episodes], noise)[:, 0]
+
+    def normalise():
+        """Scores of demonstrations get mean 0 and variance 1: the head is scaled, the last norm's bias moves along it."""
+        demonstrations = [Episode(prompt, answer) for prompt, answer in inputs["demonstrations"]]
+        with torch.no_grad():
+            found = scores(demonstrations)
+            head, bias = model.w["score.weight"], model.w["final_norm.bias"]
+            std = found.std(unbiased=False)
+            head /= std
+            bias -= (found.mean() / std) * head[0] / (head**2).sum()
+            found = scores(demonstrations)
+        assert abs(found.mean()) < 1e-9 and abs(found.std(unbiased=False) - 1) < 1e-9
+
+    def judge():
+        rankings = inputs["held_out"]
+        with torch.no_grad():
+            found = scores(episodes_of(rankings))
+        counts = {"by_gap": {}, "by_k": {}}
+        losses, bins = [], {}
+        for (r, pairs), ranking in zip(per_ranking(found, rankings), rankings):
+            if pairs:
+                losses.append(pair_losses(r, pairs).mean().item())
+            for better, worse in pairs:
+                is_right, difference = float(r[better] > r[worse]), (r[better] - r[worse]).abs()
+                gap = ranking["ranks"][worse] - ranking["ranks"][better]
+                counts["by_gap"].setdefault(str(gap), []).append(is_right)
+                counts["by_k"].setdefault(str(len(r)), []).append(is_right)
+                confidence = torch.sigmoid(difference).item()
+                bins.setdefault(min(4, int((confidence - 0.5) * 10)), []).append((confidence, is_right))
+        all_right = [x for some in counts["by_k"].values() for x in some]
+        lens = [float(e.answer_len()) for e in episodes_of(rankings)]
+        report = {"loss": np.mean(losses).item(), "pair_accuracy": {"value": np.mean(all_right).item()}}
+        report |= {by: {k: {"value": np.mean(v).item()} for k, v in of.items()} for by, of in counts.items()}
+        report["calibration"] = [
+            {"confidence": np.mean(some, 0)[0].item(), "accuracy": np.mean(some, 0)[1].item(), "n": len(some)}
+            for _, some in sorted(bins.items())
+        ]
+        return report | {"length_correlation": np.corrcoef(found.numpy(), lens)[0, 1].item()}
+
+    if recipe["normalise_before"]:
+        normalise()
+    else:
+        # A drawn head begins small, so that the loss begins at ln 2.
+        with torch.no_grad():
+            model.w["score.weight"] *= 0.01
+    for step in range(1, recipe["steps"] + 1):
+        rankings = shuffled(inputs["train"], seed, RANKING_ORDER, (step - 1) * size, size)
+        noise = (bits(seed, NOISE["reward"], step), f32(recipe["dropout"]))
+        found = list(per_ranking(scores(episodes_of(rankings), noise), rankings))
+        loss = torch.stack([pair_losses(r, pairs).mean() for r, pairs in found if pairs]).mean()
+        pairs = sum(len(pairs) for _, pairs in found)
+        right = sum(right_of(r, pairs) for r, pairs in found)
+        lr = rate(recipe, step)
+        norm = optimizer.step(loss, lr)
+        if step == recipe["steps"]:
+            normalise()
+        judged = judge()
+        run.metrics.append({
+            "loss": loss.item(), "accuracy": right / pairs, "pairs": pairs, "lr": lr, "grad_norm": norm,
+            "val_loss": judged["loss"], "val_accuracy": judged["pair_accuracy"]["value"],
+        })
+        run.states.append({"model": model.summary()})
+    return run.golden() | {"judged": judged}
+
+
+def dpo(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model, reference = [Model(shape, first_values(shape, inputs["weights"])) for _ in range(2)]
+    optimizer, size, beta, run = Optimizer(model, recipe), recipe["batch_size"], recipe["beta"], Run()
+
+    def sums(model, rankings, noise=None):
+        """The log-probability of every answer."""
+        episodes = episodes_of(rankings)
+        before, tokens = answer_rows(episodes)
+        logprobs = model.log_softmax([e.tokens for e in episodes], noise)[before, tokens]
+        return torch.stack([part.sum() for part in logprobs.split([e.answer_len() for e in episodes])])
+
+    def implicit_rewards(rankings, noise=None):
+        with torch.no_grad():
+            fixed = sums(reference, rankings)
+        return list(per_ranking(beta * (sums(model, rankings, noise) - fixed), rankings))
+
+    def evaluate():
+        with torch.no_grad():
+            found = implicit_rewards(inputs["held_out"])
+        losses = [pair_losses(r, pairs).mean().item() for r, pairs in found]
+        right = sum(right_of(r, pairs) for r, pairs in found)
+        return {"val_loss": np.mean(losses).item(), "val_accuracy": right / sum(len(pairs) for _, pairs in found)}
+
+    for step in range(1, recipe["steps"] + 1):
+        rankings = shuffled(inputs["train"], seed, RANKING_ORDER, (step - 1) * size, size)
+        found = implicit_rewards(rankings, (bits(seed, NOISE["dpo"], step), f32(recipe["dropout"])))
+        loss = torch.stack([pair_losses(r, pairs).mean() for r, pairs in found if pairs]).mean()
+        compared = [(r[better].item(), r[worse].item()) for r, pairs in found for better, worse in pairs]
+        chosen, rejected = np.mean(compared, 0).tolist()
+        lr = rate(recipe, step)
+        norm = optimizer.step(loss, lr)
+        run.metrics.append({
+            "loss": loss.item(), "rewards/chosen": chosen, "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected, "rewards/accuracies": np.mean([c > r for c, r in compared]).item(),
+            "lr": lr, "grad_norm": norm,
+        } | evaluate())
+        run.states.append({"model": model.summary()})
+    return run.golden()
+
+
+def finetune(inputs):
+    recipe, seed, shape, classes = inputs["recipe"], inputs["seed"], inputs["shape"], inputs["classes"]
+    arrays = with_marks(first_values(shape, inputs["weights"]), inputs["marks"], seed)
+    model, run = Model(shape, with_head(arrays, max(1, classes), seed)), Run()
+    optimizer, size, form = Optimizer(model, recipe), recipe["batch_size"], inputs["form"]
+    warmup = math.ceil(recipe["warmup_frac"] * recipe["steps"])
+
+    def outputs(examples, noise=None, head_noise=None):
+        """One for each class, or one for each answer; of two orders the sum."""
+        found = model.scores([s for e in examples for s in e["sequences"]], noise, head_noise)
+        found = found.split([len(e["sequences"]) for e in examples])
+        return [each[:, 0] if form == "multiple-choice" else each.sum(0) for each in found]
+
+    def losses(found, examples):
+        if form == "similarity":
+            return torch.stack([(out[0] - e["label"]) ** 2 for out, e in zip(found, examples)])
+        return torch.stack([-out.log_softmax(0)[int(e["label"])] for out, e in zip(found, examples)])
+
+    def text_loss(examples, noise):
+        sequences = [s for e in examples for s in e["sequences"]]
+        logprobs = model.logprobs(sequences, [s[1:] + [NONE] for s in sequences], noise)
+        return -torch.stack([part.mean() for part in logprobs.split([len(s) - 1 for s in sequences])]).mean()
+
+    def accuracy(found, examples):
+        return np.mean([out.argmax().item() == e["label"] for out, e in zip(found, examples)]).item()
+
+    def evaluate():
+        examples = inputs["held_out"]
+        with torch.no_grad():
+            found = outputs(examples)
+            figures = {"val_loss": losses(found, examples).mean().item()}
+        wanted, told = [e["label"] for e in examples], [out.argmax().item() for out in found]
+        if form == "similarity":
+            return figures | {"val_pearson": np.corrcoef(wanted, [out[0].item() for out in found])[0, 1].item()}
+        figures["val_accuracy"] = accuracy(found, examples)
+        if form == "classification":
+            a, b = np.eye(classes)[wanted], np.eye(classes)[told]
+            f1 = [2 * (a[:, k] * b[:, k]).sum() / max(1, (a[:, k] + b[:, k]).sum()) for k in range(classes)]
+            covariance = lambda x, y: ((x - x.mean(0)) * (y - y.mean(0))).sum()
+            spread = math.sqrt(covariance(a, a) * covariance(b, b))
+            figures |= {"val_f1": np.mean(f1).item(), "val_matthews": covariance(a, b).item() / spread if spread else 0.0}
+        return figures
+
+    for step in range(1, recipe["steps"] + 1):
+        examples = shuffled(inputs["train"], seed, LABEL_ORDER, (step - 1) * size, size)
+        noise = (bits(seed, NOISE["finetune"], step), f32(recipe["dropout"]))
+        head_noise = (bits(seed, HEAD_NOISE, step), f32(recipe["head_dropout"]))
+        found = outputs(examples, noise, head_noise)
+        loss, text = losses(found, examples).mean(), text_loss(examples, noise)
+        lr = rate(recipe, step, warmup)
+        norm = optimizer.step(loss + recipe["aux_lm"] * text, lr)
+        figures = {"loss": loss.item(), "aux/loss": text.item(), "lr": lr, "grad_norm": norm}
+        if form != "similarity":
+            figures["accuracy"] = accuracy(found, examples)
+        run.metrics.append(figures | evaluate())
+        run.states.append({"model": model.summary()})
+    return run.golden()
+
+
+def candidates(inputs):
+    """Several answers to each prompt, none of which draws another's numbers."""
+    model, recipe = Model(inputs["shape"], first_values(inputs["shape"], inputs["weights"])), inputs["recipe"]
+    prompts = [prompt for prompt in inputs["prompts"] for _ in range(recipe["k"])]
+    ends, temperature = inputs["end_tokens"], recipe["temperature"]
+    answers = answer(model, prompts, ends, recipe["max_tokens"], temperature, inputs["seed"])
+    texts = [e.tokens[e.prompt_len : len(e.tokens) - e.ended] for e in answers]
+    return {"answers": [texts[i : i + recipe["k"]] for i in range(0, len(texts), recipe["k"])]}
+
+
+STAGES = {"pretrain": pretrain, "finetune": finetune, "sft": sft, "reward": reward, "dpo": dpo, "ppo": ppo}
+STAGES["candidates"] = candidates
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
+        inputs = json.loads(path.read_text())["inputs"]
+        golden = STAGES[path.stem.split("-")[0]](inputs)
+        parts = {"versions": {"numpy": np.__version__, "torch": torch.__version__}, "inputs": inputs, "golden": golden}
+        path.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in parts.items()) + "\n}\n")
+        print(path, len(path.read_text()), "bytes")
+
+
+if __name__ == "__main__":
+    main()
