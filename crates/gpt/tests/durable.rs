@@ -1,4 +1,5 @@
-//! What is said to be on the disk was flushed to it: where flushing fails, so does whoever asked for it, and nothing has its name.
+//! What is said to be on the disk was flushed to it: where flushing fails, so does whoever asked for it, and
+//! nothing has its name.
 //!
 //! One test, for it counts on the numbers that the process's files get.
 #![cfg(target_os = "linux")]

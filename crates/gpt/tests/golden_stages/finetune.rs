@@ -1,5 +1,5 @@
-//! Fine-tuning with a head: classes, degrees read in both orders, and a choice among answers, each with language modelling beside
-//! it, dropout of the trunk and of what the head reads.
+//! Fine-tuning with a head: classes, degrees read in both orders, and a choice among answers, each with
+//! language modelling beside it, dropout of the trunk and of what the head reads.
 
 use crate::fixture::{Fixture, WEIGHTS, recipe};
 use crate::golden::Golden;

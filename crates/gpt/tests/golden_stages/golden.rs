@@ -7,14 +7,16 @@ use gpt::train::run::checkpoint_path;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// How far a figure may be from PyTorch's, which is float64 throughout: checkpoints, scores and what is sampled from are float32.
+/// How far a figure may be from PyTorch's, which is float64 throughout: checkpoints, scores and what is
+/// sampled from are float32.
 const TOLERANCE: f64 = 2e-6;
 
 /// What PyTorch says of a stage.
 pub(crate) struct Golden(Value);
 
 impl Golden {
-    /// The figures of the inputs that the test has; other inputs are refused. None where the inputs were asked for: they are written.
+    /// The figures of the inputs that the test has; other inputs are refused. None where the inputs were
+    /// asked for: they are written.
     pub(crate) fn of(name: &str, inputs: &Value) -> Option<Self> {
         let path: PathBuf =
             [env!("CARGO_MANIFEST_DIR"), "tests/golden/stages", &format!("{name}.json")].iter().collect();
@@ -44,7 +46,8 @@ impl Golden {
         }
     }
 
-    /// The weights of the checkpoints of all steps, of which the last holds the selected state where a stage selects.
+    /// The weights of the checkpoints of all steps, of which the last holds the selected state where a stage
+    /// selects.
     pub(crate) fn holds_checkpoints(&self, run: &Path) {
         let states = self.at("/states").as_array().unwrap();
         for step in 1..=states.len() {

@@ -1,5 +1,6 @@
-//! PPO: entropy bonus, penalty for answers without end, whitened rewards, a KL coefficient that adapts, a pretraining mix, a value
-//! model with its own rate, a temperature, several epochs and minibatches, a moving average, selection of the best state.
+//! PPO: entropy bonus, penalty for answers without end, whitened rewards, a KL coefficient that adapts, a
+//! pretraining mix, a value model with its own rate, a temperature, several epochs and minibatches, a moving
+//! average, selection of the best state.
 
 use crate::fixture::{Fixture, REWARD_WEIGHTS, WEIGHTS, mixture_inputs, prompts, recipe, tokens};
 use crate::golden::{Golden, close, lines};

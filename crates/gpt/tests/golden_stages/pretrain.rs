@@ -1,4 +1,5 @@
-//! Pretraining: a mixture of corpora of which one is cut for fill-in-the-middle, dropout, sequences with key words that weigh more.
+//! Pretraining: a mixture of corpora of which one is cut for fill-in-the-middle, dropout, sequences with key
+//! words that weigh more.
 
 use crate::fixture::{Fixture, WEIGHTS, mixture_inputs, recipe};
 use crate::golden::{Golden, close};

@@ -1,5 +1,5 @@
-//! The reward model: rankings of three and five answers with ties, dropout, scores of demonstrations that are normalised before
-//! training and after it, and its report on held-out rankings.
+//! The reward model: rankings of three and five answers with ties, dropout, scores of demonstrations that are
+//! normalised before training and after it, and its report on held-out rankings.
 
 use crate::fixture::{Fixture, WEIGHTS, recipe, user};
 use crate::golden::{Golden, close};
@@ -21,7 +21,8 @@ const RECIPE: &[&str] = &[
     "weight_decay=0.1",
     "beta1=0.9",
     "beta2=0.95",
-    // Differences of scores do not see the last norm's bias: its gradient is rounding noise, which a smaller ε would blow up.
+    // Differences of scores do not see the last norm's bias: its gradient is rounding noise, which a smaller
+    // ε would blow up.
     "eps=1e-3",
     "grad_clip=1.0",
     "dropout=0.15",
@@ -69,7 +70,7 @@ fn is_pytorchs(name: &str, normalises: &str) {
         seed: SEED,
     };
     let outcome = reward(Reference, &machine(), &options, &Silent).unwrap();
-    close(&to_value(outcome.judged).unwrap(), golden.at("/judged"), "the report");
+    close(&to_value(outcome.evaluation).unwrap(), golden.at("/judged"), "the report");
     golden.holds_metrics(&options.out);
     golden.holds_checkpoints(&options.out);
 }

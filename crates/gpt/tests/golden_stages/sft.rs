@@ -1,4 +1,5 @@
-//! Supervised fine-tuning: dropout, a pretraining mix, selection by a reward model's mean score of sampled answers.
+//! Supervised fine-tuning: dropout, a pretraining mix, selection by a reward model's mean score of sampled
+//! answers.
 
 use crate::fixture::{Fixture, REWARD_WEIGHTS, WEIGHTS, mixture_inputs, recipe, user};
 use crate::golden::{Golden, close};

@@ -6,8 +6,8 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
-/// What `work` comes to in a thread in which `call` (`libc::SYS_fsync`, `libc::SYS_fdatasync`) fails, of this file descriptor or of
-/// all.
+/// What `work` comes to in a thread in which `call` (`libc::SYS_fsync`, `libc::SYS_fdatasync`) fails, of this
+/// file descriptor or of all.
 pub(crate) fn without<R: Send>(call: i64, descriptor: Option<u64>, work: impl FnOnce() -> R + Send) -> R {
     let is = |fd| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, fd).unwrap();
     let rules = descriptor.map(|fd| SeccompRule::new(vec![is(fd)]).unwrap()).into_iter().collect();
