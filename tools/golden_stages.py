@@ -23,12 +23,13 @@ NONE = 2**32 - 1  # no target
 MASK = 2**64 - 1
 
 # Streams of random numbers.
-NOISE = {"pretrain": 1, "sft": 0x53465401, "dpo": 0x44504F01, "reward": 0x52574401, "finetune": 0x46544E01}
+NOISE = {"pretrain": 0x50524501, "sft": 0x53465401, "dpo": 0x44504F01, "reward": 0x52574401, "finetune": 0x46544E01}
 HEAD_NOISE = 0x46544E02
 WINDOW_ORDER, WINDOW_OFFSET = 0x4F524445 << 32, 0x4F464653
 CHAT_ORDER, RANKING_ORDER, LABEL_ORDER = 0x43484154 << 32, 0x52414E4B << 32, 0x4C414245 << 32
 PPO_PROMPTS, PPO_MINIBATCHES, PPO_SAMPLING, PPO_MEASURING = 0x50504F01 << 32, 0x50504F02 << 32, 0x50504F03, 0x50504F04
 NEW_ROWS = 0x524F5753
+SAMPLES = 0x53414D50 << 32
 
 
 # ---- random numbers: SplitMix64's finaliser, once a coordinate -------------------------------------------------------
@@ -123,7 +124,7 @@ class Model:
         self.w = {name: torch.tensor(a, dtype=torch.float64, requires_grad=True) for name, a in arrays.items()}
 
     def hidden(self, sequences, noise=None):
-        """The last norm's output for every row; `noise` is (seed, p), and its rows are numbered through the whole list."""
+        """The last norm's output for every row; `noise` is (seed, p, rows before these), and its rows are numbered through the whole list."""
         w, rows, row = self.w, [], 0
         for tokens in sequences:
             n = len(tokens)
@@ -231,7 +232,8 @@ def kept(noise, stream, first_row, rows, width):
     """What dropout multiplies `rows` rows by."""
     if noise is None or noise[1] == 0:
         return 1.0
-    seed, p = noise
+    seed, p, *before = noise
+    first_row += sum(before)
     drop = [[uniform(seed, stream, (first_row + r) * width + c) < p for c in range(width)] for r in range(rows)]
     return torch.where(torch.tensor(drop), 0.0, 1.0 / (1.0 - p)).double()
 
@@ -240,7 +242,8 @@ def kept_attention(noise, stream, first_row, heads, n):
     """The same for the probabilities of attention, whose columns are numbered head · 2²⁰ + key."""
     if noise is None or noise[1] == 0:
         return 1.0
-    seed, p = noise
+    seed, p, *before = noise
+    first_row += sum(before)
     drop = [
         [[uniform(seed, stream, ((first_row + i) * heads + h << 20) + j) < p if j <= i else True for j in range(n)] for i in range(n)]
         for h in range(heads)
@@ -321,7 +324,7 @@ def answer_rows(episodes):
 
 
 def answer(model, prompts, ends, max_tokens, temperature, seed):
-    """Samples an answer to each prompt, token by token: the i-th prompt draws the numbers of stream i."""
+    """Samples an answer to each prompt, token by token: the i-th prompt has the i-th stream of samples."""
     episodes = []
     with torch.no_grad():
         for number, prompt in enumerate(prompts):
@@ -331,7 +334,7 @@ def answer(model, prompts, ends, max_tokens, temperature, seed):
                 order = np.argsort(-logits, kind="stable")
                 scaled = (logits[order] - logits[order[0]]) / np.float32(temperature)
                 weights = np.exp(scaled.astype(np.float64))
-                left = uniform(seed, number, e.answer_len()) * weights.sum()
+                left = uniform(seed, SAMPLES + number, e.answer_len()) * weights.sum()
                 e.tokens.append(int(order[np.argmax(np.cumsum(weights) > left)]))
                 e.ended = e.tokens[-1] in ends
             episodes.append(e)
@@ -390,7 +393,8 @@ def sft(inputs):
         noise = (bits(seed, NOISE["sft"], step), f32(recipe["dropout"]))
         loss = mean_loss(model, [s["tokens"] for s in batch], [s["targets"] for s in batch], noise)
         windows = mixed_windows(inputs["ptx"], shape["context"], seed, step, math.ceil(share * size))
-        ptx = mean_loss(model, *windows, noise)
+        # Its rows stand behind those of the demonstrations.
+        ptx = mean_loss(model, *windows, (*noise, sum(len(s["tokens"]) for s in batch)))
         lr = rate(recipe, step)
         norm = optimizer.step((1 - share) * loss + share * ptx, lr)
         val_loss, val_reward = evaluate()
@@ -654,7 +658,7 @@ def dpo(inputs):
     def evaluate():
         with torch.no_grad():
             found = implicit_rewards(inputs["held_out"])
-        losses = [pair_losses(r, pairs).mean().item() for r, pairs in found]
+        losses = [pair_losses(r, pairs).mean().item() for r, pairs in found if pairs]
         right = sum(right_of(r, pairs) for r, pairs in found)
         return {"val_loss": np.mean(losses).item(), "val_accuracy": right / sum(len(pairs) for _, pairs in found)}
 

@@ -131,13 +131,14 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let held_out: Vec<&Ranked> = self.options.rankings.held_out.iter().collect();
         let beta = self.settings.own.beta;
         let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
+        let elements = held_out.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
         for (rows, rankings) in rows(&held_out, self.settings.optim.micro_batch_tokens) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
             let reference = sums(&rows, &rankings, reference);
             let policy = policy.evaluate(b, rows.sequences(), &rows.targets);
             for one in losses(&sums(&rows, &rankings, policy), &reference, &rankings, beta) {
-                loss += one.value / held_out.len() as f64;
+                loss += one.value / elements;
                 right += one.right;
             }
             pairs += rankings.iter().map(|ranked| ranked.pairs.len()).sum::<usize>();

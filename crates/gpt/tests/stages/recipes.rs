@@ -42,8 +42,9 @@ fn a_recipe_fits_the_model_and_the_examples() {
         (lr - 1e-3 * 0.75f64.powf(1.5)).abs() < 1e-6,
         "{lr} for a model that is wider than nano by a third"
     );
-    let line =
-        format!("recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (256 wide)");
+    let line = format!(
+        "recipe: dropout 0.1 (pretrained by mynah), epochs 8 (8 examples), lr {lr} (256 wide), micro_batch_tokens 4096 ("
+    );
     assert!(told.contains(&line), "{line} is not in {told}");
 
     let told = "dropout 0.05 (as the model says)";
@@ -53,7 +54,7 @@ fn a_recipe_fits_the_model_and_the_examples() {
     let third = run(&dir.path().join("grandchild"), 8, &[], "great-grandchild");
     assert_eq!(third.0[1], 0.0, "a line that others began");
 
-    let given = ["lr=2e-5", "dropout=0.3", "epochs=5"];
+    let given = ["lr=2e-5", "dropout=0.3", "epochs=5", "micro_batch_tokens=512"];
     let (numbers, told) = run(&ours, 8, &given, "given");
     assert_eq!(numbers, [2e-5, 0.3, 5.0]);
     assert!(!told.contains("recipe:"), "{told}");

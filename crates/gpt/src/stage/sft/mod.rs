@@ -176,8 +176,8 @@ impl<'a, B: Backend> Sft<'a, B> {
     }
 
     /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that
-    /// mean.
-    fn accumulate(&mut self, step: u64, weight: f64) -> f64 {
+    /// mean. `first_row` rows of the step come before it.
+    fn accumulate(&mut self, step: u64, weight: f64, first_row: u64) -> f64 {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
@@ -186,7 +186,7 @@ impl<'a, B: Backend> Sft<'a, B> {
         for part in batch.parts(settings.optim.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
-            let noise = Some(Noise { seed, first_row: part.first_row as u64 });
+            let noise = Some(Noise { seed, first_row: first_row + part.first_row as u64 });
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise };
             let group_rows = part.tokens.len();
             let logprobs = trainer.accumulate(backend, rows, part.targets, derivatives, group_rows);
@@ -216,16 +216,17 @@ impl<B: Backend> Training for Sft<'_, B> {
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
         let mut flops = training_flops(&self.learner.trainer.config, tokens, own.batch_size);
-        let loss = self.accumulate(step, 1.0 - own.ptx_share);
+        let loss = self.accumulate(step, 1.0 - own.ptx_share, 0);
         let mut metrics = metrics([("loss", loss.into())]);
         let mut total = loss;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
             windows.batch(step, 0..sequences, sequences, &mut self.batch)?;
+            let demonstrations = tokens;
             let ptx_tokens = self.batch.tokens.len() as u64;
             tokens += ptx_tokens;
             flops += training_flops(&self.learner.trainer.config, ptx_tokens, sequences);
-            let ptx_loss = self.accumulate(step, own.ptx_share);
+            let ptx_loss = self.accumulate(step, own.ptx_share, demonstrations);
             metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
             total += ptx_loss;
         }
