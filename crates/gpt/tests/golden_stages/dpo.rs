@@ -31,7 +31,7 @@ const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_ev
 fn dpo_is_pytorchs() {
     let fixture = Fixture::new();
     let init = fixture.base();
-    let (rankings, [train, held_out]) = rankings(&fixture, 10..14);
+    let (rankings, [train, held_out]) = rankings(&fixture, 9..14);
     let golden = Golden::of(
         "dpo",
         &json!({
