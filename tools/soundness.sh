@@ -78,7 +78,8 @@ miri() {
         echo "== miri: this machine's toolchain has none"
         return
     fi
-    export RUSTFLAGS="--cfg slow"
+    # A backtrace takes minutes there.
+    export RUSTFLAGS="--cfg slow" RUST_BACKTRACE=0
     echo "== miri: the pool, memory, and the portable code"
     cargo +nightly miri test --locked --target-dir target/miri -p "$package" --lib -- pool:: scratch:: aligned::
     # Every operation, at the portable level: Miri has no other instructions.

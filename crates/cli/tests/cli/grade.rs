@@ -189,7 +189,8 @@ fn no_program_escapes() {
     assert_eq!(outside.port.accept().expect_err("nobody called").kind(), ErrorKind::WouldBlock);
 }
 
-/// Seccomp and Landlock keep out what namespaces do, so that the loss of one of these would go unseen: here they stand alone.
+/// Seccomp and Landlock keep out what namespaces do, so that the loss of one of these would go unseen: here
+/// they stand alone.
 #[test]
 fn namespaces_hold_alone() {
     let _alone = alone();
