@@ -22,6 +22,9 @@ const SWITCH: &str = include_str!("switch.rs.in");
 const ALLOW: &str =
     "#![allow(arithmetic_overflow, unconditional_panic, unconditional_recursion, overflowing_literals)]\n";
 
+/// The files of the crates that hold mutants.
+type Sources = BTreeMap<PathBuf, Woven>;
+
 /// A program that holds tests.
 #[derive(Clone, Debug)]
 pub struct Binary {
@@ -113,7 +116,7 @@ impl Tree {
     }
 
     /// Writes the copy; what has not changed is not touched, so that it is not compiled again.
-    fn weave(&self, mutants: &[&Mutant]) -> Result<(BTreeMap<PathBuf, Woven>, Vec<(usize, String)>)> {
+    fn weave(&self, mutants: &[&Mutant]) -> Result<(Sources, Vec<(usize, String)>)> {
         let crates: BTreeSet<PathBuf> = mutants.iter().map(|mutant| crate_root(&mutant.file)).collect();
         let (mut all, mut refused) = (BTreeMap::new(), Vec::new());
         for (path, bytes) in &self.files {
@@ -207,7 +210,7 @@ fn remove_others(dir: &Path, copy: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) ->
 }
 
 /// Which mutants the compiler's errors are about, with its messages.
-fn culprits(errors: &[Value], woven: &BTreeMap<PathBuf, Woven>) -> Result<BTreeMap<usize, String>> {
+fn culprits(errors: &[Value], woven: &Sources) -> Result<BTreeMap<usize, String>> {
     let mut found = BTreeMap::new();
     for error in errors {
         let said = error["message"].as_str().unwrap_or_default();
@@ -225,7 +228,7 @@ fn culprits(errors: &[Value], woven: &BTreeMap<PathBuf, Woven>) -> Result<BTreeM
 /// File, bytes and whether it is the main one, of each place that an error names.
 fn spans(error: &Value) -> Vec<(PathBuf, Range<usize>, bool)> {
     let span = |span: &Value| {
-        let byte = |key: &str| Some(usize::try_from(span[key].as_u64()?).ok()?);
+        let byte = |key: &str| usize::try_from(span[key].as_u64()?).ok();
         let file = PathBuf::from(span["file_name"].as_str()?);
         Some((file, byte("byte_start")?..byte("byte_end")?, span["is_primary"] == true))
     };
@@ -236,7 +239,7 @@ fn spans(error: &Value) -> Vec<(PathBuf, Range<usize>, bool)> {
 }
 
 /// The mutant in whose mutated text an error lies; else the one around its main place, or around any.
-fn culprit(spans: &[(PathBuf, Range<usize>, bool)], woven: &BTreeMap<PathBuf, Woven>) -> Option<usize> {
+fn culprit(spans: &[(PathBuf, Range<usize>, bool)], woven: &Sources) -> Option<usize> {
     let innermost = |primary: bool, mutated: bool| {
         let places = spans.iter().filter(|span| span.2 == primary).flat_map(|(file, bytes, _)| {
             let places = woven.get(file).into_iter().flat_map(|woven| &woven.places);
