@@ -109,3 +109,48 @@ pub fn hash(bytes: &[u8]) -> u64 {
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mutant(file: &str, line: usize, what: &str) -> Mutant {
+        let start = LineColumn { line, column: 5 };
+        Mutant {
+            number: 0,
+            name: format!("{file}:{line}:5: {what}"),
+            package: String::new(),
+            file: file.into(),
+            span: Span { start, end: start },
+            replacement: String::new(),
+            genre: Genre::BinaryOperator,
+        }
+    }
+
+    #[test]
+    fn edits_elsewhere_leave_the_order() {
+        let order = |moved_by: usize, more: usize| {
+            let ours =
+                (0..50).map(|n| mutant("a.rs", n + moved_by, &format!("replace + with - in f{}", n / 2)));
+            let others = (0..more).map(|n| mutant("b.rs", n, "delete !"));
+            let order = in_order(others.chain(ours), 1).into_iter().filter(|it| it.file == "a.rs");
+            order.map(|it| it.span.start.line - moved_by).collect::<Vec<_>>()
+        };
+        assert_eq!(order(1, 0), order(8, 30));
+        assert!(!order(1, 0).is_sorted());
+        let seeded = |seed| in_order((1..50).map(|n| mutant("a.rs", n, &format!("delete {n}"))), seed);
+        let lines = |seed| seeded(seed).iter().map(|it| it.span.start.line).collect::<Vec<_>>();
+        assert_ne!(lines(1), lines(2));
+        assert!(seeded(1).iter().map(|it| it.number).eq(1..50));
+    }
+
+    #[test]
+    fn modules_are_folders_files_or_crates() {
+        let is_in = |file, module| mutant(file, 1, "").is_in(module);
+        assert!(is_in("crates/gpt/src/data/rows.rs", "data") && is_in("crates/data/src/rows.rs", "data"));
+        assert!(is_in("crates/gpt/src/model/sample.rs", "model/sample"));
+        assert!(
+            !is_in("crates/gpt/src/data/rows.rs", "rows") && !is_in("crates/gpt/src/database.rs", "data")
+        );
+    }
+}

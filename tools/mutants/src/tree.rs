@@ -94,18 +94,23 @@ impl Tree {
     /// The compiler's errors are of no mutant.
     pub fn build(&self, order: &[Mutant], count: usize) -> Result<Built> {
         let mut reasons: BTreeMap<usize, String> = BTreeMap::new();
+        // A quarter more than are needed: to begin again takes longer than to compile them.
+        let mut end = 0;
         loop {
-            let chosen: Vec<&Mutant> =
-                order.iter().filter(|mutant| !reasons.contains_key(&mutant.number)).take(count).collect();
+            let compile = |end: usize| order[..end].iter().filter(|it| !reasons.contains_key(&it.number));
+            while compile(end).count() < count && end < order.len() {
+                end = (end + (count - compile(end).count()) * 5 / 4 + 1).min(order.len());
+            }
+            let chosen: Vec<&Mutant> = compile(end).collect();
             let (woven, refused) = self.weave(&chosen)?;
             if refused.is_empty() {
                 eprintln!("building with {} mutants, {} left out", chosen.len(), reasons.len());
                 let (binaries, errors) = self.compile(&chosen)?;
                 if errors.is_empty() {
-                    let last = chosen.last().map_or(0, |mutant| mutant.number);
-                    let mutants = chosen.into_iter().cloned().collect();
-                    let left_out = order.iter().filter(|mutant| mutant.number < last);
-                    let left_out = left_out
+                    let mutants: Vec<Mutant> = chosen.into_iter().take(count).cloned().collect();
+                    let last = mutants.last().map_or(0, |mutant| mutant.number);
+                    let passed_over = order.iter().filter(|mutant| mutant.number < last);
+                    let left_out = passed_over
                         .filter_map(|mutant| Some((mutant.clone(), reasons.get(&mutant.number)?.clone())));
                     return Ok(Built { mutants, left_out: left_out.collect(), binaries });
                 }
@@ -252,4 +257,30 @@ fn culprit(spans: &[(PathBuf, Range<usize>, bool)], woven: &Sources) -> Option<u
     [(true, true), (false, true), (true, false), (false, false)]
         .into_iter()
         .find_map(|(primary, mutated)| innermost(primary, mutated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weave::Place;
+
+    #[test]
+    fn the_innermost_mutant_is_to_blame() {
+        let outer = Place { number: 1, whole: 0..100, mutated: 0..40 };
+        let inner = Place { number: 2, whole: 50..90, mutated: 50..60 };
+        let file = PathBuf::from("a.rs");
+        let woven =
+            Sources::from([(file.clone(), Woven { text: String::new(), places: vec![outer, inner] })]);
+        let blamed = |spans: &[(Range<usize>, bool)]| {
+            let spans: Vec<_> =
+                spans.iter().map(|(bytes, primary)| (file.clone(), bytes.clone(), *primary)).collect();
+            culprit(&spans, &woven)
+        };
+        assert_eq!(blamed(&[(10..12, true)]), Some(1));
+        assert_eq!(blamed(&[(55..57, true)]), Some(2));
+        // The branches of an `if` differ: the original is the main place, and the mutated text the cause.
+        assert_eq!(blamed(&[(70..80, true), (20..30, false)]), Some(1));
+        assert_eq!(blamed(&[(92..95, true)]), Some(1));
+        assert_eq!(blamed(&[(200..210, true)]), None);
+    }
 }
