@@ -323,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn the_outer_opens_first_and_closes_last() {
+        let (left, right) = ("fn f() { a * b + c }", "fn f() { a + b * c }");
+        let both = |source| {
+            woven(
+                source,
+                &[
+                    mutant(source, 1, Genre::BinaryOperator, ("*", 0), "/"),
+                    mutant(source, 2, Genre::BinaryOperator, ("+", 0), "-"),
+                ],
+            )
+        };
+        assert_eq!(
+            both(left).text,
+            "fn f() { (if crate::mutant(2) { a * b - c } else { \
+             (if crate::mutant(1) { a / b } else { a * b }) + c }) }"
+        );
+        assert_eq!(
+            both(right).text,
+            "fn f() { (if crate::mutant(2) { a - b * c } else { \
+             a + (if crate::mutant(1) { b / c } else { b * c }) }) }"
+        );
+    }
+
+    #[test]
     fn bodies_arms_and_fields() {
         let source = "fn f(x: u8) -> P { match x { 1 => a, 2 if x > y => b, _ => P { q: 1, ..c } } }";
         let body = "match x { 1 => a, 2 if x > y => b, _ => P { q: 1, ..c } }";
