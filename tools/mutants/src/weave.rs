@@ -344,6 +344,8 @@ mod tests {
             "fn f() { (if crate::mutant(2) { a - b * c } else { \
              a + (if crate::mutant(1) { b / c } else { b * c }) }) }"
         );
+        let end = |number| both(right).places.iter().find(|it| it.number == number).map(|it| it.whole.end);
+        assert!(end(1) < end(2));
     }
 
     #[test]
