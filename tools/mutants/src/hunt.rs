@@ -26,14 +26,17 @@ pub fn outcome(runner: &Runner<'_>, tests: &[Test], mutant: &Mutant) -> Result<O
     if reaching.is_empty() {
         return Ok(Outcome::new(mutant, Fate::Alive("no test reaches it".into())));
     }
-    reaching.sort_by(|a, b| a.secs.total_cmp(&b.secs));
+    reaching
+        .sort_by(|a, b| (a.shares(), a.secs).partial_cmp(&(b.shares(), b.secs)).expect("times are numbers"));
+    let (alone, together) = reaching.split_at(reaching.partition_point(|test| !test.shares()));
     let mut unsteady = Vec::new();
-    for test in &reaching {
-        let ending = runner.mutated(test, mutant.number)?;
+    for tests in alone.chunks(1).chain((!together.is_empty()).then_some(together)) {
+        let ending = runner.mutated(tests, mutant.number)?;
         if ending == Ending::Passed {
             continue;
         }
-        if runner.mutated(test, 0)? != Ending::Passed {
+        let Some(test) = runner.failed(tests) else { continue };
+        if runner.mutated(&[&test], 0)? != Ending::Passed {
             unsteady.push(test.name());
             continue;
         }

@@ -68,12 +68,19 @@ fn main() -> Result<()> {
     }
 
     let tree = Tree::of(&root, &dir)?;
-    let built = tree.build(&order, args.sample)?;
+    let results = dir.join("results.jsonl");
+    let keep = |outcome: &Outcome| suite::append(&results, &outcome.to_line(tree.digest())?);
+    let known = Results::read(&results, tree.digest())?;
+    let left_out = order.iter().filter_map(|it| match known.get(it)?.fate {
+        Fate::LeftOut(reason) => Some((it.number, reason)),
+        _ => None,
+    });
+    let note = |it: &Mutant, reason: &str| keep(&Outcome::new(it, Fate::LeftOut(reason.into())));
+    let built = tree.build(&order, args.sample, left_out.collect(), note)?;
     let traced = traced(&built, &tree, &dir, &args)?;
 
-    let results = dir.join("results.jsonl");
     let again = args.only.is_some() || args.test.is_some();
-    let known = if again { Results::none() } else { Results::read(&results, tree.digest())? };
+    let known = if again { Results::none() } else { known };
     let left: Vec<&Mutant> = built.mutants.iter().filter(|it| known.get(it).is_none()).collect();
     println!("{} mutants to run, {} known from before", left.len(), built.mutants.len() - left.len());
     let new = in_parallel(&left, args.jobs, |worker, mutant| {
@@ -81,7 +88,7 @@ fn main() -> Result<()> {
         let outcome = outcome(&runner, &traced, mutant)?;
         println!("{outcome}");
         if args.test.is_none() {
-            suite::append(&results, &outcome.to_line(tree.digest())?)?;
+            keep(&outcome)?;
         }
         Ok(outcome)
     })?;

@@ -18,19 +18,23 @@ use crate::tree::Binary;
 
 /// Tests that say nothing about mutants: with the reason.
 const NOT_RUN: [(&str, &str); 1] = [("gpt house", "reads the source, which is woven here")];
+/// Programs whose tests share what takes long to make, a trained model: those of one module run in one process.
+const SHARING: [&str; 1] = ["cli cli"];
 /// What one process may allocate, in KiB (8 GiB), and write to one file, in blocks of 512 bytes (2 GiB).
 const LIMITS: &str = "ulimit -v 8388608 && ulimit -f 4194304 && exec \"$@\"";
+/// The end of the line that a program writes of a test that failed.
+const FAILED: &str = " ... FAILED";
 /// A test may take five times as long as without a mutant, and these seconds more.
 const EXTRA: Duration = Duration::from_secs(5);
 /// How long a test may take that was not measured yet.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// One test, run without a mutant.
+/// One test, or those of a module that run together, without a mutant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Test {
     /// Its program, as [`Binary::name`].
     pub binary: String,
-    /// Its path in the program; empty if the program is one test.
+    /// Its path in the program, with `::` at its end if it is a module; empty if the program is one test.
     pub path: String,
     pub secs: f64,
     /// The mutants that it asked for; 0 if it starts processes whose trace may be lost.
@@ -41,6 +45,11 @@ impl Test {
     /// `gpt lib stage::ppo::tests::clips`.
     pub fn name(&self) -> String {
         format!("{} {}", self.binary, self.path).trim_end().to_string()
+    }
+
+    /// Whether it runs in one process with others of its program.
+    pub fn shares(&self) -> bool {
+        SHARING.contains(&self.binary.as_str())
     }
 
     fn limit(&self) -> Duration {
@@ -71,6 +80,10 @@ pub fn list(binaries: &[Binary], filter: &str) -> Result<Vec<Test>> {
             ensure!(output.status.success(), "{} does not list its tests", binary.name);
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             paths = text.lines().filter_map(|line| line.strip_suffix(": test").map(String::from)).collect();
+            if SHARING.contains(&binary.name.as_str()) {
+                let module = |path: &String| path.split_once("::").map(|(module, _)| format!("{module}::"));
+                paths = paths.iter().filter_map(module).collect::<BTreeSet<_>>().into_iter().collect();
+            }
         }
         tests.extend(paths.into_iter().map(|path| Test {
             binary: binary.name.clone(),
@@ -103,30 +116,46 @@ impl Runner<'_> {
             fs::set_permissions(&trace, fs::Permissions::from_mode(0o666))?;
             let start = Instant::now();
             let path = trace.to_str().context("a path that is no UTF-8")?;
-            let ending = self.run(test, &[("MUTANT_TRACE", path)])?;
+            let ending = self.run(&[test], &[("MUTANT_TRACE", path)])?;
             if ending == Ending::Passed {
                 test.secs = start.elapsed().as_secs_f64();
                 let text = fs::read_to_string(&trace)?;
                 test.reached = text.lines().filter_map(|line| line.parse().ok()).collect();
                 return Ok(());
             }
-            let said = fs::read_to_string(self.dir.join("said")).unwrap_or_default();
-            ensure!(attempt == 0, "{} {ending:?} without a mutant:\n{said}", test.name());
+            ensure!(attempt == 0, "{} {ending:?} without a mutant:\n{}", test.name(), self.said());
         }
         Ok(())
     }
 
-    /// Runs `test` with the mutant `number` on, or with none if that is 0.
+    /// Runs `tests`, all of one program, with the mutant `number` on, or with none if that is 0; ends with the first that fails.
     ///
     /// # Errors
-    /// It cannot be started.
-    pub fn mutated(&self, test: &Test, number: usize) -> Result<Ending> {
-        self.run(test, &[("MUTANT", &number.to_string())])
+    /// They cannot be started.
+    pub fn mutated(&self, tests: &[&Test], number: usize) -> Result<Ending> {
+        self.run(tests, &[("MUTANT", &number.to_string())])
     }
 
-    fn run(&self, test: &Test, variables: &[(&str, &str)]) -> Result<Ending> {
-        let binary = self.binaries.iter().find(|binary| binary.name == test.binary);
-        let binary = binary.with_context(|| format!("no program {}", test.binary))?;
+    /// Of `tests`, which were run last, the one that failed or did not end, alone.
+    pub fn failed(&self, tests: &[&Test]) -> Option<Test> {
+        let test = (*tests.first()?).clone();
+        let said = self.said();
+        let ends = said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
+        let failed =
+            ends.filter(|(_, end)| ["", "FAILED"].contains(&end.trim())).map(|(path, _)| path.to_string());
+        Some(Test { path: failed.last().unwrap_or(test.path), ..test })
+    }
+
+    fn said(&self) -> String {
+        let bytes = fs::read(self.dir.join("said")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn run(&self, tests: &[&Test], variables: &[(&str, &str)]) -> Result<Ending> {
+        let name = tests.first().map(|test| test.binary.as_str()).unwrap_or_default();
+        let binary = self.binaries.iter().find(|binary| binary.name == name);
+        let binary = binary.with_context(|| format!("no program {name}"))?;
+        let limit: Duration = tests.iter().map(|test| test.limit()).sum();
         // A test that was killed may leave what cannot be removed; the next one does not mind.
         let _ = fs::remove_dir_all(&self.dir);
         fs::create_dir_all(&self.dir)?;
@@ -135,7 +164,10 @@ impl Runner<'_> {
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", LIMITS, "sh"]).arg(&binary.executable);
         if binary.harness {
-            command.args([&test.path, "--exact", "--test-threads", "1"]);
+            command.args(tests.iter().map(|test| &test.path)).args(["--test-threads", "1"]);
+            if !tests.iter().any(|test| test.path.ends_with("::")) {
+                command.arg("--exact");
+            }
         }
         let mut child = command
             .current_dir(&binary.dir)
@@ -147,20 +179,19 @@ impl Runner<'_> {
             .stderr(said)
             .spawn()
             .context("cannot start setsid")?;
-        let (start, mut status) = (Instant::now(), None);
-        while status.is_none() && start.elapsed() < test.limit() {
-            std::thread::sleep(Duration::from_millis(3));
-            status = child.try_wait()?;
-        }
+        let start = Instant::now();
+        let ending = loop {
+            match child.try_wait()? {
+                Some(status) if status.success() => break Ending::Passed,
+                Some(_) => break Ending::Failed,
+                None if start.elapsed() > limit => break Ending::TimedOut,
+                None if tests.len() > 1 && self.said().contains(FAILED) => break Ending::Failed,
+                None => std::thread::sleep(Duration::from_millis(3 * tests.len() as u64)),
+            }
+        };
         end_session(child.id())?;
-        if status.is_none() {
-            child.wait()?;
-        }
-        Ok(match status {
-            None => Ending::TimedOut,
-            Some(status) if status.success() => Ending::Passed,
-            Some(_) => Ending::Failed,
-        })
+        child.wait()?;
+        Ok(ending)
     }
 }
 

@@ -88,12 +88,18 @@ impl Tree {
         hash(digests.collect::<String>().as_bytes())
     }
 
-    /// Builds the tests with the first `count` of `order` that can be compiled.
+    /// Builds the tests with the first `count` of `order` that can be compiled; `reasons` has the numbers of those that are
+    /// known not to be, and what is found is told to `note`.
     ///
     /// # Errors
-    /// The compiler's errors are of no mutant.
-    pub fn build(&self, order: &[Mutant], count: usize) -> Result<Built> {
-        let mut reasons: BTreeMap<usize, String> = BTreeMap::new();
+    /// The compiler's errors are of no mutant; `note` fails.
+    pub fn build(
+        &self,
+        order: &[Mutant],
+        count: usize,
+        mut reasons: BTreeMap<usize, String>,
+        note: impl Fn(&Mutant, &str) -> Result<()>,
+    ) -> Result<Built> {
         // A quarter more than are needed: to begin again takes longer than to compile them.
         let mut end = 0;
         loop {
@@ -102,7 +108,7 @@ impl Tree {
                 end = (end + (count - compile(end).count()) * 5 / 4 + 1).min(order.len());
             }
             let chosen: Vec<&Mutant> = compile(end).collect();
-            let (woven, refused) = self.weave(&chosen)?;
+            let (woven, mut refused) = self.weave(&chosen)?;
             if refused.is_empty() {
                 eprintln!("building with {} mutants, {} left out", chosen.len(), reasons.len());
                 let (binaries, errors) = self.compile(&chosen)?;
@@ -114,9 +120,13 @@ impl Tree {
                         .filter_map(|mutant| Some((mutant.clone(), reasons.get(&mutant.number)?.clone())));
                     return Ok(Built { mutants, left_out: left_out.collect(), binaries });
                 }
-                reasons.extend(culprits(&errors, &woven)?);
+                refused.extend(culprits(&errors, &woven)?);
             }
-            reasons.extend(refused);
+            for (number, reason) in refused {
+                let mutant = order.iter().find(|mutant| mutant.number == number);
+                note(mutant.context("a number that was not drawn")?, &reason)?;
+                reasons.insert(number, reason);
+            }
         }
     }
 
