@@ -141,9 +141,9 @@ impl Runner<'_> {
         let test = (*tests.first()?).clone();
         let said = self.said();
         let ends = said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
-        let failed =
+        let mut failed =
             ends.filter(|(_, end)| ["", "FAILED"].contains(&end.trim())).map(|(path, _)| path.to_string());
-        Some(Test { path: failed.last().unwrap_or(test.path), ..test })
+        Some(Test { path: failed.next_back().unwrap_or(test.path), ..test })
     }
 
     fn said(&self) -> String {
