@@ -41,6 +41,9 @@ struct Args {
     /// Only tests with names that contain this, such as `ppo::tests`; the results are not kept.
     #[arg(long, value_name = "TEXT")]
     test: Option<String>,
+    /// Tests to leave out, such as one that is known to fail; their names contain this.
+    #[arg(long, value_name = "TEXT")]
+    without: Vec<String>,
     /// Tests that run at once.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     jobs: usize,
@@ -109,10 +112,16 @@ fn traced(built: &Built, tree: &Tree, dir: &Path, args: &Args) -> Result<Vec<Tes
     let lines = std::fs::read_to_string(&file).unwrap_or_default();
     let known: Vec<Test> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
 
-    let tests = suite::list(&built.binaries, args.test.as_deref().unwrap_or_default())?;
-    println!("{} tests, {} traced before", tests.len(), known.len());
+    let mut tests = suite::list(&built.binaries, args.test.as_deref().unwrap_or_default())?;
+    tests.retain(|test| args.without.iter().all(|without| !test.name().contains(without)));
+    let known = |test: &Test| known.iter().find(|known| known.name() == test.name());
+    println!(
+        "{} tests, {} traced before",
+        tests.len(),
+        tests.iter().filter(|test| known(test).is_some()).count()
+    );
     in_parallel(&tests, args.jobs, |worker, test| {
-        if let Some(known) = known.iter().find(|known| known.name() == test.name()) {
+        if let Some(known) = known(test) {
             return Ok(known.clone());
         }
         let mut test = test.clone();
