@@ -1,9 +1,10 @@
 //! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
 //!
-//! `args` is what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
+//! `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is measured where nothing was; `verbs` has one file a verb, `terminal` is what a
 //! person sees. Results go to standard output, everything meant for people to standard error.
 
-mod args;
+mod commands;
+mod options;
 mod precision;
 mod session;
 mod terminal;
@@ -15,18 +16,10 @@ use clap::Parser;
 use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
 
-use args::{Cli, Usage};
-use session::Session;
+use commands::Cli;
+use options::Usage;
+use session::{Ended, Session};
 use terminal::{ClosedPipe, tell};
-
-/// How a verb ended, unless it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// All is done.
-    Done,
-    /// Somebody asked it to stop; what there was is saved.
-    Stopped,
-}
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;

@@ -12,7 +12,7 @@ use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
-use crate::args::{Global, PrecisionName};
+use crate::options::{Global, PrecisionName};
 use crate::precision;
 use crate::terminal::{self, Terminal};
 
@@ -170,4 +170,13 @@ pub(crate) enum Purpose<'a> {
     Text,
     /// Figures to be compared: in `f32` on every machine.
     Figures,
+}
+
+/// How a verb ended, unless it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All is done.
+    Done,
+    /// Somebody asked it to stop; what there was is saved.
+    Stopped,
 }

@@ -27,6 +27,13 @@ pub struct Options {
     pub task: Option<String>,
 }
 
+impl Default for Options {
+    /// 128 tokens, drawn as they are, of plain text.
+    fn default() -> Self {
+        Options { max_tokens: 128, sampling: Sampling::default(), stop: Vec::new(), suffix: None, task: None }
+    }
+}
+
 /// A continuation of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {

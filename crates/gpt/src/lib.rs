@@ -1,4 +1,4 @@
-//! The system of mynah: from raw text to a model that answers.
+#![doc = include_str!("../README.md")]
 
 pub mod chat;
 pub mod checkpoint;

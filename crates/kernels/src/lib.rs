@@ -1,3 +1,5 @@
+#![doc = include_str!("../README.md")]
+//!
 //! The arithmetic of a GPT: every operation, forward and backward, behind one trait.
 //!
 //! * [`Backend`]: the trait. What an operation computes is said there, once.

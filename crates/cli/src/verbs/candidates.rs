@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 use super::complete::Model;
 use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::RowArgs;
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
 /// Answers that a reward model reads at once, about.

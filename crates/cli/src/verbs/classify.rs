@@ -13,9 +13,8 @@ use serde_json::{Map, json};
 
 use super::complete::Model;
 use super::stages::RowArgs;
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::{Purpose, Session};
+use crate::options::Usage;
+use crate::session::{Ended, Purpose, Session};
 
 /// Print what a classifier of `mynah finetune` makes of texts
 #[derive(Debug, Args)]

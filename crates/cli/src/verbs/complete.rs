@@ -13,9 +13,8 @@ use gpt::tokenizer::Tokenizer;
 use kernels::{Backend, Cpu, CpuTensor};
 use serde_json::{Value, json};
 
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::{Purpose, Session};
+use crate::options::Usage;
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::print;
 use crate::terminal::text::plural;
 

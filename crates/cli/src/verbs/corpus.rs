@@ -6,9 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use gpt::corpus::{self, Filter, NEAR_THRESHOLDS, Options, Report};
 
-use crate::Ended;
-use crate::args::amount;
-use crate::session::Session;
+use crate::options::amount;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 
 const DETAILS: &str = "\

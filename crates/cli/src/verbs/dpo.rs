@@ -9,8 +9,7 @@ use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
 /// Improve a model on ranked answers directly, without a reward model

@@ -21,9 +21,8 @@ use super::complete::{Model, temperature};
 use super::grade::Walls;
 use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::{Purpose, Session};
+use crate::options::Usage;
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 
 const DETAILS: &str = "\

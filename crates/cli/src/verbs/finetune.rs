@@ -13,8 +13,7 @@ use gpt::train::run::Recipe;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\

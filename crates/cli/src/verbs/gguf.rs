@@ -8,8 +8,7 @@ use gpt::checkpoint::{self, Quant, Written};
 use serde_json::{Value, json};
 
 use super::out::{Force, RULE, recipe, say_finished};
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::terminal::text::bytes as sized;
 
 const EXAMPLES: &str = "\

@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use super::out::{Force, RULE, kept, say_finished};
 use super::stages::{RowArgs, RowReader};
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::terminal::tell;
 
 fn details() -> String {

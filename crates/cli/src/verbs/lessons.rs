@@ -7,9 +7,8 @@ use clap::Args;
 use gpt::lessons::{Amounts, write_lessons};
 use serde_json::json;
 
-use crate::Ended;
-use crate::args::amount;
-use crate::session::Session;
+use crate::options::amount;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count};
 
 /// Write the built-in lessons as files: text, demonstrations, prompts, texts with labels and with tasks, English and Chinese

@@ -1,37 +1,65 @@
 //! One file a verb: its arguments, the call of the library, and its result as text and as JSON.
 
-pub(crate) mod bench;
-pub(crate) mod candidates;
-pub(crate) mod chat;
-pub(crate) mod classify;
-pub(crate) mod complete;
-pub(crate) mod corpus;
-pub(crate) mod dpo;
-pub(crate) mod eval;
-pub(crate) mod finetune;
-pub(crate) mod gguf;
-pub(crate) mod grade;
-pub(crate) mod lessons;
+mod bench;
+mod candidates;
+mod chat;
+mod classify;
+mod complete;
+mod corpus;
+mod dpo;
+mod eval;
+mod finetune;
+mod gguf;
+mod grade;
+mod lessons;
 mod out;
-pub(crate) mod plan;
-pub(crate) mod ppo;
-pub(crate) mod pretrain;
-pub(crate) mod rank;
-pub(crate) mod report;
-pub(crate) mod reward;
-pub(crate) mod score;
-pub(crate) mod sft;
-pub(crate) mod show;
-pub(crate) mod speedrun;
+mod plan;
+mod ppo;
+mod pretrain;
+mod rank;
+mod report;
+mod reward;
+mod score;
+mod sft;
+mod show;
+mod speedrun;
 mod stages;
-pub(crate) mod tokenize;
-pub(crate) mod tokenizer;
+mod tokenize;
+mod tokenizer;
 
 use anyhow::Result;
+use clap::Subcommand;
 
-use crate::Ended;
-use crate::args::Verb;
-use crate::session::Session;
+use crate::session::{Ended, Session};
+
+/// The verbs, in the order of the road.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Lessons(lessons::LessonsArgs),
+    Corpus(corpus::CorpusArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Pretrain(Box<pretrain::PretrainArgs>),
+    Finetune(Box<finetune::FinetuneArgs>),
+    Classify(classify::ClassifyArgs),
+    Sft(Box<sft::SftArgs>),
+    Candidates(candidates::CandidatesArgs),
+    Rank(rank::RankArgs),
+    Reward(Box<reward::RewardArgs>),
+    Score(score::ScoreArgs),
+    Ppo(Box<ppo::PpoArgs>),
+    Dpo(Box<dpo::DpoArgs>),
+    Eval(eval::EvalArgs),
+    Complete(complete::CompleteArgs),
+    Chat(chat::ChatArgs),
+    Grade(grade::GradeArgs),
+    Show(show::ShowArgs),
+    Gguf(gguf::GgufArgs),
+    Report(report::ReportArgs),
+    Plan(plan::PlanArgs),
+    Bench(bench::BenchArgs),
+    Speedrun(speedrun::SpeedrunArgs),
+}
 
 /// Runs a verb; none is `speedrun`.
 pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {

@@ -9,10 +9,9 @@ use kernels::{Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::Ended;
-use crate::args::{Usage, amount};
+use crate::options::{Usage, amount};
 use crate::precision;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, scaled, secs, table};
 
 const DETAILS: &str = "\

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::rank::JudgeName;
 use super::stages::{RecipeArgs, RowArgs, init, keys, weighted};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
 const DETAILS: &str = "\

@@ -10,9 +10,8 @@ use gpt::stage::{Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shap
 use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
-use crate::Ended;
-use crate::args::{Usage, amount};
-use crate::session::{Purpose, Session};
+use crate::options::{Usage, amount};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 use crate::verbs::corpus::ChoiceArgs;
 

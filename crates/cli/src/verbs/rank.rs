@@ -12,8 +12,7 @@ use serde_json::json;
 
 use super::out::{Force, RULE, recipe, say_finished};
 use super::stages::RowArgs;
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{count, plural};
 
 /// Rank candidates: a reward model and DPO learn from rankings

@@ -7,8 +7,7 @@ use clap::Args;
 use gpt::report;
 use serde_json::json;
 
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 
 /// Write the page about a run again: curves, samples, corpus, recipe, lineage
 #[derive(Debug, Args)]

@@ -11,8 +11,7 @@ use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\

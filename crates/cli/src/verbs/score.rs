@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::complete::Model;
 use super::stages::RowArgs;
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 
 /// Print the rewards of answers
 #[derive(Debug, Args)]

@@ -10,8 +10,7 @@ use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, plural};
 
 const DETAILS: &str = "\

@@ -11,7 +11,7 @@ use gpt::data::{Columns, Prompt, Ranking, is_held_out};
 use gpt::stage::{Init, Own, StageSettings};
 use gpt::train::run::Recipe;
 
-use crate::args::{Usage, amount};
+use crate::options::{Usage, amount};
 use crate::session::Session;
 use crate::terminal::text::{plural, table};
 

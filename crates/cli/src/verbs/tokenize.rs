@@ -7,8 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use super::stages::field;
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::verbs::corpus::fraction;
 

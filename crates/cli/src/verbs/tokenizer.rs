@@ -10,9 +10,8 @@ use gpt::output::{Input, Out, Recipe, digest};
 use gpt::tokenizer::{Stats, Tokenizer};
 use serde_json::json;
 
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::Session;
+use crate::options::Usage;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::terminal::{print, print_json};
 use crate::verbs::out::{Force, RULE, recipe, say_finished};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::gguf::is_gguf;
+use super::gguf::header::is_gguf;
 use super::manifest::{MANIFEST, Manifest, verify};
 use crate::hub::{Hub, Name};
 use crate::progress::Progress;

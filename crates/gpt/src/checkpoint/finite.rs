@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 
-use super::load::Checkpoint;
+use super::model::Checkpoint;
 use super::tensor_file::{Tensor, TensorFiles};
 
 /// The first number that is not finite, and where it stands in a tensor of this shape: `NaN at [3, 17]`.

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use super::gguf::Metadata;
+use super::gguf::metadata::Metadata;
 use super::{CONFIG, GENERATION_CONFIG};
 
 /// What a model's files ask for.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::clean::source_extension;
 use super::dedup::{Key, MAX_SEEN, Seen};
 use super::documents::{RECORD, ShardWriter, to_line};
 use super::files::find;
 use super::judge::{Clean, Judged};
+use super::name::source_extension;
 use super::near::{MAX_NEAR, NEAR_THRESHOLDS, Near, Resemblance};
 use super::reason::Reason;
 use super::report::{Example, Report, Total};

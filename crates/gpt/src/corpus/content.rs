@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
+use super::form::{Kind, Packing};
 use super::json::parse;
 use super::json_values::JsonValues;
-use super::kind::{Kind, Packing};
-use super::read::MAX_RECORD_BYTES;
+use super::raw::MAX_RECORD_BYTES;
 use super::unpack;
 use crate::progress::Silent;
 

@@ -6,9 +6,9 @@ use anyhow::{Result, bail, ensure};
 
 use super::Split;
 use super::build::{Sequencer, Side, number};
-use super::clean::source_extension;
 use super::dedup::{Repeats, Seen, key};
 use super::documents::{Document, Documents, ShardWriter, to_line};
+use super::name::source_extension;
 use super::near::{Near, Resemblance};
 use super::reason::Reason;
 use super::report::{Example, Report, Shard, Total};

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::clean::Verdict;
 use super::odd::{self, odd_json};
 use super::reason::Reason;
+use super::reason::Verdict;
 use super::record::{Record, describe};
 
 /// How much of a number is shown.

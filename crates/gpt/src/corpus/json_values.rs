@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::read::MAX_RECORD_BYTES;
+use super::raw::MAX_RECORD_BYTES;
 
 /// Cuts a stream into the elements of a top-level array, or into top-level values, by brackets and quotes alone.
 pub(super) struct JsonValues {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::Options;
-use super::clean::{self, Verdict, is_code, source_extension};
+use super::clean::{self};
 use super::dedup::{Key, key};
-use super::files::Input;
+use super::input::Input;
 use super::json;
 use super::minhash::{Signature, signature};
-use super::read::{Payload, Raw};
+use super::name::{is_code, source_extension};
+use super::raw::{Payload, Raw};
 use super::reason::Reason;
+use super::reason::Verdict;
 use super::record::{Record, Wanted};
 
 /// A judged record.

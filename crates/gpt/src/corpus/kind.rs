@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::clean::{extension, is_code};
 use super::content::json_kind;
+use super::form::{Form, Kind, Packing};
+use super::name::{extension, is_code, unpacked_name};
 
 /// Kinds that hold text but cannot be read yet, or that never are text.
 const UNSUPPORTED: &[&str] = &[
@@ -77,48 +78,6 @@ const UNSUPPORTED: &[&str] = &[
     "zip",
 ];
 
-/// How the bytes of a file are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
-    None,
-    Gzip,
-    Zstd,
-}
-
-/// How a file is cut into records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// JSON, one object a line.
-    Lines,
-    /// JSON: an array of objects, or objects one after the other.
-    Json,
-    /// Text with a separator between cells (RFC 4180): the first row names the columns.
-    Table(u8),
-    /// Parquet: rows with named columns.
-    Parquet,
-    /// Source code: the file is one document.
-    Code,
-    /// Text: cut at paragraphs.
-    Prose,
-}
-
-impl Kind {
-    /// Whether it is cut into records with columns.
-    pub(super) fn has_records(self) -> bool {
-        match self {
-            Kind::Lines | Kind::Json | Kind::Table(_) | Kind::Parquet => true,
-            Kind::Code | Kind::Prose => false,
-        }
-    }
-}
-
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
-    pub(super) packing: Packing,
-    pub(super) kind: Kind,
-}
-
 impl Form {
     /// What the file at `path` is, or the extension that says that it cannot be read.
     pub(super) fn of(path: &Path) -> Result<Form, String> {
@@ -180,22 +139,6 @@ impl Form {
             _ => self.into(),
         }
     }
-}
-
-impl From<Form> for (Packing, Kind) {
-    fn from(form: Form) -> Self {
-        (form.packing, form.kind)
-    }
-}
-
-/// A name without the extension of its compression.
-pub(super) fn unpacked_name(name: &str) -> (&str, Packing) {
-    let packing = match extension(name).as_str() {
-        "gz" => Packing::Gzip,
-        "zst" | "zstd" => Packing::Zstd,
-        _ => return (name, Packing::None),
-    };
-    (name.rsplit_once('.').map_or(name, |(stem, _)| stem), packing)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::reason::Reason;
-use super::record::Record;
 
 /// The only key of such an object. The word joiner before it keeps people's own keys apart.
 const KEY: &str = "\u{2060}no value of JSON";
@@ -30,11 +29,11 @@ pub(super) fn why(value: &Value) -> Option<(Reason, &str)> {
 }
 
 /// The same of what looks like a record.
-pub(super) fn why_record(record: &Record) -> Option<(Reason, &str)> {
+pub(super) fn why_record(record: &Map<String, Value>) -> Option<(Reason, &str)> {
     parts(record).map(|(reason, what, _)| (reason, what))
 }
 
-fn parts(object: &Record) -> Option<(Reason, &str, &Value)> {
+fn parts(object: &Map<String, Value>) -> Option<(Reason, &str, &Value)> {
     match object.get(KEY)?.as_array()?.as_slice() {
         [reason, Value::String(what), nearest] => Some((Reason::deserialize(reason).ok()?, what, nearest)),
         _ => None,
@@ -42,7 +41,7 @@ fn parts(object: &Record) -> Option<(Reason, &str, &Value)> {
 }
 
 /// The odd values of a record, with their places: `messages[1].content holds \ud800`.
-pub(super) fn find(record: &Record) -> Vec<String> {
+pub(super) fn find(record: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     record.iter().for_each(|(name, value)| collect(name, value, &mut found));
     found
@@ -64,7 +63,7 @@ fn collect(place: &str, value: &Value, found: &mut Vec<String>) {
 }
 
 /// The record with the nearest values of JSON in the place of odd ones.
-pub(super) fn settled(record: Record) -> Record {
+pub(super) fn settled(record: Map<String, Value>) -> Map<String, Value> {
     record.into_iter().map(|(name, value)| (name, settle(value))).collect()
 }
 

@@ -11,9 +11,10 @@ use std::thread;
 use anyhow::{Result, anyhow, bail};
 
 use super::Options;
-use super::files::Input;
+use super::input::Input;
 use super::judge::{Judged, judge};
-use super::read::{Payload, Raw, read};
+use super::raw::{Payload, Raw};
+use super::read::read;
 use super::reason::Reason;
 use super::record::Wanted;
 use super::sample::Sample;

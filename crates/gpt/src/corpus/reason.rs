@@ -167,3 +167,6 @@ impl fmt::Display for Reason {
         })
     }
 }
+
+/// A reason and what exactly was wrong.
+pub(super) type Verdict = (Reason, String);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::clean::Verdict;
 use super::reason::Reason;
+use super::reason::Verdict;
 use super::{Options, odd};
 
 /// Columns by name.

@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::Options;
-use super::clean::extension;
-use super::files::{Globs, Input, add, drop_file};
-use super::kind::{Form, Kind, unpacked_name};
+use super::form::{Form, Kind};
+use super::globs::{Globs, add, drop_file};
+use super::input::Input;
+use super::name::extension;
+use super::name::unpacked_name;
 use super::reason::Reason;
 use super::report::Report;
 use crate::hub::{self, Hub, Name, Repository};

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::form::{Form, Kind};
 use super::judge::Judged;
-use super::kind::{Form, Kind};
 use super::reason::Reason;
 use crate::progress::Progress;
 

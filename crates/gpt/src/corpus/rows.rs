@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::files::Input;
-use super::kind::{Form, Kind};
-use super::read::{self, Payload};
+use super::form::{Form, Kind};
+use super::input::Input;
+use super::raw::Payload;
+use super::read::{self};
 use super::record::Wanted;
 use super::{Example, Reason, json, odd};
 use crate::progress::Progress;

@@ -10,7 +10,8 @@ use std::io::{self, BufRead};
 use csv_core::{ReadRecordResult as Parsed, ReaderBuilder};
 
 use super::odd::odd;
-use super::read::{Cutter, MAX_RECORD_BYTES, Payload};
+use super::raw::{MAX_RECORD_BYTES, Payload};
+use super::read::Cutter;
 use super::reason::Reason;
 use super::record::Record;
 

@@ -9,8 +9,8 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
 use super::caught::caught;
+use super::form::{Form, Packing};
 use super::gzip::{Gzip, skip_zeros};
-use super::kind::{Form, Packing};
 use super::utf16::as_utf8;
 use crate::progress::Progress;
 

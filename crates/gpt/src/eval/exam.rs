@@ -3,11 +3,10 @@
 //! An example is an item with its right answer; examples are separated by a blank line and come before the item. Choices are compared
 //! by likelihood under three rules, free answers are written to the end of a line.
 
-use super::code;
 use super::figures::{Figures, summary};
-use super::log::{Log, marked_again};
+use super::log::{Log, TaskLog};
+use super::marked::{Asked, Marked, Terms, Weighed, bits_per_byte, marked};
 use super::overlap::Overlap;
-use super::programs;
 use super::task::{Item, Task, Wanted};
 use crate::complete::Completer;
 use crate::model::{Config, Told, Weights};
@@ -16,55 +15,11 @@ use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 
-/// How the likelihoods of answers are compared (Brown et al. 2020, §2.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rule {
-    /// log P(answer | question).
-    Sum,
-    /// The same divided by the number of the answer's tokens.
-    #[default]
-    PerToken,
-    /// log P(answer | question) - log P(answer | "Answer:"): how much more likely the question makes it.
-    Normalised,
-}
-
-impl Rule {
-    /// All of them.
-    pub const ALL: [Rule; 3] = [Rule::Sum, Rule::PerToken, Rule::Normalised];
-
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::Sum => "sum",
-            Rule::PerToken => "per-token",
-            Rule::Normalised => "normalised",
-        }
-    }
-}
-
-/// How a model is examined.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
-    /// Examples before an item.
-    pub shots: usize,
-    /// By which a choice is judged; the others are told, too.
-    pub rule: Rule,
-    /// Draws the examples.
-    pub seed: u64,
-    /// Beams of a free answer; 1 takes the likeliest token each time.
-    pub beams: usize,
-    /// Tokens of an answer at most; of a program many more, unless somebody says so.
-    pub max_tokens: Option<usize>,
-    /// Programs to write for a problem.
-    pub programs: usize,
-    /// By which logits are divided to draw programs; 0 takes the likeliest token each time. Unless somebody says so, a single program
-    /// is the likeliest, and several are drawn at 0.8, which is best for many (Chen et al. 2021).
-    pub temperature: Option<f32>,
-}
-
+/// Answers that are written at once.
+pub(super) const SLOTS: usize = 8;
 /// What is said where somebody asks to stop.
 pub(super) const UNFINISHED: &str = "the examination was not finished";
 
@@ -87,46 +42,6 @@ pub struct Candidate<'a, B: Backend> {
     pub(super) sandbox: Option<&'a Sandbox>,
 }
 
-/// A prompt as tokens.
-pub(super) struct Asked {
-    pub(super) text: String,
-    pub(super) tokens: Vec<u32>,
-    /// Examples before the item.
-    pub(super) shown: usize,
-    /// Examples that the context had no room for, and tokens at the beginning of what is asked.
-    pub(super) left_out: usize,
-    pub(super) cut: usize,
-}
-
-/// Log-probability, tokens and bytes of a text or a part of one.
-pub(super) type Weighed = (f64, usize, usize);
-
-/// Bits a byte of a text that was read in parts.
-pub(super) fn bits_per_byte<'w>(parts: impl IntoIterator<Item = &'w Weighed>) -> f64 {
-    let (logprob, bytes) = parts.into_iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.2));
-    -logprob / std::f64::consts::LN_2 / bytes.max(1) as f64
-}
-
-/// What an item gave.
-#[derive(Default)]
-pub(super) struct Marked {
-    /// Which item of the task.
-    pub(super) item: usize,
-    pub(super) score: f64,
-    pub(super) record: Map<String, Value>,
-    /// Right or not under every rule, of choices.
-    pub(super) by_rule: Option<[bool; 3]>,
-    /// The windows of a text; of a last word the one that it is.
-    pub(super) windows: Vec<Weighed>,
-    /// Of free answers F1; of lines how similar they are.
-    pub(super) likeness: Option<f64>,
-    /// What became of each program.
-    pub(super) verdicts: Vec<code::Kind>,
-    pub(super) shown: usize,
-    pub(super) left_out: usize,
-    pub(super) cut: usize,
-}
-
 impl<'a, B: Backend> Candidate<'a, B> {
     /// Prepares a model. `sandbox` is where programs are run, if any are.
     ///
@@ -139,7 +54,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         tokenizer: &'a Tokenizer,
         sandbox: Option<&'a Sandbox>,
     ) -> Result<Self> {
-        let completer = Completer::new(backend, config, weights, tokenizer, programs::SLOTS)?;
+        let completer = Completer::new(backend, config, weights, tokenizer, SLOTS)?;
         Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
     }
 
@@ -156,7 +71,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
         log: &mut Log<'_>,
         progress: &dyn Progress,
     ) -> Result<Exam> {
-        let log = &mut TaskLog { task, terms, overlap, log, all: Vec::new() };
+        let log = &mut TaskLog::new(task, terms, overlap, log);
         match task.runs_programs() {
             true => self.programs(log, progress)?,
             false => self.items(log, progress)?,
@@ -289,53 +204,4 @@ impl<'a, B: Backend> Candidate<'a, B> {
         let asked = Asked { text: String::new(), tokens: Vec::new(), shown: 0, left_out: 0, cut: 0 };
         Ok(Marked { windows: windows.clone(), ..marked(bits_per_byte(&windows), record, &asked) })
     }
-}
-
-/// The items of one task on their way into the log.
-pub(super) struct TaskLog<'a, 'l> {
-    pub(super) task: &'a Task,
-    pub(super) terms: &'a Terms,
-    overlap: Option<&'a Overlap>,
-    log: &'a mut Log<'l>,
-    all: Vec<Marked>,
-}
-
-impl TaskLog<'_, '_> {
-    /// Whether the log has item `index` already. `tokens` are those of the word that ends a text.
-    pub(super) fn has(&mut self, index: usize, tokens: usize) -> Result<bool> {
-        let number = self.all.len();
-        let Some(line) = self.log.take(&self.task.name, number)? else { return Ok(false) };
-        let marked = marked_again(&line, &self.task.items[index], tokens)?;
-        self.all.push(Marked { item: index, ..marked });
-        Ok(true)
-    }
-
-    /// Takes what item `index` gave.
-    pub(super) fn add(&mut self, index: usize, mut marked: Marked) -> Result<()> {
-        let (number, shots) = (self.all.len(), self.terms.shots);
-        let head = [("task", json!(self.task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
-        let asked = (marked.shown < shots).then(|| ("shots_asked", shots.into()));
-        let overlaps = self.overlap.map(|overlap| ("overlaps", json!(overlap.items[index])));
-        let named = |(name, value): (&str, Value)| (name.to_owned(), value);
-        let record = std::mem::take(&mut marked.record);
-        let line =
-            head.into_iter().chain(asked).map(named).chain(record).chain(overlaps.map(named)).collect();
-        self.log.hear(&line)?;
-        self.all.push(Marked { item: index, ..marked });
-        Ok(())
-    }
-}
-
-pub(super) fn marked(score: f64, record: Value, asked: &Asked) -> Marked {
-    let mut record = match record {
-        Value::Object(record) => record,
-        _ => Map::new(),
-    };
-    for (name, count) in [("examples_left_out", asked.left_out), ("tokens_cut", asked.cut)] {
-        if count > 0 {
-            record.insert(name.to_owned(), count.into());
-        }
-    }
-    let (left_out, cut) = (asked.left_out, usize::from(asked.cut > 0));
-    Marked { score, record, shown: asked.shown, left_out, cut, ..Marked::default() }
 }

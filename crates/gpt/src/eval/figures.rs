@@ -3,7 +3,7 @@
 use super::Interval;
 use super::bootstrap::{Resampled, bootstrap, mean};
 use super::code::{Kind, Report};
-use super::exam::{Marked, Rule, Terms, Weighed, bits_per_byte};
+use super::marked::{Marked, Rule, Terms, Weighed, bits_per_byte};
 use super::task::{Task, Wanted};
 use anyhow::{Result, ensure};
 use serde::Serialize;

@@ -1,10 +1,11 @@
 //! The lines of an examination: an item each, with its exact prompt and what the model said of it. They are heard one by one, and those
 //! that an earlier call left are taken for the items that they are about.
 
-use super::exam::{Marked, Rule, bits_per_byte};
-use super::task::{Item, Wanted};
+use super::marked::{Marked, Rule, Terms, bits_per_byte};
+use super::overlap::Overlap;
+use super::task::{Item, Task, Wanted};
 use anyhow::{Context, Result, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 
 /// A line.
@@ -38,8 +39,52 @@ impl<'a> Log<'a> {
     }
 }
 
+/// The items of one task on their way into the log.
+pub(super) struct TaskLog<'a, 'l> {
+    pub(super) task: &'a Task,
+    pub(super) terms: &'a Terms,
+    overlap: Option<&'a Overlap>,
+    log: &'a mut Log<'l>,
+    pub(super) all: Vec<Marked>,
+}
+
+impl<'a, 'l> TaskLog<'a, 'l> {
+    pub(super) fn new(
+        task: &'a Task,
+        terms: &'a Terms,
+        overlap: Option<&'a Overlap>,
+        log: &'a mut Log<'l>,
+    ) -> Self {
+        TaskLog { task, terms, overlap, log, all: Vec::new() }
+    }
+
+    /// Whether the log has item `index` already. `tokens` are those of the word that ends a text.
+    pub(super) fn has(&mut self, index: usize, tokens: usize) -> Result<bool> {
+        let number = self.all.len();
+        let Some(line) = self.log.take(&self.task.name, number)? else { return Ok(false) };
+        let marked = marked_again(&line, &self.task.items[index], tokens)?;
+        self.all.push(Marked { item: index, ..marked });
+        Ok(true)
+    }
+
+    /// Takes what item `index` gave.
+    pub(super) fn add(&mut self, index: usize, mut marked: Marked) -> Result<()> {
+        let (number, shots) = (self.all.len(), self.terms.shots);
+        let head = [("task", json!(self.task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
+        let asked = (marked.shown < shots).then(|| ("shots_asked", shots.into()));
+        let overlaps = self.overlap.map(|overlap| ("overlaps", json!(overlap.items[index])));
+        let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+        let record = std::mem::take(&mut marked.record);
+        let line =
+            head.into_iter().chain(asked).map(named).chain(record).chain(overlaps.map(named)).collect();
+        self.log.hear(&line)?;
+        self.all.push(Marked { item: index, ..marked });
+        Ok(())
+    }
+}
+
 /// What an item gave, from its line. `tokens` are those of the word that ends a text.
-pub(super) fn marked_again(line: &Line, item: &Item, tokens: usize) -> Result<Marked> {
+fn marked_again(line: &Line, item: &Item, tokens: usize) -> Result<Marked> {
     let number = |key: &str| line.get(key).and_then(Value::as_f64);
     let count = |key: &str| line.get(key).and_then(Value::as_u64).map(|n| n as usize);
     let right = line.get("right").and_then(Value::as_bool).map(f64::from);

@@ -1,8 +1,9 @@
 //! Programs that a model writes for problems with tests (HumanEval's format, Chen et al. 2021), run and judged by [`code`].
 
 use super::code::{Kind, Problem, TIMEOUT, grade};
-use super::exam::{Candidate, Marked, TaskLog, Terms, UNFINISHED, marked};
-use super::log::share_passed;
+use super::exam::{Candidate, UNFINISHED};
+use super::log::{TaskLog, share_passed};
+use super::marked::{Marked, Terms, marked};
 use super::task::{Task, Wanted};
 use crate::model::{Request, Sampling};
 use crate::progress::{Progress, Stopped, Unit};
@@ -19,8 +20,6 @@ const MAX_TOKENS: usize = 512;
 const TEMPERATURE: f32 = 0.8;
 /// Programs are drawn from the fewest tokens whose probabilities reach this (Chen et al. 2021).
 const TOP_P: f32 = 0.95;
-/// Programs that are written at once.
-pub(super) const SLOTS: usize = 8;
 /// Programs, of one problem or several, that are written and then run at once.
 const AT_ONCE: usize = 32;
 

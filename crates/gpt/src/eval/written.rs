@@ -1,6 +1,7 @@
 //! Answers that a model writes: to the end of a line, or the next line of a program.
 
-use super::exam::{Asked, Candidate, Marked, Terms, marked};
+use super::exam::Candidate;
+use super::marked::{Asked, Marked, Terms, marked};
 use super::next_line::first_line;
 use super::task::Item;
 use crate::data::TaskRow;

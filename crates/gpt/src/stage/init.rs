@@ -3,13 +3,14 @@
 
 use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::{Config, Spec, Weights, fresh, specs};
+use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A model to begin from.
 pub struct Init {
@@ -42,6 +43,16 @@ impl Init {
         );
         let extended = tokenizer.as_ref().map(|own| own.extended(special)).transpose()?;
         Ok(Init { name, model, tokenizers: tokenizer.zip(extended), draws: false })
+    }
+
+    /// The model of a directory, as it is.
+    ///
+    /// # Errors
+    /// There is no model that can be read.
+    pub fn open(dir: &Path, progress: &dyn Progress) -> Result<Self> {
+        let model = checkpoint::open(dir, progress)?;
+        let tokenizer = model.tokenizer()?;
+        Self::new(dir.display().to_string(), model, tokenizer, &[])
     }
 
     /// The model `name` with a chat template: its own, or else mynah's, whose special tokens are added.

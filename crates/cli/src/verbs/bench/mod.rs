@@ -17,9 +17,8 @@ use kernels::cpu::bench;
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::Ended;
 use crate::precision;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::scaled;
 
 const DETAILS: &str = "\

@@ -18,8 +18,7 @@ use serde_json::json;
 
 use self::command::{Command, HELP};
 use super::complete::{Model, SamplingArgs, reason, stops};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::plural;
 use crate::terminal::{print, print_json};
 

@@ -15,8 +15,7 @@ use gpt::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::{corpus, tokenize};
-use crate::Ended;
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::terminal::text::{count, scaled};
 
 /// Show what is in a model, a run, a corpus or a directory of tokens

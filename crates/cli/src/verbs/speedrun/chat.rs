@@ -8,8 +8,7 @@ use gpt::stage::{ChatOptions, ChatOutcome, chat_road};
 use serde_json::{Map, Value, json};
 
 use super::{OUT, SpeedrunArgs};
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 
 pub(super) fn run(args: &SpeedrunArgs, scale: &str, session: &Session) -> Result<Ended> {

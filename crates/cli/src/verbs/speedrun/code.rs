@@ -11,8 +11,7 @@ use gpt::stage::{CodeOptions, CodeOutcome, code_road};
 use serde_json::{Map, Value, json};
 
 use super::SpeedrunArgs;
-use crate::Ended;
-use crate::session::{Purpose, Session};
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 use crate::verbs::complete::{Model, stream};
 use crate::verbs::pretrain::resolve;

@@ -10,9 +10,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use gpt::stage::{Budget, DEFAULT_SCALE, SCALES};
 
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::Session;
+use crate::options::Usage;
+use crate::session::{Ended, Session};
 
 /// Where the road goes unless somebody says otherwise.
 const OUT: &str = "runs/speedrun";

@@ -5,9 +5,8 @@ use gpt::report::{Asked, Predicted, TasksResults, Written};
 use gpt::stage::{TasksOptions, TasksOutcome, tasks_road};
 
 use super::SpeedrunArgs;
-use crate::Ended;
-use crate::args::Usage;
-use crate::session::{Purpose, Session};
+use crate::options::Usage;
+use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 
 pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::family::{Names, Rows, Tensor, interleaved, part, whole};
-use super::super::load::EMBEDDING;
+use super::super::fit::EMBEDDING;
 use super::super::tensor_file::TensorFiles;
 use super::entries::Entries;
 use super::fields::Fields;

@@ -12,8 +12,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -266,4 +268,11 @@ fn format_of(number: u32) -> NumberFormat {
 pub(super) fn number_of(format: NumberFormat) -> u32 {
     let known = FORMATS.iter().find(|(_, ours)| *ours == format);
     known.map(|(number, _)| *number).expect("formats that are written have a number")
+}
+
+/// Whether a file is GGUF, by its first bytes or, where it has none, by its name.
+pub(in super::super) fn is_gguf(path: &Path) -> bool {
+    let mut first = [0; MAGIC.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    (read.is_ok() && &first == MAGIC) || path.extension().is_some_and(|extension| extension == "gguf")
 }

@@ -7,39 +7,28 @@
 mod architecture;
 mod entries;
 mod fields;
-mod header;
-mod metadata;
+pub(super) mod header;
+pub(super) mod metadata;
 mod rope;
 mod split;
-mod vocabulary;
+pub(super) mod vocabulary;
 mod write;
-
-use std::io::Read;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 #[cfg(test)]
 pub(super) use entries::Entries;
-pub(super) use metadata::Metadata;
-pub(super) use vocabulary::read as tokenizer;
 pub use write::{Quant, Written, write};
 
 use super::disk;
 use super::find::ModelDir;
+use super::fit::{HEAD, check_sizes, check_tensors, has_other_head};
 use super::generation::Generation;
-use super::load::{Checkpoint, HEAD, check_sizes, check_tensors, has_other_head};
+use super::model::Checkpoint;
 use super::tensor_file::TensorFiles;
 use crate::model::specs;
 use architecture::Architecture;
 use fields::Fields;
-
-/// Whether a file is GGUF, by its first bytes or, where it has none, by its name.
-pub(super) fn is_gguf(path: &Path) -> bool {
-    let mut first = [0; header::MAGIC.len()];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && &first == header::MAGIC) || path.extension().is_some_and(|extension| extension == "gguf")
-}
 
 /// Opens a file and checks that names, shapes and number formats are those of its configuration.
 ///
@@ -95,7 +84,7 @@ fn understand(model: ModelDir) -> Result<Checkpoint> {
 
 /// The entries of a file that holds nothing else.
 #[cfg(test)]
-pub(super) fn metadata_of(entries: &Entries) -> Result<Metadata> {
+pub(super) fn metadata_of(entries: &Entries) -> Result<metadata::Metadata> {
     let mut bytes = header::MAGIC.to_vec();
     bytes.extend_from_slice(&header::VERSIONS.end().to_le_bytes());
     bytes.extend_from_slice(&[0; 8]);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::super::disk::Disk;
 use super::super::dtype::Dtype;
 use super::super::family::Piece;
-use super::super::load::Checkpoint;
+use super::super::model::Checkpoint;
 use super::super::number_format::NumberFormat;
 use super::super::save::{beside, parent};
 use super::super::writer::Writer;

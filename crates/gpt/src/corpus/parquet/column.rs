@@ -14,7 +14,7 @@ use serde_json::{Number, Value};
 use super::pages::Pages;
 use crate::corpus::caught::caught;
 use crate::corpus::odd::odd;
-use crate::corpus::read::MAX_RECORD_BYTES;
+use crate::corpus::raw::MAX_RECORD_BYTES;
 use crate::corpus::reason::Reason;
 
 /// Whether a column holds one text (or nothing) in each row.

@@ -21,10 +21,10 @@ use serde_json::Value;
 
 use self::column::Column;
 use self::nested::{Node, tree};
-use super::clean::Verdict;
-use super::files::Input;
-use super::read::{Emit, MAX_RECORD_BYTES, Payload, Raw};
+use super::input::Input;
+use super::raw::{Emit, MAX_RECORD_BYTES, Payload, Raw};
 use super::reason::Reason;
+use super::reason::Verdict;
 use super::record::Wanted;
 use crate::progress::Progress;
 

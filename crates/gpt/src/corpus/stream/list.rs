@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Flag;
-use crate::corpus::files::{Input, find_here};
-use crate::corpus::kind::Form;
+use crate::corpus::files::find_here;
+use crate::corpus::form::Form;
+use crate::corpus::input::Input;
 use crate::corpus::reason::Reason;
 use crate::corpus::report::{Example, Report};
 use crate::corpus::{Options, remote};

@@ -113,6 +113,34 @@ impl<S: Own> StageSettings<S> {
         Ok(settings)
     }
 
+    /// The defaults with what `change` changes; what it leaves as it was stays as if nobody had given it, open to the rules.
+    ///
+    /// ```
+    /// use gpt::stage::{SftSettings, StageSettings};
+    ///
+    /// let typed = StageSettings::<SftSettings>::with(|regime, own| (regime.lr, own.epochs) = (1e-4, 2))?;
+    /// assert_eq!(typed, StageSettings::resolve(&["epochs=2".into(), "lr=1e-4".into()])?);
+    /// # anyhow::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// A value cannot be.
+    pub fn with(change: impl FnOnce(&mut Regime, &mut S)) -> Result<Self> {
+        let defaults = Self::resolve(&[])?;
+        let usual = defaults.usual()?;
+        let mut changed = usual.clone();
+        change(&mut changed.regime, &mut changed.own);
+        let (usual, changed) = (usual.table()?, changed.table()?);
+        let given = changed.iter().filter(|(key, value)| usual.get(*key) != Some(value));
+        let given: Vec<(String, toml::Value)> =
+            given.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut settings =
+            StageSettings { given: given.iter().map(|(key, _)| key.clone()).collect(), ..defaults };
+        settings.table.extend(given);
+        settings.usual()?;
+        Ok(settings)
+    }
+
     /// The whole recipe for a model and its examples. A run that is there already in `out` goes on with what was decided when it
     /// began; what is decided now, `progress` hears of.
     ///

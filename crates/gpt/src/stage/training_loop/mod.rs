@@ -130,6 +130,13 @@ pub struct Machine {
     pub peak_flops: f64,
 }
 
+impl Machine {
+    /// One of which nothing was measured, with products in `f32`: its utilisation is told as 0.
+    pub fn unmeasured() -> Self {
+        Machine { description: "not measured".into(), precision: "f32".into(), peak_flops: f64::INFINITY }
+    }
+}
+
 /// A run in progress: everything about it but what its stage is.
 pub(super) struct TrainingLoop<'a> {
     name: String,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use super::super::Metadata;
+use super::super::metadata::Metadata;
 use super::super::split::{Split, byte_level};
 use super::{ADD_BOS, BYTE_LEVEL, MERGES, MODEL, PRE, ROLES, TEMPLATE, TOKENS, TYPES, token_type};
 use crate::tokenizer::Tokenizer;

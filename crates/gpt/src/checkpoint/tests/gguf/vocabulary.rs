@@ -73,7 +73,7 @@ fn entries(changed: &str, change: impl Fn(&mut Entries)) -> Entries {
 }
 
 fn read(entries: &Entries) -> anyhow::Result<Tokenizer> {
-    let found = super::super::super::gguf::tokenizer(&metadata_of(entries)?)?;
+    let found = super::super::super::gguf::vocabulary::read(&metadata_of(entries)?)?;
     Ok(found.expect("there is one, of whatever kind"))
 }
 
@@ -81,7 +81,7 @@ fn read(entries: &Entries) -> anyhow::Result<Tokenizer> {
 fn tokenizers_that_cannot_be_made_are_refused_by_name() {
     assert_eq!(read(&entries("", |_| ())).unwrap().encode("abb"), [3, 2]);
     let nothing = metadata_of(&entries("tokens", |_| ())).unwrap();
-    assert!(super::super::super::gguf::tokenizer(&nothing).unwrap().is_none());
+    assert!(super::super::super::gguf::vocabulary::read(&nothing).unwrap().is_none());
     // A token that begins every text, but has only a row to fill: nothing is put before texts.
     let unused = entries("more", |entries| {
         entries.size("tokenizer.ggml.bos_token_id", 4).unwrap();

@@ -39,9 +39,7 @@ impl<B: Backend> Walk<'_, B> {
 
     /// The model of a stage, to begin another from.
     fn init(&self, stage: &str) -> Result<Init> {
-        let model = self.model(stage)?;
-        let (name, tokenizer) = (self.at(stage).display().to_string(), model.tokenizer()?);
-        Init::new(name, model, tokenizer, &[])
+        Init::open(&self.at(stage), self.progress)
     }
 
     pub(super) fn model(&self, stage: &str) -> Result<Checkpoint> {
