@@ -52,7 +52,7 @@ fn main() {
         for level in Level::available() {
             let mut cpu = Cpu::new(CpuOptions { threads: 2, precision, level });
             let mut tensors = Tensors::new(&mut cpu);
-            for round in 0..if cfg!(slow) { 2 } else { 4 } {
+            for round in 0..4 {
                 for (name, operation) in OPERATIONS {
                     let before = ALLOCATIONS.load(Relaxed);
                     operation(&mut cpu, &mut tensors);
@@ -68,13 +68,12 @@ fn main() {
     }
 }
 
-const ROWS: usize = LENS[0] + LENS[1];
-/// Miri takes seconds for what takes milliseconds.
-const LENS: [usize; 2] = if cfg!(slow) { [10, 14] } else { [30, 40] };
-const GROUP_ROWS: usize = ROWS / 2;
+const ROWS: usize = 70;
+const LENS: [usize; 2] = [30, 40];
+const GROUP_ROWS: usize = 35;
 const WIDTH: usize = 48;
 /// Enough that both threads get a chunk.
-const FF: usize = if cfg!(slow) { 50 } else { 500 };
+const FF: usize = 500;
 const VOCAB: usize = 100;
 const LINEAR: LinearShape = LinearShape { rows: ROWS, d_in: WIDTH, d_out: 3 * WIDTH };
 const ATTENTION: AttentionShape =
