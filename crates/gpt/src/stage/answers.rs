@@ -143,11 +143,13 @@ pub fn candidates_each<B: Backend>(
     let &CandidatesOptions { k, max_tokens, sampling } = options;
     ensure!(config.n_label.is_none(), SCORES);
     let context = config.seq_len;
+    // An answer that is cut gets its end when it is scored.
+    let with_end = max_tokens + prompter.answer("").len();
     ensure!(
-        max_tokens < context,
+        with_end < context,
         "max_tokens {max_tokens} leaves no room for a prompt in the model's context of {context}: take fewer (--max-tokens)"
     );
-    let room = context - max_tokens;
+    let room = context - with_end;
     let (mut asked, mut too_long, mut shortest) = (Vec::with_capacity(prompts.len()), 0, usize::MAX);
     for (number, prompt) in (0..).zip(prompts) {
         let tokens = prompter
