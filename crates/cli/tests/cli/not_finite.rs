@@ -212,8 +212,10 @@ fn numbers_that_overflow_are_no_result_of_any_verb() {
 #[test]
 fn models_that_score_give_numbers_only() {
     let place = Place::new();
-    let (reward, candidates) = (at("reward"), at("candidates.jsonl"));
-    let candidates = candidates.to_str().expect("text");
+    let reward = at("reward");
+    let candidates = fs::read_to_string(at("candidates.jsonl")).expect("candidates");
+    let first = candidates.lines().next().expect("a line").parse::<Value>().expect("JSON");
+    let candidates = &place.file("candidates.jsonl", &[first]);
     let model = place.spoilt(&reward, "score.weight", Spoilt::With(f32::NAN));
     let score = |model: &str, parts: &[&str]| {
         refuses(&["score", "--model", model, "--data", candidates, "--json"], parts, None);
