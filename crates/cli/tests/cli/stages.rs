@@ -134,7 +134,7 @@ fn prompts_that_cannot_be_answered() {
         "empty message",
         "prompts.jsonl:301",
         "a demonstration, not a prompt",
-        "1 of 278 prompts have more than",
+        "1 of 267 prompts have more than",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
@@ -249,8 +249,10 @@ fn models_that_do_not_fit_together() {
     ppo(&road().path("run"), &reward, &["different tokenizers"]);
     fails(&["score", "--model", &sft, "--data", &at("candidates.jsonl")], 1, &["is no reward model"]);
     fails(&["chat", "--model", &reward], 1, &["scores texts and writes none"]);
-    let scores = stdout(&["score", "--model", &reward, "--data", &at("candidates.jsonl"), "--json"]);
-    assert_eq!(scores.lines().count(), 300);
+    // Few of them: as texts, what was sampled up to the end of the context may have more tokens.
+    let candidates = place.file("candidates.jsonl", &lines("candidates.jsonl")[..100]);
+    let scores = stdout(&["score", "--model", &reward, "--data", &candidates, "--json"]);
+    assert_eq!(scores.lines().count(), 100);
 }
 
 /// Labelled texts with bad lines among them teach a classifier, which tells texts, files of texts, and what
