@@ -9,9 +9,7 @@ use crate::list::Mutant;
 use crate::report::{Fate, Outcome};
 use crate::suite::{Ending, Runner, Test};
 
-/// Mutants of these files run in processes that lose their trace on the way, where the new root holds no file to note it in.
-const UNTRACED: &str = "/sandbox/enter/";
-/// The files of the sandbox, or its crate.
+/// The files of the sandbox, or its crate. Its processes lose their trace on the way, where the new root holds no file to note it in.
 const SANDBOX: &str = "/sandbox/";
 
 /// Runs the tests that reach `mutant` with it switched on.
@@ -22,7 +20,7 @@ const SANDBOX: &str = "/sandbox/";
 /// A test cannot be started.
 pub fn outcome(runner: &Runner<'_>, tests: &[Test], mutant: &Mutant) -> Result<Outcome> {
     let reaches = |test: &&Test| {
-        test.reached.contains(&mutant.number) || test.reached.contains(&0) && mutant.file.contains(UNTRACED)
+        test.reached.contains(&mutant.number) || test.reached.contains(&0) && mutant.file.contains(SANDBOX)
     };
     let mut reaching: Vec<&Test> = tests.iter().filter(reaches).collect();
     if reaching.is_empty() {
