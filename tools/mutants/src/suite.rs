@@ -155,6 +155,7 @@ impl Runner<'_> {
         let name = tests.first().map(|test| test.binary.as_str()).unwrap_or_default();
         let binary = self.binaries.iter().find(|binary| binary.name == name);
         let binary = binary.with_context(|| format!("no program {name}"))?;
+        let modules = tests.iter().any(|test| test.path.ends_with("::"));
         let limit: Duration = tests.iter().map(|test| test.limit()).sum();
         // A test that was killed may leave what cannot be removed; the next one does not mind.
         let _ = fs::remove_dir_all(&self.dir);
@@ -165,7 +166,7 @@ impl Runner<'_> {
         command.args(["sh", "-c", LIMITS, "sh"]).arg(&binary.executable);
         if binary.harness {
             command.args(tests.iter().map(|test| &test.path)).args(["--test-threads", "1"]);
-            if !tests.iter().any(|test| test.path.ends_with("::")) {
+            if !modules {
                 command.arg("--exact");
             }
         }
@@ -185,8 +186,8 @@ impl Runner<'_> {
                 Some(status) if status.success() => break Ending::Passed,
                 Some(_) => break Ending::Failed,
                 None if start.elapsed() > limit => break Ending::TimedOut,
-                None if tests.len() > 1 && self.said().contains(FAILED) => break Ending::Failed,
-                None => std::thread::sleep(Duration::from_millis(3 * tests.len() as u64)),
+                None if modules && self.said().contains(FAILED) => break Ending::Failed,
+                None => std::thread::sleep(Duration::from_millis(if modules { 50 } else { 3 })),
             }
         };
         end_session(child.id())?;
