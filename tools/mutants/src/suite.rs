@@ -139,11 +139,7 @@ impl Runner<'_> {
     /// Of `tests`, which were run last, the one that failed or did not end, alone.
     pub fn failed(&self, tests: &[&Test]) -> Option<Test> {
         let test = (*tests.first()?).clone();
-        let said = self.said();
-        let ends = said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
-        let mut failed =
-            ends.filter(|(_, end)| ["", "FAILED"].contains(&end.trim())).map(|(path, _)| path.to_string());
-        Some(Test { path: failed.next_back().unwrap_or(test.path), ..test })
+        Some(Test { path: failed_path(&self.said()).unwrap_or(test.path), ..test })
     }
 
     fn said(&self) -> String {
@@ -196,6 +192,13 @@ impl Runner<'_> {
     }
 }
 
+/// The first test that failed, by what a program of tests wrote; else the one that it is at.
+fn failed_path(said: &str) -> Option<String> {
+    let ends = || said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
+    let with = |wanted: &str| ends().find(|(_, end)| end.trim() == wanted).map(|(path, _)| path.to_string());
+    with("FAILED").or_else(|| with(""))
+}
+
 /// Kills every process of a session, by its number.
 fn end_session(session: u32) -> Result<()> {
     for entry in fs::read_dir("/proc").context("processes are listed in /proc")? {
@@ -224,4 +227,17 @@ pub fn append(path: &Path, line: &str) -> Result<()> {
     let file = File::options().create(true).append(true).open(path);
     let mut file = file.with_context(|| path.display().to_string())?;
     writeln!(file, "{line}").with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failed_path;
+
+    #[test]
+    fn the_test_that_failed_is_named_and_not_the_next() {
+        let said = "running 4 tests\ntest a::x ... ok\ntest a::y ... FAILED\ntest a::z ... ";
+        assert_eq!(failed_path(said).as_deref(), Some("a::y"));
+        assert_eq!(failed_path("running 4 tests\ntest a::x ... ok\ntest a::z ... ").as_deref(), Some("a::z"));
+        assert_eq!(failed_path("test a::x ... ok\ntest result: ok. 1 passed;\n"), None);
+    }
 }
