@@ -70,6 +70,11 @@ fn main() -> Result<()> {
         return Ok(());
     }
 
+    // Two at once would write into each other's tree.
+    std::fs::create_dir_all(&dir)?;
+    let lock = std::fs::File::create(dir.join("lock"))?;
+    lock.try_lock().context("another tools/mutants.sh runs here")?;
+
     let tree = Tree::of(&root, &dir)?;
     let results = dir.join("results.jsonl");
     let keep = |outcome: &Outcome| suite::append(&results, &outcome.to_line(tree.digest())?);

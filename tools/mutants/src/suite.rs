@@ -139,11 +139,7 @@ impl Runner<'_> {
     /// Of `tests`, which were run last, the one that failed or did not end, alone.
     pub fn failed(&self, tests: &[&Test]) -> Option<Test> {
         let test = (*tests.first()?).clone();
-        let said = self.said();
-        let ends = said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
-        let mut failed =
-            ends.filter(|(_, end)| ["", "FAILED"].contains(&end.trim())).map(|(path, _)| path.to_string());
-        Some(Test { path: failed.next_back().unwrap_or(test.path), ..test })
+        Some(Test { path: failed_path(&self.said()).unwrap_or(test.path), ..test })
     }
 
     fn said(&self) -> String {
@@ -155,6 +151,7 @@ impl Runner<'_> {
         let name = tests.first().map(|test| test.binary.as_str()).unwrap_or_default();
         let binary = self.binaries.iter().find(|binary| binary.name == name);
         let binary = binary.with_context(|| format!("no program {name}"))?;
+        let modules = tests.iter().any(|test| test.path.ends_with("::"));
         let limit: Duration = tests.iter().map(|test| test.limit()).sum();
         // A test that was killed may leave what cannot be removed; the next one does not mind.
         let _ = fs::remove_dir_all(&self.dir);
@@ -165,7 +162,7 @@ impl Runner<'_> {
         command.args(["sh", "-c", LIMITS, "sh"]).arg(&binary.executable);
         if binary.harness {
             command.args(tests.iter().map(|test| &test.path)).args(["--test-threads", "1"]);
-            if !tests.iter().any(|test| test.path.ends_with("::")) {
+            if !modules {
                 command.arg("--exact");
             }
         }
@@ -185,14 +182,21 @@ impl Runner<'_> {
                 Some(status) if status.success() => break Ending::Passed,
                 Some(_) => break Ending::Failed,
                 None if start.elapsed() > limit => break Ending::TimedOut,
-                None if tests.len() > 1 && self.said().contains(FAILED) => break Ending::Failed,
-                None => std::thread::sleep(Duration::from_millis(3 * tests.len() as u64)),
+                None if modules && self.said().contains(FAILED) => break Ending::Failed,
+                None => std::thread::sleep(Duration::from_millis(if modules { 50 } else { 3 })),
             }
         };
         end_session(child.id())?;
         child.wait()?;
         Ok(ending)
     }
+}
+
+/// The first test that failed, by what a program of tests wrote; else the one that it is at.
+fn failed_path(said: &str) -> Option<String> {
+    let ends = || said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ..."));
+    let with = |wanted: &str| ends().find(|(_, end)| end.trim() == wanted).map(|(path, _)| path.to_string());
+    with("FAILED").or_else(|| with(""))
 }
 
 /// Kills every process of a session, by its number.
@@ -223,4 +227,17 @@ pub fn append(path: &Path, line: &str) -> Result<()> {
     let file = File::options().create(true).append(true).open(path);
     let mut file = file.with_context(|| path.display().to_string())?;
     writeln!(file, "{line}").with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failed_path;
+
+    #[test]
+    fn the_test_that_failed_is_named_and_not_the_next() {
+        let said = "running 4 tests\ntest a::x ... ok\ntest a::y ... FAILED\ntest a::z ... ";
+        assert_eq!(failed_path(said).as_deref(), Some("a::y"));
+        assert_eq!(failed_path("running 4 tests\ntest a::x ... ok\ntest a::z ... ").as_deref(), Some("a::z"));
+        assert_eq!(failed_path("test a::x ... ok\ntest result: ok. 1 passed;\n"), None);
+    }
 }

@@ -65,7 +65,7 @@ pub fn weave(source: &str, mutants: &[&Mutant]) -> Result<(Woven, Vec<(usize, St
         finder.visit_file(&file);
         match finder
             .found
-            .context("stands in a const, or in code that is not parsed")
+            .context("stands in a const, a chain with `let`, or code that is not parsed")
             .and_then(|target| insert(source, mutant, finder.span.clone(), target))
         {
             Ok(new) => insertions.extend(new),
@@ -166,7 +166,7 @@ impl Finder {
 
 impl<'ast> Visit<'ast> for Finder {
     fn visit_expr_binary(&mut self, it: &'ast syn::ExprBinary) {
-        if self.is(Genre::BinaryOperator, it.op.span()) {
+        if self.is(Genre::BinaryOperator, it.op.span()) && !has_let(&it.left) && !has_let(&it.right) {
             self.found = Some(Target::Expression(it.span().byte_range()));
         }
         visit::visit_expr_binary(self, it);
@@ -239,6 +239,15 @@ impl<'ast> Visit<'ast> for Finder {
 
     fn visit_impl_item_const(&mut self, it: &'ast syn::ImplItemConst) {
         self.within_const(true, |finder| visit::visit_impl_item_const(finder, it));
+    }
+}
+
+/// Whether an expression is a chain with a `let`, which stands in a condition only, and knows no operator but `&&`.
+fn has_let(expression: &syn::Expr) -> bool {
+    match expression {
+        syn::Expr::Let(_) => true,
+        syn::Expr::Binary(it) => has_let(&it.left) || has_let(&it.right),
+        _ => false,
     }
 }
 
@@ -377,6 +386,21 @@ mod tests {
         let (woven, refused) = weave(source, &mutants.iter().collect::<Vec<_>>()).expect("Rust");
         assert_eq!(refused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
         assert!(woven.text.contains("|| (if crate::mutant(3) { 2 / 3 } else { 2 * 3 })"));
+    }
+
+    #[test]
+    fn chains_with_let_stay_conditions() {
+        let source = "fn f() { if a && b == c && let Some(d) = e && f {} }";
+        let and = |number, nth| mutant(source, number, Genre::BinaryOperator, ("&&", nth), "||");
+        let equal = mutant(source, 4, Genre::BinaryOperator, ("==", 0), "!=");
+        let mutants = [and(1, 0), and(2, 1), and(3, 2), equal];
+        let (woven, refused) = weave(source, &mutants.iter().collect::<Vec<_>>()).expect("Rust");
+        assert_eq!(refused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            woven.text,
+            "fn f() { if (if crate::mutant(1) { a || b == c } else { \
+             a && (if crate::mutant(4) { b != c } else { b == c }) }) && let Some(d) = e && f {} }"
+        );
     }
 
     #[test]
