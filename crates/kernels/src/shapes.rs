@@ -5,6 +5,9 @@ use std::ops::Range;
 /// A target that asks for nothing: its log-probability is 0 and has no gradient.
 pub const NO_TARGET: u32 = u32::MAX;
 
+/// Key positions per row and head that the numbering of attention dropout has room for.
+pub(crate) const DROPOUT_COLUMNS: usize = 1 << 20;
+
 /// How many values `shape` has: the product of its sizes.
 ///
 /// Every operation asks this before it looks at memory. A product that wraps around can be the length of a

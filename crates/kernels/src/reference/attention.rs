@@ -1,12 +1,9 @@
 //! Attention, one query at a time.
 
 use super::{F64Tensor, add_scaled, assert_len, dot, keep};
-use crate::shapes::{assert_spans_fit, size_of_shape, total_rows};
+use crate::shapes::{DROPOUT_COLUMNS, assert_spans_fit, size_of_shape, total_rows};
 use crate::{AttentionShape, CacheSpan, Dropout};
 use std::ops::Range;
-
-/// Keys per row that the numbering of attention dropout has room for.
-const DROPOUT_COLUMNS: usize = 1 << 20;
 
 pub(super) fn forward(
     out: &mut F64Tensor,

@@ -24,16 +24,13 @@ use super::gemm::{Factor, Kernel};
 use super::level::{Level, multiversion};
 use super::tensor::Values;
 use crate::AttentionShape;
-use crate::shapes::size_of_shape;
+use crate::shapes::{DROPOUT_COLUMNS, size_of_shape};
 use std::ops::Range;
 
 /// Keys of a block.
 const KEYS: usize = 128;
 /// Rows that meet a block of keys together.
 const ROWS: usize = 64;
-
-/// Key positions per row and head that the numbering of dropout has room for.
-const DROPOUT_COLUMNS: usize = 1 << 20;
 
 /// One sequence (or its new positions) and one key/value head.
 #[derive(Clone, Copy)]
