@@ -14,7 +14,7 @@ import tiktoken
 import tokenizers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-# GPT-4's way to cut text, with the numbers of GPT-2: what rustbpe's users take.
+# GPT-4's way to cut text.
 PATTERN = r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"""
 
 parser = argparse.ArgumentParser()

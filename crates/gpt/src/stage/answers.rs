@@ -144,7 +144,7 @@ pub fn candidates_each<B: Backend>(
     ensure!(config.n_label.is_none(), SCORES);
     let context = config.seq_len;
     // An answer that is cut gets its end when it is scored.
-    let with_end = max_tokens + prompter.answer("").len();
+    let with_end = max_tokens + 1;
     ensure!(
         with_end < context,
         "max_tokens {max_tokens} leaves no room for a prompt in the model's context of {context}: take fewer (--max-tokens)"

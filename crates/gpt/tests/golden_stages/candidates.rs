@@ -45,3 +45,24 @@ fn candidates_are_pytorchs() {
         assert_eq!(found.completions, texts);
     }
 }
+
+/// An answer that is cut gets its end when it is ranked and scored: the context has to hold that, too.
+#[test]
+fn a_prompt_leaves_room_for_an_answer_and_its_end() {
+    let fixture = Fixture::new();
+    let (init, asked) = (fixture.base(), prompts(0..5));
+    let prompter = Prompter::new(&fixture.tokenizer).unwrap();
+    let lens: Vec<usize> =
+        asked.iter().map(|prompt| prompter.prompt(&prompt.messages).unwrap().len()).collect();
+    let longest = *lens.iter().max().unwrap();
+    let (b, model) = (&mut Reference, init.model());
+    let weights = model.weights(checkpoint::to_backend(b)).unwrap();
+    let fits = model.config.seq_len - longest - 1;
+    for (max_tokens, wanted) in
+        [(fits, lens.len()), (fits + 1, lens.iter().filter(|len| **len < longest).count())]
+    {
+        let options = CandidatesOptions { k: 1, max_tokens, sampling: Sampling::default() };
+        let found = candidates(b, (&model.config, &weights), &prompter, &asked, &options, &Silent).unwrap();
+        assert_eq!(found.len(), wanted, "answers of {max_tokens} tokens");
+    }
+}

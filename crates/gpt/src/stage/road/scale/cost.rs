@@ -17,7 +17,7 @@ const COMPARED: usize = 4;
 
 impl Stage {
     /// How much longer a stage takes than its operations at measured speeds: short sequences, the optimizer,
-    /// validations, samples, files. What stages took, over what they were told to take, on two cores of a Zen
+    /// validations, samples, files. Held against the stages of one road, on two cores of a Zen
     /// 3.
     fn overhead(self) -> f64 {
         match self {
