@@ -18,5 +18,6 @@ pub mod report;
 pub mod sandbox;
 pub mod stage;
 pub mod streams;
+mod system;
 pub mod tokenizer;
 pub mod train;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use crate::system;
 use anyhow::{Context, Result};
 
 /// One thing done to the disk.
@@ -47,8 +48,7 @@ impl<'a> Disk<'a> {
     /// Bytes that an ordinary user may still write where `dir` lies.
     pub(super) fn free_bytes(&mut self, dir: &Path) -> Result<u64> {
         self.run(&Operation::FreeSpace(dir), "ask for the free space of", dir, || {
-            let stat = rustix::fs::statvfs(dir)?;
-            Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+            fs4::available_space(dir)
         })
     }
 
@@ -73,7 +73,7 @@ impl<'a> Disk<'a> {
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> Result<()> {
         let watched = self.before.is_some();
-        let act = || if watched { Ok(()) } else { File::open(dir)?.sync_all() };
+        let act = || if watched { Ok(()) } else { system::sync_dir(dir) };
         self.run(&Operation::SyncDir(dir), "flush to the disk the directory", dir, act)
     }
 

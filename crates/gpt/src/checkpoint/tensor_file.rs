@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +13,7 @@ use safetensors::tensor::Metadata;
 use super::disk;
 use super::number_format::NumberFormat;
 use crate::model::all_finite;
+use crate::system;
 
 /// Values converted at a time: whole blocks of every number format.
 const CHUNK: usize = 1 << 18;
@@ -209,7 +209,7 @@ impl TensorFiles {
         let Some(block_bytes) = format.block_bytes() else { panic!("a tensor of {format} was not refused") };
         let bytes_of = |values: usize| values / format.block_len() * block_bytes;
         let mut bytes = vec![0; bytes_of(out.len())];
-        file.read_exact_at(&mut bytes, tensor.start + bytes_of(start) as u64)
+        system::read_exact_at(file, &mut bytes, tensor.start + bytes_of(start) as u64)
             .with_context(|| format!("cannot read {}", path.display()))?;
         format.decode(out, &bytes);
         Ok(())
@@ -221,7 +221,7 @@ fn read_header(file: &File) -> Result<(Metadata, u64)> {
     let file_bytes = file.metadata()?.len();
     let mut length = [0; 8];
     ensure!(file_bytes >= 8, "{file_bytes} bytes are too few for a safetensors file: it was cut off");
-    file.read_exact_at(&mut length, 0)?;
+    system::read_exact_at(file, &mut length, 0)?;
     let length = u64::from_le_bytes(length);
     ensure!(
         length <= file_bytes - 8 && length <= MAX_HEADER_BYTES,
@@ -229,7 +229,7 @@ fn read_header(file: &File) -> Result<(Metadata, u64)> {
     );
     let header: Range<u64> = 8..8 + length;
     let mut json = vec![0; length as usize];
-    file.read_exact_at(&mut json, header.start)?;
+    system::read_exact_at(file, &mut json, header.start)?;
     let metadata: Metadata = serde_json::from_slice(&json).context("the safetensors header is damaged")?;
     let expected = header.end + metadata.data_len() as u64;
     ensure!(

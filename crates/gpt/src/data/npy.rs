@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 
 /// Magic, version and length take 10 bytes of it.
@@ -146,20 +147,7 @@ impl Array {
     /// Fills `buffer` from element `at` on.
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<()> {
         let offset = self.offset + at * self.width.bytes() as u64;
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset);
-        #[cfg(windows)]
-        {
-            let (mut buffer, mut offset) = (buffer, offset);
-            while !buffer.is_empty() {
-                let n = std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset)?;
-                if n == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
-                }
-                (buffer, offset) = (&mut buffer[n..], offset + n as u64);
-            }
-            Ok(())
-        }
+        system::read_exact_at(&self.file, buffer, offset)
     }
 }
 

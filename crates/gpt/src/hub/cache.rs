@@ -21,6 +21,7 @@ use super::listing::{Listing, Remote};
 use super::name::{is_commit, is_file};
 use super::{Kind, Name};
 use crate::progress::{Progress, Stopped};
+use crate::system;
 
 /// How often a lock that somebody else holds is tried again.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
@@ -108,9 +109,10 @@ impl Cache {
         let up = "../".repeat(2 + path.matches('/').count());
         create_parent(&pointer)?;
         let target = format!("{up}blobs/{etag}");
-        match std::os::unix::fs::symlink(&target, &pointer) {
+        let link = || system::link_file(&target, &self.blob(etag), &pointer);
+        match link() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                fs::remove_file(&pointer).and_then(|()| std::os::unix::fs::symlink(&target, &pointer))
+                fs::remove_file(&pointer).and_then(|()| link())
             }
             linked => linked,
         }

@@ -28,8 +28,7 @@ impl Repository<'_> {
     fn free_bytes(&self) -> Option<u64> {
         // The cache may not exist yet; it will lie where the directory above it lies.
         let mut above = self.hub.settings.cache.ancestors();
-        let stat = above.find_map(|dir| rustix::fs::statvfs(dir).ok())?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        above.find_map(|dir| fs4::available_space(dir).ok())
     }
 
     /// Refuses what the disk has no room for.

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::place::Place;
+use crate::system;
 
 /// Writes a whole file so that a reader, or the next process, sees either the old contents or the new. A link
 /// keeps pointing to what is written; pipes and devices are written through.
@@ -62,12 +63,7 @@ pub(super) fn cannot_write(path: &Path, error: io::Error) -> anyhow::Error {
 /// Gives a file its final name, and waits until that is on disk.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    sync_dir(parent(to))
-}
-
-/// Makes renames in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    system::sync_dir(parent(to))
 }
 
 /// What a file is called until it is whole.

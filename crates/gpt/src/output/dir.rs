@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::atomic::{cannot_write, sync_dir, write_atomically};
+use super::atomic::{cannot_write, write_atomically};
 use super::refuse_inputs;
+use crate::system::sync_dir;
 
 const WORK: &str = ".building";
 const LOCK: &str = ".lock";
@@ -127,7 +128,7 @@ impl OutDir {
         sync_dir(&self.dir).with_context(|| format!("cannot sync {}", self.dir.display()))?;
         let temporary = work.join(self.record);
         fs::write(&temporary, serde_json::to_vec_pretty(record)?).context("cannot write the record")?;
-        File::open(&temporary)?.sync_all()?;
+        sync_dir(&temporary)?;
         fs::rename(&temporary, self.dir.join(self.record)).context("cannot move the record")?;
         sync_dir(&self.dir).with_context(|| format!("cannot sync {}", self.dir.display()))?;
         self.moved.clear();

@@ -2,14 +2,13 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::atomic::parent;
 use crate::hub::Name;
+use crate::system;
 
 /// Links that are followed before they are taken for a ring, as Linux does.
 const MAX_LINKS: usize = 40;
@@ -70,7 +69,7 @@ impl Place {
 
     fn at(path: PathBuf, about: &Metadata, asked: &Path, is_open_file: bool) -> Result<Place> {
         ensure!(!about.is_dir(), "{} is a directory: name a file in it", asked.display());
-        if is_open_file && is_standard_output(about) {
+        if is_open_file && system::is_standard_output(about) {
             return Ok(Place::Standard);
         }
         let is_file = about.is_file() && !is_open_file;
@@ -81,8 +80,7 @@ impl Place {
     pub(super) fn stream(&self) -> Result<File> {
         match self {
             Place::Standard => {
-                let out = std::io::stdout().as_fd().try_clone_to_owned();
-                Ok(File::from(out.context("standard output is closed")?))
+                system::standard_output().context("standard output is closed")
             }
             Place::Stream(path) | Place::File(path) => OpenOptions::new()
                 .append(true)
@@ -98,14 +96,6 @@ fn plain(path: &Path) -> PathBuf {
     dir.map_or_else(|_| path.to_owned(), |dir| dir.join(path.file_name().unwrap_or_default()))
 }
 
-fn is_standard_output(about: &Metadata) -> bool {
-    rustix::fs::fstat(std::io::stdout()).is_ok_and(|out| is_same(about, out.st_dev, out.st_ino))
-}
-
-fn is_same(about: &Metadata, device: u64, number: u64) -> bool {
-    (about.dev(), about.ino()) == (device, number)
-}
-
 /// Refuses the file `out` where it is an input, by whatever name: relative, through `..`, a symbolic or a
 /// hard link. Gives back the directory among the `inputs` that it lies in.
 pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result<Option<PathBuf>> {
@@ -114,7 +104,7 @@ pub(super) fn refuse_input(out: &Path, shown: &Path, inputs: &[&Path]) -> Result
     for input in inputs.iter().filter(|input| !Name::is(input)) {
         let Ok(theirs) = fs::metadata(input) else { continue };
         ensure!(
-            !is_same(&about, theirs.dev(), theirs.ino()),
+            !system::is_same_file((out, &about), (input, &theirs)),
             "{} is read by this command ({}), and what is read is never written over: name another file",
             shown.display(),
             input.display()
@@ -131,7 +121,8 @@ pub fn refuse_inputs(out: &Path, inputs: &[&Path]) -> Result<()> {
     let Ok(about) = fs::metadata(out) else { return Ok(()) };
     for input in inputs.iter().filter(|input| !Name::is(input)) {
         let Ok(theirs) = fs::metadata(input) else { continue };
-        let (is_it, holds_it) = (is_same(&about, theirs.dev(), theirs.ino()), lies_in(input, out));
+        let is_it = system::is_same_file((out, &about), (input, &theirs));
+        let holds_it = lies_in(input, out);
         let (shown, read) = (out.display(), input.display());
         ensure!(!is_it, "{shown} is read by this command: choose another --out");
         ensure!(!holds_it, "{shown} holds {read}, which this command reads: choose another --out");

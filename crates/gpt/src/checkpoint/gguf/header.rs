@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::{Range, RangeInclusive};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +22,7 @@ use super::super::dtype::Dtype;
 use super::super::number_format::NumberFormat;
 use super::super::tensor_file::Tensor;
 use super::metadata::{Kind, Metadata, Value};
+use crate::system;
 
 /// What every file begins with.
 pub(in super::super) const MAGIC: &[u8; 4] = b"GGUF";
@@ -134,7 +134,7 @@ impl Reader<'_> {
         if end > have {
             let want = end.max(have + READ_AHEAD).min(self.file_bytes);
             self.head.resize(usize::try_from(want)?, 0);
-            self.file.read_exact_at(&mut self.head[have as usize..], have)?;
+            system::read_exact_at(&self.file, &mut self.head[have as usize..], have)?;
         }
         let range = self.at..end as usize;
         self.at = range.end;
