@@ -3,20 +3,14 @@
 pub mod chat;
 pub mod checkpoint;
 pub mod complete;
-pub mod corpus;
-pub mod data;
 pub mod eval;
-pub mod hub;
 pub mod lessons;
 pub mod model;
-pub mod numbers;
 pub mod objective;
-pub mod output;
 pub mod plan;
-pub mod progress;
 pub mod report;
 pub mod sandbox;
 pub mod stage;
-pub mod streams;
-pub mod tokenizer;
 pub mod train;
+
+pub use text::{corpus, data, hub, numbers, output, progress, streams, tokenizer};

@@ -5,7 +5,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
-#[path = "workshop/flush.rs"]
+#[path = "../../text/tests/hub/flush.rs"]
 mod flush;
 
 use flush::without;

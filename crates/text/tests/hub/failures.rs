@@ -3,9 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 
-use gpt::hub::{Hub, Kind, Settings};
-use gpt::progress::{Progress, Silent, Unit};
 use tempfile::tempdir;
+use text::hub::{Hub, Kind, Settings};
+use text::progress::{Progress, Silent, Unit};
 
 use super::flush::without;
 use super::server::{Server, etag};
@@ -225,6 +225,6 @@ fn a_download_stops_when_it_is_asked_to() {
     commit_model(&server, &[]);
     let stopped = hub(&server, dir.path()).model(&name("hf:someone/tiny"), &Impatient::default());
     let stopped = stopped.err().unwrap();
-    assert!(stopped.is::<gpt::progress::Stopped>(), "{stopped:#}");
+    assert!(stopped.is::<text::progress::Stopped>(), "{stopped:#}");
     hub(&server, dir.path()).model(&name("hf:someone/tiny"), &Silent).unwrap();
 }

@@ -65,8 +65,8 @@ impl Row {
     }
 }
 
-/// Whether the file at `path` holds rows, as [`rows_of`] reads them, rather than a text.
-pub(crate) fn holds_rows(path: &Path) -> bool {
+/// Whether the file at `path` holds rows rather than a text.
+pub fn holds_rows(path: &Path) -> bool {
     Form::of(path).is_ok_and(|form| form.kind.has_records())
 }
 

@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use gpt::corpus::{Document, Documents, Filter, Options, Reason, Report, Split, build};
-use gpt::data::rows::{Fault, Lines, Record, read_rows};
-use gpt::progress::Silent;
 use serde_json::Value;
+use text::corpus::{Document, Documents, Filter, Options, Reason, Report, Split, build};
+use text::data::rows::{Fault, Lines, Record, read_rows};
+use text::progress::Silent;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parquet")

@@ -215,7 +215,7 @@ impl Report {
     }
 
     /// The reasons that `choose` picks, one a line with their first examples: the body of a message.
-    pub(crate) fn reasons(&self, choose: impl Fn(Reason) -> bool) -> String {
+    pub fn reasons(&self, choose: impl Fn(Reason) -> bool) -> String {
         let mut text = String::new();
         for (&reason, dropped) in self.dropped.iter().filter(|(r, _)| choose(**r)) {
             text += &format!("\n  {} × {reason}", dropped.count);

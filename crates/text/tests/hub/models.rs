@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use gpt::hub::{Hub, Kind, Settings};
-use gpt::progress::Silent;
 use tempfile::tempdir;
+use text::hub::{Hub, Kind, Settings};
+use text::progress::Silent;
 
 use super::server::{Server, etag};
 use super::{MODEL, commit_model, files_below, golden, hub, message, name, settings};

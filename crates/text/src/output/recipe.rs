@@ -170,7 +170,7 @@ impl Recipe {
 }
 
 /// The leaves of a table under dotted names, each as TOML writes it.
-pub(crate) fn leaves(table: &toml::Table) -> BTreeMap<String, String> {
+pub fn leaves(table: &toml::Table) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in table {
         match value {

@@ -35,7 +35,7 @@ pub(super) fn open<'a>(
 ///
 /// # Errors
 /// The file cannot be read to its end; it is neither UTF-8 nor UTF-16.
-pub(crate) fn text_of(path: &Path, progress: &dyn Progress) -> Result<String> {
+pub fn text_of(path: &Path, progress: &dyn Progress) -> Result<String> {
     let cannot = || format!("cannot read {} as text in UTF-8", path.display());
     path.metadata().with_context(cannot)?;
     let form = Form::of(path).map_err(|reason| anyhow!("{}: {reason}", cannot()))?;

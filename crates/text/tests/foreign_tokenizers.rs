@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
-use gpt::tokenizer::{StreamDecoder, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
+use text::tokenizer::{StreamDecoder, Tokenizer};
 
 /// Fixtures that `tools/golden_tokenizer.py` makes.
 #[derive(serde::Deserialize)]

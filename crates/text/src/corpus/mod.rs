@@ -63,17 +63,18 @@ use serde::{Deserialize, Serialize};
 pub use build::build;
 pub use dedup::MAX_SEEN;
 pub use documents::{Document, Documents};
-pub(crate) use minhash::{gram, words};
+pub use minhash::{gram, words};
 pub use near::{MAX_NEAR, NEAR_THRESHOLDS};
 pub use raw::{MAX_RECORD_BYTES, PIECE_BYTES};
 pub use reason::Reason;
 pub use record::Filter;
 pub use report::{Dropped, Example, Extension, Named, Report, Shard, Total};
-pub(crate) use rows::{FoundRow, Row, holds_rows, rows_of};
+pub use rows::holds_rows;
+pub(crate) use rows::{FoundRow, Row, rows_of};
 pub use split::Split;
 pub use stream::Place;
 pub(crate) use stream::{Reading, Sources, Streamed};
-pub(crate) use unpack::text_of;
+pub use unpack::text_of;
 
 /// What to read and what to keep of it. All but `out` and `threads` decide what comes out and are kept in the
 /// report.

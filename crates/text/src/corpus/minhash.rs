@@ -74,12 +74,12 @@ fn grams(text: &str, visit: &mut dyn FnMut(u64)) {
 }
 
 /// Words in a row as one number.
-pub(crate) fn gram(words: &[u64]) -> u64 {
+pub fn gram(words: &[u64]) -> u64 {
     words.iter().fold(0, |all, word| (all.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Visits every word as a number (FNV-1a of its characters).
-pub(crate) fn words(text: &str, visit: &mut dyn FnMut(u64)) {
+pub fn words(text: &str, visit: &mut dyn FnMut(u64)) {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     let add = |hash: u64, c: char| (hash ^ u64::from(c)).wrapping_mul(0x0000_0100_0000_01b3);
     let mut hash = START;

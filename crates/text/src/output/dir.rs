@@ -19,7 +19,7 @@ const LOCK: &str = ".lock";
 const MOVING: &str = "moving.json";
 
 /// A directory being made.
-pub(crate) struct OutDir {
+pub struct OutDir {
     dir: PathBuf,
     record: &'static str,
     /// What was moved out of the work folder, until the record is there.
@@ -29,7 +29,10 @@ pub(crate) struct OutDir {
 
 /// The record of a complete directory; `None` when it is not complete (or not there). When its `options` are
 /// not `options`, the error shows the difference.
-pub(crate) fn completed(dir: &Path, record: &str, options: &Value) -> Result<Option<Value>> {
+///
+/// # Errors
+/// That; the record cannot be read or is none.
+pub fn completed(dir: &Path, record: &str, options: &Value) -> Result<Option<Value>> {
     let path = dir.join(record);
     if !path.exists() {
         return Ok(None);
@@ -64,7 +67,10 @@ fn is_digest(value: &Value) -> bool {
 impl OutDir {
     /// Creates the directory, locks it against a second builder and removes what a killed one left. It is
     /// refused where it holds something else, is one of the `inputs` or holds one.
-    pub(crate) fn open(dir: &Path, record: &'static str, inputs: &[&Path]) -> Result<OutDir> {
+    ///
+    /// # Errors
+    /// It is refused, somebody else builds it, or the disk is in the way.
+    pub fn open(dir: &Path, record: &'static str, inputs: &[&Path]) -> Result<OutDir> {
         let shown = dir.display();
         ensure!(!dir.is_file(), "{shown} is a file, and a directory is to be made: choose another --out");
         refuse_inputs(dir, inputs)?;
@@ -102,12 +108,15 @@ impl OutDir {
     }
 
     /// Where files are made.
-    pub(crate) fn work(&self) -> PathBuf {
+    pub fn work(&self) -> PathBuf {
         self.dir.join(WORK)
     }
 
     /// Moves `files` out of `from`, a folder inside the work folder, and writes the record, last.
-    pub(crate) fn commit<'a>(
+    ///
+    /// # Errors
+    /// The disk is full or in the way.
+    pub fn commit<'a>(
         mut self,
         from: &Path,
         files: impl IntoIterator<Item = &'a str>,

@@ -3,17 +3,15 @@
 use std::fs;
 use std::ops::Range;
 
-use kernels::{Cpu, CpuOptions, NO_TARGET, Precision};
+use kernels::NO_TARGET;
 use serde_json::json;
 
 use crate::data::messages::{Message, Role};
 use crate::data::rows::Severity;
 use crate::data::{Batch, Columns, Conversations, ReadOptions, Sequence, TooLong};
-use crate::model::{self, Config, Sequences};
 use crate::progress::Silent;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Encoded, with_ours};
-use crate::train::Trainer;
 
 fn chat() -> (Tokenizer, ChatTemplate) {
     let documents = ["what is it? it is a ship. and then? a lighthouse.\n".to_owned()];
@@ -161,30 +159,6 @@ fn parts_join_to_the_batch() {
         assert!(parts.iter().all(|part| batch.tokens[part.first_row] == part.tokens[0]));
     }
     assert_eq!(Batch::default().parts(5).count(), 0);
-}
-
-#[test]
-fn a_conversation_in_a_batch_has_the_loss_that_it_has_alone() {
-    let (tokenizer, _) = chat();
-    let (data, _) = read(&lines(6), 200, TooLong::Error).unwrap();
-    let vocab_size = tokenizer.vocab_size();
-    for config in [Config::gpt2(vocab_size, 200, 2, 4, 64), Config::modern(vocab_size, 200, 2, 4, 64)] {
-        let mut cpu = Cpu::new(CpuOptions { threads: 2, precision: Precision::F32, ..CpuOptions::default() });
-        let weights = model::init(&mut cpu, &config, 5);
-        let mut trainer = Trainer::new(&mut cpu, config, weights);
-        let mut batch = Batch::default();
-        data.batch(1, 6, &mut batch);
-        let sequences = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: None };
-        let packed = trainer.evaluate(&mut cpu, sequences, &batch.targets).to_vec();
-        assert!(packed.iter().any(|&logprob| logprob < 0.0));
-        let mut alone = Vec::new();
-        for part in batch.parts(1) {
-            let sequences = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
-            alone.extend_from_slice(trainer.evaluate(&mut cpu, sequences, part.targets));
-        }
-        let bits = |logprobs: &[f64]| logprobs.iter().map(|logprob| logprob.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&packed), bits(&alone));
-    }
 }
 
 /// What is learned of the conversations of a file, as text.

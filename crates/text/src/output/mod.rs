@@ -11,8 +11,8 @@
 //! * **Links are written through**, and so are pipes and devices; `-` is standard output.
 //!
 //! [`Out`] is a file as it was asked for; it is written at once ([`Out::write`]), or grows line by line
-//! ([`Lines`]). `OutDir` is a directory that is made as a whole; the run directory is
-//! [`RunDir`](crate::train::run::RunDir)'s.
+//! ([`Lines`]). [`OutDir`] is a directory that is made as a whole; what lies in the
+//! directory of a run, runs know.
 
 mod atomic;
 mod dir;
@@ -31,11 +31,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 pub use atomic::{write_atomically, write_rows};
-pub(crate) use dir::{OutDir, completed};
+pub use dir::{OutDir, completed};
 pub use lines::Lines;
 pub use place::refuse_inputs;
-pub(crate) use recipe::leaves;
-pub use recipe::{CONFIG, FORMAT, Input, Recipe};
+pub use recipe::{CONFIG, FORMAT, Input, Recipe, leaves};
 pub use record::RECORD;
 pub use whole::Named;
 

@@ -9,11 +9,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use gpt::corpus::{Document, Documents, Options, Reason, Split, build};
-use gpt::data::rows::read_rows;
-use gpt::progress::Silent;
 use kernels::rng;
 use peak_alloc::PeakAlloc;
+use text::corpus::{Document, Documents, Options, Reason, Split, build};
+use text::data::rows::read_rows;
+use text::progress::Silent;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

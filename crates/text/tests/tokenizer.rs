@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
-use gpt::progress::{Progress, Silent, Unit};
-use gpt::tokenizer::{END_OF_TEXT, StreamDecoder, Tokenizer};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
+use text::progress::{Progress, Silent, Unit};
+use text::tokenizer::{END_OF_TEXT, StreamDecoder, Tokenizer};
 
 /// A text with code, several scripts and odd spaces; written for this test.
 const TEXT: &str = "def area(width, height):\n    \"\"\"The area of a rectangle.\"\"\"\n    return width * height\n\n\n\
