@@ -1,16 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-pub mod chat;
-pub mod checkpoint;
-pub mod complete;
 pub mod eval;
-pub mod lessons;
-pub mod model;
-pub mod objective;
-pub mod plan;
 pub mod report;
-pub mod sandbox;
 pub mod stage;
-pub mod train;
 
+// The rooms of the crates below, so that each has one name here: `crate::corpus`, and `gpt::corpus` for users.
+pub use lm::{chat, checkpoint, complete, model, objective, plan, train};
 pub use text::{corpus, data, hub, numbers, output, progress, streams, tokenizer};
+pub use {lessons, sandbox};

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 /// What any room may use: who works for long, speaks to people or draws.
 const FOR_ALL: [&str; 3] = ["progress", "numbers", "streams"];
 /// The crates whose modules are rooms.
-const OF_ROOMS: [&str; 2] = ["text", "gpt"];
+const OF_ROOMS: [&str; 3] = ["text", "lm", "gpt"];
 /// The crates that are one room.
-const WHOLE: [&str; 1] = ["kernels"];
+const WHOLE: [&str; 3] = ["kernels", "sandbox", "lessons"];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
@@ -47,7 +47,10 @@ fn room(krate: &str, file: &Path) -> String {
 /// of one room where they are named.
 fn imported(line: &str) -> BTreeSet<String> {
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let is_path = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    let is_path = |before: &str| {
+        let before = before.strip_suffix("::").filter(|path| !path.ends_with('>')).unwrap_or(before);
+        !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+    };
     let after = |krate: &str| {
         let krate = format!("{krate}::");
         let found = line.match_indices(&krate).filter(|(at, _)| is_path(&line[..*at]));
@@ -72,6 +75,7 @@ fn imports_are_seen() {
     assert_eq!(seen("use text::{data, hub::{Hub, Name}};"), ["Name", "data", "hub"]);
     assert_eq!(seen("    upload: &mut crate::checkpoint::Upload<kernels::Cpu>,"), ["checkpoint", "kernels"]);
     assert_eq!(seen("use kernels::{Backend, rng};"), ["kernels"]);
+    assert_eq!(seen("use ::text::streams;"), ["streams"]);
     assert!(seen("let x = my_kernels::rng + some::kernels::rng;").is_empty());
 }
 
@@ -83,9 +87,8 @@ fn plan(text: &str) -> BTreeMap<String, (BTreeSet<String>, bool)> {
     };
     let sentences = text.split("## Who may import whom").nth(1).unwrap().split("\n## ").next().unwrap();
     let mut plan = BTreeMap::new();
-    for (modules, others) in sentences.split(['.', '\n']).filter_map(|sentence| sentence.split_once(" → "))
-    {
-        let but = others.strip_prefix("everything in gpt but ");
+    for (modules, others) in sentences.split(['.', '\n', '|']).filter_map(|part| part.split_once(" → ")) {
+        let but = others.strip_prefix("everything but ");
         let others = but.unwrap_or(others).replace("nothing of ours", "").replace(" and ", " ");
         for module in names(modules) {
             plan.insert(module, (names(&others).into_iter().collect(), but.is_some()));
