@@ -40,7 +40,7 @@ fn golden() -> Vec<(&'static str, Vec<u8>)> {
     let weights = (0..60_000_u32).map(|i| (i.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
     vec![
         ("config.json", br#"{"model_type":"gpt2"}"#.to_vec()),
-        ("generation_config.json", b"{}".to_vec()),
+        ("generation_config.json", br#"{"eos_token_id":0}"#.to_vec()),
         ("model.safetensors", weights),
     ]
 }
