@@ -43,8 +43,8 @@ fn room(krate: &str, file: &Path) -> String {
     }
 }
 
-/// The rooms that a line names after `crate::` or the name of a crate of rooms (braces name several), and the crates
-/// of one room where they are named.
+/// The rooms that a line names after `crate::` or the name of a crate of rooms (braces name several), and the
+/// crates of one room where they are named.
 fn imported(line: &str) -> BTreeSet<String> {
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let is_path = |before: &str| {
