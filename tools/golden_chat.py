@@ -1,4 +1,4 @@
-"""Makes what `transformers` makes of conversations: crates/gpt/tests/golden/chat.json, ids and assistant masks of seven chat
+"""Makes what `transformers` makes of conversations: crates/text/tests/golden/chat.json, ids and assistant masks of seven chat
 templates, each with a tiny tokenizer of its kind, and ids of many more shapes of templates with one tokenizer.
 
 usage: python tools/golden_chat.py   (needs `transformers` and `tokenizers`; the fixture names the versions used)
@@ -455,7 +455,7 @@ golden = {
     "shaped": {"tokenizer": json.loads(shaped.to_str()), "tokens": SHAPED},
     "shapes": [shape(name) for name in SHAPES],
 }
-path = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden/chat.json"
+path = pathlib.Path(__file__).parent.parent / "crates/text/tests/golden/chat.json"
 path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", encoding="utf-8")
 print(f"{path}: {path.stat().st_size} bytes")
 for template in golden["templates"]:

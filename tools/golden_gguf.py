@@ -1,6 +1,6 @@
 """Writes the golden GGUF files: the tiny models of `golden_models.py` as the gguf package writes them, and its blocks.
 
-    python tools/golden_gguf.py [--out crates/gpt/tests/golden]
+    python tools/golden_gguf.py [--out crates/lm/tests/golden]
 
 Three things come out:
 
@@ -199,7 +199,7 @@ def blocks():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("crates/gpt/tests/golden"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("crates/lm/tests/golden"))
     out = parser.parse_args().out
     (out / "gguf").mkdir(exist_ok=True)
     tokens = {}

@@ -1,6 +1,6 @@
 """Writes the golden values of every family: what PyTorch and transformers compute for tiny random models.
 
-    python tools/golden_models.py [--out crates/gpt/tests/golden] [FAMILY …]
+    python tools/golden_models.py [--out crates/lm/tests/golden] [FAMILY …]
 
 For each of gpt1, gpt2, gpt_neo, llama, qwen2, qwen3 two things come out:
 
@@ -316,7 +316,7 @@ def write_ropes(out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", default=list(CONFIGS))
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("crates/gpt/tests/golden"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("crates/lm/tests/golden"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     for family in args.families:

@@ -1,5 +1,5 @@
-"""Makes crates/gpt/tests/golden/parquet/: small tables that pyarrow writes with every codec and encoding, and their rows,
-which stand there as compressed JSON lines too; and crates/gpt/tests/golden/tables/: tables whose row groups are empty here and
+"""Makes crates/text/tests/golden/parquet/: small tables that pyarrow writes with every codec and encoding, and their rows,
+which stand there as compressed JSON lines too; and crates/text/tests/golden/tables/: tables whose row groups are empty here and
 there, a table of conversations, and their rows.
 
 usage: python tools/golden_parquet.py   (needs the package `pyarrow`; rows.json names the version used)
@@ -13,7 +13,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-OUT = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden/parquet"
+OUT = pathlib.Path(__file__).parent.parent / "crates/text/tests/golden/parquet"
 LICENSES = ["mit", "apache-2.0", "GPL-3.0", None]
 
 

@@ -1,6 +1,6 @@
-"""Writes crates/gpt/tests/golden/rlhf.json: the arithmetic of rankings, DPO and PPO as NumPy and PyTorch compute it.
+"""Writes crates/lm/tests/golden/rlhf.json: the arithmetic of rankings, DPO and PPO as NumPy and PyTorch compute it.
 
-    python tools/golden_rlhf.py crates/gpt/tests/golden/rlhf.json
+    python tools/golden_rlhf.py crates/lm/tests/golden/rlhf.json
 
 Written from the papers, loop by loop, and not from the Rust: GAE by its sum over δ instead of the recursion, the losses by
 torch's autograd instead of derived formulas, DPO as TRL words it (-logsigmoid(beta · logits)).

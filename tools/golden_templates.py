@@ -1,4 +1,4 @@
-"""Makes what `transformers` makes of expressions in chat templates: crates/gpt/tests/golden/templates.json, each with the text that
+"""Makes what `transformers` makes of expressions in chat templates: crates/text/tests/golden/templates.json, each with the text that
 it renders or the fact that it fails.
 
 usage: python tools/golden_templates.py   (needs `transformers`; the fixture names the versions used)
@@ -735,6 +735,6 @@ if __name__ == "__main__":
         "n": NUMBERS,
         "cases": [render(head + "{{ " + e + " }}") for e in EXPRESSIONS] + [render(head + t) for t in TEMPLATES],
     }
-    path = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden/templates.json"
+    path = pathlib.Path(__file__).parent.parent / "crates/text/tests/golden/templates.json"
     path.write_text(json.dumps(golden, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     print(f"{path}: {path.stat().st_size} bytes, {len(golden['cases'])} cases")

@@ -1,4 +1,4 @@
-"""Makes what Python's `tokenizers` learns from a small text, and its ids: crates/gpt/tests/golden/tokenizer.json (GPT-2's kind)
+"""Makes what Python's `tokenizers` learns from a small text, and its ids: crates/text/tests/golden/tokenizer.json (GPT-2's kind)
 and foreign_tokenizers.json (the kinds of other models).
 
 usage: python tools/golden_tokenizer.py   (needs the package `tokenizers`; the fixture names the version used)
@@ -55,7 +55,7 @@ tokenizer.encode_special_tokens = True
 
 def write(name, golden):
     golden = {"made_by": f"tools/golden_tokenizer.py with tokenizers {tokenizers.__version__}", **golden}
-    path = pathlib.Path(__file__).parent.parent / "crates/gpt/tests/golden" / name
+    path = pathlib.Path(__file__).parent.parent / "crates/text/tests/golden" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{path}: {path.stat().st_size} bytes")

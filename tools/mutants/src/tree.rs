@@ -189,7 +189,7 @@ impl Tree {
     }
 }
 
-/// `crates/gpt/src/data/rows.rs` → `crates/gpt/src/lib.rs`; of what is in no `src`, nothing that exists.
+/// `crates/text/src/data/rows.rs` → `crates/gpt/src/lib.rs`; of what is in no `src`, nothing that exists.
 fn crate_root(file: &str) -> PathBuf {
     file.split_once("/src/").map_or_else(PathBuf::new, |(dir, _)| Path::new(dir).join("src/lib.rs"))
 }

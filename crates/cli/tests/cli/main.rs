@@ -8,7 +8,7 @@ mod eval;
 mod gguf;
 mod grade;
 mod hub;
-#[path = "../../../gpt/tests/hub/server.rs"]
+#[path = "../../../text/tests/hub/server.rs"]
 mod hub_server;
 mod interrupt;
 mod not_finite;

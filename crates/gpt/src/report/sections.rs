@@ -9,7 +9,8 @@ use super::html::{Element, cell, table};
 use super::record::Record;
 use crate::corpus::{Report, Total};
 use crate::numbers::{self, bytes, count};
-use crate::train::run::{EventKind, Sample, leaves};
+use crate::output::leaves;
+use crate::train::run::{EventKind, Sample};
 
 /// Steps whose samples are shown; of more, these many evenly chosen.
 const SAMPLED_STEPS: usize = 24;

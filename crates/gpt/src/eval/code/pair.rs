@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::plain::{hex, text, texts};
 use super::{Kind, Problem, Verdict};
@@ -57,7 +57,7 @@ impl Pair {
     fn start(sandbox: &Sandbox, problem: &Problem, completion: &str) -> Result<Self> {
         let Problem { prompt, test, entry_point, .. } = problem;
         let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).context("the system has no random numbers")?;
+        getrandom::fill(&mut nonce)?;
         let nonce = hex(&nonce);
         let (mut grader, mut worker) = (sandbox.start(GRADER)?, sandbox.start(WORKER)?);
         grader.send(texts(&[&nonce, prompt, test, entry_point]).as_bytes());

@@ -1,0 +1,184 @@
+//! A model that was opened: its shape is known, its numbers are read when they are asked for.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use kernels::Backend;
+
+use super::family::{Names, Piece};
+use super::generation::Generation;
+use super::gguf::metadata::Metadata;
+use super::gguf::vocabulary;
+use super::manifest::Manifest;
+use super::tensor_file::TensorFiles;
+use super::{EXACT, FIRST_MOMENT, OPTIMIZER, SECOND_MOMENT};
+use crate::model::{Config, Spec, Weights, specs};
+use text::hub::Name;
+use text::tokenizer::Tokenizer;
+
+/// A model whose headers were read and found to fit its configuration. The numbers are still on the disk.
+pub struct Checkpoint {
+    /// The directory, or the GGUF file.
+    pub path: PathBuf,
+    /// The model's shape.
+    pub config: Config,
+    /// Where it comes from; none for a directory that others wrote.
+    pub manifest: Option<Manifest>,
+    /// For a model of the hub, what it is, pinned to a commit: `hf:OWNER/NAME@COMMIT`.
+    pub origin: Option<Name>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// What its own files say about how it writes.
+    pub generation: Generation,
+    pub(super) architecture: &'static str,
+    pub(super) names: &'static Names,
+    pub(super) specs: Weights<Spec>,
+    pub(super) tensors: TensorFiles,
+    /// What a GGUF file says about its tokenizer, among others.
+    pub(super) vocabulary: Option<Metadata>,
+}
+
+impl Checkpoint {
+    /// The class that `transformers` loads it with, such as `GPT2LMHeadModel`.
+    pub fn architecture(&self) -> &'static str {
+        self.architecture
+    }
+
+    /// The number formats of its tensors: `F32`, or several.
+    pub fn dtype(&self) -> String {
+        self.tensors.dtypes().join(", ")
+    }
+
+    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: the model is whole,
+    /// only speechless.
+    pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        if let Some(metadata) = &self.vocabulary {
+            let context = || format!("cannot use the tokenizer of {}", self.path.display());
+            let tokenizer = vocabulary::read(metadata).with_context(context)?;
+            return Ok(
+                tokenizer.map(|tokenizer| tokenizer.with_ends(self.generation.end_tokens.iter().copied()))
+            );
+        }
+        if !Tokenizer::is_in(&self.path) {
+            return Ok(None);
+        }
+        let tokenizer = Tokenizer::from_dir(&self.path)?;
+        Ok(Some(tokenizer.with_ends(self.generation.end_tokens.iter().copied())))
+    }
+
+    /// BLAKE3 of the files that hold its tensors: tells one model from another.
+    pub fn digest(&self) -> Result<String> {
+        self.tensors.digest()
+    }
+
+    /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,
+    /// [`to_backend`] uploads them. At most one leaf is in memory besides what `make` keeps.
+    pub fn weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
+        read_tree(&self.specs, |spec| Ok(make(spec, self.read(spec)?)))
+    }
+
+    /// The weights of a model of another shape, described by `specs`: `make` is given the arrays that have
+    /// the same name here, and none for those that this model lacks.
+    pub fn weights_as<T>(
+        &self,
+        specs: &Weights<Spec>,
+        mut make: impl FnMut(&Spec, Option<Vec<f32>>) -> T,
+    ) -> Result<Weights<T>> {
+        let own = self.specs.leaves();
+        read_tree(specs, |spec| {
+            let here = own.iter().find(|here| here.name == spec.name);
+            Ok(make(spec, here.map(|here| self.read(here)).transpose()?))
+        })
+    }
+
+    /// The weights to go on training with: those that the model's files do not hold exactly, because of their
+    /// number format or the family's layout, are in `optimizer.safetensors` bit for bit.
+    pub fn exact_weights<T>(&self, mut make: impl FnMut(&Spec, Vec<f32>) -> T) -> Result<Weights<T>> {
+        let optimizer = self.optimizer()?;
+        read_tree(&self.specs, |spec| {
+            let exact = format!("{EXACT}{}", spec.name);
+            match optimizer.as_ref().filter(|tensors| tensors.contains(&exact)) {
+                Some(tensors) => Ok(make(spec, read_as_it_is(tensors, exact, spec)?)),
+                None => Ok(make(spec, self.read(spec)?)),
+            }
+        })
+    }
+
+    /// The optimizer's first and second moments, read likewise; none where there is no
+    /// `optimizer.safetensors`.
+    pub fn moments<T>(
+        &self,
+        mut make: impl FnMut(&Spec, Vec<f32>) -> T,
+    ) -> Result<Option<(Weights<T>, Weights<T>)>> {
+        let Some(tensors) = self.optimizer()? else { return Ok(None) };
+        let mut read = |prefix: &str| {
+            read_tree(&self.specs, |spec| {
+                Ok(make(spec, read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)?))
+            })
+        };
+        Ok(Some((read(FIRST_MOMENT)?, read(SECOND_MOMENT)?)))
+    }
+
+    /// A tree of the further model that was saved under this file name ([`Beside`](super::Beside)).
+    ///
+    /// # Errors
+    /// The file is not there, or holds something else.
+    pub fn beside<T>(
+        &self,
+        name: &str,
+        config: &Config,
+        prefix: &str,
+        mut make: impl FnMut(&Spec, Vec<f32>) -> T,
+    ) -> Result<Weights<T>> {
+        let path = self.path.join(name);
+        ensure!(path.exists(), "{}: missing", path.display());
+        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        read_tree(&specs(config), |spec| {
+            Ok(make(spec, read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)?))
+        })
+    }
+
+    fn optimizer(&self) -> Result<Option<TensorFiles>> {
+        let path = self.path.join(OPTIMIZER);
+        path.exists().then(|| TensorFiles::open(&[path], str::to_owned)).transpose()
+    }
+
+    /// A leaf, put together from the model's tensors.
+    pub(super) fn read(&self, spec: &Spec) -> Result<Vec<f32>> {
+        read_pieces(&self.tensors, &self.names.pieces(&self.config, spec), spec)
+    }
+}
+
+fn read_pieces(tensors: &TensorFiles, pieces: &[Piece], spec: &Spec) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; spec.len()];
+    for piece in pieces {
+        let out = &mut values[piece.values.clone()];
+        tensors.read_finite(&piece.name, tensors.expect(&piece.name, &piece.shape)?, out)?;
+        piece.make_ours(out);
+    }
+    Ok(values)
+}
+
+fn read_as_it_is(tensors: &TensorFiles, name: String, spec: &Spec) -> Result<Vec<f32>> {
+    read_pieces(tensors, &[Piece::whole(name, spec)], spec)
+}
+
+/// Keeps a leaf in host memory.
+pub fn to_host(_: &Spec, values: Vec<f32>) -> Vec<f32> {
+    values
+}
+
+/// Uploads leaves to a backend.
+pub fn to_backend<B: Backend>(backend: &mut B) -> impl FnMut(&Spec, Vec<f32>) -> B::Tensor {
+    |_, values| {
+        let mut tensor = backend.zeros(values.len());
+        backend.upload(&mut tensor, &values);
+        tensor
+    }
+}
+
+/// A tree of what `read` gives for each leaf.
+fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> Result<Weights<T>> {
+    let mut leaves = specs.leaves().into_iter().map(read).collect::<Result<Vec<T>>>()?.into_iter();
+    Ok(specs.map(|_| leaves.next().expect("map visits the leaves in the order of leaves()")))
+}

@@ -1,0 +1,200 @@
+//! Whole files: those of the gguf package, and ours.
+
+use std::fs;
+
+use half::{bf16, f16};
+use tempfile::tempdir;
+
+use super::super::families::shapes;
+use super::super::variant::{floats, parse};
+use super::*;
+use crate::model::{Biases, Positions, Rope, RopeScaling, specs};
+use text::progress::{Progress, Stopped, Unit};
+
+#[test]
+fn a_file_of_the_gguf_package_loads_bit_for_bit() {
+    for family in ["gpt2", "llama", "qwen2", "qwen3"] {
+        let model = open(&golden(&format!("{family}.gguf"))).unwrap();
+        let directory = open(&golden_dir(family)).unwrap();
+        assert_eq!(model.architecture(), directory.architecture());
+        assert!(model.warnings.is_empty(), "{:?}", model.warnings);
+        assert_eq!(model.dtype(), "BF16, F16, F32");
+        let config = |c: &Config| Config { dropout: 0.0, ..c.clone() };
+        if family == "llama" {
+            let Positions::Rotary(Rope { theta: 10_000.0, scaling }) = &model.config.positions else {
+                panic!("{:?}", model.config)
+            };
+            let &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_seq_len } =
+                scaling
+            else {
+                panic!("{scaling:?}")
+            };
+            assert!((factor - 8.0).abs() < 1e-4, "{factor}");
+            assert_eq!((low_freq_factor, high_freq_factor, original_seq_len), (1.0, 4.0, 8192));
+            let plain = Config { positions: directory.config.positions.clone(), ..config(&model.config) };
+            assert_eq!(plain, config(&directory.config));
+        } else {
+            assert_eq!(config(&model.config), config(&directory.config));
+        }
+
+        let expected =
+            parse(&fs::read(golden_dir("").with_file_name(format!("{family}.safetensors"))).unwrap());
+        model
+            .weights(|spec, values| {
+                let exact = floats(&expected[&format!("weight.{}", spec.name)]);
+                // The tensors take turns in three formats, and an array may be put together from several of
+                // them.
+                let fits = |(x, y): (&f32, &f32)| {
+                    [*y, f16::from_f32(*y).to_f32(), bf16::from_f32(*y).to_f32()].contains(x)
+                };
+                assert_eq!(values.len(), exact.len());
+                assert!(values.iter().zip(&exact).all(fits), "{family}: {}", spec.name);
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn every_shape_that_can_be_written_comes_back() {
+    let mut written = Vec::new();
+    for (class, config) in shapes() {
+        let shelf = tempdir().unwrap();
+        let model = saved(&shelf.path().join("model"), &config);
+        let out = shelf.path().join("deep/model.gguf");
+        let result = write(&model, Quant::F32, &out);
+        let no_words =
+            config.n_label.is_some() || ["OpenAIGPTLMHeadModel", "GPTNeoForCausalLM"].contains(&class);
+        let odd_yarn =
+            matches!(config.rope(), Some(Rope { scaling: RopeScaling::Yarn { truncate: false, .. }, .. }));
+        if no_words || odd_yarn {
+            let said = format!("{:#}", result.unwrap_err());
+            let reason = if odd_yarn { "YaRN" } else { "GPT-2, Llama, Qwen2 and Qwen3" };
+            assert!(said.contains(reason) && said.contains("model.gguf cannot be written"), "{said}");
+            assert!(!out.parent().unwrap().exists());
+            continue;
+        }
+        let Written { architecture, bytes, .. } = result.unwrap();
+        assert_eq!(fs::metadata(&out).unwrap().len(), bytes);
+        let read = open(&out).unwrap();
+        assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+        assert_eq!(read.config, Config { dropout: 0.0, ..config });
+        assert_eq!((read.architecture(), read.dtype().as_str()), (class, "F32"));
+        assert_eq!(read.weights(to_host).unwrap(), model.weights(to_host).unwrap());
+        let (ours, theirs) = (tokenizer(), read.tokenizer().unwrap().unwrap());
+        assert_eq!(ours.specials(), theirs.specials());
+        assert_eq!((ours.encode("abba ab"), 6), (theirs.encode("abba ab"), theirs.vocab_size()));
+        written.push(architecture);
+        // From one file to the next nothing changes, whatever order its tensors have.
+        let again = shelf.path().join("again.gguf");
+        write_gguf(&read, &theirs, "tiny", Quant::F32, &again, &Silent).unwrap();
+        assert_eq!(open(&again).unwrap().weights(to_host).unwrap(), model.weights(to_host).unwrap());
+    }
+    assert_eq!(written, ["gpt2", "gpt2", "llama", "llama", "llama", "llama", "qwen2", "qwen3"]);
+}
+
+#[test]
+fn matrices_are_quantised_and_vectors_are_not() {
+    let shelf = tempdir().unwrap();
+    // Rows of 32 fit the blocks, those of the last matrix, 40, do not.
+    let config = Config { d_ff: 40, ..Config::gpt2(7, 5, 1, 2, 32) };
+    let model = saved(&shelf.path().join("model"), &config);
+    let exact = model.weights(to_host).unwrap();
+    let formats = |list: &[(&str, usize)]| -> Vec<(String, usize)> {
+        list.iter().map(|(format, count)| (format.to_string(), *count)).collect()
+    };
+    for (quant, expected, tolerance) in [
+        (Quant::F16, formats(&[("F16", 5), ("F32", 11)]), 1.0 / 2048.0),
+        (Quant::Q8_0, formats(&[("F16", 1), ("F32", 11), ("Q8_0", 4)]), 0.6 / 127.0),
+    ] {
+        let out = shelf.path().join(format!("{quant:?}.gguf"));
+        assert_eq!(write(&model, quant, &out).unwrap().formats, expected);
+        let read = open(&out).unwrap().weights(to_host).unwrap();
+        let pairs = exact.leaves().into_iter().zip(read.leaves());
+        for (spec, (a, b)) in specs(&config).leaves().into_iter().zip(pairs) {
+            let largest = a.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let error = a.iter().zip(b).fold(0.0f32, |worst, (x, y)| worst.max((x - y).abs()));
+            let is_plain = spec.shape.len() == 1 || spec.name == "wpe";
+            assert_eq!(error == 0.0, is_plain, "{quant:?}: {}", spec.name);
+            assert!(error <= tolerance * largest, "{quant:?}: {} differs by {error}", spec.name);
+        }
+    }
+}
+
+/// Asks to stop once it has heard of `after` tensors.
+struct Impatient(std::sync::atomic::AtomicUsize);
+
+impl Progress for Impatient {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn line(&self, _: &str) {}
+    fn end(&self) {}
+    fn should_stop(&self) -> bool {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 0
+    }
+}
+
+#[test]
+fn what_fails_leaves_nothing_and_nothing_is_overwritten() {
+    let shelf = tempdir().unwrap();
+    let config = Config { norm_eps: 1e-6, ..Config::gpt2(7, 5, 1, 1, 2) };
+    let model = saved(&shelf.path().join("model"), &config);
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(shelf.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let out = shelf.path().join("out.gguf");
+    let impatient = Impatient(3.into());
+    let stopped = write_gguf(&model, &tokenizer(), "tiny", Quant::F32, &out, &impatient).unwrap_err();
+    assert!(stopped.is::<Stopped>(), "{stopped:#}");
+    assert_eq!(names(), ["model"]);
+
+    let weights = model.weights(|_, values| vec![1e9; values.len()]).unwrap();
+    let huge = shelf.path().join("huge");
+    let contents = Contents {
+        config: &config,
+        weights: &weights,
+        dtype: Dtype::F32,
+        moments: None,
+        beside: &[],
+        read: &mut from_host,
+        eot_token: None,
+        eos_token: None,
+        end_tokens: &[],
+        files: &[],
+        about: about(0),
+    };
+    save(&huge, contents).unwrap();
+    let said = format!("{:#}", write(&open(&huge).unwrap(), Quant::F16, &out).unwrap_err());
+    assert!(said.contains("out.gguf was not written") && said.contains("token_embd.weight"), "{said}");
+    assert_eq!(names(), ["huge", "model"]);
+
+    // What a killed program left behind does not stay.
+    fs::write(shelf.path().join("out.gguf.mynah.tmp"), "half").unwrap();
+    write(&model, Quant::F32, &out).unwrap();
+    assert_eq!(names(), ["huge", "model", "out.gguf"]);
+    // What was there is replaced by a whole file, or stays.
+    let before = fs::read(&out).unwrap();
+    write(&open(&huge).unwrap(), Quant::F16, &out).unwrap_err();
+    assert_eq!(fs::read(&out).unwrap(), before);
+    write(&model, Quant::F16, &out).unwrap();
+    assert_ne!(fs::read(&out).unwrap(), before);
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
+    let shelf = tempdir().unwrap();
+    let model = saved(&shelf.path().join("model"), &Config::gpt2(5, 5, 1, 1, 2));
+    let said = format!("{:#}", write(&model, Quant::F32, &shelf.path().join("x.gguf")).unwrap_err());
+    assert!(said.contains("number 5, the model has 5"), "{said}");
+}
+
+#[test]
+fn a_shape_between_the_architectures_is_refused() {
+    let shelf = tempdir().unwrap();
+    let model = saved(&shelf.path().join("model"), &Config::modern(7, 5, 1, 1, 4));
+    let both = Config { qk_norm: true, biases: Biases::Qkv, ..model.config.clone() };
+    let model = Checkpoint { config: both, ..model };
+    let said = format!("{:#}", write(&model, Quant::F32, &shelf.path().join("x.gguf")).unwrap_err());
+    assert!(said.contains("no architecture of GGUF"), "{said}");
+}

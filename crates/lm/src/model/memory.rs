@@ -1,0 +1,86 @@
+//! How much memory training takes, told before any of it is asked for.
+//!
+//! It follows the buffers of `gpt.rs` and of `block/`: whoever adds one there adds it here. A test measures
+//! what training really takes and holds this to it.
+
+use super::block::norm::stats_width;
+use super::{Config, NormPlace};
+
+/// Bytes of a number that is kept exactly.
+pub const EXACT_BYTES: u64 = 4;
+
+/// Tokens of a pass at most, where a sequence is not longer: more make products no faster.
+pub const PASS_TOKENS: usize = 4096;
+/// Fewest tokens of a pass: with less, reading the weights is what takes the time.
+const LEAST_PASS_TOKENS: usize = 256;
+/// What a pass may keep at most, where more than the fewest tokens would.
+const PASS_BYTES: u64 = 1_500_000_000;
+
+/// Bytes that training takes, besides the backend's working memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// Weights, gradients and AdamW's two moments.
+    pub state_bytes: u64,
+    /// What a micro-batch leaves for its backward pass, and the gradients between operations.
+    pub pass_bytes: u64,
+}
+
+impl TrainingMemory {
+    /// Both.
+    pub fn bytes(&self) -> u64 {
+        self.state_bytes + self.pass_bytes
+    }
+}
+
+impl Config {
+    /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between
+    /// operations in `activation_bytes` bytes: 4, or 2 for bfloat16.
+    pub fn training_memory(&self, rows: usize, activation_bytes: u64) -> TrainingMemory {
+        let tied = if self.tied_head { (self.vocab_size * self.d_model) as u64 } else { 0 };
+        TrainingMemory {
+            state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
+            pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
+        }
+    }
+
+    /// Tokens that go through the model at once: 4,096, halved until a pass in f32 keeps at most 1.5 GB. The
+    /// model alone decides, so that a run that continues elsewhere computes the same bits.
+    pub fn pass_tokens(&self) -> usize {
+        let mut tokens = PASS_TOKENS;
+        while tokens > LEAST_PASS_TOKENS && self.training_memory(tokens, EXACT_BYTES).pass_bytes > PASS_BYTES
+        {
+            tokens /= 2;
+        }
+        tokens
+    }
+
+    /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al.
+    /// 2016).
+    pub fn recomputed_pass_bytes(&self, rows: usize, activation_bytes: u64) -> u64 {
+        self.pass_bytes(rows, activation_bytes, 1)
+    }
+
+    /// What a pass keeps: the residual stream between all blocks, and the insides of `kept` of them.
+    fn pass_bytes(&self, rows: usize, activation_bytes: u64, kept: u64) -> u64 {
+        let width = |n: usize| n as u64;
+        let (d, q) = (width(self.d_model), width(self.q_width()));
+        let qkv = q + 2 * width(self.kv_width());
+        let heads = width(self.n_head) + if self.qk_norm { width(self.n_head + self.n_kv_head) } else { 0 };
+        let raw_and_qkv = if self.qk_norm { 2 * qkv } else { qkv };
+        let mlp = width(self.up_width() + self.d_ff);
+        let stats = width(stats_width(self));
+        let is_post = self.norm_place == NormPlace::Post;
+
+        // What a block keeps of a row, exactly and between operations; norms' outputs of a post-norm block
+        // are exact.
+        let norms = if is_post { [2 * d, 0] } else { [0, 2 * d] };
+        let block_exact = norms[0] + d + heads + 2 * stats;
+        let block_activations = norms[1] + d + raw_and_qkv + q + mlp;
+        // Gradients of one block serve all; the trunk has its residual stream and its hidden state.
+        let layers = width(self.n_layer);
+        let exact = kept * block_exact + (layers + 1) * d + stats + d + if is_post { d } else { 0 };
+        let activations = kept * block_activations + d + (2 * d + raw_and_qkv + q + mlp) + d;
+
+        rows as u64 * (EXACT_BYTES * exact + activation_bytes * activations)
+    }
+}

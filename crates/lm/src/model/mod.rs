@@ -1,0 +1,67 @@
+//! The model: its shape, its weights, its forward and backward pass, and the engine that samples from it.
+
+mod beam;
+mod block;
+mod config;
+mod continuations;
+mod engine;
+mod gpt;
+mod memory;
+mod not_finite;
+mod rope;
+mod sample;
+mod score;
+mod speed;
+mod weights;
+
+pub use beam::Beams;
+pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
+pub use continuations::TokenLogprob;
+pub use engine::{Engine, Finish, Generated, Request};
+pub use gpt::{
+    Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
+    forward_cached, head_backward, logprobs,
+};
+pub use memory::{EXACT_BYTES, PASS_TOKENS, TrainingMemory};
+pub use not_finite::NotFinite;
+pub(crate) use not_finite::all_finite;
+pub use rope::{Rope, RopeScaling};
+pub use sample::{Sampler, Sampling};
+pub use score::{Before, scores, scores_backward};
+pub use speed::{sampling_work, training_work};
+pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};
+
+use kernels::{Backend, rng};
+use text::streams;
+
+/// Why a model that scores is refused where text is asked for.
+pub const SCORES: &str = "the model scores texts and writes none: give a language model";
+
+/// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of
+/// [`WEIGHTS`](text::streams::WEIGHTS).
+pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
+    let mut leaf = 0;
+    specs(config).map(|spec| {
+        leaf += 1;
+        let values = fresh(spec, seed, leaf);
+        let mut tensor = backend.zeros(values.len());
+        backend.upload(&mut tensor, &values);
+        tensor
+    })
+}
+
+/// The first values of the `leaf`-th array, from 1.
+pub fn fresh(spec: &Spec, seed: u64, leaf: u64) -> Vec<f32> {
+    match spec.init {
+        Init::Constant(value) => vec![value; spec.len()],
+        Init::Normal(std) => {
+            let stream = streams::WEIGHTS.at(leaf);
+            (0..spec.len() as u64).map(|i| (rng::normal(seed, stream, i) * f64::from(std)) as f32).collect()
+        }
+    }
+}
+
+/// Zeros in the shape of a model: gradients, moments.
+pub fn zeros<B: Backend>(backend: &mut B, config: &Config) -> Weights<B::Tensor> {
+    specs(config).map(|spec| backend.zeros(spec.len()))
+}

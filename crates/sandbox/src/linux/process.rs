@@ -1,0 +1,200 @@
+//! A running room, seen by whoever started it: lines in, lines out, and an end that leaves nothing.
+//!
+//! Nothing here waits for a program's good will: pipes never block, a line and all output have limits, and a
+//! room that is dropped is killed.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::READY;
+use crate::Closed;
+
+/// The longest line that is read (8 MiB).
+const MAX_LINE_BYTES: usize = 8 << 20;
+/// How much may be written to standard error, which nobody reads, before that is an offence (4 MiB).
+const MAX_NOISE_BYTES: usize = 4 << 20;
+/// How much of standard error is kept, for the message of a room that could not be set up.
+const KEPT_BYTES: usize = 1 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A program in its room. Dropped, it is killed, and everything that it started with it.
+#[derive(Debug)]
+pub struct SandboxProcess {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Option<Box<dyn Pipe>>,
+    errors: Option<Box<dyn Pipe>>,
+    to_write: Vec<u8>,
+    lines: Vec<u8>,
+    /// How much of `lines` is known to have no line end.
+    searched: usize,
+    noise_bytes: usize,
+    said: Vec<u8>,
+    flooded: bool,
+}
+
+/// A pipe that is read.
+trait Pipe: Read + AsFd + Send + std::fmt::Debug {}
+impl<T: Read + AsFd + Send + std::fmt::Debug> Pipe for T {}
+
+impl SandboxProcess {
+    /// Takes over a child with three pipes.
+    pub(super) fn new(mut child: Child) -> Result<Self> {
+        let input = child.stdin.take().expect("standard input is a pipe");
+        let output = child.stdout.take().expect("standard output is a pipe");
+        let errors = child.stderr.take().expect("standard error is a pipe");
+        for pipe in [input.as_fd(), output.as_fd(), errors.as_fd()] {
+            fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK).context("cannot set up a pipe")?;
+        }
+        Ok(SandboxProcess {
+            child,
+            input: Some(input),
+            output: Some(Box::new(output)),
+            errors: Some(Box::new(errors)),
+            to_write: Vec::new(),
+            lines: Vec::new(),
+            searched: 0,
+            noise_bytes: 0,
+            said: Vec::new(),
+            flooded: false,
+        })
+    }
+
+    /// Whether the room was set up; what is said on standard error after that is the program's.
+    pub fn is_set_up(&self) -> bool {
+        self.said.starts_with(READY)
+    }
+
+    /// Whether it has let go of standard error: it ended, or means to say no more.
+    pub fn has_ended(&self) -> bool {
+        self.errors.is_none()
+    }
+
+    /// The beginning of what was said on standard error.
+    pub fn said(&self) -> String {
+        let said = self.said.strip_prefix(READY).unwrap_or(&self.said);
+        String::from_utf8_lossy(said).trim().to_string()
+    }
+
+    /// Writes `line` and a line end to the program's standard input, as soon as it reads.
+    pub fn send(&mut self, line: &[u8]) {
+        self.to_write.extend_from_slice(line);
+        self.to_write.push(b'\n');
+        self.write();
+    }
+
+    /// The next whole line of its standard output, without the line end; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// None will come. A last line without its end is none.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>, Closed> {
+        if let Some(end) = self.lines[self.searched..].iter().position(|&byte| byte == b'\n') {
+            let mut line: Vec<u8> = self.lines.drain(..=self.searched + end).collect();
+            line.pop();
+            self.searched = 0;
+            return Ok(Some(line));
+        }
+        self.searched = self.lines.len();
+        match (self.flooded, &self.output) {
+            (true, _) => Err(Closed::Flooded),
+            (false, None) => Err(Closed::Ended),
+            (false, Some(_)) => Ok(None),
+        }
+    }
+
+    fn write(&mut self) {
+        while let Some(input) = &mut self.input
+            && !self.to_write.is_empty()
+        {
+            match input.write(&self.to_write) {
+                Ok(n) => drop(self.to_write.drain(..n)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It closed its input: what it does not want to hear, it does not hear.
+                Err(_) => self.input = None,
+            }
+        }
+    }
+
+    fn read_output(&mut self) {
+        let mut chunk = [0; CHUNK_BYTES];
+        while let Some(n) = read(&mut self.output, &mut chunk) {
+            self.lines.extend_from_slice(&chunk[..n]);
+            if self.lines.len() > MAX_LINE_BYTES {
+                self.flooded = true;
+                return;
+            }
+        }
+    }
+
+    fn read_errors(&mut self) {
+        let mut chunk = [0; CHUNK_BYTES];
+        while let Some(n) = read(&mut self.errors, &mut chunk) {
+            let keep = n.min(KEPT_BYTES.saturating_sub(self.said.len()));
+            self.said.extend_from_slice(&chunk[..keep]);
+            self.noise_bytes += n;
+            if self.noise_bytes > MAX_NOISE_BYTES {
+                self.flooded = true;
+                return;
+            }
+        }
+    }
+}
+
+/// What can be read now; `None` if nothing, and then the pipe is let go of if it has ended.
+fn read(pipe: &mut Option<Box<dyn Pipe>>, chunk: &mut [u8]) -> Option<usize> {
+    loop {
+        match pipe.as_mut()?.read(chunk) {
+            Ok(0) => *pipe = None,
+            Ok(n) => return Some(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Err(_) => *pipe = None,
+        }
+    }
+}
+
+/// Waits until one of `rooms` says something, hears something or ends; `false` if nothing happens until
+/// `deadline`.
+///
+/// # Errors
+/// The kernel cannot wait.
+pub fn wait_any(rooms: &mut [&mut SandboxProcess], deadline: Instant) -> Result<bool> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Ok(false);
+    }
+    let mut pipes = Vec::new();
+    for room in rooms.iter() {
+        let readable = [&room.output, &room.errors].into_iter().flatten();
+        pipes.extend(readable.map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+        let writable = room.input.iter().filter(|_| !room.to_write.is_empty());
+        pipes.extend(writable.map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+    }
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+    match poll(&mut pipes, Some(&timeout)) {
+        Ok(0) => return Ok(false),
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error).context("cannot wait for a sandbox"),
+    }
+    for room in rooms {
+        room.write();
+        room.read_errors();
+        room.read_output();
+    }
+    Ok(true)
+}
+
+impl Drop for SandboxProcess {
+    fn drop(&mut self) {
+        // To let go of its output is to have it killed; once the outer process has ended, all is gone.
+        (self.input, self.output, self.errors) = (None, None, None);
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+pub mod corpus;
+pub mod data;
+pub mod hub;
+pub mod numbers;
+pub mod output;
+pub mod progress;
+pub mod streams;
+pub mod system;
+pub mod tokenizer;
