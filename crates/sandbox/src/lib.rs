@@ -15,11 +15,11 @@
 //!
 //! All of this is made of parts of Linux; elsewhere [`Sandbox::open`] says so, and nothing is run.
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 mod layer;
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
 
 use std::time::Duration;
 

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use text::system;
 use anyhow::{Context, Result};
+use text::system;
 
 /// One thing done to the disk.
 #[derive(Debug)]
@@ -47,9 +47,7 @@ impl<'a> Disk<'a> {
 
     /// Bytes that an ordinary user may still write where `dir` lies.
     pub(super) fn free_bytes(&mut self, dir: &Path) -> Result<u64> {
-        self.run(&Operation::FreeSpace(dir), "ask for the free space of", dir, || {
-            fs4::available_space(dir)
-        })
+        self.run(&Operation::FreeSpace(dir), "ask for the free space of", dir, || fs4::available_space(dir))
     }
 
     pub(super) fn create_dir(&mut self, dir: &Path) -> Result<()> {

@@ -79,9 +79,7 @@ impl Place {
     /// What a pipe, a device or standard output is written to by.
     pub(super) fn stream(&self) -> Result<File> {
         match self {
-            Place::Standard => {
-                system::standard_output().context("standard output is closed")
-            }
+            Place::Standard => system::standard_output().context("standard output is closed"),
             Place::Stream(path) | Place::File(path) => OpenOptions::new()
                 .append(true)
                 .open(path)

@@ -63,6 +63,19 @@ pub fn chat_road<B: Backend>(
     let settings = toml::Table::from_iter([("preset".to_owned(), options.scale.clone().into())]);
     let recipe = recipe(ROAD, settings, budget, options.seed, machine)?;
     let mut road = RoadDir::open(&options.out, &recipe, STAGES, progress)?;
+    let scale = match budget {
+        None => scale,
+        Some(Budget::Flops(flops)) => scale.paid_by(flops),
+        // What the minutes are worth decides the shape, so it is kept beside the sizes.
+        Some(Budget::Minutes(minutes)) => {
+            let config = scale.config()?;
+            let operations = road.size("budget", || {
+                let Speeds { passes, .. } = Speeds::measure(backend, &config);
+                Ok(60.0 * minutes / DATA_OVERHEAD * passes)
+            })?;
+            scale.paid_by(operations)
+        }
+    };
     let config = scale.config()?;
     let walk = Walk { backend, machine, options, scale, budget, config, progress };
     let mut results = ChatResults { scale: options.scale.clone(), ..ChatResults::default() };

@@ -64,6 +64,7 @@ impl Stage {
 /// Usual amounts of data and training: those of size 1.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
+    name: &'static str,
     /// Minutes of the whole road, where nobody says otherwise and these decide its size.
     minutes: Option<f64>,
     text_bytes: u64,
@@ -214,8 +215,10 @@ mod tests {
 
     #[test]
     fn every_scale_resolves_at_every_size() {
-        for (name, _) in SCALES {
-            let scale = Scale::named(name).unwrap();
+        let named = SCALES.map(|(name, _)| Scale::named(name).unwrap());
+        let paid = named.clone().map(|scale| scale.paid_by(1e13));
+        for scale in named.into_iter().chain(paid) {
+            let name = scale.name;
             let config = scale.config().unwrap();
             for size in [0.001, 0.03, 1.0, 40.0] {
                 let (_, settings) = scale.pretraining(size).unwrap();
@@ -233,6 +236,23 @@ mod tests {
             }
         }
         assert!(Scale::named("huge").unwrap_err().to_string().contains("laptop"));
+    }
+
+    #[test]
+    fn few_operations_pay_for_a_narrow_model() {
+        let width =
+            |name, operations| Scale::named(name).unwrap().paid_by(operations).config().unwrap().d_model;
+        assert_eq!((width("laptop", 6e13), width("laptop", 6e14)), (128, 192));
+        assert_eq!(width("evening", 6e13), width("evening", 6e15));
+        // Operations are shared out among the stages as before.
+        let share = |scale: &Scale| {
+            let config = scale.config().unwrap();
+            let cost = |stage| scale.operations(stage, 1.0, &config).unwrap().total();
+            cost(Stage::Pretrain) / Stage::ALL.map(cost).iter().sum::<f64>()
+        };
+        let laptop = Scale::named("laptop").unwrap();
+        let (narrow, wide) = (share(&laptop.clone().paid_by(6e13)), share(&laptop));
+        assert!((narrow - wide).abs() < 0.02, "{narrow} {wide}");
     }
 
     #[test]

@@ -6,10 +6,34 @@ use super::{Amount, Scale};
 /// is lost to a warm-up.
 const NORMALISED: [&str; 2] = ["normalise_before=true", "warmup_steps=0"];
 
+/// Below so many operations of the whole road, the laptop's model is narrow: a model learns most from about
+/// twenty tokens a parameter (Hoffmann et al. 2022), and a wide one would see two.
+const NARROW_BELOW: f64 = 3e14;
+
 impl Scale {
+    /// The scale with the model that so many operations are best spent on.
+    pub(in crate::stage::road) fn paid_by(self, operations: f64) -> Scale {
+        if self.name != "laptop" || operations >= NARROW_BELOW {
+            return self;
+        }
+        Scale {
+            pretrain: &[
+                "seq_len=128",
+                "sample_every=4000",
+                "d_model=128",
+                "n_head=2",
+                "batch_tokens=1024",
+                "beta2=0.975",
+            ],
+            pretrain_steps: 2 * self.pretrain_steps,
+            ..self
+        }
+    }
+
     /// The scale of this name, of [`SCALES`].
     pub(super) fn of(name: &str) -> Option<Scale> {
         let laptop = Scale {
+            name: "laptop",
             minutes: Some(10.0),
             text_bytes: 48_000_000,
             vocab_size: 1024,
@@ -30,6 +54,7 @@ impl Scale {
         };
         Some(match name {
             "tiny" => Scale {
+                name: "tiny",
                 minutes: None,
                 text_bytes: 600_000,
                 vocab_size: 400,
@@ -54,6 +79,7 @@ impl Scale {
             },
             "laptop" => laptop,
             "evening" => Scale {
+                name: "evening",
                 minutes: Some(180.0),
                 text_bytes: 96_000_000,
                 vocab_size: 2048,
@@ -71,6 +97,7 @@ impl Scale {
                 ..laptop
             },
             "gpu" => Scale {
+                name: "gpu",
                 minutes: None,
                 text_bytes: 64_000_000,
                 vocab_size: 4096,
