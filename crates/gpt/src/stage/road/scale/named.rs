@@ -35,8 +35,8 @@ impl Scale {
         let laptop = Scale {
             name: "laptop",
             minutes: Some(10.0),
-            text_bytes: 48_000_000,
-            vocab_size: 1024,
+            text_bytes: 62_000_000,
+            vocab_size: 2048,
             preset: "modern-nano",
             pretrain: &["seq_len=128", "sample_every=2000"],
             pretrain_steps: 8000,
