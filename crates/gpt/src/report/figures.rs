@@ -27,7 +27,7 @@ pub fn points_of(difference: Interval) -> String {
 }
 
 /// A difference of scores with its interval: `+0.012 (−0.003 … +0.027)`.
-pub fn score_difference_of(difference: Interval) -> String {
+pub(super) fn score_difference_of(difference: Interval) -> String {
     difference_of(difference, 1.0, 3)
 }
 
@@ -50,7 +50,7 @@ fn signed(x: f64, digits: usize, plus: bool) -> String {
 }
 
 /// Operations: `2.9 × 10¹³`.
-pub fn operations(flops: f64) -> String {
+pub(super) fn operations(flops: f64) -> String {
     const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let text = format!("{flops:.1e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));

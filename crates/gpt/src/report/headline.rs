@@ -185,7 +185,7 @@ fn of_losses(record: &Record, stage: &str, tiles: &mut Tiles) {
 fn of_work(record: &Record, tiles: &mut Tiles) {
     let steps = count(record.steps());
     let tokens = record.metric("tokens").last().map(|point| number(point.1));
-    tiles.add(both("tokens", "token"), tokens, both(format!("{steps} steps"), format!("{steps} 步")));
+    tiles.add(both("tokens read", "读过的 token"), tokens, both(format!("{steps} steps"), format!("{steps} 步")));
     let taken: f64 = record.timings.iter().filter_map(|line| line.get("step_secs")?.as_f64()).sum();
     tiles.add(both("time in steps", "各步用时"), (taken > 0.0).then(|| secs(taken)), Text::default());
     let peak = median(record.timing("mfu")).map_or_else(Text::default, |mfu| {

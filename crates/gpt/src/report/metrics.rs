@@ -211,6 +211,12 @@ pub(super) fn named(key: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.key == key)
 }
 
+/// The keys of all of them.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    METRICS.iter().map(|metric| metric.key)
+}
+
 /// The place of a metric among others: ours in the order above, others behind them.
 pub(super) fn order(key: &str) -> usize {
     METRICS.iter().position(|metric| metric.key == key).unwrap_or(METRICS.len())

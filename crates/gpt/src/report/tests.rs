@@ -400,6 +400,31 @@ fn the_page_of_ppo_is_about_the_chosen_state() {
     }
 }
 
+/// Every stage's page, with every metric and every ending.
+#[test]
+fn every_page_is_in_both_languages() {
+    let endings = [None, Some(EventKind::Stopped), Some(EventKind::Failed), Some(EventKind::Finished)];
+    for stage in ["pretrain", "finetune", "sft", "reward", "ppo", "dpo", "another"] {
+        for ending in endings {
+            let dir = Place::new();
+            let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();
+            for step in 1..=3 {
+                let mut line = json!({"step": step, "loss": 0.5, "val_loss": 0.5, "tokens": 99, "unheard of": 1});
+                for key in metrics::keys() {
+                    line[key] = json!(f64::from(step));
+                }
+                run.metrics.append(&line).unwrap();
+            }
+            if let Some(event) = ending {
+                run.event(&Event { step: 3, event, detail: "why <".into() }).unwrap();
+            }
+            let page = page_of(dir.path());
+            assert!(page.contains("What to do next") && page.contains("接下来做什么"), "{stage}");
+            assert!(page.contains("<strong id=\"chart-"), "{stage}");
+        }
+    }
+}
+
 /// What somebody decides has no noise that could be smoothed away.
 #[test]
 fn a_learning_rate_is_drawn_as_it_is() {
