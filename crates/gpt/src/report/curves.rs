@@ -182,11 +182,12 @@ fn caption(chart: &Chart, keys: &[&str]) -> Element {
     let lines = told.iter().filter(|_| told.len() > 1);
     let lines =
         lines.map(|series| Element::of("span", &format!("key {}", series.class)).say(series.name.clone()));
-    let keys = keys.iter().map(|key| Element::of("code", "pale").data(key));
+    let named = keys.iter().map(|key| Element::of("code", "pale").data(key));
+    let named = (!keys.is_empty()).then(|| Element::of("span", "keys").children(named));
     Element::new("figcaption")
         .child(Element::new("strong").attr("id", &chart.id).say(chart.title.clone()))
         .children(lines)
-        .children(keys)
+        .children(named)
 }
 
 /// The `id` of a metric's chart: what a key may hold that an `id` may not stands for nothing else in ours.

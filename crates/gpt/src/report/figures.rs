@@ -31,6 +31,16 @@ pub(super) fn score_difference_of(difference: Interval) -> String {
     difference_of(difference, 1.0, 3)
 }
 
+/// The same, where it stands in a sentence: an interval is not broken over lines.
+pub(super) fn unbroken(figure: &str) -> String {
+    figure.replace(' ', "\u{a0}").replace('–', "\u{2060}–\u{2060}")
+}
+
+/// A score alone: `−0.569`.
+pub(super) fn score(x: f64) -> String {
+    signed(x, 3, false)
+}
+
 fn difference_of(Interval { value, low, high }: Interval, times: f64, digits: usize) -> String {
     let [value, low, high] = [value, low, high].map(|x| signed(times * x, digits, true));
     format!("{value} ({low} … {high})")

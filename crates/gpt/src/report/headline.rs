@@ -1,11 +1,11 @@
 //! The top of a run's page: what it is, how far it came, and the numbers that a person looks for first.
 
-use super::REPORT;
 use super::axis::number;
-use super::figures::percent;
+use super::figures::{percent, score};
 use super::html::{Element, paragraph};
 use super::record::Record;
 use super::text::{Text, alike, both};
+use super::{CHAT_ROAD, REPORT, TASKS_ROAD};
 use crate::numbers::{count, secs};
 use crate::train::run::EventKind;
 
@@ -18,6 +18,7 @@ pub(super) fn stage_title(stage: &str) -> Text {
         "reward" => both("Reward model", "奖励模型"),
         "ppo" => both("PPO", "PPO 强化学习"),
         "dpo" => both("DPO", "DPO 直接偏好优化"),
+        CHAT_ROAD | TASKS_ROAD => both("the road", "这条路"),
         other => alike(other),
     }
 }
@@ -114,7 +115,7 @@ fn of_ppo(record: &Record, tiles: &mut Tiles) {
             both(format!("{value} at step {step}"), format!("第 {step} 步时 {value}"))
         })
     };
-    let three = |x: f64| format!("{x:.3}");
+    let three = score;
     let steps = count(record.steps());
     let why = both(
         format!("of {steps}: the best held-out reward less the KL penalty"),
@@ -149,7 +150,7 @@ fn of_losses(record: &Record, stage: &str, tiles: &mut Tiles) {
         (both("held-out reward", "留出奖励"), "val_reward", false),
     ] {
         let best = highest(record.metric(key));
-        let shown = best.map(|(_, x)| if is_share { percent(x) } else { format!("{x:.3}") });
+        let shown = best.map(|(_, x)| if is_share { percent(x) } else { score(x) });
         let step = best.map_or(0.0, |best| best.0);
         let remark = both(format!("{}, step {step}", of_what.en), format!("{}，第 {step} 步", of_what.zh));
         tiles.add(label, shown, remark);
@@ -185,7 +186,11 @@ fn of_losses(record: &Record, stage: &str, tiles: &mut Tiles) {
 fn of_work(record: &Record, tiles: &mut Tiles) {
     let steps = count(record.steps());
     let tokens = record.metric("tokens").last().map(|point| number(point.1));
-    tiles.add(both("tokens read", "读过的 token"), tokens, both(format!("{steps} steps"), format!("{steps} 步")));
+    tiles.add(
+        both("tokens read", "读过的 token"),
+        tokens,
+        both(format!("{steps} steps"), format!("{steps} 步")),
+    );
     let taken: f64 = record.timings.iter().filter_map(|line| line.get("step_secs")?.as_f64()).sum();
     tiles.add(both("time in steps", "各步用时"), (taken > 0.0).then(|| secs(taken)), Text::default());
     let peak = median(record.timing("mfu")).map_or_else(Text::default, |mfu| {

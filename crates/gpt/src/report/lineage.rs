@@ -1,6 +1,7 @@
 //! Where a run comes from: its inputs, and theirs in turn where they are runs themselves.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::headline::stage_title;
 use super::html::{Element, paragraph, section};
@@ -10,12 +11,10 @@ use super::table::{Table, cell, said};
 use super::text::{Text, both};
 use crate::train::run::{CONFIG, Recipe};
 
-/// Runs that come from runs are followed this far: a ring of links ends too.
-const GENERATIONS: usize = 16;
-
 pub(super) fn lineage(record: &Record) -> Element {
-    let mut rows = Vec::new();
-    ancestors(&record.recipe, "", 0, &mut rows);
+    let mut tree = Tree::default();
+    tree.add(&record.recipe, "");
+    let rows = tree.rows;
     let section = section(both("Lineage", "来历"));
     if rows.is_empty() {
         return section.child(paragraph(both("This run names no inputs.", "这次训练没有写明输入。")));
@@ -29,18 +28,30 @@ pub(super) fn lineage(record: &Record) -> Element {
     section.child(table.rows(rows).build()).children(checkpoints(record))
 }
 
-fn ancestors(recipe: &Recipe, indent: &str, generation: usize, rows: &mut Vec<Vec<Element>>) {
-    for (name, input) in &recipe.inputs {
-        let parent = run_of(&input.path);
-        let stage = parent.as_ref().map_or_else(Text::default, |parent| stage_title(&parent.stage));
-        rows.push(vec![
-            cell(format!("{indent}{name}")),
-            said(stage),
-            Element::of("div", "value path").data(input.path.display()),
-            Element::of("div", "value mono").attr("title", &input.digest).data(short_digest(&input.digest)),
-        ]);
-        if let Some(parent) = parent.filter(|_| generation < GENERATIONS) {
-            ancestors(&parent, &format!("{indent}↳ "), generation + 1, rows);
+/// Rows of inputs, each run's own inputs below it where it is met first: a ring of links ends, and what two
+/// inputs come from is told once.
+#[derive(Default)]
+struct Tree {
+    rows: Vec<Vec<Element>>,
+    met: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    fn add(&mut self, recipe: &Recipe, indent: &str) {
+        for (name, input) in &recipe.inputs {
+            let parent = run_of(&input.path);
+            let stage = parent.as_ref().map_or_else(Text::default, |parent| stage_title(&parent.stage));
+            self.rows.push(vec![
+                cell(format!("{indent}{name}")),
+                said(stage),
+                Element::of("div", "value path").data(input.path.display()),
+                Element::of("div", "value mono")
+                    .attr("title", &input.digest)
+                    .data(short_digest(&input.digest)),
+            ]);
+            if let Some(parent) = parent.filter(|_| self.met.insert(input.path.clone())) {
+                self.add(&parent, &format!("{indent}↳ "));
+            }
         }
     }
 }

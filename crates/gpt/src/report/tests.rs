@@ -337,7 +337,7 @@ fn lineage_follows_runs_and_ends_in_a_ring() {
         assert!(page.contains(&format!("<div class=\"value\" translate=\"no\">{row}</div></th>")), "{row}");
     }
     assert!(page.contains(">Pretraining</span>") && page.contains(">Supervised fine-tuning</span>"));
-    assert!(page.matches("↳ init").count() <= 16, "a ring of links ends");
+    assert!(page.matches("↳ init").count() <= 3, "a ring of links ends");
 }
 
 #[test]
@@ -409,7 +409,8 @@ fn every_page_is_in_both_languages() {
             let dir = Place::new();
             let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();
             for step in 1..=3 {
-                let mut line = json!({"step": step, "loss": 0.5, "val_loss": 0.5, "tokens": 99, "unheard of": 1});
+                let mut line =
+                    json!({"step": step, "loss": 0.5, "val_loss": 0.5, "tokens": 99, "unheard of": 1});
                 for key in metrics::keys() {
                     line[key] = json!(f64::from(step));
                 }
@@ -441,8 +442,16 @@ fn a_learning_rate_is_drawn_as_it_is() {
     };
     let (set, measured) = (drawing("Learning rate"), drawing("other"));
     assert_eq!((set.matches("class=\"range").count(), measured.matches("class=\"range").count()), (0, 1));
-    assert!(set.contains("step 101 · 1e-4"), "it falls at once");
-    assert!(!set.contains("step 99 · 9"), "and not before");
+    let told = |drawing: &str| -> std::collections::BTreeSet<String> {
+        drawing
+            .split("step ")
+            .skip(1)
+            .filter_map(|rest| rest.split(" · ").nth(1)?.split('<').next())
+            .map(String::from)
+            .collect()
+    };
+    assert_eq!(told(&set), ["0.001", "1e-4"].map(String::from).into(), "it falls at once");
+    assert!(told(&measured).len() > 2);
 }
 
 /// Every page says which command made it, and what to do next.

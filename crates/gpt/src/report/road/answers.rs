@@ -35,7 +35,7 @@ fn tried((i, Tried { messages, expected, answers }): (usize, &Tried)) -> Element
             .child(Element::of("span", class).attr("aria-hidden", true).data(mark))
             .child(Element::of("span", "unseen").say(spoken));
         let text = if text.trim().is_empty() { "∅" } else { text };
-        let text = Element::of("div", "value").child(Element::new("pre").data(text));
+        let text = Element::of("div", "value content").data(text);
         vec![said(system_name(system)), marked, text, cell(format!("{gold:.2}"))]
     };
     let heads =

@@ -1,6 +1,6 @@
 //! What got better: sentences about each step of the road, and the table of all models.
 
-use super::super::figures::{percent, percent_of, points_of, score_difference_of, score_of};
+use super::super::figures::{percent, percent_of, points_of, score_difference_of, score_of, unbroken};
 use super::super::html::{Element, note, section};
 use super::super::table::{Table, cell, said};
 use super::super::text::{Text, both};
@@ -24,12 +24,13 @@ pub(super) fn gains(results: &ChatResults) -> Element {
         );
         let from_to = match (right(than), right(model)) {
             (Some(before), Some(after)) => {
-                let (before, after) = (percent(before), percent(after));
+                let [before, after] = [before, after].map(|share| unbroken(&percent(share)));
                 both(format!("Right answers: {before} → {after}."), format!("正确回答：{before} → {after}。"))
             }
             _ => Text::default(),
         };
-        let (points, score) = (points_of(*difference), score_difference_of(*gold));
+        let [points, score] =
+            [points_of(*difference), score_difference_of(*gold)].map(|figure| unbroken(&figure));
         let by = both(
             format!(
                 "The difference is {points} percentage points; in the judge's score it is {score}, {}.",

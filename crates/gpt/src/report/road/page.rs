@@ -6,7 +6,7 @@ use super::super::axis::Scale;
 use super::super::chart::Chart;
 use super::super::curves::figure;
 use super::super::document::document;
-use super::super::figures::{operations, percent};
+use super::super::figures::{operations, percent, unbroken};
 use super::super::headline::Tiles;
 use super::super::html::{Element, folded, note};
 use super::super::next::{self, quoted};
@@ -63,16 +63,12 @@ fn headline(results: &ChatResults) -> Element {
     let mut tiles = Tiles::default();
     let system = |name: &str| results.systems.iter().find(|system| system.name == name);
     for name in ["base", "sft", "ppo"] {
-        let remark = |system: &System| {
-            let [low, high] = [system.right.low, system.right.high].map(|x| format!("{:.1}", 100.0 * x));
-            both(format!("right answers ({low}–{high})"), format!("正确回答（{low}–{high}）"))
-        };
-        let found = system(name);
-        tiles.add(
-            system_name(name),
-            found.map(|system| percent(system.right.value)),
-            found.map_or_else(Text::default, remark),
-        );
+        let Some(System { right, .. }) = system(name) else { continue };
+        let name = system_name(name);
+        let label = both(format!("{}: right answers", name.en), format!("{}：正确回答", name.zh));
+        let range = unbroken(&format!("{:.1}–{:.1} %", 100.0 * right.low, 100.0 * right.high));
+        let remark = both(format!("95 % interval {range}"), format!("95 % 区间 {range}"));
+        tiles.add(label, Some(percent(right.value)), remark);
     }
     let taken: f64 = results.stages.iter().map(|stage| stage.secs).sum();
     let flops: Vec<f64> = results.stages.iter().filter_map(|stage| stage.flops).collect();

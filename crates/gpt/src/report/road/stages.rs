@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::REPORT;
-use super::super::figures::{operations, percent, percent_of};
+use super::super::figures::{operations, percent, percent_of, unbroken};
 use super::super::html::{Element, note, section};
 use super::super::record::Record;
 use super::super::results::{Stage, road_stage};
@@ -174,7 +174,7 @@ fn amounts(dir: &Path, results: &ChatResults, stage: &str) -> Option<Text> {
         }
         "reward" => {
             let rate = results.pair_accuracy?;
-            let (share, n) = (percent_of(rate), count(rate.n));
+            let (share, n) = (unbroken(&percent_of(rate)), count(rate.n));
             both(
                 format!("Of {n} pairs that it had not seen it put {share} in the judge's order."),
                 format!("在 {n} 个没见过的对里，它有 {share} 与裁判的顺序一致。"),
