@@ -244,6 +244,9 @@ impl Frame {
         for (index, (x, y)) in drawn.into_iter().enumerate() {
             let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' });
         }
+        if series.look == Look::Band {
+            path.push('Z');
+        }
         let mut drawn = vec![Element::of("path", &format!("{look} {}", series.class)).attr("d", path)];
         if series.is_dotted() || points.len() == 1 {
             drawn.extend(points.iter().map(|(x, y)| {

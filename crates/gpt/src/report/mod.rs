@@ -54,7 +54,6 @@ use crate::train::run::{Recipe, write_atomically};
 use chart::CLIFF;
 use document::document;
 use record::Record;
-use text::both;
 
 /// File name of the page in a run directory.
 pub const REPORT: &str = "report.html";
@@ -116,7 +115,10 @@ fn page(mut record: Record) -> String {
         sections::complaints(&record),
     ];
     let stage = headline::stage_title(&record.recipe.stage);
-    let title = both(format!("{} · {}", record.name, stage.en), format!("{} · {}", record.name, stage.zh));
+    let title = Text {
+        en: format!("{} · {}", record.name, stage.en),
+        zh: format!("{} · {}", record.name, stage.zh),
+    };
     let header = headline::header(&record).children(headline::purpose(&record));
     document(title, header, parts.into_iter().flatten())
 }

@@ -142,7 +142,9 @@ mod tests {
         // The value, the band of its interval, chance, majority; and a dot for each value.
         assert_eq!(page.matches("<path ").count(), 4);
         let band = page.split("<path class=\"band val\" d=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let corners = band.map(|path| path.split(['M', 'L']).skip(1).collect::<Vec<_>>()).unwrap();
+        let corners = band
+            .map(|path| path.trim_end_matches('Z').split(['M', 'L']).skip(1).collect::<Vec<_>>())
+            .unwrap();
         let x = |corner: &str| corner.split(' ').next().unwrap().to_owned();
         assert_eq!(corners.len(), 6, "there along the lower ends, and back along the upper ones");
         assert!((0..3).all(|i| x(corners[i]) == x(corners[5 - i])), "{corners:?}");

@@ -15,7 +15,15 @@ pub struct Text {
 
 /// A text in both languages.
 pub(super) fn both(en: impl Into<String>, zh: impl Into<String>) -> Text {
-    Text { en: en.into(), zh: zh.into() }
+    let text = Text { en: en.into(), zh: zh.into() };
+    // Tests refuse halves of one language; what needs no translation is `alike`.
+    assert!(!cfg!(test) || text.zh.contains(is_han), "{text:?} has no Chinese half");
+    text
+}
+
+/// Whether it is a Chinese character.
+pub(super) fn is_han(c: char) -> bool {
+    matches!(c, '\u{4e00}'..='\u{9fff}')
 }
 
 /// A name, symbol or figure that is the same in both.

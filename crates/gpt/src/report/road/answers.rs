@@ -2,7 +2,7 @@
 
 use super::super::html::{Element, note, section};
 use super::super::table::{Table, cell, said};
-use super::super::text::{Text, both};
+use super::super::text::{Text, alike, both};
 use super::{Answer, ChatResults, Tried, Turn, system_name};
 
 pub(super) fn answers(results: &ChatResults) -> Element {
@@ -55,6 +55,6 @@ fn role_name(role: &str) -> Text {
         "system" => both("system", "系统"),
         "user" => both("user", "用户"),
         "assistant" => both("assistant", "助手"),
-        other => both(other, other),
+        other => alike(other),
     }
 }

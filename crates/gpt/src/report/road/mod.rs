@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::REPORT;
 use super::record::Record;
 use super::results::{RESULTS, Stage};
-use super::text::{Text, both};
+use super::text::{Text, alike, both};
 use crate::eval::{Interval, Rate};
 use crate::train::run::write_atomically;
 
@@ -195,14 +195,14 @@ impl ChatResults {
 pub fn system_name(name: &str) -> Text {
     match (name, name.strip_prefix("best of ")) {
         ("base", _) => both("base", "基础模型"),
-        ("sft", _) => both("SFT", "SFT"),
-        ("ppo", _) => both("PPO", "PPO"),
-        ("dpo", _) => both("DPO", "DPO"),
+        ("sft", _) => alike("SFT"),
+        ("ppo", _) => alike("PPO"),
+        ("dpo", _) => alike("DPO"),
         ("empty", _) => both("empty answers", "空回答"),
         ("shuffled", _) => both("answers to other prompts", "别的提示的答案"),
         ("perfect", _) => both("perfect answers", "标准答案"),
         (_, Some(k)) => both(format!("best of {k}"), format!("{k} 选 1")),
-        _ => both(name, name),
+        _ => alike(name),
     }
 }
 

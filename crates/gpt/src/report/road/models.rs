@@ -3,7 +3,7 @@
 use super::super::figures::{percent, percent_of, points_of, score_difference_of, score_of, unbroken};
 use super::super::html::{Element, note, section};
 use super::super::table::{Table, cell, said};
-use super::super::text::{Text, both};
+use super::super::text::{Text, alike, both};
 use super::{ChatResults, Compared, Outcome, System, system_name};
 
 /// One sentence for every step, by the paired comparison.
@@ -63,7 +63,7 @@ pub(super) fn table(results: &ChatResults) -> Element {
         both("right answers", "正确回答"),
         both("judge's score", "裁判的分数"),
         both("reward", "奖励"),
-        both("KL", "KL"),
+        alike("KL"),
         both("wins against SFT", "胜过 SFT"),
     ];
     let row = |system: &System| {
@@ -113,7 +113,7 @@ pub(super) fn table(results: &ChatResults) -> Element {
             ),
         ),
         term(
-            both("KL", "KL"),
+            alike("KL"),
             both(
                 "how far a model has moved away from SFT, in nats per answer.",
                 "一个模型离 SFT 有多远，单位是每个回答的奈特数。",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::html::{CHINESE, ENGLISH};
+use crate::report::text::is_han;
 
 /// An element that is open, with its attributes.
 struct Open<'a> {
@@ -90,10 +91,6 @@ pub(super) fn untranslated(page: &str) -> Vec<String> {
         }
     });
     found
-}
-
-fn is_han(c: char) -> bool {
-    matches!(c, '\u{4e00}'..='\u{9fff}')
 }
 
 /// What a page lacks for whoever cannot see it or has no pointer.
