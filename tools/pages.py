@@ -16,16 +16,18 @@ import sys
 from playwright.sync_api import sync_playwright
 
 IMAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "images"
+# Of the pictures: the top of a page.
+HEIGHT = 1350
 WIDTHS = [1280, 390]
 SCHEMES = ["light", "dark"]
 LANGUAGES = ["en", "zh-CN"]
 VIEWS = list(itertools.product(WIDTHS, SCHEMES, LANGUAGES))
 
 
-def opened(browser, page_file, width, scheme, language, scale=1):
+def opened(browser, page_file, width, scheme, language):
     """The page as somebody sees it whose browser is of this language."""
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, locale=language, device_scale_factor=scale
+        viewport={"width": width, "height": 900}, color_scheme=scheme, locale=language
     )
     page = context.new_page()
     faults = []
@@ -95,10 +97,9 @@ def readme(browser, road):
     """The top of the road's page and of PPO's, in the language of each README."""
     for name, page_file in [("road", road / "report.html"), ("ppo", road / "ppo" / "report.html")]:
         for language, suffix in [("en", ""), ("zh-CN", ".zh-CN")]:
-            context, page, faults = opened(browser, page_file, 1080, "light", language, scale=1)
+            context, page, faults = opened(browser, page_file, 1080, "light", language)
             assert not faults, faults
-            height = 1350
-            page.screenshot(path=IMAGES / f"{name}{suffix}.png", clip={"x": 0, "y": 0, "width": 1080, "height": height})
+            page.screenshot(full_page=True, path=IMAGES / f"{name}{suffix}.png", clip={"x": 0, "y": 0, "width": 1080, "height": HEIGHT})
             context.close()
 
 
