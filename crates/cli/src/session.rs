@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpt::output::Out;
 use gpt::progress::Progress;
+use gpt::report::quoted;
 use gpt::stage::{Ending, Machine};
 use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
@@ -116,7 +117,14 @@ impl Session {
             description: cpu.describe(),
             precision: precision::name(cpu.options().precision).into(),
             peak_flops: bench::peak(cpu, PEAK_DURATION),
+            command: Self::command(),
         }
+    }
+
+    /// The command that was typed, as one would type it again.
+    pub(crate) fn command() -> String {
+        let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+        std::iter::once("mynah".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
     }
 
     /// Gives the library's thread pool the number of threads asked for.

@@ -186,7 +186,8 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         if plotted == Some(true) {
             say_finished(plot, session);
         } else {
-            let page = sweeps_page(&model.display().to_string(), &sweeps(&exams, args.shots.len()));
+            let sweeps = sweeps(&exams, args.shots.len());
+            let page = sweeps_page(&model.display().to_string(), &sweeps, &Session::command());
             plot.write(&recipe, page.as_bytes(), &[])?;
         }
     }

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::session::{Ended, Session};
 
-/// Write the page about a run again: curves, samples, corpus, recipe, lineage
+/// Write the page about a run or a road again: curves, samples, corpus, recipe, lineage
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Run directory, finished or not
+    /// Directory of a run, finished or not, or of a road
     run: PathBuf,
 }
 

@@ -38,7 +38,22 @@ fn the_road_to_a_chat_in_one_command() {
         let gold = &result["gold"][system];
         let [low, value, high] = ["low", "value", "high"].map(|key| gold[key].as_f64().expect("a number"));
         assert!(0.0 < low && low < value && value < high && high < 1.0, "{system}: {gold}");
+        let right = &result["right"][system];
+        let [low, value, high] = ["low", "value", "high"].map(|key| right[key].as_f64().expect("a number"));
+        assert!(0.0 <= low && low <= value && value <= high && high < 1.0, "{system}: {right}");
     }
+    let of = |name: &str, figure: &str| {
+        let mut references = result["references"].as_array().expect("floor and ceiling").iter();
+        let system = references.find(|system| system["name"] == name).expect("a reference");
+        system[figure]["value"].as_f64().expect("a number")
+    };
+    assert_eq!((of("empty", "right"), of("empty", "gold")), (0.0, 0.0));
+    assert_eq!(of("perfect", "right"), 1.0);
+    assert!(of("shuffled", "right") < 0.3 && of("shuffled", "gold") < of("perfect", "gold"));
+    let compared: Vec<_> =
+        result["compared"].as_array().expect("steps").iter().map(|of| (&of["model"], &of["than"])).collect();
+    assert_eq!(compared[..2], [(&"sft".into(), &"base".into()), (&"ppo".into(), &"sft".into())]);
+    assert!(result["stages"]["pretrain"]["flops"].as_f64().is_some_and(|flops| flops > 1e9), "operations");
     let number = |of: &str, key: &str| result[of][key].as_f64().expect("a number");
     let ceiling = number("reward_model", "ceiling");
     assert!(number("reward_model", "pair_accuracy") > 0.5 && ceiling > 0.7 && ceiling < 1.0, "{ceiling}");
@@ -46,7 +61,10 @@ fn the_road_to_a_chat_in_one_command() {
     let written = |name: &str| fs::read_to_string(dir.path().join("road").join(name)).expect(name);
     let results: Value = serde_json::from_str(&written("results.json")).expect("JSON");
     assert_eq!(results["systems"], result["systems"]);
-    assert!(written("report.html").contains("</html>"));
+    let page = written("report.html");
+    assert!(page.contains("</html>") && page.contains("speedrun --preset tiny"), "{page}");
+    run(&["report", &out], 0);
+    assert_eq!(written("report.html"), page, "the page comes again from its files");
 
     let again = json(&["speedrun", "--preset", "tiny", "--out", &out, "--no-chat"]);
     assert_eq!((&again["gold"], &again["ppo"]), (&result["gold"], &result["ppo"]));

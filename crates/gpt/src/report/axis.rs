@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     Linear,
+    /// Of whole things, whose ticks are whole too.
+    Count,
     /// Values that are not positive have no place on it.
     Log,
 }
@@ -28,7 +30,7 @@ impl Axis {
         count: usize,
     ) -> Option<Self> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for value in values.filter(|value| scale == Scale::Linear || *value > 0.0) {
+        for value in values.filter(|value| scale != Scale::Log || *value > 0.0) {
             (low, high) = (low.min(value), high.max(value));
         }
         if low > high {
@@ -70,6 +72,7 @@ impl Axis {
         }
         let (low, high) = (self.scale.value(self.low), self.scale.value(self.high));
         let step = nice_step((high - low) / count as f64);
+        let step = if self.scale == Scale::Count { step.max(1.0) } else { step };
         // 6e-4 / 2e-4 is a little less than 3.
         let ticks = (low / step - 1e-9).ceil() as i64..=(high / step + 1e-9).floor() as i64;
         let largest = low.abs().max(high.abs());
@@ -166,6 +169,9 @@ mod tests {
         assert_eq!(labels(Scale::Linear, 0.0, 6e-4), ["0", "2e-4", "4e-4", "6e-4"]);
         assert_eq!(labels(Scale::Linear, -3.0, 40_000.0), ["0", "10k", "20k", "30k", "40k"]);
         assert_eq!(labels(Scale::Linear, 0.0, 14_000.0), ["0", "5k", "10k"]);
+        assert_eq!(labels(Scale::Linear, 1.0, 3.0), ["1.0", "1.5", "2.0", "2.5", "3.0"]);
+        assert_eq!(labels(Scale::Count, 1.0, 3.0), ["1", "2", "3"], "there is no half of a step");
+        assert_eq!(labels(Scale::Count, 0.0, 1000.0), ["0", "200", "400", "600", "800", "1000"]);
         assert_eq!(labels(Scale::Log, 1.0, 1000.0), ["1", "10", "100", "1000"]);
         assert_eq!(labels(Scale::Log, 1.0, 20.0), ["1", "2", "5", "10", "20"]);
         assert_eq!(labels(Scale::Log, 1.0, 1e12).len(), 5);

@@ -1,23 +1,37 @@
 //! Line charts as SVG. Colours come from the style sheet by class, so that one drawing serves light and dark;
-//! values appear under the pointer by `:hover` and `<title>`, without scripts.
+//! values appear under the pointer by `:hover`, without scripts.
 
 use std::fmt::Write;
 
 use super::axis::{Axis, Scale, number};
 use super::html::Element;
+use super::text::{Text, both};
 
 /// A drawing of series over steps.
 pub(super) struct Chart {
-    pub(super) title: String,
-    /// What the horizontal axis counts or measures; steps are whole.
-    pub(super) along: &'static str,
+    /// The `id` of the element that names it to whoever does not see it, once on a page.
+    pub(super) id: String,
+    pub(super) title: Text,
+    /// What the horizontal axis counts or measures.
+    pub(super) along: Text,
+    /// What the vertical one does, with its unit.
+    pub(super) unit: Text,
     pub(super) x: Scale,
     pub(super) y: Scale,
     /// What the vertical axis spans.
     pub(super) span: Span,
     pub(super) series: Vec<Series>,
-    /// Steps marked at the foot, with what to say about them.
-    pub(super) marks: Vec<(f64, String)>,
+    /// Steps marked at the foot.
+    pub(super) marks: Vec<Mark>,
+}
+
+/// A step that something is to be said of.
+#[derive(Clone)]
+pub(super) struct Mark {
+    pub(super) step: f64,
+    /// Its colour: `bad` or `chosen`.
+    pub(super) class: &'static str,
+    pub(super) label: Text,
 }
 
 /// What the vertical axis of a chart spans.
@@ -36,7 +50,7 @@ pub(super) enum Span {
 #[derive(Clone)]
 pub(super) struct Series {
     /// What it is called beside others.
-    pub(super) name: String,
+    pub(super) name: Text,
     /// Its colour: `train`, `val` or `other`.
     pub(super) class: &'static str,
     pub(super) look: Look,
@@ -48,6 +62,8 @@ pub(super) struct Series {
 pub(super) enum Look {
     /// The whole range of the values, pale: what lies behind a smoothed line. Not told on hovering.
     Range,
+    /// A filled area, of which the points are the outline: there along one side, and back along the other.
+    Band,
     Line,
     /// A line with a dot at every point, if they are few.
     Dots,
@@ -63,10 +79,6 @@ struct Frame {
     y: Axis,
 }
 
-/// What the horizontal axis of most charts counts.
-const STEP: &str = "step";
-/// What it counts where models learn from their prompts.
-pub(super) const EXAMPLES: &str = "examples";
 /// Columns of a drawing that tell their values when the pointer is over them.
 const HOVER_COLUMNS: f64 = 120.0;
 /// A series of more points has no dots: they would run into each other.
@@ -75,13 +87,15 @@ const MOST_DOTS: usize = 100;
 pub(super) const CLIFF: f64 = 0.04;
 
 impl Chart {
-    /// A chart of one nameless line with linear axes.
-    pub(super) fn of(title: &str, points: Vec<(f64, f64)>) -> Self {
-        let series = Series { name: String::new(), class: "other", look: Look::Line, points };
+    /// A chart of one nameless line over steps, with linear axes.
+    pub(super) fn of(id: impl Into<String>, title: Text, points: Vec<(f64, f64)>) -> Self {
+        let series = Series { name: Text::default(), class: "other", look: Look::Line, points };
         Self {
-            title: title.into(),
-            along: STEP,
-            x: Scale::Linear,
+            id: id.into(),
+            title,
+            along: both("step", "步"),
+            unit: Text::default(),
+            x: Scale::Count,
             y: Scale::Linear,
             span: Span::All,
             series: vec![series],
@@ -95,22 +109,24 @@ impl Chart {
         let svg = Element::new("svg")
             .attr("viewBox", format!("0 0 {width} {height}"))
             .attr("role", "img")
-            .attr("aria-label", &self.title);
-        let svg =
-            svg.children(frame.grid()).children(self.series.iter().flat_map(|series| frame.draw(series)));
-        Some(svg.children(frame.marks(&self.marks)).children(self.hover(&frame)))
+            .attr("aria-labelledby", &self.id);
+        let middle = f64::midpoint(frame.left, frame.right);
+        let svg = svg
+            .children(frame.grid())
+            .child(place("title end", frame.right, height - 4.0).say(self.along.clone()))
+            .child(place("title", 2.0, 11.0).say(self.unit.clone()))
+            .children(self.series.iter().flat_map(|series| frame.draw(series)));
+        Some(svg.children(self.hover(&frame)).children(frame.marks(&self.marks, middle)))
     }
 
     fn frame(&self, width: f64, height: f64) -> Option<Frame> {
         let points = || self.series.iter().flat_map(|series| &series.points).copied();
-        let (left, right, top, bottom) = (46.0, width - 14.0, 20.0, height - 24.0);
+        let (left, right, top, bottom) = (46.0, width - 14.0, 24.0, height - 36.0);
         let late = self.cliff();
         let shown = points().filter(|point| point.0 >= late).map(|point| point.1);
         let zero = (self.span == Span::FromZero).then_some(0.0);
-        let mut x = Axis::new(self.x, points().map(|point| point.0), 0.0, (width / 80.0) as usize)?;
+        let x = Axis::new(self.x, points().map(|point| point.0), 0.0, (width / 80.0) as usize)?;
         let y = Axis::new(self.y, shown.chain(zero), 0.04, (height / 45.0) as usize)?;
-        let counts = [STEP, EXAMPLES].contains(&self.along);
-        x.ticks.retain(|(tick, _)| !counts || tick.fract() == 0.0);
         Some(Frame { left, right, top, bottom, x, y })
     }
 
@@ -119,8 +135,8 @@ impl Chart {
         let steps = self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
         match self.x {
             Scale::Log => f64::MIN_POSITIVE,
-            Scale::Linear if self.span == Span::Late => CLIFF * steps.fold(0.0, f64::max),
-            Scale::Linear => f64::NEG_INFINITY,
+            _ if self.span == Span::Late => CLIFF * steps.fold(0.0, f64::max),
+            _ => f64::NEG_INFINITY,
         }
     }
 
@@ -132,8 +148,8 @@ impl Chart {
 
     /// For every column with values a strip that, under the pointer, shows a line and says what they are.
     fn hover(&self, frame: &Frame) -> Vec<Element> {
-        let mut columns: Vec<(f64, String)> = Vec::new();
-        let told: Vec<&Series> = self.series.iter().filter(|series| series.look != Look::Range).collect();
+        let mut columns: Vec<(f64, Text)> = Vec::new();
+        let told: Vec<&Series> = self.series.iter().filter(|series| series.is_told()).collect();
         let mut steps: Vec<f64> =
             told.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
         steps.sort_by(f64::total_cmp);
@@ -151,11 +167,7 @@ impl Chart {
             if !dotted && columns.last().is_some_and(|(last, _)| last - x < wide) {
                 continue;
             }
-            let mut text = format!("{} {}", self.along, (step * 1e4).round() / 1e4);
-            for (series, value) in values {
-                let _ = write!(text, " · {}", format!("{} {}", series.name, number(value)).trim_start());
-            }
-            columns.push((x, text));
+            columns.push((x, self.tell(step, &values)));
         }
         columns.reverse();
         let middle = |i: usize| (columns[i].0 + columns[i + 1].0) / 2.0;
@@ -167,9 +179,27 @@ impl Chart {
             })
             .collect()
     }
+
+    /// What the values at a place are: `step 12 · training 2.013 · validation 2.112`.
+    fn tell(&self, step: f64, values: &[(&Series, f64)]) -> Text {
+        let say = |language: &dyn Fn(&Text) -> &str| {
+            let mut said = format!("{} {}", language(&self.along), (step * 1e4).round() / 1e4);
+            for (series, value) in values {
+                let named = format!("{} {}", language(&series.name), number(*value));
+                let _ = write!(said, " · {}", named.trim_start());
+            }
+            said
+        };
+        both(say(&|text| &text.en), say(&|text| &text.zh))
+    }
 }
 
 impl Series {
+    /// Whether its values are told under the pointer.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self.look, Look::Line | Look::Dots)
+    }
+
     fn is_dotted(&self) -> bool {
         self.look == Look::Dots && self.points.len() <= MOST_DOTS
     }
@@ -192,12 +222,12 @@ impl Frame {
         for (tick, label) in &self.y.ticks {
             let y = self.bottom - self.y.place(*tick).unwrap_or(0.0) * (self.bottom - self.top);
             grid.push(line("grid", (self.left, y), (self.right, y)));
-            grid.push(text("tick end", self.left - 7.0, y + 4.0, label));
+            grid.push(place("tick end", self.left - 7.0, y + 4.0).data(label));
         }
         for (tick, label) in &self.x.ticks {
             let x = self.left + self.x.place(*tick).unwrap_or(0.0) * (self.right - self.left);
             grid.push(line("axis", (x, self.bottom), (x, self.bottom + 4.0)));
-            grid.push(text("tick middle", x, self.bottom + 18.0, label));
+            grid.push(place("tick middle", x, self.bottom + 17.0).data(label));
         }
         grid.push(line("axis", (self.left, self.bottom), (self.right, self.bottom)));
         grid
@@ -205,11 +235,18 @@ impl Frame {
 
     fn draw(&self, series: &Series) -> Vec<Element> {
         let points: Vec<(f64, f64)> = series.points.iter().filter_map(|&point| self.at(point)).collect();
+        let (look, drawn) = match series.look {
+            Look::Band => ("band", points.clone()),
+            Look::Range => ("range", thin(&points, true)),
+            Look::Line | Look::Dots => ("line", thin(&points, false)),
+        };
         let mut path = String::new();
-        for (index, (x, y)) in thin(&points, series.look == Look::Range).into_iter().enumerate() {
+        for (index, (x, y)) in drawn.into_iter().enumerate() {
             let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' });
         }
-        let look = if series.look == Look::Range { "range" } else { "line" };
+        if series.look == Look::Band {
+            path.push('Z');
+        }
         let mut drawn = vec![Element::of("path", &format!("{look} {}", series.class)).attr("d", path)];
         if series.is_dotted() || points.len() == 1 {
             drawn.extend(points.iter().map(|(x, y)| {
@@ -220,26 +257,23 @@ impl Frame {
         drawn
     }
 
-    fn marks(&self, marks: &[(f64, String)]) -> Vec<Element> {
-        let mark = |(step, label): &(f64, String)| {
+    /// Marks lie above the strips, so that the pointer finds them.
+    fn marks(&self, marks: &[Mark], middle: f64) -> Vec<Element> {
+        let mark = |Mark { step, class, label }: &Mark| {
             let x = self.left + self.x.place(*step)? * (self.right - self.left);
-            let stroke = line("mark", (x, self.bottom - 9.0), (x, self.bottom + 1.0));
-            Some(Element::new("g").child(Element::new("title").text(label)).child(stroke))
+            let area = area(x - 3.0, 6.0, self.bottom - 12.0, 14.0);
+            let stroke = line(&format!("mark {class}"), (x, self.bottom - 9.0), (x, self.bottom + 1.0));
+            let told = place("value middle", middle, self.bottom - 14.0).say(label.clone());
+            Some(Element::of("g", "hover").child(area).child(stroke).child(told))
         };
         marks.iter().filter_map(mark).collect()
     }
 
-    fn strip(&self, left: f64, right: f64, x: f64, label: &str) -> Element {
-        let area = Element::new("rect")
-            .attr("x", format!("{left:.1}"))
-            .attr("width", format!("{:.1}", right - left))
-            .attr("y", self.top)
-            .attr("height", self.bottom - self.top);
+    fn strip(&self, left: f64, right: f64, x: f64, label: &Text) -> Element {
         Element::of("g", "hover")
-            .child(Element::new("title").text(label))
-            .child(area)
+            .child(area(left, right - left, self.top, self.bottom - self.top))
             .child(line("guide", (x, self.top), (x, self.bottom)))
-            .child(text("value end", self.right, self.top - 8.0, label))
+            .child(place("value end", self.right, 11.0).say(label.clone()))
     }
 }
 
@@ -268,6 +302,12 @@ fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> Element {
         .fold(Element::of("line", class), |line, (name, value)| line.attr(name, format!("{value:.1}")))
 }
 
-fn text(class: &str, x: f64, y: f64, label: &str) -> Element {
-    Element::of("text", class).attr("x", format!("{x:.1}")).attr("y", format!("{y:.1}")).text(label)
+fn area(x: f64, width: f64, y: f64, height: f64) -> Element {
+    let sides = [("x", x), ("width", width), ("y", y), ("height", height)];
+    sides.into_iter().fold(Element::new("rect"), |area, (name, value)| area.attr(name, format!("{value:.1}")))
+}
+
+/// A text at a place.
+fn place(class: &str, x: f64, y: f64) -> Element {
+    Element::of("text", class).attr("x", format!("{x:.1}")).attr("y", format!("{y:.1}"))
 }

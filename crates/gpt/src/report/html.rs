@@ -1,10 +1,15 @@
 //! HTML and SVG elements that are well formed and escaped by construction: text enters only through
-//! [`Element::text`] and [`Element::attr`].
+//! [`Element::say`], [`Element::data`] and [`Element::attr`].
 
 use std::fmt::{self, Display, Write};
 
+use super::text::Text;
+
 /// Elements that have no contents and no end tag; in SVG, those that we never give any.
 const VOID: [&str; 6] = ["circle", "input", "line", "meta", "path", "rect"];
+/// The page's languages, as `lang` names them.
+pub(super) const ENGLISH: &str = "en";
+pub(super) const CHINESE: &str = "zh-CN";
 
 /// An element with its attributes and contents.
 pub(super) struct Element {
@@ -23,9 +28,9 @@ impl Element {
         Self::new(name).attr("class", class)
     }
 
-    /// The only contents that are not escaped: our own style sheet.
-    pub(super) fn style(css: &'static str) -> Self {
-        Self { name: "style", attributes: String::new(), contents: css.into() }
+    /// The only contents that are not escaped: our own style sheet and script.
+    pub(super) fn verbatim(name: &'static str, contents: &'static str) -> Self {
+        Self { name, attributes: String::new(), contents: contents.into() }
     }
 
     pub(super) fn attr(mut self, name: &str, value: impl Display) -> Self {
@@ -35,9 +40,26 @@ impl Element {
         self
     }
 
-    pub(super) fn text(mut self, text: impl Display) -> Self {
-        escape(&mut self.contents, &text.to_string());
-        self
+    /// A text in both languages, of which the style sheet shows one.
+    pub(super) fn say(self, text: impl Into<Text>) -> Self {
+        let text: Text = text.into();
+        let name = if self.name == "text" { "tspan" } else { "span" };
+        if text.is_alike() {
+            return self.child(Element::new(name).data(text.en));
+        }
+        let half = |language: &str, half: String| {
+            let mut half_of = Element::new(name).attr("lang", language);
+            escape(&mut half_of.contents, &half);
+            half_of
+        };
+        self.child(half(ENGLISH, text.en)).child(half(CHINESE, text.zh))
+    }
+
+    /// The whole contents, where they belong to no language: a number, a name, what somebody else wrote.
+    pub(super) fn data(mut self, data: impl Display) -> Self {
+        debug_assert!(self.contents.is_empty(), "data stands alone in its element");
+        escape(&mut self.contents, &data.to_string());
+        self.attr("translate", "no")
     }
 
     pub(super) fn child(mut self, child: Element) -> Self {
@@ -82,17 +104,27 @@ fn escape(out: &mut String, text: &str) {
     }
 }
 
-/// A table: the heads of the columns and the cells of each row. Columns from the second on are numbers.
-pub(super) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<Element>>) -> Element {
-    let head = Element::new("tr").children(heads.iter().map(|head| Element::new("th").text(head)));
-    let rows = rows.into_iter().map(|cells| Element::new("tr").children(cells));
-    let table = Element::new("table")
-        .child(Element::new("thead").child(head))
-        .child(Element::new("tbody").children(rows));
-    Element::of("div", "scroll").child(table)
+/// The page's section under a heading.
+pub(super) fn section(heading: Text) -> Element {
+    Element::new("section").child(Element::new("h2").say(heading))
 }
 
-/// A cell of plain text.
-pub(super) fn cell(text: impl Display) -> Element {
-    Element::new("td").text(text)
+/// A paragraph.
+pub(super) fn paragraph(text: impl Into<Text>) -> Element {
+    Element::new("p").say(text)
+}
+
+/// A paragraph that explains what stands above it.
+pub(super) fn note(text: impl Into<Text>) -> Element {
+    Element::of("p", "note").say(text)
+}
+
+/// A command, to be copied.
+pub(super) fn command(words: impl Display) -> Element {
+    Element::of("pre", "command").attr("tabindex", 0).child(Element::new("code").data(words))
+}
+
+/// A part of the page that is folded away.
+pub(super) fn folded(summary: Text) -> Element {
+    Element::of("details", "card").child(Element::new("summary").say(summary))
 }

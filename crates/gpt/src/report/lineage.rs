@@ -1,39 +1,57 @@
 //! Where a run comes from: its inputs, and theirs in turn where they are runs themselves.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use super::html::{Element, table};
+use super::headline::stage_title;
+use super::html::{Element, paragraph, section};
 use super::record::Record;
-use super::results::digest_cell;
+use super::sections::short_digest;
+use super::table::{Table, cell, said};
+use super::text::{Text, both};
 use crate::train::run::{CONFIG, Recipe};
 
-/// Runs that come from runs are followed this far: a ring of links ends too.
-const GENERATIONS: usize = 16;
-
-pub(super) fn section(record: &Record) -> Element {
-    let mut rows = Vec::new();
-    ancestors(&record.recipe, "", 0, &mut rows);
-    let section = Element::new("section").child(Element::new("h2").text("Lineage"));
-    let section = if rows.is_empty() {
-        section.child(Element::new("p").text("This run names no inputs."))
-    } else {
-        section.child(table(&["Input", "Made by", "Path", "Digest"], rows)).children(checkpoints(record))
-    };
-    Element::of("section", "lineage").child(section)
+pub(super) fn lineage(record: &Record) -> Element {
+    let mut tree = Tree::default();
+    tree.add(&record.recipe, "");
+    let rows = tree.rows;
+    let section = section(both("Lineage", "来历"));
+    if rows.is_empty() {
+        return section.child(paragraph(both("This run names no inputs.", "这次训练没有写明输入。")));
+    }
+    let heads =
+        [both("input", "输入"), both("made by", "来自"), both("path", "路径"), both("digest", "摘要")];
+    let table = Table::new(
+        both("What it was made of, and what that was made of", "由什么得来，它们又由什么得来"),
+        heads,
+    );
+    section.child(table.rows(rows).build()).children(checkpoints(record))
 }
 
-fn ancestors(recipe: &Recipe, indent: &str, generation: usize, rows: &mut Vec<Vec<Element>>) {
-    for (name, input) in &recipe.inputs {
-        let parent = run_of(&input.path);
-        let stage = parent.as_ref().map_or(String::new(), |parent| parent.stage.clone());
-        rows.push(vec![
-            Element::new("td").text(format!("{indent}{name}")),
-            Element::new("td").text(stage),
-            Element::of("td", "path").text(input.path.display()),
-            digest_cell(&input.digest),
-        ]);
-        if let Some(parent) = parent.filter(|_| generation < GENERATIONS) {
-            ancestors(&parent, &format!("{indent}↳ "), generation + 1, rows);
+/// Rows of inputs, each run's own inputs below it where it is met first: a ring of links ends, and what two
+/// inputs come from is told once.
+#[derive(Default)]
+struct Tree {
+    rows: Vec<Vec<Element>>,
+    met: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    fn add(&mut self, recipe: &Recipe, indent: &str) {
+        for (name, input) in &recipe.inputs {
+            let parent = run_of(&input.path);
+            let stage = parent.as_ref().map_or_else(Text::default, |parent| stage_title(&parent.stage));
+            self.rows.push(vec![
+                cell(format!("{indent}{name}")),
+                said(stage),
+                Element::of("div", "value path").data(input.path.display()),
+                Element::of("div", "value mono")
+                    .attr("title", &input.digest)
+                    .data(short_digest(&input.digest)),
+            ]);
+            if let Some(parent) = parent.filter(|_| self.met.insert(input.path.clone())) {
+                self.add(&parent, &format!("{indent}↳ "));
+            }
         }
     }
 }
@@ -48,6 +66,8 @@ fn run_of(path: &Path) -> Option<Recipe> {
 fn checkpoints(record: &Record) -> Option<Element> {
     let steps: Vec<String> =
         record.checkpoints.iter().map(|checkpoint| checkpoint.step.to_string()).collect();
-    let text = format!("Checkpoints kept: after steps {}.", steps.join(", "));
-    (!steps.is_empty()).then(|| Element::of("p", "pale").text(text))
+    let steps = steps.join(", ");
+    let text =
+        both(format!("Checkpoints kept: after steps {steps}."), format!("保留的检查点：第 {steps} 步之后。"));
+    (!steps.is_empty()).then(|| Element::of("p", "pale").say(text))
 }

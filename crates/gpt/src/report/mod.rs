@@ -1,8 +1,9 @@
 //! The page of a run, and small curves for the terminal.
 //!
 //! [`write()`] reads the files of a run directory, finished or not, and writes `report.html` beside them: one
-//! page that needs nothing else, no network, no scripts. The one idea: everything on it is drawn from files
-//! that a person can read as well, and text reaches the page only through the escaping of `html::Element`.
+//! page in two languages that needs nothing else, no network, and no script but the one that remembers the
+//! language. The one idea: everything on it is drawn from files that a person can read as well, and text
+//! reaches the page only through the escaping of `html::Element`, in both languages or as data.
 //!
 //! It draws `loss`, `val_loss`, `lr`, `grad_norm` and whatever other numbers `metrics.jsonl` has, the
 //! `tokens_per_sec` and `mfu` of `timings.jsonl`, and takes `tokens` as the number seen so far. `report.json`
@@ -12,45 +13,78 @@
 mod axis;
 mod chart;
 mod curves;
+mod document;
+mod figures;
+mod headline;
 mod html;
 mod lineage;
+mod metrics;
+mod next;
 mod record;
 mod results;
 mod road;
 mod sections;
 mod sweep;
+mod table;
 mod tasks;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod text;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 
+pub use figures::{percent, percent_of, points_of, score_of};
+pub use next::quoted;
 pub use results::{Baseline, Completion, RESULTS, Results, Stage};
-pub use road::{Answer, ChatResults, FrontierPoint, System, Tried, frontier, write_road};
+pub use road::{
+    Answer, ChatResults, Compared, FrontierPoint, Outcome, System, Tried, Turn, frontier, system_name,
+    write_road,
+};
 pub use sweep::{Sweep, sweeps_page};
 pub use tasks::{Predicted, TaskAccuracy, TasksResults, Written, write_tasks_road};
 pub use terminal::{chart, sparkline};
+pub use text::Text;
 
-use crate::train::run::write_atomically;
+use crate::train::run::{Recipe, write_atomically};
 use chart::CLIFF;
-use html::Element;
+use document::document;
 use record::Record;
 
 /// File name of the page in a run directory.
 pub const REPORT: &str = "report.html";
+/// What the recipe of the road to a chat is called.
+pub const CHAT_ROAD: &str = "speedrun";
+/// What that of the road of task tokens is.
+pub const TASKS_ROAD: &str = "speedrun --task-tokens";
 
-/// Writes `report.html` into the run directory from what lies there now, and returns its path.
+/// Writes `report.html` into the directory of a run or of a road from what lies there now, and returns its
+/// path.
 ///
 /// # Errors
-/// `run_dir` has no recipe, or reading or writing fails. Damaged lines and missing files are told on the
-/// page.
-pub fn write(run_dir: &Path) -> Result<PathBuf> {
-    let path = run_dir.join(REPORT);
-    write_atomically(&path, page(Record::read(run_dir)?).as_bytes())?;
+/// There is no recipe, or a road's results are not there or are another version's, or reading or writing
+/// fails. Damaged lines and missing files of a run are told on the page.
+pub fn write(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(REPORT);
+    let page = match Recipe::load(dir)?.stage.as_str() {
+        CHAT_ROAD => road::page(dir, &results_of(dir)?),
+        TASKS_ROAD => tasks::page(dir, &results_of(dir)?),
+        _ => page(Record::read(dir)?),
+    };
+    write_atomically(&path, page.as_bytes())?;
     Ok(path)
+}
+
+/// What a road ended in.
+fn results_of<T: DeserializeOwned>(dir: &Path) -> Result<T> {
+    let path = dir.join(RESULTS);
+    let again = "walk the road again: the same command passes what is finished, and measures its models anew";
+    let read = fs::read(&path).with_context(|| format!("cannot read {}: {again}", path.display()))?;
+    serde_json::from_slice(&read).with_context(|| format!("{} cannot be used: {again}", path.display()))
 }
 
 /// The smoothed training loss of a run so far as a picture for the terminal, see [`chart()`]. As on the page,
@@ -67,36 +101,24 @@ pub fn loss_chart(run_dir: &Path, columns: usize, rows: usize) -> Result<String>
 fn page(mut record: Record) -> String {
     let corpus = sections::corpus(&mut record);
     let parts = [
-        Some(sections::header(&record)),
         record.results.as_ref().map(Results::summary),
-        Some(sections::headline(&record)),
+        Some(headline::headline(&record)),
         record.results.as_ref().map(Results::completions),
-        curves::section(&record),
+        curves::curves(&record),
         sections::samples(&record),
+        Some(next::after(&record)),
         corpus,
         Some(sections::recipe(&record)),
-        Some(lineage::section(&record)),
+        next::made_by(record.command()),
+        Some(lineage::lineage(&record)),
         sections::events(&record),
         sections::complaints(&record),
     ];
-    let title = format!("{} · mynah {}", record.name, record.recipe.stage);
-    document(&title, Element::new("main").children(parts.into_iter().flatten()))
-}
-
-/// A whole page.
-fn document(title: &str, main: Element) -> String {
-    let meta = |name: &str, content: &str| Element::new("meta").attr("name", name).attr("content", content);
-    // Should text ever slip through unescaped, the browser still runs and loads nothing.
-    let policy = Element::new("meta")
-        .attr("http-equiv", "Content-Security-Policy")
-        .attr("content", "default-src 'none'; style-src 'unsafe-inline'");
-    let head = Element::new("head")
-        .child(Element::new("meta").attr("charset", "utf-8"))
-        .child(policy)
-        .child(meta("viewport", "width=device-width, initial-scale=1"))
-        .child(meta("color-scheme", "light dark"))
-        .child(Element::new("title").text(title))
-        .child(Element::style(include_str!("style.css")));
-    let html = Element::new("html").attr("lang", "en").child(head).child(Element::new("body").child(main));
-    format!("<!doctype html>\n{html}\n")
+    let stage = headline::stage_title(&record.recipe.stage);
+    let title = Text {
+        en: format!("{} · {}", record.name, stage.en),
+        zh: format!("{} · {}", record.name, stage.zh),
+    };
+    let header = headline::header(&record).children(headline::purpose(&record));
+    document(title, header, parts.into_iter().flatten())
 }

@@ -14,6 +14,8 @@ use crate::train::run::{self, Checkpoint, Event, EventKind, Recipe, Sample};
 
 /// A run as it can be read now.
 pub(super) struct Record {
+    /// Where it lies, as commands name it.
+    pub(super) dir: PathBuf,
     /// The name of its directory.
     pub(super) name: String,
     pub(super) recipe: Recipe,
@@ -42,6 +44,7 @@ impl Record {
             .ok()
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
+            dir: dir.to_owned(),
             name: name.unwrap_or_else(|| dir.display().to_string()),
             recipe: Recipe::load(dir)?,
             metrics: lines(dir, run::METRICS, &mut complaints)?,
@@ -80,6 +83,35 @@ impl Record {
         self.metrics.iter().filter_map(|line| line.get("step")?.as_u64()).max().unwrap_or(0)
     }
 
+    /// The value of a metric after a step.
+    pub(super) fn at(&self, key: &str, step: u64) -> Option<f64> {
+        self.metric(key).into_iter().find(|point| point.0 == step as f64).map(|point| point.1)
+    }
+
+    /// The step whose state a run of PPO ends with, of those that there are so far: the best held-out reward
+    /// less its penalty.
+    pub(super) fn chosen(&self) -> Option<u64> {
+        // Of equal ones the earliest, as where the checkpoint is chosen.
+        let best = self.metric("eval/objective").into_iter().min_by(|a, b| b.1.total_cmp(&a.1));
+        best.map(|(step, _)| step as u64)
+    }
+
+    /// The command that made the run, where that is known.
+    pub(super) fn command(&self) -> Option<&str> {
+        command(&self.recipe)
+    }
+
+    /// Whether it is a stage of a road, whose directory is the one around it.
+    pub(super) fn is_of_a_road(&self) -> bool {
+        let road = std::path::absolute(&self.dir).ok().and_then(|dir| Recipe::load(dir.parent()?).ok());
+        road.is_some_and(|road| [super::CHAT_ROAD, super::TASKS_ROAD].contains(&road.stage.as_str()))
+    }
+
+    /// What became of it last.
+    pub(super) fn ending(&self) -> Option<EventKind> {
+        self.events.last().map(|timed| timed.event.event)
+    }
+
     /// Steps that were skipped, as loss or gradient were not finite, or exploded; each once.
     pub(super) fn bad_steps(&self) -> BTreeMap<u64, &str> {
         let is_bad = |event: &&Event| matches!(event.event, EventKind::SkippedStep | EventKind::ExplodedStep);
@@ -95,6 +127,15 @@ impl Record {
             .filter_map(|dir| Some((dir.clone(), optional(&dir.join(name), &mut self.complaints)?)))
             .collect()
     }
+}
+
+fn command(recipe: &Recipe) -> Option<&str> {
+    recipe.runtime.get("command")?.as_str()
+}
+
+/// The command that made the run or road in `dir`, where that is known.
+pub(super) fn command_of(dir: &Path) -> Option<String> {
+    command(&Recipe::load(dir).ok()?).map(str::to_owned)
 }
 
 /// A smoothed curve: the mean over a window that is a sixtieth of the run, and narrower where the run is

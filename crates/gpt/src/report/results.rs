@@ -5,8 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::axis::number;
-use super::html::{Element, cell, table};
+use super::figures::percent_of;
+use super::html::{Element, section};
+use super::table::{Table, said};
+use super::text::{Text, alike, both};
 use crate::eval::Rate;
 use crate::numbers::secs;
 use crate::train::run::write_atomically;
@@ -35,6 +37,9 @@ pub struct Stage {
     pub secs: f64,
     /// What came out, in a few words: `8.2 MB, 1,204 documents`.
     pub note: String,
+    /// Floating-point operations of models, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops: Option<f64>,
 }
 
 /// A model on the held-out text.
@@ -70,33 +75,60 @@ impl Results {
 
     /// How the models compare, and the road that led there.
     pub(super) fn summary(&self) -> Element {
-        let heads = ["On held-out text", "bits per byte", "next line exact"];
-        Element::of("section", "results")
-            .child(table(&heads, self.baseline_rows()))
+        let heads = [
+            both("on held-out text", "在留出文本上"),
+            both("bits per byte", "每字节比特数"),
+            both("next line exact", "下一行完全正确"),
+        ];
+        let table =
+            Table::new(both("The model beside simpler ones", "与更简单的模型对照"), heads).class("bars");
+        section(both("How well it knows held-out code", "它对留出的代码有多了解"))
+            .child(table.rows(self.baseline_rows()).build())
             .child(road_list(&self.stages))
     }
 
     /// What the model writes beside what stands there.
     pub(super) fn completions(&self) -> Element {
-        let section = Element::new("section").child(Element::new("h2").text("Held-out snippets, completed"));
-        section.children(self.completions.iter().map(Completion::card))
+        section(both("Held-out snippets, completed", "留出的代码片段，续写"))
+            .children(self.completions.iter().map(Completion::card))
     }
 
     fn baseline_rows(&self) -> Vec<Vec<Element>> {
         let worst = self.baselines.iter().map(|baseline| baseline.bits_per_byte).fold(0.0, f64::max);
         let most = self.baselines.iter().map(|baseline| baseline.next_line.high).fold(0.0, f64::max);
-        let row = |(index, baseline): (usize, &Baseline)| {
-            let Rate { value, low, high, n } = baseline.next_line;
-            let rate = format!("{} %", number(100.0 * value));
-            let spread = format!("{} – {} % of {n} lines", number(100.0 * low), number(100.0 * high));
-            let name = Element::new(if index == 0 { "strong" } else { "span" }).text(&baseline.name);
+        let row = |baseline: &Baseline| {
+            let rate = baseline.next_line;
             vec![
-                Element::new("td").child(name),
-                bar(baseline.bits_per_byte / worst, &format!("{:.3}", baseline.bits_per_byte), ""),
-                bar(value / most, &rate, &spread),
+                said(baseline_name(&baseline.name)),
+                bar(baseline.bits_per_byte / worst, &format!("{:.3}", baseline.bits_per_byte)),
+                bar(rate.value / most, &percent_of(rate)),
             ]
         };
-        self.baselines.iter().enumerate().map(row).collect()
+        self.baselines.iter().map(row).collect()
+    }
+}
+
+/// What a model is called that others are compared with.
+pub(super) fn baseline_name(name: &str) -> Text {
+    match (name, name.split_once("-gram")) {
+        ("untrained", _) => both("untrained", "未训练"),
+        (_, Some((n, _))) => both(format!("{n}-grams, counted"), format!("数出来的 {n}-gram")),
+        _ => alike(name),
+    }
+}
+
+/// What a stage of a road is called.
+pub(super) fn road_stage(name: &str) -> Text {
+    match name {
+        "lessons" => both("Lessons", "课文"),
+        "corpus" => both("Corpus", "语料"),
+        "tokenizer" => both("Vocabulary", "词表"),
+        "tokens" => both("Tokens", "转成 token"),
+        "candidates" => both("Candidates", "候选回答"),
+        "rankings" => both("Rankings", "排序"),
+        "compare" => both("Examination", "考试"),
+        "evaluate" => both("Evaluation", "评测"),
+        stage => super::headline::stage_title(stage),
     }
 }
 
@@ -104,20 +136,19 @@ impl Results {
 pub(super) fn road_list(stages: &[Stage]) -> Element {
     let stage = |stage: &Stage| {
         Element::new("li")
-            .child(Element::new("strong").text(&stage.name))
-            .child(Element::of("span", "pale").text(format!(" {}", secs(stage.secs))))
-            .child(Element::of("span", "note").text(&stage.note))
+            .child(Element::new("strong").say(road_stage(&stage.name)))
+            .child(Element::of("span", "pale").data(secs(stage.secs)))
     };
     Element::of("ol", "road").children(stages.iter().map(stage))
 }
 
-/// A cell with a bar of the given share of its width.
-fn bar(share: f64, label: &str, note: &str) -> Element {
+/// What stands in a cell with a bar of the given share of its width.
+fn bar(share: f64, label: &str) -> Element {
     let width = if share.is_finite() { 100.0 * share.clamp(0.0, 1.0) } else { 0.0 };
     let fill = Element::of("span", "fill").attr("style", format!("width:{width:.1}%"));
-    let label =
-        Element::of("span", "label").text(label).child(Element::of("span", "pale").text(format!(" {note}")));
-    Element::of("td", "bar").child(label).child(Element::of("span", "rail").child(fill))
+    Element::of("div", "value bar")
+        .child(Element::new("span").data(label))
+        .child(Element::of("span", "rail").child(fill))
 }
 
 impl Completion {
@@ -129,27 +160,19 @@ impl Completion {
             .take_while(|(a, b)| a == b)
             .map(|(c, _)| c.len_utf8())
             .sum();
-        let side = |title: &str, text: &str| {
+        let side = |title: Text, text: &str| {
             let code = Element::new("pre")
-                .child(Element::of("mark", "same").text(&text[..same]))
-                .text(&text[same..]);
-            Element::new("div").child(Element::of("span", "pale").text(title)).child(code)
+                .child(Element::of("mark", "same").data(&text[..same]))
+                .child(Element::new("span").data(&text[same..]));
+            Element::new("div").child(Element::of("span", "pale").say(title)).child(code)
         };
         Element::of("article", "card completion")
-            .child(Element::of("header", "pale").text(&self.source))
-            .child(Element::of("pre", "prompt").text(&self.prompt))
+            .child(Element::of("p", "pale").data(&self.source))
+            .child(Element::of("pre", "prompt").data(&self.prompt))
             .child(
                 Element::of("div", "sides")
-                    .child(side("the model goes on", &self.model))
-                    .child(side("what stands there", &self.truth)),
+                    .child(side(both("the model goes on", "模型续写"), &self.model))
+                    .child(side(both("what stands there", "原文"), &self.truth)),
             )
     }
-}
-
-/// A cell for a digest: its beginning, and the whole of it under the pointer.
-pub(super) fn digest_cell(digest: &str) -> Element {
-    let short: String = digest.chars().take(20).collect();
-    cell(if short.len() < digest.len() { short + "…" } else { short })
-        .attr("title", digest)
-        .attr("class", "mono")
 }

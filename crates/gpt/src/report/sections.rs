@@ -4,106 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::axis::number;
-use super::html::{Element, cell, table};
+use super::html::{Element, note, section};
 use super::record::Record;
+use super::table::{Table, cell, said};
+use super::text::{Text, alike, both};
 use crate::corpus::{Report, Total};
-use crate::numbers::{self, bytes, count};
+use crate::numbers::{bytes, count};
 use crate::output::leaves;
 use crate::train::run::{EventKind, Sample};
 
 /// Steps whose samples are shown; of more, these many evenly chosen.
 const SAMPLED_STEPS: usize = 24;
-
-/// Name, stage, state and machine.
-pub(super) fn header(record: &Record) -> Element {
-    let last = record.events.last().map(|timed| timed.event.event);
-    let done = record.steps();
-    let failed_at = record.events.last().map_or(done, |timed| timed.event.step);
-    let state = match (last, record.recipe.settings.get("steps").and_then(toml::Value::as_integer)) {
-        (Some(EventKind::Finished), _) => format!("finished after {} steps", count(done)),
-        (Some(EventKind::Stopped), _) => format!("stopped after {} steps", count(done)),
-        (Some(EventKind::Failed), _) => format!("failed at step {}", count(failed_at)),
-        (_, Some(steps)) => format!("at step {} of {}", count(done), count(steps.unsigned_abs())),
-        _ => format!("at step {}", count(done)),
-    };
-    let machine = record.recipe.runtime.get("machine").and_then(toml::Value::as_str);
-    Element::new("header")
-        .child(Element::of("p", "brand").text(format!("mynah · {}", record.recipe.stage)))
-        .child(Element::new("h1").text(&record.name))
-        .child(
-            Element::of("p", "pale").text(state).children(machine.map(|name| Element::new("br").text(name))),
-        )
-}
-
-/// The numbers that a person looks for first.
-pub(super) fn headline(record: &Record) -> Element {
-    let last = |points: Vec<(f64, f64)>| points.last().map(|point| point.1);
-    let lowest = |points: Vec<(f64, f64)>| points.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    // Of equal ones the earliest, as where the best checkpoint is chosen.
-    let highest = |points: Vec<(f64, f64)>| points.into_iter().min_by(|a, b| b.1.total_cmp(&a.1));
-    let mut tiles = Vec::new();
-    let mut tile = |label: &str, value: Option<String>, note: String| {
-        tiles.extend(value.map(|value| {
-            Element::of("div", "tile")
-                .child(Element::of("span", "pale").text(label))
-                .child(Element::new("strong").text(value))
-                .child(Element::of("span", "note").text(note))
-        }));
-    };
-    let stage = record.recipe.stage.as_str();
-    let (accuracy, of_what) = match stage {
-        "reward" | "dpo" => ("pairs told right", "held-out pairs"),
-        _ => ("told right", "held-out texts"),
-    };
-    for (label, key, percent) in [
-        (accuracy, "val_accuracy", true),
-        ("F1, mean of the classes", "val_f1", false),
-        ("Pearson's correlation", "val_pearson", false),
-    ] {
-        let best = highest(record.metric(key));
-        let shown =
-            best.map(|(_, x)| if percent { format!("{:.1} %", 100.0 * x) } else { format!("{x:.3}") });
-        tile(label, shown, best.map_or(String::new(), |(step, _)| format!("{of_what}, step {step}")));
-    }
-    let val = lowest(record.metric("val_loss"));
-    // Of a loss that is not of the next token, it would tell nothing.
-    let predicts = matches!(stage, "pretrain" | "sft");
-    let note = val.map_or(String::new(), |(step, loss)| match predicts {
-        true => format!("perplexity {}, step {step}", number(loss.exp())),
-        false => format!("step {step}"),
-    });
-    tile("validation loss", val.map(|(_, loss)| format!("{loss:.4}")), note);
-    let bpb = lowest(record.metric("val_bpb")).map(|(_, bpb)| format!("{bpb:.4}"));
-    tile("bits per byte", bpb, "held-out text".into());
-    let loss = record.metric("loss");
-    let recent = &loss[loss.len() - loss.len().div_ceil(20)..];
-    let mean = recent.iter().map(|point| point.1).sum::<f64>() / recent.len() as f64;
-    tile("training loss", (!recent.is_empty()).then(|| format!("{mean:.4}")), "last twentieth".into());
-    for (label, key) in [("reward", "objective/reward"), ("KL from the start", "objective/kl")] {
-        tile(label, last(record.metric(key)).map(number), "last step".into());
-    }
-    tile("tokens", last(record.metric("tokens")).map(number), format!("{} steps", count(record.steps())));
-    let secs: f64 = record.timings.iter().filter_map(|line| line.get("step_secs")?.as_f64()).sum();
-    tile("time in steps", (secs > 0.0).then(|| numbers::secs(secs)), String::new());
-    let utilisation =
-        median(record.timing("mfu")).map_or(String::new(), |mfu| format!("{:.0} % of peak", 100.0 * mfu));
-    tile("tokens per second", median(record.timing("tokens_per_sec")).map(number), utilisation);
-    let parameters = record.recipe.runtime.get("parameters").and_then(toml::Value::as_integer);
-    tile("parameters", parameters.map(|parameters| number(parameters as f64)), String::new());
-    let bad = record.bad_steps().len();
-    tile("bad steps", (bad > 0).then(|| bad.to_string()), "not finite, or exploded".into());
-    if tiles.is_empty() {
-        return Element::of("p", "empty").text("No step is done yet.");
-    }
-    Element::of("section", "tiles").children(tiles)
-}
-
-fn median(points: Vec<(f64, f64)>) -> Option<f64> {
-    let mut values: Vec<f64> = points.into_iter().map(|point| point.1).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
 
 /// What the model wrote at different steps.
 pub(super) fn samples(record: &Record) -> Option<Element> {
@@ -119,21 +30,22 @@ pub(super) fn samples(record: &Record) -> Option<Element> {
     let newest = shown.last()?.0;
     let details = shown.iter().map(|(step, samples)| {
         let texts = samples.iter().map(|sample| {
-            let prompt = Element::of("span", "given").text(&sample.prompt);
-            Element::new("pre").child(prompt).text(&sample.completion)
+            let prompt = Element::of("span", "given").data(&sample.prompt);
+            Element::new("pre").child(prompt).child(Element::new("span").data(&sample.completion))
         });
-        let summary = Element::new("summary").text(format!("step {}", count(*step)));
-        let summary = match samples.first() {
-            Some(first) => summary.child(Element::of("span", "teaser").text(one_line(first))),
-            None => summary,
-        };
+        let n = count(*step);
+        let title = both(format!("step {n}"), format!("第 {n} 步"));
+        let teaser = samples.first().map(|first| Element::of("span", "teaser").data(one_line(first)));
+        let summary = Element::new("summary").child(Element::new("span").say(title)).children(teaser);
         let details = Element::of("details", "card").child(summary).children(texts);
         if *step == newest { details.attr("open", "open") } else { details }
     });
-    let mut section = Element::of("section", "samples").child(Element::new("h2").text("What it writes"));
+    let mut section = section(both("What it writes", "它写了什么"));
     if all > SAMPLED_STEPS {
-        let note = format!("{SAMPLED_STEPS} of {all} steps are shown; all are in samples.jsonl.");
-        section = section.child(Element::of("p", "pale").text(note));
+        section = section.child(note(both(
+            format!("{SAMPLED_STEPS} of {all} steps are shown; all are in samples.jsonl."),
+            format!("这里列出 {all} 步中的 {SAMPLED_STEPS} 步，全部在 samples.jsonl 里。"),
+        )));
     }
     Some(section.children(details))
 }
@@ -150,53 +62,65 @@ pub(super) fn corpus(record: &mut Record) -> Option<Element> {
     if reports.is_empty() && metas.is_empty() {
         return None;
     }
-    let mut section = Element::of("section", "corpus").child(Element::new("h2").text("Data"));
+    let mut section = section(both("Data", "数据"));
+    let path = |dir: &std::path::Path| Element::of("p", "path pale").data(dir.display());
     for (dir, corpus) in &reports {
-        section =
-            section.child(Element::of("p", "path pale").text(dir.display())).child(corpus_table(corpus));
+        section = section.child(path(dir)).child(corpus_table(corpus));
     }
     for (dir, meta) in metas {
         let leaves = meta.into_iter().filter(|(_, value)| !value.is_object() && !value.is_array());
         let leaves =
             leaves.map(|(key, value)| (key, value.as_str().map_or_else(|| value.to_string(), String::from)));
-        section = section.child(Element::of("p", "path pale").text(dir.display())).child(pairs(leaves));
+        section = section.child(path(&dir)).child(pairs(leaves));
     }
     Some(section)
 }
 
 fn corpus_table(corpus: &Report) -> Element {
-    let row = |name: &str, documents: u64, size: u64, example: String| {
-        let example = Element::of("td", "path").text(example);
-        vec![cell(name), cell(count(documents)), cell(bytes(size)), example]
+    let row = |name: Text, documents: u64, size: u64, example: String| {
+        vec![
+            said(name),
+            cell(count(documents)),
+            cell(bytes(size)),
+            Element::of("div", "value path").data(example),
+        ]
     };
-    let total = |name: &str, total: Total| row(name, total.documents, total.bytes, String::new());
+    let total = |name: Text, total: Total| row(name, total.documents, total.bytes, String::new());
+    let files = count(corpus.files);
     let mut rows = vec![
-        total(&format!("read from {} files", count(corpus.files)), corpus.read),
-        total("kept", corpus.kept),
-        total("· to train on", corpus.train),
-        total("· to validate on", corpus.val),
+        total(both(format!("read from {files} files"), format!("从 {files} 个文件读入")), corpus.read),
+        total(both("kept", "保留"), corpus.kept),
+        total(both("· to train on", "· 用于训练"), corpus.train),
+        total(both("· to validate on", "· 用于验证"), corpus.val),
     ];
     let mut dropped: Vec<_> = corpus.dropped.iter().collect();
     dropped.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.count));
     rows.extend(dropped.into_iter().map(|(reason, dropped)| {
         let example = dropped.examples.first().map_or(String::new(), ToString::to_string);
-        row(&format!("dropped: {reason}"), dropped.count, dropped.bytes, example)
+        let name = both(format!("dropped: {reason}"), format!("去掉：{reason}"));
+        row(name, dropped.count, dropped.bytes, example)
     }));
-    table(&["", "documents", "size", "for example"], rows)
+    let heads = [
+        both("what became of them", "去向"),
+        both("documents", "文档数"),
+        both("size", "大小"),
+        both("for example", "例如"),
+    ];
+    Table::new(both("What was read, kept and dropped", "读入、保留和去掉的"), heads).rows(rows).build()
 }
 
 /// Every setting of the run.
 pub(super) fn recipe(record: &Record) -> Element {
-    let section = Element::of("section", "recipe").child(Element::new("h2").text("Recipe"));
-    let section = section.child(settings(&record.recipe.settings));
+    let section = section(both("Recipe", "配方")).child(settings(&record.recipe.settings));
     let mut runtime = record.recipe.runtime.clone();
-    // These two stand at the top of the page.
-    runtime.retain(|key, _| !["machine", "parameters"].contains(&key));
+    // These have their places elsewhere on the page.
+    runtime.retain(|key, _| !["machine", "parameters", "command"].contains(&key));
     if runtime.is_empty() {
         return section;
     }
-    let note = Element::of("p", "pale").text("Without influence on the results:");
-    section.child(note).child(settings(&runtime))
+    section
+        .child(Element::of("p", "pale").say(both("Without influence on the results:", "不影响结果的：")))
+        .child(settings(&runtime))
 }
 
 fn settings(table: &toml::Table) -> Element {
@@ -206,37 +130,62 @@ fn settings(table: &toml::Table) -> Element {
 /// Keys and values in as many columns as fit.
 fn pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Element {
     let pair = |(key, value): (String, String)| {
-        Element::new("div").child(Element::new("dt").text(key)).child(Element::new("dd").text(value))
+        Element::new("div").child(Element::new("dt").data(key)).child(value_of(&value))
     };
     Element::of("dl", "pairs").children(pairs.into_iter().map(pair))
+}
+
+/// Digests are as good as unique by their beginning, and the whole is under the pointer.
+fn value_of(value: &str) -> Element {
+    let shown = short_digest(value);
+    let element = Element::new("dd");
+    let element = if shown == value { element } else { element.attr("title", value) };
+    element.data(shown)
+}
+
+/// The beginning of a digest, however it is written (`blake3:…`, bare, `… × 0.5`); anything else as it is.
+pub(super) fn short_digest(value: &str) -> String {
+    const SHOWN: usize = 12;
+    const SHORTEST: usize = 32;
+    let (scheme, rest) = value.split_once(':').map_or(("", value), |(scheme, rest)| (scheme, rest));
+    let digits = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric());
+    if digits < SHORTEST || !is_scheme {
+        return value.to_owned();
+    }
+    format!("{}…{}", &rest[..SHOWN], &rest[digits..])
 }
 
 /// What happened, and when.
 pub(super) fn events(record: &Record) -> Option<Element> {
     let row = |timed: &super::record::TimedEvent| {
         let kind = match timed.event.event {
-            EventKind::Started => "started",
-            EventKind::Resumed => "resumed",
-            EventKind::SkippedStep => "skipped a step: not finite",
-            EventKind::ExplodedStep => "a step exploded: its state is not kept",
-            EventKind::Warned => "something looks wrong",
-            EventKind::DamagedCheckpoint => "passed over a damaged checkpoint",
-            EventKind::Stopped => "stopped",
-            EventKind::Finished => "finished",
-            EventKind::Failed => "failed",
+            EventKind::Started => both("started", "开始"),
+            EventKind::Resumed => both("resumed", "继续"),
+            EventKind::SkippedStep => both("skipped a step: not finite", "跳过一步：出现非有限数"),
+            EventKind::ExplodedStep => {
+                both("a step exploded: its state is not kept", "一步爆炸：不保留它的状态")
+            }
+            EventKind::Warned => both("something looks wrong", "看起来不对"),
+            EventKind::DamagedCheckpoint => both("passed over a damaged checkpoint", "略过损坏的检查点"),
+            EventKind::Stopped => both("stopped", "停下"),
+            EventKind::Finished => both("finished", "完成"),
+            EventKind::Failed => both("failed", "失败"),
         };
-        vec![cell(utc(timed.unix_secs)), cell(count(timed.event.step)), cell(kind), cell(&timed.event.detail)]
+        vec![cell(utc(timed.unix_secs)), cell(count(timed.event.step)), said(kind), cell(&timed.event.detail)]
     };
     let rows: Vec<_> = record.events.iter().map(row).collect();
-    let section = Element::of("section", "events").child(Element::new("h2").text("Events"));
-    (!rows.is_empty()).then(|| section.child(table(&["UTC", "step", "event", ""], rows)))
+    let heads = [alike("UTC"), both("step", "步"), both("event", "事件"), both("detail", "详情")];
+    let table =
+        |rows| Table::new(both("What happened, and when", "何时发生了什么"), heads).rows(rows).build();
+    (!rows.is_empty()).then(|| section(both("Events", "事件")).child(table(rows)))
 }
 
 /// What could not be read.
 pub(super) fn complaints(record: &Record) -> Option<Element> {
-    let items = record.complaints.iter().map(|complaint| Element::new("li").text(complaint));
-    let section = Element::of("section", "complaints").child(Element::new("h2").text("Could not be read"));
-    (!record.complaints.is_empty()).then(|| section.child(Element::new("ul").children(items)))
+    let items = record.complaints.iter().map(|complaint| Element::new("li").data(complaint));
+    let list = Element::of("ul", "complaints").children(items);
+    (!record.complaints.is_empty()).then(|| section(both("Could not be read", "无法读取")).child(list))
 }
 
 /// `2025-03-09 14:05`. Days become a date as in Howard Hinnant, "chrono-compatible low-level date algorithms"
@@ -255,7 +204,18 @@ fn utc(unix_secs: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{short_digest, utc};
+
+    #[test]
+    fn digests_are_shortened_and_nothing_else_is() {
+        let digest = "0123456789abcdef".repeat(4);
+        let shown = [digest.clone(), format!("blake3:{digest}"), format!("{digest} × 0.5")]
+            .map(|text| short_digest(&text));
+        assert_eq!(shown, ["0123456789ab…", "0123456789ab…", "0123456789ab… × 0.5"]);
+        for kept in ["0123456789ab", "cosine", "/a/path:0123", "", "beef: it is", "2 threads"] {
+            assert_eq!(short_digest(kept), kept);
+        }
+    }
 
     #[test]
     fn dates_are_right() {

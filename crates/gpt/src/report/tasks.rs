@@ -5,10 +5,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::html::{Element, cell, table};
-use super::results::{RESULTS, Stage, road_list};
-use super::{REPORT, document};
+use super::REPORT;
+use super::document::document;
+use super::figures::percent_of;
+use super::html::{Element, paragraph, section};
+use super::next::{self, quoted};
+use super::record::command_of;
+use super::results::{RESULTS, Stage, baseline_name, road_list};
+use super::table::{Table, cell, said};
+use super::text::both;
 use crate::eval::Rate;
+use crate::numbers::count;
 use crate::train::run::write_atomically;
 
 /// Everything that the road found.
@@ -65,39 +72,95 @@ pub fn write_tasks_road(dir: &Path, results: &TasksResults) -> Result<PathBuf> {
     let text = serde_json::to_string_pretty(results).context("results cannot be written as JSON")?;
     write_atomically(&dir.join(RESULTS), text.as_bytes())?;
     let path = dir.join(REPORT);
-    write_atomically(&path, document("Task tokens · mynah", page(results)).as_bytes())?;
+    write_atomically(&path, page(dir, results).as_bytes())?;
     Ok(path)
 }
 
-fn page(results: &TasksResults) -> Element {
-    let heading = Element::new("header")
-        .child(Element::of("p", "brand").text("mynah"))
-        .child(Element::new("h1").text("Task tokens"))
-        .child(Element::of("p", "pale").text(
+/// The page about such a road.
+pub(super) fn page(dir: &Path, results: &TasksResults) -> String {
+    let title = both("Task tokens", "任务 token");
+    let header = Element::of("div", "opening").child(Element::new("h1").say(title.clone())).child(
+        paragraph(both(
             "One language model of text and of tasks: what it makes of names and sentences that training has never seen.",
-        ));
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+            "一个既学文本也学任务的语言模型：训练中从未出现过的名字和句子，它怎么处理。",
+        )),
+    );
     let asked = |TaskAccuracy { task, exact, .. }: &TaskAccuracy| {
-        let Rate { value, low, high, n } = *exact;
-        let spread = format!("{} – {}", percent(low), percent(high));
-        Vec::from([task.clone(), percent(value), spread, n.to_string()].map(cell))
+        [task.clone(), percent_of(*exact), count(exact.n)].map(cell).into()
     };
-    let predicted =
-        |Predicted { name, bits_per_byte }: &Predicted| vec![cell(name), cell(format!("{bits_per_byte:.3}"))];
+    let heads = [both("task", "任务"), both("exactly right", "完全正确"), both("rows", "行数")];
+    let asked = Table::new(both("Inputs that training has never seen", "训练中从未出现过的输入"), heads)
+        .rows(results.tasks.iter().map(asked));
+    let predicted = |Predicted { name, bits_per_byte }: &Predicted| {
+        vec![said(baseline_name(name)), cell(format!("{bits_per_byte:.3}"))]
+    };
+    let heads = [both("model", "模型"), both("bits per byte", "每字节比特数")];
+    let predicted = Table::new(both("Held-out plain text", "留出的普通文本"), heads)
+        .rows(results.text.iter().map(predicted));
     let shown = results.examples.iter().chain(results.tasks.iter().flat_map(|asked| &asked.shown));
     let written = |Written { input, task, written, wanted }: &Written| {
         let wanted = wanted.clone().unwrap_or_default();
-        Vec::from([input.clone(), task.clone(), written.clone(), wanted].map(cell))
+        [input.clone(), task.clone(), written.clone(), wanted].map(cell).into()
     };
-    let heads = ["TaskAccuracy of unseen inputs", "exact", "95 % interval", "rows"];
-    let link = Element::new("a").attr("href", format!("pretrain/{REPORT}")).text("The page of the training");
-    Element::new("main")
-        .child(heading)
-        .child(Element::of("section", "results").child(table(&heads, results.tasks.iter().map(asked))))
-        .child(table(&["Held-out plain text", "bits per byte"], results.text.iter().map(predicted)))
-        .child(Element::new("h2").text("What it writes"))
-        .child(table(&["input", "task", "it writes", "right is"], shown.map(written)))
-        .child(Element::new("h2").text("The stages"))
-        .child(road_list(&results.stages))
-        .child(Element::new("p").child(link))
+    let heads = [
+        both("input", "输入"),
+        both("task", "任务"),
+        both("it writes", "它写"),
+        both("right is", "正确的是"),
+    ];
+    let written = Table::new(both("What it was asked, and what it wrote", "问了什么，它写了什么"), heads)
+        .rows(shown.map(written));
+    let link = Element::new("a").attr("href", format!("pretrain/{REPORT}"));
+    let link = link.say(both("The page of the training", "训练的页面"));
+    let model = quoted(&dir.join("pretrain").display().to_string());
+    let ask = both("Ask it yourself.", "自己问问它。");
+    let sections = [
+        section(both("How often it is right", "它多常做对")).child(asked.build()).child(predicted.build()),
+        section(both("What it writes", "它写了什么")).child(written.build()),
+        section(both("The stages", "各阶段"))
+            .child(road_list(&results.stages))
+            .child(Element::new("p").child(link)),
+        next::steps([(
+            ask,
+            format!("mynah complete --model {model} '我是小明' --task '[问题] 我是谁 [答案]'"),
+        )]),
+    ];
+    document(title, header, sections.into_iter().chain(next::made_by(command_of(dir).as_deref())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_shows_how_often_and_what() {
+        let written = Written {
+            input: "我是<小明>".into(),
+            task: "[问题]".into(),
+            written: "小明".into(),
+            wanted: Some("小明".into()),
+        };
+        let asked =
+            TaskAccuracy {
+                task: "[问题]".into(), exact: Rate::wilson(9, 20), shown: vec![written.clone()]
+            };
+        let results = TasksResults {
+            stages: vec![Stage { name: "pretrain".into(), secs: 61.0, note: String::new(), flops: None }],
+            tasks: vec![asked],
+            text: vec![Predicted { name: "5-grams".into(), bits_per_byte: 1.25 }],
+            examples: vec![written],
+        };
+        let page = page(Path::new("runs/tasks"), &results);
+        crate::report::tests::check(&page);
+        for told in [
+            "45.0 % (25.8–65.8)",
+            "我是&lt;小明&gt;",
+            "5-grams, counted",
+            "数出来的 5-gram",
+            "1.250",
+            "1 min 01 s",
+        ] {
+            assert!(page.contains(told), "{told}");
+        }
+    }
 }

@@ -4,6 +4,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+
+mod walk;
+
 use crate::corpus::{Dropped, Example, Reason, Report, Total};
 use crate::eval::Rate;
 use crate::train::run::{EVENTS, Event, EventKind, Input, METRICS, Recipe, RunDir, Sample};
@@ -103,8 +106,15 @@ fn a_run(dir: &Path, steps: u64) -> RunDir {
 
 fn page_of(dir: &Path) -> String {
     let page = fs::read_to_string(write(dir).unwrap()).unwrap();
-    assert_eq!(flaw(&page), None);
+    check(&page);
     page
+}
+
+/// What holds for every page.
+pub(super) fn check(page: &str) {
+    assert_eq!(flaw(page), None);
+    assert_eq!(walk::untranslated(page), [""; 0]);
+    assert_eq!(walk::inaccessible(page), [""; 0]);
 }
 
 fn results() -> Results {
@@ -114,7 +124,7 @@ fn results() -> Results {
         next_line: Rate { value: 0.25, low: 0.23, high: 0.27, n: 1000 },
     };
     Results {
-        stages: vec![Stage { name: "corpus".into(), secs: 14.0, note: "32 MB <".into() }],
+        stages: vec![Stage { name: "corpus".into(), secs: 14.0, note: "32 MB <".into(), flops: None }],
         baselines: vec![baseline("mynah", 1.04), baseline("5-gram", 1.61), baseline("untrained", 4.1)],
         completions: vec![Completion {
             source: "a/<b>.rs:12".into(),
@@ -144,18 +154,24 @@ fn a_whole_run_is_told() {
     for told in [
         "finished after 500 steps",
         "2 cores &lt;AVX-512&gt;",
-        "<strong>2.1120</strong>",
+        "<strong translate=\"no\">2.1120</strong>",
         "2.05M",
-        "60 % of peak",
+        "60 % of the machine&#39;s peak",
+        "机器峰值的 60 %",
         "4 min 10 s",
         "step 9 was bad: loss is &lt;NaN&gt;",
         "step 500 · training 2.012 · validation 2.112",
+        "步 500 · 训练 2.012 · 验证 2.112",
         "model.n_layer",
         "你好",
     ] {
         assert!(page.contains(told), "{told}");
     }
-    assert_eq!(page.matches("<svg").count(), 4 + 5, "the loss in four drawings, five small charts");
+    assert_eq!(
+        page.matches("<svg").count(),
+        4 + 1 + 4,
+        "the loss in four drawings, bits per byte, four folded"
+    );
 }
 
 /// Of a ranking or of classes a perplexity tells nothing; how many are told right does.
@@ -180,8 +196,13 @@ fn the_first_numbers_are_those_of_the_stage() {
         let page = page_of(dir.path());
         assert_eq!(page.contains("perplexity"), label.is_none(), "{stage}");
         if let Some(label) = label {
-            let card = format!(">{label}</span><strong>87.5 %</strong><span class=\"note\">{of_what}</span>");
-            assert!(page.contains(&card), "{stage}");
+            let note = format!("<span class=\"note\"><span lang=\"en\">{of_what}</span>");
+            let card = format!(">{label}</span>");
+            let card = page
+                .split(&card)
+                .skip(1)
+                .find(|rest| rest.contains("<strong translate=\"no\">87.5 %</strong>"));
+            assert!(card.is_some_and(|card| card[..300].contains(&note)), "{stage}");
             assert!(page.contains(">step 1</span>"), "{stage}: the lowest loss is the first");
         }
     }
@@ -201,7 +222,7 @@ fn a_run_that_failed_is_told() {
     for told in [
         "failed at step 20",
         "step 19 was bad: the loss is 7e16",
-        "<td>failed</td>",
+        ">failed</span>",
         "not finite, or exploded",
     ] {
         assert!(page.contains(told), "{told}");
@@ -214,7 +235,7 @@ fn hostile_text_stays_text() {
     drop(a_run(dir.path(), 300));
     results().save(dir.path()).unwrap();
     let page = page_of(dir.path());
-    assert!(!page.contains("<script"));
+    assert_eq!(page.matches("<script").count(), 1, "our own");
     assert!(!page.contains('\u{202e}'));
     assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;&amp;amp;&quot; ␀␛[31m"));
 }
@@ -278,8 +299,9 @@ fn results_come_back_from_their_file_and_onto_the_page() {
     let read: Results = serde_json::from_slice(&fs::read(dir.path().join(RESULTS)).unwrap()).unwrap();
     assert_eq!(read, results());
     let page = page_of(dir.path());
-    assert!(page.contains("25 %") && page.contains("23 – 27 % of 1000 lines"));
-    assert!(page.contains("<mark class=\"same\">let </mark>é = 1;"), "the common beginning, at a character");
+    assert!(page.contains("25.0 % (23.0–27.0)"));
+    let same = "<mark class=\"same\" translate=\"no\">let </mark><span translate=\"no\">é = 1;</span>";
+    assert!(page.contains(same), "the common beginning, at a character");
 }
 
 #[test]
@@ -311,9 +333,11 @@ fn lineage_follows_runs_and_ends_in_a_ring() {
     link(first.path(), "pretrain", second.path());
     link(second.path(), "sft", &first.path().join("checkpoints/step-000500"));
     let page = page_of(second.path());
-    assert!(page.contains("<td>init</td><td>pretrain</td>"));
-    assert!(page.contains("<td>↳ init</td><td>sft</td>"));
-    assert!(page.matches("↳ init").count() <= 16, "a ring of links ends");
+    for row in ["init", "↳ init"] {
+        assert!(page.contains(&format!("<div class=\"value\" translate=\"no\">{row}</div></th>")), "{row}");
+    }
+    assert!(page.contains(">Pretraining</span>") && page.contains(">Supervised fine-tuning</span>"));
+    assert!(page.matches("↳ init").count() <= 3, "a ring of links ends");
 }
 
 #[test]
@@ -328,7 +352,124 @@ fn wild_numbers_do_not_break_the_drawing() {
     let page = page_of(dir.path());
     let drawings: Vec<&str> =
         page.split("<svg").skip(1).filter_map(|part| part.split("</svg>").next()).collect();
-    assert_eq!(drawings.len(), 4 + 2);
+    assert_eq!(drawings.len(), 4 + 2, "the loss in four drawings, two folded");
     assert!(drawings.iter().all(|drawing| !drawing.contains("NaN") && !drawing.contains("inf")));
     assert!(page.contains("odd &lt;key&gt;"));
+}
+
+/// PPO's page shows what was measured on held-out prompts, and the state that was chosen.
+#[test]
+fn the_page_of_ppo_is_about_the_chosen_state() {
+    let dir = Place::new();
+    let mut run = RunDir::open(dir.path(), &Recipe::new("ppo", toml::Table::new())).unwrap();
+    for step in 1..=6 {
+        let mut line = json!({
+            "step": step, "objective/reward": 9.0 + f64::from(step), "objective/kl": 0.5, "objective/entropy": 1.0,
+            "objective/answer_tokens": 7.0, "policy/approxkl": 0.01, "kl_coef": 0.2, "lr": 5e-5,
+        });
+        if step % 2 == 0 {
+            let reward = [0.25, 0.75, 0.5][step as usize / 2 - 1];
+            for (key, value) in
+                [("reward", reward), ("gold", 0.5 + reward / 10.0), ("kl", 0.1), ("objective", reward)]
+            {
+                line[format!("eval/{key}")] = json!(value);
+            }
+            line["eval/answer_tokens"] = json!(8.5);
+        }
+        run.metrics.append(&line).unwrap();
+    }
+    let page = page_of(dir.path());
+    let tiles = page.split("<ul class=\"tiles\">").nth(1).unwrap().split("</ul>").next().unwrap();
+    for told in
+        ["<strong translate=\"no\">4</strong>", ">0.750<", ">0.575<", "0.250 at step 2", "第 2 步时 0.250"]
+    {
+        assert!(tiles.contains(told), "{told} in {tiles}");
+    }
+    assert!(!tiles.contains("15"), "the last training batch is no figure of the state");
+    let first = page.split("<details").next().unwrap();
+    assert_eq!(first.matches("<svg").count(), 4, "reward, judge, KL, length");
+    for key in ["eval/reward", "eval/gold", "eval/kl", "eval/answer_tokens"] {
+        assert!(first.contains(&format!("<code class=\"pale\" translate=\"no\">{key}</code>")), "{key}");
+    }
+    assert!(first.contains("step 4 was chosen") && !first.contains("policy/approxkl"));
+    let folded = page.split("<details").nth(1).unwrap();
+    for told in
+        ["Step of the policy within an iteration", "一次迭代里策略走的距离", ">policy/approxkl</code>"]
+    {
+        assert!(folded.contains(told), "{told}");
+    }
+}
+
+/// Every stage's page, with every metric and every ending.
+#[test]
+fn every_page_is_in_both_languages() {
+    let endings = [None, Some(EventKind::Stopped), Some(EventKind::Failed), Some(EventKind::Finished)];
+    for stage in ["pretrain", "finetune", "sft", "reward", "ppo", "dpo", "another"] {
+        for ending in endings {
+            let dir = Place::new();
+            let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();
+            for step in 1..=3 {
+                let mut line =
+                    json!({"step": step, "loss": 0.5, "val_loss": 0.5, "tokens": 99, "unheard of": 1});
+                for key in metrics::keys() {
+                    line[key] = json!(f64::from(step));
+                }
+                run.metrics.append(&line).unwrap();
+            }
+            if let Some(event) = ending {
+                run.event(&Event { step: 3, event, detail: "why <".into() }).unwrap();
+            }
+            let page = page_of(dir.path());
+            assert!(page.contains("What to do next") && page.contains("接下来做什么"), "{stage}");
+            assert!(page.contains("<strong id=\"chart-"), "{stage}");
+        }
+    }
+}
+
+/// What somebody decides has no noise that could be smoothed away.
+#[test]
+fn a_learning_rate_is_drawn_as_it_is() {
+    let dir = Place::new();
+    let mut run = RunDir::open(dir.path(), &Recipe::new("sft", toml::Table::new())).unwrap();
+    for step in 1..=200 {
+        let lr = if step <= 100 { 1e-3 } else { 1e-4 };
+        run.metrics.append(&json!({"step": step, "lr": lr, "other": lr})).unwrap();
+    }
+    let page = page_of(dir.path());
+    let drawing = |title: &str| {
+        let rest = page.split(&format!(">{title}</span>")).nth(1).unwrap();
+        rest.split("</svg>").next().unwrap().to_owned()
+    };
+    let (set, measured) = (drawing("Learning rate"), drawing("other"));
+    assert_eq!((set.matches("class=\"range").count(), measured.matches("class=\"range").count()), (0, 1));
+    let told = |drawing: &str| -> std::collections::BTreeSet<String> {
+        drawing
+            .split("step ")
+            .skip(1)
+            .filter_map(|rest| rest.split(" · ").nth(1)?.split('<').next())
+            .map(String::from)
+            .collect()
+    };
+    assert_eq!(told(&set), ["0.001", "1e-4"].map(String::from).into(), "it falls at once");
+    assert!(told(&measured).len() > 2);
+}
+
+/// Every page says which command made it, and what to do next.
+#[test]
+fn the_command_and_the_next_one_are_told() {
+    let dir = Place::new();
+    let mut recipe = recipe(dir.path());
+    recipe.runtime.insert("command".into(), "mynah pretrain --data 'a b'".into());
+    let run = RunDir::open(dir.path(), &recipe).unwrap();
+    assert!(page_of(dir.path()).contains("mynah pretrain --data &#39;a b&#39;"));
+    let mut run = run;
+    run.event(&Event { step: 1, event: EventKind::Finished, detail: String::new() }).unwrap();
+    let page = page_of(dir.path());
+    let path = quoted(&dir.path().display().to_string());
+    assert!(page.contains(&format!("mynah complete --model {path}")), "{page}");
+    assert_eq!(page.matches("mynah pretrain --data").count(), 1, "a run that is finished is not continued");
+    assert!(
+        page.contains("title=\"blake3:0123456789abcdef0123456789abcdef\"")
+            && page.contains(">0123456789ab…<")
+    );
 }

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_largest_preset_is_refused_with_what_it_needs() {
         let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
-        let machine = Machine { description: String::new(), precision: "bf16".into(), peak_flops: 1.0 };
+        let machine = Machine { precision: "bf16".into(), peak_flops: 1.0, ..Machine::unmeasured() };
         let Err(error) = check(&[&shape.config(50_257, &settings)], &[], 4096, &machine) else {
             // The system does not tell, or has three terabytes.
             return;

@@ -29,7 +29,7 @@ pub struct Recipe {
     /// Every setting that decides results: shape, schedule, seed, precision …
     pub settings: toml::Table,
     /// What does not decide results: threads, how many checkpoints to keep, a line about the machine
-    /// (`machine`).
+    /// (`machine`), the command that was typed (`command`).
     #[serde(default)]
     pub runtime: toml::Table,
     /// What the run reads, by name: `data`, `tokenizer`, `init` …

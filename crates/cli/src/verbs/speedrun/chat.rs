@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
-use gpt::report::{ChatResults, System};
+use gpt::report::{
+    ChatResults, Compared, Outcome, Stage, System, percent, percent_of, points_of, score_of, system_name,
+};
 use gpt::stage::{ChatOptions, ChatOutcome, chat_road};
 use serde_json::{Map, Value, json};
 
@@ -37,15 +39,23 @@ fn to_json(results: &ChatResults) -> Value {
     let stages: Map<String, Value> = results
         .stages
         .iter()
-        .map(|stage| (stage.name.clone(), json!({ "secs": stage.secs, "note": stage.note })))
+        .map(|stage| {
+            let Stage { name, secs, note, flops } = stage;
+            (name.clone(), json!({ "secs": secs, "note": note, "flops": flops }))
+        })
         .collect();
-    let gold: Map<String, Value> =
-        results.systems.iter().map(|system| (system.name.clone(), json!(system.gold))).collect();
+    let by_system = |figure: &dyn Fn(&System) -> Value| -> Map<String, Value> {
+        results.systems.iter().map(|system| (system.name.clone(), figure(system))).collect()
+    };
     let (before, after) = results.ppo_reward.unzip();
     json!({
         "stages": stages,
-        "gold": gold,
+        "right": by_system(&|system| json!(system.right)),
+        "gold": by_system(&|system| json!(system.gold)),
+        "prompts": results.prompts,
         "systems": results.systems,
+        "references": results.references,
+        "compared": results.compared,
         "reward_model": {
             "pair_accuracy": results.pair_accuracy.map(|rate| rate.value),
             "low": results.pair_accuracy.map(|rate| rate.low),
@@ -59,29 +69,39 @@ fn to_json(results: &ChatResults) -> Value {
 
 fn describe(results: &ChatResults) -> String {
     let mut page = String::new();
+    let name = |system: &str| system_name(system).en;
     for tried in results.tried.iter().take(6) {
-        page += &format!("\n  {}\n", tried.prompt.replace('\n', " / "));
+        let asked: Vec<String> =
+            tried.messages.iter().map(|turn| turn.content.replace('\n', " / ")).collect();
+        page += &format!("\n  {}\n", asked.join(" / "));
         for answer in &tried.answers {
-            page += &format!("    {:<5} {}\n", answer.system, answer.text.replace('\n', " / "));
+            let mark = if answer.right { '✓' } else { '✗' };
+            page += &format!("    {:<9} {mark} {}\n", name(&answer.system), answer.text.replace('\n', " / "));
         }
     }
-    let heads = ["", "gold score", "95 % interval", "reward", "KL", "wins against sft"].map(String::from);
+    let heads = ["", "right answers", "judge's score", "reward", "KL", "beats SFT"].map(String::from);
     let row = |system: &System| {
-        let System { name, gold, reward, kl, win_rate } = system;
+        let System { name: model, right, gold, reward, kl, win_rate } = system;
         [
-            name.clone(),
-            format!("{:.3}", gold.value),
-            format!("{:.3} – {:.3}", gold.low, gold.high),
+            name(model),
+            percent_of(*right),
+            score_of(*gold),
             format!("{:.3}", reward.value),
             kl.map_or(String::new(), |kl| format!("{kl:.2}")),
-            win_rate.map_or(String::new(), |rate| format!("{:.0} %", 100.0 * rate.value)),
+            win_rate.map_or(String::new(), |rate| percent(rate.value)),
         ]
     };
     let mut rows = vec![heads];
-    rows.extend(results.systems.iter().map(row));
-    page += &format!("\n{}", table(&rows));
+    rows.extend(results.systems.iter().chain(&results.references).map(row));
+    page += &format!("\n{}\n", table(&rows));
+    for Compared { model, than, right, .. } in &results.compared {
+        let (outcome, points) = (Outcome::from(*right).text().en, points_of(*right));
+        page +=
+            &format!("{} against {}: {outcome}, {points} points of right answers\n", name(model), name(than));
+    }
     if let Some(caveat) = results.caveat() {
-        page += &format!("\n{caveat}\n");
+        let longer = results.longer().map_or(String::new(), |command| format!(" More time: {command}"));
+        page += &format!("\n{}{longer}\n", caveat.en);
     }
     page
 }

@@ -130,7 +130,7 @@ impl<'a> RoadDir<'a> {
         self.save()?;
         let Some(note) = note else { return Ok(false) };
         self.progress.line(&format!("{number}/{total} {name}: {note} ({secs:.1} s)"));
-        self.stages.push(report::Stage { name: name.into(), secs, note });
+        self.stages.push(report::Stage { name: name.into(), secs, note, flops: None });
         Ok(true)
     }
 

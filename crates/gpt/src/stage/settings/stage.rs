@@ -342,5 +342,8 @@ pub(in crate::stage) fn recipe(
     let mut recipe = Recipe::new(stage, settings);
     recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     recipe.runtime.insert("machine".into(), machine.description.clone().into());
+    if !machine.command.is_empty() {
+        recipe.runtime.insert("command".into(), machine.command.clone().into());
+    }
     Ok(recipe)
 }

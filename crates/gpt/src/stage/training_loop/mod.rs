@@ -159,12 +159,19 @@ pub struct Machine {
     pub precision: String,
     /// Measured peak of products in that precision, in floating-point operations a second.
     pub peak_flops: f64,
+    /// The command that trains on it, for the page; empty where it is no command.
+    pub command: String,
 }
 
 impl Machine {
     /// One of which nothing was measured, with products in `f32`: its utilisation is told as 0.
     pub fn unmeasured() -> Self {
-        Machine { description: "not measured".into(), precision: "f32".into(), peak_flops: f64::INFINITY }
+        Machine {
+            description: "not measured".into(),
+            precision: "f32".into(),
+            peak_flops: f64::INFINITY,
+            command: String::new(),
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl State for Script<'_> {
 /// Runs a script, saving after every `every` steps.
 fn run_with(out: &Path, script: &mut Script<'_>, every: u64, best: Best) -> Result<Ending> {
     let recipe = Recipe::new("sft", toml::toml! { lr = 1e9 warmup_steps = 7 dropout = 0.2 });
-    let machine = Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1.0 };
+    let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
     let steps = script.steps.len() as u64;
     let pace =
         Pace { steps, eval_every: every, checkpoint_every: every, sample_every: 0, keep_last: 1, best };
@@ -183,7 +183,7 @@ fn a_state_that_is_saved_is_measured_before() {
     let steps = [(5.0, 4.5, 0.6), (4.0, f64::NAN, 0.6), (4.0, 4.2, 0.7)];
     let dir = tempdir().unwrap();
     let recipe = Recipe::new("sft", toml::Table::new());
-    let machine = Machine { description: "a test".into(), precision: "f32".into(), peak_flops: 1.0 };
+    let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = Pace { steps: 3, eval_every: 9, checkpoint_every: 1, sample_every: 0, keep_last: 9, best };
     train(dir.path(), &recipe, pace, 1, &machine, &mut Script::new(&steps), &Silent).unwrap();

@@ -2,20 +2,20 @@
 
 use super::{RoadDir, Stage, Walk};
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::messages::{candidates as candidates_row, prompt};
+use crate::data::messages::{Message, candidates as candidates_row, prompt};
 use crate::data::rows::{MAX_BAD, read_rows};
 use crate::data::{Prompt, Prompter};
 use crate::lessons::{self, Judge, Simulated};
 use crate::model::Sampling;
 use crate::output::write_rows;
-use crate::report::{ChatResults, Tried};
+use crate::report::{ChatResults, Tried, Turn, percent};
 use crate::stage::road::compare::Comparison;
 use crate::stage::{CandidatesOptions, candidates};
 use anyhow::{Context, Result};
 use kernels::Backend;
 
 /// Prompts whose answers are shown side by side.
-const SHOWN: usize = 12;
+const SHOWN: usize = 10;
 
 impl<B: Backend> Walk<'_, B> {
     pub(super) fn candidates(&self, road: &mut RoadDir<'_>, _: &mut ChatResults) -> Result<bool> {
@@ -105,21 +105,39 @@ impl<B: Backend> Walk<'_, B> {
                 by_dpo.system("dpo", Some(&tuned)),
                 best.system(&best_name, Some(&tuned)),
             ];
+            results.references = comparison
+                .references()?
+                .iter()
+                .map(|(name, measured)| measured.system(name, Some(&tuned)))
+                .collect();
+            results.compared = vec![
+                tuned.compared("sft", &base, "base"),
+                by_ppo.compared("ppo", &tuned, "sft"),
+                by_dpo.compared("dpo", &tuned, "sft"),
+                best.compared(&best_name, &tuned, "sft"),
+            ];
+            results.prompts = prompts.len();
             results.ppo_kl = by_ppo.kl();
             results.ppo_reward = Some((tuned.mean_reward(), by_ppo.mean_reward()));
+            let best_name = best_name.as_str();
+            let measured =
+                [("base", &base), ("sft", &tuned), ("ppo", &by_ppo), ("dpo", &by_dpo), (best_name, &best)];
             let shown = prompts.iter().enumerate().take(SHOWN).map(|(i, prompt)| Tried {
-                prompt: prompt.messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"),
-                answers: [("base", &base), ("sft", &tuned), ("ppo", &by_ppo)]
-                    .map(|(name, measured)| measured.answer(name, i))
-                    .into(),
+                messages: prompt.messages.iter().map(turn).collect(),
+                expected: comparison.expected(i).to_owned(),
+                answers: measured.map(|(name, measured)| measured.answer(name, i)).into(),
             });
             results.tried = shown.collect();
-            let golds: Vec<String> = results
+            let right: Vec<String> = results
                 .systems
                 .iter()
-                .map(|system| format!("{} {:.3}", system.name, system.gold.value))
+                .map(|system| format!("{} {}", system.name, percent(system.right.value)))
                 .collect();
-            Ok(Some(format!("gold score on {} prompts: {}", prompts.len(), golds.join(", "))))
+            Ok(Some(format!("right answers to {} prompts: {}", prompts.len(), right.join(", "))))
         })
     }
+}
+
+fn turn(message: &Message) -> Turn {
+    Turn { role: message.role.name().to_owned(), content: message.content.clone() }
 }

@@ -45,8 +45,6 @@ pub struct ChatOutcome {
 
 /// Stages of the road.
 const STAGES: usize = 12;
-/// What the recipe of such a road is called.
-const ROAD: &str = "speedrun";
 
 /// Walks the road, from where it was left. `backend` makes a backend for each stage that computes.
 ///
@@ -61,7 +59,7 @@ pub fn chat_road<B: Backend>(
     let scale = Scale::named(&options.scale)?;
     let budget = options.budget.or(scale.budget());
     let settings = toml::Table::from_iter([("preset".to_owned(), options.scale.clone().into())]);
-    let recipe = recipe(ROAD, settings, budget, options.seed, machine)?;
+    let recipe = recipe(report::CHAT_ROAD, settings, budget, options.seed, machine)?;
     let mut road = RoadDir::open(&options.out, &recipe, STAGES, progress)?;
     let scale = match budget {
         None => scale,
@@ -96,7 +94,7 @@ pub fn chat_road<B: Backend>(
     ] {
         goes_on = goes_on && stage(&walk, &mut road, &mut results)?;
     }
-    results.stages = road.into_stages();
+    results.stages = walk.counted(road)?;
     let report = report::write_road(&options.out, &results)?;
     Ok(ChatOutcome { results: goes_on.then_some(results), run: walk.at("ppo"), report })
 }
@@ -143,6 +141,21 @@ impl<B: Backend> Walk<'_, B> {
                 Ok(size)
             }
         })
+    }
+
+    /// The stages that were walked, with the operations of each that has a model compute.
+    fn counted(&self, road: RoadDir<'_>) -> Result<Vec<report::Stage>> {
+        let sizes = Stage::ALL.map(|stage| (stage, road.decided(stage.name())));
+        let mut stages = road.into_stages();
+        for (stage, size) in sizes {
+            let (Some(size), Some(walked)) =
+                (size, stages.iter_mut().find(|walked| walked.name == stage.name()))
+            else {
+                continue;
+            };
+            walked.flops = Some(self.scale.operations(stage, size, &self.config)?.total());
+        }
+        Ok(stages)
     }
 
     /// Decides how far the road goes, before it begins, and says so. What is written for all stages has the

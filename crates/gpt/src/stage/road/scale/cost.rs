@@ -34,7 +34,12 @@ impl Stage {
 
 impl Scale {
     /// What a stage costs at a size. Every answer of a conversation is read with its prompt.
-    pub(super) fn operations(&self, stage: Stage, size: f64, config: &Config) -> Result<Operations> {
+    pub(in crate::stage::road) fn operations(
+        &self,
+        stage: Stage,
+        size: f64,
+        config: &Config,
+    ) -> Result<Operations> {
         let conversation = CONVERSATION_TOKENS as f64;
         let read = conversation * reading_flops(config, CONVERSATION_TOKENS);
         let learned = 3.0 * read;

@@ -98,7 +98,7 @@ pub fn tasks_road<B: Backend>(
 ) -> Result<TasksOutcome> {
     let walk = Walk { options, scale: if options.tiny { TINY } else { USUAL }, progress };
     let settings = toml::Table::from_iter([("tiny".to_owned(), options.tiny.into())]);
-    let recipe = recipe("speedrun --task-tokens", settings, options.budget, options.seed, machine)?;
+    let recipe = recipe(report::TASKS_ROAD, settings, options.budget, options.seed, machine)?;
     let mut road = RoadDir::open(&options.out, &recipe, 6, progress)?;
     road.stage("lessons", || walk.write_lessons().map(Some))?;
     road.stage("corpus", || walk.gather().map(Some))?;
