@@ -6,7 +6,7 @@
 use crate::complete::{Completer, Completion, Options};
 use crate::data::Prompter;
 use crate::data::messages::{Message, Role};
-use crate::model::{Config, Finish, Request, Weights};
+use crate::model::{Config, Finish, Request, SCORES, Weights};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Result, ensure};
 use kernels::Backend;
@@ -42,6 +42,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         weights: &Weights<B::Tensor>,
         tokenizer: &'a Tokenizer,
     ) -> Result<Self> {
+        ensure!(config.n_label.is_none(), SCORES);
         let prompter = Prompter::new(tokenizer)?;
         ensure!(
             prompter.is_chat(),

@@ -9,6 +9,7 @@ pub mod eval;
 pub mod hub;
 pub mod lessons;
 pub mod model;
+pub mod nearest;
 pub mod numbers;
 pub mod objective;
 pub mod output;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What any module may use: who works for long, speaks to people or draws.
-const FOR_ALL: [&str; 3] = ["progress", "numbers", "streams"];
+const FOR_ALL: [&str; 4] = ["progress", "numbers", "nearest", "streams"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -13,6 +13,7 @@ use gpt::train::run::Recipe;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
+use crate::options::whole;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 
@@ -53,7 +54,7 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, help_heading = "Recipe")]
     freeze_trunk: bool,
     /// How often every text is seen [default: by their number]
-    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..), help_heading = "Recipe")]
     epochs: Option<u64>,
     #[command(flatten)]
     recipe: RecipeArgs,

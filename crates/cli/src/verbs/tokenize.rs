@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use super::stages::field;
+use crate::options::whole;
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::verbs::corpus::fraction;
@@ -48,7 +49,7 @@ pub(crate) struct TokenizeArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Tokens of a context, for chunk and drop
-    #[arg(long, value_name = "N", required_if_eq_any([("overflow", "chunk"), ("overflow", "drop")]))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), required_if_eq_any([("overflow", "chunk"), ("overflow", "drop")]))]
     context: Option<usize>,
     /// What becomes of documents longer than the context
     #[arg(long, value_name = "HOW", value_enum, default_value = "pack")]

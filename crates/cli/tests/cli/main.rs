@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod continued;
 mod eval;
+mod first_hour;
 mod gguf;
 mod grade;
 mod hub;

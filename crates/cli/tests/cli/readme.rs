@@ -28,7 +28,7 @@ fn both_languages_print_the_same_commands() {
 #[test]
 fn every_command_runs_as_printed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    write_sources(&dir.path().join("code"), 80);
+    write_sources(&dir.path().join("crates"), 80);
     let program = Path::new(env!("CARGO_BIN_EXE_mynah")).parent().expect("a folder");
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
     let (mut cargo, mut ours) = (0, 0);

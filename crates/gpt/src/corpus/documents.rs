@@ -126,6 +126,10 @@ impl Report {
             Err(_) if !dir.exists() => {
                 bail!("there is no corpus at {}: make one with `mynah corpus PATH… --out DIR`", dir.display())
             }
+            Err(_) if dir.is_file() => bail!(
+                "{0} is a file, and the directory of a corpus is wanted: `mynah corpus {0} --out corpus` makes one of it",
+                dir.display()
+            ),
             Err(_) => bail!(
                 "{} holds no complete corpus (no {RECORD}): run `mynah corpus` again with this --out",
                 dir.display()

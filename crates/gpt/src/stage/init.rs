@@ -146,7 +146,14 @@ impl Init {
     /// The model scores instead of predicting.
     pub(super) fn language_config(&self, dropout: f32) -> Result<Config> {
         let config = self.config(dropout);
-        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", self.name);
+        let parent = self.model.manifest.as_ref().and_then(|manifest| manifest.about.parent.as_ref());
+        ensure!(
+            config.n_label.is_none(),
+            "{} scores texts and writes none ({}): a language model is needed{}",
+            self.name,
+            self.model.architecture(),
+            parent.map_or_else(String::new, |parent| format!(", such as {parent}, from which it was trained"))
+        );
         Ok(config)
     }
 

@@ -131,6 +131,14 @@ pub(super) fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
         (Some(a), Some(b)) => a.same_tokens(b),
         _ => false,
     };
+    let answers = |init: &Init| init.tokenizer().is_some_and(|own| own.chat_template().is_ok_and(|t| t.is_some()));
+    ensure!(
+        same || answers(policy) || !answers(reward),
+        "{} has not learned to answer, and {} judges answers: teach it with `mynah sft`, or give the model that the reward model \
+         was trained from",
+        policy.name(),
+        reward.name()
+    );
     ensure!(
         same,
         "{} and {} have different tokenizers: train the reward model from the same model as the policy",

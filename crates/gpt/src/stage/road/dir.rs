@@ -8,6 +8,7 @@
 //! ```
 
 use super::budget::Budget;
+use crate::checkpoint::PLAN;
 use crate::progress::Progress;
 use crate::report;
 use crate::stage::{Machine, settings};
@@ -18,8 +19,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const PLAN: &str = "plan.toml";
 
 /// A road that this process, and no other, walks.
 pub(super) struct RoadDir<'a> {
@@ -119,7 +118,7 @@ impl<'a> RoadDir<'a> {
         work: impl FnOnce() -> Result<Option<String>>,
     ) -> Result<bool> {
         let (number, total, began) = (self.stages.len() + 1, self.total, Instant::now());
-        self.progress.line(&format!("{number}/{total} {name} …"));
+        self.progress.heading(&format!("{number}/{total} {name} …"));
         let note = work().with_context(|| format!("the stage `{name}` failed"))?;
         let known = self.plan.entry(name.to_owned()).or_default();
         if !known.finished {
@@ -129,7 +128,7 @@ impl<'a> RoadDir<'a> {
         let secs = known.secs;
         self.save()?;
         let Some(note) = note else { return Ok(false) };
-        self.progress.line(&format!("{number}/{total} {name}: {note} ({secs:.1} s)"));
+        self.progress.heading(&format!("{number}/{total} {name}: {note} ({secs:.1} s)"));
         self.stages.push(report::Stage { name: name.into(), secs, note });
         Ok(true)
     }
