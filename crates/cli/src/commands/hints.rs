@@ -5,7 +5,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 
 /// Flags that have another name here, or that somebody may take for one another.
-const MEANT: [(&str, &str); 16] = [
+const MEANT: [(&str, &str); 18] = [
+    ("--epochs", "--steps"),
+    ("--max-steps", "--steps"),
     ("--dtype", "--quant"),
     ("--learning-rate", "--lr"),
     ("--checkpoint", "--model"),
@@ -23,6 +25,9 @@ const MEANT: [(&str, &str); 16] = [
     ("--batch-size", "--batch-tokens"),
     ("--reward-model", "--reward"),
 ];
+
+/// Options that name the first thing that a verb reads.
+const NAMED: [&str; 5] = ["--model", "--data", "--corpus", "--problems", "--preset"];
 
 /// The error with a hint at what may have been meant, where that can be told.
 pub(super) fn with_hint(mut error: Error, command: &Command) -> Error {
@@ -42,14 +47,25 @@ fn hint(error: &Error, command: &Command) -> Option<String> {
     let verbs = verbs();
     let verb = verbs.iter().try_fold(command, |at, verb| at.find_subcommand(verb)).unwrap_or(command);
     let name = if verbs.is_empty() { "mynah".into() } else { format!("mynah {}", verbs.join(" ")) };
-    if !typed.starts_with('-') {
-        let takes_text = verb.get_positionals().next().is_some_and(|arg| arg.get_num_args().is_none_or(|n| n.max_values() < 2));
-        return takes_text.then(|| format!("put a text of several words between quotes: {name} … 'two words'"));
-    }
     let has = |command: &Command, flag: &str| {
         let own = flag.trim_start_matches("--");
         command.get_arguments().any(|arg| arg.get_long() == Some(own) && !arg.is_global_set())
     };
+    if !typed.starts_with('-') {
+        return match verb.get_positionals().next() {
+            Some(text) if text.get_num_args().is_none_or(|n| n.max_values() < 2) => {
+                Some(format!("put a text of several words between quotes: {name} … 'two words'"))
+            }
+            Some(_) => None,
+            None => {
+                let flag = NAMED.into_iter().find(|flag| has(verb, flag))?;
+                Some(format!("what a verb reads is named by an option: {name} {flag} {typed}"))
+            }
+        };
+    }
+    if let Some(own) = verb.get_positionals().find(|arg| arg.get_id() == typed.trim_start_matches("--")) {
+        return Some(format!("it is given without a name: {name} … {}", own.get_id().as_str().to_uppercase()));
+    }
     // In the verb's own verbs, or by its name here.
     if let Some(below) = verb.get_subcommands().find(|below| has(below, typed)).filter(|_| !verbs.is_empty()) {
         return Some(format!("`{typed}` belongs to `{name} {}`", below.get_name()));

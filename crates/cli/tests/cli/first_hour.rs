@@ -97,10 +97,8 @@ fn training_tells_now_and_then() {
     assert!(told.contains("step 60/60  validation: loss") && told.contains("% of peak: of the "), "{told}");
     assert!(!told.contains("\\n") && told.contains("       → "), "samples are readable: {told}");
 
-    let words = [&words[..], &["--quiet", "--out", &road.path("quiet")]].concat();
-    let words: Vec<&str> = words.iter().filter(|word| **word != road.path("told")).copied().collect();
-    let at = words.iter().position(|word| *word == "--out").expect("a flag");
-    let words = [&words[..at], &words[at + 1..]].concat();
+    let words = road.pretrain("quiet", "60");
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(["--quiet"]).collect();
     let told = stderr(&run(&words, 0));
     assert!(told.lines().count() == 1 && told.starts_with("60 steps"), "{told}");
 }

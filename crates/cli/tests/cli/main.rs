@@ -19,5 +19,6 @@ mod readme;
 mod road;
 mod speedrun;
 mod stages;
+mod terminal;
 mod usage;
 mod workshop;

@@ -14,7 +14,7 @@ use super::report::{Report, Shard};
 const SHARD_BYTES: u64 = 64 << 20;
 
 /// The record of a complete corpus.
-pub(super) const RECORD: &str = "report.json";
+pub(crate) const RECORD: &str = "report.json";
 
 /// A text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,6 +62,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::build;
 pub use dedup::MAX_SEEN;
+pub(crate) use documents::RECORD;
 pub use documents::{Document, Documents};
 pub(crate) use minhash::{gram, words};
 pub use near::{MAX_NEAR, NEAR_THRESHOLDS};

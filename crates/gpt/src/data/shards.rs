@@ -213,7 +213,7 @@ impl Meta {
                  `mynah tokenizer train` learns a vocabulary, and {made} makes the directory"
             );
             ensure!(
-                !dir.join(crate::corpus::REPORT).exists(),
+                !dir.join(crate::corpus::RECORD).exists(),
                 "{shown} is a corpus, and tokens are wanted: `mynah tokenize --corpus {shown} --tokenizer … --out tokens` makes them"
             );
             ensure!(
