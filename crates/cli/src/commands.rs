@@ -66,8 +66,29 @@ impl Cli {
 
 /// The whole command line, its help fitted to the terminal.
 pub(crate) fn command() -> Command {
-    let width = help_width();
-    fitted(Cli::command().term_width(width), width)
+    of_width(help_width())
+}
+
+fn of_width(width: usize) -> Command {
+    let mut command = fitted(Cli::command().term_width(width), width);
+    // Names of verbs are whole only then.
+    command.build();
+    wrap_usage(&mut command, width);
+    command
+}
+
+/// What `clap` does not wrap.
+fn wrap_usage(command: &mut Command, width: usize) {
+    const HEAD: &str = "Usage: ";
+    for verb in command.get_subcommands_mut() {
+        let usage = verb.render_usage().to_string();
+        if usage.lines().any(|line| line.chars().count() > width) {
+            let usage = text::wrapped(&usage.replace(HEAD, ""), width - HEAD.len());
+            let usage = usage.replace('\n', &format!("\n{}", " ".repeat(HEAD.len())));
+            *verb = std::mem::take(verb).override_usage(usage);
+        }
+        wrap_usage(verb, width);
+    }
 }
 
 /// What is alike in all verbs: texts as wide as the terminal, and numbers below zero that are taken for values, so that
@@ -106,9 +127,7 @@ mod tests {
             command.get_subcommands_mut().for_each(|verb| check(verb, width));
         }
         for width in [80, 100, 120] {
-            let mut command = fitted(Cli::command().term_width(width), width);
-            command.build();
-            check(&mut command, width);
+            check(&mut of_width(width), width);
         }
     }
 }

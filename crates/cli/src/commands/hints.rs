@@ -35,6 +35,8 @@ pub(super) fn with_hint(mut error: Error, command: &Command) -> Error {
     for replaced in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedCommand] {
         error.remove(replaced);
     }
+    // It is that of the suggestion, which is none here.
+    error.remove(ContextKind::Usage);
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(hint)]));
     error
 }

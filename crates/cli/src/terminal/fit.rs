@@ -6,6 +6,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// Columns of a terminal that does not say how many it has, and of what is cut where there is none.
 const USUAL: usize = 80;
 const NO_TERMINAL: usize = 160;
+/// Columns of help at a terminal at most: longer lines are hard to read.
+const WIDEST: usize = 120;
 
 /// Columns of the terminal that standard error is; where there is none, room enough.
 pub(super) fn width() -> usize {
@@ -22,7 +24,7 @@ pub(super) fn width() -> usize {
 pub(crate) fn help_width() -> usize {
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
     let columns = terminal_size().map(|(Width(columns), _)| usize::from(columns)).or_else(said);
-    columns.unwrap_or(100).clamp(40, 120)
+    columns.map_or(NO_TERMINAL, |columns| columns.clamp(40, WIDEST))
 }
 
 /// As many of the columns as fit, from the first on; the first one always.

@@ -93,7 +93,7 @@ fn lines_are_edited_and_kept() {
     terminal.press("line one\\\r");
     terminal.press("line two\r");
     terminal.press("never said\u{3}");
-    terminal.press("\u{1b}[A\u{1b}[A\r");
+    terminal.press("\u{1b}[A\u{1b}[A\u{1b}[A\r");
     terminal.press(&format!("/save {saved}\r"));
     terminal.press("\u{4}");
     let ended = terminal.child.wait().expect("it ends");

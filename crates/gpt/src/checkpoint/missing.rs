@@ -49,9 +49,6 @@ pub(super) fn about_file(path: &Path) -> String {
                 hf:OWNER/NAME. Do two arguments stand in each other's place?"
             .into();
     }
-    if ending == "gguf" {
-        return "not GGUF, though it is called so: it is damaged, or was not fetched to its end".into();
-    }
     "a file, and not GGUF: name a model's directory, a run's, a GGUF file, or hf:OWNER/NAME".into()
 }
 

@@ -64,7 +64,6 @@ fn what_is_no_model_is_called_what_it_is() {
     for (name, text, parts) in [
         ("rows.jsonl", "{}", ["rows.jsonl is a file of data", "a run directory"]),
         ("model.safetensors", "x", ["a file, and not GGUF", "the directory it lies in"]),
-        ("cut.gguf", "x", ["not GGUF, though it is called so", "damaged"]),
         ("notes", "x", ["a file, and not GGUF", "hf:OWNER/NAME"]),
     ] {
         fs::write(at(name), text).unwrap();
