@@ -89,6 +89,11 @@ pub(crate) fn whole<T: TryFrom<u64>>(
     }
 }
 
+/// A number with a point or an exponent.
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "not a number such as 0.5 or 1e-3".into())
+}
+
 /// A number that may be written short: `20M` is 20,000,000, `1.5G` is 1,500,000,000.
 pub(crate) fn amount(text: &str) -> Result<u64, String> {
     let wrong = || "not a whole number such as 20000000, 20_000_000 or 20M".to_string();

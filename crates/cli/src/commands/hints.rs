@@ -3,6 +3,7 @@
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
+use gpt::nearest::nearest;
 
 /// Flags that have another name here, or that somebody may take for one another.
 const MEANT: [(&str, &str); 18] = [
@@ -42,10 +43,21 @@ pub(super) fn with_hint(mut error: Error, command: &Command) -> Error {
 }
 
 fn hint(error: &Error, command: &Command) -> Option<String> {
+    if error.kind() == ErrorKind::InvalidSubcommand && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        let ContextValue::String(typed) = error.get(ContextKind::InvalidSubcommand)? else { return None };
+        let name = nearest(typed, command.get_subcommands().map(Command::get_name))?;
+        return Some(format!("did you mean `{name}`?"));
+    }
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
     let ContextValue::String(typed) = error.get(ContextKind::InvalidArg)? else { return None };
+    let words: Vec<String> = std::env::args().collect();
+    if let Some([flag, key, _]) = words.windows(3).find(|words| words[0] == "--set" && words[2] == *typed)
+        && !key.contains('=')
+    {
+        return Some(format!("key and value are one word: {flag} {key}={typed}"));
+    }
     let verbs = verbs();
     let verb = verbs.iter().try_fold(command, |at, verb| at.find_subcommand(verb)).unwrap_or(command);
     let name = if verbs.is_empty() { "mynah".into() } else { format!("mynah {}", verbs.join(" ")) };

@@ -63,13 +63,13 @@ pub(crate) struct CompleteArgs {
 pub(crate) struct SamplingArgs {
     /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what
     /// the model's files say, else 0.8 for complete and 0 for chat]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", value_parser = temperature, help_heading = "Sampling")]
     temperature: Option<f32>,
     /// Draw from the N most likely tokens; 0 for all [default: what the model's files say, else 40]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), help_heading = "Sampling")]
     top_k: Option<usize>,
     /// Draw from the fewest tokens whose probabilities reach F [default: what the model's files say, else 1]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", value_parser = top_p, help_heading = "Sampling")]
     top_p: Option<f32>,
 }
 
@@ -124,8 +124,7 @@ impl Model {
     pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
         let model = checkpoint::open(path, session.terminal())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-        let tokenizer = model.tokenizer()?;
-        let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;
+        let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu(purpose);
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
@@ -154,7 +153,8 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let Model { mut cpu, config, weights, tokenizer, generation } =
         Model::load(&args.model, Purpose::Text, session)?;
     let n = usize::from(args.n);
-    let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
+    let completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n);
+    let mut completer = completer.with_context(|| format!("cannot complete with {}", args.model.display()))?;
     // The completer has a copy of its own.
     drop(weights);
     let options = Options {

@@ -96,7 +96,7 @@ pub(crate) struct EvalArgs {
     programs: usize,
     /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for
     /// several of a problem]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
+    #[arg(long, value_name = "F", value_parser = temperature, help_heading = "Programs")]
     temperature: Option<f32>,
     #[command(flatten, next_help_heading = "Programs")]
     walls: Walls,

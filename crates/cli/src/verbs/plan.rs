@@ -9,7 +9,7 @@ use kernels::{Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::options::{Usage, amount, whole};
+use crate::options::{Usage, amount, whole, number};
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, scaled, secs, table};
@@ -53,7 +53,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "F", value_parser = fraction)]
     utilisation: Option<f64>,
     /// Price of an hour of one device, in any currency
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = number)]
     price: Option<f64>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use super::stages::field;
-use crate::options::whole;
+use crate::options::{whole, number};
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::verbs::corpus::fraction;
@@ -56,7 +56,7 @@ pub(crate) struct TokenizeArgs {
     overflow: OverflowName,
     /// Cut this fraction of the training documents for fill-in-the-middle: the model learns to complete
     /// before a suffix
-    #[arg(long, value_name = "F", help_heading = "Fill-in-the-middle")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Fill-in-the-middle")]
     fim_rate: Option<f64>,
     /// Of those, the fraction in the order suffix, prefix, middle; the others are prefix, suffix, middle, the
     /// order that `mynah complete --suffix` asks in

@@ -13,6 +13,9 @@ const OF_A_MODEL: [&str; 5] = ["safetensors", "bin", "pt", "pth", "index"];
 /// What may be meant by a path that does not exist; nothing where nobody could tell.
 pub(super) fn meant(path: &Path) -> String {
     let text = path.to_string_lossy();
+    if let Some(name) = text.strip_prefix("https://huggingface.co/") {
+        return format!(" (did you mean hf:{}?)", name.split('/').take(2).collect::<Vec<_>>().join("/"));
+    }
     if text.contains('\\') {
         return format!(" (did you mean {}?)", text.replace('\\', "/"));
     }
@@ -56,6 +59,9 @@ pub(super) fn about_file(path: &Path) -> String {
 pub(super) fn about_dir(path: &Path) -> String {
     if path.join("meta.json").exists() {
         return "these are tokens, from which `mynah pretrain --data` trains one".into();
+    }
+    if path.join("lessons.json").exists() {
+        return "these are lessons, data to learn from: the road of `mynah --help` makes a model of them".into();
     }
     if path.join("report.json").exists() {
         return "this is a corpus, which `mynah tokenize` turns into tokens for `mynah pretrain`".into();

@@ -209,7 +209,7 @@ impl Sequencer<'_> {
         }
         bail!(
             "{bad} of {records} records are bad, more than {} %:{}\nmend them, name the text's column with \
-             --text-field, or allow more with --max-bad-fraction",
+             --text-field, or allow more with --max-bad-fraction; conversations are for `mynah sft`",
             100.0 * allowed,
             self.report.reasons(Reason::is_bad_record)
         )

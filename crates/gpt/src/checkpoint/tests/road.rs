@@ -75,6 +75,8 @@ fn what_is_no_model_is_called_what_it_is() {
     assert!(said(&at("runs/stf")).contains("(did you mean "), "{}", said(&at("runs/stf")));
     assert!(said(Path::new("gpt2")).contains("hf:openai-community/gpt2"));
     assert!(said(Path::new("Qwen/Qwen3-0.6B")).contains("(of the hub that is hf:Qwen/Qwen3-0.6B)"));
+    let page = "https://huggingface.co/openai-community/gpt2/tree/main";
+    assert!(said(Path::new(page)).contains("(did you mean hf:openai-community/gpt2?)"));
     assert!(said(Path::new("runs\\sft")).contains("(did you mean runs/sft?)"));
     for (record, part) in [("meta.json", "`mynah pretrain --data`"), ("report.json", "`mynah tokenize`")] {
         fs::create_dir(at(record)).unwrap();
