@@ -47,7 +47,7 @@ fn describe(found: &[Listed]) -> String {
     rows.extend(found.iter().map(|run| {
         let Listed { path, stage, state, steps, parent, best } = run;
         [
-            path.display().to_string(),
+            path.strip_prefix(".").unwrap_or(path).display().to_string(),
             stage.clone(),
             said(*state).into(),
             steps.map_or("-".into(), count),

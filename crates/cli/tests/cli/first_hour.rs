@@ -94,7 +94,7 @@ fn training_tells_now_and_then() {
     let steps: Vec<&str> = told.lines().filter(|line| line.starts_with("step ")).collect();
     assert!(steps.len() < 20, "{told}");
     assert!(steps[0].starts_with("step  1/60") && steps[0].contains(" s  "), "where it is and how long it took: {told}");
-    assert!(told.contains("step 60/60  validation: loss") && told.contains("% of peak: of the "), "{told}");
+    assert!(told.contains("step 60/60  validation: loss") && told.contains("% of peak: what a step does of the "), "{told}");
     assert!(!told.contains("\\n") && told.contains("       → "), "samples are readable: {told}");
 
     let words = road.pretrain("quiet", "60");

@@ -43,7 +43,7 @@ impl TrainingLoop<'_> {
         if peak_flops.is_finite() {
             let peak = scaled(*peak_flops);
             self.progress.once(&format!(
-                "% of peak: of the {peak}FLOP/s that matrix products alone reach here, how much a step does"
+                "% of peak: what a step does of the {peak}FLOP/s that products alone reach here"
             ));
         }
     }
