@@ -60,7 +60,9 @@ impl Cli {
     pub(crate) fn typed() -> Result<Cli, clap::Error> {
         let mut command = command();
         let typed = command.try_get_matches_from_mut(std::env::args_os());
-        typed.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| hints::with_hint(error, &command))
+        typed
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map_err(|error| hints::with_hint(error, &command))
     }
 }
 

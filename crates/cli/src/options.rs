@@ -85,7 +85,9 @@ pub(crate) fn whole<T: TryFrom<u64>>(
             _ => "up".into(),
         };
         let number = text.replace('_', "").parse::<u64>().ok().filter(|n| range.contains(n));
-        number.and_then(|n| n.try_into().ok()).ok_or_else(|| format!("not a whole number from {from} {up_to}"))
+        number
+            .and_then(|n| n.try_into().ok())
+            .ok_or_else(|| format!("not a whole number from {from} {up_to}"))
     }
 }
 

@@ -9,11 +9,15 @@ pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Opt
     let likeness = |name: &str| {
         let name = name.to_lowercase();
         // Names that begin with all of a shorter one are like it, however long they are.
-        let begins = typed.len() >= 3 && name.starts_with(&typed) || name.len() >= 3 && typed.starts_with(&name);
+        let begins =
+            typed.len() >= 3 && name.starts_with(&typed) || name.len() >= 3 && typed.starts_with(&name);
         let floor = if begins { ALIKE } else { 0.0 };
-        strsim::jaro_winkler(&typed, &name).min(2.0 * strsim::normalized_levenshtein(&typed, &name)).max(floor)
+        strsim::jaro_winkler(&typed, &name)
+            .min(2.0 * strsim::normalized_levenshtein(&typed, &name))
+            .max(floor)
     };
-    let alike = names.into_iter().map(|name| (name, likeness(name))).filter(|(_, likeness)| *likeness >= ALIKE);
+    let alike =
+        names.into_iter().map(|name| (name, likeness(name))).filter(|(_, likeness)| *likeness >= ALIKE);
     alike.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
 }
 
@@ -29,9 +33,13 @@ mod tests {
     #[test]
     fn the_nearest_name_is_found_and_strangers_are_not() {
         let names = ["tiny", "nano", "baby", "gpt2", "gpt2-medium", "warmup_steps", "lr"];
-        for (typed, meant) in
-            [("tny", "tiny"), ("Tiny", "tiny"), ("gpt-2", "gpt2"), ("warmup", "warmup_steps"), ("babby", "baby")]
-        {
+        for (typed, meant) in [
+            ("tny", "tiny"),
+            ("Tiny", "tiny"),
+            ("gpt-2", "gpt2"),
+            ("warmup", "warmup_steps"),
+            ("babby", "baby"),
+        ] {
             assert_eq!(nearest(typed, names), Some(meant), "{typed}");
         }
         for typed in ["huge", "klcoef", "", "x"] {

@@ -33,7 +33,9 @@ const NAMED: [&str; 5] = ["--model", "--data", "--corpus", "--problems", "--pres
 /// The error with a hint at what may have been meant, where that can be told.
 pub(super) fn with_hint(mut error: Error, command: &Command) -> Error {
     let Some(hint) = hint(&error, command) else { return error };
-    for replaced in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedCommand] {
+    for replaced in
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedCommand]
+    {
         error.remove(replaced);
     }
     // It is that of the suggestion, which is none here.
@@ -78,10 +80,14 @@ fn hint(error: &Error, command: &Command) -> Option<String> {
         };
     }
     if let Some(own) = verb.get_positionals().find(|arg| arg.get_id() == typed.trim_start_matches("--")) {
-        return Some(format!("it is given without a name: {name} … {}", own.get_id().as_str().to_uppercase()));
+        return Some(format!(
+            "it is given without a name: {name} … {}",
+            own.get_id().as_str().to_uppercase()
+        ));
     }
     // In the verb's own verbs, or by its name here.
-    if let Some(below) = verb.get_subcommands().find(|below| has(below, typed)).filter(|_| !verbs.is_empty()) {
+    if let Some(below) = verb.get_subcommands().find(|below| has(below, typed)).filter(|_| !verbs.is_empty())
+    {
         return Some(format!("`{typed}` belongs to `{name} {}`", below.get_name()));
     }
     if let Some((_, ours)) = MEANT.iter().find(|(theirs, ours)| theirs == typed && has(verb, ours)) {

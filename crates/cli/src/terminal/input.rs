@@ -123,7 +123,9 @@ impl Edited {
         let kept = std::fs::create_dir_all(folder).map_err(ReadlineError::Io);
         if let Err(error) = kept.and_then(|()| self.editor.append_history(file)) {
             let shown = file.display();
-            eprint_line(&style::line(&format!("note: lines are not kept in {shown}: {error}; {FILE}= names another file")));
+            eprint_line(&style::line(&format!(
+                "note: lines are not kept in {shown}: {error}; {FILE}= names another file"
+            )));
             self.history = None;
         }
     }
@@ -184,7 +186,8 @@ impl Completer for Asking {
         _: &rustyline::Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
         let typed = line.get(..at).unwrap_or(line);
-        let fitting = self.commands.iter().filter(|command| typed.starts_with('/') && command.starts_with(typed));
+        let fitting =
+            self.commands.iter().filter(|command| typed.starts_with('/') && command.starts_with(typed));
         Ok((0, fitting.map(|command| (*command).to_owned()).collect()))
     }
 }

@@ -129,7 +129,17 @@ impl Progress for Terminal {
         };
         let (name, now) = (name.to_owned(), Instant::now());
         let (started, told) = (now, now);
-        self.tasks().push(Task { name, total, unit, done: 0, before: 0, started, told, has_status: false, bar });
+        self.tasks().push(Task {
+            name,
+            total,
+            unit,
+            done: 0,
+            before: 0,
+            started,
+            told,
+            has_status: false,
+            bar,
+        });
     }
 
     fn advance(&self, n: u64) {
@@ -177,7 +187,8 @@ impl Progress for Terminal {
         let line = match &self.view {
             View::Bars(_) => fit::columns(columns, fit::width()),
             View::Lines => {
-                let (place, rest) = columns.split_first().map_or(("", columns), |(first, rest)| (first, rest));
+                let (place, rest) =
+                    columns.split_first().map_or(("", columns), |(first, rest)| (first, rest));
                 format!("{place}  {}  {}", task.time(), rest.join("  "))
             }
             View::Quiet => return,

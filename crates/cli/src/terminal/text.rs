@@ -79,7 +79,8 @@ fn wrapped_line(line: &str, width: usize) -> String {
     };
     let room = width - end.len();
     let (mut text, mut filled, mut is_first) = (String::new(), 0, true);
-    let (kept, rest) = if hang == column && column > indent { split_at(line, column) } else { split_at(line, indent) };
+    let (kept, rest) =
+        if hang == column && column > indent { split_at(line, column) } else { split_at(line, indent) };
     text += kept;
     filled += kept.chars().count();
     for word in rest.split(' ') {
@@ -114,8 +115,10 @@ mod tests {
 
     #[test]
     fn help_wraps_where_its_form_allows() {
-        let prose = "one two three\nfour five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
-        let expected = "one two three four five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
+        let prose =
+            "one two three\nfour five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
+        let expected =
+            "one two three four five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
         assert_eq!(wrapped(prose, 60), expected);
         let narrow = "one two three four\nfive\n\nExamples:\n  mynah do --this \\\n      --that\n  key  12  what it is in\n      words";
         assert_eq!(wrapped(prose, 24), narrow);

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session};
-use crate::terminal::{Asking, Input, Typed, print, style};
 use crate::terminal::text::plural;
+use crate::terminal::{Asking, Input, Typed, print, style};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -154,7 +154,8 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
         Model::load(&args.model, Purpose::Text, session)?;
     let n = usize::from(args.n);
     let completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n);
-    let mut completer = completer.with_context(|| format!("cannot complete with {}", args.model.display()))?;
+    let mut completer =
+        completer.with_context(|| format!("cannot complete with {}", args.model.display()))?;
     // The completer has a copy of its own.
     drop(weights);
     let options = Options {

@@ -13,7 +13,7 @@ use gpt::train::run::Recipe;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
-use crate::options::{whole, number};
+use crate::options::{number, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 

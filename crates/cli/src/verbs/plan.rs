@@ -9,7 +9,7 @@ use kernels::{Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::options::{Usage, amount, whole, number};
+use crate::options::{Usage, amount, number, whole};
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, scaled, secs, table};

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &RunsArgs, session: &Session) -> Result<Ended> {
         return session.result(&found, String::new).map(|()| Ended::Done);
     }
     if found.is_empty() {
-        session.say(&format!("no runs in {shown}: `mynah` alone makes a road of them, `mynah pretrain` a first one"));
+        session.say(&format!(
+            "no runs in {shown}: `mynah` alone makes a road of them, `mynah pretrain` a first one"
+        ));
         return Ok(Ended::Done);
     }
     session.result(&found, || describe(&found))?;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use super::stages::field;
-use crate::options::{whole, number};
+use crate::options::{number, whole};
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::verbs::corpus::fraction;

@@ -39,7 +39,9 @@ fn help_fits_the_terminal() {
         let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
         assert!(long.is_empty(), "{verb}: {long:#?}");
         let row = help.lines().position(|line| line.starts_with("  eval_every ")).into_iter();
-        row.for_each(|at| assert!(help.lines().nth(at + 1).is_some_and(|line| line.starts_with("  ")), "{help}"));
+        row.for_each(|at| {
+            assert!(help.lines().nth(at + 1).is_some_and(|line| line.starts_with("  ")), "{help}")
+        });
     }
 }
 
@@ -48,7 +50,11 @@ fn help_fits_the_terminal() {
 fn a_roads_directory_is_a_model() {
     let road = path(chat_road().0.path(), "road");
     let assert = run(&["show", &road, "--json"], 0);
-    assert!(stderr(&assert).contains("is a road: the model of its last stage, ppo, is used"), "{}", stderr(&assert));
+    assert!(
+        stderr(&assert).contains("is a road: the model of its last stage, ppo, is used"),
+        "{}",
+        stderr(&assert)
+    );
     let shown: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).expect("JSON");
     assert_eq!(shown["lineage"]["stage"], "ppo");
     let chat = ["chat", "--model", &road, "--max-tokens", "4", "--json"];
@@ -68,13 +74,21 @@ fn runs_are_listed_with_what_became_of_them() {
     let found = json(&["runs", &path(dir, "")]);
     let of = |name: &str| {
         let ends = |run: &&serde_json::Value| run["path"].as_str().is_some_and(|path| path.ends_with(name));
-        found.as_array().and_then(|all| all.iter().find(ends)).unwrap_or_else(|| panic!("{name} in {found}")).clone()
+        found
+            .as_array()
+            .and_then(|all| all.iter().find(ends))
+            .unwrap_or_else(|| panic!("{name} in {found}"))
+            .clone()
     };
-    let (walked, base, sft, reward, ppo) = (of("/road"), of("/pretrain"), of("/sft"), of("/reward"), of("/ppo"));
+    let (walked, base, sft, reward, ppo) =
+        (of("/road"), of("/pretrain"), of("/sft"), of("/reward"), of("/ppo"));
     assert_eq!((&walked["stage"], &walked["state"]), (&"speedrun".into(), &"finished".into()));
     assert!(base["parent"].is_null() && base["best"]["name"] == "val_loss", "{base}");
     assert!(sft["parent"].as_str().is_some_and(|parent| parent.ends_with("road/pretrain")), "{sft}");
-    assert_eq!((&reward["best"]["name"], &ppo["best"]["name"]), (&"val_accuracy".into(), &"eval/reward".into()));
+    assert_eq!(
+        (&reward["best"]["name"], &ppo["best"]["name"]),
+        (&"val_accuracy".into(), &"eval/reward".into())
+    );
     assert!(ppo["parent"].as_str().is_some_and(|parent| parent.ends_with("road/sft")), "{ppo}");
     let metrics = fs::read_to_string(dir.join("road/sft/metrics.jsonl")).expect("metrics");
     assert_eq!(sft["steps"], metrics.lines().count(), "{sft}");
@@ -93,8 +107,14 @@ fn training_tells_now_and_then() {
     let told = stderr(&run(&words, 0));
     let steps: Vec<&str> = told.lines().filter(|line| line.starts_with("step ")).collect();
     assert!(steps.len() < 20, "{told}");
-    assert!(steps[0].starts_with("step  1/60") && steps[0].contains(" s  "), "where it is and how long it took: {told}");
-    assert!(told.contains("step 60/60  validation: loss") && told.contains("% of peak: what a step does of the "), "{told}");
+    assert!(
+        steps[0].starts_with("step  1/60") && steps[0].contains(" s  "),
+        "where it is and how long it took: {told}"
+    );
+    assert!(
+        told.contains("step 60/60  validation: loss") && told.contains("% of peak: what a step does of the "),
+        "{told}"
+    );
     assert!(!told.contains("\\n") && told.contains("       → "), "samples are readable: {told}");
 
     let words = road.pretrain("quiet", "60");
@@ -135,33 +155,91 @@ fn mistakes_that_everybody_makes_once() {
     let (sft, reward, ppo) = (at("sft"), at("reward"), at("ppo"));
     let (demonstrations, prompts) = (at("lessons/demonstrations.jsonl"), at("lessons/prompts.jsonl"));
     let (rankings, tokens, out) = (at("rankings.jsonl"), road.path("tokens"), path(dir, "new"));
-    let train = |words: &[&'static str]| [&["pretrain", "--data", "d", "--preset", "tiny", "--out", "o"], words].concat();
+    let train = |words: &[&'static str]| {
+        [&["pretrain", "--data", "d", "--preset", "tiny", "--out", "o"], words].concat()
+    };
 
     // Rows of another kind, models of another kind, data in a model's place.
-    fails(&["sft", "--model", &base, "--data", &rankings, "--out", &out], 1, &["a ranking, not a demonstration", "mynah dpo"]);
-    fails(&["sft", "--model", &base, "--data", &prompts, "--out", &out], 1, &["a prompt, not a demonstration"]);
-    fails(&["reward", "--model", &sft, "--rankings", &demonstrations, "--out", &out], 1, &["a demonstration, not a ranking"]);
-    fails(&["sft", "--model", &reward, "--data", &demonstrations, "--out", &out], 1, &["writes none", "such as", "/sft"]);
+    fails(
+        &["sft", "--model", &base, "--data", &rankings, "--out", &out],
+        1,
+        &["a ranking, not a demonstration", "mynah dpo"],
+    );
+    fails(
+        &["sft", "--model", &base, "--data", &prompts, "--out", &out],
+        1,
+        &["a prompt, not a demonstration"],
+    );
+    fails(
+        &["reward", "--model", &sft, "--rankings", &demonstrations, "--out", &out],
+        1,
+        &["a demonstration, not a ranking"],
+    );
+    fails(
+        &["sft", "--model", &reward, "--data", &demonstrations, "--out", &out],
+        1,
+        &["writes none", "such as", "/sft"],
+    );
     fails(&["chat", "--model", &reward], 1, &["mynah classify", "mynah score"]);
     fails(&["chat", "--model", &demonstrations], 1, &["is a file of data", "in each other's place"]);
     fails(&["show", &demonstrations], 1, &["is a file of data"]);
-    fails(&["ppo", "--model", &base, "--reward", &reward, "--prompts", &prompts, "--out", &out], 1, &["has not learned to answer", "mynah sft"]);
-    fails(&["ppo", "--model", &sft, "--reward", &ppo, "--prompts", &prompts, "--out", &out], 1, &["is no reward model", "mynah reward"]);
-    fails(&["pretrain", "--data", &text, "--preset", "tiny", "--out", &out], 1, &["is a file, and a directory of tokens is wanted", "mynah corpus"]);
-    fails(&["pretrain", "--data", &at("corpus"), "--preset", "tiny", "--out", &out], 1, &["is a corpus, and tokens are wanted"]);
-    fails(&["tokenizer", "train", "--corpus", &text, "--vocab-size", "300", "--out", &out], 1, &["is a file", "mynah corpus"]);
-    fails(&["pretrain", "--data", &tokens, "--preset", "tiny", "--out", &text], 1, &["is a file: name a directory"]);
+    fails(
+        &["ppo", "--model", &base, "--reward", &reward, "--prompts", &prompts, "--out", &out],
+        1,
+        &["has not learned to answer", "mynah sft"],
+    );
+    fails(
+        &["ppo", "--model", &sft, "--reward", &ppo, "--prompts", &prompts, "--out", &out],
+        1,
+        &["is no reward model", "mynah reward"],
+    );
+    fails(
+        &["pretrain", "--data", &text, "--preset", "tiny", "--out", &out],
+        1,
+        &["is a file, and a directory of tokens is wanted", "mynah corpus"],
+    );
+    fails(
+        &["pretrain", "--data", &at("corpus"), "--preset", "tiny", "--out", &out],
+        1,
+        &["is a corpus, and tokens are wanted"],
+    );
+    fails(
+        &["tokenizer", "train", "--corpus", &text, "--vocab-size", "300", "--out", &out],
+        1,
+        &["is a file", "mynah corpus"],
+    );
+    fails(
+        &["pretrain", "--data", &tokens, "--preset", "tiny", "--out", &text],
+        1,
+        &["is a file: name a directory"],
+    );
     fails(&["chat", "--model", &path(dir, "raod")], 1, &["did you mean", "road"]);
     fails(&["chat", "--model", "gpt2"], 1, &["does not exist", "hf:openai-community/gpt2"]);
 
     // Keys and values.
     fails(&train(&["--set", "learning_rate=1"]), 2, &["did you mean lr?"]);
-    fails(&["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--set", "seq_len=8"], 2, &["seq_len is the model's", "leave it out"]);
-    fails(&["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--epochs", "0"], 2, &["not a whole number from 1 up"]);
-    fails(&["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--set", "batch_size=0"], 2, &["batch_size is 0"]);
+    fails(
+        &["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--set", "seq_len=8"],
+        2,
+        &["seq_len is the model's", "leave it out"],
+    );
+    fails(
+        &["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--epochs", "0"],
+        2,
+        &["not a whole number from 1 up"],
+    );
+    fails(
+        &["sft", "--model", &base, "--data", &demonstrations, "--out", &out, "--set", "batch_size=0"],
+        2,
+        &["batch_size is 0"],
+    );
     fails(&train(&["--steps", "-5"]), 2, &["cannot be below 0"]);
     fails(&["complete", "--model", &run, "x", "--max-tokens", "-1"], 2, &["not a whole number from 1 up"]);
-    fails(&["candidates", "--model", &sft, "--prompts", &prompts, "--out", &out, "--k", "0"], 2, &["not a whole number from 1 up"]);
+    fails(
+        &["candidates", "--model", &sft, "--prompts", &prompts, "--out", &out, "--k", "0"],
+        2,
+        &["not a whole number from 1 up"],
+    );
     fails(&["pretrain", "--data", "d", "--preset", "tny", "--out", "o"], 2, &["did you mean tiny?"]);
 
     // Arguments.

@@ -100,7 +100,8 @@ fn lines_are_edited_and_kept() {
     assert!(ended.success(), "{}", terminal.text());
     let text = fs::read_to_string(&saved).unwrap_or_else(|_| panic!("{}", terminal.text()));
     let saved: Value = serde_json::from_str(&text).expect("JSON");
-    let said = saved["messages"].as_array().expect("a list").iter().filter(|message| message["role"] == "user");
+    let said =
+        saved["messages"].as_array().expect("a list").iter().filter(|message| message["role"] == "user");
     let said: Vec<&str> = said.filter_map(|message| message["content"].as_str()).collect();
     assert_eq!(said, ["你好", "hello world", "line one\nline two", "hello world"], "{}", terminal.text());
     assert!(!terminal.text().contains("^[[A"), "arrows move");

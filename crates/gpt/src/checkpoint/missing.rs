@@ -43,9 +43,11 @@ pub(super) fn meant(path: &Path) -> String {
 pub(super) fn about_file(path: &Path) -> String {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_of_a_model = OF_A_MODEL.contains(&ending.as_str()) || name.starts_with("tokenizer") || name == "config.json";
+    let is_of_a_model =
+        OF_A_MODEL.contains(&ending.as_str()) || name.starts_with("tokenizer") || name == "config.json";
     if is_of_a_model {
-        return "a file, and not GGUF: other models are whole directories, so name the directory it lies in".into();
+        return "a file, and not GGUF: other models are whole directories, so name the directory it lies in"
+            .into();
     }
     if DATA.contains(&ending.as_str()) {
         return "a file of data, and here a model is wanted: a run directory, a Hugging Face model directory, a GGUF file, or \
@@ -61,7 +63,8 @@ pub(super) fn about_dir(path: &Path) -> String {
         return "these are tokens, from which `mynah pretrain --data` trains one".into();
     }
     if path.join("lessons.json").exists() {
-        return "these are lessons, data to learn from: the road of `mynah --help` makes a model of them".into();
+        return "these are lessons, data to learn from: the road of `mynah --help` makes a model of them"
+            .into();
     }
     if path.join("report.json").exists() {
         return "this is a corpus, which `mynah tokenize` turns into tokens for `mynah pretrain`".into();

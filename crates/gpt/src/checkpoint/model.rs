@@ -72,7 +72,10 @@ impl Checkpoint {
     /// There is none.
     pub fn needed_tokenizer(&self) -> Result<Tokenizer> {
         self.tokenizer()?.with_context(|| {
-            format!("{} has no tokenizer: put the tokenizer.json that it was trained with into it", self.path.display())
+            format!(
+                "{} has no tokenizer: put the tokenizer.json that it was trained with into it",
+                self.path.display()
+            )
         })
     }
 

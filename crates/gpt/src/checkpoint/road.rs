@@ -47,7 +47,11 @@ pub(super) fn last_stage(dir: &Path) -> Result<ModelDir> {
     let (run, stage, (path, manifest), mut warnings) = last_good(dir)?;
     warnings.insert(
         0,
-        format!("{} is a road: the model of its last stage, {stage}, is used ({})", dir.display(), run.display()),
+        format!(
+            "{} is a road: the model of its last stage, {stage}, is used ({})",
+            dir.display(),
+            run.display()
+        ),
     );
     Ok(ModelDir { path, manifest: Some(manifest), origin: None, warnings })
 }
@@ -59,7 +63,8 @@ fn last_good(dir: &Path) -> Result<Found> {
     let mut runs = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let run = entry.with_context(|| format!("cannot list {}", dir.display()))?.path();
-        if let Some(place) = stage_of(&run).and_then(|stage| STAGES.iter().position(|known| *known == stage)) {
+        if let Some(place) = stage_of(&run).and_then(|stage| STAGES.iter().position(|known| *known == stage))
+        {
             runs.push((place, run));
         }
     }

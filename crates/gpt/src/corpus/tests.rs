@@ -269,7 +269,11 @@ fn more_than_the_allowed_share_of_bad_records_stops() {
     );
     assert!(!out.exists(), "nothing is left of it");
     let met = build(&options(&input, &dir.path().join("met")), &Silent).unwrap();
-    assert_eq!((met.bad_records, met.kept.documents), (203, 19_800), "nobody named the file: they are left out");
+    assert_eq!(
+        (met.bad_records, met.kept.documents),
+        (203, 19_800),
+        "nobody named the file: they are left out"
+    );
     with_bad(200);
     let report = build(&named(), &Silent).unwrap();
     assert_eq!((report.bad_records, report.kept.documents), (200, 19_800));

@@ -33,7 +33,9 @@ impl Columns {
     pub fn new(pairs: &[(String, String)], known: &[&str]) -> Result<Columns> {
         for (number, (field, _)) in pairs.iter().enumerate() {
             if !known.contains(&field.as_str()) {
-                let turned = pairs.iter().any(|(field, column)| field == &pairs[number].0 && known.contains(&column.as_str()));
+                let turned = pairs
+                    .iter()
+                    .any(|(field, column)| field == &pairs[number].0 && known.contains(&column.as_str()));
                 let column = &pairs[number].1;
                 ensure!(!turned, "{field:?} is no field, but {column:?} is: turned round, {column}={field}");
                 bail!("there is no field {field:?} to read here: it is one of {}", known.join(", "));

@@ -216,10 +216,7 @@ impl Meta {
                 !dir.join(crate::corpus::RECORD).exists(),
                 "{shown} is a corpus, and tokens are wanted: `mynah tokenize --corpus {shown} --tokenizer … --out tokens` makes them"
             );
-            ensure!(
-                dir.exists(),
-                "{shown} does not exist: {made} makes a directory of tokens"
-            );
+            ensure!(dir.exists(), "{shown} does not exist: {made} makes a directory of tokens");
             bail!("{shown} holds no complete token shards (no meta.json): {made} makes them");
         };
         let meta: Meta = serde_json::from_slice(&text)

@@ -154,7 +154,8 @@ impl Init {
             "{} scores texts and writes none ({}): a language model is needed{}",
             self.name,
             self.model.architecture(),
-            parent.map_or_else(String::new, |parent| format!(", such as {parent}, from which it was trained"))
+            parent
+                .map_or_else(String::new, |parent| format!(", such as {parent}, from which it was trained"))
         );
         Ok(config)
     }

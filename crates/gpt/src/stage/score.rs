@@ -137,7 +137,8 @@ pub(super) fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
         (Some(a), Some(b)) => a.same_tokens(b),
         _ => false,
     };
-    let answers = |init: &Init| init.tokenizer().is_some_and(|own| own.chat_template().is_ok_and(|t| t.is_some()));
+    let answers =
+        |init: &Init| init.tokenizer().is_some_and(|own| own.chat_template().is_ok_and(|t| t.is_some()));
     ensure!(
         same || answers(policy) || !answers(reward),
         "{} has not learned to answer, and {} judges answers: teach it with `mynah sft`, or give the model that the reward model \

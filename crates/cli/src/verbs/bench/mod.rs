@@ -17,8 +17,8 @@ use kernels::cpu::bench;
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::precision;
 use crate::options::whole;
+use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::scaled;
 

@@ -57,7 +57,8 @@ impl Command<'_> {
             "quit" | "exit" => Command::Quit,
             other => {
                 let names = COMMANDS.iter().map(|command| command[1..].trim_end());
-                let meant = nearest(other, names).map_or_else(String::new, |name| format!(" (did you mean /{name}?)"));
+                let meant = nearest(other, names)
+                    .map_or_else(String::new, |name| format!(" (did you mean /{name}?)"));
                 Command::Nothing(Some(format!("there is no /{other}{meant}; /help tells what there is")))
             }
         }
@@ -72,7 +73,8 @@ mod tests {
     fn every_command_that_can_be_completed_is_one() {
         for command in COMMANDS {
             assert!(HELP.contains(command.trim_end()), "{command}");
-            let is_unknown = matches!(Command::of(command), Command::Nothing(Some(why)) if why.contains("there is no"));
+            let is_unknown =
+                matches!(Command::of(command), Command::Nothing(Some(why)) if why.contains("there is no"));
             assert!(!is_unknown, "{command}");
         }
         let Command::Nothing(Some(why)) = Command::of("/quti") else { panic!() };

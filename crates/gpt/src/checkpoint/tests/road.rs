@@ -24,7 +24,11 @@ fn a_road_is_the_model_of_its_last_good_stage() {
     let dir = tempdir().unwrap();
     let road = dir.path().join("road");
     fs::create_dir(&road).unwrap();
-    fs::write(road.join(PLAN), "[pretrain]\nsecs = 1.0\nfinished = true\n[sft]\nsecs = 1.0\nfinished = false\n").unwrap();
+    fs::write(
+        road.join(PLAN),
+        "[pretrain]\nsecs = 1.0\nfinished = true\n[sft]\nsecs = 1.0\nfinished = false\n",
+    )
+    .unwrap();
     let none = format!("{:#}", resolve_model(&road).unwrap_err());
     assert!(none.contains("is a road without a model yet"), "{none}");
     assert_eq!(road_is_finished(&road), Some(false));

@@ -264,7 +264,8 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let (train, held_out, cut) = self.options.examples.counts();
         let max_tokens = self.options.examples.inputs.max_tokens;
         let parameters = self.learner.trainer.config.parameters();
-        progress.line(&format!("{parameters} parameters; {train} examples to learn from, {held_out} held out"));
+        progress
+            .line(&format!("{parameters} parameters; {train} examples to learn from, {held_out} held out"));
         if cut > 0 {
             progress.line(&format!(
                 "note: {cut} of them had more than {max_tokens} tokens, and were cut to as many (seq_len)"

@@ -45,8 +45,8 @@ mod rule;
 mod shape;
 mod stage;
 
-pub use presets::{PRESETS, usual_vocab_size};
 pub(super) use keys::at_least_one;
+pub use presets::{PRESETS, usual_vocab_size};
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
 pub use stage::{OptimConfig, StageConfig, StageSettings};
@@ -382,7 +382,10 @@ mod tests {
         assert_eq!(set(&["lr=1", "lr = 2e-3"]).unwrap().lr, 2e-3);
         let message = |changes: &[&str]| format!("{:#}", set(changes).unwrap_err());
         let unknown = message(&["learning_rate=1"]);
-        assert!(unknown.contains("no recipe key `learning_rate` (did you mean lr?): choose among"), "{unknown}");
+        assert!(
+            unknown.contains("no recipe key `learning_rate` (did you mean lr?): choose among"),
+            "{unknown}"
+        );
         assert!(message(&["block_size=1"]).contains("(did you mean seq_len?)"));
         assert!(message(&["batch_size=1"]).contains("(did you mean batch_tokens?)"));
         assert!(message(&["warmup_step=1"]).contains("(did you mean warmup_steps?)"));

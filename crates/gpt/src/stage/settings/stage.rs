@@ -104,7 +104,8 @@ impl<S: StageConfig> StageSettings<S> {
         let mut table: toml::Table = toml::from_str(S::DEFAULTS).context("defaults are a TOML table")?;
         let given = apply(&mut table, changes)?;
         // What the model has decided when it was pretrained.
-        let of_the_model = |key: &&String| key.as_str() == "seq_len" || Shape::KEYS.iter().any(|(of, _)| of == key);
+        let of_the_model =
+            |key: &&String| key.as_str() == "seq_len" || Shape::KEYS.iter().any(|(of, _)| of == key);
         let own = |key: &&String| Self::keys().any(|(known, _)| known == key);
         if let Some(key) = given.iter().filter(|key| !own(key)).find(of_the_model) {
             bail!(

@@ -346,11 +346,15 @@ fn refuse_other_recipe(path: &Path, stored: &Recipe, asked: &Recipe) -> Result<(
     }
     refuse_inputs(path, &inputs(asked))?;
     let is_longer = |difference: &String| {
-        ["settings.steps:", "settings.epochs:", "settings.warmup_steps:"].iter().any(|key| difference.starts_with(key))
+        ["settings.steps:", "settings.epochs:", "settings.warmup_steps:"]
+            .iter()
+            .any(|key| difference.starts_with(key))
     };
     let flag = if stored.stage == "pretrain" { "--init" } else { "--model" };
     let longer = match differences.iter().all(is_longer) {
-        true => format!("; to train its model for longer, begin another run from it ({flag} {})", path.display()),
+        true => {
+            format!("; to train its model for longer, begin another run from it ({flag} {})", path.display())
+        }
         false => String::new(),
     };
     bail!(
