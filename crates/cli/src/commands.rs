@@ -93,8 +93,8 @@ fn wrap_usage(command: &mut Command, width: usize) {
     }
 }
 
-/// What is alike in all verbs: texts as wide as the terminal, and numbers below zero that are taken for values, so that
-/// a message can say what is wrong with them.
+/// What is alike in all verbs: texts as wide as the terminal, and numbers below zero that are taken for
+/// values, so that a message can say what is wrong with them.
 fn fitted(mut command: Command, width: usize) -> Command {
     for long in [false, true] {
         let text = if long { command.get_after_long_help() } else { command.get_after_help() };

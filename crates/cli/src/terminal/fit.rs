@@ -19,8 +19,8 @@ pub(super) fn width() -> usize {
     }
 }
 
-/// Columns that help is written in: the terminal's, or what `COLUMNS` says; neither very narrow nor too wide to
-/// read.
+/// Columns that help is written in: the terminal's, or what `COLUMNS` says; neither very narrow nor too wide
+/// to read.
 pub(crate) fn help_width() -> usize {
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
     let columns = terminal_size().map(|(Width(columns), _)| usize::from(columns)).or_else(said);

@@ -1,5 +1,5 @@
-//! Colour, where it helps: what went wrong, what is noteworthy, where a stage begins. Only where standard error
-//! is a terminal that shows it, and nobody set `NO_COLOR`.
+//! Colour, where it helps: what went wrong, what is noteworthy, where a stage begins. Only where standard
+//! error is a terminal that shows it, and nobody set `NO_COLOR`.
 
 use std::sync::OnceLock;
 

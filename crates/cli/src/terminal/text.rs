@@ -45,8 +45,8 @@ fn aligned(rows: &[impl AsRef<[String]>], is_left: impl Fn(usize) -> bool) -> St
 /// The narrowest last column that is wrapped within itself.
 const COLUMN: usize = 20;
 
-/// A help text in lines of at most `width` characters: lines of a paragraph flow together, last columns of tables wrap
-/// within their column, and commands go on after a `\\`.
+/// A help text in lines of at most `width` characters: lines of a paragraph flow together, last columns of
+/// tables wrap within their column, and commands go on after a `\`.
 pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut flows = false;

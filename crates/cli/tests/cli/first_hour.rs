@@ -1,5 +1,5 @@
-//! The first hour of a newcomer: help, completions, pages, what a road's directory is good for, what is seen while
-//! something trains, and mistakes that everybody makes once.
+//! The first hour of a newcomer: help, completions, pages, what a road's directory is good for, what is seen
+//! while something trains, and mistakes that everybody makes once.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! From what a person names to what is loaded: the newest good checkpoint of a run or of a road's last stage, a
-//! checkpoint, any Hugging Face model directory, or a GGUF file.
+//! From what a person names to what is loaded: the newest good checkpoint of a run or of a road's last stage,
+//! a checkpoint, any Hugging Face model directory, or a GGUF file.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -58,7 +58,8 @@ pub(super) fn last_stage(dir: &Path) -> Result<ModelDir> {
 
 type Found = (PathBuf, &'static str, (PathBuf, Manifest), Vec<String>);
 
-/// The last stage that has a good checkpoint: its run, its name, the checkpoint, and what a person should know.
+/// The last stage that has a good checkpoint: its run, its name, the checkpoint, and what a person should
+/// know.
 fn last_good(dir: &Path) -> Result<Found> {
     let mut runs = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
