@@ -62,7 +62,7 @@ pub(super) fn about_dir(path: &Path) -> String {
     if path.join("meta.json").exists() {
         return "these are tokens, from which `mynah pretrain --data` trains one".into();
     }
-    if path.join("lessons.json").exists() {
+    if path.join("demonstrations.jsonl").exists() {
         return "these are lessons, data to learn from: the road of `mynah --help` makes a model of them"
             .into();
     }
