@@ -8,10 +8,12 @@ pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Opt
     let typed = typed.to_lowercase();
     let likeness = |name: &str| {
         let name = name.to_lowercase();
-        // Names that begin with all of a shorter one are like it, however long they are.
+        // Names that begin with all of a shorter one are like it, however long they are; and so are those that one
+        // slip of a finger makes of each other.
         let begins =
             typed.len() >= 3 && name.starts_with(&typed) || name.len() >= 3 && typed.starts_with(&name);
-        let floor = if begins { ALIKE } else { 0.0 };
+        let slipped = name.len() >= 3 && strsim::osa_distance(&typed, &name) <= 1;
+        let floor = if begins || slipped { ALIKE } else { 0.0 };
         strsim::jaro_winkler(&typed, &name)
             .min(2.0 * strsim::normalized_levenshtein(&typed, &name))
             .max(floor)
@@ -39,6 +41,7 @@ mod tests {
             ("gpt-2", "gpt2"),
             ("warmup", "warmup_steps"),
             ("babby", "baby"),
+            ("nnao", "nano"),
         ] {
             assert_eq!(nearest(typed, names), Some(meant), "{typed}");
         }
