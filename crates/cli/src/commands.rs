@@ -1,9 +1,13 @@
 //! What can be typed.
 
-use clap::Parser;
+mod hints;
+
+use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::options::Global;
+use crate::terminal::{help_width, text};
 use crate::verbs::Verb;
 
 const STYLES: Styles = Styles::styled()
@@ -39,7 +43,6 @@ Examples:
     after_help = EXAMPLES,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    disable_help_subcommand = true,
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -49,13 +52,84 @@ pub(crate) struct Cli {
     pub(crate) verb: Option<Verb>,
 }
 
+impl Cli {
+    /// What was typed.
+    ///
+    /// # Errors
+    /// It is no command; also where help was asked for.
+    pub(crate) fn typed() -> Result<Cli, clap::Error> {
+        let mut command = command();
+        let typed = command.try_get_matches_from_mut(std::env::args_os());
+        typed
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map_err(|error| hints::with_hint(error, &command))
+    }
+}
+
+/// The whole command line, its help fitted to the terminal.
+pub(crate) fn command() -> Command {
+    of_width(help_width())
+}
+
+fn of_width(width: usize) -> Command {
+    let mut command = fitted(Cli::command().term_width(width), width);
+    // Names of verbs are whole only then.
+    command.build();
+    wrap_usage(&mut command, width);
+    command
+}
+
+/// What `clap` does not wrap.
+fn wrap_usage(command: &mut Command, width: usize) {
+    const HEAD: &str = "Usage: ";
+    for verb in command.get_subcommands_mut() {
+        let usage = verb.render_usage().to_string();
+        if usage.lines().any(|line| line.chars().count() > width) {
+            let usage = text::wrapped(&usage.replace(HEAD, ""), width - HEAD.len());
+            let usage = usage.replace('\n', &format!("\n{}", " ".repeat(HEAD.len())));
+            *verb = std::mem::take(verb).override_usage(usage);
+        }
+        wrap_usage(verb, width);
+    }
+}
+
+/// What is alike in all verbs: texts as wide as the terminal, and numbers below zero that are taken for
+/// values, so that a message can say what is wrong with them.
+fn fitted(mut command: Command, width: usize) -> Command {
+    for long in [false, true] {
+        let text = if long { command.get_after_long_help() } else { command.get_after_help() };
+        if let Some(text) = text.map(StyledStr::to_string) {
+            let text = text::wrapped(&text, width);
+            command = if long { command.after_long_help(text) } else { command.after_help(text) };
+        }
+    }
+    let takes_value = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
+    command
+        .mut_args(|arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(|verb| fitted(verb, width))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_as_wide_as_the_terminal() {
+        fn check(command: &mut Command, width: usize) {
+            let help = command.render_long_help().to_string();
+            let long = help.lines().filter(|line| line.chars().count() > width);
+            // What cannot be broken, such as a list of a flag's values, stays.
+            let long: Vec<&str> = long.filter(|line| line.trim().contains(' ')).collect();
+            assert!(long.is_empty(), "{}: {long:#?}", command.get_name());
+            command.get_subcommands_mut().for_each(|verb| check(verb, width));
+        }
+        for width in [80, 100, 120] {
+            check(&mut of_width(width), width);
+        }
     }
 }

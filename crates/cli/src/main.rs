@@ -13,14 +13,13 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gpt::output::ReaderGone;
 use gpt::progress::Stopped;
 
 use commands::Cli;
 use options::Usage;
 use session::{Ended, Session};
-use terminal::{ClosedPipe, eprint_line};
+use terminal::{ClosedPipe, eprint_line, style};
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
     if let Some(ended) = gpt::sandbox::enter_if_asked() {
         return ended;
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::typed() {
         Ok(cli) => cli,
         Err(error) => {
             // Help that nobody reads to its end is no failure.
@@ -39,6 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let session = Session::new(cli.global);
+    session.check();
     let result = verbs::run(cli.verb, &session);
     match result {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             session.close();
-            eprint_line(&format!("error: {error}"));
+            eprint_line(&style::line(&format!("error: {error}")));
             error.chain().skip(1).for_each(|cause| eprint_line(&format!("  because: {cause}")));
             if error.is::<Usage>() { WRONG_USAGE.into() } else { FAILED.into() }
         }

@@ -1,6 +1,7 @@
 //! What every verb understands, and how numbers are typed.
 
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 
 use clap::{Args, ValueEnum};
 use kernels::Precision;
@@ -70,9 +71,37 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number in a range, for flags that count something.
+pub(crate) fn whole<T: TryFrom<u64>>(
+    range: impl RangeBounds<u64> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let from = match range.start_bound() {
+            Bound::Included(&least) => least,
+            _ => 0,
+        };
+        let up_to = match range.end_bound() {
+            Bound::Included(most) => format!("to {most}"),
+            _ => "up".into(),
+        };
+        let number = text.replace('_', "").parse::<u64>().ok().filter(|n| range.contains(n));
+        number
+            .and_then(|n| n.try_into().ok())
+            .ok_or_else(|| format!("not a whole number from {from} {up_to}"))
+    }
+}
+
+/// A number with a point or an exponent.
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "not a number such as 0.5 or 1e-3".into())
+}
+
 /// A number that may be written short: `20M` is 20,000,000, `1.5G` is 1,500,000,000.
 pub(crate) fn amount(text: &str) -> Result<u64, String> {
     let wrong = || "not a whole number such as 20000000, 20_000_000 or 20M".to_string();
+    if text.starts_with('-') {
+        return Err("it cannot be below 0: give a whole number such as 300 or 20M".into());
+    }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" => 1,
@@ -104,6 +133,18 @@ pub(crate) fn amount(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_have_their_range() {
+        let few = whole::<u16>(1..=1024);
+        assert_eq!((few("1"), few("1_024")), (Ok(1), Ok(1024)));
+        for wrong in ["0", "1025", "-1", "1.5", "many", ""] {
+            assert_eq!(few(wrong), Err("not a whole number from 1 to 1024".into()), "{wrong}");
+        }
+        assert_eq!(whole::<u64>(1..)("0"), Err("not a whole number from 1 up".into()));
+        assert_eq!(whole::<u8>(0..)("256"), Err("not a whole number from 0 up".into()), "it has no room");
+        assert!(amount("-5").unwrap_err().contains("below 0"));
+    }
 
     #[test]
     fn amounts_are_exact() {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::options::{Global, PrecisionName};
 use crate::precision;
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, Terminal, text};
 
 /// How long the peak is measured before a training.
 const PEAK_DURATION: Duration = Duration::from_millis(200);
@@ -46,6 +46,17 @@ impl Session {
 
     pub(crate) fn json(&self) -> bool {
         self.global.json
+    }
+
+    /// Says what a person may not have meant.
+    pub(crate) fn check(&self) {
+        let (asked, cores) = (self.global.threads, CpuOptions::default().threads);
+        if let Some(threads) = asked.filter(|&threads| threads > cores) {
+            let cores = text::plural(cores as u64, "core");
+            self.say(&format!(
+                "note: {threads} threads on {cores}: more threads than cores only slow it down; without --threads it takes one a core"
+            ));
+        }
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -151,12 +162,14 @@ impl Session {
         Ok(())
     }
 
-    /// What a verb did to files: `json` on standard output with `--json`, the text for people else.
+    /// What a verb did to files: `json` on standard output with `--json`, else the text for people, also with
+    /// `--quiet`: it is the result.
     pub(crate) fn summary(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         if self.json() {
             return self.result(json, text);
         }
-        self.say(&text());
+        self.close();
+        terminal::eprint_line(text().trim_end());
         Ok(())
     }
 

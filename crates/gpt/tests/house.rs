@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What any room may use: who works for long, speaks to people or draws.
-const FOR_ALL: [&str; 4] = ["progress", "numbers", "streams", "system"];
+const FOR_ALL: [&str; 5] = ["progress", "numbers", "nearest", "streams", "system"];
 /// The crates whose modules are rooms.
 const OF_ROOMS: [&str; 3] = ["text", "lm", "gpt"];
 /// The crates that are one room.

@@ -4,7 +4,7 @@
 //! first, and told; the system message stays.
 
 use crate::complete::{Completer, Completion, Options};
-use crate::model::{Config, Finish, Request, Weights};
+use crate::model::{Config, Finish, Request, SCORES, Weights};
 use anyhow::{Result, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
@@ -42,6 +42,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         weights: &Weights<B::Tensor>,
         tokenizer: &'a Tokenizer,
     ) -> Result<Self> {
+        ensure!(config.n_label.is_none(), SCORES);
         let prompter = Prompter::new(tokenizer)?;
         ensure!(
             prompter.is_chat(),

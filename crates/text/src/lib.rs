@@ -3,6 +3,7 @@
 pub mod corpus;
 pub mod data;
 pub mod hub;
+pub mod nearest;
 pub mod numbers;
 pub mod output;
 pub mod progress;

@@ -41,14 +41,19 @@ pub fn scaled(x: f64) -> String {
     format!("{x:.digits$} {}", ["", "k", "M", "G", "T", "P"][power])
 }
 
-/// `0.8 s`, `1 min 28 s`, `3 h 05 min`.
+/// `0.8 s`, `1 min 28 s`, `3 h 05 min`, `12 days 7 h`, `34.5 years`.
 pub fn secs(secs: f64) -> String {
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    const MANY_DAYS: u64 = 730 * DAY;
     let whole = secs.round() as u64;
     match whole {
         _ if secs < 9.95 => format!("{secs:.1} s"),
         0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+        60..HOUR => format!("{} min {:02} s", whole / 60, whole % 60),
+        HOUR..DAY => format!("{} h {:02} min", whole / HOUR, whole % HOUR / 60),
+        DAY..MANY_DAYS => format!("{} {} h", plural(whole / DAY, "day"), whole % DAY / HOUR),
+        _ => format!("{} years", scaled(secs / (365 * DAY) as f64).trim_end()),
     }
 }
 
@@ -68,8 +73,12 @@ mod tests {
         );
         assert_eq!([scaled(124_439_808.0), scaled(12_300.0)], ["124 M", "12.3 k"]);
         assert_eq!(
-            [secs(0.84), secs(59.4), secs(88.0), secs(11_100.0)],
-            ["0.8 s", "59 s", "1 min 28 s", "3 h 05 min"]
+            [secs(0.84), secs(59.4), secs(88.0), secs(11_100.0), secs(9972.7 * 3600.0), secs(1.1e9)],
+            ["0.8 s", "59 s", "1 min 28 s", "3 h 05 min", "415 days 12 h", "34.9 years"]
+        );
+        assert_eq!(
+            [secs(90_000.0), secs(416.0 * 3600.0), secs(1e14)],
+            ["1 day 1 h", "17 days 8 h", "3.17 M years"]
         );
     }
 }

@@ -16,8 +16,30 @@ pub trait Progress: Sync {
     fn begin(&self, task: &str, total: u64, unit: Unit);
     /// `n` more units are done.
     fn advance(&self, n: u64);
+    /// `n` units were done before the task began: they say nothing of its speed.
+    fn done_before(&self, n: u64) {
+        self.advance(n);
+    }
     /// A line for people, kept above the moving bar.
     fn line(&self, text: &str);
+    /// A line that is told once, however many tasks say it.
+    fn once(&self, text: &str) {
+        self.line(text);
+    }
+    /// A line with which a part of the work begins or ends.
+    fn heading(&self, text: &str) {
+        self.line(text);
+    }
+    /// How the task is going, in columns from the most to the least needed. There are many of these: a person
+    /// sees one now and then, as much of it as there is room for.
+    fn status(&self, columns: &[String]) {
+        self.line(&columns.join("  "));
+    }
+    /// Something that a model in training wrote to look at: what it was given, and what it made of it. A
+    /// person sees some now and then, and the `last` of a task.
+    fn samples(&self, samples: &[(String, String)], last: bool) {
+        let _ = (samples, last);
+    }
     /// The task is over.
     fn end(&self);
     /// Whether somebody asked to stop (Ctrl-C, SIGTERM): save and return at the next good moment.

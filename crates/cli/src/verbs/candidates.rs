@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::complete::Model;
 use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::RowArgs;
+use crate::options::whole;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
@@ -44,7 +45,7 @@ pub(crate) struct CandidatesArgs {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Answers to each prompt
-    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = whole::<u16>(1..))]
     k: u16,
     /// The file to write
     #[arg(long, value_name = "FILE")]
@@ -52,7 +53,7 @@ pub(crate) struct CandidatesArgs {
     #[command(flatten)]
     force: Force,
     /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), default_value_t = 64)]
     max_tokens: usize,
     /// Logits are divided by it
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = super::complete::temperature)]

@@ -1,6 +1,6 @@
 //! `mynah complete`: continues text or code.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use gpt::tokenizer::Tokenizer;
 use kernels::{Backend, Cpu, CpuTensor};
 use serde_json::{Value, json};
 
-use crate::options::Usage;
+use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session};
-use crate::terminal::print;
 use crate::terminal::text::plural;
+use crate::terminal::{Asking, Input, Typed, print, style};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +46,7 @@ pub(crate) struct CompleteArgs {
     #[arg(long, value_name = "TASK", conflicts_with = "suffix")]
     task: Option<String>,
     /// Tokens to add at most [default: what the model's files say, else 128]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..))]
     max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -54,7 +54,7 @@ pub(crate) struct CompleteArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Completions of the same prompt
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole::<u16>(1..=1024))]
     n: u16,
 }
 
@@ -63,13 +63,13 @@ pub(crate) struct CompleteArgs {
 pub(crate) struct SamplingArgs {
     /// Logits are divided by it: below 1 bolder on likely tokens, 0 takes the most likely one [default: what
     /// the model's files say, else 0.8 for complete and 0 for chat]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", value_parser = temperature, help_heading = "Sampling")]
     temperature: Option<f32>,
     /// Draw from the N most likely tokens; 0 for all [default: what the model's files say, else 40]
-    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), help_heading = "Sampling")]
     top_k: Option<usize>,
     /// Draw from the fewest tokens whose probabilities reach F [default: what the model's files say, else 1]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = top_p, help_heading = "Sampling")]
+    #[arg(long, value_name = "F", value_parser = top_p, help_heading = "Sampling")]
     top_p: Option<f32>,
 }
 
@@ -124,8 +124,7 @@ impl Model {
     pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
         let model = checkpoint::open(path, session.terminal())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-        let tokenizer = model.tokenizer()?;
-        let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;
+        let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu(purpose);
         let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
@@ -154,7 +153,9 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let Model { mut cpu, config, weights, tokenizer, generation } =
         Model::load(&args.model, Purpose::Text, session)?;
     let n = usize::from(args.n);
-    let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n)?;
+    let completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n);
+    let mut completer =
+        completer.with_context(|| format!("cannot complete with {}", args.model.display()))?;
     // The completer has a copy of its own.
     drop(weights);
     let options = Options {
@@ -167,7 +168,7 @@ pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
 
     let completions = if n == 1 && !session.json() {
         if std::io::stdout().is_terminal() {
-            print(format!("\x1b[2m{prompt}\x1b[0m").as_bytes())?;
+            print(style::faint(&prompt).as_bytes())?;
         }
         vec![stream(&mut completer, &prompt, &options)?]
     } else {
@@ -217,9 +218,10 @@ fn prompt(args: &CompleteArgs) -> Result<String> {
         }
         Some(prompt) => text.push_str(prompt),
         None if std::io::stdin().is_terminal() => {
-            write!(std::io::stderr(), "Prompt: ").context("cannot ask for a prompt")?;
-            std::io::stdin().read_line(&mut text).context("cannot read the prompt")?;
-            text.truncate(text.trim_end_matches(['\r', '\n']).len());
+            match Input::open(Asking { prompt: "Prompt: ", ..Asking::default() })?.next()? {
+                Typed::Line(line) => text.push_str(line.trim_end_matches(['\r', '\n'])),
+                Typed::Nothing | Typed::End => return Err(Usage("no prompt was typed".into()).into()),
+            }
         }
         None => return Err(Usage("no prompt: give a PROMPT, or - to read standard input".into()).into()),
     }

@@ -56,7 +56,7 @@ pub(crate) struct CorpusArgs {
     max_bytes: Option<u64>,
     /// Share of records that may be bad (torn, without the text, in a damaged file) before it stops, from 0
     /// to 1
-    #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, allow_negative_numbers = true, value_parser = share)]
+    #[arg(long, value_name = "F", default_value_t = Options::default().max_bad_fraction, value_parser = share)]
     max_bad_fraction: f64,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     keep_if_contains: Vec<String>,
     /// Share of documents held out for validation, from 0 to below 1
-    #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction, allow_negative_numbers = true, value_parser = fraction)]
+    #[arg(long, value_name = "F", default_value_t = Options::default().val_fraction, value_parser = fraction)]
     val_fraction: f64,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use gpt::data::{Prompter, messages};
 use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let settings = args.recipe.resolve::<DpoSettings>(&[])?;
     let init = init(&args.model, "init", &args.out, false, session)?;
-    let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+    let tokenizer = init.needed_tokenizer()?;
     let prompter = Prompter::new(tokenizer)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let (train, val) = rows.rankings(&args.rankings, args.val.as_deref())?;

@@ -21,7 +21,7 @@ use super::complete::{Model, temperature};
 use super::grade::Walls;
 use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
-use crate::options::Usage;
+use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 
@@ -62,7 +62,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     examples: Option<String>,
     /// Items of a task at most, drawn by the seed [default: all of a file, 500 of those made by rule]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..))]
     limit: Option<usize>,
     /// Another model to compare with, on the same items
     #[arg(long, value_name = "MODEL")]
@@ -75,10 +75,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "RULE", default_value = "per-token", value_parser = rule)]
     rule: Rule,
     /// Beams of a free answer; 1 takes the likeliest token each time, GPT-3 has 4
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), default_value_t = 1)]
     beams: usize,
     /// Tokens of an answer at most [default: 32; of a program 512, or half the context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..))]
     max_tokens: Option<usize>,
     /// File for every item with its exact prompt and what the model said of it, JSON lines
     #[arg(long, value_name = "FILE")]
@@ -92,11 +92,11 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     list: bool,
     /// Programs to write for each problem; pass@k needs at least k
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Programs")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), default_value_t = 1, help_heading = "Programs")]
     programs: usize,
     /// By which logits are divided to draw programs [default: 0, the likeliest token each time; 0.8 for
     /// several of a problem]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = temperature, help_heading = "Programs")]
+    #[arg(long, value_name = "F", value_parser = temperature, help_heading = "Programs")]
     temperature: Option<f32>,
     #[command(flatten, next_help_heading = "Programs")]
     walls: Walls,

@@ -13,6 +13,7 @@ use gpt::train::run::Recipe;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
+use crate::options::{number, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 
@@ -47,13 +48,13 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
     /// λ, the weight of language modelling beside the task; 0 for the task alone [default: 0.5]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Recipe")]
     aux_lm: Option<f64>,
     /// Let only the head and the embeddings of the marks learn
     #[arg(long, help_heading = "Recipe")]
     freeze_trunk: bool,
     /// How often every text is seen [default: by their number]
-    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..), help_heading = "Recipe")]
     epochs: Option<u64>,
     #[command(flatten)]
     recipe: RecipeArgs,

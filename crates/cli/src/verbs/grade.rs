@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::out::{Force, RULE, kept, say_finished};
 use super::stages::{RowArgs, RowReader};
+use crate::options::whole;
 use crate::session::{Ended, Session};
 use crate::terminal::eprint_line;
 
@@ -43,7 +44,7 @@ pub(crate) struct GradeArgs {
     #[command(flatten)]
     programs: Programs,
     /// Which pass@k; every problem needs at least k samples
-    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,10,100", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,10,100", value_parser = whole::<u64>(1..))]
     k: Vec<u64>,
     /// Wall-clock time of one program
     #[arg(long, value_name = "SECS", default_value_t = code::TIMEOUT.as_secs_f64(), value_parser = secs)]

@@ -7,7 +7,7 @@ use clap::Args;
 use gpt::lessons::{Amounts, write_lessons};
 use serde_json::json;
 
-use crate::options::amount;
+use crate::options::{amount, whole};
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count};
 
@@ -35,16 +35,16 @@ pub(crate) struct LessonsArgs {
     #[arg(long, value_name = "N", default_value = "16M", value_parser = amount)]
     text_bytes: u64,
     /// Demonstrations
-    #[arg(long, value_name = "N", default_value_t = 8000)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 8000)]
     demonstrations: usize,
     /// Prompts to answer in training
-    #[arg(long, value_name = "N", default_value_t = 4000)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 4000)]
     prompts: usize,
     /// Prompts that occur in none of the others
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 400)]
     held_out: usize,
     /// Texts with what is asked of them, for task tokens
-    #[arg(long, value_name = "N", default_value_t = 8000)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 8000)]
     task_rows: usize,
 }
 

@@ -12,6 +12,7 @@ mod finetune;
 mod gguf;
 mod grade;
 mod lessons;
+mod manual;
 mod out;
 mod plan;
 mod ppo;
@@ -19,6 +20,7 @@ mod pretrain;
 mod rank;
 mod report;
 mod reward;
+mod runs;
 mod score;
 mod sft;
 mod show;
@@ -56,9 +58,12 @@ pub(crate) enum Verb {
     Show(show::ShowArgs),
     Gguf(gguf::GgufArgs),
     Report(report::ReportArgs),
+    Runs(runs::RunsArgs),
     Plan(plan::PlanArgs),
     Bench(bench::BenchArgs),
     Speedrun(speedrun::SpeedrunArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 /// Runs a verb; none is `speedrun`.
@@ -84,9 +89,12 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Show(args) => show::run(&args, session),
         Verb::Gguf(args) => gguf::run(&args, session),
         Verb::Report(args) => report::run(&args, session),
+        Verb::Runs(args) => runs::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
         Verb::Grade(args) => grade::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Speedrun(args) => speedrun::run(&args, session),
+        Verb::Completions(args) => manual::completions(&args, session),
+        Verb::Man(args) => manual::man(&args, session),
     }
 }

@@ -9,13 +9,14 @@ use kernels::{Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::options::{Usage, amount};
+use crate::options::{Usage, amount, number, whole};
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, scaled, secs, table};
 
 const DETAILS: &str = "\
-Memory is for one micro-batch of the recipe. Time is operations over the device's peak times its utilisation; the usual share is
+Training itself runs on the processor (`this`): other devices can be planned for, and there is no backend for them here. Memory is
+for one micro-batch of the recipe. Time is operations over the device's peak times its utilisation; the usual share is
 0.3 to 0.5 of a GPU's peak, and 0.65 to 0.75 of what `mynah bench peak` measures on a processor.
 
 Examples:
@@ -38,7 +39,7 @@ pub(crate) struct PlanArgs {
     preset: String,
     /// Tokens of the vocabulary [default: GPT-1's for gpt1, 8,192 for tiny, nano and baby, else GPT-2's
     /// 50,257]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..))]
     vocab_size: Option<u32>,
     /// Tokens of training [default: twenty for each parameter]
     #[arg(long, value_name = "N", value_parser = amount)]
@@ -46,13 +47,13 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "NAME", default_value = THIS, help = device_help())]
     device: Vec<String>,
     /// Devices, each with a copy of the model
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1..))]
     count: u32,
     /// The share of the peak that is reached [default: 0.7 of this processor's, 0.4 of others']
     #[arg(long, value_name = "F", value_parser = fraction)]
     utilisation: Option<f64>,
     /// Price of an hour of one device, in any currency
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = number)]
     price: Option<f64>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -148,6 +149,9 @@ fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
             100.0 * utilisation,
             secs(estimate.secs)
         );
+    }
+    if estimates.iter().any(|estimate| Device::named(&estimate.device.name).is_some()) {
+        text += "\n  mynah trains on the processor: the figures of other devices are for comparison\n";
     }
     text
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::rank::JudgeName;
 use super::stages::{RecipeArgs, RowArgs, init, keys, weighted};
+use crate::options::number;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
@@ -48,7 +49,7 @@ pub(crate) struct PpoArgs {
     #[arg(long, value_name = "DIR[=W]", value_delimiter = ',', value_parser = weighted)]
     ptx: Vec<(PathBuf, f64)>,
     /// Price of a nat of KL to the reference [default: the recipe's]
-    #[arg(long, value_name = "F", help_heading = "Recipe")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Recipe")]
     kl_coef: Option<f64>,
     #[command(flatten)]
     recipe: RecipeArgs,

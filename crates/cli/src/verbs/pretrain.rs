@@ -12,7 +12,7 @@ use gpt::stage::{
 use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
-use crate::options::{Usage, amount};
+use crate::options::{Usage, amount, number};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 use crate::verbs::corpus::ChoiceArgs;
@@ -66,7 +66,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "N", value_parser = amount, help_heading = "Recipe")]
     batch_tokens: Option<u64>,
     /// Highest learning rate [default: the preset's]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Recipe")]
     lr: Option<f64>,
     /// Number format of checkpoints [default: f32]; what continues does so from exact numbers
     #[arg(long, value_name = "f32|f16|bf16", help_heading = "Recipe")]
@@ -76,7 +76,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "WORD", help_heading = "Recipe")]
     key_token: Vec<String>,
     /// A sequence with n key tokens counts α (1 + n) times: this is α [default: 1]
-    #[arg(long, value_name = "F", requires = "key_token", help_heading = "Recipe")]
+    #[arg(long, value_name = "F", value_parser = number, requires = "key_token", help_heading = "Recipe")]
     key_token_alpha: Option<f64>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]

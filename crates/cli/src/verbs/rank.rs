@@ -57,7 +57,7 @@ struct SimulateArgs {
     #[command(flatten)]
     force: Force,
     /// How much the judge errs; 0: never
-    #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, allow_negative_numbers = true, value_parser = noise)]
+    #[arg(long, value_name = "F", default_value_t = DEFAULT_NOISE, value_parser = noise)]
     noise: f64,
     #[command(flatten)]
     rows: RowArgs,

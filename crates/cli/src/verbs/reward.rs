@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use gpt::data::Prompter;
 use gpt::data::messages::{self, answered};
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let settings = args.recipe.resolve::<RewardSettings>(&[])?;
     let init = init(&args.model, "init", &args.out, false, session)?;
-    let tokenizer = init.tokenizer().with_context(|| format!("{} has no tokenizer", init.name()))?;
+    let tokenizer = init.needed_tokenizer()?;
     let prompter = Prompter::new(tokenizer)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let (train, val) = rows.rankings(&args.rankings, args.val.as_deref())?;

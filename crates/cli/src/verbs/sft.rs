@@ -10,6 +10,7 @@ use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
 use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
+use crate::options::whole;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, plural};
 
@@ -51,7 +52,7 @@ pub(crate) struct SftArgs {
     #[arg(long, value_name = "DIR[=W]", value_delimiter = ',', value_parser = weighted)]
     ptx: Vec<(PathBuf, f64)>,
     /// How often every demonstration is seen [default: by their number]
-    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..), help_heading = "Recipe")]
     epochs: Option<u64>,
     #[command(flatten)]
     recipe: RecipeArgs,

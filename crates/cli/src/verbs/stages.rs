@@ -11,7 +11,7 @@ use gpt::data::{Columns, Prompt, Ranking, is_held_out};
 use gpt::stage::{Init, StageConfig, StageSettings};
 use gpt::train::run::Recipe;
 
-use crate::options::{Usage, amount};
+use crate::options::{Usage, amount, number};
 use crate::session::Session;
 use crate::terminal::text::{plural, table};
 
@@ -25,7 +25,7 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "N", value_parser = amount, help_heading = "Recipe")]
     steps: Option<u64>,
     /// Highest learning rate [default: by the model's size]
-    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Recipe")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Recipe")]
     lr: Option<f64>,
     /// Number format of checkpoints [default: f32]
     #[arg(long, value_name = "f32|f16|bf16", help_heading = "Recipe")]

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::data::{self, Cut, Fim, Kept, Lost, Meta, Overflow, TokenizeOptions, TokenizeTasksOptions};
 
 use super::stages::field;
+use crate::options::{number, whole};
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::verbs::corpus::fraction;
@@ -48,14 +49,14 @@ pub(crate) struct TokenizeArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Tokens of a context, for chunk and drop
-    #[arg(long, value_name = "N", required_if_eq_any([("overflow", "chunk"), ("overflow", "drop")]))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), required_if_eq_any([("overflow", "chunk"), ("overflow", "drop")]))]
     context: Option<usize>,
     /// What becomes of documents longer than the context
     #[arg(long, value_name = "HOW", value_enum, default_value = "pack")]
     overflow: OverflowName,
     /// Cut this fraction of the training documents for fill-in-the-middle: the model learns to complete
     /// before a suffix
-    #[arg(long, value_name = "F", help_heading = "Fill-in-the-middle")]
+    #[arg(long, value_name = "F", value_parser = number, help_heading = "Fill-in-the-middle")]
     fim_rate: Option<f64>,
     /// Of those, the fraction in the order suffix, prefix, middle; the others are prefix, suffix, middle, the
     /// order that `mynah complete --suffix` asks in

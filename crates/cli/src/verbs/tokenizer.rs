@@ -10,7 +10,7 @@ use gpt::output::{Input, Out, Recipe, digest};
 use gpt::tokenizer::{Stats, Tokenizer};
 use serde_json::json;
 
-use crate::options::Usage;
+use crate::options::{Usage, whole};
 use crate::session::{Ended, Session};
 use crate::terminal::text::{bytes, count, plural, table};
 use crate::terminal::{print, print_json};
@@ -52,7 +52,7 @@ struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     corpus: PathBuf,
     /// Tokens of the vocabulary, the 256 bytes and the special tokens included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..))]
     vocab_size: usize,
     /// The file, or a directory for it; tokenizer_config.json goes beside a tokenizer.json
     #[arg(long, value_name = "FILE")]

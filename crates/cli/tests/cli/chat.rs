@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::workshop::{fails, mynah, road, run};
 
 /// A model with a chat template that has learned nothing, so that it never ends an answer by itself.
-fn model() -> &'static str {
+pub(super) fn model() -> &'static str {
     static MODEL: OnceLock<String> = OnceLock::new();
     MODEL.get_or_init(|| {
         let road = road();

@@ -246,7 +246,7 @@ fn models_that_do_not_fit_together() {
     };
     ppo(&sft, &sft, &["is no reward model", "mynah reward"]);
     ppo(&reward, &reward, &["the policy must be a language model"]);
-    ppo(&road().path("run"), &reward, &["different tokenizers"]);
+    ppo(&road().path("run"), &reward, &["has not learned to answer"]);
     fails(&["score", "--model", &sft, "--data", &at("candidates.jsonl")], 1, &["is no reward model"]);
     fails(&["chat", "--model", &reward], 1, &["scores texts and writes none"]);
     // Few of them: as texts, what was sampled up to the end of the context may have more tokens.

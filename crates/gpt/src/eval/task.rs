@@ -7,6 +7,7 @@ use super::synthetic::{self, Kind};
 use crate::corpus::{Documents, Split};
 use crate::data::rows::LineReport;
 use crate::data::{Columns, TaskRow};
+use crate::nearest::did_you_mean;
 use crate::progress::Progress;
 use crate::streams;
 use anyhow::{Context, Result, ensure};
@@ -135,7 +136,8 @@ impl Task {
         };
         ensure!(
             file.exists(),
-            "there is no task {name:?}, and no such file: `mynah eval --list` names the tasks"
+            "there is no task {name:?}{}, and no such file: `mynah eval --list` names the tasks",
+            did_you_mean(name, Kind::ALL.map(Kind::name))
         );
         let shown = || format!("cannot use {}", file.display());
         let stem = file.file_name().map_or(name.into(), |name| name.to_string_lossy());

@@ -5,13 +5,13 @@ use super::episodes::Rows;
 use super::learner::Learner;
 use super::memory;
 use super::ranked::{Ranked, Rankings, rows};
-use super::settings::{Fit, Resolved, StageConfig, described};
+use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
-use crate::model::{Sampling, Targets};
+use crate::model::Targets;
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
 use crate::streams;
@@ -42,7 +42,7 @@ impl StageConfig for DpoSettings {
     const DEFAULTS: &str = include_str!("../../../../presets/stages/dpo.toml");
 
     fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
         ensure!(self.beta.is_finite() && self.beta > 0.0, "beta is {}: it must be positive", self.beta);
         Ok(())
     }
@@ -170,6 +170,15 @@ fn losses(policy: &[f64], reference: &[f64], rankings: &[&Ranked], beta: f64) ->
     rankings.iter().map(one).collect()
 }
 
+/// The share of pairs told right, for people. While policy and reference are the same, both answers of every
+/// pair are worth the same: none is right, and none is wrong.
+fn right_share(accuracy: f64, loss: f64) -> String {
+    match accuracy == 0.0 && (loss - std::f64::consts::LN_2).abs() < 1e-9 {
+        true => "no pair told apart yet".into(),
+        false => format!("{:.1} % of pairs right", 100.0 * accuracy),
+    }
+}
+
 impl<B: Backend> Training for Dpo<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
@@ -218,7 +227,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
                 ("rewards/margins", of_pairs(chosen - rejected).into()),
                 ("rewards/accuracies", accuracy.into()),
             ]),
-            line: format!("loss {loss:7.4}  right {:5.1} %", 100.0 * accuracy),
+            columns: vec![format!("loss {loss:.4}"), right_share(accuracy, loss)],
             loss: Some(loss),
             tokens,
             flops: 4.0 / 3.0 * training_flops(&self.policy.trainer.config, tokens, sequences),
@@ -231,17 +240,16 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let (loss, accuracy) = self.measure();
         Ok(Evaluation {
             metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)],
-            line: format!("loss {loss:.4}, {:.1} % of pairs right", 100.0 * accuracy),
+            line: format!("loss {loss:.4}, {}", right_share(accuracy, loss)),
         })
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
-        const SHOWN: usize = 4;
+        const SHOWN: usize = 3;
         let prompt = |ranked: &Ranked| ranked.episodes[0].tokens[..ranked.episodes[0].prompt_len].to_vec();
         let prompts = self.options.rankings.held_out.iter().take(SHOWN).map(prompt).collect();
-        let greedy = Sampling { temperature: 0.0, seed: self.options.seed, ..Sampling::default() };
-        let (tokens, ends) = (self.policy.tokenizer.vocab_size(), self.prompter.end_tokens());
-        self.policy.samples(prompts, tokens, self.settings.own.max_tokens, greedy, ends)
+        let (max_tokens, seed) = (self.settings.own.max_tokens, self.options.seed);
+        self.policy.answers(prompts, max_tokens, seed, self.prompter.end_tokens())
     }
 
     fn state(&mut self) -> &mut dyn State {

@@ -61,7 +61,7 @@ impl Init {
     /// # Errors
     /// It has no tokenizer.
     pub fn with_chat(name: String, model: Checkpoint) -> Result<Self> {
-        let own = model.tokenizer()?.with_context(|| format!("{name} has no tokenizer"))?;
+        let own = model.needed_tokenizer()?;
         let extended = with_ours(&own)?;
         Ok(Init { name, model, tokenizers: Some((own, extended)), draws: false })
     }
@@ -95,8 +95,10 @@ impl Init {
     ///
     /// # Errors
     /// It has none.
-    pub(super) fn needed_tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer().with_context(|| format!("{} has no tokenizer", self.name))
+    pub fn needed_tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer().with_context(|| {
+            format!("{} has no tokenizer: put the tokenizer.json that it was trained with into it", self.name)
+        })
     }
 
     /// What a lineage calls the model: its name, and of a model of the hub the commit.
@@ -146,7 +148,15 @@ impl Init {
     /// The model scores instead of predicting.
     pub(super) fn language_config(&self, dropout: f32) -> Result<Config> {
         let config = self.config(dropout);
-        ensure!(config.n_label.is_none(), "{} scores: a language model is needed", self.name);
+        let parent = self.model.manifest.as_ref().and_then(|manifest| manifest.about.parent.as_ref());
+        ensure!(
+            config.n_label.is_none(),
+            "{} scores texts and writes none ({}): a language model is needed{}",
+            self.name,
+            self.model.architecture(),
+            parent
+                .map_or_else(String::new, |parent| format!(", such as {parent}, from which it was trained"))
+        );
         Ok(config)
     }
 

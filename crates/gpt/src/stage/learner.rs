@@ -89,9 +89,26 @@ impl<'a, B: Backend> Learner<'a, B> {
         let Update { grad_norm, applied } = self.trainer.update(&mut self.backend, optimizer, lr, loss);
         step.metrics.insert("lr".into(), shortest(lr));
         step.metrics.insert("grad_norm".into(), grad_norm.into());
-        step.line += &format!("  norm {grad_norm:6.3}");
+        step.columns.push(format!("lr {lr:.1e}"));
+        step.columns.push(format!("norm {grad_norm:.3}"));
         step.skipped = (!applied).then(|| format!("gradient norm {grad_norm}: nothing was changed"));
         step
+    }
+
+    /// Questions and the model's likeliest answers, as people read them.
+    pub(super) fn answers(
+        &mut self,
+        prompts: Vec<Vec<u32>>,
+        max_tokens: usize,
+        seed: u64,
+        stop_tokens: &[u32],
+    ) -> Result<Vec<(String, String)>> {
+        let greedy = Sampling { temperature: 0.0, seed, ..Sampling::default() };
+        let questions = prompts.iter().map(|prompt| question(self.tokenizer, prompt));
+        let questions = questions.collect::<Result<Vec<_>>>()?;
+        let vocab_size = self.tokenizer.vocab_size();
+        let texts = self.samples(prompts, vocab_size, max_tokens, greedy, stop_tokens)?;
+        Ok(questions.into_iter().zip(texts.into_iter().map(|(_, answer)| answer)).collect())
     }
 
     /// Prompts and what the model makes of them with tokens below `vocab_size`, as texts.
@@ -120,6 +137,11 @@ impl<'a, B: Backend> Learner<'a, B> {
         });
         texts.collect()
     }
+}
+
+/// What was asked, as people read it: on a line of its own, since an answer does not continue it.
+pub(super) fn question(tokenizer: &Tokenizer, prompt: &[u32]) -> Result<String> {
+    Ok(tokenizer.spoken(prompt)? + "\n")
 }
 
 impl<B: Backend> State for Learner<'_, B> {

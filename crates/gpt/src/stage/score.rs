@@ -8,6 +8,7 @@ use crate::progress::{Progress, Stopped, Unit};
 use crate::train::Frozen;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
+use std::path::Path;
 
 /// Episodes between two looks at whether to stop.
 const AT_ONCE: usize = 256;
@@ -121,16 +122,30 @@ pub(super) fn at_last_tokens<'e>(
 /// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.
 pub(super) fn check_reward(reward: &Init, policy: &Init) -> Result<()> {
     let n_label = reward.model().config.n_label;
+    let within = Path::new(reward.name()).join("reward");
     ensure!(
         n_label == Some(1),
-        "{} is no reward model ({}): train one with `mynah reward`",
+        "{} is no reward model ({}): {}",
         reward.name(),
-        reward.model().architecture()
+        reward.model().architecture(),
+        match within.is_dir() {
+            true => format!("that of this road is {}", within.display()),
+            false => "train one with `mynah reward`".into(),
+        }
     );
     let same = match (reward.tokenizer(), policy.tokenizer()) {
         (Some(a), Some(b)) => a.same_tokens(b),
         _ => false,
     };
+    let answers =
+        |init: &Init| init.tokenizer().is_some_and(|own| own.chat_template().is_ok_and(|t| t.is_some()));
+    ensure!(
+        same || answers(policy) || !answers(reward),
+        "{} has not learned to answer, and {} judges answers: teach it with `mynah sft`, or give the model that the reward model \
+         was trained from",
+        policy.name(),
+        reward.name()
+    );
     ensure!(
         same,
         "{} and {} have different tokenizers: train the reward model from the same model as the policy",

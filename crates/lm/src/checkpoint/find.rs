@@ -1,5 +1,5 @@
-//! From what a person names to what is loaded: the newest good checkpoint of a run, a checkpoint, any Hugging
-//! Face model directory, or a GGUF file.
+//! From what a person names to what is loaded: the newest good checkpoint of a run or of a road's last stage,
+//! a checkpoint, any Hugging Face model directory, or a GGUF file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::gguf::header::is_gguf;
 use super::manifest::{MANIFEST, Manifest, verify};
+use super::missing;
+use super::road::{self, is_road};
 use text::hub::{Hub, Name};
 use text::progress::Progress;
 
@@ -75,8 +77,9 @@ pub fn steps(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(steps)
 }
 
-/// Finds the model that `path` names: a run directory (its newest good checkpoint), a checkpoint, any Hugging
-/// Face model directory, a GGUF file, or a model of the hub (`hf:OWNER/NAME[@REVISION]`), which is fetched.
+/// Finds the model that `path` names: a run directory (its newest good checkpoint), a road's directory (its
+/// last good stage), a checkpoint, any Hugging Face model directory, a GGUF file, or a model of the hub
+/// (`hf:OWNER/NAME[@REVISION]`), which is fetched.
 ///
 /// # Errors
 /// Nothing is there, or every checkpoint is damaged; says which file and how. Of the hub: see [`Hub::model`].
@@ -92,15 +95,18 @@ fn resolve_local(path: &Path) -> Result<ModelDir> {
     let shown = path.display();
     ensure!(
         path.exists(),
-        "{shown} does not exist: name a run directory, a Hugging Face model directory, a GGUF file, or \
-         hf:OWNER/NAME"
+        "{shown} does not exist{}: name a run directory, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME",
+        missing::meant(path)
     );
     if path.is_file() && is_gguf(path) {
         return Ok(ModelDir { path: path.to_owned(), manifest: None, origin: None, warnings: Vec::new() });
     }
-    ensure!(path.is_dir(), "{shown} is a file, and not GGUF: name the directory it lies in");
+    ensure!(path.is_dir(), "{shown} is {}", missing::about_file(path));
     if path.join(super::CONFIG).exists() || path.join(MANIFEST).exists() {
         return single(path);
+    }
+    if is_road(path) {
+        return road::last_stage(path);
     }
     let checkpoints = path.join("checkpoints");
     let shelf = if checkpoints.is_dir() { &checkpoints } else { path };
@@ -115,10 +121,7 @@ fn resolve_local(path: &Path) -> Result<ModelDir> {
         None if damaged.is_empty() && checkpoints.is_dir() => bail!(
             "{shown} is a run without a good checkpoint: it failed, or was stopped, before it had one; its report.html says which"
         ),
-        None if damaged.is_empty() => bail!(
-            "{shown} holds no model: neither {} nor a checkpoint; train one into it, or name another directory",
-            super::CONFIG
-        ),
+        None if damaged.is_empty() => bail!("{shown} holds no model: {}", missing::about_dir(path)),
         None => bail!("every checkpoint in {} is damaged:\n{}", shelf.display(), damaged.join("\n")),
     }
 }

@@ -66,6 +66,19 @@ impl Checkpoint {
         Ok(Some(tokenizer.with_ends(self.generation.end_tokens.iter().copied())))
     }
 
+    /// The same, for whoever reads or writes texts.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn needed_tokenizer(&self) -> Result<Tokenizer> {
+        self.tokenizer()?.with_context(|| {
+            format!(
+                "{} has no tokenizer: put the tokenizer.json that it was trained with into it",
+                self.path.display()
+            )
+        })
+    }
+
     /// BLAKE3 of the files that hold its tensors: tells one model from another.
     pub fn digest(&self) -> Result<String> {
         self.tensors.digest()

@@ -35,7 +35,8 @@ use kernels::{Backend, rng};
 use text::streams;
 
 /// Why a model that scores is refused where text is asked for.
-pub const SCORES: &str = "the model scores texts and writes none: give a language model";
+pub const SCORES: &str = "the model scores texts and writes none: ask a classifier with `mynah classify`, \
+     a reward model with `mynah score`; to get texts, give a language model";
 
 /// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of
 /// [`WEIGHTS`](text::streams::WEIGHTS).

@@ -83,6 +83,7 @@ pub(super) fn build_with(options: &Options, progress: &dyn Progress, limits: Lim
         train: Side::new(&staged, Split::Train),
         val: Side::new(&staged, Split::Val),
         report,
+        of_named: [0; 2],
     };
     progress.begin("reading", sequencer.report.file_bytes, Unit::Bytes);
     let inputs = inputs.into_iter().map(|input| Ok(Arc::new(input)));
@@ -123,6 +124,9 @@ pub(super) struct Sequencer<'a> {
     pub(super) train: Side,
     pub(super) val: Side,
     pub(super) report: Report,
+    /// Records of the files that somebody named, and how many of them are bad. What lies in a folder may be
+    /// anything: there bad records are counted, and no reason to stop.
+    pub(super) of_named: [u64; 2],
 }
 
 impl Sequencer<'_> {
@@ -141,6 +145,10 @@ impl Sequencer<'_> {
         report.extension(&extension).read.add(bytes);
         report.records += u64::from(is_record);
         report.bad_records += u64::from(bad);
+        if input.named {
+            self.of_named[0] += u64::from(is_record);
+            self.of_named[1] += u64::from(bad);
+        }
         report.crlf_normalised += u64::from(crlf && drawn);
         let damaged = bad || matches!(&verdict, Err((reason, _)) if reason.is_damage()) && !input.is_single();
         let (reason, detail) = match verdict {
@@ -152,7 +160,7 @@ impl Sequencer<'_> {
         };
         let example = || Example { file: input.path.display().to_string(), line, detail };
         self.report.drop(reason, bytes, example);
-        if bad && self.report.records >= EARLY_RECORDS {
+        if bad && self.of_named[0] >= EARLY_RECORDS {
             self.check_bad(self.options.max_bad_fraction.max(0.5))?;
         }
         Ok(())
@@ -193,14 +201,15 @@ impl Sequencer<'_> {
         self.options.split(key, self.options.threshold())
     }
 
+    /// Refuses files that were named for their records and have too many bad ones.
     pub(super) fn check_bad(&self, allowed: f64) -> Result<()> {
-        let (bad, records) = (self.report.bad_records, self.report.records);
+        let [records, bad] = self.of_named;
         if bad as f64 <= allowed * records as f64 {
             return Ok(());
         }
         bail!(
             "{bad} of {records} records are bad, more than {} %:{}\nmend them, name the text's column with \
-             --text-field, or allow more with --max-bad-fraction",
+             --text-field, or allow more with --max-bad-fraction; conversations are for `mynah sft`",
             100.0 * allowed,
             self.report.reasons(Reason::is_bad_record)
         )

@@ -14,7 +14,7 @@ use super::report::{Report, Shard};
 const SHARD_BYTES: u64 = 64 << 20;
 
 /// The record of a complete corpus.
-pub(super) const RECORD: &str = "report.json";
+pub(crate) const RECORD: &str = "report.json";
 
 /// A text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +126,10 @@ impl Report {
             Err(_) if !dir.exists() => {
                 bail!("there is no corpus at {}: make one with `mynah corpus PATH… --out DIR`", dir.display())
             }
+            Err(_) if dir.is_file() => bail!(
+                "{0} is a file, and the directory of a corpus is wanted: `mynah corpus {0} --out corpus` makes one of it",
+                dir.display()
+            ),
             Err(_) => bail!(
                 "{} holds no complete corpus (no {RECORD}): run `mynah corpus` again with this --out",
                 dir.display()

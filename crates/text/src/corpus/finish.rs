@@ -66,7 +66,11 @@ impl Sequencer<'_> {
         };
         if report.kept.documents == 0 {
             let why = report.reasons(|_| true);
-            bail!("the corpus would be empty: of {} files nothing was kept{why}", report.files);
+            bail!(
+                "the corpus would be empty: of {} files nothing was kept{why}\nname files or folders with text: plain text, source code, \
+                 JSON, CSV, TSV, Parquet; and gzip or zstd of these",
+                report.files
+            );
         }
         report.shards = staged.shards.into_iter().flatten().collect();
         report.seal();

@@ -62,6 +62,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::build;
 pub use dedup::MAX_SEEN;
+pub(crate) use documents::RECORD;
 pub use documents::{Document, Documents};
 pub use minhash::{gram, words};
 pub use near::{MAX_NEAR, NEAR_THRESHOLDS};
@@ -107,7 +108,8 @@ pub struct Options {
     pub val_fraction: f64,
     /// Keep a random sample of at most this many bytes of text.
     pub max_bytes: Option<u64>,
-    /// The share of records that may be bad before the build stops.
+    /// The share of records that may be bad before the build stops, of those in files that were named. In
+    /// folders bad ones are left out and counted.
     pub max_bad_fraction: f64,
     /// Decides the split and the sample.
     pub seed: u64,

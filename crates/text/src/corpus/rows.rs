@@ -83,6 +83,11 @@ pub(crate) fn rows_of(
 ) -> Result<()> {
     let metadata = path.metadata();
     let metadata = metadata.with_context(|| format!("cannot read {}: check the path", path.display()))?;
+    ensure!(
+        !metadata.is_dir(),
+        "{} is a directory, and one file of rows is wanted: JSON lines, CSV, TSV or Parquet",
+        path.display()
+    );
     ensure!(metadata.is_file(), "{} is not a file: give one file of rows", path.display());
     let no_rows = || {
         anyhow!(

@@ -261,14 +261,21 @@ fn more_than_the_allowed_share_of_bad_records_stops() {
     };
     let out = dir.path().join("out");
     with_bad(203);
-    let error = build(&options(&input, &out), &Silent).unwrap_err().to_string();
+    let named = || options(&input.join("a.jsonl"), &out);
+    let error = build(&named(), &Silent).unwrap_err().to_string();
     assert!(
         error.contains("203 of 20003 records are bad") && error.contains("a.jsonl:1: ends at byte 1"),
         "{error}"
     );
     assert!(!out.exists(), "nothing is left of it");
+    let met = build(&options(&input, &dir.path().join("met")), &Silent).unwrap();
+    assert_eq!(
+        (met.bad_records, met.kept.documents),
+        (203, 19_800),
+        "nobody named the file: they are left out"
+    );
     with_bad(200);
-    let report = build(&options(&input, &out), &Silent).unwrap();
+    let report = build(&named(), &Silent).unwrap();
     assert_eq!((report.bad_records, report.kept.documents), (200, 19_800));
     let share = report.val.bytes as f64 / report.kept.bytes as f64;
     assert!((0.007..0.013).contains(&share), "{share} is held out");

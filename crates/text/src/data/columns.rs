@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::rows::{Fault, Lines, Record, read_rows};
 use crate::progress::Progress;
@@ -33,6 +33,11 @@ impl Columns {
     pub fn new(pairs: &[(String, String)], known: &[&str]) -> Result<Columns> {
         for (number, (field, _)) in pairs.iter().enumerate() {
             if !known.contains(&field.as_str()) {
+                let turned = pairs
+                    .iter()
+                    .any(|(field, column)| field == &pairs[number].0 && known.contains(&column.as_str()));
+                let column = &pairs[number].1;
+                ensure!(!turned, "{field:?} is no field, but {column:?} is: turned round, {column}={field}");
                 bail!("there is no field {field:?} to read here: it is one of {}", known.join(", "));
             }
             if pairs[..number].iter().any(|(other, _)| other == field) {

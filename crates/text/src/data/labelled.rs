@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::messages::missing;
 use super::rows::{Fault, Record};
+use crate::nearest::did_you_mean;
 
 /// What is decided about how many texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +267,10 @@ impl FromStr for Form {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = || Form::ALL.map(Form::name).join(", ");
-        Form::ALL.into_iter().find(|form| form.name() == name).ok_or_else(|| format!("none of {}", known()))
+        Form::ALL.into_iter().find(|form| form.name() == name).ok_or_else(|| {
+            let meant = did_you_mean(name, Form::ALL.map(Form::name));
+            format!("none of {}{meant}", known())
+        })
     }
 }
 

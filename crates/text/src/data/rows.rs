@@ -21,6 +21,8 @@ use crate::progress::{Progress, Stopped, Unit};
 
 /// The share of lines that may be bad before a file is refused, unless somebody says otherwise.
 pub const MAX_BAD: f64 = 0.01;
+/// The kind of fault of a row without a field that it needs.
+pub(super) const MISSING: &str = "missing field";
 /// How many examples of a fault are kept.
 const EXAMPLES: usize = 5;
 /// Lines are parsed in batches of about this much text (4 MiB), on all threads.
@@ -138,6 +140,9 @@ impl fmt::Display for LineReport {
             write!(f, "\n  {what}: {kind}, {count}")?;
             examples.iter().try_for_each(|example| write!(f, "\n    {example}"))?;
         }
+        if faults.contains_key(MISSING) {
+            write!(f, "\n  columns of other names are read with --fields FIELD=COLUMN")?;
+        }
         Ok(())
     }
 }
@@ -218,6 +223,7 @@ pub fn read_rows<T: Send>(
         report.lines,
         max_bad * 100.0
     );
+    ensure!(report.lines > 0, "{} is empty: it has no rows", report.file);
     ensure!(!rows.is_empty(), "there is nothing to use\n{report}");
     Ok(reader.lines)
 }

@@ -205,12 +205,19 @@ impl Meta {
     pub fn load(dir: &Path) -> Result<Meta> {
         let path = dir.join(RECORD);
         let Ok(text) = std::fs::read(&path) else {
-            let state =
-                if dir.exists() { "holds no complete token shards (no meta.json)" } else { "does not exist" };
-            bail!(
-                "{} {state}: make them with `mynah tokenize --corpus … --tokenizer … --out {0}`",
-                dir.display()
+            let shown = dir.display();
+            let made = "`mynah tokenize --corpus … --tokenizer … --out tokens`";
+            ensure!(
+                !dir.is_file(),
+                "{shown} is a file, and a directory of tokens is wanted: `mynah corpus {shown} --out corpus` collects its texts, \
+                 `mynah tokenizer train` learns a vocabulary, and {made} makes the directory"
             );
+            ensure!(
+                !dir.join(crate::corpus::RECORD).exists(),
+                "{shown} is a corpus, and tokens are wanted: `mynah tokenize --corpus {shown} --tokenizer … --out tokens` makes them"
+            );
+            ensure!(dir.exists(), "{shown} does not exist: {made} makes a directory of tokens");
+            bail!("{shown} holds no complete token shards (no meta.json): {made} makes them");
         };
         let meta: Meta = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged: run `mynah tokenize` again", path.display()))?;

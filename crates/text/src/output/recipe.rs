@@ -107,8 +107,12 @@ impl Recipe {
     /// Reads the recipe of the run in `dir`; needs no lock.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("cannot read {}: is {} a run directory?", path.display(), dir.display())
+        let text = std::fs::read_to_string(&path).with_context(|| match dir.exists() {
+            true => format!(
+                "{} is no run directory (it has no {CONFIG}): `mynah runs` lists those that there are",
+                dir.display()
+            ),
+            false => format!("{} does not exist: `mynah runs` lists the runs that there are", dir.display()),
         })?;
         toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
     }

@@ -38,7 +38,10 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
         let names = [JSON].into_iter().chain(GPT2_FILES.map(|(vocab, _)| vocab));
         let found = names.into_iter().find(|name| path.join(name).is_file());
         let missing = || {
-            format!("no tokenizer in {}: looked for {JSON}, or encoder.json with vocab.bpe", path.display())
+            format!(
+                "no tokenizer in {}: looked for {JSON}, or encoder.json with vocab.bpe; `mynah tokenizer train` makes one",
+                path.display()
+            )
         };
         (path, found.with_context(missing)?)
     } else {

@@ -59,7 +59,8 @@ type Ids<'a> = HashMap<&'a str, u32>;
 /// Understands the files' contents.
 pub(super) fn parse(contents: Contents) -> Result<Tokenizer> {
     let Contents { json, config, template, other_templates, special_map } = contents;
-    let mut file: File = serde_json::from_str(&json).context("not a Hugging Face tokenizer.json")?;
+    let mut file: File = serde_json::from_str(&json)
+        .context("not a Hugging Face tokenizer.json, as `mynah tokenizer train` writes it")?;
     file.end_of_ids = u32::try_from(json.len()).map_or(MAX_IDS, |bytes| bytes.min(MAX_IDS));
     let spelling = Spelling::of(&file.normalizer, &file.pre_tokenizer, &file.model)?;
     let ids = file.vocab()?;

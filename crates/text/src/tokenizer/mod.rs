@@ -19,6 +19,7 @@ mod foreign;
 mod format;
 mod spelling;
 mod split;
+mod spoken;
 mod start;
 mod stats;
 mod stream;

@@ -17,6 +17,7 @@ use kernels::cpu::bench;
 use serde_json::json;
 
 use super::pretrain::resolve;
+use crate::options::whole;
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::scaled;
@@ -53,10 +54,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "MODEL", conflicts_with = "preset")]
     model: Option<PathBuf>,
     /// Training steps that are timed, after two that are not
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..))]
     steps: u32,
     /// Sequences decoded at once [default: 1, then 16]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     batch: Option<u16>,
 }
 

@@ -1,5 +1,7 @@
 //! What a line of a chat asks for.
 
+use gpt::nearest::nearest;
+
 use crate::verbs::complete::temperature;
 
 /// What can be typed, as `/help` tells it.
@@ -11,7 +13,11 @@ pub(super) const HELP: &str = "\
   /temperature F    0 for the most likely answer, 1 for any
   /help             this list
   /quit             leave, as Ctrl-D does
-Ctrl-C stops an answer. A line that begins with a space is said as it is, even if a / follows.";
+Ctrl-C stops an answer or clears the line. A line that ends with a \\ goes on with the next. One that begins with a space is said as it is, even if a / follows.";
+
+/// The commands, by the names that `/help` tells.
+pub(super) const COMMANDS: &[&str] =
+    &["/system ", "/reset", "/retry", "/save ", "/temperature ", "/help", "/quit"];
 
 /// What a line asks for.
 #[derive(Debug, PartialEq)]
@@ -49,7 +55,12 @@ impl Command<'_> {
             "retry" => Command::Retry,
             "help" => Command::Help,
             "quit" | "exit" => Command::Quit,
-            other => Command::Nothing(Some(format!("there is no /{other}; /help tells what there is"))),
+            other => {
+                let names = COMMANDS.iter().map(|command| command[1..].trim_end());
+                let meant = nearest(other, names)
+                    .map_or_else(String::new, |name| format!(" (did you mean /{name}?)"));
+                Command::Nothing(Some(format!("there is no /{other}{meant}; /help tells what there is")))
+            }
         }
     }
 }
@@ -57,6 +68,18 @@ impl Command<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_that_can_be_completed_is_one() {
+        for command in COMMANDS {
+            assert!(HELP.contains(command.trim_end()), "{command}");
+            let is_unknown =
+                matches!(Command::of(command), Command::Nothing(Some(why)) if why.contains("there is no"));
+            assert!(!is_unknown, "{command}");
+        }
+        let Command::Nothing(Some(why)) = Command::of("/quti") else { panic!() };
+        assert!(why.contains("did you mean /quit?"), "{why}");
+    }
 
     #[test]
     fn lines_are_said_or_obeyed() {

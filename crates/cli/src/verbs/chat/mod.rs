@@ -3,7 +3,7 @@
 mod command;
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -13,17 +13,22 @@ use gpt::chat::{Answer, Chat};
 use gpt::complete::Options;
 use gpt::data::messages::{Message, Role};
 use gpt::model::{Finish, NotFinite, Sampling};
+use gpt::progress::Progress;
 use kernels::Backend;
 use serde_json::json;
 
-use self::command::{Command, HELP};
+use self::command::{COMMANDS, Command, HELP};
 use super::complete::{Model, SamplingArgs, reason, stops};
+use crate::options::whole;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::plural;
-use crate::terminal::{print, print_json};
+use crate::terminal::{Asking, Input, Typed, print, print_json};
 
 const EXAMPLES: &str = "\
-Every line is a message. Lines that begin with a / are commands; /help lists them. Ctrl-C stops an answer, not the program.
+Every line is a message. Lines that begin with a / are commands; /help lists them. At a terminal lines are edited as in a
+shell: a line that ends with a \\ goes on with the next, pasted lines stay together, ↑ brings back what was said, also in
+earlier sessions (~/.local/state/mynah/chat-history; MYNAH_HISTORY=FILE keeps it elsewhere, MYNAH_HISTORY= nowhere). Ctrl-C
+stops an answer or clears the line, Ctrl-D ends.
 
 Examples:
   mynah chat --model runs/sft
@@ -44,7 +49,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Tokens of an answer at most [default: what the model's files say, else 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..))]
     max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -104,19 +109,19 @@ struct Talk<'a, B: Backend> {
 
 impl<B: Backend> Talk<'_, B> {
     fn listen(&mut self) -> Result<()> {
-        let (terminal, mut input) = (self.session.watcher(), std::io::stdin().lock());
-        let mut line = Vec::new();
+        let terminal = self.session.watcher();
+        let mut input = Input::open(Asking { prompt: "› ", is_chat: true, commands: COMMANDS })?;
         loop {
             terminal.stop_at_once();
-            if std::io::stdin().is_terminal() {
-                // Nobody may be looking.
-                let _ = write!(std::io::stderr(), "› ");
-            }
-            line.clear();
-            if input.read_until(b'\n', &mut line).context("cannot read standard input")? == 0 {
-                return Ok(());
-            }
-            match Command::of(&String::from_utf8_lossy(&line)) {
+            let line = match input.next()? {
+                Typed::Line(line) => line,
+                Typed::Nothing => {
+                    self.session.terminal().once("Ctrl-D or /quit leaves");
+                    continue;
+                }
+                Typed::End => return Ok(()),
+            };
+            match Command::of(&line) {
                 Command::Say(text) => {
                     self.messages.push(Message::new(Role::User, text));
                     self.answer()?;

@@ -4,7 +4,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint::{self, About, Checkpoint};
 use gpt::corpus::Report;
@@ -33,7 +33,6 @@ pub(crate) fn run(args: &ShowArgs, session: &Session) -> Result<Ended> {
         show_model(path, session)?;
         return Ok(Ended::Done);
     }
-    ensure!(path.exists(), "{} does not exist: name a directory with a model, a run or data", path.display());
     if path.join("meta.json").exists() {
         let meta = Meta::load(path)?;
         session.result(&tagged("tokens", &meta)?, || tokenize::describe(&meta))?;

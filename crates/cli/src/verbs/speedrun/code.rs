@@ -1,9 +1,9 @@
 //! The road of code.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gpt::complete::{Completer, Options};
 use gpt::model::Sampling;
 use gpt::report::{Completion, Results};
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::SpeedrunArgs;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
+use crate::terminal::{Asking, Input, Typed};
 use crate::verbs::complete::{Model, stream};
 use crate::verbs::pretrain::resolve;
 
@@ -49,10 +50,13 @@ fn complete(run: &Path, session: &Session) -> Result<()> {
     let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
+    let mut input = Input::open(Asking { prompt: "> ", ..Asking::default() })?;
     loop {
-        write!(std::io::stderr(), "> ").context("cannot ask for a prompt")?;
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).context("cannot read the prompt")?;
+        let line = match input.next()? {
+            Typed::Line(line) => line,
+            Typed::Nothing => continue,
+            Typed::End => return Ok(()),
+        };
         let prompt = line.trim_end_matches(['\r', '\n']);
         if prompt.is_empty() {
             return Ok(());

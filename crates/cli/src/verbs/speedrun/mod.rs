@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use gpt::nearest::did_you_mean;
 use gpt::stage::{Budget, DEFAULT_SCALE, SCALES};
 
-use crate::options::Usage;
+use crate::options::{Usage, number};
 use crate::session::{Ended, Session};
 
 /// Where the road goes unless somebody says otherwise.
@@ -35,11 +36,11 @@ pub(crate) struct SpeedrunArgs {
     #[arg(long, conflicts_with_all = ["code", "source"])]
     task_tokens: bool,
     /// Minutes that the road may take, on this machine as it is: its stages are sized to end in time
-    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "flops")]
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with = "flops")]
     minutes: Option<f64>,
     /// Floating-point operations that its models may cost instead: the same amounts on every machine, such as
     /// 6e13
-    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", value_parser = number)]
     flops: Option<f64>,
     /// A folder of source code to learn from, instead of those that are looked for; may be repeated
     #[arg(long, value_name = "FOLDER", requires = "code")]
@@ -94,7 +95,11 @@ pub(crate) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
     let names: Vec<&str> = SCALES.iter().map(|(name, _)| *name).collect();
     ensure!(
         names.contains(&scale),
-        Usage(format!("there is no preset `{scale}` of the road: choose one of {}", names.join(", ")))
+        Usage(format!(
+            "there is no preset `{scale}` of the road{}: choose one of {}",
+            did_you_mean(scale, names.iter().copied()),
+            names.join(", ")
+        ))
     );
     chat::run(args, scale, session)
 }

@@ -15,7 +15,7 @@ pub use settings::FinetuneSettings;
 
 use self::examples::Example;
 use self::inputs::{Rows, outputs, spread};
-use super::learner::Learner;
+use super::learner::{Learner, question};
 use super::memory;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
@@ -213,17 +213,17 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         if settings.own.aux_lm > 0.0 {
             metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());
         }
-        let mut line = format!("loss {loss:7.4}");
+        let mut columns = vec![format!("loss {loss:.4}")];
         if !examples.labels.are_degrees() {
             let accuracy = right as f64 / batch.len() as f64;
             metrics.insert("accuracy".to_owned(), accuracy.into());
-            line += &format!("  right {:5.1} %", 100.0 * accuracy);
+            columns.push(format!("{:.0} % right", 100.0 * accuracy));
         }
         // Forward, backward to the inputs, and backward to the weights cost alike.
         let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
         let tokens = pass.first_row;
         let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
-        let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
+        let done = Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() };
         let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
         Ok(self.learner.update(&optimizer, lr, loss + text_loss, done))
     }
@@ -239,7 +239,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let held_out = &examples.held_out[..SHOWN.min(examples.held_out.len())];
         let told = self.outputs(held_out);
         let shown = held_out.iter().zip(told).map(|(example, outputs)| {
-            let text = self.learner.tokenizer.decode(&example.sequences[0])?;
+            let text = question(self.learner.tokenizer, &example.sequences[0])?;
             let said = evaluate::said(&examples.labels, &outputs);
             Ok((text, format!("{said} (it is {})", evaluate::is(&examples.labels, example.wanted))))
         });
@@ -263,10 +263,14 @@ impl<B: Backend> Training for Finetuning<'_, B> {
     fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
         let (train, held_out, cut) = self.options.examples.counts();
         let max_tokens = self.options.examples.inputs.max_tokens;
-        progress.line(&format!(
-            "{} parameters; {train} examples to learn from, {held_out} held out; of {cut} a text was cut to {max_tokens} tokens in all",
-            self.learner.trainer.config.parameters(),
-        ));
+        let parameters = self.learner.trainer.config.parameters();
+        progress
+            .line(&format!("{parameters} parameters; {train} examples to learn from, {held_out} held out"));
+        if cut > 0 {
+            progress.line(&format!(
+                "note: {cut} of them had more than {max_tokens} tokens, and were cut to as many (seq_len)"
+            ));
+        }
         self.evaluate().map(Some)
     }
 

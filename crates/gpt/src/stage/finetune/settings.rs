@@ -1,7 +1,7 @@
 //! The recipe of fine-tuning.
 
 use crate::stage::StageSettings;
-use crate::stage::settings::{StageConfig, described};
+use crate::stage::settings::{StageConfig, at_least_one, described};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ impl StageConfig for FinetuneSettings {
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/finetune.toml");
 
     fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
         for (key, value) in [("warmup_frac", self.warmup_frac), ("head_dropout", self.head_dropout)] {
             ensure!((0.0..1.0).contains(&value), "{key} is {value}: it must be in 0 ≤ {key} < 1");
         }

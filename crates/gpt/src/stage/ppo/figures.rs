@@ -146,7 +146,12 @@ impl<B: Backend> Ppo<'_, B> {
         let clipped = 100.0 * figures.mean("policy/clipfrac");
         Ok(Step {
             metrics,
-            line: format!("reward {reward:7.3}  KL {kl:7.3}  entropy {entropy:6.3}  clipped {clipped:4.1} %"),
+            columns: vec![
+                format!("reward {reward:6.3}"),
+                format!("KL {kl:.3}"),
+                format!("entropy {entropy:.3}"),
+                format!("clipped {clipped:.1} %"),
+            ],
             tokens: learned + rollout.tokens(),
             flops: self.flops(rollout, learned),
             exploded: figures.exploded(rollout),

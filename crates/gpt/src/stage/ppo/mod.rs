@@ -149,7 +149,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
     /// A few held-out prompts and their answers.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
         let answers = self.answer_held_out(SHOWN)?;
-        let asked = self.held_out.iter().map(TokenizedPrompt::text);
+        let asked = self.held_out.iter().map(|asked| asked.text() + "\n");
         Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
 

@@ -1,6 +1,6 @@
 //! The recipe of PPO.
 
-use crate::stage::settings::{StageConfig, described};
+use crate::stage::settings::{StageConfig, at_least_one, described};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -61,15 +61,13 @@ impl StageConfig for PpoSettings {
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/ppo.toml");
 
     fn check(&self) -> Result<()> {
-        for (key, value) in [
-            ("batch_size", self.batch_size),
-            ("epochs", self.epochs as usize),
-            ("minibatches", self.minibatches),
-            ("max_tokens", self.max_tokens),
-            ("eval_prompts", self.eval_prompts),
-        ] {
-            ensure!(value > 0, "{key} is 0: it must be at least 1");
-        }
+        at_least_one([
+            ("batch_size", self.batch_size as u64),
+            ("epochs", self.epochs),
+            ("minibatches", self.minibatches as u64),
+            ("max_tokens", self.max_tokens as u64),
+            ("eval_prompts", self.eval_prompts as u64),
+        ])?;
         ensure!(
             self.minibatches <= self.batch_size,
             "minibatches {} is more than the {} episodes of an iteration",

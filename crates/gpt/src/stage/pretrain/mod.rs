@@ -104,7 +104,7 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         self.validation = None;
         let done = Step {
             metrics: metrics([("loss", loss.into())]),
-            line: format!("loss {loss:7.4}  lr {lr:.2e}"),
+            columns: vec![format!("loss {loss:.4}")],
             loss: Some(plain_loss),
             tokens,
             flops: tokens as f64 * self.learner.trainer.config.training_flops_per_token(),

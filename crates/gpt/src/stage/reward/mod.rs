@@ -10,11 +10,11 @@ mod normalise;
 pub use evaluate::{Bin, RewardReport};
 
 use super::episodes::Episode;
-use super::learner::Learner;
+use super::learner::{Learner, question};
 use super::memory;
 use super::ranked::{Rankings, rows};
 use super::score::at_last_tokens;
-use super::settings::{Fit, Resolved, StageConfig, described};
+use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -48,7 +48,7 @@ impl StageConfig for RewardSettings {
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/reward.toml");
 
     fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
         Ok(())
     }
 }
@@ -213,7 +213,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();
         let done = Step {
             metrics: metrics([("loss", loss.into()), ("accuracy", accuracy.into()), ("pairs", pairs.into())]),
-            line: format!("loss {loss:7.4}  right {:5.1} %", 100.0 * accuracy),
+            columns: vec![format!("loss {loss:.4}"), format!("{:.1} % of pairs right", 100.0 * accuracy)],
             loss: Some(loss),
             tokens,
             flops: training_flops(&trainer.config, tokens, sequences),
@@ -239,16 +239,19 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         })
     }
 
-    /// The best and the worst answer of a few held-out prompts, with their scores.
+    /// The answers to a few held-out prompts that it likes best and least, with their scores.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
-        const SHOWN: usize = 3;
+        const SHOWN: usize = 2;
         let mut samples = Vec::new();
         for ranked in self.options.rankings.held_out.iter().take(SHOWN) {
             let scores = self.scores(&ranked.episodes);
-            for (episode, (score, rank)) in ranked.episodes.iter().zip(scores.iter().zip(&ranked.ranks)) {
-                let prompt = self.learner.tokenizer.decode(&episode.tokens[..episode.prompt_len])?;
-                let answer = self.learner.tokenizer.decode(episode.answer())?;
-                samples.push((prompt, format!("{score:.3} (rank {rank}): {answer}")));
+            let by_score = |a: &usize, b: &usize| scores[*a].total_cmp(&scores[*b]);
+            let (best, worst) = ((0..scores.len()).max_by(by_score), (0..scores.len()).min_by(by_score));
+            for i in best.into_iter().chain(worst.filter(|&worst| Some(worst) != best)) {
+                let (episode, tokenizer) = (&ranked.episodes[i], self.learner.tokenizer);
+                let asked = question(tokenizer, &episode.tokens[..episode.prompt_len])?;
+                let answer = tokenizer.spoken(episode.answer())?;
+                samples.push((asked, format!("{answer} (score {:.2}, rank {})", scores[i], ranked.ranks[i])));
             }
         }
         Ok(samples)

@@ -11,7 +11,7 @@ use crate::stage::episodes::{Episode, Rows, passes};
 use crate::stage::score::rewards;
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kernels::Backend;
 
 /// What the answers of one model were, and what the judge and the reward model say of them.
@@ -202,8 +202,7 @@ impl Measured {
 }
 
 fn load<B: Backend>(b: &mut B, model: &Checkpoint) -> Result<Loaded<B::Tensor>> {
-    let tokenizer = model.tokenizer()?;
-    let tokenizer = tokenizer.with_context(|| format!("{} has no tokenizer", model.path.display()))?;
+    let tokenizer = model.needed_tokenizer()?;
     let weights: Weights<B::Tensor> = model.weights(checkpoint::to_backend(b))?;
     Ok(Loaded { model: Frozen::new(b, model.config.clone(), weights), tokenizer })
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use super::budget::Budget;
+use crate::checkpoint::PLAN;
 use crate::progress::Progress;
 use crate::report;
 use crate::stage::{Machine, settings};
@@ -18,8 +19,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const PLAN: &str = "plan.toml";
 
 /// A road that this process, and no other, walks.
 pub(super) struct RoadDir<'a> {
@@ -110,6 +109,17 @@ impl<'a> RoadDir<'a> {
         Ok(size)
     }
 
+    /// A figure that decides about the whole road: what it was when the road began, or else what `decide` says
+    /// now. It stands in the plan like a stage that took as long as deciding did.
+    pub(super) fn decided_once(&mut self, name: &str, decide: impl FnOnce() -> Result<f64>) -> Result<f64> {
+        let figure = self.size(name, decide)?;
+        if let Some(known) = self.plan.get_mut(name).filter(|known| !known.finished) {
+            known.finished = true;
+            self.save()?;
+        }
+        Ok(figure)
+    }
+
     /// Runs the next stage, which says what came out, or nothing where somebody stopped it. A stage that is
     /// finished only passes: its time stays that of the walks that did the work. Returns whether the road
     /// goes on.
@@ -119,7 +129,7 @@ impl<'a> RoadDir<'a> {
         work: impl FnOnce() -> Result<Option<String>>,
     ) -> Result<bool> {
         let (number, total, began) = (self.stages.len() + 1, self.total, Instant::now());
-        self.progress.line(&format!("{number}/{total} {name} …"));
+        self.progress.heading(&format!("{number}/{total} {name} …"));
         let note = work().with_context(|| format!("the stage `{name}` failed"))?;
         let known = self.plan.entry(name.to_owned()).or_default();
         if !known.finished {
@@ -129,7 +139,7 @@ impl<'a> RoadDir<'a> {
         let secs = known.secs;
         self.save()?;
         let Some(note) = note else { return Ok(false) };
-        self.progress.line(&format!("{number}/{total} {name}: {note} ({secs:.1} s)"));
+        self.progress.heading(&format!("{number}/{total} {name}: {note} ({secs:.1} s)"));
         self.stages.push(report::Stage { name: name.into(), secs, note, flops: None });
         Ok(true)
     }

@@ -3,6 +3,7 @@
 use super::training_loop::{Best, Pace};
 use crate::checkpoint::Dtype;
 use crate::model::{Config, PASS_TOKENS};
+use crate::nearest::did_you_mean;
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -38,11 +39,13 @@ macro_rules! doc_text {
 pub(super) use described;
 pub(super) use doc_text;
 
+mod keys;
 mod presets;
 mod rule;
 mod shape;
 mod stage;
 
+pub(super) use keys::at_least_one;
 pub use presets::{PRESETS, usual_vocab_size};
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
@@ -148,7 +151,7 @@ impl Settings {
     /// An unknown preset, key or value is named, together with what there is.
     pub fn resolve(name: &str, changes: &[String]) -> Result<(Shape, Self)> {
         let mut table = preset(name)?;
-        apply(&mut table, changes)?;
+        keys::check(&apply(&mut table, changes)?, Self::keys())?;
         let (shape, training) = split(table);
         let context = || format!("the recipe made of {name} and --set is not valid");
         let settings: Settings = training.try_into().with_context(context)?;
@@ -169,6 +172,7 @@ impl Settings {
             *seq_len = (*seq_len).min(model.seq_len as i64);
         }
         let changed = apply(&mut table, changes)?;
+        keys::check(&changed, Self::keys())?;
         let (asked, training) = split(table);
         let is = toml::Table::try_from(Shape::of(model)).context("a shape is a TOML table")?;
         for (key, value) in asked.iter().filter(|(key, _)| changed.contains(key)) {
@@ -188,6 +192,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The keys of a recipe: the shape's first.
+    fn keys() -> impl Iterator<Item = &'static str> {
+        Shape::KEYS.iter().chain(Settings::KEYS).map(|(key, _)| *key)
+    }
+
     fn check(&self) -> Result<()> {
         ensure!(self.seq_len > 0, "seq_len is 0: a window has at least one token");
         ensure!(
@@ -197,16 +206,14 @@ impl Settings {
             self.seq_len,
             self.batch_tokens.div_ceil(self.seq_len).max(1) * self.seq_len
         );
-        for (key, value) in [
+        at_least_one([
             ("steps", self.steps),
             ("eval_every", self.eval_every),
             ("checkpoint_every", self.checkpoint_every),
             ("eval_windows", self.eval_windows as u64),
             ("keep_last", self.keep_last as u64),
             ("micro_batch_tokens", self.micro_batch_tokens as u64),
-        ] {
-            ensure!(value > 0, "{key} is 0: it must be at least 1");
-        }
+        ])?;
         for (key, value) in [("lr", self.lr), ("eps", self.eps), ("key_token_alpha", self.key_token_alpha)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
         }
@@ -292,7 +299,8 @@ fn preset(name: &str) -> Result<toml::Table> {
         return parse(name, &text);
     }
     let names: Vec<&str> = PRESETS.iter().map(|preset| preset.0).collect();
-    bail!("there is no preset `{name}`: choose one of {}, or a path ending in .toml", names.join(", "))
+    let meant = did_you_mean(name, names.iter().copied());
+    bail!("there is no preset `{name}`{meant}: choose one of {}, or a path ending in .toml", names.join(", "))
 }
 
 fn parse(name: &str, text: &str) -> Result<toml::Table> {
@@ -373,7 +381,15 @@ mod tests {
         };
         assert_eq!(set(&["lr=1", "lr = 2e-3"]).unwrap().lr, 2e-3);
         let message = |changes: &[&str]| format!("{:#}", set(changes).unwrap_err());
-        assert!(message(&["learning_rate=1"]).contains("unknown field `learning_rate`, expected one of"));
+        let unknown = message(&["learning_rate=1"]);
+        assert!(
+            unknown.contains("no recipe key `learning_rate` (did you mean lr?): choose among"),
+            "{unknown}"
+        );
+        assert!(message(&["block_size=1"]).contains("(did you mean seq_len?)"));
+        assert!(message(&["batch_size=1"]).contains("(did you mean batch_tokens?)"));
+        assert!(message(&["warmup_step=1"]).contains("(did you mean warmup_steps?)"));
+        assert!(message(&["luck=1"]).contains("no recipe key `luck`: choose among"));
         assert!(message(&["lr"]).contains("key=value"));
         assert!(message(&["steps=many"]).contains("steps"));
         assert!(message(&["batch_tokens=100"]).contains("128 would do"));
@@ -382,6 +398,8 @@ mod tests {
         assert_eq!(set(&["key_tokens=['plt', 'pd']"]).unwrap().key_tokens, ["plt", "pd"]);
         assert!(message(&["key_token_alpha=2"]).contains("no key tokens"));
         assert!(message(&["key_tokens=['']"]).contains("empty"));
+        let near = Settings::resolve("tny", &[]).unwrap_err().to_string();
+        assert!(near.contains("`tny` (did you mean tiny?)"), "{near}");
         let unknown = Settings::resolve("huge", &[]).unwrap_err().to_string();
         assert!(unknown.contains("gpt2-xl") && unknown.contains("tiny"));
     }

@@ -1,8 +1,8 @@
 //! The recipe of a stage that comes after pretraining: how it is optimised, which is alike in all of them,
 //! and what is its own.
 
-use super::apply;
 use super::rule::{Fit, Rule};
+use super::{Shape, apply, keys};
 use crate::checkpoint::Dtype;
 use crate::progress::Progress;
 use crate::stage::training_loop::{Best, Machine, Pace};
@@ -103,12 +103,17 @@ impl<S: StageConfig> StageSettings<S> {
     pub fn resolve(changes: &[String]) -> Result<Self> {
         let mut table: toml::Table = toml::from_str(S::DEFAULTS).context("defaults are a TOML table")?;
         let given = apply(&mut table, changes)?;
-        for key in &given {
-            if Self::keys().all(|(known, _)| known != key) {
-                let known: Vec<&str> = Self::keys().map(|(key, _)| *key).collect();
-                bail!("there is no recipe key `{key}`: choose among {}", known.join(", "));
-            }
+        // What the model has decided when it was pretrained.
+        let of_the_model =
+            |key: &&String| key.as_str() == "seq_len" || Shape::KEYS.iter().any(|(of, _)| of == key);
+        let own = |key: &&String| Self::keys().any(|(known, _)| known == key);
+        if let Some(key) = given.iter().filter(|key| !own(key)).find(of_the_model) {
+            bail!(
+                "{key} is the model's, and no key of this recipe: it was decided when the model was pretrained (`mynah \
+                 pretrain --set {key}=…`); leave it out"
+            );
         }
+        keys::check(&given, Self::keys().map(|(key, _)| *key))?;
         let settings = StageSettings { table, given, stage: PhantomData };
         settings.usual()?;
         Ok(settings)
@@ -272,15 +277,14 @@ impl OptimConfig {
         for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2), ("dropout", self.dropout)] {
             ensure!((0.0..1.0).contains(&value), "{key} is {value}: it must be in 0 ≤ {key} < 1");
         }
-        for (key, value) in [
+        let given = [
             ("steps", self.steps),
             ("eval_every", self.eval_every),
             ("checkpoint_every", self.checkpoint_every),
             ("keep_last", Some(self.keep_last as u64)),
             ("micro_batch_tokens", Some(self.micro_batch_tokens as u64)),
-        ] {
-            ensure!(value != Some(0), "{key} is 0: it must be at least 1");
-        }
+        ];
+        keys::at_least_one(given.into_iter().filter_map(|(key, value)| Some((key, value?))))?;
         ensure!(
             (0.0..=1.0).contains(&self.min_lr_frac),
             "min_lr_frac is {}: it is a fraction",

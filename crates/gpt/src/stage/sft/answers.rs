@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use kernels::{Backend, NO_TARGET};
 
 /// Answers shown as samples, and their tokens at most.
-const SHOWN: u64 = 4;
+const SHOWN: u64 = 3;
 const SHOWN_TOKENS: usize = 64;
 /// Conversations whose answers a reward model judges, at most.
 const JUDGED: u64 = 256;
@@ -17,9 +17,8 @@ const JUDGED: u64 = 256;
 impl<B: Backend> Sft<'_, B> {
     /// The first answers of a few held-out conversations.
     pub(super) fn answer_samples(&mut self) -> Result<Vec<(String, String)>> {
-        let greedy = Sampling { temperature: 0.0, seed: self.options.seed, ..Sampling::default() };
-        let (tokens, ends) = (self.learner.tokenizer.vocab_size(), self.prompter.end_tokens());
-        self.learner.samples(self.prompts(SHOWN, 1), tokens, SHOWN_TOKENS, greedy, ends)
+        let prompts = self.prompts(SHOWN, 1);
+        self.learner.answers(prompts, SHOWN_TOKENS, self.options.seed, self.prompter.end_tokens())
     }
 
     /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the

@@ -8,7 +8,7 @@ mod answers;
 use super::learner::Learner;
 use super::memory;
 use super::score::check_reward;
-use super::settings::{Fit, Resolved, StageConfig, described};
+use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -49,7 +49,7 @@ impl StageConfig for SftSettings {
     const DEFAULTS: &str = include_str!("../../../../../presets/stages/sft.toml");
 
     fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0 && self.batch_size > 0, "epochs and batch_size must be at least 1");
+        at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
         ensure!(self.max_tokens > 0, "max_tokens is 0: answers need tokens");
         ensure!((0.0..1.0).contains(&self.ptx_share), "ptx_share is {}: it is a share", self.ptx_share);
         Ok(())
@@ -232,8 +232,8 @@ impl<B: Backend> Training for Sft<'_, B> {
         }
         let optim = &self.settings.optim;
         let lr = optim.schedule(self.steps).at(step);
-        let line = format!("loss {loss:7.4}  lr {lr:.2e}");
-        let done = Step { metrics, line, loss: Some(loss), tokens, flops, ..Step::default() };
+        let columns = vec![format!("loss {loss:.4}")];
+        let done = Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() };
         Ok(self.learner.update(&optim.optimizer(), lr, total, done))
     }
 

@@ -7,6 +7,7 @@
 
 mod bad_steps;
 mod sound;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use crate::checkpoint::{self, About, Checkpoint};
 use crate::model::Config;
 use crate::progress::{Progress, Unit};
 use crate::report;
-use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir, Sample};
+use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub(super) trait Training {
     /// Measures the state on held-out data.
     fn evaluate(&mut self) -> Result<Evaluation>;
 
-    /// Prompts and what the model makes of them.
+    /// Prompts and what the model makes of them, as people read them; those of one prompt in a row.
     fn samples(&mut self) -> Result<Vec<(String, String)>>;
 
     /// What a step changes.
@@ -77,8 +78,8 @@ pub(super) trait State {
 pub(super) struct Step {
     /// For `metrics.jsonl`.
     pub(super) metrics: Map<String, Value>,
-    /// For people.
-    pub(super) line: String,
+    /// For people, from the most to the least needed.
+    pub(super) columns: Vec<String>,
     /// The mean loss of its batch, in the measure of the held-out `val_loss`; none where there is no such
     /// measure.
     pub(super) loss: Option<f64>,
@@ -239,7 +240,7 @@ pub(super) fn train(
     };
     training_loop.resume(training)?;
     progress.begin(&training_loop.name, pace.steps, Unit::Count);
-    progress.advance(training_loop.step);
+    progress.done_before(training_loop.step);
     while !training_loop.is_over() && !progress.should_stop() {
         training_loop.next_step(training)?;
         progress.advance(1);
@@ -289,7 +290,7 @@ impl TrainingLoop<'_> {
         Ok(())
     }
 
-    /// A line a step for people, and one for programs.
+    /// What a step did, for people and for programs.
     fn log(&mut self, step: &Step, fault: Option<&Fault>, evaluates: bool, seconds: f64) -> Result<()> {
         let (tokens_per_sec, flops) = (step.tokens as f64 / seconds, step.flops / seconds);
         let mfu = flops / self.machine.peak_flops;
@@ -316,23 +317,11 @@ impl TrainingLoop<'_> {
             line.extend(rollout.clone());
             self.run.rollout(&line)?;
         }
-        let (steps, line) = (self.pace.steps, &step.line);
-        let width = steps.to_string().len();
-        self.progress.line(&format!(
-            "step {:>width$}/{steps}  {line}  {tokens_per_sec:7.0} tok/s  {:3.0} % of peak",
-            self.step,
-            100.0 * mfu
-        ));
-        if let Some(evaluation) = evaluation {
-            self.progress.line(&format!("     validation: {}", evaluation.line));
-        }
-        Ok(())
-    }
-
-    fn sample(&mut self, training: &mut dyn Training) -> Result<()> {
-        for (prompt, completion) in training.samples()? {
-            self.progress.line(&format!("     sample: {prompt:?} → {completion:?}"));
-            self.run.sample(&Sample { step: self.step, prompt, completion })?;
+        match evaluation {
+            Some(evaluation) => {
+                self.progress.line(&format!("{}  validation: {}", self.place(), evaluation.line));
+            }
+            None => self.progress.status(&self.columns(step, tokens_per_sec, mfu)),
         }
         Ok(())
     }
@@ -345,12 +334,13 @@ impl TrainingLoop<'_> {
                 (self.step, self.saved, self.ended) = (about.step, Some(about.step), about.ended);
                 (self.sound, self.first_loss) = (self.saved, self.run.metric("loss", 1)?);
                 self.event(EventKind::Resumed, self.machine.description.clone())?;
+                self.introduce_machine();
                 self.progress.line(&format!("continuing after step {}", self.step));
             }
             None => {
                 self.run.restart()?;
                 self.event(EventKind::Started, self.machine.description.clone())?;
-                self.progress.line(&self.machine.description);
+                self.introduce_machine();
                 let before = training.begin(self.progress)?;
                 if let Some(before) = &before {
                     before.check().context("before training")?;

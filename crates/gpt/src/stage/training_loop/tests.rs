@@ -35,7 +35,6 @@ impl Training for Script<'_> {
         let loss = self.steps[self.at - 1].0;
         Ok(Step {
             metrics: Map::from_iter([("loss".to_owned(), json!(loss))]),
-            line: String::new(),
             loss: Some(loss),
             tokens: 1,
             flops: 1.0,

@@ -7,6 +7,7 @@ mod generation;
 mod gguf;
 mod load;
 mod number_format;
+mod road;
 mod round_trip;
 mod variant;
 

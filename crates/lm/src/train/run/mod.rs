@@ -17,6 +17,7 @@
 
 mod checkpoints;
 mod journal;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ use text::output::refuse_inputs;
 
 pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
 pub use journal::{Journal, Lines, read_lines};
+pub use list::{Figure, Listed, State, list};
 pub use text::output::{CONFIG, FORMAT, Input, Recipe, write_atomically};
 
 /// File name of the metrics, one object a step.
@@ -53,7 +55,7 @@ const LOCK: &str = "run.lock";
 pub struct Sample {
     /// Optimizer steps behind the model.
     pub step: u64,
-    /// What it was given.
+    /// What it was given, as people read it; ends with a line break where it was asked, and not begun.
     pub prompt: String,
     /// What it wrote.
     pub completion: String,
@@ -342,9 +344,21 @@ fn refuse_other_recipe(path: &Path, stored: &Recipe, asked: &Recipe) -> Result<(
         return Ok(());
     }
     refuse_inputs(path, &inputs(asked))?;
+    let is_longer = |difference: &String| {
+        ["settings.steps:", "settings.epochs:", "settings.warmup_steps:"]
+            .iter()
+            .any(|key| difference.starts_with(key))
+    };
+    let flag = if stored.stage == "pretrain" { "--init" } else { "--model" };
+    let longer = match differences.iter().all(is_longer) {
+        true => {
+            format!("; to train its model for longer, begin another run from it ({flag} {})", path.display())
+        }
+        false => String::new(),
+    };
     bail!(
         "{} was made by a different command or from different data (there → here):\n  {}\nTo continue it, give the \
-         old values; to begin anew, choose another directory or remove this one",
+         old values; to begin anew, choose another directory or remove this one{longer}",
         path.display(),
         differences.join("\n  ")
     )

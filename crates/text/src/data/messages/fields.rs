@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::rows::{Fault, Record};
+use super::super::rows::{Fault, MISSING, Record};
 use super::turns::{transcript, turns};
 use super::{Message, Role};
 
@@ -127,5 +127,5 @@ pub(super) fn ranks_of(record: &mut Record, answers: usize) -> Result<Vec<u32>, 
 pub(in crate::data) fn missing(wanted: &str, record: &Record) -> Fault {
     let names: Vec<&str> = record.keys().map(String::as_str).take(8).collect();
     let there = if names.is_empty() { "nothing else".into() } else { names.join(", ") };
-    Fault::bad("missing field", format!("no {wanted}; there is {there:.120}"))
+    Fault::bad(MISSING, format!("no {wanted}; there is {there:.120}"))
 }

@@ -96,7 +96,7 @@ fn packed_files_and_arrays_are_read_and_threads_keep_the_order() {
 #[test]
 fn files_that_cannot_be_used_are_refused() {
     let error = |name: &str, bytes: &[u8]| format!("{:#}", read(name, bytes, 0.01).unwrap_err());
-    assert!(error("a.jsonl", b"").contains("nothing to use"));
+    assert!(error("a.jsonl", b"").contains("is empty: it has no rows"));
     assert!(error("a.jsonl", b"{\"text\": \"skip\"}\n").contains("left out: not wanted, 1"));
     assert!(
         error("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"stop\"}\n").contains("a.jsonl:2: poison: stop")

@@ -61,19 +61,7 @@ pub fn chat_road<B: Backend>(
     let settings = toml::Table::from_iter([("preset".to_owned(), options.scale.clone().into())]);
     let recipe = recipe(report::CHAT_ROAD, settings, budget, options.seed, machine)?;
     let mut road = RoadDir::open(&options.out, &recipe, STAGES, progress)?;
-    let scale = match budget {
-        None => scale,
-        Some(Budget::Flops(flops)) => scale.paid_by(flops),
-        // What the minutes are worth decides the shape, so it is kept beside the sizes.
-        Some(Budget::Minutes(minutes)) => {
-            let config = scale.config()?;
-            let operations = road.size("budget", || {
-                let Speeds { passes, .. } = Speeds::measure(backend, &config);
-                Ok(60.0 * minutes / DATA_OVERHEAD * passes)
-            })?;
-            scale.paid_by(operations)
-        }
-    };
+    let scale = paid_by(budget, scale, &mut road, backend)?;
     let config = scale.config()?;
     let walk = Walk { backend, machine, options, scale, budget, config, progress };
     let mut results = ChatResults { scale: options.scale.clone(), ..ChatResults::default() };
@@ -97,6 +85,27 @@ pub fn chat_road<B: Backend>(
     results.stages = walk.counted(road)?;
     let report = report::write_road(&options.out, &results)?;
     Ok(ChatOutcome { results: goes_on.then_some(results), run: walk.at("ppo"), report })
+}
+
+/// The scale with the model that a budget is best spent on.
+fn paid_by<B: Backend>(
+    budget: Option<Budget>,
+    scale: Scale,
+    road: &mut RoadDir<'_>,
+    backend: &dyn Fn() -> B,
+) -> Result<Scale> {
+    let operations = match budget {
+        None => return Ok(scale),
+        Some(Budget::Flops(flops)) => flops,
+        // What the minutes are worth here decides the shape of all models, so it is kept.
+        Some(Budget::Minutes(minutes)) => {
+            let config = scale.config()?;
+            road.decided_once("budget", || {
+                Ok(60.0 * minutes / DATA_OVERHEAD * Speeds::measure(backend, &config).passes)
+            })?
+        }
+    };
+    Ok(scale.paid_by(operations))
 }
 
 /// What all stages know.

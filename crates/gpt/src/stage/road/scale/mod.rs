@@ -15,7 +15,10 @@ pub const SCALES: [(&str, &str); 4] = [
     ("tiny", "for tests: every stage in a minute, and nothing learned well"),
     ("laptop", "ten minutes, whatever the machine does in them"),
     ("evening", "a larger model, in three hours"),
-    ("gpu", "124 million parameters: for a machine of another kind"),
+    (
+        "gpu",
+        "124 million parameters, as much as a GPU would train in hours: there is no backend for one yet, and here it takes weeks",
+    ),
 ];
 
 /// The scale of the default road.
