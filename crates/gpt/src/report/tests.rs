@@ -266,7 +266,7 @@ fn a_run_that_has_only_begun_has_a_page() {
 fn without_a_recipe_there_is_no_run() {
     let dir = Place::new();
     let error = format!("{:#}", write(dir.path()).unwrap_err());
-    assert!(error.contains("a run directory?"), "{error}");
+    assert!(error.contains("is no run directory"), "{error}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn files_that_cannot_be_used_are_refused() {
     assert!(error("a.txt", b"{'text': 'a'}\n").contains("malformed JSON, 1"), "it was meant to be JSON");
     for (name, bytes) in [("a.txt", &b""[..]), ("a.csv", b"text,n\n"), ("a.json", b"[]")] {
         let error = error(name, bytes);
-        assert!(error.contains("nothing to use") && error.contains(name), "{error}");
+        assert!(error.contains("is empty: it has no rows") && error.contains(name), "{error}");
     }
     let missing = read_rows(Path::new("nowhere.jsonl"), 0.01, &Silent, texts).unwrap_err().to_string();
     assert!(missing.contains("cannot read nowhere.jsonl"), "{missing}");
