@@ -134,7 +134,7 @@ impl Reader<'_> {
         if end > have {
             let want = end.max(have + READ_AHEAD).min(self.file_bytes);
             self.head.resize(usize::try_from(want)?, 0);
-            system::read_exact_at(&self.file, &mut self.head[have as usize..], have)?;
+            system::read_exact_at(self.file, &mut self.head[have as usize..], have)?;
         }
         let range = self.at..end as usize;
         self.at = range.end;
