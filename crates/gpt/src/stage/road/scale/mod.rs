@@ -261,10 +261,10 @@ mod tests {
     #[test]
     fn the_usual_amounts_are_those_of_size_one() {
         let scale = Scale::named("laptop").unwrap();
-        assert_eq!(scale.sft.at(1.0), (950, 32));
+        assert_eq!(scale.sft.at(1.0), (4500, 32));
         assert_eq!(
             (scale.demonstrations(1.0), scale.prompts(1.0), scale.compared(1.0)),
-            (16_000, 16_000, 1600)
+            (144_000, 16_000, 1600)
         );
         assert_eq!(scale.pretraining(1.0).unwrap().1.steps, 8000);
         // Half as many examples, in steps and batches that both have shrunk.
