@@ -16,8 +16,9 @@ use crate::tokenizer::chat::ChatTemplate;
 use anyhow::{Context, Result};
 use kernels::Backend;
 
-/// The share of demonstrations that are validated with.
+/// The share of demonstrations that are validated with, and how many are enough.
 const HELD_OUT: f64 = 0.05;
+const ENOUGH_HELD_OUT: f64 = 500.0;
 
 impl<B: Backend> Walk<'_, B> {
     pub(super) fn pretrain(&self, road: &mut RoadDir<'_>, _: &mut ChatResults) -> Result<bool> {
@@ -67,7 +68,7 @@ impl<B: Backend> Walk<'_, B> {
             if report.used < report.lines {
                 self.progress.line(&report.to_string());
             }
-            let (train, val) = all.split(HELD_OUT)?;
+            let (train, val) = all.split(HELD_OUT.min(ENOUGH_HELD_OUT / report.used as f64))?;
             let options = SftOptions {
                 init: &init,
                 train: &train,
