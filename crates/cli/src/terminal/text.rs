@@ -115,13 +115,11 @@ mod tests {
 
     #[test]
     fn help_wraps_where_its_form_allows() {
-        let prose =
-            "one two three\nfour five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
-        let expected =
-            "one two three four five\n\nExamples:\n  mynah do --this --that\n  key  12  what it is in words";
+        let prose = "one two three\nfour fives\n\nExamples:\n  mynah do --this --those\n  key  12  what it is in words";
+        let expected = "one two three four fives\n\nExamples:\n  mynah do --this --those\n  key  12  what it is in words";
         assert_eq!(wrapped(prose, 60), expected);
-        let narrow = "one two three four\nfive\n\nExamples:\n  mynah do --this \\\n      --that\n  key  12  what it is in\n      words";
-        assert_eq!(wrapped(prose, 24), narrow);
+        let narrow = "one two three four\nfives\n\nExamples:\n  mynah do --this \\\n      --those\n  key  12  what it is\n      in words";
+        assert_eq!(wrapped(prose, 23), narrow);
         let row = "  lr  0.1  Highest learning rate of all steps.";
         assert_eq!(wrapped(row, 36), "  lr  0.1  Highest learning rate of\n           all steps.");
     }

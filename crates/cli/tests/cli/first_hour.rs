@@ -62,9 +62,8 @@ fn a_roads_directory_is_a_model() {
     assert!(String::from_utf8_lossy(&talk.get_output().stdout).contains("assistant"));
     json(&["complete", "--model", &road, "once", "--max-tokens", "2"]);
     json(&["eval", "--model", &road, "--tasks", "copy", "--limit", "2", "--max-tokens", "2"]);
-    let assert = run(&["report", &road], 0);
-    assert!(stderr(&assert).contains("is a road, and its own page is"), "{}", stderr(&assert));
-    assert!(String::from_utf8_lossy(&assert.get_output().stdout).contains("ppo/report.html"));
+    let page = json(&["report", &road])["report"].as_str().expect("a page").to_owned();
+    assert_eq!(page, path(chat_road().0.path(), "road/report.html"), "a road has a page of its own");
     fails(&["classify", "--model", &road, "x"], 1, &["mynah finetune"]);
 }
 
