@@ -112,7 +112,7 @@ fn files_that_cannot_be_used_are_refused() {
     let missing = read_rows(Path::new("nowhere.jsonl"), 0.01, &Silent, texts).unwrap_err().to_string();
     assert!(missing.contains("cannot read nowhere.jsonl"), "{missing}");
     let folder = read_rows(Path::new("."), 0.01, &Silent, texts).unwrap_err().to_string();
-    assert!(folder.contains("is not a file"), "{folder}");
+    assert!(folder.contains("is a directory, and one file of rows is wanted"), "{folder}");
 }
 
 #[test]
