@@ -189,7 +189,10 @@ fn tables_without_rows_are_empty_files() {
     assert_eq!(tables.len(), 6);
     for table in tables {
         let error = records(&table).unwrap_err().to_string();
-        assert!(error.contains("is empty: it has no rows") && error.contains(table.to_str().unwrap()), "{error}");
+        assert!(
+            error.contains("is empty: it has no rows") && error.contains(table.to_str().unwrap()),
+            "{error}"
+        );
         let error = corpus(&table, |_| ()).unwrap_err().to_string();
         assert!(error.contains("no records in it") && error.contains(table.to_str().unwrap()), "{error}");
         let with_rows = golden().join("plain.parquet");
