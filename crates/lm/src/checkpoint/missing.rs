@@ -16,7 +16,7 @@ pub(super) fn meant(path: &Path) -> String {
     if let Some(name) = text.strip_prefix("https://huggingface.co/") {
         return format!(" (did you mean hf:{}?)", name.split('/').take(2).collect::<Vec<_>>().join("/"));
     }
-    if text.contains('\\') {
+    if cfg!(unix) && text.contains('\\') {
         return format!(" (did you mean {}?)", text.replace('\\', "/"));
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -3,7 +3,7 @@
 //! ```text
 //! runs/NAME/
 //!   config.toml   the recipe of the road, as a run has one: decides whether a command may continue it
-//!   plan.toml     the size and the time of every stage that has begun
+//!   plan.toml     the size and the time of every stage that has begun, and what minutes are worth here
 //!   STAGE/        a run directory or data of each stage
 //! ```
 
@@ -183,6 +183,18 @@ mod tests {
         assert_eq!(again.size("learn", || panic!("decided already")).unwrap(), 0.25);
         assert!(again.stage("learn", slowly).unwrap());
         assert_eq!((again.secs(), again.into_stages()[0].secs), (secs, secs));
+    }
+
+    #[test]
+    fn what_decides_the_whole_road_is_decided_once_and_leaves_nothing_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let walk = || RoadDir::open(dir.path(), &road(10), 1, &Silent).unwrap();
+        let mut road = walk();
+        assert_eq!(road.decided_once("budget", || Ok(6e13)).unwrap(), 6e13);
+        assert!(road.stage("learn", || Ok(Some("done".to_owned()))).unwrap());
+        drop(road);
+        assert_eq!(walk().decided_once("budget", || panic!("decided already")).unwrap(), 6e13);
+        assert_eq!(crate::checkpoint::road_is_finished(dir.path()), Some(true));
     }
 
     #[test]
