@@ -1,7 +1,7 @@
 //! What a model says of given continuations: their log-probabilities, with the prompt's keys and values
 //! computed once.
 
-use super::gpt::forward_cached;
+use super::cache::forward_cached;
 use super::{Engine, NotFinite};
 use kernels::{Backend, CacheSpan};
 

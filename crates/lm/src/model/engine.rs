@@ -3,7 +3,7 @@
 //! Requests enter free slots as others finish; a pass carries whole prompts and single tokens alike. What a
 //! request gets is batch-invariant: rows are computed independently and draws are numbered by request.
 
-use super::gpt::{Cache, forward_cached};
+use super::cache::{Cache, forward_cached};
 use super::sample::{Sampler, Sampling};
 use super::{Config, NotFinite, Weights, specs};
 use kernels::{Backend, CacheSpan};

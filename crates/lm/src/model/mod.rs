@@ -2,6 +2,7 @@
 
 mod beam;
 mod block;
+mod cache;
 mod config;
 mod continuations;
 mod engine;
@@ -15,12 +16,13 @@ mod speed;
 mod weights;
 
 pub use beam::Beams;
+pub use cache::{Cache, forward_cached};
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use continuations::TokenLogprob;
 pub use engine::{Engine, Finish, Generated, Request};
 pub use gpt::{
-    Activations, Cache, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward,
-    forward_cached, head_backward, logprobs,
+    Activations, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward, head_backward,
+    logprobs,
 };
 pub use memory::{EXACT_BYTES, PASS_TOKENS, TrainingMemory};
 pub use not_finite::NotFinite;

@@ -1,0 +1,122 @@
+//! The pass of an engine: new rows over the keys and values of those before them.
+
+use super::block::{self, Attend, BlockActivations, Place, attention, norm};
+use super::gpt::angles;
+use super::{Config, Weights};
+use kernels::{Backend, CacheSpan, LinearShape};
+use std::ops::Range;
+
+/// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing
+/// else.
+pub struct Cache<T> {
+    keys: Vec<T>,
+    values: Vec<T>,
+    capacity: usize,
+    positions: Vec<u32>,
+    angles: Option<T>,
+    residual: [T; 2],
+    block: BlockActivations<T>,
+    stats: T,
+    hidden: T,
+    last: T,
+    logits: T,
+}
+
+impl<T> Cache<T> {
+    /// Room for `slots` sequences of up to `capacity` positions.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
+        let size = slots * capacity * c.kv_width();
+        Cache {
+            keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
+            values: (0..c.n_layer).map(|_| b.activation(size)).collect(),
+            capacity,
+            positions: Vec::new(),
+            angles: angles(b, c, capacity),
+            residual: [b.zeros(0), b.zeros(0)],
+            block: BlockActivations::new(b, c),
+            stats: b.zeros(0),
+            hidden: b.activation(0),
+            last: b.activation(0),
+            logits: b.zeros(0),
+        }
+    }
+
+    /// Gives the slots `into` the first `len` positions of slot `from`.
+    pub fn fork<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+        from: usize,
+        into: Range<usize>,
+        len: usize,
+    ) {
+        for (layer, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
+            for cache in [keys, values] {
+                b.cache_fork(cache, from, into.clone(), len, self.capacity, &attention::shape(c, layer));
+            }
+        }
+    }
+}
+
+/// Appends `tokens` (the rows of `spans`, in order) to their slots and writes the logits of the rows
+/// `wanted`, `[wanted, vocab_size]`, to `logits`.
+#[allow(clippy::too_many_arguments)]
+pub fn forward_cached<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    cache: &mut Cache<B::Tensor>,
+    tokens: &[u32],
+    spans: &[CacheSpan],
+    wanted: &[u32],
+    logits: &mut [f32],
+) {
+    let rows = tokens.len();
+    assert_eq!(rows, spans.iter().map(|s| s.len).sum::<usize>(), "spans do not add up to the batch's rows");
+    let Cache {
+        keys,
+        values,
+        capacity,
+        positions,
+        angles,
+        residual: [x, next],
+        block: a,
+        stats,
+        hidden,
+        last,
+        logits: device,
+    } = cache;
+    a.resize(b, c, rows);
+    for tensor in [&mut *x, &mut *next, &mut *hidden] {
+        b.resize(tensor, rows * c.d_model);
+    }
+    b.resize(stats, rows * norm::stats_width(c));
+    b.resize(last, wanted.len() * c.d_model);
+    b.resize(device, wanted.len() * c.vocab_size);
+    positions.clear();
+    positions.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
+
+    b.embed_forward(x, &w.wte, w.wpe.as_ref(), tokens, positions, c.d_model);
+    for (i, block) in w.blocks.iter().enumerate() {
+        let attend =
+            Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
+        let place = Place {
+            layer: i,
+            positions,
+            angles: angles.as_ref(),
+            dropout: None,
+            group_rows: 0,
+            learns: false,
+        };
+        block::forward(b, c, block, a, next, x, attend, &place);
+        std::mem::swap(x, next);
+    }
+    match &w.final_norm {
+        Some(final_norm) => norm::forward(b, c, final_norm, hidden, stats, x),
+        None => b.copy(hidden, x),
+    }
+    b.gather_forward(last, hidden, wanted, c.d_model);
+    let shape = LinearShape { rows: wanted.len(), d_in: c.d_model, d_out: c.vocab_size };
+    b.linear_forward(device, last, w.head(), None, shape);
+    b.download(logits, device);
+}
