@@ -17,7 +17,7 @@
 //! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it:
 //!   what a model computes alone, in a batch, at once or token by token with a cache, is the same in `f32`.
 
-use crate::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape};
+use crate::{AdamW, AttentionShape, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
 use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
@@ -341,6 +341,26 @@ pub trait Backend {
         shape: &HeadShape,
         group_rows: usize,
     );
+
+    // ---- tokens
+    // -------------------------------------------------------------------------------------------------
+
+    /// A token for each row of `logits` (`[draws, vocab_size]`, kept exactly): what a draw is, is said in
+    /// [`draw`](crate::draw). The same on every backend whose logits are the same.
+    fn draw(&mut self, out: &mut [Drawn], logits: &Self::Tensor, vocab_size: usize, draws: &[Draw<'_>]);
+
+    /// What rows of `logits` say of tokens, for each `(row, token)` that is asked: `logit - ln Σ e^logits`. None
+    /// where that is not finite, or a logit of the row is not.
+    fn token_logprobs(
+        &mut self,
+        out: &mut [Option<TokenLogprob>],
+        logits: &Self::Tensor,
+        vocab_size: usize,
+        asked: &[(usize, u32)],
+    );
+
+    /// The likeliest tokens of a row of `logits`, as many as `out` holds, ties by the lower id.
+    fn likeliest(&mut self, out: &mut [u32], logits: &Self::Tensor, vocab_size: usize, row: usize);
 
     // ---- optimizer
     // ----------------------------------------------------------------------------------------------

@@ -11,11 +11,13 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod draw;
 mod reference;
 pub mod rng;
 mod shapes;
 
 pub use backend::Backend;
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
+pub use draw::{Draw, Drawn, TokenLogprob};
 pub use reference::{F64Tensor, Reference};
 pub use shapes::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};

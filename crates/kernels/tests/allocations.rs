@@ -5,8 +5,8 @@
 mod harness;
 
 use kernels::{
-    AdamW, AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Dropout, HeadShape, Level, LinearShape,
-    Precision,
+    AdamW, AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level,
+    LinearShape, Precision,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -261,6 +261,24 @@ const OPERATIONS: &[(&str, Operation)] = &[
             GROUP_ROWS,
         );
     }),
+    ("draw", |cpu, t| {
+        let draw = |row: usize| Draw {
+            temperature: 1.0,
+            top_k: [0, 70, 0][row % 3],
+            top_p: [1.0, 1.0, 0.9][row % 3],
+            random: [1, 2, row as u64],
+            n_tokens: VOCAB,
+            added: &[(3, 1.0)],
+            allowed: None,
+        };
+        let draws: [Draw<'_>; WIDTH] = std::array::from_fn(draw);
+        cpu.draw(&mut [Drawn::Nothing; WIDTH], &t.embedding, VOCAB, &draws);
+    }),
+    ("token_logprobs", |cpu, t| {
+        let asked: [(usize, u32); WIDTH] = std::array::from_fn(|row| (row, 7));
+        cpu.token_logprobs(&mut [None; WIDTH], &t.embedding, VOCAB, &asked);
+    }),
+    ("likeliest", |cpu, t| cpu.likeliest(&mut [0; 20], &t.embedding, VOCAB, 5)),
     ("sum_of_squares", |cpu, t| assert!(cpu.sum_of_squares(&t.dweight).is_finite())),
     ("adamw", |cpu, t| cpu.adamw(&mut t.weight, &mut t.m, &mut t.v, &t.dweight, &ADAMW)),
 ];

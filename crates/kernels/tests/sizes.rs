@@ -8,13 +8,16 @@
 mod harness;
 
 use kernels::{
-    AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Dropout, HeadShape, Level, LinearShape, Precision,
-    Reference,
+    AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level, LinearShape,
+    Precision, Reference,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Four times this is 2⁶⁴: as a `usize`, nothing.
 const HUGE: usize = 1 << 62;
+
+const DRAW: Draw<'_> =
+    Draw { temperature: 1.0, top_k: 0, top_p: 1.0, random: [0; 3], n_tokens: 1, added: &[], allowed: None };
 
 /// Runs an operation at sizes that must be refused. With `case` it chooses among several.
 type Refused<B> = fn(&mut B, usize);
@@ -157,6 +160,10 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
                 4,
             );
         }),
+        ("draw", 1, |b, _| {
+            let (logits, draws) = (b.zeros(0), [DRAW; 4]);
+            b.draw(&mut [Drawn::Nothing; 4], &logits, HUGE, &draws);
+        }),
     ]
 }
 
@@ -259,6 +266,8 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "layer_norm_backward",
         "rms_norm_forward",
         "rms_norm_backward",
+        "token_logprobs",
+        "likeliest",
         "sum_of_squares",
         "adamw",
     ];
@@ -275,12 +284,18 @@ fn rows_that_do_not_exist_are_refused() {
     let (mut out, mut table) = (cpu.zeros(4), cpu.zeros(8));
     let messages = [
         refusal(|| cpu.gather_forward(&mut out, &table, &[2], 4)),
+        refusal(|| cpu.token_logprobs(&mut [None], &table, 4, &[(2, 0)])),
+        refusal(|| cpu.token_logprobs(&mut [None], &table, 0, &[(0, 0)])),
+        refusal(|| cpu.likeliest(&mut [0], &table, 4, usize::MAX)),
         refusal(|| cpu.gather_backward(&mut table, &out, &[2], 4)),
         refusal(|| cpu.embed_forward(&mut out, &table, Some(&table), &[1], &[2], 4)),
         refusal(|| cpu.embed_backward(&mut table, None, &out, &[u32::MAX], &[], 4)),
     ];
     let expected = [
         "gather_forward: row 2 of 2",
+        "token_logprobs: row 2 of 2, of 4 logits each",
+        "token_logprobs: row 0 of 0, of 0 logits each",
+        "likeliest: row 18446744073709551615 of 2, of 4 logits each",
         "gather_backward: row 2 of 2",
         "embed_forward: row 2 of 2",
         "embed_backward: row 4294967295 of 2",

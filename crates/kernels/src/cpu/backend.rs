@@ -2,8 +2,10 @@
 
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
-use super::{Cpu, CpuTensor, Precision, attention, head, linear, norm, pointwise, rope, rows, swiglu};
-use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape};
+use super::{Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, pointwise, rope, rows, swiglu};
+use crate::{
+    AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob,
+};
 use std::ops::Range;
 
 impl Backend for Cpu {
@@ -334,6 +336,24 @@ impl Backend for Cpu {
             shape,
             group_rows,
         );
+    }
+
+    fn draw(&mut self, out: &mut [Drawn], logits: &CpuTensor, vocab_size: usize, draws: &[Draw<'_>]) {
+        draw::draw(self, out, logits, vocab_size, draws);
+    }
+
+    fn token_logprobs(
+        &mut self,
+        out: &mut [Option<TokenLogprob>],
+        logits: &CpuTensor,
+        vocab_size: usize,
+        asked: &[(usize, u32)],
+    ) {
+        draw::token_logprobs(self, out, logits, vocab_size, asked);
+    }
+
+    fn likeliest(&mut self, out: &mut [u32], logits: &CpuTensor, vocab_size: usize, row: usize) {
+        draw::likeliest(self, out, logits, vocab_size, row);
     }
 
     fn sum_of_squares(&mut self, x: &CpuTensor) -> f64 {

@@ -8,7 +8,7 @@ const ROUND: f32 = 12_582_912.0;
 
 /// `eˣ`, within one unit in the last place; 0 below -87.68 and infinity from 88.38 on.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     /// ln 2 in two parts, the first with so few bits that its product with `n` is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;

@@ -4,18 +4,19 @@
 //! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
 //! * `gemm`: the one matrix product; `linear` and `head` are made of it, `attention` of its tiles.
 //! * `math`: functions that vectorise. `pointwise`, `swiglu`, `rows`, `rope`, `norm`: operations bound by
-//!   memory.
+//!   memory. `draw`: tokens from logits.
 
 mod aligned;
 mod attention;
 mod backend;
 pub mod bench;
 mod bf16;
+mod draw;
 mod gemm;
 mod head;
 mod level;
 mod linear;
-mod math;
+pub(crate) mod math;
 mod norm;
 mod pointwise;
 mod pool;

@@ -59,6 +59,12 @@ impl Buffer {
         unsafe { self.get(len) }
     }
 
+    /// `len` values of 64 bits.
+    pub(crate) fn longs(&mut self, len: usize) -> &mut [u64] {
+        // SAFETY: every bit pattern is a `u64`.
+        unsafe { self.get(len) }
+    }
+
     /// `len` values of `T`, without a promise about what they are.
     ///
     /// # Safety

@@ -5,6 +5,7 @@
 //! agree with.
 
 mod attention;
+mod draw;
 mod head;
 mod linear;
 mod norm;
@@ -12,7 +13,10 @@ mod rope;
 mod swiglu;
 
 use crate::shapes::{assert_fork_fits, assert_rows_exist, size_of_shape};
-use crate::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, rng};
+use crate::{
+    AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob,
+    rng,
+};
 use std::ops::Range;
 
 /// `f64` and naive loops.
@@ -393,6 +397,24 @@ impl Backend for Reference {
     ) {
         let derivatives = (dlogprobs, dentropies);
         head::backward(logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, group_rows);
+    }
+
+    fn draw(&mut self, out: &mut [Drawn], logits: &F64Tensor, vocab_size: usize, draws: &[Draw<'_>]) {
+        draw::draw(out, logits, vocab_size, draws);
+    }
+
+    fn token_logprobs(
+        &mut self,
+        out: &mut [Option<TokenLogprob>],
+        logits: &F64Tensor,
+        vocab_size: usize,
+        asked: &[(usize, u32)],
+    ) {
+        draw::token_logprobs(out, logits, vocab_size, asked);
+    }
+
+    fn likeliest(&mut self, out: &mut [u32], logits: &F64Tensor, vocab_size: usize, row: usize) {
+        draw::likeliest(out, logits, vocab_size, row);
     }
 
     fn sum_of_squares(&mut self, x: &F64Tensor) -> f64 {

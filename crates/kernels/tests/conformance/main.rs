@@ -59,6 +59,9 @@ conformance! {
     cache_fork
     head_forward
     head_backward
+    draw
+    token_logprobs
+    likeliest
     sum_of_squares
     adamw
 }

@@ -2,7 +2,9 @@
 
 use crate::lab::Error::{Exact, Product};
 use crate::lab::{Lab, Sizes};
-use kernels::{AdamW, AttentionShape, Backend, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
+use kernels::{
+    AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, NO_TARGET,
+};
 
 pub(crate) fn copy<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
     let (x, mut out) = (lab.activation(rows * width), lab.activation(rows * width));
@@ -343,6 +345,59 @@ pub(crate) fn cache_fork<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim
             lab.backend.cache_fork(cache, 2, 0..2, len, capacity, &shape);
         }
     }
+}
+
+/// Scores as a model's are: most of them far below the best, some tied, in more tokens than are ever sorted.
+fn logits<B: Backend>(lab: &mut Lab<B>, rows: usize, vocab_size: usize) -> B::Tensor {
+    let values: Vec<f32> = lab.noise(rows * vocab_size).iter().map(|x| (x * 64.0).round() / 8.0).collect();
+    lab.exact_of(&values)
+}
+
+pub(crate) fn draw<B: Backend>(lab: &mut Lab<B>, [rows, vocab_size, top_k, seed]: Sizes) {
+    let vocab_size = 8 * vocab_size;
+    let logits = logits(lab, rows, vocab_size);
+    let added: Vec<(u32, f32)> =
+        (0..vocab_size as u32).step_by(3).map(|id| (id, if id % 2 == 0 { 3.0 } else { -100.0 })).collect();
+    let allowed: Vec<u32> =
+        lab.indices(vocab_size.div_ceil(32), 1 << 31).iter().map(|word| word | 1).collect();
+    let none = vec![0; allowed.len()];
+    let draw = |row: usize| Draw {
+        temperature: [1.0, 0.0, 0.7, 1e-9, f32::INFINITY][row % 5],
+        top_k: [0, top_k, 2 * top_k, 1][row / 2 % 4],
+        top_p: [1.0, 0.9, 0.3, 0.999, 0.0][row / 3 % 5],
+        random: [seed as u64, 3, row as u64],
+        n_tokens: vocab_size - row % 2,
+        added: if row % 4 == 1 { &added[..1] } else { [&[], &added[..added.len() - 1]][row / 5 % 2] },
+        allowed: [None, None, Some(&allowed[..]), Some(&none[..])][row / 7 % 4],
+    };
+    let draws: Vec<Draw<'_>> = (0..rows).map(draw).collect();
+    let mut drawn = vec![Drawn::Nothing; rows];
+    lab.backend.draw(&mut drawn, &logits, vocab_size, &draws);
+    let number = |drawn: &Drawn| match drawn {
+        Drawn::Token(id) => f64::from(*id),
+        Drawn::Nothing => -1.0,
+        Drawn::NotFinite => -2.0,
+    };
+    lab.record_host("drawn", drawn.iter().map(number).collect(), Exact);
+}
+
+pub(crate) fn token_logprobs<B: Backend>(lab: &mut Lab<B>, [rows, vocab_size, count, _]: Sizes) {
+    let logits = logits(lab, rows, vocab_size);
+    let mut asked: Vec<usize> = lab.indices(count, rows).iter().map(|row| *row as usize).collect();
+    asked.sort_unstable();
+    let asked: Vec<(usize, u32)> = asked.into_iter().zip(lab.indices(count, vocab_size)).collect();
+    let mut said = vec![None; count];
+    lab.backend.token_logprobs(&mut said, &logits, vocab_size, &asked);
+    let said: Vec<_> = said.into_iter().map(|said| said.expect("logits are finite")).collect();
+    lab.record_host("logprob", said.iter().map(|said| said.logprob).collect(), Exact);
+    lab.record_host("is_best", said.iter().map(|said| f64::from(u8::from(said.is_best))).collect(), Exact);
+}
+
+pub(crate) fn likeliest<B: Backend>(lab: &mut Lab<B>, [rows, vocab_size, count, _]: Sizes) {
+    let logits = logits(lab, rows, 8 * vocab_size);
+    let mut ids = vec![0; count.min(8 * vocab_size)];
+    lab.backend.likeliest(&mut ids, &logits, 8 * vocab_size, rows - 1);
+    lab.record_host("ids", ids.into_iter().map(f64::from).collect(), Exact);
 }
 
 fn head_shape([rows, d_model, vocab_size, _]: Sizes) -> HeadShape {

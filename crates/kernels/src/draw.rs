@@ -1,0 +1,121 @@
+//! What a draw is: from a row of logits to a token, defined once, so that every backend draws the same.
+//!
+//! 1. A token's score is its logit plus what is [`added`](Draw::added); one that is not
+//!    [`allowed`](Draw::allowed) has none.
+//! 2. The *order* of tokens: higher scores first, ties by the lower id. Temperature 0 takes the first.
+//! 3. A token's weight is an integer: `2⁴⁰ · exp((score - highest) / temperature)`, rounded ([`weight`]). Sums
+//!    of integers do not depend on the order of addition, hence nor on how a backend walks a vocabulary.
+//! 4. Of the order the first `top_k` are kept (Fan et al. 2018), and of these the shortest beginning that has
+//!    `top_p` of their weight (Holtzman et al. 2020).
+//! 5. A number below the weight that is kept is drawn, `rng::below(seed, stream, index, total)`. The token is
+//!    the first of those kept, *by id*, at which the sum of weights exceeds it.
+
+use crate::cpu::math::exp;
+use std::cmp::Ordering;
+
+/// The weight of the likeliest token.
+pub(crate) const UNIT: u64 = 1 << 40;
+
+/// How a token is drawn from a row of logits. See the [module](self) for what that is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw<'a> {
+    /// Scores are divided by it; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Only the `k` likeliest tokens; 0 for all.
+    pub top_k: usize,
+    /// Only the likeliest tokens that have `p` of the probability; 1 for all.
+    pub top_p: f32,
+    /// Seed, stream and index of the random number.
+    pub random: [u64; 3],
+    /// Ids below it can be drawn.
+    pub n_tokens: usize,
+    /// What is added to the logits of some tokens. Ids are below `n_tokens`, no id stands twice.
+    pub added: &'a [(u32, f32)],
+    /// Bit `id % 32` of word `id / 32` says whether a token may be drawn; without it every token may.
+    pub allowed: Option<&'a [u32]>,
+}
+
+/// What comes of a [`Draw`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drawn {
+    /// A token.
+    Token(u32),
+    /// None: no token is allowed.
+    Nothing,
+    /// None: a logit of the row is NaN or infinite.
+    #[default]
+    NotFinite,
+}
+
+/// What a row of logits says of a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// Whether no token is more likely.
+    pub is_best: bool,
+}
+
+/// `2⁴⁰ · eˣ` for `x ≤ 0`, rounded to an integer, where `eˣ` is a 32-bit float.
+#[inline(always)]
+pub(crate) fn weight(x: f32) -> u64 {
+    /// Where the last bit of a 64-bit float is 1: adding it rounds to an integer, which is then in the low bits.
+    const ROUND: f64 = (1u64 << 52) as f64;
+    (f64::from(exp(x)) * UNIT as f64 + ROUND).to_bits() - ROUND.to_bits()
+}
+
+impl Draw<'_> {
+    /// Panics in the name of `operation` unless the draw is one from rows of `vocab_size` logits.
+    pub(crate) fn assert_fits(&self, vocab_size: usize) {
+        let &Draw { n_tokens, added, allowed, .. } = self;
+        assert!((1..=vocab_size).contains(&n_tokens), "draw: {n_tokens} tokens of {vocab_size}");
+        assert!(
+            added.iter().all(|&(id, _)| (id as usize) < n_tokens),
+            "draw: something is added to no token"
+        );
+        let words = n_tokens.div_ceil(32);
+        assert!(
+            allowed.is_none_or(|allowed| allowed.len() >= words),
+            "draw: fewer than {words} words of bits"
+        );
+    }
+
+    /// Whether the token may be drawn.
+    #[inline(always)]
+    pub(crate) fn allows(&self, id: usize) -> bool {
+        self.allowed.is_none_or(|allowed| allowed[id / 32] >> (id % 32) & 1 == 1)
+    }
+
+    /// What differences of scores are divided by: never infinite, so that what is forbidden weighs nothing.
+    pub(crate) fn divisor(&self) -> f32 {
+        self.temperature.min(f32::MAX)
+    }
+
+    /// The weight that the tokens have together which `top_p` keeps, of those that have `total`.
+    pub(crate) fn weight_to_keep(&self, total: u64) -> u64 {
+        ((f64::from(self.top_p) * total as f64).ceil() as u64).clamp(1, total)
+    }
+}
+
+/// The order of two tokens with their scores, none of them NaN: the higher score first, ties by the lower id.
+pub(crate) fn order((a_score, a): (f32, u32), (b_score, b): (f32, u32)) -> Ordering {
+    b_score.partial_cmp(&a_score).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+}
+
+/// The score of a token with this logit, to which `added` is added: never infinite.
+#[inline(always)]
+pub(crate) fn score(logit: f32, added: f32) -> f32 {
+    (logit + added).clamp(f32::MIN, f32::MAX)
+}
+
+/// Panics in the name of `operation` unless `row` is among the rows of `vocab_size` logits in `len` values.
+pub(crate) fn assert_row_exists(operation: &str, len: usize, row: usize, vocab_size: usize) {
+    let rows = len.checked_div(vocab_size).unwrap_or(0);
+    assert!(row < rows, "{operation}: row {row} of {rows}, of {vocab_size} logits each");
+}
+
+/// Panics in the name of `operation` unless logits of `len` values are `rows` rows of `vocab_size`.
+pub(crate) fn assert_logits(operation: &str, len: usize, rows: usize, vocab_size: usize) {
+    let expected = crate::shapes::size_of_shape(operation, &[rows, vocab_size]);
+    assert_eq!(len, expected, "{operation}: {rows} rows of {vocab_size} logits");
+}
