@@ -78,6 +78,7 @@ impl<'a, B: Backend> Chat<'a, B> {
             sampling: options.sampling,
             number,
             stop_tokens: self.prompter.end_tokens().to_vec(),
+            ..Request::default()
         };
         let answers = self.completer.generate(&[request], &options.stop, &mut |_, text| on_text(text))?;
         let Completion { text, tokens, finish, .. } =

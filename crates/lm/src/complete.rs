@@ -120,6 +120,7 @@ impl<'a, B: Backend> Completer<'a, B> {
                 sampling: options.sampling,
                 number,
                 stop_tokens: stop_tokens.clone(),
+                ..Request::default()
             });
         }
 

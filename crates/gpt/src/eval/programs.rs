@@ -86,6 +86,7 @@ impl<B: Backend> Candidate<'_, B> {
             sampling: Sampling { temperature, top_k: 0, top_p: TOP_P, seed: terms.seed },
             number,
             stop_tokens: self.tokenizer.end_tokens(),
+            ..Request::default()
         }
     }
 

@@ -73,6 +73,7 @@ pub(super) fn answer<B: Backend>(
             sampling,
             number,
             stop_tokens: prompter.end_tokens().to_vec(),
+            ..Request::default()
         })
         .collect();
     let capacity = (longest + max_tokens).min(config.seq_len);
@@ -190,6 +191,7 @@ pub fn candidates_each<B: Backend>(
             sampling,
             number: (number * k + answer) as u64,
             stop_tokens: prompter.end_tokens().to_vec(),
+            ..Request::default()
         };
         let requests: Vec<Request> =
             some.iter().flat_map(|asked| (0..k).map(|answer| request(asked, answer))).collect();

@@ -122,7 +122,7 @@ impl<'a, B: Backend> Learner<'a, B> {
     ) -> Result<Vec<(String, String)>> {
         let request = |(number, prompt)| {
             let stop_tokens = stop_tokens.to_vec();
-            Request { prompt, max_tokens, sampling, number, stop_tokens }
+            Request { prompt, max_tokens, sampling, number, stop_tokens, ..Request::default() }
         };
         let requests: Vec<Request> = (0..).zip(prompts).map(request).collect();
         let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(1);

@@ -1,25 +1,21 @@
 //! The model: its shape, its weights, its forward and backward pass, and the engine that samples from it.
 
-mod beam;
 mod block;
-mod cache;
 mod config;
-mod continuations;
 mod engine;
 mod gpt;
 mod memory;
 mod not_finite;
 mod rope;
-mod sample;
 mod score;
 mod speed;
 mod weights;
 
-pub use beam::Beams;
-pub use cache::{Cache, forward_cached};
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
-pub use continuations::TokenLogprob;
-pub use engine::{Engine, Finish, Generated, Request};
+pub use engine::{
+    Beams, Constraint, Engine, Event, Finish, Generated, Logprobs, Request, RequestId, Sampling,
+    TokenLogprob, Usage,
+};
 pub use gpt::{
     Activations, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward, head_backward,
     logprobs,
@@ -28,7 +24,6 @@ pub use memory::{EXACT_BYTES, PASS_TOKENS, TrainingMemory};
 pub use not_finite::NotFinite;
 pub(crate) use not_finite::all_finite;
 pub use rope::{Rope, RopeScaling};
-pub use sample::{Sampler, Sampling};
 pub use score::{Before, scores, scores_backward};
 pub use speed::{sampling_work, training_work};
 pub use weights::{Block, Init, Linear, Norm, Spec, Weights, specs};

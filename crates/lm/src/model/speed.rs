@@ -45,6 +45,7 @@ pub fn sampling_work<B: Backend>(
             sampling: Sampling::default(),
             number,
             stop_tokens: Vec::new(),
+            ..Request::default()
         })
         .collect();
     move || drop(engine.generate(&mut b, &requests, |_, _| ControlFlow::Continue(())))

@@ -1,23 +1,13 @@
 //! What a model says of given continuations: their log-probabilities, with the prompt's keys and values
 //! computed once.
 
+use super::budget::MOST_ROWS;
 use super::cache::forward_cached;
-use super::{Engine, NotFinite};
+use super::{Engine, NotFinite, TokenLogprob};
 use kernels::{Backend, CacheSpan};
 
 /// Rows of a pass of which logits are wanted, at most: those of a large vocabulary fill much memory.
 const ROWS: usize = 64;
-/// Rows of a pass of the prompt.
-const PROMPT_ROWS: usize = 1024;
-
-/// What the model says of a token.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TokenLogprob {
-    /// The natural logarithm of its probability.
-    pub logprob: f64,
-    /// Whether no token is more likely.
-    pub is_best: bool,
-}
 
 /// A token that is read, and what is asked after it.
 struct Row {
@@ -42,16 +32,11 @@ impl<T> Engine<T> {
         let longest = continuations.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         assert!(prompt.len() + longest <= self.capacity + 1, "a continuation does not fit the cache");
         let long: Vec<usize> = (0..continuations.len()).filter(|&i| continuations[i].len() > 1).collect();
-        let first = self.read(b, prompt, self.slots.len().min(long.len().max(1)));
-        let after_prompt = |(of, tokens): (usize, &&[u32])| {
-            let told = tokens.first().map(|&head| token_logprob(&first, head, (of, prompt.len())));
-            told.into_iter().collect()
-        };
-        let mut said = continuations
-            .iter()
-            .enumerate()
-            .map(after_prompt)
-            .collect::<Result<Vec<Vec<TokenLogprob>>, _>>()?;
+        self.read(b, prompt, self.slots.len().min(long.len().max(1)));
+        let first = |(of, tokens): (usize, &&[u32])| Some((0, of, *tokens.first()?));
+        let first: Vec<_> = continuations.iter().enumerate().filter_map(first).collect();
+        let mut said = vec![Vec::new(); continuations.len()];
+        self.tell(b, &first, prompt.len(), &mut said)?;
         for group in long.chunks(self.slots.len()) {
             let of = |(slot, &continuation): (usize, &usize)| {
                 (1..continuations[continuation].len()).map(move |at| Row { slot, continuation, at })
@@ -68,71 +53,66 @@ impl<T> Engine<T> {
                 };
                 let spans: Vec<CacheSpan> = of_slot.map(span).collect();
                 let wanted: Vec<u32> = (0..rows.len() as u32).collect();
-                let logits = self.logits(b, &tokens, &spans, &wanted);
-                for (row, logits) in rows.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
-                    let &Row { continuation, at, .. } = row;
-                    let place = (continuation, prompt.len() + at);
-                    said[continuation].push(token_logprob(logits, continuations[continuation][at], place)?);
-                }
+                self.pass_of(b, &tokens, &spans, &wanted);
+                let asked =
+                    |(i, row): (usize, &Row)| (i, row.continuation, continuations[row.continuation][row.at]);
+                let asked: Vec<_> = rows.iter().enumerate().map(asked).collect();
+                self.tell(b, &asked, prompt.len(), &mut said)?;
             }
         }
         Ok(said)
     }
 
-    /// Puts `prompt` into the first `slots` slots, and gives the logits after it.
-    pub(super) fn read<B: Backend<Tensor = T>>(
-        &mut self,
+    /// Adds what the last pass's row says of a continuation's next token, for each `(row, continuation,
+    /// token)`.
+    fn tell<B: Backend<Tensor = T>>(
+        &self,
         b: &mut B,
-        prompt: &[u32],
-        slots: usize,
-    ) -> Vec<f32> {
+        asked: &[(usize, usize, u32)],
+        prompt_len: usize,
+        said: &mut [Vec<TokenLogprob>],
+    ) -> Result<(), NotFinite> {
+        let of_row: Vec<(usize, u32)> = asked.iter().map(|&(row, _, token)| (row, token)).collect();
+        let mut logprobs = vec![None; asked.len()];
+        b.token_logprobs(&mut logprobs, &self.cache.logits, self.config.vocab_size, &of_row);
+        for (logprob, &(_, continuation, _)) in logprobs.into_iter().zip(asked) {
+            let said = &mut said[continuation];
+            let fault = NotFinite { sequence: continuation, tokens: prompt_len + said.len() };
+            said.push(logprob.ok_or(fault)?);
+        }
+        Ok(())
+    }
+
+    /// Puts `prompt` into the first `slots` slots. The last pass has the logits after it.
+    pub(super) fn read<B: Backend<Tensor = T>>(&mut self, b: &mut B, prompt: &[u32], slots: usize) {
         assert!(!prompt.is_empty(), "a continuation follows something");
+        self.take_slots();
         let mut start = 0;
-        let mut logits = Vec::new();
-        for part in prompt.chunks(PROMPT_ROWS) {
+        for part in prompt.chunks(MOST_ROWS) {
             let is_last = start + part.len() == prompt.len();
-            let wanted = if is_last { vec![part.len() as u32 - 1] } else { Vec::new() };
-            logits = self.logits(b, part, &[CacheSpan { slot: 0, start, len: part.len() }], &wanted);
+            let wanted = is_last.then_some(part.len() as u32 - 1);
+            self.pass_of(b, part, &[CacheSpan { slot: 0, start, len: part.len() }], wanted.as_slice());
             start += part.len();
         }
         self.cache.fork(b, &self.config, 0, 1..slots, prompt.len());
-        logits
     }
 
-    /// Reads `tokens`, the rows of `spans`, and gives the logits after the rows `wanted`.
-    pub(super) fn logits<B: Backend<Tensor = T>>(
+    /// Reads `tokens`, the rows of `spans`, for the logits after the rows `wanted`.
+    pub(super) fn pass_of<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         tokens: &[u32],
         spans: &[CacheSpan],
         wanted: &[u32],
-    ) -> Vec<f32> {
-        let mut logits = vec![0.0; wanted.len() * self.config.vocab_size];
-        forward_cached(b, &self.config, &self.weights, &mut self.cache, tokens, spans, wanted, &mut logits);
-        logits
+    ) {
+        forward_cached(b, &self.config, &self.weights, &mut self.cache, tokens, spans, wanted);
     }
-}
-
-/// `logits[token] - log Σ e^logits`, where these are the logits of a sequence after so many tokens.
-fn token_logprob(
-    logits: &[f32],
-    token: u32,
-    (sequence, tokens): (usize, usize),
-) -> Result<TokenLogprob, NotFinite> {
-    NotFinite::check(logits, sequence, tokens)?;
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
-    let logit = logits[token as usize];
-    let below = logit - highest;
-    // Both may be finite, and their difference beyond what can be written.
-    NotFinite::check(&[below], sequence, tokens)?;
-    Ok(TokenLogprob { logprob: f64::from(below) - sum.ln(), is_best: logit >= highest })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Activations, Config, Sequences, Targets, forward, init, logprobs};
     use super::*;
+    use crate::model::{Activations, Config, Sequences, Targets, forward, init, logprobs};
     use kernels::{NO_TARGET, Reference};
 
     #[test]

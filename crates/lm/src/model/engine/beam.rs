@@ -43,10 +43,12 @@ impl<T> Engine<T> {
         let mut alive = vec![Beam { tokens: Vec::new(), logprob: 0.0 }];
         let mut done: Vec<Beam> = Vec::new();
         for step in 0..beams.max_tokens.min(room) {
-            let logits = match step {
+            match step {
                 0 => self.read(b, prompt, beams.width),
-                _ => self.next_logits(b, prompt.len(), &alive),
-            };
+                _ => self.read_next(b, prompt.len(), &alive),
+            }
+            let mut logits = vec![0.0; b.len(&self.cache.logits)];
+            b.download(&mut logits, &self.cache.logits);
             NotFinite::check(&logits, 0, prompt.len() + step)?;
             let mut next: Vec<Beam> = Vec::new();
             for (beam, logits) in alive.iter().zip(logits.chunks_exact(self.config.vocab_size)) {
@@ -79,20 +81,15 @@ impl<T> Engine<T> {
         Ok(done.into_iter().next().map(|beam| beam.tokens).unwrap_or_default())
     }
 
-    /// The logits after each beam.
-    fn next_logits<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        prompt_len: usize,
-        alive: &[Beam],
-    ) -> Vec<f32> {
+    /// The pass that has the logits after each beam.
+    fn read_next<B: Backend<Tensor = T>>(&mut self, b: &mut B, prompt_len: usize, alive: &[Beam]) {
         let (mut tokens, mut spans, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, beam) in alive.iter().enumerate() {
             tokens.extend_from_slice(&beam.tokens);
             spans.push(CacheSpan { slot, start: prompt_len, len: beam.tokens.len() });
             wanted.push(tokens.len() as u32 - 1);
         }
-        self.logits(b, &tokens, &spans, &wanted)
+        self.pass_of(b, &tokens, &spans, &wanted);
     }
 }
 
@@ -112,8 +109,9 @@ fn likeliest(logprobs: &[f64], n: usize) -> Vec<(u32, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Request, Sampling, init};
+    use super::super::{Request, Sampling};
     use super::*;
+    use crate::model::{Config, init};
     use kernels::Reference;
     use std::ops::ControlFlow;
 
@@ -132,8 +130,7 @@ mod tests {
                 prompt: prompt.to_vec(),
                 max_tokens: 6,
                 sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-                number: 0,
-                stop_tokens: vec![],
+                ..Request::default()
             };
             let greedy =
                 engine.generate(b, &[request], |_, _| ControlFlow::Continue(())).unwrap().remove(0).tokens;

@@ -1,14 +1,14 @@
 //! The pass of an engine: new rows over the keys and values of those before them.
 
-use super::block::{self, Attend, BlockActivations, Place, attention, norm};
-use super::gpt::angles;
-use super::{Config, Weights};
+use crate::model::block::{self, Attend, BlockActivations, Place, attention, norm};
+use crate::model::gpt::angles;
+use crate::model::{Config, Weights};
 use kernels::{Backend, CacheSpan, LinearShape};
 use std::ops::Range;
 
 /// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing
 /// else.
-pub struct Cache<T> {
+pub(super) struct Cache<T> {
     keys: Vec<T>,
     values: Vec<T>,
     capacity: usize,
@@ -19,12 +19,13 @@ pub struct Cache<T> {
     stats: T,
     hidden: T,
     last: T,
-    logits: T,
+    /// Of the rows that were wanted of the last pass, `[wanted, vocab_size]`.
+    pub(super) logits: T,
 }
 
 impl<T> Cache<T> {
     /// Room for `slots` sequences of up to `capacity` positions.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
+    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
         let size = slots * capacity * c.kv_width();
         Cache {
             keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
@@ -42,7 +43,7 @@ impl<T> Cache<T> {
     }
 
     /// Gives the slots `into` the first `len` positions of slot `from`.
-    pub fn fork<B: Backend<Tensor = T>>(
+    pub(super) fn fork<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         c: &Config,
@@ -58,10 +59,10 @@ impl<T> Cache<T> {
     }
 }
 
-/// Appends `tokens` (the rows of `spans`, in order) to their slots and writes the logits of the rows
-/// `wanted`, `[wanted, vocab_size]`, to `logits`.
+/// Appends `tokens` (the rows of `spans`, in order) to their slots and leaves the logits of the rows
+/// `wanted` in the cache.
 #[allow(clippy::too_many_arguments)]
-pub fn forward_cached<B: Backend>(
+pub(super) fn forward_cached<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
@@ -69,7 +70,6 @@ pub fn forward_cached<B: Backend>(
     tokens: &[u32],
     spans: &[CacheSpan],
     wanted: &[u32],
-    logits: &mut [f32],
 ) {
     let rows = tokens.len();
     assert_eq!(rows, spans.iter().map(|s| s.len).sum::<usize>(), "spans do not add up to the batch's rows");
@@ -84,7 +84,7 @@ pub fn forward_cached<B: Backend>(
         stats,
         hidden,
         last,
-        logits: device,
+        logits,
     } = cache;
     a.resize(b, c, rows);
     for tensor in [&mut *x, &mut *next, &mut *hidden] {
@@ -92,7 +92,7 @@ pub fn forward_cached<B: Backend>(
     }
     b.resize(stats, rows * norm::stats_width(c));
     b.resize(last, wanted.len() * c.d_model);
-    b.resize(device, wanted.len() * c.vocab_size);
+    b.resize(logits, wanted.len() * c.vocab_size);
     positions.clear();
     positions.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
 
@@ -117,6 +117,5 @@ pub fn forward_cached<B: Backend>(
     }
     b.gather_forward(last, hidden, wanted, c.d_model);
     let shape = LinearShape { rows: wanted.len(), d_in: c.d_model, d_out: c.vocab_size };
-    b.linear_forward(device, last, w.head(), None, shape);
-    b.download(logits, device);
+    b.linear_forward(logits, last, w.head(), None, shape);
 }
