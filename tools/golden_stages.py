@@ -331,11 +331,10 @@ def answer(model, prompts, ends, max_tokens, temperature, seed):
             e = Episode(prompt, ended=False)
             while not e.ended and e.answer_len() < max_tokens:
                 logits = (model.hidden([e.tokens])[-1] @ model.w["wte"].T).numpy().astype(np.float32)
-                order = np.argsort(-logits, kind="stable")
-                scaled = (logits[order] - logits[order[0]]) / np.float32(temperature)
-                weights = np.exp(scaled.astype(np.float64))
-                left = uniform(seed, SAMPLES + number, e.answer_len()) * weights.sum()
-                e.tokens.append(int(order[np.argmax(np.cumsum(weights) > left)]))
+                scaled = (logits - logits.max()) / np.float32(temperature)
+                weights = np.rint(np.exp(scaled).astype(np.float64) * 2**40).astype(np.int64)
+                left = below(seed, SAMPLES + number, e.answer_len(), int(weights.sum()))
+                e.tokens.append(int(np.argmax(np.cumsum(weights) > left)))
                 e.ended = e.tokens[-1] in ends
             episodes.append(e)
     return episodes

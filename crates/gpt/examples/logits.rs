@@ -49,6 +49,7 @@ fn main() -> Result<()> {
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         number: 0,
         stop_tokens: Vec::new(),
+        ..Request::default()
     };
     let generated = Engine::new(b, config, &weights, 1)
         .generate(b, &[request], |_, _| std::ops::ControlFlow::Continue(()))?;

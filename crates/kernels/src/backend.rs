@@ -15,7 +15,8 @@
 //!   order, so that they do not depend on how a batch is cut into micro-batches (as long as the cuts are
 //!   between groups).
 //! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it:
-//!   what a model computes alone, in a batch, at once or token by token with a cache, is the same in `f32`.
+//!   what a model computes alone or in a batch, and with a cache at once, in pieces or token by token, is the
+//!   same; in `f32` it is also what it computes without a cache. (Among machines of one instruction set.)
 
 use crate::{AdamW, AttentionShape, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
 use std::ops::Range;

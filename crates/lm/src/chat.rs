@@ -49,7 +49,9 @@ impl<'a, B: Backend> Chat<'a, B> {
             "the model has no chat template: it continues texts, with `mynah complete`; to make it answer, train it on \
              conversations with `mynah sft`"
         );
-        Ok(Chat { completer: Completer::new(backend, config, weights, tokenizer, 1)?, prompter })
+        let mut completer = Completer::new(backend, config, weights, tokenizer, 1)?;
+        completer.hold_contexts();
+        Ok(Chat { completer, prompter })
     }
 
     /// What a person should know of how conversations became tokens so far.

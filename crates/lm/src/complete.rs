@@ -203,6 +203,12 @@ impl<'a, B: Backend> Completer<'a, B> {
         self.engine.reserve(self.backend, slots.max(1), positions);
     }
 
+    /// Keeps room for whole contexts, so that what is said again, such as the beginning of a conversation, is
+    /// read once. Memory that is not written to costs nothing.
+    pub fn hold_contexts(&mut self) {
+        self.reserve(self.slots, self.config.seq_len);
+    }
+
     /// The positions of the context.
     pub fn context(&self) -> usize {
         self.config.seq_len

@@ -205,6 +205,8 @@ pub(crate) fn reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
+        Finish::Cancelled => "cancelled",
+        Finish::Failed => "failed",
     }
 }
 

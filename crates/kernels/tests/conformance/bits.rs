@@ -234,33 +234,58 @@ fn attention_rows_depend_on_what_they_see() {
     });
 }
 
-/// At once, token by token or in pieces, alone or beside another sequence: the same in `f32`.
+/// With a cache at once, token by token or in pieces, beside other sequences, after a fork, whatever the cache's
+/// capacity: the same in every setting, and in `f32` what it is without a cache.
 #[test]
 fn cached_attention_is_attention() {
     const LEN: usize = 131;
-    for level in Level::available() {
-        let lab = &mut crate::cpu_lab(level, 2, Precision::F32, lab::Storage::Native);
+    in_every_setting(|lab, setting| {
         for shape in attention_shapes() {
             let qkv = lab.noise(LEN * shape.qkv_width());
-            let at_once = attention(lab, &qkv, &[LEN], &shape);
-            for piece in [1, 7, 16, 65, LEN] {
-                let cached = in_pieces(lab, &qkv, piece, &shape);
-                assert_same_bits(&cached, &at_once, &format!("{level}, {piece} at a time, {shape:?}"));
+            let cached = in_pieces(lab, &qkv, LEN, None, LEN + 3, &shape);
+            for (piece, fork, capacity) in [
+                (1, None, 300),
+                (7, Some(70), LEN + 3),
+                (16, Some(32), 200),
+                (63, Some(63), 400),
+                (64, Some(128), 131),
+                (65, None, 257),
+                (129, Some(129), LEN + 3),
+            ] {
+                let what = format!("{setting}, {piece} at a time, fork at {fork:?} of {capacity}, {shape:?}");
+                let pieces = in_pieces(lab, &qkv, piece, fork, capacity, &shape);
+                assert_same_bits(&pieces, &cached, &what);
+            }
+            if setting.contains("F32") {
+                let at_once = attention(lab, &qkv, &[LEN], &shape);
+                assert_same_bits(&cached, &at_once, &format!("{setting}, without a cache, {shape:?}"));
             }
         }
-    }
+    });
 }
 
 /// The sequence in slot 1 of a cache, `piece` rows at a time, while slot 0 gets a row of another one each
-/// time.
-fn in_pieces(lab: &mut Lab<Cpu>, qkv: &[f32], piece: usize, shape: &AttentionShape) -> Vec<f64> {
-    let capacity = qkv.len() / shape.qkv_width() + 3;
-    let cache_len = 2 * capacity * shape.kv_width();
+/// time. It moves to slot 2 once that many positions are read.
+fn in_pieces(
+    lab: &mut Lab<Cpu>,
+    qkv: &[f32],
+    piece: usize,
+    fork: Option<usize>,
+    capacity: usize,
+    shape: &AttentionShape,
+) -> Vec<f64> {
+    let cache_len = 3 * capacity * shape.kv_width();
     let (mut keys, mut values) = (lab.activation(cache_len), lab.activation(cache_len));
-    let mut outs = Vec::new();
+    let (mut outs, mut slot) = (Vec::new(), 1);
     for (i, new) in qkv.chunks(piece * shape.qkv_width()).enumerate() {
-        let len = new.len() / shape.qkv_width();
-        let spans = [CacheSpan { slot: 0, start: i, len: 1 }, CacheSpan { slot: 1, start: i * piece, len }];
+        let (start, len) = (i * piece, new.len() / shape.qkv_width());
+        if slot == 1 && fork.is_some_and(|fork| fork <= start) {
+            slot = 2;
+            for cache in [&mut keys, &mut values] {
+                lab.backend.cache_fork(cache, 1, 2..3, start, capacity, shape);
+            }
+        }
+        let spans = [CacheSpan { slot: 0, start: i, len: 1 }, CacheSpan { slot, start, len }];
         let rows = [&lab.noise(shape.qkv_width()), new].concat();
         let (rows, mut out) = (lab.activation_of(&rows), lab.activation((1 + len) * shape.q_width()));
         lab.backend.attention_cached(&mut out, &mut keys, &mut values, &rows, &spans, capacity, shape);

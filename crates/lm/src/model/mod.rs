@@ -13,8 +13,8 @@ mod weights;
 
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use engine::{
-    Beams, Constraint, Engine, Event, Finish, Generated, Logprobs, Request, RequestId, Sampling,
-    TokenLogprob, Usage,
+    Beams, Cache, Constraint, Engine, Event, Finish, Generated, Logprobs, Request, RequestId, Sampling,
+    TokenLogprob, Usage, forward_cached,
 };
 pub use gpt::{
     Activations, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward, head_backward,

@@ -1,4 +1,4 @@
-//! Greedy decoding with the cache, alone or many at once.
+//! Decoding with the cache, alone or many at once.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -18,7 +18,7 @@ const REPETITIONS: usize = 5;
 
 impl Bench<'_> {
     /// Times `batch` sequences decoded together, and their prefill apart.
-    pub(super) fn decode(&self, batch: usize) -> Result<()> {
+    pub(super) fn decode(&self, batch: usize, temperature: f32) -> Result<()> {
         let config = &self.config;
         ensure!(
             config.seq_len >= PROMPT_TOKENS + NEW_TOKENS,
@@ -37,15 +37,15 @@ impl Bench<'_> {
                 .map(|number| Request {
                     prompt: random_tokens(config, self.session.seed(), number, PROMPT_TOKENS),
                     max_tokens,
-                    sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+                    sampling: Sampling { temperature, ..Sampling::default() },
                     number,
-                    stop_tokens: Vec::new(),
+                    ..Request::default()
                 })
                 .collect();
             let began = Instant::now();
             let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()))?;
             let secs = began.elapsed().as_secs_f64();
-            assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "greedy decoding ended early");
+            assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "decoding ended early");
             Ok(secs)
         };
         timed(NEW_TOKENS)?;
@@ -63,6 +63,8 @@ impl Bench<'_> {
             "precision": precision::name(cpu.options().precision),
             "threads": cpu.options().threads,
             "batch": batch,
+            "temperature": temperature,
+            "vocab_size": config.vocab_size,
             "prompt_tokens": PROMPT_TOKENS,
             "new_tokens": NEW_TOKENS,
             "repetitions": REPETITIONS,

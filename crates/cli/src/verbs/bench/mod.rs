@@ -1,6 +1,7 @@
 //! `mynah bench`: how fast this machine is, in figures that can be put beside those of other programs.
 
 mod decode;
+mod ppo;
 mod products;
 mod train;
 
@@ -16,6 +17,7 @@ use gpt::train::Optimizer;
 use kernels::cpu::bench;
 use serde_json::json;
 
+use super::complete::temperature;
 use super::pretrain::resolve;
 use crate::options::whole;
 use crate::precision;
@@ -31,6 +33,8 @@ Examples:
   mynah bench
   mynah bench train --preset gpt2 --steps 5 --json
   mynah bench decode --batch 16
+  mynah bench decode --batch 16 --temperature 1
+  mynah bench ppo --steps 3
   mynah bench decode --model path/to/model --batch 1";
 
 /// How long the peak and each product are measured.
@@ -53,12 +57,15 @@ pub(crate) struct BenchArgs {
     /// Shape of this model instead, with a context of at most 1,024 tokens
     #[arg(long, value_name = "MODEL", conflicts_with = "preset")]
     model: Option<PathBuf>,
-    /// Training steps that are timed, after two that are not
+    /// Training steps that are timed, after two that are not; of PPO iterations, after one
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..))]
     steps: u32,
     /// Sequences decoded at once [default: 1, then 16]
     #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     batch: Option<u16>,
+    /// Temperature of what is decoded; 0 takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature)]
+    temperature: f32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,8 +76,10 @@ enum What {
     Products,
     /// Whole training steps on random tokens
     Train,
-    /// Greedy decoding: 128 tokens after a prompt of 128
+    /// Decoding: 128 tokens after a prompt of 128
     Decode,
+    /// Iterations of PPO: 16 answers of 64 tokens, four epochs
+    Ppo,
 }
 
 /// The machine and the model that are measured.
@@ -104,8 +113,11 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     }
     if wanted(What::Decode) {
         for batch in args.batch.map_or(vec![1, 16], |batch| vec![usize::from(batch)]) {
-            bench.decode(batch)?;
+            bench.decode(batch, args.temperature)?;
         }
+    }
+    if wanted(What::Ppo) {
+        bench.ppo(args.steps)?;
     }
     Ok(Ended::Done)
 }

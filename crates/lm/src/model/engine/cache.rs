@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing
 /// else.
-pub(super) struct Cache<T> {
+pub struct Cache<T> {
     keys: Vec<T>,
     values: Vec<T>,
     capacity: usize,
@@ -20,12 +20,12 @@ pub(super) struct Cache<T> {
     hidden: T,
     last: T,
     /// Of the rows that were wanted of the last pass, `[wanted, vocab_size]`.
-    pub(super) logits: T,
+    pub logits: T,
 }
 
 impl<T> Cache<T> {
     /// Room for `slots` sequences of up to `capacity` positions.
-    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
         let size = slots * capacity * c.kv_width();
         Cache {
             keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
@@ -43,7 +43,7 @@ impl<T> Cache<T> {
     }
 
     /// Gives the slots `into` the first `len` positions of slot `from`.
-    pub(super) fn fork<B: Backend<Tensor = T>>(
+    pub fn fork<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         c: &Config,
@@ -62,7 +62,7 @@ impl<T> Cache<T> {
 /// Appends `tokens` (the rows of `spans`, in order) to their slots and leaves the logits of the rows
 /// `wanted` in the cache.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn forward_cached<B: Backend>(
+pub fn forward_cached<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,

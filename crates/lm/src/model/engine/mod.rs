@@ -23,13 +23,13 @@ mod step;
 mod tests;
 
 pub use beam::Beams;
+pub use cache::{Cache, forward_cached};
 pub use kernels::TokenLogprob;
 pub use request::{Constraint, Event, Finish, Generated, Logprobs, Request, RequestId, Usage};
 pub use sampling::Sampling;
 
 use super::{Config, NotFinite, Weights, specs};
 use budget::{Budget, MOST_ROWS};
-use cache::Cache;
 use kernels::Backend;
 use slots::{Running, Slot, Waiting};
 use std::collections::VecDeque;

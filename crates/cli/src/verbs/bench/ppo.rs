@@ -1,0 +1,118 @@
+//! Iterations of PPO: four random models of one shape, whose policy answers random prompts.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gpt::checkpoint::{self, About, Contents, Dtype};
+use gpt::data::Prompt;
+use gpt::data::messages::{Message, Role};
+use gpt::model::{self, Config};
+use gpt::progress::Silent;
+use gpt::stage::{Init, Machine, PpoOptions, PpoSettings, StageSettings, ppo};
+use gpt::tokenizer::Tokenizer;
+use kernels::Cpu;
+use serde_json::{Map, Value, json};
+
+use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
+use crate::precision;
+use crate::session::Purpose;
+
+const PROMPTS: usize = 16;
+const PROMPT_TOKENS: usize = 32;
+const NEW_TOKENS: usize = 64;
+const EPOCHS: u64 = 4;
+
+impl Bench<'_> {
+    /// Times `steps` iterations of 16 answers of 64 tokens to prompts of 32, learned from in four epochs of one
+    /// minibatch.
+    pub(super) fn ppo(&self, steps: u32) -> Result<()> {
+        let dir = tempfile::tempdir().context("a directory for the models that are measured")?;
+        let tokenizer = tokenizer(self.config.vocab_size)?;
+        let mut cpu = self.session.cpu(Purpose::NewTraining);
+        let options = cpu.options();
+        let reward = Config { n_label: Some(1), ..self.config.clone() };
+        let model = |cpu: &mut Cpu, config: &Config, name: &str| -> Result<Init> {
+            let path = dir.path().join(name);
+            save(cpu, config, &tokenizer, &path)?;
+            Init::open(&path, &Silent)
+        };
+        let (policy, reward) =
+            (&model(&mut cpu, &self.config, "policy")?, &model(&mut cpu, &reward, "reward")?);
+        let prompts: Vec<Prompt> = (0..PROMPTS as u64).map(|number| self.prompt(number)).collect();
+        let (prompts, held_out) = (&prompts[..], &prompts[..1]);
+        let settings = StageSettings::with(|optim, own: &mut PpoSettings| {
+            (optim.steps, optim.lr) = (Some(u64::from(steps) + 1), 1e-6);
+            (own.batch_size, own.epochs, own.minibatches) = (PROMPTS, EPOCHS, 1);
+            (own.max_tokens, own.eval_prompts) = (NEW_TOKENS, 1);
+        })?;
+        let (ptx, gold, out) = (Vec::new(), None, dir.path().join("run"));
+        let run =
+            PpoOptions { policy, reward, prompts, held_out, ptx, gold, out: out.clone(), settings, seed: 0 };
+        ppo(cpu, &Machine::unmeasured(), &run, &Silent)?;
+        // Memory is allocated in the first.
+        let times = step_times(&out.join("timings.jsonl"))?.split_off(1);
+        let json = json!({
+            "bench": "ppo",
+            "preset": self.name,
+            "precision": precision::name(options.precision),
+            "threads": options.threads,
+            "prompts": PROMPTS,
+            "prompt_tokens": PROMPT_TOKENS,
+            "new_tokens": NEW_TOKENS,
+            "epochs": EPOCHS,
+            "minibatches": 1,
+            "iteration_secs_median": median(&times),
+            "iteration_secs_min": smallest(&times),
+            "iteration_secs_max": largest(&times),
+            "peak_memory_bytes": peak_memory_bytes(),
+        });
+        self.session.result(&json, || {
+            format!(
+                "ppo       {} in {}: {:.2} s an iteration of {PROMPTS} answers of {NEW_TOKENS} tokens\n",
+                self.name,
+                precision::name(options.precision),
+                median(&times),
+            )
+        })
+    }
+
+    /// A prompt of as many bytes as it has tokens.
+    fn prompt(&self, number: u64) -> Prompt {
+        let tokens = random_tokens(&self.config, self.session.seed(), number, PROMPT_TOKENS);
+        let text: String = tokens.into_iter().map(|token| char::from(b'a' + (token % 26) as u8)).collect();
+        Prompt { messages: vec![Message::new(Role::User, text)], extra: Map::new() }
+    }
+}
+
+/// Bytes, and as many special tokens as fill the vocabulary: each that is drawn is one token of an answer, and
+/// hardly any ends it.
+fn tokenizer(vocab_size: usize) -> Result<Tokenizer> {
+    let special: Vec<String> = (0..vocab_size.saturating_sub(257)).map(|i| format!("<{i}>")).collect();
+    Tokenizer::train(std::iter::once(Ok("a".to_owned())), vocab_size, &special, &Silent)
+}
+
+/// Writes a model with first weights.
+fn save(cpu: &mut Cpu, config: &Config, tokenizer: &Tokenizer, path: &Path) -> Result<()> {
+    let weights = model::init(cpu, config, 1);
+    let contents = Contents {
+        config,
+        weights: &weights,
+        dtype: Dtype::F32,
+        moments: None,
+        beside: &[],
+        read: &mut checkpoint::from_backend(cpu),
+        eot_token: tokenizer.end_of_text(),
+        eos_token: tokenizer.eos(),
+        end_tokens: &[],
+        files: &tokenizer.files(),
+        about: About::default(),
+    };
+    checkpoint::save(path, contents)
+}
+
+/// The seconds of each step of a run.
+fn step_times(timings: &Path) -> Result<Vec<f64>> {
+    let text = std::fs::read_to_string(timings)?;
+    let secs = |line| serde_json::from_str::<Value>(line).ok()?["step_secs"].as_f64();
+    text.lines().map(|line| secs(line).context("a line of timings without seconds")).collect()
+}
