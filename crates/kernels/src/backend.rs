@@ -11,9 +11,9 @@
 //!   gather).
 //! * Shapes are asserted. A mismatch is a bug of the caller and panics.
 //! * Results do not depend on the number of threads.
-//! * Gradients of weights are summed within groups of `group_rows` rows first, then group after group in
-//!   order, so that they do not depend on how a batch is cut into micro-batches (as long as the cuts are
-//!   between groups).
+//! * Gradients of weights are summed within groups of rows first, then group after group in order, so that
+//!   they do not depend on how a batch is cut into micro-batches (as long as the cuts are between groups).
+//!   `groups` lists the rows of each, which add up to the batch's: its sequences, or the whole batch as one.
 //! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it:
 //!   what a model computes alone or in a batch, and with a cache at once, in pieces or token by token, is the
 //!   same; in `f32` it is also what it computes without a cache. (Among machines of one instruction set.)
@@ -141,7 +141,7 @@ pub trait Backend {
         x: &Self::Tensor,
         stats: &Self::Tensor,
         weight: &Self::Tensor,
-        group_rows: usize,
+        groups: &[usize],
     );
 
     /// RMSNorm (Zhang & Sennrich 2019) of rows as long as `weight`: `out = x · rstd · weight`,
@@ -165,7 +165,7 @@ pub trait Backend {
         x: &Self::Tensor,
         stats: &Self::Tensor,
         weight: &Self::Tensor,
-        group_rows: usize,
+        groups: &[usize],
     );
 
     /// QK-norm (Henry et al. 2020, in the form that Qwen3 has): every query head and every key head of `qkv`
@@ -197,7 +197,7 @@ pub trait Backend {
         q_weight: &Self::Tensor,
         k_weight: &Self::Tensor,
         shape: &AttentionShape,
-        group_rows: usize,
+        groups: &[usize],
     );
 
     /// Rotary position embedding (Su et al. 2021) of the queries and keys of `qkv`, in place. With `half =
@@ -250,7 +250,7 @@ pub trait Backend {
         dout: &Self::Tensor,
         x: &Self::Tensor,
         shape: LinearShape,
-        group_rows: usize,
+        groups: &[usize],
     );
 
     /// Causal softmax attention (Vaswani et al. 2017) within each sequence of `lens`: `out = softmax(scale ·
@@ -340,7 +340,7 @@ pub trait Backend {
         weight: &Self::Tensor,
         targets: &[u32],
         shape: &HeadShape,
-        group_rows: usize,
+        groups: &[usize],
     );
 
     // ---- tokens

@@ -29,6 +29,12 @@ pub(crate) fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Cl
     sum.unwrap_or_else(|| panic!("{operation}: sequences of {:?} rows", lens.collect::<Vec<_>>()))
 }
 
+/// Panics in the name of `operation` unless groups of these lengths are `rows` rows.
+pub(crate) fn assert_groups(operation: &str, groups: &[usize], rows: usize) {
+    let grouped = total_rows(operation, groups.iter().copied());
+    assert!(grouped == rows, "{operation}: {grouped} rows in groups, of {rows}");
+}
+
 /// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table
 /// of `len` values.
 pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {

@@ -70,7 +70,7 @@ fn main() {
 
 const ROWS: usize = 70;
 const LENS: [usize; 2] = [30, 40];
-const GROUP_ROWS: usize = 35;
+const GROUPS: [usize; 3] = [35, 30, 5];
 const WIDTH: usize = 48;
 /// Enough that both threads get a chunk.
 const FF: usize = 500;
@@ -200,14 +200,14 @@ const OPERATIONS: &[(&str, Operation)] = &[
     }),
     ("layer_norm_backward", |cpu, t| {
         let (dx, dweight, dbias) = (&mut t.dstream, &mut t.dnorm, None);
-        cpu.layer_norm_backward(dx, dweight, dbias, &t.dx, &t.stream, &t.stats, &t.norm, GROUP_ROWS);
+        cpu.layer_norm_backward(dx, dweight, dbias, &t.dx, &t.stream, &t.stats, &t.norm, &GROUPS);
     }),
     ("rms_norm_forward", |cpu, t| {
         cpu.rms_norm_forward(&mut t.x, &mut t.rms_stats, &t.stream, &t.norm, 1e-5);
     }),
     ("rms_norm_backward", |cpu, t| {
         let (dx, dweight) = (&mut t.dstream, &mut t.dnorm);
-        cpu.rms_norm_backward(dx, dweight, &t.dx, &t.stream, &t.rms_stats, &t.norm, GROUP_ROWS);
+        cpu.rms_norm_backward(dx, dweight, &t.dx, &t.stream, &t.rms_stats, &t.norm, &GROUPS);
     }),
     ("head_norm_forward", |cpu, t| {
         let (out, stats, [q, k]) = (&mut t.dqkv, &mut t.head_stats, &t.gains);
@@ -216,7 +216,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("head_norm_backward", |cpu, t| {
         let (stats, [q, k], [dq, dk]) = (&t.head_stats, &t.gains, &mut t.dgains);
         let (dqkv, shape) = (&mut t.qkv, &ATTENTION);
-        cpu.head_norm_backward(dqkv, dq, dk, &t.dqkv, &t.normed, stats, q, k, shape, GROUP_ROWS);
+        cpu.head_norm_backward(dqkv, dq, dk, &t.dqkv, &t.normed, stats, q, k, shape, &GROUPS);
     }),
     ("rope_forward", |cpu, t| cpu.rope_forward(&mut t.qkv, &t.stream, &t.indices, &ATTENTION)),
     ("rope_backward", |cpu, t| cpu.rope_backward(&mut t.dqkv, &t.stream, &t.indices, &ATTENTION)),
@@ -227,7 +227,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("linear_backward_input", |cpu, t| cpu.linear_backward_input(&mut t.dx, &t.dqkv, &t.weight, LINEAR)),
     ("linear_backward_weight", |cpu, t| {
         let dbias = Some(&mut t.dbias);
-        cpu.linear_backward_weight(&mut t.dweight, dbias, &t.dqkv, &t.x, LINEAR, GROUP_ROWS);
+        cpu.linear_backward_weight(&mut t.dweight, dbias, &t.dqkv, &t.x, LINEAR, &GROUPS);
     }),
     ("attention_forward", |cpu, t| {
         cpu.attention_forward(&mut t.x, &mut t.lse, &t.qkv, &LENS, &ATTENTION, Some(&DROPOUT));
@@ -258,7 +258,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
             &t.embedding,
             targets,
             &HEAD,
-            GROUP_ROWS,
+            &GROUPS,
         );
     }),
     ("draw", |cpu, t| {

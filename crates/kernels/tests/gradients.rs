@@ -186,7 +186,7 @@ fn gather() -> Vec<Case> {
 
 fn layer_norm() -> Vec<Case> {
     const EPS: f32 = 1e-5;
-    let setting = |rows: usize, width: usize, with_bias: bool, group_rows: usize| {
+    let setting = |rows: usize, width: usize, with_bias: bool, groups: &'static [usize]| {
         let mut inputs = vec![(noise(1, rows * width), Added), (noise(2, width), Added)];
         if with_bias {
             inputs.push((noise(3, width), Added));
@@ -211,17 +211,17 @@ fn layer_norm() -> Vec<Case> {
                     x,
                     &stats,
                     weight,
-                    group_rows,
+                    groups,
                 );
             },
         )
     };
-    vec![setting(5, 7, true, 2), setting(5, 7, false, 5), setting(3, 2, true, 8)]
+    vec![setting(5, 7, true, &[2, 1, 2]), setting(5, 7, false, &[5]), setting(3, 2, true, &[0, 3])]
 }
 
 fn rms_norm() -> Vec<Case> {
     const EPS: f32 = 1e-5;
-    let setting = |rows: usize, width: usize, group_rows: usize| {
+    let setting = |rows: usize, width: usize, groups: &'static [usize]| {
         case(
             vec![(noise(1, rows * width), Added), (noise(2, width), Added)],
             rows * width,
@@ -230,17 +230,17 @@ fn rms_norm() -> Vec<Case> {
                 let ([dx, dweight], [x, weight]) = (gradients, inputs) else { unreachable!() };
                 let mut stats = noise(4, rows);
                 Reference.rms_norm_forward(&mut noise(5, rows * width), &mut stats, x, weight, EPS);
-                Reference.rms_norm_backward(dx, dweight, dout, x, &stats, weight, group_rows);
+                Reference.rms_norm_backward(dx, dweight, dout, x, &stats, weight, groups);
             },
         )
     };
-    vec![setting(5, 7, 2), setting(5, 7, 5), setting(3, 2, 8)]
+    vec![setting(5, 7, &[2, 1, 2]), setting(5, 7, &[5]), setting(3, 2, &[0, 3])]
 }
 
 fn head_norm() -> Vec<Case> {
     const EPS: f32 = 1e-5;
     const ROWS: usize = 5;
-    let setting = |n_kv_head: usize, group_rows: usize| {
+    let setting = |n_kv_head: usize, groups: &'static [usize]| {
         let shape = AttentionShape { n_head: 4, n_kv_head, head_dim: 3, scale: 1.0, window: None };
         let (len, stats_len) = (ROWS * shape.qkv_width(), ROWS * (shape.n_head + n_kv_head));
         case(
@@ -253,11 +253,11 @@ fn head_norm() -> Vec<Case> {
                 let ([dqkv, dq, dk], [qkv, q, k]) = (gradients, inputs) else { unreachable!() };
                 let mut stats = noise(4, stats_len);
                 Reference.head_norm_forward(&mut noise(5, len), &mut stats, qkv, q, k, EPS, &shape);
-                Reference.head_norm_backward(dqkv, dq, dk, dout, qkv, &stats, q, k, &shape, group_rows);
+                Reference.head_norm_backward(dqkv, dq, dk, dout, qkv, &stats, q, k, &shape, groups);
             },
         )
     };
-    vec![setting(4, 2), setting(2, 5), setting(1, 8)]
+    vec![setting(4, &[2, 1, 2]), setting(2, &[5]), setting(1, &[0, 5])]
 }
 
 /// Works in place, on any table: also one that is no rotation.
@@ -294,7 +294,7 @@ fn linear_input() -> Vec<Case> {
 
 fn linear_weight() -> Vec<Case> {
     let shape = LinearShape { rows: 5, d_in: 4, d_out: 3 };
-    let setting = |with_bias: bool, group_rows: usize| {
+    let setting = |with_bias: bool, groups: &'static [usize]| {
         let mut inputs = vec![(noise(1, 3 * 4), Added)];
         if with_bias {
             inputs.push((noise(2, 3), Added));
@@ -306,11 +306,11 @@ fn linear_weight() -> Vec<Case> {
             move |gradients, dout, _| {
                 let [dweight, dbias @ ..] = gradients else { unreachable!() };
                 let dbias = dbias.first_mut();
-                Reference.linear_backward_weight(dweight, dbias, dout, &noise(3, 5 * 4), shape, group_rows);
+                Reference.linear_backward_weight(dweight, dbias, dout, &noise(3, 5 * 4), shape, groups);
             },
         )
     };
-    vec![setting(true, 2), setting(false, 5), setting(true, 8)]
+    vec![setting(true, &[2, 1, 2]), setting(false, &[5]), setting(true, &[0, 5])]
 }
 
 fn attention() -> Vec<Case> {
@@ -350,7 +350,7 @@ fn attention() -> Vec<Case> {
 fn head() -> Vec<Case> {
     const ROWS: usize = 5;
     const TARGETS: [u32; ROWS] = [3, NO_TARGET, 0, 6, 3];
-    let setting = |temperature: f32, group_rows: usize, with_entropies: bool| {
+    let setting = |temperature: f32, groups: &'static [usize], with_entropies: bool| {
         let shape = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
         let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
             let (logprobs, entropies) = out.0.split_at_mut(ROWS);
@@ -377,7 +377,7 @@ fn head() -> Vec<Case> {
                     &inputs[1],
                     &TARGETS,
                     &shape,
-                    group_rows,
+                    groups,
                 );
                 let expected = &expected.0;
                 assert_eq!(logprobs, expected[..ROWS], "the log-probabilities of backward and forward");
@@ -386,7 +386,7 @@ fn head() -> Vec<Case> {
             },
         )
     };
-    let settings = [(1.0, 2), (0.7, 5), (1.5, 8)];
-    let cases = |entropies| settings.map(|(temperature, rows)| setting(temperature, rows, entropies));
+    let settings: [(f32, &[usize]); 3] = [(1.0, &[2, 1, 2]), (0.7, &[5]), (1.5, &[0, 5])];
+    let cases = |entropies| settings.map(|(temperature, groups)| setting(temperature, groups, entropies));
     cases(false).into_iter().chain(cases(true)).collect()
 }

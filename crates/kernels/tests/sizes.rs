@@ -76,7 +76,7 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
                 &gain,
                 &gain,
                 &HEADS[case],
-                8,
+                &[8],
             );
         }),
         ("rope_forward", 3, |b, case| {
@@ -97,7 +97,7 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
         }),
         ("linear_backward_weight", 3, |b, case| {
             let (dout, x, mut dweight) = linear::<B>(b, case);
-            b.linear_backward_weight(&mut dweight, None, &dout, &x, LINEAR[case], 4);
+            b.linear_backward_weight(&mut dweight, None, &dout, &x, LINEAR[case], &[4]);
         }),
         ("attention_forward", 5, |b, case| {
             let (lens, shape, dropout) = attention(case);
@@ -157,7 +157,7 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
                 &weight,
                 &[0; 4],
                 &HEAD[case],
-                4,
+                &[4],
             );
         }),
         ("draw", 1, |b, _| {
@@ -275,6 +275,54 @@ fn every_operation_that_multiplies_sizes_is_listed() {
     needed.retain(|name| !WITHOUT_SIZES.contains(name));
     let listed: Vec<&str> = operations::<Reference>().iter().map(|(name, ..)| *name).collect();
     assert_eq!(needed, listed, "operations of the trait (left), those whose sizes are tried (right)");
+}
+
+/// Groups are the rows, no fewer and no more, also where their sum would wrap around to be as many.
+#[test]
+fn groups_that_are_not_the_rows_are_refused() {
+    refuses_other_groups(&mut Reference);
+    refuses_other_groups(&mut Cpu::default());
+}
+
+fn refuses_other_groups<B: Backend>(b: &mut B) {
+    let linear = LinearShape { rows: 2, d_in: 4, d_out: 4 };
+    let head = HeadShape { rows: 2, d_model: 4, vocab_size: 4, temperature: 1.0 };
+    let [mut dx, x, dout] = [(); 3].map(|()| b.zeros(8));
+    let [mut dqkv, qkv] = [(); 2].map(|()| b.zeros(24));
+    let [mut dgain, mut dk, gain, stats] = [(); 4].map(|()| b.zeros(4));
+    let ([mut dweight, weight], rms_stats) = ([(); 2].map(|()| b.zeros(16)), b.zeros(2));
+    for groups in [&[][..], &[1], &[2, 1], &[usize::MAX, 3]] {
+        let messages = [
+            refusal(|| b.layer_norm_backward(&mut dx, &mut dgain, None, &dout, &x, &stats, &gain, groups)),
+            refusal(|| b.rms_norm_backward(&mut dx, &mut dgain, &dout, &x, &rms_stats, &gain, groups)),
+            refusal(|| {
+                let (dqkv, dq, dk) = (&mut dqkv, &mut dgain, &mut dk);
+                b.head_norm_backward(dqkv, dq, dk, &qkv, &qkv, &stats, &gain, &gain, &SMALL, groups);
+            }),
+            refusal(|| b.linear_backward_weight(&mut dweight, None, &dout, &x, linear, groups)),
+            refusal(|| {
+                let (logprobs, targets) = (&mut [0.0; 2], &[0; 2]);
+                b.head_backward(
+                    logprobs,
+                    &mut dx,
+                    &mut dweight,
+                    &[0.0; 2],
+                    None,
+                    &x,
+                    &weight,
+                    targets,
+                    &head,
+                    groups,
+                );
+            }),
+        ];
+        let operations =
+            ["layer_norm", "rms_norm", "head_norm", "linear", "head"].map(|name| format!("{name}_backward"));
+        for (message, operation) in messages.into_iter().zip(operations) {
+            let named = message.as_ref().is_some_and(|message| message.starts_with(&operation));
+            assert!(named, "{operation} of groups of {groups:?} rows: {message:?}");
+        }
+    }
 }
 
 /// A row that does not exist is refused at the door, wherever its number times its width would lie.

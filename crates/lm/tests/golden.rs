@@ -130,7 +130,7 @@ fn accumulate<B: Backend>(
         let rows = first..first + sequences * SEQ_LEN;
         cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
         let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
-        let logprobs = trainer.accumulate(b, part, &targets[rows.clone()], &derivatives, SEQ_LEN);
+        let logprobs = trainer.accumulate(b, part, &targets[rows.clone()], &derivatives, &LENS[..sequences]);
         loss += logprobs.chunks(SEQ_LEN).map(|sequence| cross_entropy(sequence, ROWS)).sum::<f64>();
         first = rows.end;
     }

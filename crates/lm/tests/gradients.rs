@@ -45,7 +45,7 @@ fn every_leaf(config: &Config) {
     let mut trainer = trainer(&mut Reference, config);
     let mut derivatives = Vec::new();
     cross_entropy_derivatives(&mut derivatives, &targets, counted);
-    trainer.accumulate(&mut Reference, batch, &targets, &derivatives, 4);
+    trainer.accumulate(&mut Reference, batch, &targets, &derivatives, &LENS);
     compare(&mut trainer, |trainer| {
         cross_entropy(trainer.evaluate(&mut Reference, batch, &targets), counted)
     });
@@ -232,13 +232,13 @@ fn a_bad_step_changes_nothing() {
     let mut trainer = trainer(b, &config);
     let before = trainer.weights.clone();
     for (derivative, loss) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (-1.0, f64::NAN)] {
-        trainer.accumulate(b, batch, &targets, &[derivative; 14], 4);
+        trainer.accumulate(b, batch, &targets, &[derivative; 14], &LENS);
         let update = trainer.update(b, &optimizer, 0.1, loss);
         assert!(!update.applied);
         assert_eq!((trainer.updates, &trainer.weights), (0, &before));
         assert!(trainer.first_moment.leaves().iter().all(|m| m.0.iter().all(|&x| x == 0.0)));
     }
-    trainer.accumulate(b, batch, &targets, &[-0.1; 14], 4);
+    trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
     assert!(trainer.update(b, &optimizer, 0.1, 1.0).applied, "the next step is a good one again");
     assert_ne!(trainer.weights, before);
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
@@ -257,7 +257,7 @@ fn epsilon_may_stand_before_the_correction() {
     let mut trainer = trainer(b, &config);
     for t in 1..=2 {
         let before = trainer.weights.clone();
-        trainer.accumulate(b, batch, &targets, &[-0.1; 14], 4);
+        trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
         assert!(trainer.update(b, &optimizer, lr, 1.0).applied);
         let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
         let rate = f64::from(lr) * correction(beta2).sqrt() / correction(beta1);

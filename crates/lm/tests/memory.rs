@@ -23,7 +23,7 @@ fn taken(b: &mut Cpu, config: &Config) -> usize {
     let mut trainer = Trainer::new(b, config.clone(), weights);
     let (tokens, lens) = (vec![1; SEQUENCES * SEQ_LEN], [SEQ_LEN; SEQUENCES]);
     let rows = Sequences { tokens: &tokens, lens: &lens, noise: Some(Noise { seed: 1, first_row: 0 }) };
-    trainer.accumulate(b, rows, &tokens, &vec![-1e-3; tokens.len()], SEQ_LEN);
+    trainer.accumulate(b, rows, &tokens, &vec![-1e-3; tokens.len()], &lens);
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     trainer.update(b, &optimizer, 1e-3, 1.0);

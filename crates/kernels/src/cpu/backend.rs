@@ -135,9 +135,9 @@ impl Backend for Cpu {
         x: &CpuTensor,
         stats: &CpuTensor,
         weight: &CpuTensor,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        norm::layer::backward(self, dx, dweight, dbias, dout, x, stats, weight, group_rows);
+        norm::layer::backward(self, dx, dweight, dbias, dout, x, stats, weight, groups);
     }
 
     fn rms_norm_forward(
@@ -159,9 +159,9 @@ impl Backend for Cpu {
         x: &CpuTensor,
         stats: &CpuTensor,
         weight: &CpuTensor,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        norm::rms::backward(self, dx, dweight, dout, x, stats, weight, group_rows);
+        norm::rms::backward(self, dx, dweight, dout, x, stats, weight, groups);
     }
 
     fn head_norm_forward(
@@ -188,10 +188,10 @@ impl Backend for Cpu {
         q_weight: &CpuTensor,
         k_weight: &CpuTensor,
         shape: &AttentionShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
         let (dweights, weights) = ([dq_weight, dk_weight], [q_weight, k_weight]);
-        norm::heads::backward(self, dqkv, dweights, dout, qkv, stats, weights, shape, group_rows);
+        norm::heads::backward(self, dqkv, dweights, dout, qkv, stats, weights, shape, groups);
     }
 
     fn rope_forward(
@@ -242,9 +242,9 @@ impl Backend for Cpu {
         dout: &CpuTensor,
         x: &CpuTensor,
         shape: LinearShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        linear::backward_weight(self, dweight, dbias, dout, x, shape, group_rows);
+        linear::backward_weight(self, dweight, dbias, dout, x, shape, groups);
     }
 
     fn attention_forward(
@@ -321,21 +321,10 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         targets: &[u32],
         shape: &HeadShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
         let derivatives = (dlogprobs, dentropies);
-        head::backward(
-            self,
-            logprobs,
-            dhidden,
-            dweight,
-            derivatives,
-            hidden,
-            weight,
-            targets,
-            shape,
-            group_rows,
-        );
+        head::backward(self, logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, groups);
     }
 
     fn draw(&mut self, out: &mut [Drawn], logits: &CpuTensor, vocab_size: usize, draws: &[Draw<'_>]) {

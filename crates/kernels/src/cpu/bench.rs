@@ -54,11 +54,13 @@ pub fn linear(cpu: &mut Cpu, product: LinearProduct, shape: LinearShape, duratio
     let (mut x, mut out) = (activation(cpu, x_len), activation(cpu, out_len));
     let mut weight = CpuTensor::zeros_f32(weight_len);
     weight.f32s_mut().iter_mut().enumerate().for_each(|(i, weight)| *weight = value(i));
+    let groups: Vec<usize> =
+        (0..rows).step_by(GROUP_ROWS).map(|start| GROUP_ROWS.min(rows - start)).collect();
     let mut run = || match product {
         LinearProduct::Forward => linear::forward(cpu, &mut out, &x, &weight, None, shape),
         LinearProduct::BackwardInput => linear::backward_input(cpu, &mut x, &out, &weight, shape),
         LinearProduct::BackwardWeight => {
-            linear::backward_weight(cpu, &mut weight, None, &out, &x, shape, GROUP_ROWS);
+            linear::backward_weight(cpu, &mut weight, None, &out, &x, shape, &groups);
         }
     };
     // The first run allocates.

@@ -3,10 +3,11 @@
 use super::gemm::{Factor, PackedWeight, Product, pack_right};
 use super::level::multiversion;
 use super::pool::Disjoint;
+use super::rows::cut_groups;
 use super::tensor::Values;
 use super::{Cpu, CpuTensor};
 use crate::LinearShape;
-use crate::shapes::size_of_shape;
+use crate::shapes::{assert_groups, size_of_shape};
 
 /// Columns of a bias gradient that are summed together: enough of a row that memory is read in runs.
 const BIAS_COLUMNS: usize = 512;
@@ -67,20 +68,18 @@ pub(super) fn backward_weight(
     dout: &CpuTensor,
     x: &CpuTensor,
     shape: LinearShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
     assert_lengths("linear_backward_weight", shape, x.len(), dweight, dout.len());
-    assert!(group_rows > 0, "group_rows is 0");
+    assert_groups("linear_backward_weight", groups, rows);
     if let Some(dbias) = dbias {
         assert_eq!(dbias.len(), d_out, "length of dbias");
-        sum_rows(cpu, dbias.f32s_mut(), dout.values(), group_rows);
+        sum_rows(cpu, dbias.f32s_mut(), dout.values(), groups);
     }
     let Cpu { kernel, pool, blocks, right, .. } = cpu;
     blocks.clear();
-    for start in (0..rows).step_by(group_rows) {
-        kernel.push(blocks, group_rows.min(rows - start));
-    }
+    groups.iter().for_each(|&rows| kernel.push(blocks, rows));
     let words = right.words(kernel.packed_words(blocks, d_in));
     let right = pack_right(*kernel, pool, words, Factor::across_k(x.values(), d_in), blocks, d_in);
     let left = Factor::across_k(dout.values(), d_out);
@@ -100,27 +99,26 @@ fn assert_lengths(operation: &str, shape: LinearShape, x: usize, weight: &CpuTen
     assert_eq!(out, size_of_shape(operation, &[rows, d_out]), "{operation}: values of the output rows");
 }
 
-/// `sum += Σ rows` of `x`: within groups of `group_rows` first, then group after group.
-fn sum_rows(cpu: &mut Cpu, sum: &mut [f32], x: Values<'_>, group_rows: usize) {
-    let Cpu { options, pool, partials, .. } = cpu;
+/// `sum += Σ rows` of `x`: within groups first, then group after group.
+fn sum_rows(cpu: &mut Cpu, sum: &mut [f32], x: Values<'_>, groups: &[usize]) {
+    let Cpu { options, pool, partials, runs, .. } = cpu;
     let (level, width) = (options.level, sum.len());
-    let (rows, parts) = (x.len() / width, width.div_ceil(BIAS_COLUMNS));
-    let groups = rows.div_ceil(group_rows);
-    let group_sums = Disjoint::new(partials.floats(groups * width));
+    let parts = width.div_ceil(BIAS_COLUMNS);
+    cut_groups(runs, groups, usize::MAX);
+    let group_sums = Disjoint::new(partials.floats(runs.len() * width));
     let columns = |part: usize| part * BIAS_COLUMNS..width.min((part + 1) * BIAS_COLUMNS);
-    pool.run(groups * parts, &|chunk, scratch| {
+    pool.run(runs.len() * parts, &|chunk, scratch| {
         let (group, columns) = (chunk / parts, columns(chunk % parts));
-        let rows = group * group_rows..rows.min((group + 1) * group_rows);
         // SAFETY: every chunk takes its own group and columns.
         let group_sum = unsafe { group_sums.slice(group * width + columns.start, columns.len()) };
         group_sum.fill(0.0);
         let scratch = scratch.buffers[0].floats(columns.len());
-        for row in rows {
+        for row in runs[group].clone() {
             add_row(level, group_sum, x, row * width + columns.start, scratch);
         }
     });
     // SAFETY: the only part.
-    let group_sums = unsafe { group_sums.slice(0, groups * width) };
+    let group_sums = unsafe { group_sums.slice(0, runs.len() * width) };
     for group_sum in group_sums.chunks_exact(width) {
         sum.iter_mut().zip(group_sum).for_each(|(sum, x)| *sum += x);
     }
@@ -179,9 +177,10 @@ mod tests {
 
                 let (mut dweight, mut exact_dweight) = with_exact(&cpu, 5, d_in * d_out, false);
                 let (mut dbias, mut exact_dbias) = with_exact(&cpu, 6, d_out, false);
-                let (exact_dw, exact_db) = (&mut exact_dweight, &mut exact_dbias);
-                Reference.linear_backward_weight(exact_dw, Some(exact_db), &exact_dout, &exact_x, shape, 6);
-                backward_weight(&mut cpu, &mut dweight, Some(&mut dbias), &dout, &x, shape, 6);
+                let (exact_dw, exact_db) = (&mut exact_dweight, Some(&mut exact_dbias));
+                let groups = [rows.min(6), rows - rows.min(6)];
+                Reference.linear_backward_weight(exact_dw, exact_db, &exact_dout, &exact_x, shape, &groups);
+                backward_weight(&mut cpu, &mut dweight, Some(&mut dbias), &dout, &x, shape, &groups);
                 assert!(error(&dweight, &exact_dweight) <= 1e-5, "dweight {shape:?} {}", cpu.describe());
                 assert!(error(&dbias, &exact_dbias) <= 1e-5, "dbias {shape:?} {}", cpu.describe());
             }
@@ -191,16 +190,21 @@ mod tests {
     /// Two micro-batches give the same gradients as one, and any number of threads the same as one.
     #[test]
     fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
-        let (rows, d_in, d_out, group_rows) = (1230, 24, 70, 410);
+        const GROUPS: [usize; 4] = [410, 380, 3, 437];
+        let (rows, d_in, d_out) = (1230, 24, 70);
         let shape = LinearShape { rows, d_in, d_out };
         let mut expected = None;
         for threads in 1..=3 {
-            for cut in [0, 410, 820] {
+            // How many of the groups come in the first call.
+            for first in [0, 1, 3] {
                 let results = every_cpu(threads).map(|(mut cpu, _)| {
                     let (x, _) = with_exact(&cpu, 1, rows * d_in, false);
                     let (dout, _) = with_exact(&cpu, 2, rows * d_out, false);
                     let (mut dweight, mut dbias) = (cpu.zeros(d_in * d_out), cpu.zeros(d_out));
-                    for part in [0..cut, cut..rows] {
+                    let (mut start, (first, second)) = (0, GROUPS.split_at(first));
+                    for groups in [first, second] {
+                        let part = start..start + groups.iter().sum::<usize>();
+                        start = part.end;
                         let slice = |t: &CpuTensor, width: usize| {
                             let mut part_of = CpuTensor::zeros_f32(part.len() * width);
                             part_of
@@ -211,14 +215,14 @@ mod tests {
                         let (x, dout) = (slice(&x, d_in), slice(&dout, d_out));
                         let shape = LinearShape { rows: part.len(), ..shape };
                         let dbias = Some(&mut dbias);
-                        backward_weight(&mut cpu, &mut dweight, dbias, &dout, &x, shape, group_rows);
+                        backward_weight(&mut cpu, &mut dweight, dbias, &dout, &x, shape, groups);
                     }
                     [floats(&dweight), floats(&dbias)]
                 });
                 let results: Vec<_> = results.collect();
                 assert!(
                     *expected.get_or_insert_with(|| results.clone()) == results,
-                    "{threads} threads, {cut}"
+                    "{threads} threads, {first}"
                 );
             }
         }

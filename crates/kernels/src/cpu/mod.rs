@@ -37,6 +37,7 @@ use gemm::{Blocks, Kernel};
 use head::HeadMemory;
 use pool::Pool;
 use scratch::Buffer;
+use std::ops::Range;
 
 /// In which precision products read their operands; sums are always `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Cpu {
     head: HeadMemory,
     /// Partial sums of an operation that its chunks write and its end adds up.
     partials: Buffer,
+    /// The rows of each of them.
+    runs: Vec<Range<usize>>,
 }
 
 impl Default for Cpu {
@@ -104,6 +107,7 @@ impl Cpu {
             right: Buffer::default(),
             head: HeadMemory::default(),
             partials: Buffer::default(),
+            runs: Vec::new(),
         }
     }
 

@@ -112,6 +112,17 @@ fn assert_looked_up(operation: &str, values: &CpuTensor, table: &CpuTensor, rows
     assert_rows_exist(operation, rows, table.len(), width);
 }
 
+/// Cuts the rows of each group into runs of at most `most` rows.
+pub(super) fn cut_groups(runs: &mut Vec<Range<usize>>, groups: &[usize], most: usize) {
+    runs.clear();
+    let mut start = 0;
+    for &rows in groups {
+        let end = start + rows;
+        runs.extend((start..end).step_by(most).map(|start| start..end.min(start.saturating_add(most))));
+        start = end;
+    }
+}
+
 /// Calls `work` with runs of `0..rows`, and three scratch rows of `width` values.
 pub(super) fn for_each_rows(
     pool: &mut Pool,

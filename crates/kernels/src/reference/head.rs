@@ -1,6 +1,6 @@
 //! The language-model head, one row at a time.
 
-use super::{F64Tensor, add_scaled, assert_len, dot, groups, row, row_mut};
+use super::{F64Tensor, add_scaled, assert_len, dot, row, row_mut, rows_of_groups};
 use crate::shapes::size_of_shape;
 use crate::{HeadShape, NO_TARGET};
 
@@ -38,7 +38,7 @@ pub(super) fn backward(
     weight: &F64Tensor,
     targets: &[u32],
     shape: &HeadShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     assert_shapes("head_backward", logprobs, hidden, weight, targets, shape);
     assert_len(dhidden, hidden.0.len(), "dhidden");
@@ -49,7 +49,7 @@ pub(super) fn backward(
     }
     logprobs.fill(0.0);
     dhidden.0.fill(0.0);
-    for group in groups(shape.rows, group_rows) {
+    for group in rows_of_groups("head_backward", groups, shape.rows) {
         let mut dweight_sum = vec![0.0; dweight.0.len()];
         for r in group.filter(|&r| targets[r] != NO_TARGET) {
             let hidden = row(&hidden.0, r, shape.d_model);

@@ -1,6 +1,6 @@
 //! Linear layers, one product at a time.
 
-use super::{F64Tensor, add_scaled, assert_len, dot, groups, row, row_mut};
+use super::{F64Tensor, add_scaled, assert_len, dot, row, row_mut, rows_of_groups};
 use crate::LinearShape;
 use crate::shapes::size_of_shape;
 
@@ -36,11 +36,11 @@ pub(super) fn backward_weight(
     dout: &F64Tensor,
     x: &F64Tensor,
     shape: LinearShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let LinearShape { rows, d_in, d_out } = shape;
     assert_linear("linear_backward_weight", dout, x, dweight, dbias.as_deref(), shape);
-    for group in groups(rows, group_rows) {
+    for group in rows_of_groups("linear_backward_weight", groups, rows) {
         let (mut dweight_sum, mut dbias_sum) = (vec![0.0; d_out * d_in], vec![0.0; d_out]);
         for r in group {
             for (o, &dout) in row(&dout.0, r, d_out).iter().enumerate() {

@@ -12,7 +12,7 @@ mod norm;
 mod rope;
 mod swiglu;
 
-use crate::shapes::{assert_fork_fits, assert_rows_exist, size_of_shape};
+use crate::shapes::{assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
 use crate::{
     AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob,
     rng,
@@ -203,9 +203,9 @@ impl Backend for Reference {
         x: &F64Tensor,
         stats: &F64Tensor,
         weight: &F64Tensor,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        norm::layer_backward(dx, dweight, dbias, dout, x, stats, weight, group_rows);
+        norm::layer_backward(dx, dweight, dbias, dout, x, stats, weight, groups);
     }
 
     fn rms_norm_forward(
@@ -227,9 +227,9 @@ impl Backend for Reference {
         x: &F64Tensor,
         stats: &F64Tensor,
         weight: &F64Tensor,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        norm::rms_backward(dx, dweight, dout, x, stats, weight, group_rows);
+        norm::rms_backward(dx, dweight, dout, x, stats, weight, groups);
     }
 
     fn head_norm_forward(
@@ -256,10 +256,10 @@ impl Backend for Reference {
         q_weight: &F64Tensor,
         k_weight: &F64Tensor,
         shape: &AttentionShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
         let weights = [q_weight, k_weight];
-        norm::head_backward(dqkv, [dq_weight, dk_weight], dout, qkv, stats, weights, shape, group_rows);
+        norm::head_backward(dqkv, [dq_weight, dk_weight], dout, qkv, stats, weights, shape, groups);
     }
 
     fn rope_forward(
@@ -310,9 +310,9 @@ impl Backend for Reference {
         dout: &F64Tensor,
         x: &F64Tensor,
         shape: LinearShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
-        linear::backward_weight(dweight, dbias, dout, x, shape, group_rows);
+        linear::backward_weight(dweight, dbias, dout, x, shape, groups);
     }
 
     fn attention_forward(
@@ -393,10 +393,10 @@ impl Backend for Reference {
         weight: &F64Tensor,
         targets: &[u32],
         shape: &HeadShape,
-        group_rows: usize,
+        groups: &[usize],
     ) {
         let derivatives = (dlogprobs, dentropies);
-        head::backward(logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, group_rows);
+        head::backward(logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, groups);
     }
 
     fn draw(&mut self, out: &mut [Drawn], logits: &F64Tensor, vocab_size: usize, draws: &[Draw<'_>]) {
@@ -481,10 +481,13 @@ fn add_scaled(sum: &mut [f64], factor: f64, x: &[f64]) {
     }
 }
 
-/// The groups of rows within which gradients of weights are summed first; the last may be shorter.
-fn groups(rows: usize, group_rows: usize) -> impl Iterator<Item = Range<usize>> {
-    assert!(group_rows > 0, "group_rows is 0");
-    (0..rows).step_by(group_rows).map(move |start| start..rows.min(start + group_rows))
+/// The rows of each group within which gradients of weights are summed first.
+fn rows_of_groups(operation: &str, groups: &[usize], rows: usize) -> impl Iterator<Item = Range<usize>> {
+    assert_groups(operation, groups, rows);
+    groups.iter().scan(0, |end, rows| {
+        *end += rows;
+        Some(*end - rows..*end)
+    })
 }
 
 fn assert_len(x: &F64Tensor, len: usize, name: &str) {

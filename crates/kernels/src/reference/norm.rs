@@ -1,6 +1,6 @@
 //! Normalisation: of whole rows, and of the heads within them.
 
-use super::{F64Tensor, add_scaled, assert_len, assert_rows, dot, groups, row, row_mut};
+use super::{F64Tensor, add_scaled, assert_len, assert_rows, dot, row, row_mut, rows_of_groups};
 use crate::AttentionShape;
 
 pub(super) fn layer_forward(
@@ -39,7 +39,7 @@ pub(super) fn layer_backward(
     x: &F64Tensor,
     stats: &F64Tensor,
     weight: &F64Tensor,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let width = weight.0.len();
     let rows = assert_rows(x, width, "x");
@@ -47,7 +47,7 @@ pub(super) fn layer_backward(
     assert_len(dout, rows * width, "dout");
     assert_len(stats, rows * 2, "stats");
     assert_len(dweight, width, "dweight");
-    for group in groups(rows, group_rows) {
+    for group in rows_of_groups("layer_norm_backward", groups, rows) {
         let (mut dweight_sum, mut dbias_sum) = (vec![0.0; width], vec![0.0; width]);
         for r in group {
             let (x, dout) = (row(&x.0, r, width), row(&dout.0, r, width));
@@ -92,7 +92,7 @@ pub(super) fn rms_backward(
     x: &F64Tensor,
     stats: &F64Tensor,
     weight: &F64Tensor,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let width = weight.0.len();
     let rows = assert_rows(x, width, "x");
@@ -100,7 +100,7 @@ pub(super) fn rms_backward(
     assert_len(dout, rows * width, "dout");
     assert_len(stats, rows, "stats");
     assert_len(dweight, width, "dweight");
-    for group in groups(rows, group_rows) {
+    for group in rows_of_groups("rms_norm_backward", groups, rows) {
         let mut dweight_sum = vec![0.0; width];
         for r in group {
             let (dx, dout, x) = (row_mut(&mut dx.0, r, width), row(&dout.0, r, width), row(&x.0, r, width));
@@ -142,7 +142,7 @@ pub(super) fn head_backward(
     stats: &F64Tensor,
     weights: [&F64Tensor; 2],
     shape: &AttentionShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let rows = assert_heads("head_norm_backward", qkv, stats, weights, shape);
     assert_len(dqkv, qkv.0.len(), "dqkv");
@@ -155,7 +155,7 @@ pub(super) fn head_backward(
     for (part, dweight) in dweights.into_iter().enumerate() {
         assert_len(dweight, shape.head_dim, "the gradient of a gain");
         let heads = [0..shape.n_head, shape.n_head..shape.n_head + shape.n_kv_head][part].clone();
-        for group in groups(rows, group_rows) {
+        for group in rows_of_groups("head_norm_backward", groups, rows) {
             let mut dweight_sum = vec![0.0; shape.head_dim];
             for (r, head) in group.flat_map(|r| heads.clone().map(move |head| (r, head))) {
                 let start = r * shape.qkv_width() + head * shape.head_dim;

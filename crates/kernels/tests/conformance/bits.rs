@@ -179,7 +179,7 @@ fn head_row_by_row() {
                 &weight,
                 &vec![5; rows],
                 &shape,
-                rows,
+                &[rows],
             );
             lab.host(&dhidden)
         });
@@ -297,7 +297,18 @@ fn in_pieces(
 // ---- micro-batches
 // ----------------------------------------------------------------------------------------------
 
-const GROUP_ROWS: usize = 20;
+/// Groups of unequal lengths, as sequences are.
+const GROUPS: [usize; 4] = [20, 3, 17, 10];
+
+/// Those that `rows` are made of.
+fn groups(rows: &Range<usize>) -> Vec<usize> {
+    let mut end = 0;
+    let within = GROUPS.into_iter().filter(|len| {
+        end += len;
+        rows.start < end && end <= rows.end
+    });
+    within.collect()
+}
 
 /// Holds what `add(lab, rows, gradient)` adds in one call for all rows to several calls, cut between groups.
 fn assert_cuts_do_not_matter(
@@ -313,7 +324,7 @@ fn assert_cuts_do_not_matter(
         lab.host(&gradient)
     };
     let whole = gradient(&[0, ROWS]);
-    for cuts in [&[0, 20, ROWS][..], &[0, 40, ROWS], &[0, 20, 40, ROWS]] {
+    for cuts in [&[0, 20, ROWS][..], &[0, 40, ROWS], &[0, 20, 23, 40, ROWS]] {
         assert_same_bits(&gradient(cuts), &whole, &format!("{setting}, rows cut at {cuts:?}"));
     }
 }
@@ -331,7 +342,7 @@ fn linear_backward_weight_in_micro_batches() {
             let shape = LinearShape { rows: rows.len(), d_in: D_IN, d_out: D_OUT };
             let x = lab.activation_of(rows_of(&x, &rows, D_IN));
             let dout = lab.activation_of(rows_of(&dout, &rows, D_OUT));
-            lab.backend.linear_backward_weight(dweight, Some(dbias), &dout, &x, shape, GROUP_ROWS);
+            lab.backend.linear_backward_weight(dweight, Some(dbias), &dout, &x, shape, &groups(&rows));
         };
         assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
             let mut dbias = lab.exact(D_OUT);
@@ -355,7 +366,8 @@ fn layer_norm_backward_in_micro_batches() {
             let dout = lab.activation_of(rows_of(&dout, &rows, D_IN));
             let stats = lab.exact_of(rows_of(&stats, &rows, 2));
             let dbias = Some(dbias);
-            lab.backend.layer_norm_backward(&mut dx, dweight, dbias, &dout, &x, &stats, &weight, GROUP_ROWS);
+            let groups = groups(&rows);
+            lab.backend.layer_norm_backward(&mut dx, dweight, dbias, &dout, &x, &stats, &weight, &groups);
         };
         assert_cuts_do_not_matter(lab, setting, D_IN, |lab, rows, dweight| {
             let mut dbias = lab.exact(D_IN);
@@ -378,7 +390,8 @@ fn rms_norm_backward_in_micro_batches() {
             let x = lab.exact_of(rows_of(&x, &rows, D_IN));
             let dout = lab.activation_of(rows_of(&dout, &rows, D_IN));
             let stats = lab.exact_of(rows_of(&stats, &rows, 1));
-            lab.backend.rms_norm_backward(&mut dx, dweight, &dout, &x, &stats, &weight, GROUP_ROWS);
+            let groups = groups(&rows);
+            lab.backend.rms_norm_backward(&mut dx, dweight, &dout, &x, &stats, &weight, &groups);
         });
     });
 }
@@ -397,9 +410,9 @@ fn head_norm_backward_in_micro_batches() {
                 let qkv = lab.activation_of(rows_of(&qkv, &rows, width));
                 let dout = lab.activation_of(rows_of(&dout, &rows, width));
                 let stats = lab.exact_of(rows_of(&stats, &rows, heads));
-                let backend = &mut lab.backend;
+                let (backend, groups) = (&mut lab.backend, groups(&rows));
                 backend.head_norm_backward(
-                    &mut dqkv, dq, dk, &dout, &qkv, &stats, &weight, &weight, &shape, GROUP_ROWS,
+                    &mut dqkv, dq, dk, &dout, &qkv, &stats, &weight, &weight, &shape, &groups,
                 );
             });
         }
@@ -428,7 +441,7 @@ fn head_backward_in_micro_batches() {
                 &weight,
                 rows_of(&targets, &rows, 1),
                 &shape,
-                GROUP_ROWS,
+                &groups(&rows),
             );
         });
     });

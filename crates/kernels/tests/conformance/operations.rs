@@ -6,6 +6,19 @@ use kernels::{
     AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, NO_TARGET,
 };
 
+/// Groups of unequal lengths, of `most` rows at most, some of none.
+fn groups(rows: usize, most: usize) -> Vec<usize> {
+    let (mut groups, mut left) = (Vec::new(), rows);
+    for wanted in [most, most / 2, 1].into_iter().cycle() {
+        if left == 0 {
+            break;
+        }
+        groups.push(wanted.min(left));
+        left -= wanted.min(left);
+    }
+    groups
+}
+
 pub(crate) fn copy<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
     let (x, mut out) = (lab.activation(rows * width), lab.activation(rows * width));
     lab.backend.copy(&mut out, &x);
@@ -140,7 +153,7 @@ pub(crate) fn layer_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]
 /// Large enough that a row of one value, whose variance is 0, does not blow rounding errors up.
 const EPS: f32 = 1e-2;
 
-pub(crate) fn layer_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, group_rows, _]: Sizes) {
+pub(crate) fn layer_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, most, _]: Sizes) {
     let (x, weight) = (lab.exact(rows * width), lab.exact(width));
     let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows * 2));
     lab.backend.layer_norm_forward(&mut out, &mut stats, &x, &weight, None, EPS);
@@ -156,7 +169,7 @@ pub(crate) fn layer_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, gr
             &x,
             &stats,
             &weight,
-            group_rows,
+            &groups(rows, most),
         );
         lab.record("dx", &dx, Exact);
         lab.record("dweight", &dweight, Exact);
@@ -175,13 +188,13 @@ pub(crate) fn rms_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: 
     }
 }
 
-pub(crate) fn rms_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, group_rows, _]: Sizes) {
+pub(crate) fn rms_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, most, _]: Sizes) {
     let (x, weight) = (lab.exact(rows * width), lab.exact(width));
     let (mut out, mut stats) = (lab.activation(rows * width), lab.exact(rows));
     lab.backend.rms_norm_forward(&mut out, &mut stats, &x, &weight, EPS);
     let dout = lab.activation(rows * width);
     let (mut dx, mut dweight) = (lab.exact(rows * width), lab.exact(width));
-    lab.backend.rms_norm_backward(&mut dx, &mut dweight, &dout, &x, &stats, &weight, group_rows);
+    lab.backend.rms_norm_backward(&mut dx, &mut dweight, &dout, &x, &stats, &weight, &groups(rows, most));
     lab.record("dx", &dx, Exact);
     lab.record("dweight", &dweight, Exact);
 }
@@ -202,7 +215,7 @@ pub(crate) fn head_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, .
     lab.record("stats", &stats, Exact);
 }
 
-pub(crate) fn head_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, group_rows, _]: Sizes) {
+pub(crate) fn head_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, most, _]: Sizes) {
     let shape = heads_shape(rows, head_dim);
     let [qkv, mut out, mut dqkv] = [(); 3].map(|()| lab.activation(rows * shape.qkv_width()));
     let [q_weight, k_weight, mut dq, mut dk] = [(); 4].map(|()| lab.exact(head_dim));
@@ -213,7 +226,16 @@ pub(crate) fn head_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, 
         let dout = lab.noise_of_sums(rows * shape.qkv_width(), terms);
         let dout = lab.activation_of(&dout);
         lab.backend.head_norm_backward(
-            &mut dqkv, &mut dq, &mut dk, &dout, &qkv, &stats, &q_weight, &k_weight, &shape, group_rows,
+            &mut dqkv,
+            &mut dq,
+            &mut dk,
+            &dout,
+            &qkv,
+            &stats,
+            &q_weight,
+            &k_weight,
+            &shape,
+            &groups(rows, most),
         );
         if terms == 1 {
             lab.record("dqkv", &dqkv, Product);
@@ -263,14 +285,14 @@ pub(crate) fn linear_backward_input<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d
     lab.record("dx", &dx, Product);
 }
 
-pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, group_rows]: Sizes) {
+pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, most]: Sizes) {
     let dout = lab.noise_of_sums(rows * d_out, rows);
     let (dout, x, exact) = (lab.activation_of(&dout), lab.activation(rows * d_in), lab.exact(rows * d_in));
     let shape = LinearShape { rows, d_in, d_out };
     for (x, with_bias) in [(&x, false), (&x, true), (&exact, false)] {
         let (mut dweight, mut dbias) = (lab.exact(d_out * d_in), lab.exact(d_out));
         let dbias_if = with_bias.then_some(&mut dbias);
-        lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, x, shape, group_rows);
+        lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, x, shape, &groups(rows, most));
         lab.record("dweight", &dweight, Product);
         lab.record("dbias", &dbias, Exact);
     }
@@ -429,7 +451,7 @@ pub(crate) fn head_forward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
 
 pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let shape = head_shape(sizes);
-    let [.., group_rows] = sizes;
+    let [.., most] = sizes;
     let (hidden, mut dhidden) =
         (lab.activation(shape.rows * shape.d_model), lab.activation(shape.rows * shape.d_model));
     let weight = head_weight(lab, &shape);
@@ -449,7 +471,7 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
             &weight,
             &targets,
             &shape,
-            group_rows,
+            &groups(shape.rows, most),
         );
         lab.record_host("logprobs", logprobs, Product);
         lab.record("dhidden", &dhidden, Product);

@@ -194,7 +194,7 @@ pub fn forward<B: Backend>(
             positions: &a.positions,
             angles: a.angles.as_ref(),
             dropout: block_dropout(c, batch.noise, i),
-            group_rows: 0,
+            groups: &[],
             learns: false,
         };
         let attend = Attend::Within(batch.lens);
@@ -215,14 +215,14 @@ pub fn backward<B: Backend>(
     g: &mut Gradients<B::Tensor>,
     a: &Activations<B::Tensor>,
     batch: Sequences<'_>,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let dx = &mut g.residual;
     let last = &a.residual[c.n_layer];
     match (&w.final_norm, &mut g.weights.final_norm) {
         (Some(final_norm), Some(dfinal_norm)) => {
             b.fill(dx, 0.0);
-            norm::backward(b, c, final_norm, dfinal_norm, dx, &g.hidden, last, &a.stats, group_rows);
+            norm::backward(b, c, final_norm, dfinal_norm, dx, &g.hidden, last, &a.stats, groups);
         }
         _ => b.copy(dx, &g.hidden),
     }
@@ -232,7 +232,7 @@ pub fn backward<B: Backend>(
             positions: &a.positions,
             angles: a.angles.as_ref(),
             dropout: block_dropout(c, batch.noise, i),
-            group_rows,
+            groups,
             learns: g.blocks_learn,
         };
         let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
@@ -272,7 +272,7 @@ pub fn head_backward<B: Backend>(
     targets: Targets<'_>,
     derivatives: HeadDerivatives<'_>,
     logprobs: &mut [f64],
-    group_rows: usize,
+    groups: &[usize],
 ) {
     g.resize(b, c, targets.tokens.len());
     let dhead = match &mut g.weights.lm_head {
@@ -290,7 +290,7 @@ pub fn head_backward<B: Backend>(
         w.head(),
         targets.tokens,
         &targets.head_shape(c),
-        group_rows,
+        groups,
     );
 }
 

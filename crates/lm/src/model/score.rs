@@ -94,14 +94,13 @@ pub fn scores_backward<B: Backend>(
     b.resize(gathered, rows.len() * c.d_model);
     b.resize(hidden, b.len(&a.hidden));
     b.upload(scores, dscores);
-    let group_rows = rows.len().max(1);
     b.linear_backward_weight(
         &mut dhead.weight,
         dhead.bias.as_mut(),
         scores,
         &a.score.gathered,
         shape,
-        group_rows,
+        &[rows.len()],
     );
     b.linear_backward_input(gathered, scores, &head.weight, shape);
     if let Some(dropout) = dropout {

@@ -23,8 +23,8 @@ pub fn training_work<B: Backend>(mut b: B, c: Config, sequences: usize) -> impl 
         forward(b, c, &weights, &mut a, batch);
         let derivatives = HeadDerivatives::by_logprobs(&derivatives);
         let targets = Targets::new(&tokens);
-        head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, c.seq_len);
-        backward(b, c, &weights, &mut g, &a, batch, c.seq_len);
+        head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, &lens);
+        backward(b, c, &weights, &mut g, &a, batch, &lens);
     }
 }
 

@@ -65,7 +65,7 @@ impl<T> Trainer<T> {
         passes.scores(b, config, weights, batch, rows, dropout);
         let mut derivatives = vec![0.0; passes.scores.len()];
         let told = loss(&passes.scores, &mut derivatives);
-        let group_rows = batch.tokens.len().max(1);
+        let groups = [batch.tokens.len()];
         passes.logprobs.clear();
         let mut before = Before::Nothing;
         if let Some(TextLoss { targets, derivatives }) = text {
@@ -79,13 +79,13 @@ impl<T> Trainer<T> {
                 Targets::new(targets),
                 HeadDerivatives::by_logprobs(derivatives),
                 &mut passes.logprobs,
-                group_rows,
+                &groups,
             );
             before = Before::LanguageModel;
         }
         let a = &passes.activations;
         model::scores_backward(b, config, weights, gradients, a, rows, dropout, &derivatives, before);
-        model::backward(b, config, weights, gradients, a, batch, group_rows);
+        model::backward(b, config, weights, gradients, a, batch, &groups);
         (told, &self.passes.logprobs)
     }
 

@@ -116,15 +116,15 @@ impl<T> Trainer<T> {
     }
 
     /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's
-    /// log-probability, and returns the log-probabilities. Sums are grouped by `group_rows` rows: any cut
-    /// between groups gives the same bits.
+    /// log-probability, and returns the log-probabilities. Sums are grouped by `groups`, which add up to the
+    /// rows: any cut between groups gives the same bits.
     pub fn accumulate<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
         targets: &[u32],
         derivatives: &[f64],
-        group_rows: usize,
+        groups: &[usize],
     ) -> &[f64] {
         self.begin(b);
         let Self { config, weights, gradients, passes: Passes { activations, logprobs, .. }, .. } = self;
@@ -139,9 +139,9 @@ impl<T> Trainer<T> {
             Targets::new(targets),
             HeadDerivatives::by_logprobs(derivatives),
             logprobs,
-            group_rows,
+            groups,
         );
-        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        model::backward(b, config, weights, gradients, activations, batch, groups);
         logprobs
     }
 
@@ -167,7 +167,7 @@ impl<T> Trainer<T> {
             logprobs: &derivatives.logprobs,
             entropies: with_entropies.then_some(derivatives.entropies.as_slice()),
         };
-        let group_rows = rows.max(1);
+        let groups = [rows];
         model::head_backward(
             b,
             config,
@@ -177,9 +177,9 @@ impl<T> Trainer<T> {
             targets,
             derivatives,
             logprobs,
-            group_rows,
+            &groups,
         );
-        model::backward(b, config, weights, gradients, activations, batch, group_rows);
+        model::backward(b, config, weights, gradients, activations, batch, &groups);
         told
     }
 

@@ -95,7 +95,7 @@ impl Bench<'_> {
         let mut derivatives = Vec::new();
         cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
         let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
-        let logprobs = trainer.accumulate(cpu, sequences, &targets, &derivatives, seq_len);
+        let logprobs = trainer.accumulate(cpu, sequences, &targets, &derivatives, &lens);
         let loss = cross_entropy(logprobs, targets.len());
         let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
         trainer.update(cpu, &optimizer, LEARNING_RATE, loss);

@@ -199,7 +199,7 @@ impl<B: Backend> Ppo<'_, B> {
             cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= own.ptx_coef);
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: None };
-            let logprobs = policy.accumulate(b, rows, &batch.targets, &derivatives, seq_len);
+            let logprobs = policy.accumulate(b, rows, &batch.targets, &derivatives, &batch.lens);
             loss += cross_entropy(logprobs, counted);
         }
         figures.add("ptx/loss", loss);

@@ -166,7 +166,7 @@ impl<B: Backend> Pretraining<'_, B> {
             key_tokens.weigh(derivatives, &batch.tokens, seq_len);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
-            let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, seq_len);
+            let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, &batch.lens);
             for (logprobs, tokens) in logprobs.chunks(seq_len).zip(batch.tokens.chunks(seq_len)) {
                 let share = cross_entropy(logprobs, counted);
                 loss += key_tokens.weight(tokens) * share;

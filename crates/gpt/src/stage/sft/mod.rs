@@ -188,8 +188,8 @@ impl<'a, B: Backend> Sft<'a, B> {
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
             let noise = Some(Noise { seed, first_row: first_row + part.first_row as u64 });
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise };
-            let group_rows = part.tokens.len();
-            let logprobs = trainer.accumulate(backend, rows, part.targets, derivatives, group_rows);
+            let groups = [part.tokens.len()];
+            let logprobs = trainer.accumulate(backend, rows, part.targets, derivatives, &groups);
             loss += cross_entropy(logprobs, counted);
         }
         loss

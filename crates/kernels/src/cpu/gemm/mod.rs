@@ -7,7 +7,7 @@
 //! # Bits
 //!
 //! An element of the result is a sum over *blocks* of k, in order; a block is a sum over its k, in order, in
-//! a register. How k is cut into blocks depends on k alone (and on `group_rows` for gradients of weights).
+//! a register. How k is cut into blocks depends on k alone (and on `groups` for gradients of weights).
 //! Neither the number of rows nor of columns nor of threads has a part in it, nor where in a tile the element
 //! lies.
 //!

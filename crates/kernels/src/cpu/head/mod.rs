@@ -15,7 +15,7 @@ use super::pool::{Disjoint, Pool};
 use super::scratch::Buffer;
 use super::tensor::{Sink, Values};
 use super::{Cpu, CpuTensor, Precision};
-use crate::shapes::size_of_shape;
+use crate::shapes::{assert_groups, size_of_shape};
 use crate::{HeadShape, NO_TARGET};
 use std::ops::Range;
 
@@ -53,8 +53,8 @@ pub(super) fn forward(
     targets: &[u32],
     shape: &HeadShape,
 ) {
-    let (outputs, group_rows) = (Outputs { logprobs, entropies }, shape.rows.max(1));
-    run(cpu, outputs, None, hidden, weight, targets, shape, group_rows);
+    let outputs = Outputs { logprobs, entropies };
+    run(cpu, outputs, None, hidden, weight, targets, shape, &[shape.rows]);
 }
 
 /// `derivatives` are those of the loss by each log-probability, and by each entropy if the loss has them.
@@ -69,7 +69,7 @@ pub(super) fn backward(
     weight: &CpuTensor,
     targets: &[u32],
     shape: &HeadShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     assert_eq!(dhidden.len(), hidden.len(), "values of dhidden");
     assert_eq!(dweight.len(), weight.len(), "values of dweight");
@@ -77,10 +77,10 @@ pub(super) fn backward(
     if let Some(dentropies) = dentropies {
         assert_eq!(dentropies.len(), shape.rows, "values of dentropies");
     }
-    assert!(group_rows > 0, "group_rows is 0");
+    assert_groups("head_backward", groups, shape.rows);
     let gradients = Gradients { dlogprobs, dentropies, dhidden: dhidden.sink(), dweight: dweight.sink() };
     let outputs = Outputs { logprobs, entropies: None };
-    run(cpu, outputs, Some(gradients), hidden, weight, targets, shape, group_rows);
+    run(cpu, outputs, Some(gradients), hidden, weight, targets, shape, groups);
 }
 
 /// What is told of every row.
@@ -120,7 +120,7 @@ fn run(
     weight: &CpuTensor,
     targets: &[u32],
     shape: &HeadShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let &HeadShape { rows, d_model, vocab_size, temperature } = shape;
     for (values, name) in
@@ -141,7 +141,7 @@ fn run(
 
     let Cpu { options, kernel, pool, head: memory, .. } = cpu;
     let max_rows = chunk_rows(vocab_size);
-    memory.plan(targets, group_rows, max_rows);
+    memory.plan(targets, groups, max_rows);
     outputs.clear();
     if memory.rows.len() < rows
         && let Some(gradients) = &mut gradients
@@ -202,15 +202,16 @@ impl Outputs<'_> {
 }
 
 impl HeadMemory {
-    /// Lists the rows with a target, and cuts them within groups of `group_rows` into pieces of at most
-    /// `max_rows`.
-    fn plan(&mut self, targets: &[u32], group_rows: usize, max_rows: usize) {
+    /// Lists the rows with a target, and cuts those of each group into pieces of at most `max_rows`.
+    fn plan(&mut self, targets: &[u32], groups: &[usize], max_rows: usize) {
         self.rows.clear();
         self.pieces.clear();
-        for (group, targets) in targets.chunks(group_rows).enumerate() {
+        let mut first = 0;
+        for &rows in groups {
             let start = self.rows.len();
-            let with_target = targets.iter().enumerate().filter(|(_, target)| **target != NO_TARGET);
-            self.rows.extend(with_target.map(|(row, _)| (group * group_rows + row) as u32));
+            let with_target = (first..first + rows).filter(|&row| targets[row] != NO_TARGET);
+            self.rows.extend(with_target.map(|row| row as u32));
+            first += rows;
             let len = self.rows.len() - start;
             let pieces = len.div_ceil(max_rows);
             let piece = |i: usize| start + i * len / pieces;

@@ -8,6 +8,7 @@ use super::super::{Cpu, CpuTensor};
 use super::rms::{norm_backward_row, norm_row};
 use super::{add_slice, assert_rows, sum_partials};
 use crate::AttentionShape;
+use crate::shapes::assert_groups;
 use std::ops::Range;
 
 /// Query heads and key heads of a row.
@@ -49,9 +50,10 @@ pub(in super::super) fn backward(
     stats: &CpuTensor,
     weights: [&CpuTensor; 2],
     shape: &AttentionShape,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let rows = assert_lengths("head_norm_backward", qkv, stats, weights, shape);
+    assert_groups("head_norm_backward", groups, rows);
     for (len, name) in [(dqkv.len(), "dqkv"), (dout.len(), "dout")] {
         assert_eq!(len, qkv.len(), "values of {name}");
     }
@@ -69,7 +71,7 @@ pub(in super::super) fn backward(
         let stats = &stats[rows.start * heads..rows.end * heads];
         norm_backward_rows(level, &mut dqkv, sums, dout, qkv, stats, weights, shape, a, b, c);
     };
-    sum_partials(cpu, rows, group_rows, [2 * shape.head_dim, width], work, |sums| {
+    sum_partials(cpu, groups, [2 * shape.head_dim, width], work, |sums| {
         add_slice(level, dq_weight, &sums[..shape.head_dim]);
         add_slice(level, dk_weight, &sums[shape.head_dim..]);
     });
@@ -164,7 +166,7 @@ mod tests {
             let mut dqkv = cpu.activation(qkv.len());
             let [mut dq_weight, mut dk_weight] = [(); 2].map(|()| cpu.zeros(shape.head_dim));
             let dweights = [&mut dq_weight, &mut dk_weight];
-            backward(cpu, &mut dqkv, dweights, &out, &qkv, &stats, weights, &shape, 70);
+            backward(cpu, &mut dqkv, dweights, &out, &qkv, &stats, weights, &shape, &[70, 80]);
             vec![out, stats, dqkv, dq_weight, dk_weight]
         });
     }

@@ -6,6 +6,7 @@ use super::super::rows::for_each_rows;
 use super::super::tensor::{Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::{add_slice, assert_rows, inverse_root, sum_partials};
+use crate::shapes::assert_groups;
 use std::ops::Range;
 
 pub(in super::super) fn forward(
@@ -43,10 +44,11 @@ pub(in super::super) fn backward(
     x: &CpuTensor,
     stats: &CpuTensor,
     weight: &CpuTensor,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let width = weight.len();
     let rows = assert_rows(x, width);
+    assert_groups("layer_norm_backward", groups, rows);
     for (len, name) in [(dx.len(), "dx"), (dout.len(), "dout")] {
         assert_eq!(len, x.len(), "values of {name}");
     }
@@ -65,7 +67,7 @@ pub(in super::super) fn backward(
         let stats = &stats[2 * rows.start..2 * rows.end];
         norm_backward_rows(level, dx, sums, dout.part(start, len), x.part(start, len), stats, weight, a, b);
     };
-    sum_partials(cpu, rows, group_rows, [2 * width, width], work, |sums| {
+    sum_partials(cpu, groups, [2 * width, width], work, |sums| {
         add_slice(level, dweight.f32s_mut(), &sums[..width]);
         if let Some(dbias) = &mut dbias {
             add_slice(level, dbias, &sums[width..]);
@@ -169,20 +171,29 @@ mod tests {
             forward(cpu, &mut out, &mut stats, &x, &weight, Some(&weight), 1e-5);
             let mut dx = tensor(cpu, 5, ROWS * WIDTH);
             let [mut dweight, mut dbias] = [(); 2].map(|()| cpu.zeros(WIDTH));
-            backward(cpu, &mut dx, &mut dweight, Some(&mut dbias), &out, &x, &stats, &weight, 140);
+            backward(
+                cpu,
+                &mut dx,
+                &mut dweight,
+                Some(&mut dbias),
+                &out,
+                &x,
+                &stats,
+                &weight,
+                &[140, 140, 20],
+            );
             vec![out, stats, dx, dweight, dbias]
         });
     }
 
     #[test]
     fn gradients_do_not_depend_on_how_groups_are_batched() {
-        let group_rows = 100;
         for_every_cpu(|cpu| {
             let (x, dout) = (tensor(cpu, 1, ROWS * WIDTH), tensor(cpu, 2, ROWS * WIDTH));
             let weight = tensor(cpu, 3, WIDTH);
-            let mut gradients = |batches: &[Range<usize>]| {
+            let mut gradients = |batches: &[(Range<usize>, &[usize])]| {
                 let (mut dweight, mut dbias) = (cpu.zeros(WIDTH), cpu.zeros(WIDTH));
-                for rows in batches {
+                for (rows, groups) in batches {
                     let len = rows.len() * WIDTH;
                     let part = |x: &CpuTensor| {
                         let mut part = cpu.zeros(len);
@@ -194,11 +205,12 @@ mod tests {
                         (cpu.zeros(len), cpu.zeros(2 * rows.len()), cpu.zeros(len));
                     forward(cpu, &mut out, &mut stats, &x, &weight, None, 1e-5);
                     let dbias = Some(&mut dbias);
-                    backward(cpu, &mut dx, &mut dweight, dbias, &dout, &x, &stats, &weight, group_rows);
+                    backward(cpu, &mut dx, &mut dweight, dbias, &dout, &x, &stats, &weight, groups);
                 }
                 [dweight, dbias].map(|x| x.f32s().to_vec())
             };
-            let (at_once, in_parts) = (gradients(&[0..300, 300..300]), gradients(&[0..100, 100..300]));
+            let at_once = gradients(&[(0..300, &[100, 3, 197]), (300..300, &[])]);
+            let in_parts = gradients(&[(0..100, &[100]), (100..300, &[3, 197])]);
             assert_eq!(at_once, in_parts);
             vec![]
         });

@@ -11,6 +11,7 @@ pub(super) mod rms;
 use super::level::multiversion;
 use super::pointwise::add_to;
 use super::pool::Disjoint;
+use super::rows::cut_groups;
 use super::{Cpu, CpuTensor};
 use std::ops::Range;
 
@@ -18,36 +19,31 @@ use std::ops::Range;
 const PARTIAL_ROWS: usize = 64;
 
 /// Calls `work(rows, sums, scratch)` with runs of `0..rows`, their partial sums, `sum_width` zeros to begin
-/// with, and three scratch rows of `row_width` values; then `add` with the total of each group of
-/// `group_rows` rows, in order.
+/// with, and three scratch rows of `row_width` values; then `add` with the total of each group of rows, in
+/// order.
 fn sum_partials(
     cpu: &mut Cpu,
-    rows: usize,
-    group_rows: usize,
+    groups: &[usize],
     [sum_width, row_width]: [usize; 2],
     work: impl Fn(Range<usize>, &mut [f32], [&mut [f32]; 3]) + Sync,
     mut add: impl FnMut(&[f32]),
 ) {
-    assert!(group_rows > 0, "group_rows is 0");
-    let level = cpu.options.level;
+    let Cpu { options, pool, partials, runs, .. } = cpu;
     // A partial sum begins anew with every group, so that it never depends on another group's rows.
-    let group_partials = group_rows.min(rows).div_ceil(PARTIAL_ROWS).max(1);
-    let partials = rows.div_ceil(group_rows) * group_partials;
-    let sums = cpu.partials.floats(partials * sum_width);
+    cut_groups(runs, groups, PARTIAL_ROWS);
+    let sums = partials.floats(runs.len() * sum_width);
     let shared_sums = Disjoint::new(sums);
-    cpu.pool.run(partials, &|partial, scratch| {
-        let group_end = rows.min((partial / group_partials + 1) * group_rows);
-        let start = partial / group_partials * group_rows + partial % group_partials * PARTIAL_ROWS;
-        let rows = start.min(group_end)..group_end.min(start + PARTIAL_ROWS);
+    pool.run(runs.len(), &|partial, scratch| {
         // SAFETY: each partial sum is one chunk's own.
         let sums = unsafe { shared_sums.slice(partial * sum_width, sum_width) };
         sums.fill(0.0);
         let [a, b, c, ..] = &mut scratch.buffers;
-        work(rows, sums, [a.floats(row_width), b.floats(row_width), c.floats(row_width)]);
+        work(runs[partial].clone(), sums, [a.floats(row_width), b.floats(row_width), c.floats(row_width)]);
     });
-    for group in sums.chunks_exact_mut(group_partials * sum_width) {
-        let (total, others) = group.split_at_mut(sum_width);
-        others.chunks_exact(sum_width).for_each(|sum| add_slice(level, total, sum));
+    let mut sums = sums.chunks_exact_mut(sum_width);
+    for partials in groups.iter().map(|rows| rows.div_ceil(PARTIAL_ROWS)).filter(|&partials| partials > 0) {
+        let total = sums.next().expect("every group that has rows has a partial sum");
+        sums.by_ref().take(partials - 1).for_each(|sum| add_slice(options.level, total, sum));
         add(total);
     }
 }

@@ -6,6 +6,7 @@ use super::super::rows::for_each_rows;
 use super::super::tensor::{Values, ValuesMut};
 use super::super::{Cpu, CpuTensor};
 use super::{add_slice, assert_rows, inverse_root, sum_partials};
+use crate::shapes::assert_groups;
 use std::ops::Range;
 
 pub(in super::super) fn forward(
@@ -39,10 +40,11 @@ pub(in super::super) fn backward(
     x: &CpuTensor,
     stats: &CpuTensor,
     weight: &CpuTensor,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     let width = weight.len();
     let rows = assert_rows(x, width);
+    assert_groups("rms_norm_backward", groups, rows);
     for (len, name) in [(dx.len(), "dx"), (dout.len(), "dout")] {
         assert_eq!(len, x.len(), "values of {name}");
     }
@@ -68,7 +70,7 @@ pub(in super::super) fn backward(
             b,
         );
     };
-    sum_partials(cpu, rows, group_rows, [width; 2], work, |sums| add_slice(level, dweight, sums));
+    sum_partials(cpu, groups, [width; 2], work, |sums| add_slice(level, dweight, sums));
 }
 
 multiversion! {
@@ -154,7 +156,7 @@ mod tests {
             let (mut out, mut stats) = (cpu.activation(ROWS * WIDTH), cpu.zeros(ROWS));
             forward(cpu, &mut out, &mut stats, &x, &weight, 1e-5);
             let (mut dx, mut dweight) = (tensor(cpu, 3, ROWS * WIDTH), cpu.zeros(WIDTH));
-            backward(cpu, &mut dx, &mut dweight, &out, &x, &stats, &weight, 140);
+            backward(cpu, &mut dx, &mut dweight, &out, &x, &stats, &weight, &[140, 3, 157]);
             vec![out, stats, dx, dweight]
         });
     }

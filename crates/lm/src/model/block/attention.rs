@@ -134,7 +134,7 @@ pub(super) fn backward<B: Backend>(
     place: &Place<'_, B::Tensor>,
 ) {
     let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
-    let (dropout, group_rows) = (place.dropout.as_ref(), place.group_rows);
+    let (dropout, groups) = (place.dropout.as_ref(), place.groups);
 
     if let Some(d) = dropout {
         b.dropout(dout, c.d_model, &d.attn_branch);
@@ -148,7 +148,7 @@ pub(super) fn backward<B: Backend>(
     }
     let gains = w.q_norm.as_ref().zip(w.k_norm.as_ref()).zip(dw.q_norm.as_mut().zip(dw.k_norm.as_mut()));
     if let Some(((q, k), (dq, dk))) = gains {
-        b.head_norm_backward(&mut g.raw, dq, dk, &g.qkv, &a.raw, &a.head_stats, q, k, &s, group_rows);
+        b.head_norm_backward(&mut g.raw, dq, dk, &g.qkv, &a.raw, &a.head_stats, q, k, &s, groups);
     }
     let projected = if c.qk_norm { &g.raw } else { &g.qkv };
     linear_backward(b, &mut dw.qkv, projected, x, to_qkv, place);

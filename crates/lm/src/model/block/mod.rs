@@ -112,8 +112,8 @@ pub(super) struct Place<'a, T> {
     pub(super) angles: Option<&'a T>,
     /// Where values are dropped, in training.
     pub(super) dropout: Option<BlockDropout>,
-    /// Rows whose gradients are summed together first.
-    pub(super) group_rows: usize,
+    /// Rows of the groups within which gradients are summed first.
+    pub(super) groups: &'a [usize],
     /// Whether matrices are learned, so that their gradients are wanted.
     pub(super) learns: bool,
 }
@@ -173,25 +173,25 @@ pub(super) fn backward<B: Backend>(
     lens: &[usize],
     place: &Place<'_, B::Tensor>,
 ) {
-    let group_rows = place.group_rows;
+    let groups = place.groups;
     let BlockGradients { branch, input, attention, mlp, end } = g;
     match c.norm_place {
         NormPlace::Pre => {
             b.copy(branch, dx);
             mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm2, place);
-            norm::backward(b, c, &w.norm2, &mut dw.norm2, dx, input, &a.mid, &a.stats2, group_rows);
+            norm::backward(b, c, &w.norm2, &mut dw.norm2, dx, input, &a.mid, &a.stats2, groups);
             b.copy(branch, dx);
             attention::backward(b, c, w, dw, &a.attention, attention, input, branch, &a.norm1, lens, place);
-            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, input, x, &a.stats1, group_rows);
+            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, input, x, &a.stats1, groups);
         }
         NormPlace::Post => {
             b.fill(end, 0.0);
-            norm::backward(b, c, &w.norm2, &mut dw.norm2, end, dx, &a.end, &a.stats2, group_rows);
+            norm::backward(b, c, &w.norm2, &mut dw.norm2, end, dx, &a.end, &a.stats2, groups);
             b.copy(branch, end);
             mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm1, place);
             b.accumulate(end, input);
             b.fill(dx, 0.0);
-            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, end, &a.mid, &a.stats1, group_rows);
+            norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, end, &a.mid, &a.stats1, groups);
             b.copy(branch, dx);
             attention::backward(b, c, w, dw, &a.attention, attention, input, branch, x, lens, place);
             b.accumulate(dx, input);
@@ -208,6 +208,6 @@ fn linear_backward<B: Backend>(
     place: &Place<'_, B::Tensor>,
 ) {
     if place.learns {
-        b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, place.group_rows);
+        b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, place.groups);
     }
 }

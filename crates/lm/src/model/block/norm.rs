@@ -39,13 +39,13 @@ pub(in super::super) fn backward<B: Backend>(
     dout: &B::Tensor,
     x: &B::Tensor,
     stats: &B::Tensor,
-    group_rows: usize,
+    groups: &[usize],
 ) {
     match c.norm {
         NormKind::LayerNorm => {
             let dbias = dw.bias.as_mut();
-            b.layer_norm_backward(dx, &mut dw.weight, dbias, dout, x, stats, &w.weight, group_rows);
+            b.layer_norm_backward(dx, &mut dw.weight, dbias, dout, x, stats, &w.weight, groups);
         }
-        NormKind::RmsNorm => b.rms_norm_backward(dx, &mut dw.weight, dout, x, stats, &w.weight, group_rows),
+        NormKind::RmsNorm => b.rms_norm_backward(dx, &mut dw.weight, dout, x, stats, &w.weight, groups),
     }
 }

@@ -100,14 +100,8 @@ pub fn forward_cached<B: Backend>(
     for (i, block) in w.blocks.iter().enumerate() {
         let attend =
             Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
-        let place = Place {
-            layer: i,
-            positions,
-            angles: angles.as_ref(),
-            dropout: None,
-            group_rows: 0,
-            learns: false,
-        };
+        let place =
+            Place { layer: i, positions, angles: angles.as_ref(), dropout: None, groups: &[], learns: false };
         block::forward(b, c, block, a, next, x, attend, &place);
         std::mem::swap(x, next);
     }
