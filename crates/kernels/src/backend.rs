@@ -9,6 +9,14 @@
 //! * Outputs come first and are **overwritten**. Two kinds of gradients are **added to** instead: those of
 //!   weights (a step accumulates over micro-batches) and that of the residual stream (`dx` of a norm, of a
 //!   gather).
+//! * What crosses between the host and the backend's memory is what these say, and nothing else:
+//!   [`upload`](Backend::upload), [`upload_ids`](Backend::upload_ids) and
+//!   [`upload_scalars`](Backend::upload_scalars) carry copies there, after which the slice may change;
+//!   [`download`](Backend::download), [`read`](Backend::read) and what tells of tokens
+//!   ([`draw`](Backend::draw) and its two neighbours) carry values back, and they alone wait for the
+//!   operations before them. Every other call may return before its work is done.
+//! * [`Scalars`](Backend::Scalars) are lists: what writes results **appends** them, so that several calls can
+//!   be read at once; `upload_scalars` begins a list anew.
 //! * Shapes are asserted. A mismatch is a bug of the caller and panics.
 //! * Results do not depend on the number of threads.
 //! * Gradients of weights are summed within groups of rows first, then group after group in order, so that
@@ -18,13 +26,19 @@
 //!   what a model computes alone or in a batch, and with a cache at once, in pieces or token by token, is the
 //!   same; in `f32` it is also what it computes without a cache. (Among machines of one instruction set.)
 
-use crate::{AdamW, AttentionShape, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
+use crate::{AdamW, AttentionShape, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
 use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
 pub trait Backend {
     /// An array of numbers in this backend's memory.
     type Tensor;
+
+    /// A list of whole numbers below 2³² in this backend's memory: tokens, positions, rows, lengths.
+    type Ids;
+
+    /// A list of `f64` in this backend's memory: results that are read late, and derivatives by them.
+    type Scalars;
 
     // ---- memory
     // -------------------------------------------------------------------------------------------------
@@ -49,6 +63,21 @@ pub trait Backend {
 
     /// Tensor → host. Lengths must agree; not for packed tensors.
     fn download(&mut self, out: &mut [f32], x: &Self::Tensor);
+
+    /// An empty list.
+    fn ids(&mut self) -> Self::Ids;
+
+    /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
+    fn upload_ids(&mut self, out: &mut Self::Ids, values: &[u32]);
+
+    /// An empty list.
+    fn scalars(&mut self) -> Self::Scalars;
+
+    /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
+    fn upload_scalars(&mut self, out: &mut Self::Scalars, values: &[f64]);
+
+    /// Lists → host: `out` becomes what they hold, one list after another.
+    fn read(&mut self, out: &mut Vec<f64>, lists: &[&Self::Scalars]);
 
     /// `out = x`. Lengths must agree.
     fn copy(&mut self, out: &mut Self::Tensor, x: &Self::Tensor);
@@ -97,8 +126,8 @@ pub trait Backend {
         out: &mut Self::Tensor,
         wte: &Self::Tensor,
         wpe: Option<&Self::Tensor>,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Self::Ids,
+        positions: &Self::Ids,
         d_model: usize,
     );
     /// `dwte[tokens[r]] += dout[r]`, `dwpe[positions[r]] += dout[r]`, rows in order.
@@ -107,15 +136,15 @@ pub trait Backend {
         dwte: &mut Self::Tensor,
         dwpe: Option<&mut Self::Tensor>,
         dout: &Self::Tensor,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Self::Ids,
+        positions: &Self::Ids,
         d_model: usize,
     );
 
     /// `out[i] = x[rows[i]]`, rows of `width`.
-    fn gather_forward(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, rows: &[u32], width: usize);
+    fn gather_forward(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, rows: &Self::Ids, width: usize);
     /// `dx[rows[i]] += dout[i]`.
-    fn gather_backward(&mut self, dx: &mut Self::Tensor, dout: &Self::Tensor, rows: &[u32], width: usize);
+    fn gather_backward(&mut self, dx: &mut Self::Tensor, dout: &Self::Tensor, rows: &Self::Ids, width: usize);
 
     /// Layer normalisation (Ba et al. 2016) of rows as long as `weight`:
     /// `out = (x - mean) · rstd · weight + bias`, `rstd = 1/√(variance + eps)`, biased variance.
@@ -209,7 +238,7 @@ pub trait Backend {
         &mut self,
         qkv: &mut Self::Tensor,
         table: &Self::Tensor,
-        positions: &[u32],
+        positions: &Self::Ids,
         shape: &AttentionShape,
     );
     /// The transpose of [`rope_forward`](Self::rope_forward), in place on a gradient: turned back, the same
@@ -218,7 +247,7 @@ pub trait Backend {
         &mut self,
         dqkv: &mut Self::Tensor,
         table: &Self::Tensor,
-        positions: &[u32],
+        positions: &Self::Ids,
         shape: &AttentionShape,
     );
 
@@ -262,7 +291,7 @@ pub trait Backend {
         out: &mut Self::Tensor,
         lse: &mut Self::Tensor,
         qkv: &Self::Tensor,
-        lens: &[usize],
+        lens: &Self::Ids,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     );
@@ -275,15 +304,16 @@ pub trait Backend {
         out: &Self::Tensor,
         lse: &Self::Tensor,
         qkv: &Self::Tensor,
-        lens: &[usize],
+        lens: &Self::Ids,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     );
 
     /// Attention of new rows over everything their slot holds, themselves included: first their keys and
     /// values are written to the caches, then `out` is what [`attention_forward`](Self::attention_forward)
-    /// gives for the same positions. `spans` cover the rows in order, each in a slot of its own. A cache is
-    /// an activation of `slots · capacity · kv_width` values, in an order of the backend's own; what it held
+    /// gives for the same positions. `spans` are [`CacheSpan`](crate::CacheSpan)s as
+    /// [`ids`](crate::CacheSpan::ids): they cover the rows in order, each in a slot of its own. A cache is an
+    /// activation of `slots · capacity · kv_width` values, in an order of the backend's own; what it held
     /// before does not matter.
     #[allow(clippy::too_many_arguments)]
     fn attention_cached(
@@ -292,7 +322,7 @@ pub trait Backend {
         keys: &mut Self::Tensor,
         values: &mut Self::Tensor,
         qkv: &Self::Tensor,
-        spans: &[CacheSpan],
+        spans: &Self::Ids,
         capacity: usize,
         shape: &AttentionShape,
     );
@@ -309,36 +339,36 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution `p =
-    /// softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] · log
-    /// p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both
+    /// Appends the log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution
+    /// `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] ·
+    /// log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both
     /// are 0 for [`NO_TARGET`](crate::NO_TARGET).
     #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
-        logprobs: &mut [f64],
-        entropies: Option<&mut [f64]>,
+        logprobs: &mut Self::Scalars,
+        entropies: Option<&mut Self::Scalars>,
         hidden: &Self::Tensor,
         weight: &Self::Tensor,
-        targets: &[u32],
+        targets: &Self::Ids,
         shape: &HeadShape,
     );
     /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by
     /// each entropy `H` if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy ·
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
-    /// The logits are computed again, chunk by chunk, and `logprobs` falls out of it: a loss whose
+    /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a loss whose
     /// derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &mut self,
-        logprobs: &mut [f64],
+        logprobs: &mut Self::Scalars,
         dhidden: &mut Self::Tensor,
         dweight: &mut Self::Tensor,
-        dlogprobs: &[f64],
-        dentropies: Option<&[f64]>,
+        dlogprobs: &Self::Scalars,
+        dentropies: Option<&Self::Scalars>,
         hidden: &Self::Tensor,
         weight: &Self::Tensor,
-        targets: &[u32],
+        targets: &Self::Ids,
         shape: &HeadShape,
         groups: &[usize],
     );

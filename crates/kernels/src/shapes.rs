@@ -45,23 +45,35 @@ pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width
     }
 }
 
+/// Makes room for `more` results at the end of a list, and gives it to be written.
+pub(crate) fn append(list: &mut Vec<f64>, more: usize) -> &mut [f64] {
+    let len = list.len();
+    list.resize(len + more, 0.0);
+    &mut list[len..]
+}
+
+/// Lengths as numbers of rows.
+pub(crate) fn rows_of(lens: &[u32]) -> impl Iterator<Item = usize> + Clone {
+    lens.iter().map(|&len| len as usize)
+}
+
 /// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its
 /// own, in caches of `len` values.
 pub(crate) fn assert_spans_fit(
     operation: &str,
-    spans: &[CacheSpan],
+    spans: impl Iterator<Item = CacheSpan> + Clone,
     len: usize,
     capacity: usize,
     shape: &AttentionShape,
 ) {
-    for (i, span) in spans.iter().enumerate() {
+    for (i, span) in spans.clone().enumerate() {
         let end = span.start.checked_add(span.len);
         assert!(
             end.is_some_and(|end| end <= capacity),
             "{operation}: {span:?} in a cache of {capacity} positions"
         );
         assert_slot_exists(operation, span.slot, len, capacity, shape);
-        let alone = spans[..i].iter().all(|other| other.slot != span.slot);
+        let alone = spans.clone().take(i).all(|other| other.slot != span.slot);
         assert!(alone, "{operation}: {span:?}: two spans in one slot");
     }
 }
@@ -172,6 +184,25 @@ pub struct CacheSpan {
     pub start: usize,
     /// Rows to append.
     pub len: usize,
+}
+
+impl CacheSpan {
+    /// Spans as [`attention_cached`](crate::Backend::attention_cached) takes them: slot, start and length, one
+    /// span after another.
+    pub fn ids(spans: &[Self]) -> impl Iterator<Item = u32> {
+        let id = |x| u32::try_from(x).expect("slots and positions of a cache are less than 2³²");
+        spans.iter().flat_map(move |span| [span.slot, span.start, span.len].map(id))
+    }
+
+    /// The spans of such ids.
+    pub(crate) fn of_ids(ids: &[u32]) -> impl ExactSizeIterator<Item = Self> + Clone {
+        let (spans, rest) = ids.as_chunks::<3>();
+        assert!(rest.is_empty(), "a span is three ids: {ids:?}");
+        spans.iter().map(|span| {
+            let [slot, start, len] = span.map(|id| id as usize);
+            Self { slot, start, len }
+        })
+    }
 }
 
 /// Shape of the language-model head.

@@ -5,8 +5,8 @@
 mod harness;
 
 use kernels::{
-    AdamW, AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level,
-    LinearShape, Precision,
+    AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level, LinearShape,
+    Precision,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn main() {
-    const ONCE: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download"];
+    const ONCE: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download", "ids", "scalars"];
     let mut needed = harness::operations();
     needed.retain(|name| !ONCE.contains(name));
     let watched: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
@@ -69,7 +69,7 @@ fn main() {
 }
 
 const ROWS: usize = 70;
-const LENS: [usize; 2] = [30, 40];
+const LENS: [u32; 2] = [30, 40];
 const GROUPS: [usize; 3] = [35, 30, 5];
 const WIDTH: usize = 48;
 /// Enough that both threads get a chunk.
@@ -78,8 +78,8 @@ const VOCAB: usize = 100;
 const LINEAR: LinearShape = LinearShape { rows: ROWS, d_in: WIDTH, d_out: 3 * WIDTH };
 const ATTENTION: AttentionShape =
     AttentionShape { n_head: 3, n_kv_head: 3, head_dim: WIDTH / 3, scale: 0.25, window: None };
-const SPANS: [CacheSpan; 2] =
-    [CacheSpan { slot: 0, start: 3, len: ROWS - 1 }, CacheSpan { slot: 1, start: 20, len: 1 }];
+/// Slot, start and length of two spans.
+const SPANS: [u32; 6] = [0, 3, ROWS as u32 - 1, 1, 20, 1];
 const CAPACITY: usize = ROWS + 2;
 const HEAD: HeadShape = HeadShape { rows: ROWS, d_model: WIDTH, vocab_size: VOCAB, temperature: 1.0 };
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 0 };
@@ -123,6 +123,10 @@ struct Tensors {
     v: Tensor,
     resized: Tensor,
     indices: Vec<u32>,
+    lens: Vec<u32>,
+    spans: Vec<u32>,
+    list: Vec<u32>,
+    told: Vec<f64>,
     logprobs: Vec<f64>,
     entropies: Vec<f64>,
     dlogprobs: Vec<f64>,
@@ -165,8 +169,12 @@ impl Tensors {
             dgains: [(); 2].map(|()| cpu.zeros(ATTENTION.head_dim)),
             resized: cpu.activation(0),
             indices: (0..ROWS as u32).collect(),
-            logprobs: vec![0.0; ROWS],
-            entropies: vec![0.0; ROWS],
+            lens: LENS.to_vec(),
+            spans: SPANS.to_vec(),
+            list: Vec::new(),
+            told: Vec::new(),
+            logprobs: Vec::new(),
+            entropies: Vec::new(),
             dlogprobs: vec![-1.0; ROWS],
         }
     }
@@ -174,6 +182,14 @@ impl Tensors {
 
 /// A round of each.
 const OPERATIONS: &[(&str, Operation)] = &[
+    ("upload_ids", |cpu, t| {
+        [&SPANS[..], &[], &LENS].iter().for_each(|ids| cpu.upload_ids(&mut t.list, ids));
+    }),
+    // Every round begins its lists here.
+    ("upload_scalars", |cpu, t| {
+        [&mut t.logprobs, &mut t.entropies].into_iter().for_each(|list| cpu.upload_scalars(list, &[1.0]));
+    }),
+    ("read", |cpu, t| cpu.read(&mut t.told, &[&t.logprobs, &t.dlogprobs])),
     ("copy", |cpu, t| cpu.copy(&mut t.dx, &t.x)),
     ("resize", |cpu, t| {
         [WIDTH, 3 * WIDTH, 2 * WIDTH].iter().for_each(|&len| cpu.resize(&mut t.resized, len))
@@ -230,19 +246,19 @@ const OPERATIONS: &[(&str, Operation)] = &[
         cpu.linear_backward_weight(&mut t.dweight, dbias, &t.dqkv, &t.x, LINEAR, &GROUPS);
     }),
     ("attention_forward", |cpu, t| {
-        cpu.attention_forward(&mut t.x, &mut t.lse, &t.qkv, &LENS, &ATTENTION, Some(&DROPOUT));
+        cpu.attention_forward(&mut t.x, &mut t.lse, &t.qkv, &t.lens, &ATTENTION, Some(&DROPOUT));
     }),
     ("attention_backward", |cpu, t| {
         let dropout = Some(&DROPOUT);
-        cpu.attention_backward(&mut t.dqkv, &t.dx, &t.x, &t.lse, &t.qkv, &LENS, &ATTENTION, dropout);
+        cpu.attention_backward(&mut t.dqkv, &t.dx, &t.x, &t.lse, &t.qkv, &t.lens, &ATTENTION, dropout);
     }),
     ("attention_cached", |cpu, t| {
         let (keys, values) = (&mut t.keys, &mut t.values);
-        cpu.attention_cached(&mut t.x, keys, values, &t.qkv, &SPANS, CAPACITY, &ATTENTION);
+        cpu.attention_cached(&mut t.x, keys, values, &t.qkv, &t.spans, CAPACITY, &ATTENTION);
     }),
     ("cache_fork", |cpu, t| cpu.cache_fork(&mut t.keys, 0, 1..2, ROWS, CAPACITY, &ATTENTION)),
     ("head_forward", |cpu, t| {
-        let (logprobs, entropies) = (&mut t.logprobs, Some(&mut t.entropies[..]));
+        let (logprobs, entropies) = (&mut t.logprobs, Some(&mut t.entropies));
         cpu.head_forward(logprobs, entropies, &t.x, &t.embedding, &t.indices, &HEAD);
     }),
     ("head_backward", |cpu, t| {

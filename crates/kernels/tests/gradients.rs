@@ -159,16 +159,18 @@ fn embed() -> Vec<Case> {
     let without_positions = case(
         vec![wte.clone()],
         5 * 3,
-        |out, w| Reference.embed_forward(out, &w[0], None, &TOKENS, &POSITIONS, 3),
-        |dw, dout, _| Reference.embed_backward(&mut dw[0], None, dout, &TOKENS, &POSITIONS, 3),
+        |out, w| Reference.embed_forward(out, &w[0], None, &TOKENS.to_vec(), &POSITIONS.to_vec(), 3),
+        |dw, dout, _| {
+            Reference.embed_backward(&mut dw[0], None, dout, &TOKENS.to_vec(), &POSITIONS.to_vec(), 3)
+        },
     );
     let with_positions = case(
         vec![wte, wpe],
         5 * 3,
-        |out, w| Reference.embed_forward(out, &w[0], Some(&w[1]), &TOKENS, &POSITIONS, 3),
+        |out, w| Reference.embed_forward(out, &w[0], Some(&w[1]), &TOKENS.to_vec(), &POSITIONS.to_vec(), 3),
         |dw, dout, _| {
             let [dwte, dwpe] = dw else { unreachable!() };
-            Reference.embed_backward(dwte, Some(dwpe), dout, &TOKENS, &POSITIONS, 3);
+            Reference.embed_backward(dwte, Some(dwpe), dout, &TOKENS.to_vec(), &POSITIONS.to_vec(), 3);
         },
     );
     vec![without_positions, with_positions]
@@ -179,8 +181,8 @@ fn gather() -> Vec<Case> {
     vec![case(
         vec![(noise(1, 5 * 3), Added)],
         4 * 3,
-        |out, x| Reference.gather_forward(out, &x[0], &ROWS, 3),
-        |dx, dout, _| Reference.gather_backward(&mut dx[0], dout, &ROWS, 3),
+        |out, x| Reference.gather_forward(out, &x[0], &ROWS.to_vec(), 3),
+        |dx, dout, _| Reference.gather_backward(&mut dx[0], dout, &ROWS.to_vec(), 3),
     )]
 }
 
@@ -271,11 +273,11 @@ fn rope() -> Vec<Case> {
             len,
             move |out, x| {
                 out.clone_from(&x[0]);
-                Reference.rope_forward(out, &noise(2, 7 * head_dim), &POSITIONS, &shape);
+                Reference.rope_forward(out, &noise(2, 7 * head_dim), &POSITIONS.to_vec(), &shape);
             },
             move |dx, dout, _| {
                 dx[0].clone_from(dout);
-                Reference.rope_backward(&mut dx[0], &noise(2, 7 * head_dim), &POSITIONS, &shape);
+                Reference.rope_backward(&mut dx[0], &noise(2, 7 * head_dim), &POSITIONS.to_vec(), &shape);
             },
         )
     };
@@ -314,13 +316,13 @@ fn linear_weight() -> Vec<Case> {
 }
 
 fn attention() -> Vec<Case> {
-    const LENS: [usize; 3] = [4, 1, 6];
+    const LENS: [u32; 3] = [4, 1, 6];
     const ROWS: usize = 11;
     let setting = |n_kv_head: usize, window: Option<usize>, p: Option<f32>| {
         let shape = AttentionShape { n_head: 4, n_kv_head, head_dim: 3, scale: 0.6, window };
         let dropout = p.map(|p| Dropout { p, seed: 3, stream: 4, first_row: 2 });
         let forward = move |out: &mut F64Tensor, lse: &mut F64Tensor, qkv: &F64Tensor| {
-            Reference.attention_forward(out, lse, qkv, &LENS, &shape, dropout.as_ref());
+            Reference.attention_forward(out, lse, qkv, &LENS.to_vec(), &shape, dropout.as_ref());
         };
         case(
             vec![(noise(1, ROWS * shape.qkv_width()), Overwritten)],
@@ -330,7 +332,16 @@ fn attention() -> Vec<Case> {
                 let (mut out, mut lse) = (noise(3, ROWS * shape.q_width()), noise(2, ROWS * shape.n_head));
                 forward(&mut out, &mut lse, &qkv[0]);
                 let (dqkv, qkv) = (&mut dqkv[0], &qkv[0]);
-                Reference.attention_backward(dqkv, dout, &out, &lse, qkv, &LENS, &shape, dropout.as_ref());
+                Reference.attention_backward(
+                    dqkv,
+                    dout,
+                    &out,
+                    &lse,
+                    qkv,
+                    &LENS.to_vec(),
+                    &shape,
+                    dropout.as_ref(),
+                );
             },
         )
     };
@@ -353,9 +364,11 @@ fn head() -> Vec<Case> {
     let setting = |temperature: f32, groups: &'static [usize], with_entropies: bool| {
         let shape = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
         let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
-            let (logprobs, entropies) = out.0.split_at_mut(ROWS);
-            let entropies = with_entropies.then_some(entropies);
-            Reference.head_forward(logprobs, entropies, &inputs[0], &inputs[1], &TARGETS, &shape);
+            let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
+            let wanted = with_entropies.then_some(&mut entropies);
+            let targets = TARGETS.to_vec();
+            Reference.head_forward(&mut logprobs, wanted, &inputs[0], &inputs[1], &targets, &shape);
+            out.0 = [logprobs, entropies].concat();
         };
         let out_len = if with_entropies { 2 * ROWS } else { ROWS };
         case(
@@ -364,18 +377,19 @@ fn head() -> Vec<Case> {
             forward,
             move |gradients, dout, inputs| {
                 let [dhidden, dweight] = gradients else { unreachable!() };
-                let (mut logprobs, mut expected) = (noise(3, ROWS).0, noise(4, out_len));
+                let (mut logprobs, mut expected) = (Vec::new(), noise(4, out_len));
                 forward(&mut expected, inputs);
                 let (dlogprobs, dentropies) = dout.0.split_at(ROWS);
+                let (dlogprobs, dentropies) = (dlogprobs.to_vec(), dentropies.to_vec());
                 Reference.head_backward(
                     &mut logprobs,
                     dhidden,
                     dweight,
-                    dlogprobs,
-                    with_entropies.then_some(dentropies),
+                    &dlogprobs,
+                    with_entropies.then_some(&dentropies),
                     &inputs[0],
                     &inputs[1],
-                    &TARGETS,
+                    &TARGETS.to_vec(),
                     &shape,
                     groups,
                 );

@@ -13,6 +13,13 @@ use kernels::{
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Ids in the memory of a backend.
+fn ids<B: Backend>(b: &mut B, values: &[u32]) -> B::Ids {
+    let mut ids = b.ids();
+    b.upload_ids(&mut ids, values);
+    ids
+}
+
 /// Four times this is 2⁶⁴: as a `usize`, nothing.
 const HUGE: usize = 1 << 62;
 
@@ -42,20 +49,24 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
             let (mut out, wte, wpe) = (b.zeros(0), b.zeros(8), b.zeros(8));
             let width = [HUGE, HUGE, 1 << 63][case];
             let wpe = [None, Some(&wpe), None][case];
-            b.embed_forward(&mut out, &wte, wpe, &[0; 4], &[0; 4], width);
+            let rows = ids(b, &[0; 4]);
+            b.embed_forward(&mut out, &wte, wpe, &rows, &rows, width);
         }),
         ("embed_backward", 2, |b, case| {
             let (mut dwte, mut dwpe, dout) = (b.zeros(8), b.zeros(8), b.zeros(0));
             let dwpe = if case == 0 { None } else { Some(&mut dwpe) };
-            b.embed_backward(&mut dwte, dwpe, &dout, &[0; 4], &[0; 4], HUGE);
+            let rows = ids(b, &[0; 4]);
+            b.embed_backward(&mut dwte, dwpe, &dout, &rows, &rows, HUGE);
         }),
         ("gather_forward", 1, |b, _| {
             let (mut out, x) = (b.zeros(0), b.zeros(8));
-            b.gather_forward(&mut out, &x, &[0; 4], HUGE);
+            let rows = ids(b, &[0; 4]);
+            b.gather_forward(&mut out, &x, &rows, HUGE);
         }),
         ("gather_backward", 1, |b, _| {
             let (mut dx, dout) = (b.zeros(8), b.zeros(0));
-            b.gather_backward(&mut dx, &dout, &[0; 4], HUGE);
+            let rows = ids(b, &[0; 4]);
+            b.gather_backward(&mut dx, &dout, &rows, HUGE);
         }),
         ("head_norm_forward", 2, |b, case| {
             let (mut out, mut stats, qkv) = (b.zeros(24), b.zeros(24), b.zeros(24));
@@ -81,11 +92,13 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
         }),
         ("rope_forward", 3, |b, case| {
             let (mut qkv, table) = (b.zeros([24, 24, 0][case]), b.zeros(8));
-            b.rope_forward(&mut qkv, &table, &[0; 4], &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
+            let rows = ids(b, &[0; 4]);
+            b.rope_forward(&mut qkv, &table, &rows, &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
         }),
         ("rope_backward", 3, |b, case| {
             let (mut qkv, table) = (b.zeros([24, 24, 0][case]), b.zeros(8));
-            b.rope_backward(&mut qkv, &table, &[0; 4], &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
+            let rows = ids(b, &[0; 4]);
+            b.rope_backward(&mut qkv, &table, &rows, &[HEADS[0], HEADS[1], ROWS_WRAP][case]);
         }),
         ("linear_forward", 3, |b, case| {
             let (mut out, x, weight) = linear::<B>(b, case);
@@ -101,29 +114,30 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
         }),
         ("attention_forward", 5, |b, case| {
             let (lens, shape, dropout) = attention(case);
+            let lens = ids(b, &lens);
             let (mut out, mut lse, qkv) = (b.zeros(0), b.zeros(0), b.zeros(0));
             b.attention_forward(&mut out, &mut lse, &qkv, &lens, &shape, dropout.as_ref());
         }),
         ("attention_backward", 5, |b, case| {
             let (lens, shape, dropout) = attention(case);
+            let lens = ids(b, &lens);
             let (mut dqkv, dout, out, lse, qkv) =
                 (b.zeros(0), b.zeros(0), b.zeros(0), b.zeros(0), b.zeros(0));
             b.attention_backward(&mut dqkv, &dout, &out, &lse, &qkv, &lens, &shape, dropout.as_ref());
         }),
-        ("attention_cached", 7, |b, case| {
+        ("attention_cached", 5, |b, case| {
+            const MAX: usize = u32::MAX as usize;
             let span = CacheSpan { slot: 0, start: 0, len: 1 };
             let (spans, capacity, shape) = [
-                // Two slots that would be one.
-                (vec![span, CacheSpan { slot: HUGE, ..span }], 4, SMALL),
-                (vec![CacheSpan { slot: usize::MAX, ..span }], 4, SMALL),
+                (vec![CacheSpan { slot: MAX, ..span }], 4, SMALL),
                 (vec![span], HUGE, SMALL),
-                (vec![CacheSpan { start: usize::MAX, ..span }], 4, SMALL),
-                (vec![CacheSpan { start: usize::MAX - 1, len: 2, ..span }], 4, SMALL),
-                (vec![CacheSpan { len: HUGE, ..span }; 4], 4, SMALL),
+                (vec![CacheSpan { start: MAX, ..span }], 4, SMALL),
+                (vec![CacheSpan { start: MAX - 1, len: 2, ..span }], 4, SMALL),
                 (vec![span], 4, HEADS[1]),
             ][case]
                 .clone();
-            let rows = if case == 5 { 0 } else { spans.iter().map(|span| span.len).sum() };
+            let rows: usize = spans.iter().map(|span| span.len).sum();
+            let spans = ids(b, &CacheSpan::ids(&spans).collect::<Vec<u32>>());
             let (mut out, qkv) = (b.activation(rows * 4), b.activation(rows * 12));
             let (mut keys, mut values) = (b.activation(4 * 4), b.activation(4 * 4));
             b.attention_cached(&mut out, &mut keys, &mut values, &qkv, &spans, capacity, &shape);
@@ -142,20 +156,23 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
         }),
         ("head_forward", 3, |b, case| {
             let (hidden, weight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
-            b.head_forward(&mut [0.0; 4], None, &hidden, &weight, &[0; 4], &HEAD[case]);
+            let (mut logprobs, targets) = (b.scalars(), ids(b, &[0; 4]));
+            b.head_forward(&mut logprobs, None, &hidden, &weight, &targets, &HEAD[case]);
         }),
         ("head_backward", 3, |b, case| {
             let (hidden, weight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
             let (mut dhidden, mut dweight) = (b.zeros(0), b.zeros(HEAD_WEIGHTS[case]));
+            let (mut logprobs, mut derivatives, targets) = (b.scalars(), b.scalars(), ids(b, &[0; 4]));
+            b.upload_scalars(&mut derivatives, &[0.0; 4]);
             b.head_backward(
-                &mut [0.0; 4],
+                &mut logprobs,
                 &mut dhidden,
                 &mut dweight,
-                &[0.0; 4],
+                &derivatives,
                 None,
                 &hidden,
                 &weight,
-                &[0; 4],
+                &targets,
                 &HEAD[case],
                 &[4],
             );
@@ -193,11 +210,11 @@ fn linear<B: Backend>(b: &mut B, case: usize) -> (B::Tensor, B::Tensor, B::Tenso
 }
 
 /// Sequences, a shape and dropout of which nothing is left when they are multiplied.
-fn attention(case: usize) -> (Vec<usize>, AttentionShape, Option<Dropout>) {
+fn attention(case: usize) -> (Vec<u32>, AttentionShape, Option<Dropout>) {
     let dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 3 };
     match case {
-        0 => (vec![HUGE; 4], SMALL, None),
-        1 => (vec![HUGE], SMALL, None),
+        0 => (vec![1 << 31; 2], AttentionShape { head_dim: 1 << 32, ..SMALL }, None),
+        1 => (vec![1 << 31], AttentionShape { head_dim: 1 << 33, ..SMALL }, None),
         2 => (vec![4], ROWS_WRAP, None),
         3 => (vec![1], HEADS[0], None),
         _ => (vec![1], HEADS[1], Some(dropout)),
@@ -253,6 +270,11 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "len",
         "upload",
         "download",
+        "ids",
+        "upload_ids",
+        "scalars",
+        "upload_scalars",
+        "read",
         "copy",
         "resize",
         "fill",
@@ -301,16 +323,15 @@ fn refuses_other_groups<B: Backend>(b: &mut B) {
             }),
             refusal(|| b.linear_backward_weight(&mut dweight, None, &dout, &x, linear, groups)),
             refusal(|| {
-                let (logprobs, targets) = (&mut [0.0; 2], &[0; 2]);
                 b.head_backward(
-                    logprobs,
+                    &mut logprobs,
                     &mut dx,
                     &mut dweight,
-                    &[0.0; 2],
+                    &derivatives,
                     None,
                     &x,
                     &weight,
-                    targets,
+                    &targets,
                     &head,
                     groups,
                 );
@@ -331,13 +352,13 @@ fn rows_that_do_not_exist_are_refused() {
     let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() });
     let (mut out, mut table) = (cpu.zeros(4), cpu.zeros(8));
     let messages = [
-        refusal(|| cpu.gather_forward(&mut out, &table, &[2], 4)),
+        refusal(|| cpu.gather_forward(&mut out, &table, &vec![2], 4)),
         refusal(|| cpu.token_logprobs(&mut [None], &table, 4, &[(2, 0)])),
         refusal(|| cpu.token_logprobs(&mut [None], &table, 0, &[(0, 0)])),
         refusal(|| cpu.likeliest(&mut [0], &table, 4, usize::MAX)),
-        refusal(|| cpu.gather_backward(&mut table, &out, &[2], 4)),
-        refusal(|| cpu.embed_forward(&mut out, &table, Some(&table), &[1], &[2], 4)),
-        refusal(|| cpu.embed_backward(&mut table, None, &out, &[u32::MAX], &[], 4)),
+        refusal(|| cpu.gather_backward(&mut table, &out, &vec![2], 4)),
+        refusal(|| cpu.embed_forward(&mut out, &table, Some(&table), &vec![1], &vec![2], 4)),
+        refusal(|| cpu.embed_backward(&mut table, None, &out, &vec![u32::MAX], &vec![], 4)),
     ];
     let expected = [
         "gather_forward: row 2 of 2",

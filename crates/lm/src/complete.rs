@@ -54,7 +54,7 @@ pub struct Completer<'a, B: Backend> {
     tokenizer: &'a Tokenizer,
     config: Config,
     /// Its cache grows with what it is asked.
-    engine: Engine<B::Tensor>,
+    engine: Engine<B>,
     /// Texts that are continued at once, at most.
     slots: usize,
 }

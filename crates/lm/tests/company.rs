@@ -40,7 +40,7 @@ fn request(number: u64) -> Request {
 /// `wanted`.
 fn answers(
     b: &mut Cpu,
-    engine: &mut Engine<kernels::CpuTensor>,
+    engine: &mut Engine<Cpu>,
     numbers: &[u64],
     wanted: impl Fn(u64) -> bool,
     arrival: u64,

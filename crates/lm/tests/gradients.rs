@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
-use kernels::{Backend, Dropout, F64Tensor, NO_TARGET, Reference, rng};
+use kernels::{Backend, Dropout, NO_TARGET, Reference, rng};
 use lm::model::{self, Activations, Biases, Config, Noise, Sequences, Targets, specs};
 use lm::objective::{cross_entropy, cross_entropy_derivatives};
 use lm::train::{Optimizer, TextLoss, Trainer};
@@ -24,7 +24,7 @@ fn targets() -> Vec<u32> {
 }
 
 /// Weights far from their first values, so that a wrong bias or gain shows.
-fn trainer<B: Backend>(backend: &mut B, config: &Config) -> Trainer<B::Tensor> {
+fn trainer<B: Backend>(backend: &mut B, config: &Config) -> Trainer<B> {
     let mut stream = 0;
     let weights = specs(config).map(|spec| {
         stream += 1;
@@ -52,7 +52,7 @@ fn every_leaf(config: &Config) {
 }
 
 /// Holds the gradients that were accumulated against differences of `loss`.
-fn compare(trainer: &mut Trainer<F64Tensor>, loss: impl Fn(&mut Trainer<F64Tensor>) -> f64) {
+fn compare(trainer: &mut Trainer<Reference>, loss: impl Fn(&mut Trainer<Reference>) -> f64) {
     let gradients = trainer.gradients(&mut Reference).map(|g| g.0.clone());
     let specs = specs(&trainer.config);
     for (leaf, (spec, gradient)) in specs.leaves().into_iter().zip(gradients.leaves()).enumerate() {
@@ -128,11 +128,12 @@ fn every_leaf_of_a_model_that_scores_and_predicts() {
         let (c, w) = (&trainer.config, &trainer.weights);
         let mut a = Activations::new(&mut Reference, c);
         model::forward(&mut Reference, c, w, &mut a, batch);
-        let mut logprobs = vec![0.0; tokens.len()];
-        model::logprobs(&mut Reference, c, w, &a, Targets::new(&targets), &mut logprobs, None);
+        let mut logprobs = Vec::new();
+        a.ask(&mut Reference, Targets::new(&targets));
+        model::logprobs(&mut Reference, w, &a, &mut logprobs, None);
         let (d, head) = (c.d_model, w.score.as_ref().unwrap());
         let mut read = Reference.zeros(ROWS.len() * d);
-        Reference.gather_forward(&mut read, &a.hidden, &ROWS, d);
+        Reference.gather_forward(&mut read, &a.hidden, &ROWS.to_vec(), d);
         Reference.dropout(&mut read, d, &dropout);
         let score = |i: usize| {
             (0..d).map(|k| read.0[i / 2 * d + k] * head.weight.0[i % 2 * d + k]).sum::<f64>()
@@ -153,12 +154,12 @@ fn a_frozen_trunk_stays_as_it_is() {
     let mut trainer = trainer(&mut Reference, &config);
     let before = trainer.weights.clone();
     let learned = tokens[1];
-    trainer.freeze_trunk(&[learned]);
+    trainer.freeze_trunk(&mut Reference, &[learned]);
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.999, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     for _ in 0..2 {
         trainer.accumulate_scores(&mut Reference, batch, &[4], |_, by| by.fill(1.0));
-        assert!(trainer.update(&mut Reference, &optimizer, 0.1, 0.0).applied);
+        assert!(trainer.update(&mut Reference, &optimizer, 0.1, Some(0.0)).applied);
     }
     for ((old, new), spec) in
         before.leaves().into_iter().zip(trainer.weights.leaves()).zip(model::specs(&config).leaves())
@@ -233,13 +234,13 @@ fn a_bad_step_changes_nothing() {
     let before = trainer.weights.clone();
     for (derivative, loss) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (-1.0, f64::NAN)] {
         trainer.accumulate(b, batch, &targets, &[derivative; 14], &LENS);
-        let update = trainer.update(b, &optimizer, 0.1, loss);
+        let update = trainer.update(b, &optimizer, 0.1, Some(loss));
         assert!(!update.applied);
         assert_eq!((trainer.updates, &trainer.weights), (0, &before));
         assert!(trainer.first_moment.leaves().iter().all(|m| m.0.iter().all(|&x| x == 0.0)));
     }
     trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
-    assert!(trainer.update(b, &optimizer, 0.1, 1.0).applied, "the next step is a good one again");
+    assert!(trainer.update(b, &optimizer, 0.1, None).applied, "the next step is a good one again");
     assert_ne!(trainer.weights, before);
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
 }
@@ -258,7 +259,7 @@ fn epsilon_may_stand_before_the_correction() {
     for t in 1..=2 {
         let before = trainer.weights.clone();
         trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
-        assert!(trainer.update(b, &optimizer, lr, 1.0).applied);
+        assert!(trainer.update(b, &optimizer, lr, None).applied);
         let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
         let rate = f64::from(lr) * correction(beta2).sqrt() / correction(beta1);
         let moments = trainer.first_moment.leaves().into_iter().zip(trainer.second_moment.leaves());

@@ -26,7 +26,7 @@ fn taken(b: &mut Cpu, config: &Config) -> usize {
     trainer.accumulate(b, rows, &tokens, &vec![-1e-3; tokens.len()], &lens);
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
-    trainer.update(b, &optimizer, 1e-3, 1.0);
+    trainer.update(b, &optimizer, 1e-3, None);
     MEMORY.current_usage() - before
 }
 

@@ -11,7 +11,7 @@ use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
-use kernels::{Cpu, CpuTensor};
+use kernels::Cpu;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -161,7 +161,7 @@ fn sample(
 /// A reward model that chooses among answers.
 struct Judge {
     cpu: Cpu,
-    scorer: Scorer<CpuTensor>,
+    scorer: Scorer<Cpu>,
     tokenizer: Tokenizer,
 }
 

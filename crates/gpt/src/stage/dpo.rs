@@ -105,7 +105,7 @@ struct Dpo<'a, B: Backend> {
     settings: &'a Resolved<DpoSettings>,
     prompter: Prompter<'a>,
     policy: Learner<'a, B>,
-    reference: Frozen<B::Tensor>,
+    reference: Frozen<B>,
     steps: u64,
 }
 
@@ -233,7 +233,8 @@ impl<B: Backend> Training for Dpo<'_, B> {
             flops: 4.0 / 3.0 * training_flops(&self.policy.trainer.config, tokens, sequences),
             ..Step::default()
         };
-        Ok(self.policy.update(&optim.optimizer(), optim.schedule(self.steps).at(step), loss, done))
+        let lr = optim.schedule(self.steps).at(step);
+        Ok(self.policy.update(&optim.optimizer(), lr, Some(loss), |_| done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {

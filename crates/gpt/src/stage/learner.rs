@@ -8,6 +8,7 @@ use super::init::Optimized;
 use super::training_loop::{State, Step, shortest};
 use crate::checkpoint::{About, Checkpoint, Dtype};
 use crate::model::{self, Config, Engine, Request, Sampling};
+use crate::objective::cross_entropy;
 use crate::tokenizer::Tokenizer;
 use crate::train::{Optimizer, Trainer, Update};
 use anyhow::Result;
@@ -18,7 +19,7 @@ use std::path::Path;
 /// A model in training.
 pub(super) struct Learner<'a, B: Backend> {
     pub(super) backend: B,
-    pub(super) trainer: Trainer<B::Tensor>,
+    pub(super) trainer: Trainer<B>,
     pub(super) tokenizer: &'a Tokenizer,
     origin: Origin<'a>,
     dtype: Dtype,
@@ -45,6 +46,26 @@ impl Origin<'_> {
             None => model::init(b, config, self.seed),
         };
         Ok((weights, [(); 2].map(|()| model::zeros(b, config)).into(), 0))
+    }
+}
+
+/// A mean loss whose log-probabilities are not read yet.
+pub(super) struct Untold {
+    /// Rows of each pass.
+    pub(super) passes: Vec<usize>,
+    /// Targets of all.
+    pub(super) counted: usize,
+}
+
+impl Untold {
+    /// The loss, from the log-probabilities that come first; leaves the others.
+    pub(super) fn loss(&self, logprobs: &mut &[f64]) -> f64 {
+        let share = |&rows: &usize| {
+            let (pass, rest) = logprobs.split_at(rows);
+            *logprobs = rest;
+            cross_entropy(pass, self.counted)
+        };
+        self.passes.iter().map(share).fold(0.0, |sum, share| sum + share)
     }
 }
 
@@ -84,9 +105,17 @@ impl<'a, B: Backend> Learner<'a, B> {
     }
 
     /// The end of a step: the accumulated gradient of `loss` changes the model, unless one of them is not
-    /// finite. Returns the step with what is said of that.
-    pub(super) fn update(&mut self, optimizer: &Optimizer, lr: f32, loss: f64, mut step: Step) -> Step {
+    /// finite. `step` says what was done, once it is told the step's log-probabilities; returned with what is
+    /// said of the update.
+    pub(super) fn update(
+        &mut self,
+        optimizer: &Optimizer,
+        lr: f32,
+        loss: Option<f64>,
+        step: impl FnOnce(&[f64]) -> Step,
+    ) -> Step {
         let Update { grad_norm, applied } = self.trainer.update(&mut self.backend, optimizer, lr, loss);
+        let mut step = step(self.trainer.told());
         step.metrics.insert("lr".into(), shortest(lr));
         step.metrics.insert("grad_norm".into(), grad_norm.into());
         step.columns.push(format!("lr {lr:.1e}"));

@@ -30,14 +30,14 @@ pub fn score<B: Backend>(
 }
 
 /// A reward model that is asked again and again.
-pub struct Scorer<T> {
-    model: Frozen<T>,
+pub struct Scorer<B: Backend> {
+    model: Frozen<B>,
     context: usize,
 }
 
-impl<T> Scorer<T> {
+impl<B: Backend> Scorer<B> {
     /// Takes over a reward model.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
+    pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
         let context = config.seq_len;
         Scorer { model: Frozen::new(b, config, weights), context }
     }
@@ -46,7 +46,7 @@ impl<T> Scorer<T> {
     ///
     /// # Errors
     /// Those of [`score`].
-    pub fn score<B: Backend<Tensor = T>>(
+    pub fn score(
         &mut self,
         b: &mut B,
         prompter: &Prompter<'_>,
@@ -99,11 +99,7 @@ fn overflow(reward: f64, answer: usize) -> String {
 }
 
 /// The reward of each episode.
-pub(super) fn rewards<B: Backend>(
-    model: &mut Frozen<B::Tensor>,
-    b: &mut B,
-    episodes: &[Episode],
-) -> Vec<f64> {
+pub(super) fn rewards<B: Backend>(model: &mut Frozen<B>, b: &mut B, episodes: &[Episode]) -> Vec<f64> {
     let most = model.config.pass_tokens();
     at_last_tokens(episodes, most, |rows| model.scores(b, rows.sequences(), &rows.last).to_vec())
 }

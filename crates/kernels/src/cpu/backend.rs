@@ -3,13 +3,14 @@
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
 use super::{Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, pointwise, rope, rows, swiglu};
-use crate::{
-    AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob,
-};
+use crate::shapes::append;
+use crate::{AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
 use std::ops::Range;
 
 impl Backend for Cpu {
     type Tensor = CpuTensor;
+    type Ids = Vec<u32>;
+    type Scalars = Vec<f64>;
 
     fn zeros(&mut self, len: usize) -> CpuTensor {
         CpuTensor::zeros_f32(len)
@@ -36,6 +37,27 @@ impl Backend for Cpu {
 
     fn download(&mut self, out: &mut [f32], x: &CpuTensor) {
         pointwise::copy(self, Sink::F32(Disjoint::new(out)), x.values());
+    }
+
+    fn ids(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn upload_ids(&mut self, out: &mut Vec<u32>, values: &[u32]) {
+        values.clone_into(out);
+    }
+
+    fn scalars(&mut self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn upload_scalars(&mut self, out: &mut Vec<f64>, values: &[f64]) {
+        values.clone_into(out);
+    }
+
+    fn read(&mut self, out: &mut Vec<f64>, lists: &[&Vec<f64>]) {
+        out.clear();
+        lists.iter().for_each(|list| out.extend_from_slice(list));
     }
 
     fn copy(&mut self, out: &mut CpuTensor, x: &CpuTensor) {
@@ -87,8 +109,8 @@ impl Backend for Cpu {
         out: &mut CpuTensor,
         wte: &CpuTensor,
         wpe: Option<&CpuTensor>,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Vec<u32>,
+        positions: &Vec<u32>,
         d_model: usize,
     ) {
         rows::embed_forward(self, out, wte, wpe, tokens, positions, d_model);
@@ -99,18 +121,18 @@ impl Backend for Cpu {
         dwte: &mut CpuTensor,
         dwpe: Option<&mut CpuTensor>,
         dout: &CpuTensor,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Vec<u32>,
+        positions: &Vec<u32>,
         d_model: usize,
     ) {
         rows::embed_backward(self, dwte, dwpe, dout, tokens, positions, d_model);
     }
 
-    fn gather_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor, rows: &[u32], width: usize) {
+    fn gather_forward(&mut self, out: &mut CpuTensor, x: &CpuTensor, rows: &Vec<u32>, width: usize) {
         rows::gather_forward(self, out, x, rows, width);
     }
 
-    fn gather_backward(&mut self, dx: &mut CpuTensor, dout: &CpuTensor, rows: &[u32], width: usize) {
+    fn gather_backward(&mut self, dx: &mut CpuTensor, dout: &CpuTensor, rows: &Vec<u32>, width: usize) {
         rows::gather_backward(self, dx, dout, rows, width);
     }
 
@@ -198,7 +220,7 @@ impl Backend for Cpu {
         &mut self,
         qkv: &mut CpuTensor,
         table: &CpuTensor,
-        positions: &[u32],
+        positions: &Vec<u32>,
         shape: &AttentionShape,
     ) {
         rope::rotate(self, qkv, table, positions, shape, 1.0);
@@ -208,7 +230,7 @@ impl Backend for Cpu {
         &mut self,
         dqkv: &mut CpuTensor,
         table: &CpuTensor,
-        positions: &[u32],
+        positions: &Vec<u32>,
         shape: &AttentionShape,
     ) {
         rope::rotate(self, dqkv, table, positions, shape, -1.0);
@@ -252,7 +274,7 @@ impl Backend for Cpu {
         out: &mut CpuTensor,
         lse: &mut CpuTensor,
         qkv: &CpuTensor,
-        lens: &[usize],
+        lens: &Vec<u32>,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     ) {
@@ -266,7 +288,7 @@ impl Backend for Cpu {
         out: &CpuTensor,
         lse: &CpuTensor,
         qkv: &CpuTensor,
-        lens: &[usize],
+        lens: &Vec<u32>,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     ) {
@@ -279,7 +301,7 @@ impl Backend for Cpu {
         keys: &mut CpuTensor,
         values: &mut CpuTensor,
         qkv: &CpuTensor,
-        spans: &[CacheSpan],
+        spans: &Vec<u32>,
         capacity: usize,
         shape: &AttentionShape,
     ) {
@@ -300,30 +322,33 @@ impl Backend for Cpu {
 
     fn head_forward(
         &mut self,
-        logprobs: &mut [f64],
-        entropies: Option<&mut [f64]>,
+        logprobs: &mut Vec<f64>,
+        entropies: Option<&mut Vec<f64>>,
         hidden: &CpuTensor,
         weight: &CpuTensor,
-        targets: &[u32],
+        targets: &Vec<u32>,
         shape: &HeadShape,
     ) {
+        let logprobs = append(logprobs, shape.rows);
+        let entropies = entropies.map(|entropies| append(entropies, shape.rows));
         head::forward(self, logprobs, entropies, hidden, weight, targets, shape);
     }
 
     fn head_backward(
         &mut self,
-        logprobs: &mut [f64],
+        logprobs: &mut Vec<f64>,
         dhidden: &mut CpuTensor,
         dweight: &mut CpuTensor,
-        dlogprobs: &[f64],
-        dentropies: Option<&[f64]>,
+        dlogprobs: &Vec<f64>,
+        dentropies: Option<&Vec<f64>>,
         hidden: &CpuTensor,
         weight: &CpuTensor,
-        targets: &[u32],
+        targets: &Vec<u32>,
         shape: &HeadShape,
         groups: &[usize],
     ) {
-        let derivatives = (dlogprobs, dentropies);
+        let logprobs = append(logprobs, shape.rows);
+        let derivatives = (dlogprobs.as_slice(), dentropies.map(Vec::as_slice));
         head::backward(self, logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, groups);
     }
 

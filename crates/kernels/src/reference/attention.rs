@@ -1,7 +1,7 @@
 //! Attention, one query at a time.
 
 use super::{F64Tensor, add_scaled, assert_len, dot, keep};
-use crate::shapes::{DROPOUT_COLUMNS, assert_spans_fit, size_of_shape, total_rows};
+use crate::shapes::{DROPOUT_COLUMNS, assert_spans_fit, rows_of, size_of_shape, total_rows};
 use crate::{AttentionShape, CacheSpan, Dropout};
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ pub(super) fn forward(
     out: &mut F64Tensor,
     lse: &mut F64Tensor,
     qkv: &F64Tensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
@@ -32,7 +32,7 @@ pub(super) fn backward(
     out: &F64Tensor,
     lse: &F64Tensor,
     qkv: &F64Tensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
@@ -67,18 +67,18 @@ pub(super) fn cached(
     keys: &mut F64Tensor,
     values: &mut F64Tensor,
     qkv: &F64Tensor,
-    spans: &[CacheSpan],
+    spans: &[u32],
     capacity: usize,
     shape: &AttentionShape,
 ) {
-    let operation = "attention_cached";
+    let (operation, spans) = ("attention_cached", CacheSpan::of_ids(spans));
     shape.assert_valid(operation);
     let (width, kv_width) = (shape.head_dim, shape.kv_width());
-    let rows = total_rows(operation, spans.iter().map(|span| span.len));
+    let rows = total_rows(operation, spans.clone().map(|span| span.len));
     assert_len(out, size_of_shape(operation, &[rows, shape.q_width()]), "out");
     assert_len(qkv, size_of_shape(operation, &[rows, shape.qkv_width()]), "qkv");
     assert_len(values, keys.0.len(), "values");
-    assert_spans_fit(operation, spans, keys.0.len(), capacity, shape);
+    assert_spans_fit(operation, spans.clone(), keys.0.len(), capacity, shape);
     let mut row = 0;
     for span in spans {
         for position in span.start..span.start + span.len {
@@ -123,12 +123,12 @@ fn attend<'a>(
 
 /// Calls `query(row, head, row of the sequence's start, positions seen)` for every query of the batch.
 fn for_each_query(
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     mut query: impl FnMut(usize, usize, usize, Range<usize>),
 ) {
     let mut start = 0;
-    for &len in lens {
+    for len in rows_of(lens) {
         for position in 0..len {
             for head in 0..shape.n_head {
                 query(start + position, head, start, seen(shape, position));
@@ -183,12 +183,12 @@ fn assert_shapes(
     out: &F64Tensor,
     lse: &F64Tensor,
     qkv: &F64Tensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
     shape.assert_valid(operation);
-    let rows = total_rows(operation, lens.iter().copied());
+    let rows = total_rows(operation, rows_of(lens));
     assert_len(out, size_of_shape(operation, &[rows, shape.q_width()]), "out");
     assert_len(lse, size_of_shape(operation, &[rows, shape.n_head]), "lse");
     assert_len(qkv, size_of_shape(operation, &[rows, shape.qkv_width()]), "qkv");

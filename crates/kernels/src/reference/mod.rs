@@ -12,10 +12,9 @@ mod norm;
 mod rope;
 mod swiglu;
 
-use crate::shapes::{assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
+use crate::shapes::{append, assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
 use crate::{
-    AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob,
-    rng,
+    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob, rng,
 };
 use std::ops::Range;
 
@@ -29,6 +28,8 @@ pub struct F64Tensor(pub Vec<f64>);
 
 impl Backend for Reference {
     type Tensor = F64Tensor;
+    type Ids = Vec<u32>;
+    type Scalars = Vec<f64>;
 
     fn zeros(&mut self, len: usize) -> F64Tensor {
         F64Tensor(vec![0.0; len])
@@ -59,6 +60,27 @@ impl Backend for Reference {
         for (out, &x) in out.iter_mut().zip(&x.0) {
             *out = x as f32;
         }
+    }
+
+    fn ids(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn upload_ids(&mut self, out: &mut Vec<u32>, values: &[u32]) {
+        values.clone_into(out);
+    }
+
+    fn scalars(&mut self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn upload_scalars(&mut self, out: &mut Vec<f64>, values: &[f64]) {
+        values.clone_into(out);
+    }
+
+    fn read(&mut self, out: &mut Vec<f64>, lists: &[&Vec<f64>]) {
+        out.clear();
+        lists.iter().for_each(|list| out.extend_from_slice(list));
     }
 
     fn copy(&mut self, out: &mut F64Tensor, x: &F64Tensor) {
@@ -137,8 +159,8 @@ impl Backend for Reference {
         out: &mut F64Tensor,
         wte: &F64Tensor,
         wpe: Option<&F64Tensor>,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Vec<u32>,
+        positions: &Vec<u32>,
         d_model: usize,
     ) {
         assert_looked_up("embed_forward", out, wte, tokens, d_model);
@@ -156,8 +178,8 @@ impl Backend for Reference {
         dwte: &mut F64Tensor,
         dwpe: Option<&mut F64Tensor>,
         dout: &F64Tensor,
-        tokens: &[u32],
-        positions: &[u32],
+        tokens: &Vec<u32>,
+        positions: &Vec<u32>,
         d_model: usize,
     ) {
         assert_looked_up("embed_backward", dout, dwte, tokens, d_model);
@@ -168,14 +190,14 @@ impl Backend for Reference {
         }
     }
 
-    fn gather_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, rows: &[u32], width: usize) {
+    fn gather_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, rows: &Vec<u32>, width: usize) {
         assert_looked_up("gather_forward", out, x, rows, width);
         for (out, &r) in out.0.chunks_exact_mut(width).zip(rows) {
             out.copy_from_slice(row(&x.0, r as usize, width));
         }
     }
 
-    fn gather_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, rows: &[u32], width: usize) {
+    fn gather_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, rows: &Vec<u32>, width: usize) {
         assert_looked_up("gather_backward", dout, dx, rows, width);
         for (dout, &r) in dout.0.chunks_exact(width).zip(rows) {
             add_scaled(row_mut(&mut dx.0, r as usize, width), 1.0, dout);
@@ -266,7 +288,7 @@ impl Backend for Reference {
         &mut self,
         qkv: &mut F64Tensor,
         table: &F64Tensor,
-        positions: &[u32],
+        positions: &Vec<u32>,
         shape: &AttentionShape,
     ) {
         rope::rotate(qkv, table, positions, shape, 1.0);
@@ -276,7 +298,7 @@ impl Backend for Reference {
         &mut self,
         dqkv: &mut F64Tensor,
         table: &F64Tensor,
-        positions: &[u32],
+        positions: &Vec<u32>,
         shape: &AttentionShape,
     ) {
         rope::rotate(dqkv, table, positions, shape, -1.0);
@@ -320,7 +342,7 @@ impl Backend for Reference {
         out: &mut F64Tensor,
         lse: &mut F64Tensor,
         qkv: &F64Tensor,
-        lens: &[usize],
+        lens: &Vec<u32>,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     ) {
@@ -334,7 +356,7 @@ impl Backend for Reference {
         out: &F64Tensor,
         lse: &F64Tensor,
         qkv: &F64Tensor,
-        lens: &[usize],
+        lens: &Vec<u32>,
         shape: &AttentionShape,
         dropout: Option<&Dropout>,
     ) {
@@ -347,7 +369,7 @@ impl Backend for Reference {
         keys: &mut F64Tensor,
         values: &mut F64Tensor,
         qkv: &F64Tensor,
-        spans: &[CacheSpan],
+        spans: &Vec<u32>,
         capacity: usize,
         shape: &AttentionShape,
     ) {
@@ -372,30 +394,33 @@ impl Backend for Reference {
 
     fn head_forward(
         &mut self,
-        logprobs: &mut [f64],
-        entropies: Option<&mut [f64]>,
+        logprobs: &mut Vec<f64>,
+        entropies: Option<&mut Vec<f64>>,
         hidden: &F64Tensor,
         weight: &F64Tensor,
-        targets: &[u32],
+        targets: &Vec<u32>,
         shape: &HeadShape,
     ) {
+        let logprobs = append(logprobs, shape.rows);
+        let entropies = entropies.map(|entropies| append(entropies, shape.rows));
         head::forward(logprobs, entropies, hidden, weight, targets, shape);
     }
 
     fn head_backward(
         &mut self,
-        logprobs: &mut [f64],
+        logprobs: &mut Vec<f64>,
         dhidden: &mut F64Tensor,
         dweight: &mut F64Tensor,
-        dlogprobs: &[f64],
-        dentropies: Option<&[f64]>,
+        dlogprobs: &Vec<f64>,
+        dentropies: Option<&Vec<f64>>,
         hidden: &F64Tensor,
         weight: &F64Tensor,
-        targets: &[u32],
+        targets: &Vec<u32>,
         shape: &HeadShape,
         groups: &[usize],
     ) {
-        let derivatives = (dlogprobs, dentropies);
+        let logprobs = append(logprobs, shape.rows);
+        let derivatives = (dlogprobs.as_slice(), dentropies.map(Vec::as_slice));
         head::backward(logprobs, dhidden, dweight, derivatives, hidden, weight, targets, shape, groups);
     }
 

@@ -2,7 +2,7 @@
 //! inputs only, and gradients of weights do not depend on how a batch is cut into micro-batches.
 
 use crate::lab::{self, Lab};
-use kernels::{AttentionShape, Backend, CacheSpan, Cpu, HeadShape, Level, LinearShape, NO_TARGET, Precision};
+use kernels::{AttentionShape, Backend, CacheSpan, Cpu, HeadShape, Level, LinearShape, NO_TARGET};
 use std::ops::Range;
 
 type Tensor = <Cpu as Backend>::Tensor;
@@ -159,7 +159,7 @@ fn head_row_by_row() {
             let rows = hidden.len() / D_IN;
             let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
             let (hidden, targets) = (lab.activation_of(hidden), vec![5; rows]);
-            let (mut logprobs, mut entropies) = (vec![0.0; rows], vec![0.0; rows]);
+            let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
             lab.backend.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
             // The two of a row side by side, so that rows at a time are rows of the whole.
             logprobs.into_iter().zip(entropies).flat_map(<[f64; 2]>::from).collect()
@@ -170,7 +170,7 @@ fn head_row_by_row() {
             let (hidden, mut dhidden) = (lab.activation_of(hidden), lab.activation(hidden.len()));
             let mut dweight = lab.exact(D_OUT * D_IN);
             lab.backend.head_backward(
-                &mut vec![0.0; rows],
+                &mut Vec::new(),
                 &mut dhidden,
                 &mut dweight,
                 &vec![0.3; rows],
@@ -204,7 +204,8 @@ fn attention(lab: &mut Lab<Cpu>, qkv: &[f32], lens: &[usize], shape: &AttentionS
     let rows = qkv.len() / shape.qkv_width();
     let (qkv, mut out) = (lab.activation_of(qkv), lab.activation(rows * shape.q_width()));
     let mut lse = lab.exact(rows * shape.n_head);
-    lab.backend.attention_forward(&mut out, &mut lse, &qkv, lens, shape, None);
+    let lens = lens.iter().map(|&len| len as u32).collect();
+    lab.backend.attention_forward(&mut out, &mut lse, &qkv, &lens, shape, None);
     lab.host(&out)
 }
 
@@ -286,6 +287,7 @@ fn in_pieces(
             }
         }
         let spans = [CacheSpan { slot: 0, start: i, len: 1 }, CacheSpan { slot, start, len }];
+        let spans = lab.spans_of(&spans);
         let rows = [&lab.noise(shape.qkv_width()), new].concat();
         let (rows, mut out) = (lab.activation_of(&rows), lab.activation((1 + len) * shape.q_width()));
         lab.backend.attention_cached(&mut out, &mut keys, &mut values, &rows, &spans, capacity, shape);
@@ -432,14 +434,14 @@ fn head_backward_in_micro_batches() {
             let hidden = lab.activation_of(rows_of(&hidden, &rows, D_IN));
             let mut dhidden = lab.activation(rows.len() * D_IN);
             lab.backend.head_backward(
-                &mut vec![0.0; rows.len()],
+                &mut Vec::new(),
                 &mut dhidden,
                 dweight,
-                rows_of(&dlogprobs, &rows, 1),
-                Some(rows_of(&dentropies, &rows, 1)),
+                &rows_of(&dlogprobs, &rows, 1).to_vec(),
+                Some(&rows_of(&dentropies, &rows, 1).to_vec()),
                 &hidden,
                 &weight,
-                rows_of(&targets, &rows, 1),
+                &rows_of(&targets, &rows, 1).to_vec(),
                 &shape,
                 &groups(&rows),
             );
@@ -453,8 +455,8 @@ fn embed_backward_in_micro_batches() {
         let (dout, tokens) = (lab.noise(ROWS * D_IN), lab.indices(ROWS, 7));
         assert_cuts_do_not_matter(lab, setting, 7 * D_IN, |lab, rows, dwte| {
             let dout = lab.exact_of(rows_of(&dout, &rows, D_IN));
-            let tokens = rows_of(&tokens, &rows, 1);
-            lab.backend.embed_backward(dwte, None, &dout, tokens, tokens, D_IN);
+            let tokens = rows_of(&tokens, &rows, 1).to_vec();
+            lab.backend.embed_backward(dwte, None, &dout, &tokens, &tokens, D_IN);
         });
     });
 }

@@ -1,7 +1,7 @@
 //! Makes inputs, records outputs, says when two records agree.
 
 use crate::harness::noise;
-use kernels::{Backend, Precision, rng};
+use kernels::{Backend, CacheSpan, Precision, rng};
 
 /// Up to four sizes of an operation: rows, widths, whatever it has.
 pub(crate) type Sizes = [usize; 4];
@@ -118,10 +118,31 @@ impl<B: Backend> Lab<B> {
         self.noise(len).iter().map(|x| x * deviation).collect()
     }
 
-    /// Numbers below `n`.
+    /// Numbers below `n`, on the host.
     pub(crate) fn indices(&mut self, len: usize, n: usize) -> Vec<u32> {
         self.made += 1;
         (0..len as u64).map(|i| rng::below(2, self.made, i, n as u64) as u32).collect()
+    }
+
+    /// A list of ids. It held others before.
+    pub(crate) fn ids_of(&mut self, values: &[u32]) -> B::Ids {
+        let mut ids = self.backend.ids();
+        self.backend.upload_ids(&mut ids, &[7; 3]);
+        self.backend.upload_ids(&mut ids, values);
+        ids
+    }
+
+    /// Spans of a cache.
+    pub(crate) fn spans_of(&mut self, spans: &[CacheSpan]) -> B::Ids {
+        self.ids_of(&CacheSpan::ids(spans).collect::<Vec<u32>>())
+    }
+
+    /// A list of numbers. It held others before.
+    pub(crate) fn scalars_of(&mut self, values: &[f64]) -> B::Scalars {
+        let mut scalars = self.backend.scalars();
+        self.backend.upload_scalars(&mut scalars, &[f64::NAN; 3]);
+        self.backend.upload_scalars(&mut scalars, values);
+        scalars
     }
 
     pub(crate) fn record(&mut self, name: &'static str, tensor: &B::Tensor, error: Error) {
@@ -132,6 +153,13 @@ impl<B: Backend> Lab<B> {
     pub(crate) fn record_host(&mut self, name: &'static str, values: Vec<f64>, error: Error) {
         let error = if self.precision == Precision::F32 { Error::Exact } else { error };
         self.record.outputs.push(Output { name, values, error });
+    }
+
+    /// Records what lists hold together.
+    pub(crate) fn record_scalars(&mut self, name: &'static str, lists: &[&B::Scalars], error: Error) {
+        let mut values = vec![f64::NAN; 3];
+        self.backend.read(&mut values, lists);
+        self.record_host(name, values, error);
     }
 
     /// The values of a tensor.

@@ -107,6 +107,7 @@ pub(crate) fn dropout<B: Backend>(lab: &mut Lab<B>, [rows, width, first_row, _]:
 pub(crate) fn embed_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab_size, seq_len]: Sizes) {
     let (wte, wpe) = (lab.exact(vocab_size * d_model), lab.exact(seq_len * d_model));
     let (tokens, positions) = (lab.indices(rows, vocab_size), lab.indices(rows, seq_len));
+    let (tokens, positions) = (lab.ids_of(&tokens), lab.ids_of(&positions));
     for wpe in [None, Some(&wpe)] {
         let mut out = lab.exact(rows * d_model);
         lab.backend.embed_forward(&mut out, &wte, wpe, &tokens, &positions, d_model);
@@ -117,6 +118,7 @@ pub(crate) fn embed_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab_
 pub(crate) fn embed_backward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab_size, seq_len]: Sizes) {
     let dout = lab.exact(rows * d_model);
     let (tokens, positions) = (lab.indices(rows, vocab_size), lab.indices(rows, seq_len));
+    let (tokens, positions) = (lab.ids_of(&tokens), lab.ids_of(&positions));
     for with_positions in [false, true] {
         let (mut dwte, mut dwpe) = (lab.exact(vocab_size * d_model), lab.exact(seq_len * d_model));
         let dwpe_if = with_positions.then_some(&mut dwpe);
@@ -129,6 +131,7 @@ pub(crate) fn embed_backward<B: Backend>(lab: &mut Lab<B>, [rows, d_model, vocab
 pub(crate) fn gather_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, rows_of_x, _]: Sizes) {
     let (mut out, x) = (lab.activation(rows * width), lab.activation(rows_of_x * width));
     let rows = lab.indices(rows, rows_of_x);
+    let rows = lab.ids_of(&rows);
     lab.backend.gather_forward(&mut out, &x, &rows, width);
     lab.record("out", &out, Product);
 }
@@ -136,6 +139,7 @@ pub(crate) fn gather_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, rows_of
 pub(crate) fn gather_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, rows_of_x, _]: Sizes) {
     let (mut dx, dout) = (lab.exact(rows_of_x * width), lab.activation(rows * width));
     let rows = lab.indices(rows, rows_of_x);
+    let rows = lab.ids_of(&rows);
     lab.backend.gather_backward(&mut dx, &dout, &rows, width);
     lab.record("dx", &dx, Exact);
 }
@@ -246,12 +250,14 @@ pub(crate) fn head_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, head_dim, 
     lab.record("dk_weight", &dk, Exact);
 }
 
-type Rope<B> = fn(&mut B, &mut <B as Backend>::Tensor, &<B as Backend>::Tensor, &[u32], &AttentionShape);
+type Rope<B> =
+    fn(&mut B, &mut <B as Backend>::Tensor, &<B as Backend>::Tensor, &<B as Backend>::Ids, &AttentionShape);
 
 fn rope<B: Backend>(lab: &mut Lab<B>, [rows, half, seq_len, _]: Sizes, rotate: Rope<B>) {
     let shape = heads_shape(rows, 2 * half);
     let (mut qkv, table) = (lab.activation(rows * shape.qkv_width()), lab.exact(seq_len * 2 * half));
     let positions = lab.indices(rows, seq_len);
+    let positions = lab.ids_of(&positions);
     rotate(&mut lab.backend, &mut qkv, &table, &positions, &shape);
     lab.record("qkv", &qkv, Product);
 }
@@ -311,6 +317,7 @@ fn attention_shape(head_dim: usize, [variant, window]: [usize; 2]) -> (Attention
 
 pub(crate) fn attention_forward<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
     let (lens, rows) = ([len, 1, other_len], len + 1 + other_len);
+    let lens = lab.ids_of(&lens.map(|len| len as u32));
     let (shape, dropout) = attention_shape(head_dim, [len + head_dim, window]);
     let qkv = lab.activation(rows * shape.qkv_width());
     let (mut out, mut lse) = (lab.activation(rows * shape.q_width()), lab.exact(rows * shape.n_head));
@@ -321,6 +328,7 @@ pub(crate) fn attention_forward<B: Backend>(lab: &mut Lab<B>, [len, other_len, h
 
 pub(crate) fn attention_backward<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim, window]: Sizes) {
     let (lens, rows) = ([len, 1, other_len], len + 1 + other_len);
+    let lens = lab.ids_of(&lens.map(|len| len as u32));
     let (shape, dropout) = attention_shape(head_dim, [len + head_dim, window]);
     let dropout = dropout.as_ref();
     let (qkv, dout) = (lab.activation(rows * shape.qkv_width()), lab.activation(rows * shape.q_width()));
@@ -342,6 +350,7 @@ pub(crate) fn attention_cached<B: Backend>(lab: &mut Lab<B>, [len, other_len, he
     let decode = [CacheSpan { slot: 0, start: other_len, len: 1 }, CacheSpan { slot: 2, start: len, len: 2 }];
     for spans in [prefill, decode] {
         let rows: usize = spans.iter().map(|span| span.len).sum();
+        let spans = lab.spans_of(&spans);
         let (mut out, qkv) =
             (lab.activation(rows * shape.q_width()), lab.activation(rows * shape.qkv_width()));
         lab.backend.attention_cached(&mut out, &mut keys, &mut values, &qkv, &spans, capacity, &shape);
@@ -359,9 +368,10 @@ pub(crate) fn cache_fork<B: Backend>(lab: &mut Lab<B>, [len, other_len, head_dim
     let on = [2, 0, 1].map(|slot| CacheSpan { slot, start: len, len: if slot == 1 { other_len } else { 1 } });
     for spans in [&prompt[..], &on] {
         let rows: usize = spans.iter().map(|span| span.len).sum();
+        let spans = lab.spans_of(spans);
         let (mut out, qkv) =
             (lab.activation(rows * shape.q_width()), lab.activation(rows * shape.qkv_width()));
-        lab.backend.attention_cached(&mut out, &mut keys, &mut values, &qkv, spans, capacity, &shape);
+        lab.backend.attention_cached(&mut out, &mut keys, &mut values, &qkv, &spans, capacity, &shape);
         lab.record("out", &out, Product);
         for cache in [&mut keys, &mut values] {
             lab.backend.cache_fork(cache, 2, 0..2, len, capacity, &shape);
@@ -427,10 +437,10 @@ fn head_shape([rows, d_model, vocab_size, _]: Sizes) -> HeadShape {
 }
 
 /// Every fifth row has no target.
-fn head_targets<B: Backend>(lab: &mut Lab<B>, shape: &HeadShape) -> Vec<u32> {
+fn head_targets<B: Backend>(lab: &mut Lab<B>, shape: &HeadShape) -> B::Ids {
     let mut targets = lab.indices(shape.rows, shape.vocab_size);
     targets.iter_mut().skip(3).step_by(5).for_each(|target| *target = NO_TARGET);
-    targets
+    lab.ids_of(&targets)
 }
 
 fn head_weight<B: Backend>(lab: &mut Lab<B>, shape: &HeadShape) -> B::Tensor {
@@ -443,10 +453,11 @@ pub(crate) fn head_forward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let hidden = lab.activation(shape.rows * shape.d_model);
     let weight = head_weight(lab, &shape);
     let targets = head_targets(lab, &shape);
-    let (mut logprobs, mut entropies) = (vec![f64::NAN; shape.rows], vec![f64::NAN; shape.rows]);
+    // What is written is appended, and to nothing too.
+    let (mut logprobs, mut entropies) = (lab.scalars_of(&[0.5, -0.5]), lab.scalars_of(&[]));
     lab.backend.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
-    lab.record_host("logprobs", logprobs, Product);
-    lab.record_host("entropies", entropies, Product);
+    lab.backend.head_forward(&mut logprobs, None, &hidden, &weight, &targets, &shape);
+    lab.record_scalars("logprobs and entropies", &[&logprobs, &entropies], Product);
 }
 
 pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
@@ -459,8 +470,9 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let targets = head_targets(lab, &shape);
     let [dlogprobs, dentropies]: [Vec<f64>; 2] =
         [(); 2].map(|()| lab.noise(shape.rows).into_iter().map(f64::from).collect());
-    for dentropies in [None, Some(&dentropies[..])] {
-        let mut logprobs = vec![f64::NAN; shape.rows];
+    let [dlogprobs, dentropies] = [dlogprobs, dentropies].map(|values| lab.scalars_of(&values));
+    for dentropies in [None, Some(&dentropies)] {
+        let mut logprobs = lab.scalars_of(&[0.5, -0.5]);
         lab.backend.head_backward(
             &mut logprobs,
             &mut dhidden,
@@ -473,7 +485,7 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
             &shape,
             &groups(shape.rows, most),
         );
-        lab.record_host("logprobs", logprobs, Product);
+        lab.record_scalars("logprobs", &[&logprobs], Product);
         lab.record("dhidden", &dhidden, Product);
         lab.record("dweight", &dweight, Product);
     }

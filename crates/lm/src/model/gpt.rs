@@ -44,47 +44,75 @@ impl<'a> Targets<'a> {
     pub fn new(tokens: &'a [u32]) -> Self {
         Targets { tokens, temperature: 1.0 }
     }
-
-    fn head_shape(&self, c: &Config) -> HeadShape {
-        let &Targets { tokens, temperature } = self;
-        HeadShape { rows: tokens.len(), d_model: c.d_model, vocab_size: c.vocab_size, temperature }
-    }
 }
 
 /// Derivatives of a loss by what the language-model head tells of each row.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadDerivatives<'a> {
+pub struct HeadDerivatives<'a, S> {
     /// By the log-probability of the target.
-    pub logprobs: &'a [f64],
+    pub logprobs: &'a S,
     /// By the entropy of the distribution, if the loss has it.
-    pub entropies: Option<&'a [f64]>,
+    pub entropies: Option<&'a S>,
 }
 
-impl<'a> HeadDerivatives<'a> {
+impl<'a, S> HeadDerivatives<'a, S> {
     /// Of a loss that knows log-probabilities only.
-    pub fn by_logprobs(logprobs: &'a [f64]) -> Self {
+    pub fn by_logprobs(logprobs: &'a S) -> Self {
         HeadDerivatives { logprobs, entropies: None }
     }
 }
 
-/// What the forward pass leaves for the backward pass.
-pub struct Activations<T> {
-    positions: Vec<u32>,
-    angles: Option<T>,
+/// What the forward pass leaves for the backward pass: the batch itself, once for all that asks for it, and
+/// what became of it.
+pub struct Activations<B: Backend> {
+    batch: BatchIds<B>,
+    noise: Option<Noise>,
+    targets: B::Ids,
+    asked: HeadShape,
+    angles: Option<B::Tensor>,
     /// The residual stream before each block, and after the last.
-    residual: Vec<T>,
-    blocks: Vec<BlockActivations<T>>,
-    stats: T,
+    residual: Vec<B::Tensor>,
+    blocks: Vec<BlockActivations<B::Tensor>>,
+    stats: B::Tensor,
     /// The last norm's output `[rows, d_model]`: what the head reads.
-    pub hidden: T,
-    pub(super) score: ScoreActivations<T>,
+    pub hidden: B::Tensor,
+    pub(super) score: ScoreActivations<B>,
 }
 
-impl<T> Activations<T> {
+/// The rows of a batch in the backend's memory.
+struct BatchIds<B: Backend> {
+    tokens: B::Ids,
+    positions: B::Ids,
+    lens: B::Ids,
+    /// What is made on the host before it is uploaded.
+    host: Vec<u32>,
+}
+
+impl<B: Backend> BatchIds<B> {
+    fn new(b: &mut B) -> Self {
+        BatchIds { tokens: b.ids(), positions: b.ids(), lens: b.ids(), host: Vec::new() }
+    }
+
+    fn upload(&mut self, b: &mut B, batch: Sequences<'_>) {
+        let Self { tokens, positions, lens, host } = self;
+        b.upload_ids(tokens, batch.tokens);
+        host.clear();
+        host.extend(batch.lens.iter().flat_map(|&len| 0..len as u32));
+        b.upload_ids(positions, host);
+        host.clear();
+        host.extend(batch.lens.iter().map(|&len| len as u32));
+        b.upload_ids(lens, host);
+    }
+}
+
+impl<B: Backend> Activations<B> {
     /// Buffers for a model; they grow to the first batch.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
+    pub fn new(b: &mut B, c: &Config) -> Self {
         Activations {
-            positions: Vec::new(),
+            batch: BatchIds::new(b),
+            noise: None,
+            targets: b.ids(),
+            asked: HeadShape { rows: 0, d_model: c.d_model, vocab_size: c.vocab_size, temperature: 1.0 },
             angles: angles(b, c, c.seq_len),
             residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
             blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
@@ -94,7 +122,14 @@ impl<T> Activations<T> {
         }
     }
 
-    fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
+    /// Says what the head is asked in this pass: [`logprobs`] and [`head_backward`] come next.
+    pub fn ask(&mut self, b: &mut B, targets: Targets<'_>) {
+        b.upload_ids(&mut self.targets, targets.tokens);
+        self.asked.rows = targets.tokens.len();
+        self.asked.temperature = targets.temperature;
+    }
+
+    fn resize(&mut self, b: &mut B, c: &Config, rows: usize) {
         self.blocks.iter_mut().for_each(|block| block.resize(b, c, rows));
         for x in self.residual.iter_mut().chain([&mut self.hidden]) {
             b.resize(x, rows * c.d_model);
@@ -170,7 +205,7 @@ pub fn forward<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
-    a: &mut Activations<B::Tensor>,
+    a: &mut Activations<B>,
     batch: Sequences<'_>,
 ) {
     assert_eq!(
@@ -180,10 +215,11 @@ pub fn forward<B: Backend>(
     );
     assert!(batch.lens.iter().all(|&len| len <= c.seq_len), "a sequence is longer than the context");
     a.resize(b, c, batch.tokens.len());
-    a.positions.clear();
-    a.positions.extend(batch.lens.iter().flat_map(|&len| 0..len as u32));
+    a.batch.upload(b, batch);
+    a.noise = batch.noise;
 
-    b.embed_forward(&mut a.residual[0], &w.wte, w.wpe.as_ref(), batch.tokens, &a.positions, c.d_model);
+    let BatchIds { tokens, positions, lens, .. } = &a.batch;
+    b.embed_forward(&mut a.residual[0], &w.wte, w.wpe.as_ref(), tokens, positions, c.d_model);
     if let Some(dropout) = embedding_dropout(c, batch.noise) {
         b.dropout(&mut a.residual[0], c.d_model, &dropout);
     }
@@ -191,13 +227,13 @@ pub fn forward<B: Backend>(
         let (before, after) = a.residual.split_at_mut(i + 1);
         let place = Place {
             layer: i,
-            positions: &a.positions,
+            positions,
             angles: a.angles.as_ref(),
             dropout: block_dropout(c, batch.noise, i),
             groups: &[],
             learns: false,
         };
-        let attend = Attend::Within(batch.lens);
+        let attend = Attend::Within(lens);
         block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, &place);
     }
     let last = &a.residual[c.n_layer];
@@ -207,16 +243,16 @@ pub fn forward<B: Backend>(
     }
 }
 
-/// The trunk in reverse: from `g.hidden` to the gradients of all weights but the head's.
+/// The trunk in reverse, after [`forward`]: from `g.hidden` to the gradients of all weights but the head's.
 pub fn backward<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
-    a: &Activations<B::Tensor>,
-    batch: Sequences<'_>,
+    a: &Activations<B>,
     groups: &[usize],
 ) {
+    let BatchIds { tokens, positions, lens, .. } = &a.batch;
     let dx = &mut g.residual;
     let last = &a.residual[c.n_layer];
     match (&w.final_norm, &mut g.weights.final_norm) {
@@ -229,52 +265,49 @@ pub fn backward<B: Backend>(
     for (i, block) in w.blocks.iter().enumerate().rev() {
         let place = Place {
             layer: i,
-            positions: &a.positions,
+            positions,
             angles: a.angles.as_ref(),
-            dropout: block_dropout(c, batch.noise, i),
+            dropout: block_dropout(c, a.noise, i),
             groups,
             learns: g.blocks_learn,
         };
         let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
         let (a, g) = (&a.blocks[i], &mut g.block);
-        block::backward(b, c, block, dw, a, g, dx, x, batch.lens, &place);
+        block::backward(b, c, block, dw, a, g, dx, x, lens, &place);
     }
-    if let Some(dropout) = embedding_dropout(c, batch.noise) {
+    if let Some(dropout) = embedding_dropout(c, a.noise) {
         b.dropout(dx, c.d_model, &dropout);
     }
     let Weights { wte, wpe, .. } = &mut g.weights;
-    b.embed_backward(wte, wpe.as_mut(), dx, batch.tokens, &a.positions, c.d_model);
+    b.embed_backward(wte, wpe.as_mut(), dx, tokens, positions, c.d_model);
 }
 
-/// Log-probability of each row's target after a [`forward`] pass, and on request the entropy of each row's
-/// distribution.
+/// Appends the log-probability of each row's [target](Activations::ask) after a [`forward`] pass, and on
+/// request the entropy of each row's distribution.
 pub fn logprobs<B: Backend>(
     b: &mut B,
-    c: &Config,
     w: &Weights<B::Tensor>,
-    a: &Activations<B::Tensor>,
-    targets: Targets<'_>,
-    out: &mut [f64],
-    entropies: Option<&mut [f64]>,
+    a: &Activations<B>,
+    out: &mut B::Scalars,
+    entropies: Option<&mut B::Scalars>,
 ) {
-    b.head_forward(out, entropies, &a.hidden, w.head(), targets.tokens, &targets.head_shape(c));
+    b.head_forward(out, entropies, &a.hidden, w.head(), &a.targets, &a.asked);
 }
 
 /// The head's backward pass: `g.hidden` and the head's gradient from the loss's derivatives by what the head
-/// tells of each row, and the log-probabilities themselves. [`backward`] comes next.
+/// tells of each row, and appends the log-probabilities themselves. [`backward`] comes next.
 #[allow(clippy::too_many_arguments)]
 pub fn head_backward<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
-    a: &Activations<B::Tensor>,
-    targets: Targets<'_>,
-    derivatives: HeadDerivatives<'_>,
-    logprobs: &mut [f64],
+    a: &Activations<B>,
+    derivatives: HeadDerivatives<'_, B::Scalars>,
+    logprobs: &mut B::Scalars,
     groups: &[usize],
 ) {
-    g.resize(b, c, targets.tokens.len());
+    g.resize(b, c, a.asked.rows);
     let dhead = match &mut g.weights.lm_head {
         Some(own) => own,
         // A model that scores has it only where language modelling is learned beside.
@@ -288,8 +321,8 @@ pub fn head_backward<B: Backend>(
         derivatives.entropies,
         &a.hidden,
         w.head(),
-        targets.tokens,
-        &targets.head_shape(c),
+        &a.targets,
+        &a.asked,
         groups,
     );
 }

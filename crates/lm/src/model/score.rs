@@ -8,15 +8,16 @@ use super::{Config, Weights};
 use kernels::{Backend, Dropout, LinearShape};
 
 /// What scoring leaves for its backward pass.
-pub(super) struct ScoreActivations<T> {
+pub(super) struct ScoreActivations<B: Backend> {
+    rows: B::Ids,
     /// The rows that are scored, `[rows, d_model]`.
-    gathered: T,
-    scores: T,
+    gathered: B::Tensor,
+    scores: B::Tensor,
 }
 
-impl<T> ScoreActivations<T> {
-    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
-        ScoreActivations { gathered: b.activation(0), scores: b.zeros(0) }
+impl<B: Backend> ScoreActivations<B> {
+    pub(super) fn new(b: &mut B) -> Self {
+        ScoreActivations { rows: b.ids(), gathered: b.activation(0), scores: b.zeros(0) }
     }
 }
 
@@ -40,17 +41,18 @@ pub fn scores<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
-    a: &mut Activations<B::Tensor>,
+    a: &mut Activations<B>,
     rows: &[u32],
     dropout: Option<&Dropout>,
     out: &mut Vec<f32>,
 ) {
-    let shape = shape(c, rows);
+    let shape = shape(c, rows.len());
     let head = w.score.as_ref().expect("a model that scores");
-    let ScoreActivations { gathered, scores } = &mut a.score;
+    let ScoreActivations { rows: ids, gathered, scores } = &mut a.score;
+    b.upload_ids(ids, rows);
     b.resize(gathered, rows.len() * c.d_model);
     b.resize(scores, rows.len() * shape.d_out);
-    b.gather_forward(gathered, &a.hidden, rows, c.d_model);
+    b.gather_forward(gathered, &a.hidden, ids, c.d_model);
     if let Some(dropout) = dropout {
         b.dropout(gathered, c.d_model, dropout);
     }
@@ -68,7 +70,7 @@ pub enum Before {
     LanguageModel,
 }
 
-/// The head's backward pass after [`scores`] of the same rows: the head's gradient from the loss's
+/// The head's backward pass after [`scores`], of the same rows: the head's gradient from the loss's
 /// derivatives by each score, and `g.hidden`, to which the scores add theirs. [`backward`](super::backward)
 /// comes next. Rows are summed as one group.
 #[allow(clippy::too_many_arguments)]
@@ -77,12 +79,12 @@ pub fn scores_backward<B: Backend>(
     c: &Config,
     w: &Weights<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
-    a: &Activations<B::Tensor>,
-    rows: &[u32],
+    a: &Activations<B>,
     dropout: Option<&Dropout>,
     dscores: &[f32],
     before: Before,
 ) {
+    let rows = b.len(&a.score.gathered) / c.d_model;
     let shape = shape(c, rows);
     if before == Before::Nothing {
         g.resize(b, c, b.len(&a.hidden) / c.d_model);
@@ -91,7 +93,7 @@ pub fn scores_backward<B: Backend>(
     let dhead = g.weights.score.as_mut().expect("a model that scores");
     let ScoreGradients { scores, gathered, hidden } = &mut g.score;
     b.resize(scores, dscores.len());
-    b.resize(gathered, rows.len() * c.d_model);
+    b.resize(gathered, rows * c.d_model);
     b.resize(hidden, b.len(&a.hidden));
     b.upload(scores, dscores);
     b.linear_backward_weight(
@@ -100,7 +102,7 @@ pub fn scores_backward<B: Backend>(
         scores,
         &a.score.gathered,
         shape,
-        &[rows.len()],
+        &[rows],
     );
     b.linear_backward_input(gathered, scores, &head.weight, shape);
     if let Some(dropout) = dropout {
@@ -110,10 +112,10 @@ pub fn scores_backward<B: Backend>(
         Before::Nothing => b.fill(hidden, 0.0),
         Before::LanguageModel => b.copy(hidden, &g.hidden),
     }
-    b.gather_backward(hidden, gathered, rows, c.d_model);
+    b.gather_backward(hidden, gathered, &a.score.rows, c.d_model);
     b.copy(&mut g.hidden, hidden);
 }
 
-fn shape(c: &Config, rows: &[u32]) -> LinearShape {
-    LinearShape { rows: rows.len(), d_in: c.d_model, d_out: c.n_label.expect("a model that scores") }
+fn shape(c: &Config, rows: usize) -> LinearShape {
+    LinearShape { rows, d_in: c.d_model, d_out: c.n_label.expect("a model that scores") }
 }

@@ -15,16 +15,17 @@ pub fn training_work<B: Backend>(mut b: B, c: Config, sequences: usize) -> impl 
     let (mut a, mut g) = (Activations::new(&mut b, &c), Gradients::new(&mut b, &c));
     let lens = vec![c.seq_len; sequences];
     let tokens = some_tokens(&c, sequences * c.seq_len);
-    let derivatives = vec![-1.0 / tokens.len() as f64; tokens.len()];
-    let mut logprobs = vec![0.0; tokens.len()];
+    let (mut derivatives, mut logprobs) = (b.scalars(), b.scalars());
+    b.upload_scalars(&mut derivatives, &vec![-1.0 / tokens.len() as f64; tokens.len()]);
     move || {
         let (b, c) = (&mut b, &c);
         let batch = Sequences { tokens: &tokens, lens: &lens, noise: None };
         forward(b, c, &weights, &mut a, batch);
+        a.ask(b, Targets::new(&tokens));
         let derivatives = HeadDerivatives::by_logprobs(&derivatives);
-        let targets = Targets::new(&tokens);
-        head_backward(b, c, &weights, &mut g, &a, targets, derivatives, &mut logprobs, &lens);
-        backward(b, c, &weights, &mut g, &a, batch, &lens);
+        b.upload_scalars(&mut logprobs, &[]);
+        head_backward(b, c, &weights, &mut g, &a, derivatives, &mut logprobs, &lens);
+        backward(b, c, &weights, &mut g, &a, &lens);
     }
 }
 

@@ -7,7 +7,7 @@ mod scoring;
 mod state;
 mod trainer;
 
-pub use passes::Frozen;
+pub use passes::{Frozen, Outputs};
 pub use schedule::{Decay, Schedule};
 pub use scoring::TextLoss;
-pub use trainer::{Derivatives, Optimizer, Outputs, Trainer, Update};
+pub use trainer::{Derivatives, Optimizer, Trainer, Update};

@@ -4,47 +4,65 @@ use crate::model::{self, Activations, Config, Sequences, Targets, Weights};
 use kernels::{Backend, Dropout};
 
 /// The buffers of a pass and its results.
-pub(super) struct Passes<T> {
-    pub(super) activations: Activations<T>,
-    pub(super) logprobs: Vec<f64>,
-    pub(super) entropies: Vec<f64>,
+pub(super) struct Passes<B: Backend> {
+    pub(super) activations: Activations<B>,
+    /// What the head says, and the derivatives by it: of each row's log-probability, then of its entropy.
+    pub(super) said: [B::Scalars; 2],
+    pub(super) derivatives: [B::Scalars; 2],
+    /// What the head said, on the host.
+    outputs: Vec<f64>,
     pub(super) scores: Vec<f32>,
 }
 
-impl<T> Passes<T> {
-    pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B, config: &Config) -> Self {
+/// What the language-model head says of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    /// The log-probability of its target; 0 where there is none.
+    pub logprobs: &'a [f64],
+    /// The entropy of its distribution; empty where nobody asked.
+    pub entropies: &'a [f64],
+}
+
+impl<B: Backend> Passes<B> {
+    pub(super) fn new(b: &mut B, config: &Config) -> Self {
         Passes {
             activations: Activations::new(b, config),
-            logprobs: Vec::new(),
-            entropies: Vec::new(),
+            said: [(); 2].map(|()| b.scalars()),
+            derivatives: [(); 2].map(|()| b.scalars()),
+            outputs: Vec::new(),
             scores: Vec::new(),
         }
     }
 
-    /// Fills `logprobs`, and `entropies` if they are asked for.
-    pub(super) fn logprobs<B: Backend<Tensor = T>>(
+    /// What the head says, read at the end of the pass: log-probabilities, and entropies if they are asked
+    /// for.
+    pub(super) fn outputs(
         &mut self,
         b: &mut B,
         config: &Config,
-        weights: &Weights<T>,
+        weights: &Weights<B::Tensor>,
         batch: Sequences<'_>,
         targets: Targets<'_>,
         with_entropies: bool,
-    ) {
-        let Self { activations, logprobs, entropies, .. } = self;
-        logprobs.resize(targets.tokens.len(), 0.0);
-        entropies.resize(targets.tokens.len(), 0.0);
-        let entropies = with_entropies.then_some(entropies.as_mut_slice());
+    ) -> Outputs<'_> {
+        let Self { activations, said: [logprobs, entropies], outputs, .. } = self;
+        for list in [&mut *logprobs, entropies] {
+            b.upload_scalars(list, &[]);
+        }
         model::forward(b, config, weights, activations, batch);
-        model::logprobs(b, config, weights, activations, targets, logprobs, entropies);
+        activations.ask(b, targets);
+        model::logprobs(b, weights, activations, logprobs, with_entropies.then_some(&mut *entropies));
+        b.read(outputs, &[logprobs, entropies]);
+        let (logprobs, entropies) = outputs.split_at(targets.tokens.len());
+        Outputs { logprobs, entropies }
     }
 
     /// Fills `scores`.
-    pub(super) fn scores<B: Backend<Tensor = T>>(
+    pub(super) fn scores(
         &mut self,
         b: &mut B,
         config: &Config,
-        weights: &Weights<T>,
+        weights: &Weights<B::Tensor>,
         batch: Sequences<'_>,
         rows: &[u32],
         dropout: Option<&Dropout>,
@@ -55,38 +73,27 @@ impl<T> Passes<T> {
 }
 
 /// A model that is not trained: a reference policy, a reward model.
-pub struct Frozen<T> {
+pub struct Frozen<B: Backend> {
     /// Its shape.
     pub config: Config,
     /// Its weights.
-    pub weights: Weights<T>,
-    passes: Passes<T>,
+    pub weights: Weights<B::Tensor>,
+    passes: Passes<B>,
 }
 
-impl<T> Frozen<T> {
+impl<B: Backend> Frozen<B> {
     /// A model with these weights.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
+    pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
         Frozen { passes: Passes::new(b, &config), config, weights }
     }
 
     /// Log-probabilities of targets.
-    pub fn logprobs<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        targets: Targets<'_>,
-    ) -> &[f64] {
-        self.passes.logprobs(b, &self.config, &self.weights, batch, targets, false);
-        &self.passes.logprobs
+    pub fn logprobs(&mut self, b: &mut B, batch: Sequences<'_>, targets: Targets<'_>) -> &[f64] {
+        self.passes.outputs(b, &self.config, &self.weights, batch, targets, false).logprobs
     }
 
     /// The scores `[rows, n_label]` of some rows.
-    pub fn scores<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        rows: &[u32],
-    ) -> &[f32] {
+    pub fn scores(&mut self, b: &mut B, batch: Sequences<'_>, rows: &[u32]) -> &[f32] {
         self.passes.scores(b, &self.config, &self.weights, batch, rows, None);
         &self.passes.scores
     }

@@ -5,19 +5,17 @@ use crate::model::{self, Before, HeadDerivatives, Sequences, Spec, Targets};
 use kernels::{Backend, Dropout};
 
 /// What is learned of a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Learns {
+pub(super) enum Learns<B: Backend> {
     /// All of it.
-    #[default]
     Everything,
-    /// The head that scores, and the embeddings of these tokens.
-    HeadAnd(Vec<u32>),
+    /// The head that scores, and the embeddings of these tokens, whose gradients are `kept` for a moment.
+    HeadAnd { tokens: B::Ids, kept: B::Tensor },
 }
 
-impl Learns {
+impl<B: Backend> Learns<B> {
     /// Whether no value of the leaf is frozen.
     pub(super) fn all_of(&self, spec: &Spec) -> bool {
-        *self == Learns::Everything || spec.name.starts_with("score.")
+        matches!(self, Learns::Everything) || spec.name.starts_with("score.")
     }
 
     /// Whether any value of the leaf is learned.
@@ -36,22 +34,22 @@ pub struct TextLoss<'a> {
     pub derivatives: &'a [f64],
 }
 
-impl<T> Trainer<T> {
+impl<B: Backend> Trainer<B> {
     /// Adds a micro-batch's gradients for a loss of the scores `[rows, n_label]` of some rows, which is told
     /// them and writes its derivatives (they come as zeros); returns what `loss` returns.
-    pub fn accumulate_scores<B: Backend<Tensor = T>, R>(
+    pub fn accumulate_scores<R>(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
         rows: &[u32],
         loss: impl FnOnce(&[f32], &mut [f32]) -> R,
     ) -> R {
-        self.accumulate_scores_and_text(b, batch, rows, None, None, loss).0
+        self.accumulate_scores_and_text(b, batch, rows, None, None, loss)
     }
 
-    /// The same with `dropout` of what the head reads, and with the gradients of a loss of the text itself;
-    /// the log-probabilities of its targets come second.
-    pub fn accumulate_scores_and_text<B: Backend<Tensor = T>, R>(
+    /// The same with `dropout` of what the head reads, and with the gradients of a loss of the text itself,
+    /// whose log-probabilities are [told](Self::told) after the update.
+    pub fn accumulate_scores_and_text<R>(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
@@ -59,55 +57,52 @@ impl<T> Trainer<T> {
         dropout: Option<&Dropout>,
         text: Option<TextLoss<'_>>,
         loss: impl FnOnce(&[f32], &mut [f32]) -> R,
-    ) -> (R, &[f64]) {
+    ) -> R {
         self.begin(b);
-        let Self { config, weights, gradients, passes, .. } = self;
+        let Self { config, weights, gradients, passes, results, .. } = self;
         passes.scores(b, config, weights, batch, rows, dropout);
         let mut derivatives = vec![0.0; passes.scores.len()];
         let told = loss(&passes.scores, &mut derivatives);
         let groups = [batch.tokens.len()];
-        passes.logprobs.clear();
         let mut before = Before::Nothing;
         if let Some(TextLoss { targets, derivatives }) = text {
-            passes.logprobs.resize(targets.len(), 0.0);
-            model::head_backward(
-                b,
-                config,
-                weights,
-                gradients,
-                &passes.activations,
-                Targets::new(targets),
-                HeadDerivatives::by_logprobs(derivatives),
-                &mut passes.logprobs,
-                &groups,
-            );
+            let [by_logprob, _] = &mut passes.derivatives;
+            b.upload_scalars(by_logprob, derivatives);
+            passes.activations.ask(b, Targets::new(targets));
+            let by = HeadDerivatives::by_logprobs(&*by_logprob);
+            let a = &passes.activations;
+            model::head_backward(b, config, weights, gradients, a, by, results, &groups);
             before = Before::LanguageModel;
         }
         let a = &passes.activations;
-        model::scores_backward(b, config, weights, gradients, a, rows, dropout, &derivatives, before);
-        model::backward(b, config, weights, gradients, a, batch, &groups);
-        (told, &self.passes.logprobs)
+        model::scores_backward(b, config, weights, gradients, a, dropout, &derivatives, before);
+        model::backward(b, config, weights, gradients, a, &groups);
+        told
     }
 
     /// From now on nothing is learned but the head that scores and the embeddings of `tokens`.
-    pub fn freeze_trunk(&mut self, tokens: &[u32]) {
-        self.learns = Learns::HeadAnd(tokens.to_vec());
+    pub fn freeze_trunk(&mut self, b: &mut B, tokens: &[u32]) {
+        let (mut ids, kept) = (b.ids(), b.zeros(tokens.len() * self.config.d_model));
+        b.upload_ids(&mut ids, tokens);
+        self.learns = Learns::HeadAnd { tokens: ids, kept };
         self.gradients.blocks_learn = false;
     }
 
     /// Sets the gradients of everything that is frozen to zero: of a leaf that is learned in part, what has
     /// none, and no decay, AdamW leaves as it is to the bit.
-    pub(super) fn forget_frozen<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
-        let Learns::HeadAnd(tokens) = &self.learns else { return };
-        self.gradients.finish(b);
-        let width = self.config.d_model;
-        let mut kept = b.zeros(tokens.len() * width);
-        b.gather_forward(&mut kept, &self.gradients.weights.wte, tokens, width);
-        for (gradient, spec) in self.gradients.weights.leaves_mut().into_iter().zip(self.specs.leaves()) {
-            if !self.learns.all_of(spec) {
+    pub(super) fn forget_frozen(&mut self, b: &mut B) {
+        let Self { config, learns, gradients, specs, .. } = self;
+        if let Learns::HeadAnd { tokens, kept } = learns {
+            gradients.finish(b);
+            b.gather_forward(kept, &gradients.weights.wte, tokens, config.d_model);
+        }
+        for (gradient, spec) in gradients.weights.leaves_mut().into_iter().zip(specs.leaves()) {
+            if !learns.all_of(spec) {
                 b.fill(gradient, 0.0);
             }
         }
-        b.gather_backward(&mut self.gradients.weights.wte, &kept, tokens, width);
+        if let Learns::HeadAnd { tokens, kept } = learns {
+            b.gather_backward(&mut gradients.weights.wte, kept, tokens, config.d_model);
+        }
     }
 }

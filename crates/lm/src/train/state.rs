@@ -7,12 +7,12 @@ use kernels::Backend;
 use std::path::Path;
 use text::tokenizer::Tokenizer;
 
-impl<T> Trainer<T> {
+impl<B: Backend> Trainer<B> {
     /// Writes the checkpoint `dir`, from which training goes on with the same bits.
     ///
     /// # Errors
     /// See [`checkpoint::save`].
-    pub fn save<B: Backend<Tensor = T>>(
+    pub fn save(
         &self,
         b: &mut B,
         dir: &Path,
@@ -43,7 +43,7 @@ impl<T> Trainer<T> {
     ///
     /// # Errors
     /// The model has another shape; the optimizer's state is missing; a file cannot be read.
-    pub fn restore<B: Backend<Tensor = T>>(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
+    pub fn restore(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
         ensure!(checkpoint.config == self.config, "it holds a model of another shape than this run's recipe");
         let weights = checkpoint.exact_weights(checkpoint::to_backend(b))?;
         let moments = checkpoint.moments(checkpoint::to_backend(b))?.context("it has no optimizer state")?;

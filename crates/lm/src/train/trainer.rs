@@ -2,7 +2,7 @@
 //!
 //! The backend comes in with every call: a stage trains several models on one.
 
-use super::passes::Passes;
+use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
 use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
 use kernels::{AdamW, Backend};
@@ -47,33 +47,28 @@ pub struct Update {
 }
 
 /// The state of training: weights, gradients, moments, and the buffers of a pass.
-pub struct Trainer<T> {
+pub struct Trainer<B: Backend> {
     /// The model's shape.
     pub config: Config,
     /// The model.
-    pub weights: Weights<T>,
+    pub weights: Weights<B::Tensor>,
     /// AdamW's first moment.
-    pub first_moment: Weights<T>,
+    pub first_moment: Weights<B::Tensor>,
     /// AdamW's second moment.
-    pub second_moment: Weights<T>,
+    pub second_moment: Weights<B::Tensor>,
     /// Updates so far: the `t` of AdamW's bias correction.
     pub updates: u64,
     pub(super) specs: Weights<Spec>,
-    pub(super) gradients: Gradients<T>,
-    pub(super) passes: Passes<T>,
-    pub(super) learns: Learns,
+    pub(super) gradients: Gradients<B::Tensor>,
+    pub(super) passes: Passes<B>,
+    pub(super) learns: Learns<B>,
     /// Gradients that were set aside.
-    aside: Option<Weights<T>>,
+    aside: Option<Weights<B::Tensor>>,
     accumulated: bool,
-}
-
-/// What the language-model head says of each row.
-#[derive(Clone, Copy, Debug)]
-pub struct Outputs<'a> {
-    /// The log-probability of its target; 0 where there is none.
-    pub logprobs: &'a [f64],
-    /// The entropy of its distribution.
-    pub entropies: &'a [f64],
+    /// Log-probabilities of the step's targets, micro-batch by micro-batch: nobody waits for them before the
+    /// update.
+    pub(super) results: B::Scalars,
+    told: Vec<f64>,
 }
 
 /// A loss's derivatives by what the head says of each row.
@@ -85,19 +80,19 @@ pub struct Derivatives {
     pub entropies: Vec<f64>,
 }
 
-impl<T> Trainer<T> {
+impl<B: Backend> Trainer<B> {
     /// A trainer of `weights`, with moments at zero.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, config: Config, weights: Weights<T>) -> Self {
+    pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
         let moments = [(); 2].map(|()| model::zeros(b, &config)).into();
         Self::with_moments(b, config, weights, moments, 0)
     }
 
     /// A trainer whose optimizer goes on.
-    pub fn with_moments<B: Backend<Tensor = T>>(
+    pub fn with_moments(
         b: &mut B,
         config: Config,
-        weights: Weights<T>,
-        (first_moment, second_moment): (Weights<T>, Weights<T>),
+        weights: Weights<B::Tensor>,
+        (first_moment, second_moment): (Weights<B::Tensor>, Weights<B::Tensor>),
         updates: u64,
     ) -> Self {
         Trainer {
@@ -106,9 +101,11 @@ impl<T> Trainer<T> {
             gradients: Gradients::new(b, &config),
             passes: Passes::new(b, &config),
             aside: None,
-            learns: Learns::default(),
+            learns: Learns::Everything,
             specs: model::specs(&config),
             accumulated: false,
+            results: b.scalars(),
+            told: Vec::new(),
             updates,
             config,
             weights,
@@ -116,39 +113,31 @@ impl<T> Trainer<T> {
     }
 
     /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's
-    /// log-probability, and returns the log-probabilities. Sums are grouped by `groups`, which add up to the
-    /// rows: any cut between groups gives the same bits.
-    pub fn accumulate<B: Backend<Tensor = T>>(
+    /// log-probability; those are [told](Self::told) after the update. Sums are grouped by `groups`, which
+    /// add up to the rows: any cut between groups gives the same bits.
+    pub fn accumulate(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
         targets: &[u32],
         derivatives: &[f64],
         groups: &[usize],
-    ) -> &[f64] {
+    ) {
         self.begin(b);
-        let Self { config, weights, gradients, passes: Passes { activations, logprobs, .. }, .. } = self;
-        logprobs.resize(targets.len(), 0.0);
+        let Self { config, weights, gradients, passes, results, .. } = self;
+        let Passes { activations, derivatives: [by_logprob, _], .. } = passes;
+        b.upload_scalars(by_logprob, derivatives);
         model::forward(b, config, weights, activations, batch);
-        model::head_backward(
-            b,
-            config,
-            weights,
-            gradients,
-            activations,
-            Targets::new(targets),
-            HeadDerivatives::by_logprobs(derivatives),
-            logprobs,
-            groups,
-        );
-        model::backward(b, config, weights, gradients, activations, batch, groups);
-        logprobs
+        activations.ask(b, Targets::new(targets));
+        let by = HeadDerivatives::by_logprobs(&*by_logprob);
+        model::head_backward(b, config, weights, gradients, activations, by, results, groups);
+        model::backward(b, config, weights, gradients, activations, groups);
     }
 
     /// Adds a micro-batch's gradients for a loss that is told what the head says of each row and writes its
     /// derivatives (they come as zeros), and returns what `loss` returns. Without `with_entropies` those are
     /// not computed.
-    pub fn accumulate_loss<B: Backend<Tensor = T>, R>(
+    pub fn accumulate_loss<R>(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
@@ -158,60 +147,50 @@ impl<T> Trainer<T> {
     ) -> R {
         self.begin(b);
         let Self { config, weights, gradients, passes, .. } = self;
-        passes.logprobs(b, config, weights, batch, targets, with_entropies);
-        let Passes { activations, logprobs, entropies, .. } = passes;
         let rows = targets.tokens.len();
         let mut derivatives = Derivatives { logprobs: vec![0.0; rows], entropies: vec![0.0; rows] };
-        let told = loss(&Outputs { logprobs, entropies }, &mut derivatives);
-        let derivatives = HeadDerivatives {
-            logprobs: &derivatives.logprobs,
-            entropies: with_entropies.then_some(derivatives.entropies.as_slice()),
-        };
+        let outputs = passes.outputs(b, config, weights, batch, targets, with_entropies);
+        let told = loss(&outputs, &mut derivatives);
+        let Passes { activations, said: [again, _], derivatives: [by_logprob, by_entropy], .. } = passes;
+        b.upload_scalars(by_logprob, &derivatives.logprobs);
+        if with_entropies {
+            b.upload_scalars(by_entropy, &derivatives.entropies);
+        }
+        let by =
+            HeadDerivatives { logprobs: &*by_logprob, entropies: with_entropies.then_some(&*by_entropy) };
         let groups = [rows];
-        model::head_backward(
-            b,
-            config,
-            weights,
-            gradients,
-            activations,
-            targets,
-            derivatives,
-            logprobs,
-            &groups,
-        );
-        model::backward(b, config, weights, gradients, activations, batch, &groups);
+        b.upload_scalars(again, &[]);
+        model::head_backward(b, config, weights, gradients, activations, by, again, &groups);
+        model::backward(b, config, weights, gradients, activations, &groups);
         told
     }
 
     /// Clears what the last step accumulated.
-    pub(super) fn begin<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    pub(super) fn begin(&mut self, b: &mut B) {
         if !self.accumulated {
             self.gradients.clear(b);
+            b.upload_scalars(&mut self.results, &[]);
             self.accumulated = true;
         }
     }
 
     /// The norm of the gradients that were accumulated so far.
-    pub fn grad_norm<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
+    pub fn grad_norm(&mut self, b: &mut B) -> f64 {
         self.gradients.finish(b);
         let squares: f64 = self.gradients.weights.leaves().into_iter().map(|g| b.sum_of_squares(g)).sum();
         squares.sqrt()
     }
 
-    /// Clips the accumulated gradient and updates weights and moments, unless `loss` or the norm is not
-    /// finite: then nothing changes. Either way the next [`accumulate`](Self::accumulate) begins a new step.
-    pub fn update<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        optimizer: &Optimizer,
-        lr: f32,
-        loss: f64,
-    ) -> Update {
+    /// Clips the accumulated gradient and updates weights and moments, unless `loss`, where it is known by now,
+    /// one of the step's log-probabilities or the norm is not finite: then nothing changes. Either way the
+    /// next [`accumulate`](Self::accumulate) begins a new step.
+    pub fn update(&mut self, b: &mut B, optimizer: &Optimizer, lr: f32, loss: Option<f64>) -> Update {
         assert!(self.accumulated, "update without accumulate");
         self.accumulated = false;
         self.forget_frozen(b);
         let grad_norm = self.grad_norm(b);
-        if !(loss.is_finite() && grad_norm.is_finite()) {
+        b.read(&mut self.told, &[&self.results]);
+        if !loss.iter().chain(&self.told).chain([&grad_norm]).all(|x| x.is_finite()) {
             return Update { grad_norm, applied: false };
         }
         self.updates += 1;
@@ -236,42 +215,31 @@ impl<T> Trainer<T> {
         Update { grad_norm, applied: true }
     }
 
+    /// What [`accumulate`](Self::accumulate) has found out in the step that the last [`update`](Self::update)
+    /// ended: the log-probabilities of all targets, micro-batch by micro-batch.
+    pub fn told(&self) -> &[f64] {
+        &self.told
+    }
+
     /// Log-probabilities of targets, without gradients.
-    pub fn evaluate<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        targets: &[u32],
-    ) -> &[f64] {
-        self.passes.logprobs(b, &self.config, &self.weights, batch, Targets::new(targets), false);
-        &self.passes.logprobs
+    pub fn evaluate(&mut self, b: &mut B, batch: Sequences<'_>, targets: &[u32]) -> &[f64] {
+        self.passes.outputs(b, &self.config, &self.weights, batch, Targets::new(targets), false).logprobs
     }
 
     /// Log-probabilities of targets and the entropies of the distributions, without gradients.
-    pub fn outputs<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        targets: Targets<'_>,
-    ) -> Outputs<'_> {
-        self.passes.logprobs(b, &self.config, &self.weights, batch, targets, true);
-        Outputs { logprobs: &self.passes.logprobs, entropies: &self.passes.entropies }
+    pub fn outputs(&mut self, b: &mut B, batch: Sequences<'_>, targets: Targets<'_>) -> Outputs<'_> {
+        self.passes.outputs(b, &self.config, &self.weights, batch, targets, true)
     }
 
     /// The scores of some rows, without gradients.
-    pub fn scores<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        batch: Sequences<'_>,
-        rows: &[u32],
-    ) -> &[f32] {
+    pub fn scores(&mut self, b: &mut B, batch: Sequences<'_>, rows: &[u32]) -> &[f32] {
         self.passes.scores(b, &self.config, &self.weights, batch, rows, None);
         &self.passes.scores
     }
 
     /// Keeps what was accumulated so far apart and begins at zero, so that the norms of two losses' gradients
     /// can be told apart; returns the norm of what was kept.
-    pub fn set_aside<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> f64 {
+    pub fn set_aside(&mut self, b: &mut B) -> f64 {
         let norm = self.grad_norm(b);
         let aside = self.aside.get_or_insert_with(|| model::zeros(b, &self.config));
         for (kept, gradient) in aside.leaves_mut().into_iter().zip(self.gradients.weights.leaves()) {
@@ -282,7 +250,7 @@ impl<T> Trainer<T> {
     }
 
     /// Adds what was set aside.
-    pub fn take_back<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    pub fn take_back(&mut self, b: &mut B) {
         let aside = self.aside.as_ref().expect("something was set aside");
         for (gradient, kept) in self.gradients.weights.leaves_mut().into_iter().zip(aside.leaves()) {
             b.accumulate(gradient, kept);
@@ -290,25 +258,30 @@ impl<T> Trainer<T> {
     }
 
     /// The gradients that were summed since the last update, the head's share of a tied embedding included.
-    pub fn gradients<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> &Weights<T> {
+    pub fn gradients(&mut self, b: &mut B) -> &Weights<B::Tensor> {
         self.gradients.finish(b);
         &self.gradients.weights
     }
 
     /// Gives back the memory of a pass; the next one asks for it again. An engine's copy of the weights takes
     /// its place where samples are written, so that a machine that has room to train has room for them.
-    pub fn release_pass<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    pub fn release_pass(&mut self, b: &mut B) {
         self.passes = Passes::new(b, &self.config);
     }
 
     /// Begins again with `weights` and a fresh optimizer.
-    pub fn restart<B: Backend<Tensor = T>>(&mut self, b: &mut B, weights: Weights<T>) {
+    pub fn restart(&mut self, b: &mut B, weights: Weights<B::Tensor>) {
         let moments = [(); 2].map(|()| model::zeros(b, &self.config)).into();
         self.take_over(weights, moments, 0);
     }
 
     /// Takes over weights and optimizer, such as those of a checkpoint.
-    pub fn take_over(&mut self, weights: Weights<T>, moments: (Weights<T>, Weights<T>), updates: u64) {
+    pub fn take_over(
+        &mut self,
+        weights: Weights<B::Tensor>,
+        moments: (Weights<B::Tensor>, Weights<B::Tensor>),
+        updates: u64,
+    ) {
         (self.weights, self.updates) = (weights, updates);
         (self.first_moment, self.second_moment) = moments;
     }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use gpt::model::{self, Sequences};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
 use gpt::train::{Optimizer, Trainer};
+use kernels::Cpu;
 use kernels::cpu::bench;
-use kernels::{Cpu, CpuTensor};
 use serde_json::json;
 
 use super::{Bench, DURATION, ROWS, largest, median, peak_memory_bytes, random_tokens, smallest};
@@ -82,7 +82,7 @@ impl Bench<'_> {
     }
 
     /// One step on batch number `batch`; returns its loss.
-    fn step(&self, cpu: &mut Cpu, trainer: &mut Trainer<CpuTensor>, batch: u64) -> f64 {
+    fn step(&self, cpu: &mut Cpu, trainer: &mut Trainer<Cpu>, batch: u64) -> f64 {
         let seq_len = self.config.seq_len;
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         for i in 0..self.sequences() as u64 {
@@ -95,10 +95,9 @@ impl Bench<'_> {
         let mut derivatives = Vec::new();
         cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
         let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
-        let logprobs = trainer.accumulate(cpu, sequences, &targets, &derivatives, &lens);
-        let loss = cross_entropy(logprobs, targets.len());
+        trainer.accumulate(cpu, sequences, &targets, &derivatives, &lens);
         let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
-        trainer.update(cpu, &optimizer, LEARNING_RATE, loss);
-        loss
+        trainer.update(cpu, &optimizer, LEARNING_RATE, None);
+        cross_entropy(trainer.told(), targets.len())
     }
 }

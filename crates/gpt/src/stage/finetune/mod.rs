@@ -115,7 +115,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         let digest = examples.digest().to_owned();
         let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, digest)?;
         if own.freeze_trunk {
-            learner.trainer.freeze_trunk(&examples.inputs.marks());
+            learner.trainer.freeze_trunk(&mut learner.backend, &examples.inputs.marks());
         }
         let steps = optim.steps.unwrap_or(examples.epochs(*seed).steps(own.epochs, own.batch_size));
         Ok(Finetuning { steps, learner, options, settings })
@@ -143,8 +143,8 @@ impl<'a, B: Backend> Finetuning<'a, B> {
     }
 
     /// Adds the gradients of one pass over `batch`. Returns its examples' share of the task's loss, how many
-    /// were told right, and the text's share.
-    fn accumulate(&mut self, batch: &[&Example], rows: &Rows, pass: &Pass) -> (f64, usize, f64) {
+    /// were told right, and the derivatives of the text's share by each log-probability that will be told.
+    fn accumulate(&mut self, batch: &[&Example], rows: &Rows, pass: &Pass) -> (f64, usize, Vec<f64>) {
         let examples = self.options.examples;
         let (form, n_label) = (examples.inputs.form, examples.labels.n_label());
         let noise = Some(Noise { seed: pass.noise, first_row: pass.first_row });
@@ -159,7 +159,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         let by_logprob = rows.text_derivatives(aux_lm, pass.sequences);
         let text = (aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
         let Learner { backend, trainer, .. } = &mut self.learner;
-        let ((loss, right), logprobs) = trainer.accumulate_scores_and_text(
+        let (loss, right) = trainer.accumulate_scores_and_text(
             backend,
             noised,
             &rows.extracts,
@@ -178,8 +178,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
                 (loss, right)
             },
         );
-        let text_loss = logprobs.iter().zip(&by_logprob).map(|(logprob, by)| logprob * by).sum();
-        (loss, right, text_loss)
+        (loss, right, if aux_lm > 0.0 { by_logprob } else { Vec::new() })
     }
 }
 
@@ -200,32 +199,40 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             each: 1.0 / batch.len() as f64,
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
-        let (mut loss, mut right, mut text_loss) = (0.0, 0, 0.0);
+        let (mut loss, mut right, mut by_logprobs) = (0.0, 0, Vec::new());
         for rows in Rows::passes(&sequences(batch.iter().copied()), settings.optim.micro_batch_tokens) {
             let told = self.accumulate(&batch, &rows, &pass);
             loss += told.0;
             right += told.1;
-            text_loss += told.2;
+            by_logprobs.push(told.2);
             pass.first_row += rows.tokens.len() as u64;
             pass.first_sequence += rows.lens.len() as u64;
-        }
-        let mut metrics = metrics([("loss", loss.into())]);
-        if settings.own.aux_lm > 0.0 {
-            metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());
-        }
-        let mut columns = vec![format!("loss {loss:.4}")];
-        if !examples.labels.are_degrees() {
-            let accuracy = right as f64 / batch.len() as f64;
-            metrics.insert("accuracy".to_owned(), accuracy.into());
-            columns.push(format!("{:.0} % right", 100.0 * accuracy));
         }
         // Forward, backward to the inputs, and backward to the weights cost alike.
         let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
         let tokens = pass.first_row;
         let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
-        let done = Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() };
         let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
-        Ok(self.learner.update(&optimizer, lr, loss + text_loss, done))
+        let done = |mut logprobs: &[f64]| {
+            let mut text_loss = 0.0;
+            for by_logprob in by_logprobs {
+                let (of_pass, rest) = logprobs.split_at(by_logprob.len());
+                text_loss += of_pass.iter().zip(&by_logprob).map(|(logprob, by)| logprob * by).sum::<f64>();
+                logprobs = rest;
+            }
+            let mut metrics = metrics([("loss", loss.into())]);
+            if settings.own.aux_lm > 0.0 {
+                metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());
+            }
+            let mut columns = vec![format!("loss {loss:.4}")];
+            if !examples.labels.are_degrees() {
+                let accuracy = right as f64 / batch.len() as f64;
+                metrics.insert("accuracy".to_owned(), accuracy.into());
+                columns.push(format!("{:.0} % right", 100.0 * accuracy));
+            }
+            Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() }
+        };
+        Ok(self.learner.update(&optimizer, lr, Some(loss), done))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {

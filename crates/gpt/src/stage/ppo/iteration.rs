@@ -6,10 +6,11 @@ use super::figures::Figures;
 use super::{Ppo, PpoSettings};
 use crate::data::{Batch, Epochs, Permutation};
 use crate::model::{Sampling, Sequences, Targets};
+use crate::objective::cross_entropy_derivatives;
 use crate::objective::ppo::{PolicyLoss, ValueLoss, gae, policy_loss, token_rewards, value_loss, whiten};
-use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows, passes};
+use crate::stage::learner::Untold;
 use crate::stage::score::rewards;
 use crate::stage::training_loop::Step;
 use crate::streams;
@@ -171,9 +172,12 @@ impl<B: Backend> Ppo<'_, B> {
         figures.add("policy/clipfrac", total.clip_fraction);
         figures.add("policy/approxkl", total.approx_kl);
         figures.add("policy/ratio", total.mean_ratio);
-        loss += self.mix_in_pretraining(minibatch, figures)?;
+        let mixed_in = self.mix_in_pretraining(minibatch, figures)?;
         let (lr, optimizer) = (self.schedule().at(step), self.settings.optim.optimizer());
-        let update = self.policy.update(&mut self.backend, &optimizer, lr, loss);
+        let update = self.policy.update(&mut self.backend, &optimizer, lr, Some(loss));
+        if let Some(mixed_in) = mixed_in {
+            figures.add("ptx/loss", mixed_in.loss(&mut self.policy.told()));
+        }
         figures.add_update("policy/grad_norm", update);
         if let (true, Some(average)) = (update.applied, &mut self.average) {
             for (mean, weight) in average.leaves_mut().into_iter().zip(self.policy.weights.leaves()) {
@@ -184,31 +188,34 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// Adds the gradient of `ptx_coef` times the mean loss of `ptx_tokens` pretraining tokens (Ouyang et al.
-    /// 2022, eq. 2, with means in place of expectations), where there are any, and returns that loss. In the
-    /// first update of an iteration both gradients' norms are measured.
-    fn mix_in_pretraining(&mut self, minibatch: &Minibatch<'_>, figures: &mut Figures) -> Result<f64> {
+    /// 2022, eq. 2, with means in place of expectations), where there are any; returns how that mean
+    /// is told after the update. In the first update of an iteration both gradients' norms are measured.
+    fn mix_in_pretraining(
+        &mut self,
+        minibatch: &Minibatch<'_>,
+        figures: &mut Figures,
+    ) -> Result<Option<Untold>> {
         let Self { settings, backend: b, policy, ptx, .. } = self;
-        let Some((_, windows)) = ptx else { return Ok(0.0) };
+        let Some((_, windows)) = ptx else { return Ok(None) };
         let (own, seq_len) = (&settings.own, policy.config.seq_len);
         let sequences = (own.ptx_tokens / seq_len).max(1);
         let aside = minibatch.is_first.then(|| policy.set_aside(b));
-        let (mut batch, mut derivatives, mut loss) = (Batch::default(), Vec::new(), 0.0);
-        let counted = sequences * windows.predictions();
+        let (mut batch, mut derivatives) = (Batch::default(), Vec::new());
+        let mut untold = Untold { passes: Vec::new(), counted: sequences * windows.predictions() };
         for run in passes(repeat_n(seq_len, sequences), settings.optim.micro_batch_tokens) {
             windows.batch(minibatch.number + 1, run, sequences, &mut batch)?;
-            cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
+            cross_entropy_derivatives(&mut derivatives, &batch.targets, untold.counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= own.ptx_coef);
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: None };
-            let logprobs = policy.accumulate(b, rows, &batch.targets, &derivatives, &batch.lens);
-            loss += cross_entropy(logprobs, counted);
+            policy.accumulate(b, rows, &batch.targets, &derivatives, &batch.lens);
+            untold.passes.push(batch.targets.len());
         }
-        figures.add("ptx/loss", loss);
         if let Some(rl_norm) = aside {
             let ptx_norm = policy.grad_norm(b);
             policy.take_back(b);
             figures.add("ptx/grad_norm_ratio", ptx_norm / rl_norm);
         }
-        Ok(own.ptx_coef * loss)
+        Ok(Some(untold))
     }
 
     /// One step of the value model towards the returns.
@@ -230,7 +237,7 @@ impl<B: Backend> Ppo<'_, B> {
         figures.add("value/clipfrac", total.clip_fraction);
         let ratio = own.value_lr.map_or(1.0, |value_lr| value_lr / optim.lr);
         let lr = (f64::from(self.schedule().at(step)) * ratio) as f32;
-        let update = self.value.update(&mut self.backend, &optim.optimizer(), lr, total.value);
+        let update = self.value.update(&mut self.backend, &optim.optimizer(), lr, Some(total.value));
         figures.add_update("value/grad_norm", update);
     }
 }

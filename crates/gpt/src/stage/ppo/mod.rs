@@ -102,12 +102,12 @@ struct Ppo<'a, B: Backend> {
     /// The prompts of training and of measuring, as tokens.
     prompts: Vec<TokenizedPrompt<'a>>,
     held_out: Vec<TokenizedPrompt<'a>>,
-    policy: Trainer<B::Tensor>,
+    policy: Trainer<B>,
     /// The moving average of the policy, where there is one.
     average: Option<Weights<B::Tensor>>,
-    value: Trainer<B::Tensor>,
-    reference: Frozen<B::Tensor>,
-    reward: Frozen<B::Tensor>,
+    value: Trainer<B>,
+    reference: Frozen<B>,
+    reward: Frozen<B>,
     kl: KlController,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,

@@ -164,14 +164,14 @@ impl<B: Backend> State for Ppo<'_, B> {
 }
 
 /// Everything that a model's training goes on from, by prefix.
-fn trees<T>(trainer: &Trainer<T>) -> Vec<(&'static str, &Weights<T>)> {
+fn trees<B: Backend>(trainer: &Trainer<B>) -> Vec<(&'static str, &Weights<B::Tensor>)> {
     let Trainer { weights, first_moment, second_moment, .. } = trainer;
     TREES.into_iter().zip([weights, first_moment, second_moment]).collect()
 }
 
 fn restore_beside<B: Backend>(
     b: &mut B,
-    trainer: &mut Trainer<B::Tensor>,
+    trainer: &mut Trainer<B>,
     checkpoint: &Checkpoint,
     file: &str,
     updates: u64,

@@ -99,18 +99,28 @@ struct Pretraining<'a, B: Backend> {
 impl<B: Backend> Training for Pretraining<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings;
-        let (loss, plain_loss) = self.accumulate(step)?;
+        let weights = self.accumulate(step)?;
         let (lr, tokens) = (settings.schedule().at(step), settings.batch_tokens as u64);
+        let counted = settings.sequences() * self.data.predictions(settings);
+        let flops = tokens as f64 * self.learner.trainer.config.training_flops_per_token();
         self.validation = None;
-        let done = Step {
-            metrics: metrics([("loss", loss.into())]),
-            columns: vec![format!("loss {loss:.4}")],
-            loss: Some(plain_loss),
-            tokens,
-            flops: tokens as f64 * self.learner.trainer.config.training_flops_per_token(),
-            ..Step::default()
-        };
-        let mut done = self.learner.update(&settings.optimizer(), lr, loss, done);
+        let mut done = self.learner.update(&settings.optimizer(), lr, None, |logprobs| {
+            // That of key tokens weighted, and the same without their weights.
+            let (mut loss, mut plain_loss) = (0.0, 0.0);
+            for (logprobs, weight) in logprobs.chunks(settings.seq_len).zip(&weights) {
+                let share = cross_entropy(logprobs, counted);
+                loss += weight * share;
+                plain_loss += share;
+            }
+            Step {
+                metrics: metrics([("loss", loss.into())]),
+                columns: vec![format!("loss {loss:.4}")],
+                loss: Some(plain_loss),
+                tokens,
+                flops,
+                ..Step::default()
+            }
+        });
         done.metrics.insert("tokens".into(), (step * tokens).into());
         Ok(done)
     }
@@ -149,15 +159,15 @@ impl<B: Backend> Training for Pretraining<'_, B> {
 }
 
 impl<B: Backend> Pretraining<'_, B> {
-    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss, and the same
-    /// without the weights of key tokens.
-    fn accumulate(&mut self, step: u64) -> Result<(f64, f64)> {
+    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns the weight of every sequence
+    /// in it.
+    fn accumulate(&mut self, step: u64) -> Result<Vec<f64>> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
         let at_once = settings.pass_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, streams::PRETRAIN_DROPOUT, step);
-        let (mut loss, mut plain_loss) = (0.0, 0.0);
+        let mut weights = Vec::with_capacity(sequences);
         for first in (0..sequences).step_by(at_once) {
             let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
             let Learner { backend, trainer, .. } = learner;
@@ -166,14 +176,10 @@ impl<B: Backend> Pretraining<'_, B> {
             key_tokens.weigh(derivatives, &batch.tokens, seq_len);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
-            let logprobs = trainer.accumulate(backend, rows, &batch.targets, derivatives, &batch.lens);
-            for (logprobs, tokens) in logprobs.chunks(seq_len).zip(batch.tokens.chunks(seq_len)) {
-                let share = cross_entropy(logprobs, counted);
-                loss += key_tokens.weight(tokens) * share;
-                plain_loss += share;
-            }
+            trainer.accumulate(backend, rows, &batch.targets, derivatives, &batch.lens);
+            weights.extend(batch.tokens.chunks(seq_len).map(|tokens| key_tokens.weight(tokens)));
         }
-        Ok((loss, plain_loss))
+        Ok(weights)
     }
 
     /// Held-out likelihood over fixed windows.

@@ -220,7 +220,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
             ..Step::default()
         };
         let lr = optim.schedule(self.steps).at(step);
-        let mut done = self.learner.update(&optim.optimizer(), lr, loss, done);
+        let mut done = self.learner.update(&optim.optimizer(), lr, Some(loss), |_| done);
         if step == self.steps {
             let spread = self.normalise();
             done.exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {

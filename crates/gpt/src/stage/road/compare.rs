@@ -25,16 +25,16 @@ pub(super) struct Measured {
 }
 
 /// A model in memory with its tokenizer.
-struct Loaded<T> {
-    model: Frozen<T>,
+struct Loaded<B: Backend> {
+    model: Frozen<B>,
     tokenizer: Tokenizer,
 }
 
 /// Compares models: the reward model and the reference that all are measured with.
 pub(super) struct Comparison<'a, B: Backend> {
     b: B,
-    reward: Loaded<B::Tensor>,
-    reference: Loaded<B::Tensor>,
+    reward: Loaded<B>,
+    reference: Loaded<B>,
     prompts: &'a [Prompt],
     keys: Vec<AnswerKey>,
     max_tokens: usize,
@@ -133,7 +133,7 @@ impl<'a, B: Backend> Comparison<'a, B> {
     }
 
     /// The KL to the reference, estimated from these answers: the mean over them of `log π - log π_ref`.
-    fn kl(&mut self, mut model: Frozen<B::Tensor>, answers: &Answers) -> f64 {
+    fn kl(&mut self, mut model: Frozen<B>, answers: &Answers) -> f64 {
         let b = &mut self.b;
         let mut sum = 0.0;
         let most = model.config.pass_tokens();
@@ -201,7 +201,7 @@ impl Measured {
     }
 }
 
-fn load<B: Backend>(b: &mut B, model: &Checkpoint) -> Result<Loaded<B::Tensor>> {
+fn load<B: Backend>(b: &mut B, model: &Checkpoint) -> Result<Loaded<B>> {
     let tokenizer = model.needed_tokenizer()?;
     let weights: Weights<B::Tensor> = model.weights(checkpoint::to_backend(b))?;
     Ok(Loaded { model: Frozen::new(b, model.config.clone(), weights), tokenizer })

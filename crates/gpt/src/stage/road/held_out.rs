@@ -138,12 +138,13 @@ pub(super) fn by_network<B: Backend>(
     weights: &Weights<B::Tensor>,
     windows: &[ValWindow],
 ) -> Likelihood {
-    let mut activations = Activations::new(b, c);
-    let mut logprobs = Vec::new();
+    let (mut activations, mut said, mut logprobs) = (Activations::new(b, c), b.scalars(), Vec::new());
     likelihood(windows, |window, targets| {
-        logprobs.resize(targets.len(), 0.0);
+        b.upload_scalars(&mut said, &[]);
         model::forward(b, c, weights, &mut activations, window);
-        model::logprobs(b, c, weights, &activations, Targets::new(targets), &mut logprobs, None);
+        activations.ask(b, Targets::new(targets));
+        model::logprobs(b, weights, &activations, &mut said, None);
+        b.read(&mut logprobs, &[&said]);
         logprobs.iter().sum()
     })
 }

@@ -5,7 +5,7 @@
 
 mod answers;
 
-use super::learner::Learner;
+use super::learner::{Learner, Untold};
 use super::memory;
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
@@ -134,7 +134,7 @@ struct Sft<'a, B: Backend> {
     settings: &'a Resolved<SftSettings>,
     learner: Learner<'a, B>,
     prompter: Prompter<'a>,
-    reward: Option<Frozen<B::Tensor>>,
+    reward: Option<Frozen<B>>,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
     before: Option<f64>,
@@ -175,24 +175,24 @@ impl<'a, B: Backend> Sft<'a, B> {
         })
     }
 
-    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that
-    /// mean. `first_row` rows of the step come before it.
-    fn accumulate(&mut self, step: u64, weight: f64, first_row: u64) -> f64 {
+    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns how
+    /// that mean is told after the update. `first_row` rows of the step come before it.
+    fn accumulate(&mut self, step: u64, weight: f64, first_row: u64) -> Untold {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
         let seed = rng::bits(options.seed, streams::SFT_DROPOUT, step);
-        let mut loss = 0.0;
+        let mut passes = Vec::new();
         for part in batch.parts(settings.optim.micro_batch_tokens) {
             cross_entropy_derivatives(derivatives, part.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
             let noise = Some(Noise { seed, first_row: first_row + part.first_row as u64 });
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise };
             let groups = [part.tokens.len()];
-            let logprobs = trainer.accumulate(backend, rows, part.targets, derivatives, &groups);
-            loss += cross_entropy(logprobs, counted);
+            trainer.accumulate(backend, rows, part.targets, derivatives, &groups);
+            passes.push(part.targets.len());
         }
-        loss
+        Untold { passes, counted }
     }
 
     /// Mean loss of the assistant's tokens in held-out conversations.
@@ -216,9 +216,8 @@ impl<B: Backend> Training for Sft<'_, B> {
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
         let mut flops = training_flops(&self.learner.trainer.config, tokens, own.batch_size);
-        let loss = self.accumulate(step, 1.0 - own.ptx_share, 0);
-        let mut metrics = metrics([("loss", loss.into())]);
-        let mut total = loss;
+        let demonstrated = self.accumulate(step, 1.0 - own.ptx_share, 0);
+        let mut mixed_in = None;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
             windows.batch(step, 0..sequences, sequences, &mut self.batch)?;
@@ -226,15 +225,19 @@ impl<B: Backend> Training for Sft<'_, B> {
             let ptx_tokens = self.batch.tokens.len() as u64;
             tokens += ptx_tokens;
             flops += training_flops(&self.learner.trainer.config, ptx_tokens, sequences);
-            let ptx_loss = self.accumulate(step, own.ptx_share, demonstrations);
-            metrics.insert("ptx/loss".to_owned(), ptx_loss.into());
-            total += ptx_loss;
+            mixed_in = Some(self.accumulate(step, own.ptx_share, demonstrations));
         }
         let optim = &self.settings.optim;
         let lr = optim.schedule(self.steps).at(step);
-        let columns = vec![format!("loss {loss:.4}")];
-        let done = Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() };
-        Ok(self.learner.update(&optim.optimizer(), lr, total, done))
+        Ok(self.learner.update(&optim.optimizer(), lr, None, |mut logprobs| {
+            let loss = demonstrated.loss(&mut logprobs);
+            let mut metrics = metrics([("loss", loss.into())]);
+            if let Some(mixed_in) = mixed_in {
+                metrics.insert("ptx/loss".to_owned(), mixed_in.loss(&mut logprobs).into());
+            }
+            let columns = vec![format!("loss {loss:.4}")];
+            Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() }
+        }))
     }
 
     fn evaluate(&mut self) -> Result<Evaluation> {

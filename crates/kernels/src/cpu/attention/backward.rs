@@ -27,7 +27,7 @@ pub(in super::super) fn backward(
     out: &CpuTensor,
     lse: &CpuTensor,
     qkv: &CpuTensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {

@@ -26,17 +26,18 @@ pub(in super::super) fn cached(
     keys: &mut CpuTensor,
     values: &mut CpuTensor,
     qkv: &CpuTensor,
-    spans: &[CacheSpan],
+    spans: &[u32],
     capacity: usize,
     shape: &AttentionShape,
 ) {
     let operation = "attention_cached";
     shape.assert_valid(operation);
-    let rows = total_rows(operation, spans.iter().map(|span| span.len));
+    let spans = CacheSpan::of_ids(spans);
+    let rows = total_rows(operation, spans.clone().map(|span| span.len));
     assert_eq!(out.len(), size_of_shape(operation, &[rows, shape.q_width()]), "values of out");
     assert_eq!(qkv.len(), size_of_shape(operation, &[rows, shape.qkv_width()]), "values of qkv");
     assert_eq!(keys.len(), values.len(), "values of the caches");
-    assert_spans_fit(operation, spans, keys.len(), capacity, shape);
+    assert_spans_fit(operation, spans.clone(), keys.len(), capacity, shape);
     let (kernel, level, head_dim) = (cpu.kernel, cpu.options.level, shape.head_dim);
     let direct = kernel.packs_as_stored(keys.values()) && head_dim.is_multiple_of(UNIT);
     let layout = Layout { kernel, whole: if direct { capacity / KEYS * KEYS } else { 0 }, head_dim };
@@ -45,8 +46,9 @@ pub(in super::super) fn cached(
     let head_len = capacity * head_dim;
     let task = |t: usize| {
         let (i, kv_head) = (t / shape.n_kv_head, t % shape.n_kv_head);
-        let CacheSpan { slot, start: first_position, len: positions } = spans[i];
-        let first_row = spans[..i].iter().map(|span| span.len).sum();
+        let (before, span) = (spans.clone().take(i), spans.clone().nth(i).expect("a task has a span"));
+        let CacheSpan { slot, start: first_position, len: positions } = span;
+        let first_row = before.map(|span| span.len).sum();
         let task = Task { shape, first_row, first_position, positions, kv_head };
         // The slot exists, so this does not wrap.
         (task, (slot * shape.n_kv_head + kv_head) * head_len)
@@ -70,7 +72,7 @@ pub(in super::super) fn cached(
     };
 
     let (pool, tasks) = (&mut cpu.pool, tasks(operation, rows, spans.len(), shape));
-    let longest = spans.iter().map(|span| span.len).max().unwrap_or(0);
+    let longest = spans.clone().map(|span| span.len).max().unwrap_or(0);
     let row_blocks = (longest * shape.n_head / shape.n_kv_head).div_ceil(ROWS);
     let parts = parts(pool.threads(), tasks).min(row_blocks);
     if parts <= 1 {

@@ -12,7 +12,7 @@ use super::{
     DROPOUT_COLUMNS, KEYS, KeyBlock, Matrix, ROWS, Task, block_of, block_range, column_words, head_rows,
     pack_columns, pack_rows, parts, row_words, task, tasks,
 };
-use crate::shapes::{size_of_shape, total_rows};
+use crate::shapes::{rows_of, size_of_shape, total_rows};
 use crate::{AttentionShape, Dropout};
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(in super::super) fn forward(
     out: &mut CpuTensor,
     lse: &mut CpuTensor,
     qkv: &CpuTensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
     dropout: Option<&Dropout>,
 ) {
@@ -76,11 +76,11 @@ pub(super) fn assert_lengths(
     operation: &str,
     [out, qkv]: [&CpuTensor; 2],
     lse: &CpuTensor,
-    lens: &[usize],
+    lens: &[u32],
     shape: &AttentionShape,
 ) -> usize {
     shape.assert_valid(operation);
-    let rows = total_rows(operation, lens.iter().copied());
+    let rows = total_rows(operation, rows_of(lens));
     assert_eq!(out.len(), size_of_shape(operation, &[rows, shape.q_width()]), "{operation}: values of out");
     assert_eq!(qkv.len(), size_of_shape(operation, &[rows, shape.qkv_width()]), "{operation}: values of qkv");
     assert_eq!(lse.len(), size_of_shape(operation, &[rows, shape.n_head]), "{operation}: values of lse");

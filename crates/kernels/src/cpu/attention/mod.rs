@@ -24,7 +24,7 @@ use super::gemm::{Factor, Kernel};
 use super::level::{Level, multiversion};
 use super::tensor::Values;
 use crate::AttentionShape;
-use crate::shapes::{DROPOUT_COLUMNS, size_of_shape};
+use crate::shapes::{DROPOUT_COLUMNS, rows_of, size_of_shape};
 use std::ops::Range;
 
 /// Keys of a block.
@@ -114,10 +114,10 @@ fn tasks(operation: &str, rows: usize, sequences: usize, shape: &AttentionShape)
 }
 
 /// The tasks of a batch: number `t` is key/value head `t % n_kv_head` of sequence `t / n_kv_head`.
-fn task<'a>(shape: &'a AttentionShape, lens: &[usize], t: usize) -> Task<'a> {
+fn task<'a>(shape: &'a AttentionShape, lens: &[u32], t: usize) -> Task<'a> {
     let (sequence, kv_head) = (t / shape.n_kv_head, t % shape.n_kv_head);
-    let first_row = lens[..sequence].iter().sum();
-    Task { shape, first_row, first_position: 0, positions: lens[sequence], kv_head }
+    let (first_row, positions) = (rows_of(&lens[..sequence]).sum(), lens[sequence] as usize);
+    Task { shape, first_row, first_position: 0, positions, kv_head }
 }
 
 /// Into how many parts a task is split, where there are few of them: each part takes every so many blocks of

@@ -1,6 +1,6 @@
 use super::super::testing::{put, random, values_of};
 use super::super::{Cpu, CpuOptions, Level, Precision};
-use super::{backward, cached, forward};
+use super::{backward, cached, forward, rows_of};
 use crate::{AttentionShape, CacheSpan, Dropout};
 
 /// Shapes with few and many heads to a key, odd and even widths, with and without a window.
@@ -19,11 +19,11 @@ fn shapes() -> Vec<AttentionShape> {
     ]
 }
 
-const LENS: [usize; 6] = [1, 17, 130, 64, 0, 70];
+const LENS: [u32; 6] = [1, 17, 130, 64, 0, 70];
 
 /// The forward pass and the backward pass: `out`, `lse`, `dqkv`.
-fn both(cpu: &mut Cpu, shape: &AttentionShape, lens: &[usize], dropout: Option<&Dropout>) -> [Vec<f32>; 3] {
-    let rows: usize = lens.iter().sum();
+fn both(cpu: &mut Cpu, shape: &AttentionShape, lens: &[u32], dropout: Option<&Dropout>) -> [Vec<f32>; 3] {
+    let rows = rows_of(lens).sum::<usize>();
     let qkv = random(cpu, 1, rows * shape.qkv_width());
     let dout = random(cpu, 2, rows * shape.q_width());
     let (mut out, mut lse) = (cpu.activation(rows * shape.q_width()), cpu.zeros(rows * shape.n_head));
@@ -67,18 +67,18 @@ fn bits_do_not_depend_on_threads() {
 fn bits_of_a_row_do_not_depend_on_the_other_rows() {
     for shape in shapes() {
         each_cpu(&[2], |cpu| {
-            let rows: usize = LENS.iter().sum();
+            let rows: usize = rows_of(&LENS).sum();
             let qkv = random(cpu, 1, rows * shape.qkv_width());
             let [together, ..] = both(cpu, &shape, &LENS, None);
             // Every sequence alone, and without its last rows.
             let mut first = 0;
-            for len in LENS {
+            for len in rows_of(&LENS) {
                 let kept = len - len / 3;
                 let mut part = cpu.activation(kept * shape.qkv_width());
                 put(&mut part, &values_of(&qkv)[first * shape.qkv_width()..][..kept * shape.qkv_width()]);
                 let (mut out, mut lse) =
                     (cpu.activation(kept * shape.q_width()), cpu.zeros(kept * shape.n_head));
-                forward(cpu, &mut out, &mut lse, &part, &[kept], &shape, None);
+                forward(cpu, &mut out, &mut lse, &part, &[kept as u32], &shape, None);
                 let expected = &together[first * shape.q_width()..][..kept * shape.q_width()];
                 assert!(bits(&values_of(&out)) == bits(expected), "{} {shape:?} {len}", cpu.describe());
                 first += len;
@@ -101,7 +101,7 @@ fn cached_attention_is_full_attention() {
                     let qkv = random(cpu, seed, len * shape.qkv_width());
                     let (mut out, mut lse) =
                         (cpu.activation(len * shape.q_width()), cpu.zeros(len * shape.n_head));
-                    forward(cpu, &mut out, &mut lse, &qkv, &[len], &shape, None);
+                    forward(cpu, &mut out, &mut lse, &qkv, &[len as u32], &shape, None);
                     [values_of(&qkv), values_of(&out)]
                 });
                 let [mut keys, mut values] =
@@ -118,7 +118,8 @@ fn cached_attention_is_full_attention() {
                         parts.iter().map(|&(_, slot, start, len)| CacheSpan { slot, start, len }).collect();
                     let (mut x, mut out) = (cpu.activation(qkv.len()), cpu.activation(expected.len()));
                     put(&mut x, &qkv);
-                    cached(cpu, &mut out, &mut keys, &mut values, &x, &spans, capacity, &shape);
+                    let ids: Vec<u32> = CacheSpan::ids(&spans).collect();
+                    cached(cpu, &mut out, &mut keys, &mut values, &x, &ids, capacity, &shape);
                     // In bfloat16 as well, as long as all products are sums in the same order.
                     assert!(
                         bits(&values_of(&out)) == bits(&expected),

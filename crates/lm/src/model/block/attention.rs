@@ -3,14 +3,14 @@
 
 use super::super::{Block, Config};
 use super::{Place, linear_backward};
-use kernels::{AttentionShape, Backend, CacheSpan};
+use kernels::{AttentionShape, Backend};
 
 /// What a row may look at.
-pub(in super::super) enum Attend<'a, T> {
+pub(in super::super) enum Attend<'a, B: Backend> {
     /// The rows before it in its own sequence: training and evaluation.
-    Within(&'a [usize]),
+    Within(&'a B::Ids),
     /// Everything its slot of the cache holds: generation.
-    Cached { keys: &'a mut T, values: &'a mut T, spans: &'a [CacheSpan], capacity: usize },
+    Cached { keys: &'a mut B::Tensor, values: &'a mut B::Tensor, spans: &'a B::Ids, capacity: usize },
 }
 
 /// What the branch leaves behind for its backward pass.
@@ -89,8 +89,8 @@ pub(super) fn forward<B: Backend>(
     a: &mut Activations<B::Tensor>,
     out: &mut B::Tensor,
     x: &B::Tensor,
-    attend: Attend<'_, B::Tensor>,
-    place: &Place<'_, B::Tensor>,
+    attend: Attend<'_, B>,
+    place: &Place<'_, B>,
 ) {
     let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
     let dropout = place.dropout.as_ref();
@@ -130,8 +130,8 @@ pub(super) fn backward<B: Backend>(
     dx: &mut B::Tensor,
     dout: &mut B::Tensor,
     x: &B::Tensor,
-    lens: &[usize],
-    place: &Place<'_, B::Tensor>,
+    lens: &B::Ids,
+    place: &Place<'_, B>,
 ) {
     let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
     let (dropout, groups) = (place.dropout.as_ref(), place.groups);

@@ -33,7 +33,7 @@ pub(super) fn forward<B: Backend>(
     a: &mut Activations<B::Tensor>,
     out: &mut B::Tensor,
     x: &B::Tensor,
-    place: &Place<'_, B::Tensor>,
+    place: &Place<'_, B>,
 ) {
     let [.., to_up, to_out] = c.products(b.len(x) / c.d_model);
     b.linear_forward(&mut a.up, x, &w.mlp_up.weight, w.mlp_up.bias.as_ref(), to_up);
@@ -59,7 +59,7 @@ pub(super) fn backward<B: Backend>(
     dx: &mut B::Tensor,
     dout: &mut B::Tensor,
     x: &B::Tensor,
-    place: &Place<'_, B::Tensor>,
+    place: &Place<'_, B>,
 ) {
     let [.., to_up, to_out] = c.products(b.len(x) / c.d_model);
     if let Some(d) = &place.dropout {

@@ -103,13 +103,13 @@ impl<T> BlockGradients<T> {
 }
 
 /// Where a block stands and what its rows are.
-pub(super) struct Place<'a, T> {
+pub(super) struct Place<'a, B: Backend> {
     /// The block's number.
     pub(super) layer: usize,
     /// Position of each row in its sequence.
-    pub(super) positions: &'a [u32],
+    pub(super) positions: &'a B::Ids,
     /// The rotary embedding's table, where positions are rotary.
-    pub(super) angles: Option<&'a T>,
+    pub(super) angles: Option<&'a B::Tensor>,
     /// Where values are dropped, in training.
     pub(super) dropout: Option<BlockDropout>,
     /// Rows of the groups within which gradients are summed first.
@@ -135,8 +135,8 @@ pub(super) fn forward<B: Backend>(
     a: &mut BlockActivations<B::Tensor>,
     out: &mut B::Tensor,
     x: &B::Tensor,
-    attend: Attend<'_, B::Tensor>,
-    place: &Place<'_, B::Tensor>,
+    attend: Attend<'_, B>,
+    place: &Place<'_, B>,
 ) {
     match c.norm_place {
         NormPlace::Pre => {
@@ -170,8 +170,8 @@ pub(super) fn backward<B: Backend>(
     g: &mut BlockGradients<B::Tensor>,
     dx: &mut B::Tensor,
     x: &B::Tensor,
-    lens: &[usize],
-    place: &Place<'_, B::Tensor>,
+    lens: &B::Ids,
+    place: &Place<'_, B>,
 ) {
     let groups = place.groups;
     let BlockGradients { branch, input, attention, mlp, end } = g;
@@ -205,7 +205,7 @@ fn linear_backward<B: Backend>(
     dout: &B::Tensor,
     x: &B::Tensor,
     shape: LinearShape,
-    place: &Place<'_, B::Tensor>,
+    place: &Place<'_, B>,
 ) {
     if place.learns {
         b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, place.groups);

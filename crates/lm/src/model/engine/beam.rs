@@ -23,13 +23,13 @@ struct Beam {
     logprob: f64,
 }
 
-impl<T> Engine<T> {
+impl<B: Backend> Engine<B> {
     /// The best continuation of `prompt` by log-probability and length penalty. `ends` is told the tokens of
     /// a continuation and says whether it is over; what is never over ends after `max_tokens`.
     ///
     /// # Errors
     /// Logits are not finite.
-    pub fn beam_search<B: Backend<Tensor = T>>(
+    pub fn beam_search(
         &mut self,
         b: &mut B,
         prompt: &[u32],
@@ -82,7 +82,7 @@ impl<T> Engine<T> {
     }
 
     /// The pass that has the logits after each beam.
-    fn read_next<B: Backend<Tensor = T>>(&mut self, b: &mut B, prompt_len: usize, alive: &[Beam]) {
+    fn read_next(&mut self, b: &mut B, prompt_len: usize, alive: &[Beam]) {
         let (mut tokens, mut spans, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, beam) in alive.iter().enumerate() {
             tokens.extend_from_slice(&beam.tokens);

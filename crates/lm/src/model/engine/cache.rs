@@ -8,30 +8,58 @@ use std::ops::Range;
 
 /// Keys and values of the sequences that are being continued, and the buffers of a pass that keeps nothing
 /// else.
-pub struct Cache<T> {
-    keys: Vec<T>,
-    values: Vec<T>,
+pub struct Cache<B: Backend> {
+    keys: Vec<B::Tensor>,
+    values: Vec<B::Tensor>,
     capacity: usize,
-    positions: Vec<u32>,
-    angles: Option<T>,
-    residual: [T; 2],
-    block: BlockActivations<T>,
-    stats: T,
-    hidden: T,
-    last: T,
+    ids: PassIds<B>,
+    angles: Option<B::Tensor>,
+    residual: [B::Tensor; 2],
+    block: BlockActivations<B::Tensor>,
+    stats: B::Tensor,
+    hidden: B::Tensor,
+    last: B::Tensor,
     /// Of the rows that were wanted of the last pass, `[wanted, vocab_size]`.
-    pub logits: T,
+    pub logits: B::Tensor,
 }
 
-impl<T> Cache<T> {
+/// What a pass is told, in the backend's memory.
+struct PassIds<B: Backend> {
+    tokens: B::Ids,
+    positions: B::Ids,
+    spans: B::Ids,
+    wanted: B::Ids,
+    /// What is made on the host before it is uploaded.
+    host: Vec<u32>,
+}
+
+impl<B: Backend> PassIds<B> {
+    fn new(b: &mut B) -> Self {
+        let [tokens, positions, spans, wanted] = [(); 4].map(|()| b.ids());
+        PassIds { tokens, positions, spans, wanted, host: Vec::new() }
+    }
+
+    fn upload(&mut self, b: &mut B, tokens: &[u32], spans: &[CacheSpan], wanted: &[u32]) {
+        b.upload_ids(&mut self.tokens, tokens);
+        b.upload_ids(&mut self.wanted, wanted);
+        self.host.clear();
+        self.host.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
+        b.upload_ids(&mut self.positions, &self.host);
+        self.host.clear();
+        self.host.extend(CacheSpan::ids(spans));
+        b.upload_ids(&mut self.spans, &self.host);
+    }
+}
+
+impl<B: Backend> Cache<B> {
     /// Room for `slots` sequences of up to `capacity` positions.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
+    pub fn new(b: &mut B, c: &Config, slots: usize, capacity: usize) -> Self {
         let size = slots * capacity * c.kv_width();
         Cache {
             keys: (0..c.n_layer).map(|_| b.activation(size)).collect(),
             values: (0..c.n_layer).map(|_| b.activation(size)).collect(),
             capacity,
-            positions: Vec::new(),
+            ids: PassIds::new(b),
             angles: angles(b, c, capacity),
             residual: [b.zeros(0), b.zeros(0)],
             block: BlockActivations::new(b, c),
@@ -43,14 +71,7 @@ impl<T> Cache<T> {
     }
 
     /// Gives the slots `into` the first `len` positions of slot `from`.
-    pub fn fork<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        c: &Config,
-        from: usize,
-        into: Range<usize>,
-        len: usize,
-    ) {
+    pub fn fork(&mut self, b: &mut B, c: &Config, from: usize, into: Range<usize>, len: usize) {
         for (layer, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
             for cache in [keys, values] {
                 b.cache_fork(cache, from, into.clone(), len, self.capacity, &attention::shape(c, layer));
@@ -66,7 +87,7 @@ pub fn forward_cached<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
-    cache: &mut Cache<B::Tensor>,
+    cache: &mut Cache<B>,
     tokens: &[u32],
     spans: &[CacheSpan],
     wanted: &[u32],
@@ -77,7 +98,7 @@ pub fn forward_cached<B: Backend>(
         keys,
         values,
         capacity,
-        positions,
+        ids,
         angles,
         residual: [x, next],
         block: a,
@@ -93,9 +114,9 @@ pub fn forward_cached<B: Backend>(
     b.resize(stats, rows * norm::stats_width(c));
     b.resize(last, wanted.len() * c.d_model);
     b.resize(logits, wanted.len() * c.vocab_size);
-    positions.clear();
-    positions.extend(spans.iter().flat_map(|s| s.start as u32..(s.start + s.len) as u32));
+    ids.upload(b, tokens, spans, wanted);
 
+    let PassIds { tokens, positions, spans, .. } = &*ids;
     b.embed_forward(x, &w.wte, w.wpe.as_ref(), tokens, positions, c.d_model);
     for (i, block) in w.blocks.iter().enumerate() {
         let attend =
@@ -109,7 +130,7 @@ pub fn forward_cached<B: Backend>(
         Some(final_norm) => norm::forward(b, c, final_norm, hidden, stats, x),
         None => b.copy(hidden, x),
     }
-    b.gather_forward(last, hidden, wanted, c.d_model);
+    b.gather_forward(last, hidden, &ids.wanted, c.d_model);
     let shape = LinearShape { rows: wanted.len(), d_in: c.d_model, d_out: c.vocab_size };
     b.linear_forward(logits, last, w.head(), None, shape);
 }

@@ -17,13 +17,13 @@ struct Row {
     at: usize,
 }
 
-impl<T> Engine<T> {
+impl<B: Backend> Engine<B> {
     /// What the model says of every token of each continuation of `prompt`, which has at least one token. The
     /// prompt is read once; as many continuations as there are slots are read together.
     ///
     /// # Errors
     /// Logits that a token was to be told by are not finite.
-    pub fn score_continuations<B: Backend<Tensor = T>>(
+    pub fn score_continuations(
         &mut self,
         b: &mut B,
         prompt: &[u32],
@@ -65,7 +65,7 @@ impl<T> Engine<T> {
 
     /// Adds what the last pass's row says of a continuation's next token, for each `(row, continuation,
     /// token)`.
-    fn tell<B: Backend<Tensor = T>>(
+    fn tell(
         &self,
         b: &mut B,
         asked: &[(usize, usize, u32)],
@@ -84,7 +84,7 @@ impl<T> Engine<T> {
     }
 
     /// Puts `prompt` into the first `slots` slots. The last pass has the logits after it.
-    pub(super) fn read<B: Backend<Tensor = T>>(&mut self, b: &mut B, prompt: &[u32], slots: usize) {
+    pub(super) fn read(&mut self, b: &mut B, prompt: &[u32], slots: usize) {
         assert!(!prompt.is_empty(), "a continuation follows something");
         self.take_slots();
         let mut start = 0;
@@ -98,13 +98,7 @@ impl<T> Engine<T> {
     }
 
     /// Reads `tokens`, the rows of `spans`, for the logits after the rows `wanted`.
-    pub(super) fn pass_of<B: Backend<Tensor = T>>(
-        &mut self,
-        b: &mut B,
-        tokens: &[u32],
-        spans: &[CacheSpan],
-        wanted: &[u32],
-    ) {
+    pub(super) fn pass_of(&mut self, b: &mut B, tokens: &[u32], spans: &[CacheSpan], wanted: &[u32]) {
         forward_cached(b, &self.config, &self.weights, &mut self.cache, tokens, spans, wanted);
     }
 }
@@ -136,8 +130,9 @@ mod tests {
             let mut a = Activations::new(b, &config);
             let batch = Sequences { tokens: &tokens, lens: &[tokens.len()], noise: None };
             forward(b, &config, &weights, &mut a, batch);
-            let mut expected = vec![0.0; tokens.len()];
-            logprobs(b, &config, &weights, &a, Targets::new(&targets), &mut expected, None);
+            let mut expected = Vec::new();
+            a.ask(b, Targets::new(&targets));
+            logprobs(b, &weights, &a, &mut expected, None);
             assert_eq!(told.len(), continuation.len());
             for (told, expected) in told.iter().zip(&expected[prompt.len() - 1..]) {
                 assert!((told.logprob - expected).abs() < 1e-5, "{told:?}, {expected}");

@@ -41,10 +41,10 @@ use step::Pass;
 const CAPACITY_STEP: usize = 256;
 
 /// A model ready to be sampled from: its weights laid out for products of few rows, and a cache.
-pub struct Engine<T> {
+pub struct Engine<B: Backend> {
     config: Config,
-    weights: Weights<T>,
-    cache: Cache<T>,
+    weights: Weights<B::Tensor>,
+    cache: Cache<B>,
     slots: Vec<Slot>,
     queue: VecDeque<Waiting>,
     /// What happened outside of a step.
@@ -61,22 +61,17 @@ pub struct Engine<T> {
     admissions: u64,
 }
 
-impl<T> Engine<T> {
+impl<B: Backend> Engine<B> {
     /// Copies `weights` into the layout of decoding; `slots` sequences can be continued at once.
-    pub fn new<B: Backend<Tensor = T>>(
-        b: &mut B,
-        config: &Config,
-        weights: &Weights<T>,
-        slots: usize,
-    ) -> Self {
+    pub fn new(b: &mut B, config: &Config, weights: &Weights<B::Tensor>, slots: usize) -> Self {
         Engine::with_capacity(b, config, weights, slots, config.seq_len)
     }
 
     /// The same with room for `capacity` positions in a slot instead of the whole context.
-    pub fn with_capacity<B: Backend<Tensor = T>>(
+    pub fn with_capacity(
         b: &mut B,
         config: &Config,
-        weights: &Weights<T>,
+        weights: &Weights<B::Tensor>,
         slots: usize,
         capacity: usize,
     ) -> Self {
@@ -100,7 +95,7 @@ impl<T> Engine<T> {
 
     /// Sees to it that there are `slots` slots of `capacity` positions at least. A cache that grows is a new
     /// one: it holds nothing.
-    pub fn reserve<B: Backend<Tensor = T>>(&mut self, b: &mut B, slots: usize, capacity: usize) {
+    pub fn reserve(&mut self, b: &mut B, slots: usize, capacity: usize) {
         let Config { seq_len, .. } = self.config;
         assert!(slots > 0 && (1..=seq_len).contains(&capacity), "{slots} slots, {capacity} of {seq_len}");
         if slots <= self.slots.len() && capacity <= self.capacity {
@@ -192,7 +187,7 @@ impl<T> Engine<T> {
     ///
     /// # Errors
     /// Logits that a token was to be drawn from are not finite.
-    pub fn generate<B: Backend<Tensor = T>>(
+    pub fn generate(
         &mut self,
         b: &mut B,
         requests: &[Request],
@@ -212,7 +207,7 @@ impl<T> Engine<T> {
     ///
     /// # Errors
     /// Logits that a token was to be drawn from are not finite.
-    pub fn generate_each<B: Backend<Tensor = T>>(
+    pub fn generate_each(
         &mut self,
         b: &mut B,
         requests: &[Request],

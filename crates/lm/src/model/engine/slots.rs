@@ -119,10 +119,10 @@ impl Running {
     }
 }
 
-impl<T> Engine<T> {
+impl<B: Backend> Engine<B> {
     /// Gives free slots to requests that wait, the oldest first, each beginning with the keys and values that
     /// some slot has of its prompt. At least one token is left to be read: a draw needs its logits.
-    pub(super) fn admit<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    pub(super) fn admit(&mut self, b: &mut B) {
         let mut next = 0;
         while next < self.queue.len() && self.slots.iter().any(|slot| slot.running.is_none()) {
             let Some(Place { slot, from, len }) = self.place_for(&self.queue[next].request) else {

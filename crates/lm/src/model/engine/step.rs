@@ -19,11 +19,11 @@ pub(super) struct Pass {
     full: bool,
 }
 
-impl<T> Engine<T> {
+impl<B: Backend> Engine<B> {
     /// One pass: gives free slots to requests that wait, reads as much of their prompts as the budget allows,
     /// and draws the next token of every other sequence. Says what came of it, slot by slot, a token before
     /// the end that it may be. With nothing to do there are no events.
-    pub fn step<B: Backend<Tensor = T>>(&mut self, b: &mut B) -> Vec<Event> {
+    pub fn step(&mut self, b: &mut B) -> Vec<Event> {
         let mut events = std::mem::take(&mut self.unheard);
         self.admit(b);
         self.collect_rows();
@@ -97,7 +97,7 @@ impl<T> Engine<T> {
     }
 
     /// Draws a token from each wanted row.
-    fn draw<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
+    fn draw(&mut self, b: &mut B) {
         let n_tokens = self.n_tokens;
         let wanted = self.slots.iter_mut().filter(|slot| slot.draws).filter_map(|slot| slot.running.as_mut());
         let draws: Vec<Draw<'_>> = wanted
@@ -115,7 +115,7 @@ impl<T> Engine<T> {
     }
 
     /// What the model says of the tokens that were drawn, where that is asked; none where it is not finite.
-    fn logprobs<B: Backend<Tensor = T>>(&self, b: &mut B) -> Vec<Option<Logprobs>> {
+    fn logprobs(&self, b: &mut B) -> Vec<Option<Logprobs>> {
         let (logits, vocab_size) = (&self.cache.logits, self.config.vocab_size);
         let wanted = self.slots.iter().filter(|slot| slot.draws).filter_map(|slot| slot.running.as_ref());
         wanted

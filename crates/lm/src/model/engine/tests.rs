@@ -21,7 +21,7 @@ fn request(number: u64, prompt: &[u32], max_tokens: usize) -> Request {
 }
 
 /// Continues requests, and leaves out what they took.
-fn texts<B: Backend>(b: &mut B, engine: &mut Engine<B::Tensor>, requests: &[Request]) -> Vec<Text> {
+fn texts<B: Backend>(b: &mut B, engine: &mut Engine<B>, requests: &[Request]) -> Vec<Text> {
     let generated = engine.generate(b, requests, |_, _| ControlFlow::Continue(())).unwrap();
     generated.into_iter().map(|it| (it.tokens, it.finish, it.end)).collect()
 }
@@ -29,7 +29,7 @@ fn texts<B: Backend>(b: &mut B, engine: &mut Engine<B::Tensor>, requests: &[Requ
 type Text = (Vec<u32>, Finish, Option<u32>);
 
 /// Steps until nothing is left to do.
-fn finish<B: Backend>(b: &mut B, engine: &mut Engine<B::Tensor>) -> Vec<(RequestId, Generated)> {
+fn finish<B: Backend>(b: &mut B, engine: &mut Engine<B>) -> Vec<(RequestId, Generated)> {
     let mut over = Vec::new();
     while !engine.is_idle() {
         over.extend(engine.step(b).into_iter().filter_map(|event| match event {
