@@ -150,7 +150,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         let reward = init(&continues(&rewards, &[4, 8], run));
 
         selects_by_reward(&dir, &policy, &reward);
-        let (asked, held_out) = (prompts(20), prompts(5));
+        let (asked, held_out) = (prompts(20), prompts(20));
         let run = |out: &Path, b: Cpu, progress: &dyn Progress| {
             let options = PpoOptions {
                 policy: &policy,
@@ -171,9 +171,9 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
                     "kl_horizon=100",
                     "entropy_coef=0.01",
                     "ema=0.5",
-                    "eval_prompts=5",
+                    "eval_prompts=20",
                 ]),
-                seed: 1,
+                seed: 6,
             };
             let outcome = ppo(b, &machine(), &options, progress).unwrap();
             let figure = |of: &serde_json::Map<_, serde_json::Value>| of["eval/reward"].as_f64().unwrap();

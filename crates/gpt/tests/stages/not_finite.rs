@@ -41,7 +41,7 @@ fn rewards_that_are_not_finite_are_left_out() {
         gold: None,
         out: dir.path().join("ppo"),
         settings: settings(&["steps=60", "batch_size=4", "max_tokens=4", "eval_prompts=5"]),
-        seed: 1,
+        seed: 2,
     };
     let refused = format!("{:#}", ppo(cpu(1), &machine(), &options, &Silent).unwrap_err());
     assert!(refused.contains("gives 4 of 4 answers a reward that is not finite"), "{refused}");
