@@ -8,7 +8,8 @@ use super::level::{LANES, Level, multiversion};
 use super::math::sigmoid;
 use super::pool::Disjoint;
 use super::tensor::{CpuTensor, Sink, Values, ValuesMut};
-use crate::{AdamW, Dropout, rng};
+use crate::shapes::Step;
+use crate::{AdamW, Dropout, Parameter, rng};
 use std::ops::Range;
 
 /// Values of a chunk.
@@ -37,14 +38,55 @@ fn for_each_block(cpu: &mut Cpu, out: Sink<'_>, work: impl Fn(Level, Block<'_>) 
 
 /// Calls `work` with ranges of at most [`BLOCK`] that make up `0..len`, and three times as much scratch.
 fn for_each_range(cpu: &mut Cpu, len: usize, work: impl Fn(Range<usize>, [&mut [f32]; 3]) + Sync) {
-    cpu.pool.run(len.div_ceil(CHUNK), &|chunk, scratch| {
+    for_each_range_of(cpu, [len], |_, range, scratch| work(range, scratch));
+}
+
+/// The same for tensors of these lengths, by their number, in one job.
+fn for_each_range_of(
+    cpu: &mut Cpu,
+    lens: impl IntoIterator<Item = usize>,
+    work: impl Fn(usize, Range<usize>, [&mut [f32]; 3]) + Sync,
+) {
+    let Cpu { pool, chunks, .. } = cpu;
+    chunks.count(lens.into_iter().map(|len| (len.div_ceil(CHUNK), len)));
+    pool.run(chunks.total(), &|chunk, scratch| {
+        let (tensor, chunk, len) = chunks.find(chunk);
         let [a, b, c, ..] = &mut scratch.buffers;
         let (a, b, c) = (a.floats(BLOCK), b.floats(BLOCK), c.floats(BLOCK));
         let end = len.min((chunk + 1) * CHUNK);
         for start in (chunk * CHUNK..end).step_by(BLOCK) {
-            work(start..end.min(start + BLOCK), [a, b, c]);
+            work(tensor, start..end.min(start + BLOCK), [a, b, c]);
         }
     });
+}
+
+/// The chunks of several tensors, counted through.
+#[derive(Default)]
+pub(super) struct Chunks {
+    /// After each tensor's last chunk, the number of chunks so far, and the tensor's length.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Chunks {
+    /// Begins again with tensors of so many chunks and so many values.
+    fn count(&mut self, tensors: impl Iterator<Item = (usize, usize)>) {
+        self.ends.clear();
+        self.ends.extend(tensors.scan(0, |end, (chunks, len)| {
+            *end += chunks;
+            Some((*end, len))
+        }));
+    }
+
+    fn total(&self) -> usize {
+        self.ends.last().map_or(0, |&(end, _)| end)
+    }
+
+    /// Number of the tensor, of the chunk in it, and the tensor's length.
+    fn find(&self, chunk: usize) -> (usize, usize, usize) {
+        let tensor = self.ends.partition_point(|&(end, _)| end <= chunk);
+        let first = if tensor == 0 { 0 } else { self.ends[tensor - 1].0 };
+        (tensor, chunk - first, self.ends[tensor].1)
+    }
 }
 
 pub(super) fn fill(cpu: &mut Cpu, out: &mut CpuTensor, value: f32) {
@@ -95,44 +137,60 @@ pub(super) fn dropout(cpu: &mut Cpu, x: &mut CpuTensor, width: usize, dropout: &
     }
 }
 
-pub(super) fn adamw(
-    cpu: &mut Cpu,
-    weight: &mut CpuTensor,
-    m: &mut CpuTensor,
-    v: &mut CpuTensor,
-    grad: &CpuTensor,
-    settings: &AdamW,
-) {
-    let len = weight.len();
-    assert_same_len(len, [m, v, grad]);
-    let weight = Disjoint::new(weight.f32s_mut());
-    let (m, v, grad) = (Disjoint::new(m.f32s_mut()), Disjoint::new(v.f32s_mut()), grad.f32s());
-    let level = cpu.options.level;
-    for_each_range(cpu, len, |range, _| {
-        // SAFETY: every range is handed out once, and no two overlap.
-        let [weight, m, v] = unsafe { [&weight, &m, &v].map(|x| x.slice(range.start, range.len())) };
-        adamw_block(level, weight, m, v, &grad[range], settings);
+pub(super) fn clear(cpu: &mut Cpu, tensors: &mut [&mut CpuTensor]) {
+    let tensors = &*tensors;
+    for_each_range_of(cpu, tensors.iter().map(|x| x.len()), |i, range, _| {
+        // SAFETY: the tensors are borrowed for this call alone, and no two ranges of one overlap.
+        unsafe { tensors[i].shared_f32s().slice(range.start, range.len()) }.fill(0.0);
     });
 }
 
-pub(super) fn sum_of_squares(cpu: &mut Cpu, x: &CpuTensor) -> f64 {
-    /// Parts that are summed apart, whatever the number of threads.
+pub(super) fn adamw(
+    cpu: &mut Cpu,
+    parameters: &mut [Parameter<'_, CpuTensor>],
+    settings: &AdamW,
+    updates: &mut [f64],
+    norms: &mut Vec<f64>,
+    finite: &[&Vec<f64>],
+) {
+    for Parameter { weight, m, v, grad, .. } in &*parameters {
+        assert_same_len(weight.len(), [m, v, grad]);
+    }
+    let Some(step) = settings.begin(updates, norms, finite) else { return };
+    let (parameters, level) = (&*parameters, cpu.options.level);
+    for_each_range_of(cpu, parameters.iter().map(|p| p.weight.len()), |i, range, _| {
+        let Parameter { weight, m, v, grad, weight_decay } = &parameters[i];
+        // SAFETY: the parameters are borrowed for this call alone, and no two ranges of one overlap.
+        let [weight, m, v] =
+            unsafe { [weight, m, v].map(|x| x.shared_f32s().slice(range.start, range.len())) };
+        adamw_block(level, weight, m, v, &grad.f32s()[range], settings, step, *weight_decay);
+    });
+}
+
+pub(super) fn norm(cpu: &mut Cpu, out: &mut Vec<f64>, tensors: &[&CpuTensor]) {
+    /// Parts of a tensor that are summed apart, whatever the number of threads.
     const PARTS: usize = 64;
-    let (level, x) = (cpu.options.level, x.f32s());
-    let part_len = x.len().div_ceil(PARTS).next_multiple_of(LANES);
-    let mut sums = [0.0; PARTS];
-    let parts = Disjoint::new(&mut sums);
+    let part_len = |len: usize| len.div_ceil(PARTS).next_multiple_of(LANES);
     // Threads take runs of parts: small tensors are not worth a second one.
-    let parts_per_chunk = (CHUNK / part_len.max(1)).clamp(1, PARTS);
-    cpu.pool.run(PARTS.div_ceil(parts_per_chunk), &|chunk, _| {
-        for part in chunk * parts_per_chunk..PARTS.min((chunk + 1) * parts_per_chunk) {
-            let start = x.len().min(part * part_len);
-            let sum = part_sum_of_squares(level, &x[start..x.len().min(start + part_len)]);
+    let parts_per_chunk = |len: usize| (CHUNK / part_len(len).max(1)).clamp(1, PARTS);
+    let Cpu { options, pool, chunks, sums, .. } = cpu;
+    let lens = tensors.iter().map(|x| x.len());
+    chunks.count(lens.map(|len| (PARTS.div_ceil(parts_per_chunk(len)), len)));
+    sums.clear();
+    sums.resize(tensors.len() * PARTS, 0.0);
+    let parts = Disjoint::new(sums);
+    pool.run(chunks.total(), &|chunk, _| {
+        let (tensor, chunk, len) = chunks.find(chunk);
+        let (x, per_chunk) = (tensors[tensor].f32s(), parts_per_chunk(len));
+        for part in chunk * per_chunk..PARTS.min((chunk + 1) * per_chunk) {
+            let start = len.min(part * part_len(len));
+            let sum = part_sum_of_squares(options.level, &x[start..len.min(start + part_len(len))]);
             // SAFETY: each part has a sum of its own.
-            unsafe { parts.slice(part, 1)[0] = sum };
+            unsafe { parts.slice(tensor * PARTS + part, 1)[0] = sum };
         }
     });
-    sums.iter().sum()
+    let squares: f64 = sums.chunks(PARTS).map(|sums| sums.iter().sum::<f64>()).sum();
+    out.push(squares.sqrt());
 }
 
 /// [`Dropout`] as it is decided for flat indices into rows of some width.
@@ -255,9 +313,18 @@ multiversion! {
         x.store();
     }
 
-    fn adamw_block(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], settings: &AdamW) {
-        let AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale } = *settings;
-        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step as f64))) as f32;
+    fn adamw_block(
+        weight: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        grad: &[f32],
+        settings: &AdamW,
+        step: Step,
+        weight_decay: f32,
+    ) {
+        let AdamW { lr, beta1, beta2, .. } = *settings;
+        let Step { t, eps, grad_scale } = step;
+        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(t))) as f32;
         let (m_correction, v_correction) = (correction(beta1), correction(beta2));
         for (((w, m), v), g) in weight.iter_mut().zip(m).zip(v).zip(grad) {
             let g = g * grad_scale;
@@ -317,29 +384,41 @@ mod tests {
             gelu_backward(cpu, &mut dx, &b, &sum);
             let [mut w, mut m, mut v] = [4, 5, 6].map(|seed| tensor(cpu, seed, LEN));
             v.f32s_mut().iter_mut().for_each(|v| *v = v.abs());
-            let settings = AdamW {
-                lr: 0.1,
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-8,
-                weight_decay: 0.1,
-                step: 3,
-                grad_scale: 0.5,
+            let mut small = [1, 8, 9].map(|seed| tensor(cpu, seed, 3));
+            let [small_w, small_m, small_v] = &mut small;
+            small_v.f32s_mut().iter_mut().for_each(|v| *v = v.abs());
+            let settings =
+                AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, eps_hat: false, grad_clip: 1.0 };
+            let of_small = Parameter {
+                weight: small_w,
+                m: small_m,
+                v: small_v,
+                grad: &tensor(cpu, 2, 3),
+                weight_decay: 0.0,
             };
-            adamw(cpu, &mut w, &mut m, &mut v, &b, &settings);
-            let sums: Vec<f32> = [0, 1, 15, 17, 1000, LEN]
-                .iter()
-                .flat_map(|&len| {
-                    let sum = sum_of_squares(cpu, &tensor(cpu, 7, len));
-                    let exact: f64 = tensor(cpu, 7, len).f32s().iter().map(|&x| f64::from(x).powi(2)).sum();
-                    assert!((sum - exact).abs() <= 1e-12 * exact, "{sum}, not {exact}");
-                    let bits = sum.to_bits();
-                    [(bits >> 32) as u32, bits as u32].map(f32::from_bits)
-                })
-                .collect();
-            let mut bits = cpu.zeros(sums.len());
-            bits.f32s_mut().copy_from_slice(&sums);
-            vec![sum, activated, dx, w, m, v, bits]
+            let large = Parameter { weight: &mut w, m: &mut m, v: &mut v, grad: &b, weight_decay: 0.1 };
+            adamw(cpu, &mut [of_small, large], &settings, &mut [2.0], &mut vec![2.0], &[]);
+            // Alone, one after another, and together.
+            let lens = [0, 1, 15, 17, 1000, LEN];
+            let tensors = lens.map(|len| tensor(cpu, 7, len));
+            let square = |x: &CpuTensor| x.f32s().iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            let mut norms = Vec::new();
+            for x in &tensors {
+                norm(cpu, &mut norms, &[x]);
+                let (got, exact) = (norms[norms.len() - 1], square(x).sqrt());
+                assert!((got - exact).abs() <= 1e-12 * exact, "{got}, not {exact}");
+            }
+            let all = tensors.each_ref();
+            norm(cpu, &mut norms, &all);
+            let (got, exact) = (norms[lens.len()], all.map(square).iter().sum::<f64>().sqrt());
+            assert!((got - exact).abs() <= 1e-12 * exact, "{got}, not {exact}");
+            let bits = norms.iter().map(|norm| norm.to_bits());
+            let bits: Vec<f32> =
+                bits.flat_map(|bits| [(bits >> 32) as u32, bits as u32].map(f32::from_bits)).collect();
+            let mut norms = cpu.zeros(bits.len());
+            norms.f32s_mut().copy_from_slice(&bits);
+            let [small_w, small_m, small_v] = small;
+            vec![sum, activated, dx, w, m, v, norms, small_w, small_m, small_v]
         });
     }
 
@@ -368,7 +447,9 @@ mod tests {
             for (value, at) in [(f32::NAN, 0), (f32::INFINITY, LEN / 2), (f32::NEG_INFINITY, LEN - 1)] {
                 let mut x = tensor(cpu, 1, LEN);
                 x.f32s_mut()[at] = value;
-                assert!(!sum_of_squares(cpu, &x).is_finite());
+                let mut norms = Vec::new();
+                norm(cpu, &mut norms, &[&tensor(cpu, 2, 5), &x]);
+                assert!(!norms[0].is_finite());
                 let mut out = cpu.activation(LEN);
                 gelu_forward(cpu, &mut out, &x);
                 let expected = if value == f32::INFINITY { value } else { f32::NAN };
