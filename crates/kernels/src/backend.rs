@@ -52,9 +52,9 @@ pub trait Backend {
     /// stream.
     fn zeros(&mut self, len: usize) -> Self::Tensor;
 
-    /// Zeros of these lengths as [`zeros`](Self::zeros) makes them, in one piece of memory, one after another,
-    /// each on a boundary of the backend's own: all leaves of a model, its gradients, its moments. It is
-    /// freed with the last of them.
+    /// Zeros of these lengths as [`zeros`](Self::zeros) makes them, in one piece of memory, one after
+    /// another, each on a boundary of the backend's own: all leaves of a model, its gradients, its moments.
+    /// It is freed with the last of them.
     fn arena(&mut self, lens: &[usize]) -> Vec<Self::Tensor>;
 
     /// `len` zeros for values between operations, which the backend may keep in the precision of its
@@ -343,9 +343,9 @@ pub trait Backend {
         self.linear_forward(product, x, weight, bias, shape);
         self.gelu_forward(out, product);
     }
-    /// `dx` of a product whose input is the GELU of `x`: [`linear_backward_input`](Self::linear_backward_input),
-    /// then [`gelu_backward`](Self::gelu_backward). What becomes of `between`, which is as long as `x`, is
-    /// unspecified.
+    /// `dx` of a product whose input is the GELU of `x`:
+    /// [`linear_backward_input`](Self::linear_backward_input), then [`gelu_backward`](Self::gelu_backward).
+    /// What becomes of `between`, which is as long as `x`, is unspecified.
     fn linear_gelu_backward_input(
         &mut self,
         dx: &mut Self::Tensor,
@@ -432,10 +432,10 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Appends the log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution
-    /// `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] ·
-    /// log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both
-    /// are 0 for [`NO_TARGET`](crate::NO_TARGET).
+    /// Appends the log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the
+    /// distribution `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy
+    /// `entropies[r] = -Σ p[j] · log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size`
+    /// logits never exist at once. Both are 0 for [`NO_TARGET`](crate::NO_TARGET).
     #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
@@ -449,8 +449,8 @@ pub trait Backend {
     /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by
     /// each entropy `H` if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy ·
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
-    /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a loss whose
-    /// derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
+    /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a
+    /// loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &mut self,
@@ -501,9 +501,9 @@ pub trait Backend {
     /// `norms` whether there was an update: 1, or 0. `updates` holds one value, the number of updates so far,
     /// and counts this one: `t` from here on.
     ///
-    /// With `g = grad · grad_clip / norm`, where `grad_clip` is positive and the norm is larger, and else `g =
-    /// grad`: `m = β₁m + (1-β₁)g`, `v = β₂v + (1-β₂)g²`, `m̂ = m / (1-β₁ᵗ)`, `v̂ = v / (1-β₂ᵗ)`, `w -= lr · (m̂
-    /// / (√v̂ + ε) + weight_decay · w)`; with `eps_hat` `ε/√(1-β₂ᵗ)` stands in place of `ε`.
+    /// With `g = grad · grad_clip / norm`, where `grad_clip` is positive and the norm is larger, and else
+    /// `g = grad`: `m = β₁m + (1-β₁)g`, `v = β₂v + (1-β₂)g²`, `m̂ = m / (1-β₁ᵗ)`, `v̂ = v / (1-β₂ᵗ)`,
+    /// `w -= lr · (m̂ / (√v̂ + ε) + weight_decay · w)`; with `eps_hat`, `ε/√(1-β₂ᵗ)` in place of `ε`.
     fn adamw(
         &mut self,
         parameters: &mut [Parameter<'_, Self::Tensor>],

@@ -1,9 +1,9 @@
 //! What crosses between the host and the backend's memory in a step of training and in a step of decoding.
 //!
-//! On a processor that costs nothing; on a card each crossing is a copy, and whatever is read back waits for all
-//! the work before it. So a batch goes up once, however many layers ask for it, and a step reads once, at its
-//! end. The table that is printed (`--nocapture`) has beside it what crossed when operations took slices: every
-//! slice argument of every call, counted by the formulas of [`Before`].
+//! On a processor that costs nothing; on a card each crossing is a copy, and whatever is read back waits for
+//! all the work before it. So a batch goes up once, however many layers ask for it, and a step reads once, at
+//! its end. The table that is printed (`--nocapture`) has beside it what crossed when operations took slices:
+//! every slice argument of every call, counted by the formulas of [`Before`].
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
@@ -130,8 +130,8 @@ impl Before {
         [self.pass(), self.head(0, 2), self.head(2, 1), self.pass(), self.update()].into_iter().sum()
     }
 
-    /// Two rows: an embedding, positions of each rotation, spans of each attention (24 bytes a span), the rows
-    /// whose logits are wanted; then the draw.
+    /// Two rows: an embedding, positions of each rotation, spans of each attention (24 bytes a span), the
+    /// rows whose logits are wanted; then the draw.
     fn decoding(&self, draw: Crossings) -> Crossings {
         let pass = Crossings {
             up: 3 + self.rotations + self.layers,

@@ -2,7 +2,9 @@
 
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
-use super::{Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, pointwise, rope, rows, swiglu};
+use super::{
+    Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, optimizer, pointwise, rope, rows, swiglu,
+};
 use crate::shapes::append;
 use crate::{
     AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
@@ -381,11 +383,11 @@ impl Backend for Cpu {
     }
 
     fn clear(&mut self, tensors: &mut [&mut CpuTensor]) {
-        pointwise::clear(self, tensors);
+        optimizer::clear(self, tensors);
     }
 
     fn norm(&mut self, out: &mut Vec<f64>, tensors: &[&CpuTensor]) {
-        pointwise::norm(self, out, tensors);
+        optimizer::norm(self, out, tensors);
     }
 
     fn adamw(
@@ -396,7 +398,7 @@ impl Backend for Cpu {
         norms: &mut Vec<f64>,
         finite: &[&Vec<f64>],
     ) {
-        pointwise::adamw(self, parameters, settings, updates, norms, finite);
+        optimizer::adamw(self, parameters, settings, updates, norms, finite);
     }
 }
 

@@ -192,10 +192,10 @@ impl<B: Backend> Trainer<B> {
         b.norm(norms, &learned.collect::<Vec<_>>());
     }
 
-    /// Clips the accumulated gradient and updates weights and moments, unless `loss`, where it is known by now,
-    /// one of the step's log-probabilities or the norm is not finite: then nothing changes. Either way the
-    /// next [`accumulate`](Self::accumulate) begins a new step. Only when all of it is on its way are the
-    /// step's results read.
+    /// Clips the accumulated gradient and updates weights and moments, unless `loss`, where it is known by
+    /// now, one of the step's log-probabilities or the norm is not finite: then nothing changes. Either way
+    /// the next [`accumulate`](Self::accumulate) begins a new step. Only when all of it is on its way are
+    /// the step's results read.
     pub fn update(&mut self, b: &mut B, optimizer: &Optimizer, lr: f32, loss: Option<f64>) -> Update {
         assert!(self.accumulated, "update without accumulate");
         self.accumulated = false;
