@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let model = checkpoint::open(Path::new(dir), &gpt::progress::Silent)?;
     let config = &model.config;
     let b = &mut Cpu::new(CpuOptions { precision: Precision::F32, ..CpuOptions::default() });
-    let weights = model.weights(checkpoint::to_backend(b))?;
+    let weights = model.weights(checkpoint::to_backend(b, config))?;
     let tokenizer = model.tokenizer()?;
     let tokens: Vec<u32> = match &tokenizer {
         Some(tokenizer) => tokenizer.encode(prompt),

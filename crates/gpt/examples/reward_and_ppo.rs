@@ -30,7 +30,7 @@ fn main() -> Result<()> {
 
     // Four answers to each prompt, ranked.
     let (mut b, model) = (cpu(), policy.model());
-    let weights = model.weights(checkpoint::to_backend(&mut b))?;
+    let weights = model.weights(checkpoint::to_backend(&mut b, &model.config))?;
     let asked = CandidatesOptions { k: 4, max_tokens: 24, sampling: Sampling::default() };
     let found = candidates(&mut b, (&model.config, &weights), &prompter, &prompts, &asked, &Silent)?;
     let scores = |answers: &[String]| answers.iter().map(|answer| score(answer)).collect();

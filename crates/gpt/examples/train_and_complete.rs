@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     // The model is a Hugging Face directory; anybody's would do.
     let model = checkpoint::open(&at("run"), &Silent)?;
     let tokenizer = model.tokenizer()?.context("a run keeps its tokenizer")?;
-    let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
+    let weights = model.weights(checkpoint::to_backend(&mut cpu, &model.config))?;
     let mut completer = Completer::new(&mut cpu, &model.config, &weights, &tokenizer, 1)?;
     let options = Options { max_tokens: 40, stop: vec!["\n".into()], ..Default::default() };
     let found = completer.complete(&["Tom has a"], &options, |_, _| ControlFlow::Continue(()))?;

@@ -92,7 +92,7 @@ fn every_form_is_learned_and_decided_again_from_the_checkpoint() {
         let model = checkpoint::open(&options.out, &Silent).unwrap();
         let (task, tokenizer) = (task_of(&model).unwrap(), model.tokenizer().unwrap().unwrap());
         let mut b = cpu(1);
-        let weights = model.weights(checkpoint::to_backend(&mut b)).unwrap();
+        let weights = model.weights(checkpoint::to_backend(&mut b, &model.config)).unwrap();
         let told = classify(&mut b, model.config, weights, &task, &tokenizer, &held_out, &Silent).unwrap();
         if let Some(accuracy) = judged.accuracy {
             let right = told.iter().zip(&held_out);

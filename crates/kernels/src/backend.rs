@@ -17,6 +17,11 @@
 //!   operations before them. Every other call may return before its work is done.
 //! * [`Scalars`](Backend::Scalars) are lists: what writes results **appends** them, so that several calls can
 //!   be read at once; `upload_scalars` begins a list anew.
+//! * A backend may keep, beside a tensor that is kept exactly, its copy in the precision of products. That
+//!   copy belongs to the tensor: whatever writes the tensor ([`adamw`](Backend::adamw), `upload`, `copy`)
+//!   refreshes it in the same pass.
+//! * Pairs of operations that a kernel can fuse have a method of their own, which does the two as it is: a
+//!   backend overrides it where that is worth it.
 //! * Shapes are asserted. A mismatch is a bug of the caller and panics.
 //! * Results do not depend on the number of threads.
 //! * Gradients of weights are summed within groups of rows first, then group after group in order, so that
@@ -26,7 +31,7 @@
 //!   what a model computes alone or in a batch, and with a cache at once, in pieces or token by token, is the
 //!   same; in `f32` it is also what it computes without a cache. (Among machines of one instruction set.)
 
-use crate::{AdamW, AttentionShape, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
+use crate::{AdamW, AttentionShape, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob};
 use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
@@ -47,6 +52,11 @@ pub trait Backend {
     /// stream.
     fn zeros(&mut self, len: usize) -> Self::Tensor;
 
+    /// Zeros of these lengths as [`zeros`](Self::zeros) makes them, in one piece of memory, one after
+    /// another, each on a boundary of the backend's own: all leaves of a model, its gradients, its moments.
+    /// It is freed with the last of them.
+    fn arena(&mut self, lens: &[usize]) -> Vec<Self::Tensor>;
+
     /// `len` zeros for values between operations, which the backend may keep in the precision of its
     /// products.
     fn activation(&mut self, len: usize) -> Self::Tensor;
@@ -54,6 +64,10 @@ pub trait Backend {
     /// A copy of the matrix `weight` (`[d_out, d_in]`) laid out for the quickest product. Only the `weight`
     /// of [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor;
+
+    /// Lays `weight` out again into the memory of `packed`, which [`packed`](Self::packed) made of a matrix
+    /// of the same shape.
+    fn refresh(&mut self, packed: &mut Self::Tensor, weight: &Self::Tensor);
 
     /// Number of values.
     fn len(&self, x: &Self::Tensor) -> usize;
@@ -173,6 +187,23 @@ pub trait Backend {
         groups: &[usize],
     );
 
+    /// `sum = a + b`, then its [`layer_norm_forward`](Self::layer_norm_forward).
+    #[allow(clippy::too_many_arguments)]
+    fn add_layer_norm_forward(
+        &mut self,
+        sum: &mut Self::Tensor,
+        out: &mut Self::Tensor,
+        stats: &mut Self::Tensor,
+        a: &Self::Tensor,
+        b: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+        eps: f32,
+    ) {
+        self.add(sum, a, b);
+        self.layer_norm_forward(out, stats, sum, weight, bias, eps);
+    }
+
     /// RMSNorm (Zhang & Sennrich 2019) of rows as long as `weight`: `out = x · rstd · weight`,
     /// `rstd = 1/√(mean(x²) + eps)`. `stats` gets `rstd` of every row (1 value a row).
     fn rms_norm_forward(
@@ -196,6 +227,22 @@ pub trait Backend {
         weight: &Self::Tensor,
         groups: &[usize],
     );
+
+    /// `sum = a + b`, then its [`rms_norm_forward`](Self::rms_norm_forward).
+    #[allow(clippy::too_many_arguments)]
+    fn add_rms_norm_forward(
+        &mut self,
+        sum: &mut Self::Tensor,
+        out: &mut Self::Tensor,
+        stats: &mut Self::Tensor,
+        a: &Self::Tensor,
+        b: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    ) {
+        self.add(sum, a, b);
+        self.rms_norm_forward(out, stats, sum, weight, eps);
+    }
 
     /// QK-norm (Henry et al. 2020, in the form that Qwen3 has): every query head and every key head of `qkv`
     /// becomes its own [RMSNorm](Self::rms_norm_forward) over its `head_dim` values, with the gains
@@ -282,6 +329,52 @@ pub trait Backend {
         groups: &[usize],
     );
 
+    /// [`linear_forward`](Self::linear_forward) into `product`, then its GELU.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_gelu_forward(
+        &mut self,
+        out: &mut Self::Tensor,
+        product: &mut Self::Tensor,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+        shape: LinearShape,
+    ) {
+        self.linear_forward(product, x, weight, bias, shape);
+        self.gelu_forward(out, product);
+    }
+    /// `dx` of a product whose input is the GELU of `x`:
+    /// [`linear_backward_input`](Self::linear_backward_input), then [`gelu_backward`](Self::gelu_backward).
+    /// What becomes of `between`, which is as long as `x`, is unspecified.
+    fn linear_gelu_backward_input(
+        &mut self,
+        dx: &mut Self::Tensor,
+        between: &mut Self::Tensor,
+        dout: &Self::Tensor,
+        weight: &Self::Tensor,
+        x: &Self::Tensor,
+        shape: LinearShape,
+    ) {
+        self.linear_backward_input(between, dout, weight, shape);
+        self.gelu_backward(dx, between, x);
+    }
+    /// `out = residual + ` [`linear_forward`](Self::linear_forward). What becomes of `between`, which is as
+    /// long as the product, is unspecified.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_add_forward(
+        &mut self,
+        out: &mut Self::Tensor,
+        between: &mut Self::Tensor,
+        residual: &Self::Tensor,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+        shape: LinearShape,
+    ) {
+        self.linear_forward(between, x, weight, bias, shape);
+        self.add(out, residual, between);
+    }
+
     /// Causal softmax attention (Vaswani et al. 2017) within each sequence of `lens`: `out = softmax(scale ·
     /// q kᵀ, masked) v`, in tiles with a running maximum (Dao et al. 2022): the matrix of scores is never
     /// stored. `lse` gets the logarithm of the softmax's denominator, `[rows, n_head]`. With `dropout` the
@@ -339,10 +432,10 @@ pub trait Backend {
         shape: &AttentionShape,
     );
 
-    /// Appends the log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the distribution
-    /// `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy `entropies[r] = -Σ p[j] ·
-    /// log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size` logits never exist at once. Both
-    /// are 0 for [`NO_TARGET`](crate::NO_TARGET).
+    /// Appends the log-probability of each row's target: `logprobs[r] = log p[targets[r]]` of the
+    /// distribution `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy
+    /// `entropies[r] = -Σ p[j] · log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size`
+    /// logits never exist at once. Both are 0 for [`NO_TARGET`](crate::NO_TARGET).
     #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
@@ -356,8 +449,8 @@ pub trait Backend {
     /// Gradients for given derivatives `dlogprobs` of the loss by each log-probability, and `dentropies` by
     /// each entropy `H` if the loss has them: `dlogit[j] = (dlogprob · ([j = target] - p[j]) - dentropy ·
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
-    /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a loss whose
-    /// derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
+    /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a
+    /// loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &mut self,
@@ -396,17 +489,27 @@ pub trait Backend {
     // ---- optimizer
     // ----------------------------------------------------------------------------------------------
 
-    /// `Σ x²`, summed in `f64` in a fixed order. NaN or infinity in `x` shows in the result.
-    fn sum_of_squares(&mut self, x: &Self::Tensor) -> f64;
+    /// Sets every value of tensors that are kept exactly to 0.
+    fn clear(&mut self, tensors: &mut [&mut Self::Tensor]);
 
-    /// One [`AdamW`] update in one pass: with `g = grad · grad_scale`,
-    /// `m = β₁m + (1-β₁)g`, `v = β₂v + (1-β₂)g²`, `w -= lr · (m̂ / (√v̂ + ε) + weight_decay · w)`.
+    /// Appends `√Σ x²` over all values of the tensors, which are kept exactly: summed in `f64` in a fixed
+    /// order, tensor by tensor. NaN or infinity in them shows in the result.
+    fn norm(&mut self, out: &mut Self::Scalars, tensors: &[&Self::Tensor]);
+
+    /// One [`AdamW`] update of all parameters in one pass, where the last value of `norms`, which is their
+    /// gradient's norm, and all values of the lists `finite` are finite; else nothing changes. Appends to
+    /// `norms` whether there was an update: 1, or 0. `updates` holds one value, the number of updates so far,
+    /// and counts this one: `t` from here on.
+    ///
+    /// With `g = grad · grad_clip / norm`, where `grad_clip` is positive and the norm is larger, and else
+    /// `g = grad`: `m = β₁m + (1-β₁)g`, `v = β₂v + (1-β₂)g²`, `m̂ = m / (1-β₁ᵗ)`, `v̂ = v / (1-β₂ᵗ)`,
+    /// `w -= lr · (m̂ / (√v̂ + ε) + weight_decay · w)`; with `eps_hat`, `ε/√(1-β₂ᵗ)` in place of `ε`.
     fn adamw(
         &mut self,
-        weight: &mut Self::Tensor,
-        m: &mut Self::Tensor,
-        v: &mut Self::Tensor,
-        grad: &Self::Tensor,
+        parameters: &mut [Parameter<'_, Self::Tensor>],
         settings: &AdamW,
+        updates: &mut Self::Scalars,
+        norms: &mut Self::Scalars,
+        finite: &[&Self::Scalars],
     );
 }

@@ -20,4 +20,4 @@ pub use backend::Backend;
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
 pub use draw::{Draw, Drawn, TokenLogprob};
 pub use reference::{F64Tensor, Reference};
-pub use shapes::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET};
+pub use shapes::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET, Parameter};

@@ -243,12 +243,69 @@ pub struct AdamW {
     pub beta1: f32,
     /// Decay of the second moment.
     pub beta2: f32,
-    /// Added to √v̂, after the bias correction (as PyTorch does; TensorFlow 1 adds it before).
+    /// Added to √v̂, after the bias correction, as PyTorch does.
     pub eps: f32,
+    /// Whether it is added before the correction instead, as TensorFlow 1 does (ε̂ of Kingma & Ba 2015; what
+    /// it changes in PPO: Huang et al. 2024).
+    pub eps_hat: bool,
+    /// Gradients whose norm is larger are scaled down to it; 0 leaves them as they are.
+    pub grad_clip: f32,
+}
+
+/// A learned tensor, and what an update of it needs.
+#[derive(Debug)]
+pub struct Parameter<'a, T> {
+    /// What is learned.
+    pub weight: &'a mut T,
+    /// The first moment.
+    pub m: &'a mut T,
+    /// The second moment.
+    pub v: &'a mut T,
+    /// The gradient.
+    pub grad: &'a T,
     /// Decoupled weight decay; 0 for biases and norms.
     pub weight_decay: f32,
+}
+
+/// What an update does, besides its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
     /// Number of this update, from 1: the bias corrections are `1 - betaᵗ`.
-    pub step: u64,
+    pub(crate) t: f64,
+    /// What is added to √v̂.
+    pub(crate) eps: f32,
     /// Factor on the gradient before everything else: the clipping.
-    pub grad_scale: f32,
+    pub(crate) grad_scale: f32,
+}
+
+impl AdamW {
+    /// Decides about an update, as [`Backend::adamw`](crate::Backend::adamw) says: counts it and notes it,
+    /// where there is one.
+    pub(crate) fn begin(
+        &self,
+        updates: &mut [f64],
+        norms: &mut Vec<f64>,
+        finite: &[&Vec<f64>],
+    ) -> Option<Step> {
+        let [updates] = updates else { panic!("adamw: {updates:?} is not one number of updates") };
+        let norm = *norms.last().expect("adamw: a norm");
+        let sound = finite.iter().copied().flatten().chain([&norm]).all(|x| x.is_finite());
+        norms.push(f64::from(u8::from(sound)));
+        if !sound {
+            return None;
+        }
+        *updates += 1.0;
+        let (t, clip) = (*updates, f64::from(self.grad_clip));
+        let grad_scale = if clip > 0.0 && norm > clip { (clip / norm) as f32 } else { 1.0 };
+        Some(Step { t, eps: self.eps_at(t), grad_scale })
+    }
+
+    /// √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 − β₂ᵗ).
+    fn eps_at(&self, t: f64) -> f32 {
+        if !self.eps_hat {
+            return self.eps;
+        }
+        let correction = 1.0 - f64::from(self.beta2).powf(t);
+        (f64::from(self.eps) / correction.sqrt()) as f32
+    }
 }

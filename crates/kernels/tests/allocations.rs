@@ -6,7 +6,7 @@ mod harness;
 
 use kernels::{
     AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level, LinearShape,
-    Precision,
+    Parameter, Precision,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -42,7 +42,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn main() {
-    const ONCE: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download", "ids", "scalars"];
+    const ONCE: &[&str] =
+        &["zeros", "arena", "activation", "packed", "len", "upload", "download", "ids", "scalars"];
     let mut needed = harness::operations();
     needed.retain(|name| !ONCE.contains(name));
     let watched: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
@@ -83,8 +84,7 @@ const SPANS: [u32; 6] = [0, 3, ROWS as u32 - 1, 1, 20, 1];
 const CAPACITY: usize = ROWS + 2;
 const HEAD: HeadShape = HeadShape { rows: ROWS, d_model: WIDTH, vocab_size: VOCAB, temperature: 1.0 };
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 0 };
-const ADAMW: AdamW =
-    AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
+const ADAMW: AdamW = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: true, grad_clip: 1.0 };
 
 type Tensor = <Cpu as Backend>::Tensor;
 type Operation = fn(&mut Cpu, &mut Tensors);
@@ -128,6 +128,8 @@ struct Tensors {
     list: Vec<u32>,
     told: Vec<f64>,
     logprobs: Vec<f64>,
+    norms: Vec<f64>,
+    updates: Vec<f64>,
     entropies: Vec<f64>,
     dlogprobs: Vec<f64>,
 }
@@ -174,6 +176,8 @@ impl Tensors {
             list: Vec::new(),
             told: Vec::new(),
             logprobs: Vec::new(),
+            norms: Vec::new(),
+            updates: Vec::new(),
             entropies: Vec::new(),
             dlogprobs: vec![-1.0; ROWS],
         }
@@ -182,12 +186,15 @@ impl Tensors {
 
 /// A round of each.
 const OPERATIONS: &[(&str, Operation)] = &[
+    ("refresh", |cpu, t| cpu.refresh(&mut t.packed, &t.weight)),
     ("upload_ids", |cpu, t| {
         [&SPANS[..], &[], &LENS].iter().for_each(|ids| cpu.upload_ids(&mut t.list, ids));
     }),
     // Every round begins its lists here.
     ("upload_scalars", |cpu, t| {
-        [&mut t.logprobs, &mut t.entropies].into_iter().for_each(|list| cpu.upload_scalars(list, &[1.0]));
+        [&mut t.logprobs, &mut t.entropies, &mut t.norms, &mut t.updates]
+            .into_iter()
+            .for_each(|list| cpu.upload_scalars(list, &[1.0]));
     }),
     ("read", |cpu, t| cpu.read(&mut t.told, &[&t.logprobs, &t.dlogprobs])),
     ("copy", |cpu, t| cpu.copy(&mut t.dx, &t.x)),
@@ -218,12 +225,20 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let (dx, dweight, dbias) = (&mut t.dstream, &mut t.dnorm, None);
         cpu.layer_norm_backward(dx, dweight, dbias, &t.dx, &t.stream, &t.stats, &t.norm, &GROUPS);
     }),
+    ("add_layer_norm_forward", |cpu, t| {
+        let (sum, out, stats, norm) = (&mut t.stream, &mut t.x, &mut t.stats, &t.norm);
+        cpu.add_layer_norm_forward(sum, out, stats, &t.dstream, &t.dx, norm, Some(norm), 1e-5);
+    }),
     ("rms_norm_forward", |cpu, t| {
         cpu.rms_norm_forward(&mut t.x, &mut t.rms_stats, &t.stream, &t.norm, 1e-5);
     }),
     ("rms_norm_backward", |cpu, t| {
         let (dx, dweight) = (&mut t.dstream, &mut t.dnorm);
         cpu.rms_norm_backward(dx, dweight, &t.dx, &t.stream, &t.rms_stats, &t.norm, &GROUPS);
+    }),
+    ("add_rms_norm_forward", |cpu, t| {
+        let (sum, out, stats) = (&mut t.stream, &mut t.x, &mut t.rms_stats);
+        cpu.add_rms_norm_forward(sum, out, stats, &t.dstream, &t.dx, &t.norm, 1e-5);
     }),
     ("head_norm_forward", |cpu, t| {
         let (out, stats, [q, k]) = (&mut t.dqkv, &mut t.head_stats, &t.gains);
@@ -244,6 +259,18 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("linear_backward_weight", |cpu, t| {
         let dbias = Some(&mut t.dbias);
         cpu.linear_backward_weight(&mut t.dweight, dbias, &t.dqkv, &t.x, LINEAR, &GROUPS);
+    }),
+    ("linear_gelu_forward", |cpu, t| {
+        cpu.linear_gelu_forward(&mut t.normed, &mut t.qkv, &t.x, &t.weight, Some(&t.bias), LINEAR);
+    }),
+    ("linear_gelu_backward_input", |cpu, t| {
+        let (dx, between) = (&mut t.resized, &mut t.dx);
+        cpu.resize(dx, ROWS * WIDTH);
+        cpu.linear_gelu_backward_input(dx, between, &t.dqkv, &t.weight, &t.x, LINEAR);
+    }),
+    ("linear_add_forward", |cpu, t| {
+        let (out, between, residual) = (&mut t.dqkv, &mut t.qkv, &t.normed);
+        cpu.linear_add_forward(out, between, residual, &t.x, &t.weight, Some(&t.bias), LINEAR);
     }),
     ("attention_forward", |cpu, t| {
         cpu.attention_forward(&mut t.x, &mut t.lse, &t.qkv, &t.lens, &ATTENTION, Some(&DROPOUT));
@@ -295,6 +322,11 @@ const OPERATIONS: &[(&str, Operation)] = &[
         cpu.token_logprobs(&mut [None; WIDTH], &t.embedding, VOCAB, &asked);
     }),
     ("likeliest", |cpu, t| cpu.likeliest(&mut [0; 20], &t.embedding, VOCAB, 5)),
-    ("sum_of_squares", |cpu, t| assert!(cpu.sum_of_squares(&t.dweight).is_finite())),
-    ("adamw", |cpu, t| cpu.adamw(&mut t.weight, &mut t.m, &mut t.v, &t.dweight, &ADAMW)),
+    ("clear", |cpu, t| cpu.clear(&mut [&mut t.dstream, &mut t.dnorm])),
+    ("norm", |cpu, t| cpu.norm(&mut t.norms, &[&t.dweight, &t.dnorm])),
+    ("adamw", |cpu, t| {
+        let (weight, m, v, grad) = (&mut t.weight, &mut t.m, &mut t.v, &t.dweight);
+        let mut parameters = [Parameter { weight, m, v, grad, weight_decay: 0.1 }];
+        cpu.adamw(&mut parameters, &ADAMW, &mut t.updates, &mut t.norms, &[&t.dlogprobs]);
+    }),
 ];

@@ -23,6 +23,7 @@ const OPERATIONS: &[(&str, Cases)] = &[
     ("rope_backward", rope),
     ("linear_backward_input", linear_input),
     ("linear_backward_weight", linear_weight),
+    ("linear_gelu_backward_input", linear_gelu_input),
     ("attention_backward", attention),
     ("head_backward", head),
 ];
@@ -313,6 +314,24 @@ fn linear_weight() -> Vec<Case> {
         )
     };
     vec![setting(true, &[2, 1, 2]), setting(false, &[5]), setting(true, &[0, 5])]
+}
+
+/// The layer reads the GELU of its input.
+fn linear_gelu_input() -> Vec<Case> {
+    let shape = LinearShape { rows: 3, d_in: 4, d_out: 5 };
+    vec![case(
+        vec![(noise(1, 3 * 4), Overwritten)],
+        3 * 5,
+        move |out, x| {
+            let mut active = noise(3, 3 * 4);
+            Reference.gelu_forward(&mut active, &x[0]);
+            Reference.linear_forward(out, &active, &noise(2, 5 * 4), None, shape);
+        },
+        move |dx, dout, x| {
+            let (weight, mut between) = (noise(2, 5 * 4), noise(4, 3 * 4));
+            Reference.linear_gelu_backward_input(&mut dx[0], &mut between, dout, &weight, &x[0], shape);
+        },
+    )]
 }
 
 fn attention() -> Vec<Case> {

@@ -1,6 +1,6 @@
 //! The [`Reference`] where the answer is known without computing it.
 
-use kernels::{AdamW, AttentionShape, Backend, Dropout, F64Tensor, HeadShape, Reference};
+use kernels::{AdamW, AttentionShape, Backend, Dropout, F64Tensor, HeadShape, Parameter, Reference};
 
 fn tensor(values: &[f64]) -> F64Tensor {
     F64Tensor(values.to_vec())
@@ -148,20 +148,34 @@ fn dropout_keeps_the_mean_and_depends_on_the_row_in_the_step() {
 /// The first update has the size of the learning rate, whatever the gradient; then the weight decays.
 #[test]
 fn adamw_corrects_its_bias() {
-    let settings =
-        AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, weight_decay: 0.5, step: 1, grad_scale: 0.5 };
+    let settings = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, eps_hat: false, grad_clip: 3.0 };
     let [mut weight, mut m, mut v] = [[2.0, 2.0], [0.0; 2], [0.0; 2]].map(|values| tensor(&values));
-    Reference.adamw(&mut weight, &mut m, &mut v, &tensor(&[8.0, -0.02]), &settings);
-    assert_close(&weight.0, &[2.0 - 0.1 - 0.1, 2.0 + 0.1 - 0.1]);
-    assert_close(&m.0, &[0.4, -0.001]);
-    assert_close(&v.0, &[0.16, 0.000001]);
+    let (grad, mut updates) = (tensor(&[8.0, -0.02]), vec![0.0]);
+    let mut update = |weight_decay, norms: &[f64], finite: f64| {
+        let (weight, m, v, grad) = (&mut weight, &mut m, &mut v, &grad);
+        let (mut parameters, mut norms) = ([Parameter { weight, m, v, grad, weight_decay }], norms.to_vec());
+        Reference.adamw(&mut parameters, &settings, &mut updates, &mut norms, &[&vec![finite]]);
+        (weight.0.clone(), m.0.clone(), v.0.clone(), updates[0], norms[norms.len() - 1])
+    };
+    // A norm of 6 is clipped to 3.
+    let (weight, m, v, t, applied) = update(0.5, &[6.0], 1.0);
+    assert_close(&weight, &[2.0 - 0.1 - 0.1, 2.0 + 0.1 - 0.1]);
+    assert_close(&m, &[0.4, -0.001]);
+    assert_close(&v, &[0.16, 0.000001]);
+    assert_eq!((t, applied), (1.0, 1.0));
+    // What is not finite changes nothing, and is not counted.
+    let same = (weight, m, v, 1.0, 0.0);
+    assert_eq!(update(0.5, &[6.0], f64::NAN), same);
+    assert_eq!(update(0.5, &[1.0, f64::INFINITY], 1.0), same);
     // A second, equal gradient leaves both corrected moments as they were.
-    Reference.adamw(
-        &mut weight,
-        &mut m,
-        &mut v,
-        &tensor(&[8.0, -0.02]),
-        &AdamW { step: 2, weight_decay: 0.0, ..settings },
-    );
-    assert_close(&weight.0, &[1.7, 2.1]);
+    let (weight, _, _, t, applied) = update(0.0, &[f64::NAN, 6.0], 1.0);
+    assert_close(&weight, &[1.7, 2.1]);
+    assert_eq!((t, applied), (2.0, 1.0));
+}
+
+#[test]
+fn a_norm_is_that_of_all_tensors() {
+    let mut norms = vec![1.0];
+    Reference.norm(&mut norms, &[&tensor(&[3.0]), &tensor(&[]), &tensor(&[0.0, -4.0])]);
+    assert_eq!(norms, [1.0, 5.0]);
 }

@@ -112,6 +112,22 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
             let (dout, x, mut dweight) = linear::<B>(b, case);
             b.linear_backward_weight(&mut dweight, None, &dout, &x, LINEAR[case], &[4]);
         }),
+        // Fused: the product refuses in its own name.
+        ("linear_gelu_forward", 3, |b, case| {
+            let (mut out, x, weight) = linear::<B>(b, case);
+            let mut product = b.zeros(b.len(&out));
+            b.linear_gelu_forward(&mut out, &mut product, &x, &weight, None, LINEAR[case]);
+        }),
+        ("linear_gelu_backward_input", 3, |b, case| {
+            let (dout, mut dx, weight) = linear::<B>(b, case);
+            let (mut between, x) = (b.zeros(b.len(&dx)), b.zeros(b.len(&dx)));
+            b.linear_gelu_backward_input(&mut dx, &mut between, &dout, &weight, &x, LINEAR[case]);
+        }),
+        ("linear_add_forward", 3, |b, case| {
+            let (mut out, x, weight) = linear::<B>(b, case);
+            let (mut between, residual) = (b.zeros(b.len(&out)), b.zeros(b.len(&out)));
+            b.linear_add_forward(&mut out, &mut between, &residual, &x, &weight, None, LINEAR[case]);
+        }),
         ("attention_forward", 5, |b, case| {
             let (lens, shape, dropout) = attention(case);
             let lens = ids(b, &lens);
@@ -242,6 +258,11 @@ fn assert_refused<B: Backend>(name: &str, mut backend: impl FnMut() -> B) {
             let message = refusal(|| run(&mut backend, case));
             let message =
                 message.unwrap_or_else(|| panic!("{name}: {operation}, case {case}, was not refused"));
+            let operation = match operation {
+                "linear_gelu_forward" | "linear_add_forward" => "linear_forward",
+                "linear_gelu_backward_input" => "linear_backward_input",
+                own => own,
+            };
             assert!(
                 message.contains(&format!("{operation}: ")),
                 "{name}: {operation}, case {case}: {message}"
@@ -266,7 +287,9 @@ fn sizes_that_wrap_around_are_refused() {
 fn every_operation_that_multiplies_sizes_is_listed() {
     const WITHOUT_SIZES: &[&str] = &[
         "zeros",
+        "arena",
         "activation",
+        "refresh",
         "len",
         "upload",
         "download",
@@ -290,7 +313,10 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "rms_norm_backward",
         "token_logprobs",
         "likeliest",
-        "sum_of_squares",
+        "add_layer_norm_forward",
+        "add_rms_norm_forward",
+        "clear",
+        "norm",
         "adamw",
     ];
     let mut needed = harness::operations();

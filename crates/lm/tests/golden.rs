@@ -211,7 +211,7 @@ fn ropes_agree<B: Backend>(mut make: impl FnMut() -> B, tolerance: f32) {
         let model = checkpoint::open(dir.path(), &text::progress::Silent).unwrap();
         let golden = Golden { family: "llama", config: model.config.clone(), file: file.clone() };
         let mut b = make();
-        let weights = model.weights(checkpoint::to_backend(&mut b)).unwrap();
+        let weights = model.weights(checkpoint::to_backend(&mut b, &model.config)).unwrap();
         let tokens = golden.ids("tokens");
         let got = logits(&mut b, &golden.config, &weights, batch(&tokens, &[tokens.len()]));
         let error = worst(&got, &golden.floats(&format!("logits.{way}")));

@@ -127,7 +127,7 @@ impl Model {
         let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut cpu = session.cpu(purpose);
-        let weights = model.weights(checkpoint::to_backend(&mut cpu))?;
+        let weights = model.weights(checkpoint::to_backend(&mut cpu, &model.config))?;
         Ok(Model { cpu, config: model.config, weights, tokenizer, generation: model.generation })
     }
 }

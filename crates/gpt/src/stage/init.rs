@@ -188,7 +188,7 @@ impl Init {
         config: &Config,
         seed: u64,
     ) -> Result<Weights<B::Tensor>> {
-        let mut upload = checkpoint::to_backend(b);
+        let mut upload = checkpoint::to_backend(b, config);
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
         let mut leaf = 0;
         self.model.weights_as(&specs(config), |spec, values| {
@@ -207,7 +207,7 @@ impl Init {
     pub(super) fn optimized<B: Backend>(&self, b: &mut B, config: &Config) -> Result<Optimized<B::Tensor>> {
         let target = specs(config);
         let mut leaves = target.leaves().into_iter().cycle();
-        let mut upload = checkpoint::to_backend(b);
+        let mut upload = checkpoint::to_backend(b, config);
         let mut next = |values, new_rows| {
             let spec = leaves.next().expect("a model has arrays");
             upload(spec, self.grow(spec, values, new_rows))

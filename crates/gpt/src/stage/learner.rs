@@ -189,7 +189,7 @@ impl<B: Backend> State for Learner<'_, B> {
 
     fn restart(&mut self) -> Result<()> {
         let (weights, moments, updates) = self.origin.state(&mut self.backend, &self.trainer.config)?;
-        self.trainer.take_over(weights, moments, updates);
+        self.trainer.take_over(&mut self.backend, weights, moments, updates);
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ fn candidates_are_pytorchs() {
     );
     let Some(golden) = golden else { return };
     let (b, model) = (&mut Reference, init.model());
-    let weights = model.weights(checkpoint::to_backend(b)).unwrap();
+    let weights = model.weights(checkpoint::to_backend(b, &model.config)).unwrap();
     let sampling = Sampling { temperature: TEMPERATURE, seed: SEED, ..Sampling::default() };
     let options = CandidatesOptions { k: K, max_tokens: MAX_TOKENS, sampling };
     let found = candidates(b, (&model.config, &weights), &prompter, &asked, &options, &Silent).unwrap();
@@ -56,7 +56,7 @@ fn a_prompt_leaves_room_for_an_answer_and_its_end() {
         asked.iter().map(|prompt| prompter.prompt(&prompt.messages).unwrap().len()).collect();
     let longest = *lens.iter().max().unwrap();
     let (b, model) = (&mut Reference, init.model());
-    let weights = model.weights(checkpoint::to_backend(b)).unwrap();
+    let weights = model.weights(checkpoint::to_backend(b, &model.config)).unwrap();
     let fits = model.config.seq_len - longest - 1;
     for (max_tokens, wanted) in
         [(fits, lens.len()), (fits + 1, lens.iter().filter(|len| **len < longest).count())]

@@ -2,9 +2,13 @@
 
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
-use super::{Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, pointwise, rope, rows, swiglu};
+use super::{
+    Cpu, CpuTensor, Precision, attention, draw, head, linear, norm, optimizer, pointwise, rope, rows, swiglu,
+};
 use crate::shapes::append;
-use crate::{AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob};
+use crate::{
+    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+};
 use std::ops::Range;
 
 impl Backend for Cpu {
@@ -16,6 +20,10 @@ impl Backend for Cpu {
         CpuTensor::zeros_f32(len)
     }
 
+    fn arena(&mut self, lens: &[usize]) -> Vec<CpuTensor> {
+        CpuTensor::arena(lens)
+    }
+
     fn activation(&mut self, len: usize) -> CpuTensor {
         match self.options.precision {
             Precision::F32 => CpuTensor::zeros_f32(len),
@@ -25,6 +33,10 @@ impl Backend for Cpu {
 
     fn packed(&mut self, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
         linear::packed(self, weight, d_in, d_out)
+    }
+
+    fn refresh(&mut self, packed: &mut CpuTensor, weight: &CpuTensor) {
+        linear::refresh(self, packed, weight);
     }
 
     fn len(&self, x: &CpuTensor) -> usize {
@@ -370,19 +382,23 @@ impl Backend for Cpu {
         draw::likeliest(self, out, logits, vocab_size, row);
     }
 
-    fn sum_of_squares(&mut self, x: &CpuTensor) -> f64 {
-        pointwise::sum_of_squares(self, x)
+    fn clear(&mut self, tensors: &mut [&mut CpuTensor]) {
+        optimizer::clear(self, tensors);
+    }
+
+    fn norm(&mut self, out: &mut Vec<f64>, tensors: &[&CpuTensor]) {
+        optimizer::norm(self, out, tensors);
     }
 
     fn adamw(
         &mut self,
-        weight: &mut CpuTensor,
-        m: &mut CpuTensor,
-        v: &mut CpuTensor,
-        grad: &CpuTensor,
+        parameters: &mut [Parameter<'_, CpuTensor>],
         settings: &AdamW,
+        updates: &mut Vec<f64>,
+        norms: &mut Vec<f64>,
+        finite: &[&Vec<f64>],
     ) {
-        pointwise::adamw(self, weight, m, v, grad, settings);
+        optimizer::adamw(self, parameters, settings, updates, norms, finite);
     }
 }
 

@@ -18,6 +18,7 @@ mod level;
 mod linear;
 pub(crate) mod math;
 mod norm;
+mod optimizer;
 mod pointwise;
 mod pool;
 mod rope;
@@ -35,6 +36,7 @@ use crate::shapes::size_of_shape;
 use crate::{HeadShape, LinearShape};
 use gemm::{Blocks, Kernel};
 use head::HeadMemory;
+use optimizer::Chunks;
 use pool::Pool;
 use scratch::Buffer;
 use std::ops::Range;
@@ -82,6 +84,9 @@ pub struct Cpu {
     partials: Buffer,
     /// The rows of each of them.
     runs: Vec<Range<usize>>,
+    /// Chunks of the tensors that one operation goes through, and sums of theirs.
+    chunks: Chunks,
+    sums: Vec<f64>,
 }
 
 impl Default for Cpu {
@@ -108,6 +113,8 @@ impl Cpu {
             head: HeadMemory::default(),
             partials: Buffer::default(),
             runs: Vec::new(),
+            chunks: Chunks::default(),
+            sums: Vec::new(),
         }
     }
 

@@ -1,14 +1,13 @@
-//! Operations that treat every value alone, and the optimizer's passes over the weights.
+//! Operations that treat every value alone.
 //!
 //! They are as fast as memory is: a thread takes a chunk of the values, block by block, so that what is
 //! widened from bfloat16 on the way stays in the nearest cache.
 
 use super::Cpu;
-use super::level::{LANES, Level, multiversion};
+use super::level::{Level, multiversion};
 use super::math::sigmoid;
-use super::pool::Disjoint;
 use super::tensor::{CpuTensor, Sink, Values, ValuesMut};
-use crate::{AdamW, Dropout, rng};
+use crate::{Dropout, rng};
 use std::ops::Range;
 
 /// Values of a chunk.
@@ -93,46 +92,6 @@ pub(super) fn dropout(cpu: &mut Cpu, x: &mut CpuTensor, width: usize, dropout: &
         let mask = Mask::new(dropout, width as u64);
         for_each_block(cpu, x.sink(), |level, block| dropout_block(level, mask, block));
     }
-}
-
-pub(super) fn adamw(
-    cpu: &mut Cpu,
-    weight: &mut CpuTensor,
-    m: &mut CpuTensor,
-    v: &mut CpuTensor,
-    grad: &CpuTensor,
-    settings: &AdamW,
-) {
-    let len = weight.len();
-    assert_same_len(len, [m, v, grad]);
-    let weight = Disjoint::new(weight.f32s_mut());
-    let (m, v, grad) = (Disjoint::new(m.f32s_mut()), Disjoint::new(v.f32s_mut()), grad.f32s());
-    let level = cpu.options.level;
-    for_each_range(cpu, len, |range, _| {
-        // SAFETY: every range is handed out once, and no two overlap.
-        let [weight, m, v] = unsafe { [&weight, &m, &v].map(|x| x.slice(range.start, range.len())) };
-        adamw_block(level, weight, m, v, &grad[range], settings);
-    });
-}
-
-pub(super) fn sum_of_squares(cpu: &mut Cpu, x: &CpuTensor) -> f64 {
-    /// Parts that are summed apart, whatever the number of threads.
-    const PARTS: usize = 64;
-    let (level, x) = (cpu.options.level, x.f32s());
-    let part_len = x.len().div_ceil(PARTS).next_multiple_of(LANES);
-    let mut sums = [0.0; PARTS];
-    let parts = Disjoint::new(&mut sums);
-    // Threads take runs of parts: small tensors are not worth a second one.
-    let parts_per_chunk = (CHUNK / part_len.max(1)).clamp(1, PARTS);
-    cpu.pool.run(PARTS.div_ceil(parts_per_chunk), &|chunk, _| {
-        for part in chunk * parts_per_chunk..PARTS.min((chunk + 1) * parts_per_chunk) {
-            let start = x.len().min(part * part_len);
-            let sum = part_sum_of_squares(level, &x[start..x.len().min(start + part_len)]);
-            // SAFETY: each part has a sum of its own.
-            unsafe { parts.slice(part, 1)[0] = sum };
-        }
-    });
-    sums.iter().sum()
 }
 
 /// [`Dropout`] as it is decided for flat indices into rows of some width.
@@ -255,32 +214,6 @@ multiversion! {
         x.store();
     }
 
-    fn adamw_block(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], settings: &AdamW) {
-        let AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale } = *settings;
-        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step as f64))) as f32;
-        let (m_correction, v_correction) = (correction(beta1), correction(beta2));
-        for (((w, m), v), g) in weight.iter_mut().zip(m).zip(v).zip(grad) {
-            let g = g * grad_scale;
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * (g * g);
-            let (m_hat, v_hat) = (*m * m_correction, *v * v_correction);
-            *w -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *w);
-        }
-    }
-
-    fn part_sum_of_squares(x: &[f32]) -> f64 {
-        let mut lanes = [0.0; LANES];
-        let (blocks, rest) = x.as_chunks::<LANES>();
-        for block in blocks {
-            for (lane, &x) in lanes.iter_mut().zip(block) {
-                *lane += f64::from(x) * f64::from(x);
-            }
-        }
-        for (lane, &x) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(x) * f64::from(x);
-        }
-        lanes.iter().sum()
-    }
 }
 
 /// `sum += x`.
@@ -315,31 +248,7 @@ mod tests {
             average(cpu, &mut sum, &a, 0.9);
             gelu_forward(cpu, &mut activated, &sum);
             gelu_backward(cpu, &mut dx, &b, &sum);
-            let [mut w, mut m, mut v] = [4, 5, 6].map(|seed| tensor(cpu, seed, LEN));
-            v.f32s_mut().iter_mut().for_each(|v| *v = v.abs());
-            let settings = AdamW {
-                lr: 0.1,
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-8,
-                weight_decay: 0.1,
-                step: 3,
-                grad_scale: 0.5,
-            };
-            adamw(cpu, &mut w, &mut m, &mut v, &b, &settings);
-            let sums: Vec<f32> = [0, 1, 15, 17, 1000, LEN]
-                .iter()
-                .flat_map(|&len| {
-                    let sum = sum_of_squares(cpu, &tensor(cpu, 7, len));
-                    let exact: f64 = tensor(cpu, 7, len).f32s().iter().map(|&x| f64::from(x).powi(2)).sum();
-                    assert!((sum - exact).abs() <= 1e-12 * exact, "{sum}, not {exact}");
-                    let bits = sum.to_bits();
-                    [(bits >> 32) as u32, bits as u32].map(f32::from_bits)
-                })
-                .collect();
-            let mut bits = cpu.zeros(sums.len());
-            bits.f32s_mut().copy_from_slice(&sums);
-            vec![sum, activated, dx, w, m, v, bits]
+            vec![sum, activated, dx]
         });
     }
 
@@ -368,7 +277,6 @@ mod tests {
             for (value, at) in [(f32::NAN, 0), (f32::INFINITY, LEN / 2), (f32::NEG_INFINITY, LEN - 1)] {
                 let mut x = tensor(cpu, 1, LEN);
                 x.f32s_mut()[at] = value;
-                assert!(!sum_of_squares(cpu, &x).is_finite());
                 let mut out = cpu.activation(LEN);
                 gelu_forward(cpu, &mut out, &x);
                 let expected = if value == f32::INFINITY { value } else { f32::NAN };

@@ -24,6 +24,9 @@ impl CpuTensor {
     pub(super) fn zeros_bf16(len: usize) -> Self {
         Self(Storage::Bf16(Aligned::zeros(len)))
     }
+    pub(super) fn arena(lens: &[usize]) -> Vec<Self> {
+        Aligned::arena(lens).into_iter().map(|values| Self(Storage::F32(values))).collect()
+    }
     pub(super) fn packed(weight: PackedWeight) -> Self {
         Self(Storage::Packed(weight))
     }
@@ -67,9 +70,7 @@ impl CpuTensor {
     pub(super) fn f32s(&self) -> &[f32] {
         match &self.0 {
             Storage::F32(values) => values,
-            _ => panic!(
-                "this operand must be kept exactly: make it with zeros(), not activation() or packed()"
-            ),
+            _ => not_exact(),
         }
     }
 
@@ -77,15 +78,34 @@ impl CpuTensor {
     pub(super) fn f32s_mut(&mut self) -> &mut [f32] {
         match &mut self.0 {
             Storage::F32(values) => values,
-            _ => panic!(
-                "this operand must be kept exactly: make it with zeros(), not activation() or packed()"
-            ),
+            _ => not_exact(),
+        }
+    }
+
+    /// [`f32s_mut`](Self::f32s_mut) for threads that find the tensor in a list which they share.
+    ///
+    /// # Safety
+    ///
+    /// Whoever shares the list has it alone, and every value is in one thread's part at most.
+    pub(super) unsafe fn shared_f32s(&self) -> Disjoint<'_, f32> {
+        match &self.0 {
+            // SAFETY: the caller's promise.
+            Storage::F32(values) => unsafe { Disjoint::from_raw(values.start(), values.len()) },
+            _ => not_exact(),
         }
     }
 
     /// The packed matrix, if it is one.
     pub(super) fn as_packed(&self) -> Option<&PackedWeight> {
         match &self.0 {
+            Storage::Packed(weight) => Some(weight),
+            _ => None,
+        }
+    }
+
+    /// The same to change.
+    pub(super) fn as_packed_mut(&mut self) -> Option<&mut PackedWeight> {
+        match &mut self.0 {
             Storage::Packed(weight) => Some(weight),
             _ => None,
         }
@@ -99,6 +119,10 @@ impl CpuTensor {
             Storage::Packed(_) => panic!("a packed weight has a fixed size"),
         }
     }
+}
+
+fn not_exact() -> ! {
+    panic!("this operand must be kept exactly: make it with zeros(), not activation() or packed()")
 }
 
 impl std::fmt::Debug for CpuTensor {

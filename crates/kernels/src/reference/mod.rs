@@ -14,7 +14,8 @@ mod swiglu;
 
 use crate::shapes::{append, assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
 use crate::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, TokenLogprob, rng,
+    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+    rng,
 };
 use std::ops::Range;
 
@@ -35,6 +36,10 @@ impl Backend for Reference {
         F64Tensor(vec![0.0; len])
     }
 
+    fn arena(&mut self, lens: &[usize]) -> Vec<F64Tensor> {
+        lens.iter().map(|&len| self.zeros(len)).collect()
+    }
+
     fn activation(&mut self, len: usize) -> F64Tensor {
         self.zeros(len)
     }
@@ -42,6 +47,10 @@ impl Backend for Reference {
     fn packed(&mut self, weight: &F64Tensor, d_in: usize, d_out: usize) -> F64Tensor {
         assert_len(weight, size_of_shape("packed", &[d_out, d_in]), "weight");
         weight.clone()
+    }
+
+    fn refresh(&mut self, packed: &mut F64Tensor, weight: &F64Tensor) {
+        self.copy(packed, weight);
     }
 
     fn len(&self, x: &F64Tensor) -> usize {
@@ -442,30 +451,38 @@ impl Backend for Reference {
         draw::likeliest(out, logits, vocab_size, row);
     }
 
-    fn sum_of_squares(&mut self, x: &F64Tensor) -> f64 {
-        dot(&x.0, &x.0)
+    fn clear(&mut self, tensors: &mut [&mut F64Tensor]) {
+        tensors.iter_mut().for_each(|x| x.0.fill(0.0));
+    }
+
+    fn norm(&mut self, out: &mut Vec<f64>, tensors: &[&F64Tensor]) {
+        let squares: f64 = tensors.iter().map(|x| dot(&x.0, &x.0)).sum();
+        out.push(squares.sqrt());
     }
 
     fn adamw(
         &mut self,
-        weight: &mut F64Tensor,
-        m: &mut F64Tensor,
-        v: &mut F64Tensor,
-        grad: &F64Tensor,
+        parameters: &mut [Parameter<'_, F64Tensor>],
         settings: &AdamW,
+        updates: &mut Vec<f64>,
+        norms: &mut Vec<f64>,
+        finite: &[&Vec<f64>],
     ) {
-        for (x, name) in [(&*m, "m"), (&*v, "v"), (grad, "grad")] {
-            assert_len(x, weight.0.len(), name);
-        }
+        let Some(step) = settings.begin(updates, norms, finite) else { return };
         let [lr, beta1, beta2] = [settings.lr, settings.beta1, settings.beta2].map(f64::from);
-        let [eps, weight_decay] = [settings.eps, settings.weight_decay].map(f64::from);
-        let correction = |beta: f64| 1.0 - beta.powf(settings.step as f64);
-        for (i, w) in weight.0.iter_mut().enumerate() {
-            let g = grad.0[i] * f64::from(settings.grad_scale);
-            m.0[i] = beta1 * m.0[i] + (1.0 - beta1) * g;
-            v.0[i] = beta2 * v.0[i] + (1.0 - beta2) * g * g;
-            let (m_hat, v_hat) = (m.0[i] / correction(beta1), v.0[i] / correction(beta2));
-            *w -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *w);
+        let correction = |beta: f64| 1.0 - beta.powf(step.t);
+        for Parameter { weight, m, v, grad, weight_decay } in parameters {
+            for (x, name) in [(&**m, "m"), (v, "v"), (grad, "grad")] {
+                assert_len(x, weight.0.len(), name);
+            }
+            let weight_decay = f64::from(*weight_decay);
+            for (i, w) in weight.0.iter_mut().enumerate() {
+                let g = grad.0[i] * f64::from(step.grad_scale);
+                m.0[i] = beta1 * m.0[i] + (1.0 - beta1) * g;
+                v.0[i] = beta2 * v.0[i] + (1.0 - beta2) * g * g;
+                let (m_hat, v_hat) = (m.0[i] / correction(beta1), v.0[i] / correction(beta2));
+                *w -= lr * (m_hat / (v_hat.sqrt() + f64::from(step.eps)) + weight_decay * *w);
+            }
         }
     }
 }

@@ -186,6 +186,79 @@ fn head_row_by_row() {
     });
 }
 
+/// What was packed anew in the same memory has the bits of what was packed for the first time.
+#[test]
+fn refreshed_weights_are_packed_weights() {
+    in_every_setting(|lab, setting| {
+        let [old, new] = [(); 2].map(|()| lab.exact(D_OUT * D_IN));
+        let mut packed = lab.backend.packed(&old, D_IN, D_OUT);
+        lab.backend.refresh(&mut packed, &new);
+        let x = lab.activation(ROWS * D_IN);
+        let shape = LinearShape { rows: ROWS, d_in: D_IN, d_out: D_OUT };
+        let [refreshed, plain] = [&packed, &new].map(|weight| {
+            let mut out = lab.activation(ROWS * D_OUT);
+            lab.backend.linear_forward(&mut out, &x, weight, None, shape);
+            lab.host(&out)
+        });
+        assert_same_bits(&refreshed, &plain, setting);
+    });
+}
+
+/// An operation that stands for two gives what the two give one after the other.
+#[test]
+fn fused_operations_are_their_pairs() {
+    in_every_setting(|lab, setting| {
+        let shape = LinearShape { rows: ROWS, d_in: D_IN, d_out: D_OUT };
+        let (x, weight, bias) = (lab.activation(ROWS * D_IN), lab.exact(D_OUT * D_IN), lab.exact(D_OUT));
+        let [branch, before] = [(); 2].map(|()| lab.activation(ROWS * D_OUT));
+        let (residual, gain, shift) = (lab.exact(ROWS * D_OUT), lab.exact(D_OUT), lab.exact(D_OUT));
+        let mut both = |fused: bool| {
+            let [mut sum, mut out, mut stats] =
+                [ROWS * D_OUT, ROWS * D_OUT, ROWS * 2].map(|len| lab.exact(len));
+            let mut results = Vec::new();
+            let (b, a) = (&mut lab.backend, (&residual, &branch));
+            if fused {
+                b.add_layer_norm_forward(&mut sum, &mut out, &mut stats, a.0, a.1, &gain, Some(&shift), 1e-5);
+            } else {
+                b.add(&mut sum, a.0, a.1);
+                b.layer_norm_forward(&mut out, &mut stats, &sum, &gain, Some(&shift), 1e-5);
+            }
+            [&sum, &out, &stats].into_iter().for_each(|x| results.extend(lab.host(x)));
+            let mut stats = lab.exact(ROWS);
+            let b = &mut lab.backend;
+            if fused {
+                b.add_rms_norm_forward(&mut sum, &mut out, &mut stats, a.0, a.1, &gain, 1e-5);
+            } else {
+                b.add(&mut sum, a.0, a.1);
+                b.rms_norm_forward(&mut out, &mut stats, &sum, &gain, 1e-5);
+            }
+            [&sum, &out, &stats].into_iter().for_each(|x| results.extend(lab.host(x)));
+            let [mut product, mut active] = [(); 2].map(|()| lab.activation(ROWS * D_OUT));
+            let b = &mut lab.backend;
+            if fused {
+                b.linear_gelu_forward(&mut active, &mut product, &x, &weight, Some(&bias), shape);
+                b.linear_add_forward(&mut sum, &mut product, &residual, &x, &weight, Some(&bias), shape);
+            } else {
+                b.linear_forward(&mut product, &x, &weight, Some(&bias), shape);
+                b.gelu_forward(&mut active, &product);
+                b.add(&mut sum, &residual, &product);
+            }
+            [&active, &sum].into_iter().for_each(|x| results.extend(lab.host(x)));
+            let [mut dx, mut between] = [(); 2].map(|()| lab.activation(ROWS * D_IN));
+            let b = &mut lab.backend;
+            if fused {
+                b.linear_gelu_backward_input(&mut dx, &mut between, &before, &weight, &x, shape);
+            } else {
+                b.linear_backward_input(&mut between, &before, &weight, shape);
+                b.gelu_backward(&mut dx, &between, &x);
+            }
+            results.extend(lab.host(&dx));
+            results
+        };
+        assert_same_bits(&both(true), &both(false), setting);
+    });
+}
+
 // ---- attention
 // --------------------------------------------------------------------------------------------------
 

@@ -44,8 +44,10 @@ conformance! {
     gather_backward
     layer_norm_forward
     layer_norm_backward
+    add_layer_norm_forward
     rms_norm_forward
     rms_norm_backward
+    add_rms_norm_forward
     head_norm_forward
     head_norm_backward
     rope_forward
@@ -53,6 +55,9 @@ conformance! {
     linear_forward
     linear_backward_input
     linear_backward_weight
+    linear_gelu_forward
+    linear_gelu_backward_input
+    linear_add_forward
     attention_forward
     attention_backward
     attention_cached
@@ -62,14 +67,17 @@ conformance! {
     draw
     token_logprobs
     likeliest
-    sum_of_squares
+    clear
+    norm
     adamw
 }
 
 #[test]
 fn every_operation_is_covered() {
-    // Every other test makes, fills and reads tensors; `bits` compares `packed` with the plain matrix.
-    const IN_PASSING: &[&str] = &["zeros", "activation", "packed", "len", "upload", "download"];
+    // Every other test makes, fills and reads tensors, those of the optimizer in an arena; `bits` compares
+    // `packed` with the plain matrix, and what was refreshed with what is new.
+    const IN_PASSING: &[&str] =
+        &["zeros", "arena", "activation", "packed", "refresh", "len", "upload", "download"];
     /// Lists that other tests upload, to longer and to shorter ones, and read.
     const LISTS: &[&str] = &["ids", "upload_ids", "scalars", "upload_scalars", "read"];
     let mut needed = harness::operations();

@@ -4,6 +4,7 @@ use crate::lab::Error::{Exact, Product};
 use crate::lab::{Lab, Sizes};
 use kernels::{
     AdamW, AttentionShape, Backend, CacheSpan, Draw, Drawn, Dropout, HeadShape, LinearShape, NO_TARGET,
+    Parameter,
 };
 
 /// Groups of unequal lengths, of `most` rows at most, some of none.
@@ -203,6 +204,29 @@ pub(crate) fn rms_norm_backward<B: Backend>(lab: &mut Lab<B>, [rows, width, most
     lab.record("dweight", &dweight, Exact);
 }
 
+pub(crate) fn add_layer_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (a, b) = (lab.exact(rows * width), lab.activation(rows * width));
+    let (weight, bias) = (lab.exact(width), lab.exact(width));
+    for bias in [None, Some(&bias)] {
+        let (mut sum, mut out) = (lab.exact(rows * width), lab.activation(rows * width));
+        let mut stats = lab.exact(rows * 2);
+        lab.backend.add_layer_norm_forward(&mut sum, &mut out, &mut stats, &a, &b, &weight, bias, EPS);
+        lab.record("sum", &sum, Exact);
+        lab.record("out", &out, Product);
+        lab.record("stats", &stats, Exact);
+    }
+}
+
+pub(crate) fn add_rms_norm_forward<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (a, b, weight) = (lab.exact(rows * width), lab.activation(rows * width), lab.exact(width));
+    let (mut sum, mut out) = (lab.exact(rows * width), lab.activation(rows * width));
+    let mut stats = lab.exact(rows);
+    lab.backend.add_rms_norm_forward(&mut sum, &mut out, &mut stats, &a, &b, &weight, EPS);
+    lab.record("sum", &sum, Exact);
+    lab.record("out", &out, Product);
+    lab.record("stats", &stats, Exact);
+}
+
 /// Heads alone and shared, in turn.
 fn heads_shape(rows: usize, head_dim: usize) -> AttentionShape {
     let (n_head, n_kv_head) = [(2, 2), (6, 2), (3, 1)][rows % 3];
@@ -301,6 +325,38 @@ pub(crate) fn linear_backward_weight<B: Backend>(lab: &mut Lab<B>, [rows, d_in, 
         lab.backend.linear_backward_weight(&mut dweight, dbias_if, &dout, x, shape, &groups(rows, most));
         lab.record("dweight", &dweight, Product);
         lab.record("dbias", &dbias, Exact);
+    }
+}
+
+pub(crate) fn linear_gelu_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let (x, bias) = (lab.activation(rows * d_in), lab.exact(d_out));
+    let weight = lab.noise_of_sums(d_out * d_in, d_in);
+    let (weight, shape) = (lab.exact_of(&weight), LinearShape { rows, d_in, d_out });
+    for bias in [None, Some(&bias)] {
+        let (mut out, mut product) = (lab.activation(rows * d_out), lab.activation(rows * d_out));
+        lab.backend.linear_gelu_forward(&mut out, &mut product, &x, &weight, bias, shape);
+        lab.record("out", &out, Product);
+        lab.record("product", &product, Product);
+    }
+}
+
+pub(crate) fn linear_gelu_backward_input<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let [mut dx, mut between, x] = [(); 3].map(|()| lab.activation(rows * d_in));
+    let dout = lab.activation(rows * d_out);
+    let weight = lab.noise_of_sums(d_out * d_in, d_out);
+    let (weight, shape) = (lab.exact_of(&weight), LinearShape { rows, d_in, d_out });
+    lab.backend.linear_gelu_backward_input(&mut dx, &mut between, &dout, &weight, &x, shape);
+    lab.record("dx", &dx, Product);
+}
+
+pub(crate) fn linear_add_forward<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let (x, residual, bias) = (lab.activation(rows * d_in), lab.exact(rows * d_out), lab.exact(d_out));
+    let weight = lab.noise_of_sums(d_out * d_in, d_in);
+    let (weight, shape) = (lab.exact_of(&weight), LinearShape { rows, d_in, d_out });
+    for bias in [None, Some(&bias)] {
+        let (mut out, mut between) = (lab.exact(rows * d_out), lab.activation(rows * d_out));
+        lab.backend.linear_add_forward(&mut out, &mut between, &residual, &x, &weight, bias, shape);
+        lab.record("out", &out, Product);
     }
 }
 
@@ -491,38 +547,79 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     }
 }
 
-pub(crate) fn sum_of_squares<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
-    let x = lab.exact(rows * width);
-    let sum = lab.backend.sum_of_squares(&x);
-    lab.record_host("sum", vec![sum], Exact);
+/// Noise in an arena: tensors of some values, of one, of none and of many.
+fn arena<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) -> Vec<B::Tensor> {
+    let lens = [width, 1, 0, rows * width];
+    let mut tensors = lab.backend.arena(&lens);
+    for (tensor, len) in tensors.iter_mut().zip(lens) {
+        let zeros = lab.host(tensor);
+        assert!(zeros.len() == len && zeros.iter().all(|&x| x == 0.0));
+        let values = lab.noise(len);
+        lab.backend.upload(tensor, &values);
+    }
+    tensors
+}
+
+fn record_all<B: Backend>(lab: &mut Lab<B>, name: &'static str, tensors: &[B::Tensor]) {
+    tensors.iter().for_each(|tensor| lab.record(name, tensor, Exact));
+}
+
+/// All but one of an arena, which keeps its values.
+pub(crate) fn clear<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    let mut tensors = arena(lab, sizes);
+    let [some, _, none, many] = &mut tensors[..] else { unreachable!() };
+    lab.backend.clear(&mut [some, none, many]);
+    record_all(lab, "cleared, but for the second", &tensors);
+}
+
+pub(crate) fn norm<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    let tensors = arena(lab, sizes);
+    let all: Vec<&B::Tensor> = tensors.iter().collect();
+    let mut norms = lab.scalars_of(&[0.5]);
+    lab.backend.norm(&mut norms, &all);
+    lab.backend.norm(&mut norms, &all[1..2]);
+    lab.backend.norm(&mut norms, &[]);
+    lab.record_scalars("norms", &[&norms], Exact);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut values = lab.noise(rows * width);
-        *values.last_mut().expect("sizes are positive") = bad;
-        let x = lab.exact_of(&values);
-        let is_finite = lab.backend.sum_of_squares(&x).is_finite();
-        lab.record_host("is finite", vec![f64::from(u8::from(is_finite))], Exact);
+        let x = lab.exact_of(&[1.0, bad]);
+        let (mut norms, mut values) = (lab.scalars_of(&[]), Vec::new());
+        lab.backend.norm(&mut norms, &[&x, all[0]]);
+        lab.backend.read(&mut values, &[&norms]);
+        lab.record_host("is finite", vec![f64::from(u8::from(values[0].is_finite()))], Exact);
     }
 }
 
-pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, [rows, width, step, _]: Sizes) {
-    let len = rows * width;
-    let [mut weight, mut m, grad] = [(); 3].map(|()| lab.exact(len));
-    let positive: Vec<f32> = lab.noise(len).iter().map(|x| x.abs()).collect();
-    let mut v = lab.exact_of(&positive);
-    for weight_decay in [0.0, 0.1] {
+/// Updates with ε in both places, clipped and not; and those that must not happen, which change nothing.
+pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
+    let [.., step, _] = sizes;
+    let [mut weights, mut m, mut v, grads] = [(); 4].map(|()| arena(lab, sizes));
+    for v in &mut v {
+        let positive: Vec<f32> = lab.host(v).iter().map(|x| x.abs() as f32).collect();
+        lab.backend.upload(v, &positive);
+    }
+    let (mut updates, sound) = (lab.scalars_of(&[step as f64]), lab.scalars_of(&[1.0, -7.0]));
+    for (norm, finite, eps_hat) in [
+        (0.25, &sound, false),
+        (2.0, &sound, true),
+        (f64::NAN, &sound, false),
+        (f64::INFINITY, &sound, false),
+        (0.25, &lab.scalars_of(&[1.0, f64::NAN]), false),
+        (0.25, &lab.scalars_of(&[f64::NEG_INFINITY]), false),
+    ] {
+        let mut norms = lab.scalars_of(&[f64::NAN, norm]);
         // Large rates, so that a mistake in any term shows.
-        let settings = AdamW {
-            lr: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-3,
-            weight_decay,
-            step: step as u64,
-            grad_scale: 0.5,
-        };
-        lab.backend.adamw(&mut weight, &mut m, &mut v, &grad, &settings);
-        lab.record("weight", &weight, Exact);
-        lab.record("m", &m, Exact);
-        lab.record("v", &v, Exact);
+        let settings = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-3, eps_hat, grad_clip: 0.5 };
+        let leaves = weights.iter_mut().zip(&mut m).zip(&mut v).zip(&grads).zip([0.0, 0.1, 0.2, 0.1]);
+        let mut parameters: Vec<_> = leaves
+            .map(|((((weight, m), v), grad), weight_decay)| Parameter { weight, m, v, grad, weight_decay })
+            .collect();
+        let lists: [&B::Scalars; 2] = [finite, &sound];
+        lab.backend.adamw(&mut parameters, &settings, &mut updates, &mut norms, &lists);
+        record_all(lab, "weights", &weights);
+        record_all(lab, "m", &m);
+        record_all(lab, "v", &v);
+        let mut noted = Vec::new();
+        lab.backend.read(&mut noted, &[&norms, &updates]);
+        lab.record_host("applied, updates", noted[2..].to_vec(), Exact);
     }
 }

@@ -12,7 +12,7 @@ use super::gguf::vocabulary;
 use super::manifest::Manifest;
 use super::tensor_file::TensorFiles;
 use super::{EXACT, FIRST_MOMENT, OPTIMIZER, SECOND_MOMENT};
-use crate::model::{Config, Spec, Weights, specs};
+use crate::model::{self, Config, Spec, Weights, specs};
 use text::hub::Name;
 use text::tokenizer::Tokenizer;
 
@@ -181,12 +181,17 @@ pub fn to_host(_: &Spec, values: Vec<f32>) -> Vec<f32> {
     values
 }
 
-/// Uploads leaves to a backend.
-pub fn to_backend<B: Backend>(backend: &mut B) -> impl FnMut(&Spec, Vec<f32>) -> B::Tensor {
-    |_, values| {
-        let mut tensor = backend.zeros(values.len());
-        backend.upload(&mut tensor, &values);
-        tensor
+/// Uploads the leaves of a model to a backend, tree after tree, each tree into one
+/// [arena](kernels::Backend::arena).
+pub fn to_backend<B: Backend>(backend: &mut B, config: &Config) -> impl FnMut(&Spec, Vec<f32>) -> B::Tensor {
+    let (specs, mut arena) = (specs(config), Vec::new().into_iter());
+    move |_, values| {
+        let mut leaf = arena.next().unwrap_or_else(|| {
+            arena = model::arena(backend, &specs).into_iter();
+            arena.next().expect("a model has leaves")
+        });
+        backend.upload(&mut leaf, &values);
+        leaf
     }
 }
 

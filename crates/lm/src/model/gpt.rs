@@ -180,9 +180,9 @@ impl<T> Gradients<T> {
 
     /// Sets the gradients to zero: a new step begins.
     pub fn clear<B: Backend<Tensor = T>>(&mut self, b: &mut B) {
-        for gradient in self.weights.leaves_mut().into_iter().chain(&mut self.tied_head) {
-            b.fill(gradient, 0.0);
-        }
+        let mut gradients = self.weights.leaves_mut();
+        gradients.extend(&mut self.tied_head);
+        b.clear(&mut gradients);
     }
 
     /// Moves the head's share into a tied embedding's gradient: the step's last micro-batch is done.

@@ -38,14 +38,11 @@ pub const SCORES: &str = "the model scores texts and writes none: ask a classifi
 /// Fresh weights: leaf `i`, from 1, in the order of [`Weights::leaves`] draws from stream `i` of
 /// [`WEIGHTS`](text::streams::WEIGHTS).
 pub fn init<B: Backend>(backend: &mut B, config: &Config, seed: u64) -> Weights<B::Tensor> {
-    let mut leaf = 0;
-    specs(config).map(|spec| {
-        leaf += 1;
-        let values = fresh(spec, seed, leaf);
-        let mut tensor = backend.zeros(values.len());
-        backend.upload(&mut tensor, &values);
-        tensor
-    })
+    let (mut weights, specs) = (zeros(backend, config), specs(config));
+    for (number, (leaf, spec)) in (1..).zip(weights.leaves_mut().into_iter().zip(specs.leaves())) {
+        backend.upload(leaf, &fresh(spec, seed, number));
+    }
+    weights
 }
 
 /// The first values of the `leaf`-th array, from 1.
@@ -59,7 +56,14 @@ pub fn fresh(spec: &Spec, seed: u64, leaf: u64) -> Vec<f32> {
     }
 }
 
-/// Zeros in the shape of a model: gradients, moments.
+/// Zeros in the shape of a model, all leaves in one [arena](Backend::arena): gradients, moments.
 pub fn zeros<B: Backend>(backend: &mut B, config: &Config) -> Weights<B::Tensor> {
-    specs(config).map(|spec| backend.zeros(spec.len()))
+    let specs = specs(config);
+    let mut leaves = arena(backend, &specs).into_iter();
+    specs.map(|_| leaves.next().expect("an arena has a tensor for every leaf"))
+}
+
+/// Zeros for leaves of these shapes, in the order of [`Weights::leaves`].
+pub(crate) fn arena<B: Backend>(backend: &mut B, specs: &Weights<Spec>) -> Vec<B::Tensor> {
+    backend.arena(&specs.leaves().into_iter().map(Spec::len).collect::<Vec<usize>>())
 }

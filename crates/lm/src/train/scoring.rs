@@ -88,21 +88,14 @@ impl<B: Backend> Trainer<B> {
         self.gradients.blocks_learn = false;
     }
 
-    /// Sets the gradients of everything that is frozen to zero: of a leaf that is learned in part, what has
-    /// none, and no decay, AdamW leaves as it is to the bit.
+    /// Of a leaf that is learned in part, sets the gradients of what is frozen to zero: without decay AdamW
+    /// leaves it as it is to the bit. Leaves that are frozen as a whole are no parameters of an update.
     pub(super) fn forget_frozen(&mut self, b: &mut B) {
-        let Self { config, learns, gradients, specs, .. } = self;
-        if let Learns::HeadAnd { tokens, kept } = learns {
-            gradients.finish(b);
-            b.gather_forward(kept, &gradients.weights.wte, tokens, config.d_model);
-        }
-        for (gradient, spec) in gradients.weights.leaves_mut().into_iter().zip(specs.leaves()) {
-            if !learns.all_of(spec) {
-                b.fill(gradient, 0.0);
-            }
-        }
-        if let Learns::HeadAnd { tokens, kept } = learns {
-            b.gather_backward(&mut gradients.weights.wte, kept, tokens, config.d_model);
-        }
+        let Self { config, learns: Learns::HeadAnd { tokens, kept }, gradients, .. } = self else { return };
+        gradients.finish(b);
+        let wte = &mut gradients.weights.wte;
+        b.gather_forward(kept, wte, tokens, config.d_model);
+        b.fill(wte, 0.0);
+        b.gather_backward(wte, kept, tokens, config.d_model);
     }
 }

@@ -20,7 +20,7 @@ impl<B: Backend> Trainer<B> {
         dtype: Dtype,
         about: About,
     ) -> Result<()> {
-        let about = About { updates: self.updates, tokenizer_digest: Some(tokenizer.digest()), ..about };
+        let about = About { updates: self.updates(b), tokenizer_digest: Some(tokenizer.digest()), ..about };
         checkpoint::save(
             dir,
             Contents {
@@ -45,10 +45,12 @@ impl<B: Backend> Trainer<B> {
     /// The model has another shape; the optimizer's state is missing; a file cannot be read.
     pub fn restore(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
         ensure!(checkpoint.config == self.config, "it holds a model of another shape than this run's recipe");
-        let weights = checkpoint.exact_weights(checkpoint::to_backend(b))?;
-        let moments = checkpoint.moments(checkpoint::to_backend(b))?.context("it has no optimizer state")?;
+        let weights = checkpoint.exact_weights(checkpoint::to_backend(b, &self.config))?;
+        let moments = checkpoint
+            .moments(checkpoint::to_backend(b, &self.config))?
+            .context("it has no optimizer state")?;
         let updates = checkpoint.manifest.as_ref().map_or(0, |manifest| manifest.about.updates);
-        self.take_over(weights, moments, updates);
+        self.take_over(b, weights, moments, updates);
         Ok(())
     }
 }

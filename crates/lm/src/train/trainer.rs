@@ -5,7 +5,7 @@
 use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
 use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
-use kernels::{AdamW, Backend};
+use kernels::{AdamW, Backend, Parameter};
 
 /// AdamW's settings that do not change from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,25 +16,12 @@ pub struct Optimizer {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
-    /// Whether it is added before that root is corrected for its bias, as TensorFlow's Adam does (ε̂ of
-    /// Kingma & Ba 2015; what it changes in PPO: Huang et al. 2024), and not after, as PyTorch's does.
+    /// Whether it is added before that root is corrected for its bias ([`AdamW::eps_hat`]).
     pub eps_hat: bool,
     /// Decoupled weight decay of matrices and embeddings.
     pub weight_decay: f32,
     /// The gradient's norm is scaled down to this; 0 leaves it as it is.
     pub grad_clip: f32,
-}
-
-impl Optimizer {
-    /// What update number `t`, from 1, adds to the corrected root: √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 −
-    /// β₂ᵗ).
-    fn eps_at(&self, t: u64) -> f32 {
-        if !self.eps_hat {
-            return self.eps;
-        }
-        let correction = 1.0 - f64::from(self.beta2).powf(t as f64);
-        (f64::from(self.eps) / correction.sqrt()) as f32
-    }
 }
 
 /// What a call of [`Trainer::update`] did.
@@ -56,8 +43,6 @@ pub struct Trainer<B: Backend> {
     pub first_moment: Weights<B::Tensor>,
     /// AdamW's second moment.
     pub second_moment: Weights<B::Tensor>,
-    /// Updates so far: the `t` of AdamW's bias correction.
-    pub updates: u64,
     pub(super) specs: Weights<Spec>,
     pub(super) gradients: Gradients<B::Tensor>,
     pub(super) passes: Passes<B>,
@@ -68,7 +53,17 @@ pub struct Trainer<B: Backend> {
     /// Log-probabilities of the step's targets, micro-batch by micro-batch: nobody waits for them before the
     /// update.
     pub(super) results: B::Scalars,
+    /// The gradients' norms that were measured in the step, that of the update last, and whether it happened.
+    norms: B::Scalars,
+    /// How many of them were measured before the update.
+    measured: usize,
+    /// The loss, where it is known before the update.
+    loss: B::Scalars,
+    /// Updates so far: the `t` of AdamW's bias correction.
+    updates: B::Scalars,
+    /// What was read of both after the last update.
     told: Vec<f64>,
+    told_norms: Vec<f64>,
 }
 
 /// A loss's derivatives by what the head says of each row.
@@ -95,6 +90,8 @@ impl<B: Backend> Trainer<B> {
         (first_moment, second_moment): (Weights<B::Tensor>, Weights<B::Tensor>),
         updates: u64,
     ) -> Self {
+        let mut count = b.scalars();
+        b.upload_scalars(&mut count, &[updates as f64]);
         Trainer {
             first_moment,
             second_moment,
@@ -105,8 +102,12 @@ impl<B: Backend> Trainer<B> {
             specs: model::specs(&config),
             accumulated: false,
             results: b.scalars(),
+            norms: b.scalars(),
+            measured: 0,
+            loss: b.scalars(),
+            updates: count,
             told: Vec::new(),
-            updates,
+            told_norms: Vec::new(),
             config,
             weights,
         }
@@ -170,55 +171,73 @@ impl<B: Backend> Trainer<B> {
         if !self.accumulated {
             self.gradients.clear(b);
             b.upload_scalars(&mut self.results, &[]);
+            b.upload_scalars(&mut self.norms, &[]);
+            self.measured = 0;
             self.accumulated = true;
         }
     }
 
-    /// The norm of the gradients that were accumulated so far.
-    pub fn grad_norm(&mut self, b: &mut B) -> f64 {
-        self.gradients.finish(b);
-        let squares: f64 = self.gradients.weights.leaves().into_iter().map(|g| b.sum_of_squares(g)).sum();
-        squares.sqrt()
+    /// Measures the norm of the gradients that were accumulated so far: after the update it is among the
+    /// [norms](Self::norms).
+    pub fn measure_norm(&mut self, b: &mut B) {
+        self.append_norm(b);
+        self.measured += 1;
     }
 
-    /// Clips the accumulated gradient and updates weights and moments, unless `loss`, where it is known by now,
-    /// one of the step's log-probabilities or the norm is not finite: then nothing changes. Either way the
-    /// next [`accumulate`](Self::accumulate) begins a new step.
+    fn append_norm(&mut self, b: &mut B) {
+        self.gradients.finish(b);
+        let Self { specs, learns, gradients, norms, .. } = self;
+        let gradients = gradients.weights.leaves().into_iter().zip(specs.leaves());
+        let learned = gradients.filter(|(_, spec)| learns.any_of(spec)).map(|(gradient, _)| gradient);
+        b.norm(norms, &learned.collect::<Vec<_>>());
+    }
+
+    /// Clips the accumulated gradient and updates weights and moments, unless `loss`, where it is known by
+    /// now, one of the step's log-probabilities or the norm is not finite: then nothing changes. Either way
+    /// the next [`accumulate`](Self::accumulate) begins a new step. Only when all of it is on its way are
+    /// the step's results read.
     pub fn update(&mut self, b: &mut B, optimizer: &Optimizer, lr: f32, loss: Option<f64>) -> Update {
         assert!(self.accumulated, "update without accumulate");
         self.accumulated = false;
         self.forget_frozen(b);
-        let grad_norm = self.grad_norm(b);
-        b.read(&mut self.told, &[&self.results]);
-        if !loss.iter().chain(&self.told).chain([&grad_norm]).all(|x| x.is_finite()) {
-            return Update { grad_norm, applied: false };
-        }
-        self.updates += 1;
-        let clip = f64::from(optimizer.grad_clip);
-        let grad_scale = if clip > 0.0 && grad_norm > clip { (clip / grad_norm) as f32 } else { 1.0 };
-        let eps = optimizer.eps_at(self.updates);
-        let settings = |spec: &Spec| AdamW {
-            lr,
-            beta1: optimizer.beta1,
-            beta2: optimizer.beta2,
-            eps,
-            weight_decay: if spec.decay && self.learns.all_of(spec) { optimizer.weight_decay } else { 0.0 },
-            step: self.updates,
-            grad_scale,
+        self.append_norm(b);
+        let Self { weights, first_moment, second_moment, specs, gradients, learns, .. } = self;
+        let Self { results, norms, measured, loss: known, updates, told, told_norms, .. } = self;
+        let &Optimizer { beta1, beta2, eps, eps_hat, weight_decay, grad_clip } = optimizer;
+        let settings = AdamW { lr, beta1, beta2, eps, eps_hat, grad_clip };
+        let moments = first_moment.leaves_mut().into_iter().zip(second_moment.leaves_mut());
+        let leaves = weights.leaves_mut().into_iter().zip(gradients.weights.leaves());
+        let leaves = leaves.zip(moments).zip(specs.leaves()).filter(|(_, spec)| learns.any_of(spec));
+        let parameter = |(((weight, grad), (m, v)), spec): (_, &Spec)| {
+            let decays = spec.decay && learns.all_of(spec);
+            Parameter { weight, m, v, grad, weight_decay: if decays { weight_decay } else { 0.0 } }
         };
-        let moments = self.first_moment.leaves_mut().into_iter().zip(self.second_moment.leaves_mut());
-        let leaves = self.weights.leaves_mut().into_iter().zip(self.gradients.weights.leaves());
-        let leaves = leaves.zip(moments).zip(self.specs.leaves());
-        for (((weight, gradient), (m, v)), spec) in leaves.filter(|(_, spec)| self.learns.any_of(spec)) {
-            b.adamw(weight, m, v, gradient, &settings(spec));
-        }
-        Update { grad_norm, applied: true }
+        let mut parameters: Vec<_> = leaves.map(parameter).collect();
+        b.upload_scalars(known, loss.as_slice());
+        b.adamw(&mut parameters, &settings, updates, norms, &[results, known]);
+        b.read(told, &[results, norms]);
+        told_norms.clear();
+        told_norms.extend(told.drain(told.len() - (*measured + 2)..));
+        let applied = told_norms.pop() == Some(1.0);
+        Update { grad_norm: told_norms.pop().expect("a norm was measured"), applied }
+    }
+
+    /// Updates so far.
+    pub fn updates(&self, b: &mut B) -> u64 {
+        let mut updates = Vec::new();
+        b.read(&mut updates, &[&self.updates]);
+        updates[0] as u64
     }
 
     /// What [`accumulate`](Self::accumulate) has found out in the step that the last [`update`](Self::update)
     /// ended: the log-probabilities of all targets, micro-batch by micro-batch.
     pub fn told(&self) -> &[f64] {
         &self.told
+    }
+
+    /// The norms that were [measured](Self::measure_norm) in that step.
+    pub fn norms(&self) -> &[f64] {
+        &self.told_norms
     }
 
     /// Log-probabilities of targets, without gradients.
@@ -238,15 +257,14 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Keeps what was accumulated so far apart and begins at zero, so that the norms of two losses' gradients
-    /// can be told apart; returns the norm of what was kept.
-    pub fn set_aside(&mut self, b: &mut B) -> f64 {
-        let norm = self.grad_norm(b);
+    /// can be told apart; measures the norm of what was kept.
+    pub fn set_aside(&mut self, b: &mut B) {
+        self.measure_norm(b);
         let aside = self.aside.get_or_insert_with(|| model::zeros(b, &self.config));
         for (kept, gradient) in aside.leaves_mut().into_iter().zip(self.gradients.weights.leaves()) {
             b.copy(kept, gradient);
         }
         self.gradients.clear(b);
-        norm
     }
 
     /// Adds what was set aside.
@@ -272,17 +290,19 @@ impl<B: Backend> Trainer<B> {
     /// Begins again with `weights` and a fresh optimizer.
     pub fn restart(&mut self, b: &mut B, weights: Weights<B::Tensor>) {
         let moments = [(); 2].map(|()| model::zeros(b, &self.config)).into();
-        self.take_over(weights, moments, 0);
+        self.take_over(b, weights, moments, 0);
     }
 
     /// Takes over weights and optimizer, such as those of a checkpoint.
     pub fn take_over(
         &mut self,
+        b: &mut B,
         weights: Weights<B::Tensor>,
         moments: (Weights<B::Tensor>, Weights<B::Tensor>),
         updates: u64,
     ) {
-        (self.weights, self.updates) = (weights, updates);
+        self.weights = weights;
         (self.first_moment, self.second_moment) = moments;
+        b.upload_scalars(&mut self.updates, &[updates as f64]);
     }
 }

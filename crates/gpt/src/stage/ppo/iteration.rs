@@ -172,11 +172,14 @@ impl<B: Backend> Ppo<'_, B> {
         figures.add("policy/clipfrac", total.clip_fraction);
         figures.add("policy/approxkl", total.approx_kl);
         figures.add("policy/ratio", total.mean_ratio);
-        let mixed_in = self.mix_in_pretraining(minibatch, figures)?;
+        let mixed_in = self.mix_in_pretraining(minibatch)?;
         let (lr, optimizer) = (self.schedule().at(step), self.settings.optim.optimizer());
         let update = self.policy.update(&mut self.backend, &optimizer, lr, Some(loss));
         if let Some(mixed_in) = mixed_in {
             figures.add("ptx/loss", mixed_in.loss(&mut self.policy.told()));
+            if let [rl_norm, ptx_norm] = self.policy.norms() {
+                figures.add("ptx/grad_norm_ratio", ptx_norm / rl_norm);
+            }
         }
         figures.add_update("policy/grad_norm", update);
         if let (true, Some(average)) = (update.applied, &mut self.average) {
@@ -190,16 +193,14 @@ impl<B: Backend> Ppo<'_, B> {
     /// Adds the gradient of `ptx_coef` times the mean loss of `ptx_tokens` pretraining tokens (Ouyang et al.
     /// 2022, eq. 2, with means in place of expectations), where there are any; returns how that mean
     /// is told after the update. In the first update of an iteration both gradients' norms are measured.
-    fn mix_in_pretraining(
-        &mut self,
-        minibatch: &Minibatch<'_>,
-        figures: &mut Figures,
-    ) -> Result<Option<Untold>> {
+    fn mix_in_pretraining(&mut self, minibatch: &Minibatch<'_>) -> Result<Option<Untold>> {
         let Self { settings, backend: b, policy, ptx, .. } = self;
         let Some((_, windows)) = ptx else { return Ok(None) };
         let (own, seq_len) = (&settings.own, policy.config.seq_len);
         let sequences = (own.ptx_tokens / seq_len).max(1);
-        let aside = minibatch.is_first.then(|| policy.set_aside(b));
+        if minibatch.is_first {
+            policy.set_aside(b);
+        }
         let (mut batch, mut derivatives) = (Batch::default(), Vec::new());
         let mut untold = Untold { passes: Vec::new(), counted: sequences * windows.predictions() };
         for run in passes(repeat_n(seq_len, sequences), settings.optim.micro_batch_tokens) {
@@ -210,10 +211,9 @@ impl<B: Backend> Ppo<'_, B> {
             policy.accumulate(b, rows, &batch.targets, &derivatives, &batch.lens);
             untold.passes.push(batch.targets.len());
         }
-        if let Some(rl_norm) = aside {
-            let ptx_norm = policy.grad_norm(b);
+        if minibatch.is_first {
+            policy.measure_norm(b);
             policy.take_back(b);
-            figures.add("ptx/grad_norm_ratio", ptx_norm / rl_norm);
         }
         Ok(Some(untold))
     }

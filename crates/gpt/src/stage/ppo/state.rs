@@ -107,11 +107,11 @@ impl<B: Backend> State for Ppo<'_, B> {
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         let Self { options, settings, backend, prompter, policy, average, value, kl, .. } = self;
         let about = About {
-            updates: policy.updates,
+            updates: policy.updates(backend),
             data_digest: Some(state_digest(options)?),
             tokenizer_digest: Some(prompter.tokenizer().digest()),
             state: BTreeMap::from([
-                (VALUE_UPDATES.to_owned(), value.updates as f64),
+                (VALUE_UPDATES.to_owned(), value.updates(backend) as f64),
                 (KL_COEF.to_owned(), kl.coefficient()),
             ]),
             ..options.policy.begins(about)
@@ -141,7 +141,7 @@ impl<B: Backend> State for Ppo<'_, B> {
         let number = |name: &str| about.state.get(name).copied().with_context(|| format!("no {name} in it"));
         let b = &mut self.backend;
         if self.average.is_some() {
-            self.average = Some(checkpoint.exact_weights(checkpoint::to_backend(b))?);
+            self.average = Some(checkpoint.exact_weights(checkpoint::to_backend(b, &self.policy.config))?);
             restore_beside(b, &mut self.policy, checkpoint, POLICY, about.updates)?;
         } else {
             self.policy.restore(b, checkpoint)?;
@@ -177,10 +177,10 @@ fn restore_beside<B: Backend>(
     updates: u64,
 ) -> Result<()> {
     let config = trainer.config.clone();
-    let mut tree = |prefix| checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b));
+    let mut tree = |prefix| checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b, &config));
     let [weights, m, v] = TREES;
     let (weights, moments) = (tree(weights)?, (tree(m)?, tree(v)?));
-    trainer.take_over(weights, moments, updates);
+    trainer.take_over(b, weights, moments, updates);
     Ok(())
 }
 

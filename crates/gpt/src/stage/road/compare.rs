@@ -203,7 +203,7 @@ impl Measured {
 
 fn load<B: Backend>(b: &mut B, model: &Checkpoint) -> Result<Loaded<B>> {
     let tokenizer = model.needed_tokenizer()?;
-    let weights: Weights<B::Tensor> = model.weights(checkpoint::to_backend(b))?;
+    let weights: Weights<B::Tensor> = model.weights(checkpoint::to_backend(b, &model.config))?;
     Ok(Loaded { model: Frozen::new(b, model.config.clone(), weights), tokenizer })
 }
 

@@ -82,7 +82,7 @@ pub(super) fn evaluate<B: Backend>(
     let windows = shards.val_windows(settings.eval_windows, settings.seq_len)?;
     progress.begin("evaluate", 2 * texts.lines.len() as u64, Unit::Count);
     let checkpoint = checkpoint::open(run, progress)?;
-    let weights = checkpoint.weights(checkpoint::to_backend(b))?;
+    let weights = checkpoint.weights(checkpoint::to_backend(b, &checkpoint.config))?;
     let c = &checkpoint.config;
     let trained = network("mynah", b, c, &weights, &shards, &windows, &texts.lines, progress)?;
     let completions = complete(b, c, &weights, &shards, &texts.snippets)?;

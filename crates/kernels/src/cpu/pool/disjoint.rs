@@ -26,6 +26,15 @@ impl<'a, T> Disjoint<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
     }
 
+    /// The `len` values from `start` on.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` they are there, and nobody else reads or writes them.
+    pub(crate) unsafe fn from_raw(start: *mut T, len: usize) -> Self {
+        Self { start, len, lifetime: PhantomData }
+    }
+
     /// The same slice for a shorter time.
     pub(crate) fn reborrow(&mut self) -> Disjoint<'_, T> {
         Disjoint { start: self.start, len: self.len, lifetime: PhantomData }

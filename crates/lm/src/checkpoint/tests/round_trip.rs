@@ -67,7 +67,8 @@ fn weights_go_to_a_backend_and_come_back() {
     let shelf = tempdir().unwrap();
     let golden = open(&golden_dir("gpt2")).unwrap();
     let backend = &mut Reference;
-    let weights: Weights<<Reference as Backend>::Tensor> = golden.weights(to_backend(backend)).unwrap();
+    let weights: Weights<<Reference as Backend>::Tensor> =
+        golden.weights(to_backend(backend, &golden.config)).unwrap();
     let dir = shelf.path().join("copy");
     let contents = Contents {
         config: &golden.config,

@@ -142,18 +142,14 @@ pub(super) fn forward<B: Backend>(
         NormPlace::Pre => {
             norm::forward(b, c, &w.norm1, &mut a.norm1, &mut a.stats1, x);
             attention::forward(b, c, w, &mut a.attention, &mut a.branch, &a.norm1, attend, place);
-            b.add(&mut a.mid, x, &a.branch);
-            norm::forward(b, c, &w.norm2, &mut a.norm2, &mut a.stats2, &a.mid);
-            mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, &a.norm2, place);
-            b.add(out, &a.mid, &a.branch);
+            norm::add_forward(b, c, &w.norm2, &mut a.mid, &mut a.norm2, &mut a.stats2, x, &a.branch);
+            mlp::add_forward(b, c, w, &mut a.mlp, out, &mut a.branch, &a.mid, &a.norm2, place);
         }
         NormPlace::Post => {
             attention::forward(b, c, w, &mut a.attention, &mut a.branch, x, attend, place);
-            b.add(&mut a.mid, x, &a.branch);
-            norm::forward(b, c, &w.norm1, &mut a.norm1, &mut a.stats1, &a.mid);
+            norm::add_forward(b, c, &w.norm1, &mut a.mid, &mut a.norm1, &mut a.stats1, x, &a.branch);
             mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, &a.norm1, place);
-            b.add(&mut a.end, &a.norm1, &a.branch);
-            norm::forward(b, c, &w.norm2, out, &mut a.stats2, &a.end);
+            norm::add_forward(b, c, &w.norm2, &mut a.end, out, &mut a.stats2, &a.norm1, &a.branch);
         }
     }
 }

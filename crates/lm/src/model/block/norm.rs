@@ -28,6 +28,26 @@ pub(in super::super) fn forward<B: Backend>(
     }
 }
 
+/// `sum = a + b`, `out = norm(sum)`.
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn add_forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Norm<B::Tensor>,
+    sum: &mut B::Tensor,
+    out: &mut B::Tensor,
+    stats: &mut B::Tensor,
+    x: &B::Tensor,
+    branch: &B::Tensor,
+) {
+    match c.norm {
+        NormKind::LayerNorm => {
+            b.add_layer_norm_forward(sum, out, stats, x, branch, &w.weight, w.bias.as_ref(), c.norm_eps);
+        }
+        NormKind::RmsNorm => b.add_rms_norm_forward(sum, out, stats, x, branch, &w.weight, c.norm_eps),
+    }
+}
+
 /// Adds to `dx` and to the weights' gradients.
 #[allow(clippy::too_many_arguments)]
 pub(in super::super) fn backward<B: Backend>(

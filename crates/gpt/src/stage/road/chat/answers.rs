@@ -26,7 +26,7 @@ impl<B: Backend> Walk<'_, B> {
             prompts.truncate(self.scale.prompts(size));
             if !path.exists() {
                 let (model, mut b) = (self.model("sft")?, (self.backend)());
-                let weights = model.weights(checkpoint::to_backend(&mut b))?;
+                let weights = model.weights(checkpoint::to_backend(&mut b, &model.config))?;
                 let tokenizer = model.tokenizer()?.context("the model has a tokenizer")?;
                 let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: self.options.seed };
                 let asked = CandidatesOptions { k, max_tokens: self.scale.max_tokens, sampling };

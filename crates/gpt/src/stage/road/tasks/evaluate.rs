@@ -32,7 +32,7 @@ impl Walk<'_> {
         let held_out = self.rows("held-out.jsonl")?;
         self.check_unseen(&held_out)?;
         let checkpoint = checkpoint::open(&self.at("pretrain"), self.progress)?;
-        let weights = checkpoint.weights(checkpoint::to_backend(b))?;
+        let weights = checkpoint.weights(checkpoint::to_backend(b, &checkpoint.config))?;
         let text = self.text(b, &checkpoint.config, &weights)?;
         let tokenizer = Tokenizer::from_dir(self.at("tokenizer"))?;
         let mut completer = Completer::new(b, &checkpoint.config, &weights, &tokenizer, SLOTS)?;
