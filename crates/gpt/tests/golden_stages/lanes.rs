@@ -33,7 +33,7 @@ fn different<'c>(a: &'c Contents, b: &'c Contents) -> Vec<&'c str> {
 /// them than there are examples.
 fn bits_are_those_of_the_lanes(run: impl Fn(Cpu, &Fixture, &[&str])) {
     let in_one_lane = after(&run, 1, 4096, 1);
-    for lanes in [4, 16] {
+    for lanes in [2, 4, 16] {
         let one_by_one = after(&run, lanes, 1, 1);
         for (micro_batch_tokens, threads) in [(37, 2), (4096, 4)] {
             let again = after(&run, lanes, micro_batch_tokens, threads);
