@@ -54,7 +54,7 @@ impl Device {
 pub struct Memory {
     /// Weights, exactly.
     pub weights: u64,
-    /// Their gradients, and those of a tied head before they are added up.
+    /// Their gradients, those of a tied head and of lanes before they are added up.
     pub gradients: u64,
     /// AdamW's two moments.
     pub moments: u64,
@@ -112,12 +112,14 @@ pub struct Estimate {
 }
 
 impl Plan {
-    /// Of training a model on so many tokens, in micro-batches of so many, on values of `activation_bytes`
-    /// bytes between operations, with a backend that works with `working_bytes` besides.
+    /// Of training a model on so many tokens, in micro-batches of so many, whose gradients are summed in
+    /// `lanes`, on values of `activation_bytes` bytes between operations, with a backend that works with
+    /// `working_bytes` besides.
     pub fn new(
         config: &Config,
         tokens: Option<u64>,
         micro_batch_tokens: usize,
+        lanes: usize,
         activation_bytes: u64,
         working_bytes: u64,
     ) -> Self {
@@ -126,7 +128,7 @@ impl Plan {
         let tokens = tokens.unwrap_or(chinchilla_tokens);
         let flops_per_token = config.training_flops_per_token();
         let TrainingMemory { state_bytes, pass_bytes } =
-            config.training_memory(micro_batch_tokens, activation_bytes);
+            config.training_memory(micro_batch_tokens, activation_bytes, lanes);
         let exact = 4 * parameters;
         Plan {
             parameters,
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
-        let plan = Plan::new(&config, Some(300_000_000_000), 2048, BF16_BYTES, 1);
+        let plan = Plan::new(&config, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
         // The paper counts 6 operations a parameter, without attention's; these are counted here, and the
         // embedding's are not.
@@ -209,11 +211,12 @@ mod tests {
     fn the_largest_micro_batch_fits_and_one_more_does_not() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let device = Device::named("rtx4090").unwrap();
-        let plan = Plan::new(&config, None, 4096, BF16_BYTES, 0);
+        let plan = Plan::new(&config, None, 4096, 1, BF16_BYTES, 0);
         assert_eq!(plan.tokens, 20 * plan.parameters);
         let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
         let takes = |sequences: u64| {
-            Plan::new(&config, None, sequences as usize * config.seq_len, BF16_BYTES, 0).memory.total as f64
+            Plan::new(&config, None, sequences as usize * config.seq_len, 1, BF16_BYTES, 0).memory.total
+                as f64
         };
         let room = 0.9 * device.memory_bytes.unwrap() as f64;
         assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");

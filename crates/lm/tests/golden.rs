@@ -9,7 +9,7 @@ use kernels::{Backend, CacheSpan, LinearShape, Reference};
 use lm::checkpoint;
 use lm::model::{self, Activations, Biases, Cache, Config, Positions, Rope, Sequences, Weights, specs};
 use lm::objective::{cross_entropy, cross_entropy_derivatives};
-use lm::train::{Decay, Optimizer, Schedule, Trainer, Update};
+use lm::train::{Decay, Lane, Optimizer, Schedule, Trainer, Update};
 use safetensors::SafeTensors;
 
 const SEQ_LEN: usize = 16;
@@ -130,7 +130,7 @@ fn accumulate<B: Backend>(
         let rows = first..first + sequences * SEQ_LEN;
         cross_entropy_derivatives(&mut derivatives, &targets[rows.clone()], ROWS);
         let part = batch(&tokens[rows.clone()], &LENS[..sequences]);
-        trainer.accumulate(b, part, &targets[rows.clone()], &derivatives, &LENS[..sequences]);
+        trainer.accumulate(b, part, &targets[rows.clone()], &derivatives, Lane::Number(0));
         first = rows.end;
     }
 }

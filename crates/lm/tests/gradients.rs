@@ -7,7 +7,7 @@
 use kernels::{Backend, Dropout, NO_TARGET, Reference, rng};
 use lm::model::{self, Activations, Biases, Config, Noise, Sequences, Targets, specs};
 use lm::objective::{cross_entropy, cross_entropy_derivatives};
-use lm::train::{Optimizer, TextLoss, Trainer};
+use lm::train::{Lane, Optimizer, TextLoss, Trainer};
 
 fn config(tied_head: bool, dropout: f32) -> Config {
     Config { d_ff: 10, dropout, tied_head, ..Config::gpt2(13, 8, 2, 2, 6) }
@@ -45,7 +45,7 @@ fn every_leaf(config: &Config) {
     let mut trainer = trainer(&mut Reference, config);
     let mut derivatives = Vec::new();
     cross_entropy_derivatives(&mut derivatives, &targets, counted);
-    trainer.accumulate(&mut Reference, batch, &targets, &derivatives, &LENS);
+    trainer.accumulate(&mut Reference, batch, &targets, &derivatives, Lane::Number(0));
     compare(&mut trainer, |trainer| {
         cross_entropy(trainer.evaluate(&mut Reference, batch, &targets), counted)
     });
@@ -85,7 +85,7 @@ fn every_leaf_behind_scores(config: &Config) {
     let n_label = config.n_label.unwrap();
     let by_score = |i: usize| rng::normal(9, 1, i as u64);
     let mut trainer = trainer(&mut Reference, config);
-    trainer.accumulate_scores(&mut Reference, batch, &ROWS, |scores, derivatives| {
+    trainer.accumulate_scores(&mut Reference, batch, &ROWS, Lane::Only, |scores, derivatives| {
         assert_eq!(scores.len(), ROWS.len() * n_label);
         derivatives.iter_mut().enumerate().for_each(|(i, d)| *d = by_score(i) as f32);
     });
@@ -122,6 +122,7 @@ fn every_leaf_of_a_model_that_scores_and_predicts() {
         &ROWS,
         Some(&dropout),
         Some(text),
+        Lane::Only,
         |_, derivatives| derivatives.iter_mut().enumerate().for_each(|(i, d)| *d = by_score(i)),
     );
     compare(&mut trainer, |trainer| {
@@ -158,7 +159,7 @@ fn a_frozen_trunk_stays_as_it_is() {
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.999, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     for _ in 0..2 {
-        trainer.accumulate_scores(&mut Reference, batch, &[4], |_, by| by.fill(1.0));
+        trainer.accumulate_scores(&mut Reference, batch, &[4], Lane::Only, |_, by| by.fill(1.0));
         assert!(trainer.update(&mut Reference, &optimizer, 0.1, Some(0.0)).applied);
     }
     for ((old, new), spec) in
@@ -233,13 +234,13 @@ fn a_bad_step_changes_nothing() {
     let mut trainer = trainer(b, &config);
     let before = trainer.weights.clone();
     for (derivative, loss) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (-1.0, f64::NAN)] {
-        trainer.accumulate(b, batch, &targets, &[derivative; 14], &LENS);
+        trainer.accumulate(b, batch, &targets, &[derivative; 14], Lane::Number(0));
         let update = trainer.update(b, &optimizer, 0.1, Some(loss));
         assert!(!update.applied);
         assert_eq!((trainer.updates(b), &trainer.weights), (0, &before));
         assert!(trainer.first_moment.leaves().iter().all(|m| m.0.iter().all(|&x| x == 0.0)));
     }
-    trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
+    trainer.accumulate(b, batch, &targets, &[-0.1; 14], Lane::Number(0));
     assert!(trainer.update(b, &optimizer, 0.1, None).applied, "the next step is a good one again");
     assert_ne!(trainer.weights, before);
     assert!(trainer.weights.leaves().iter().all(|w| w.0.iter().all(|x| x.is_finite())));
@@ -258,7 +259,7 @@ fn epsilon_may_stand_before_the_correction() {
     let mut trainer = trainer(b, &config);
     for t in 1..=2 {
         let before = trainer.weights.clone();
-        trainer.accumulate(b, batch, &targets, &[-0.1; 14], &LENS);
+        trainer.accumulate(b, batch, &targets, &[-0.1; 14], Lane::Number(0));
         assert!(trainer.update(b, &optimizer, lr, None).applied);
         let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
         let rate = f64::from(lr) * correction(beta2).sqrt() / correction(beta1);

@@ -7,7 +7,7 @@
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, HeadShape, Precision};
 use lm::model::{self, Config, Noise, NormPlace, Sequences};
-use lm::train::{Optimizer, Trainer};
+use lm::train::{Lane, Optimizer, Trainer};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -16,14 +16,16 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const SEQ_LEN: usize = 128;
 const SEQUENCES: usize = 4;
 
-/// The bytes that one step of a fresh trainer leaves allocated.
-fn taken(b: &mut Cpu, config: &Config) -> usize {
+/// The bytes that one step of a fresh trainer, a micro-batch in each lane, leaves allocated.
+fn taken(b: &mut Cpu, config: &Config, lanes: usize) -> usize {
     let before = MEMORY.current_usage();
     let weights = model::init(b, config, 1);
     let mut trainer = Trainer::new(b, config.clone(), weights);
     let (tokens, lens) = (vec![1; SEQUENCES * SEQ_LEN], [SEQ_LEN; SEQUENCES]);
     let rows = Sequences { tokens: &tokens, lens: &lens, noise: Some(Noise { seed: 1, first_row: 0 }) };
-    trainer.accumulate(b, rows, &tokens, &vec![-1e-3; tokens.len()], &lens);
+    for lane in 0..lanes {
+        trainer.accumulate(b, rows, &tokens, &vec![-1e-3; tokens.len()], Lane::Number(lane));
+    }
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     trainer.update(b, &optimizer, 1e-3, None);
@@ -44,17 +46,20 @@ fn main() {
         for (name, config) in &configs {
             let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
             // The first time, the backend's own memory grows with it.
-            taken(&mut b, config);
-            let (taken, told) =
-                (taken(&mut b, config) as f64, config.training_memory(SEQUENCES * SEQ_LEN, activation_bytes));
-            let ratio = taken / told.bytes() as f64;
-            assert!((0.995..1.02).contains(&ratio), "{name}, {precision:?}: took {taken}, told {told:?}");
+            taken(&mut b, config, 1);
+            for lanes in [1, 2, 8] {
+                let taken = taken(&mut b, config, lanes) as f64;
+                let told = config.training_memory(SEQUENCES * SEQ_LEN, activation_bytes, lanes);
+                let ratio = taken / told.bytes() as f64;
+                let what = format!("{name}, {precision:?}, {lanes} lanes");
+                assert!((0.995..1.02).contains(&ratio), "{what}: took {taken}, told {told:?}");
+            }
         }
 
         // What the backend works with is what the first step takes and the second does not.
         let config = Config::gpt2(20_000, SEQ_LEN, 1, 4, 128);
         let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
-        let works_with = taken(&mut b, &config) - taken(&mut b, &config);
+        let works_with = taken(&mut b, &config, 1) - taken(&mut b, &config, 1);
         let rows = SEQUENCES * SEQ_LEN;
         let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
         let told = b.working_bytes(&config.products(rows), &head);

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
     let rows = settings.pass_tokens();
     let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
-    let plan = Plan::new(&config, args.tokens, rows, activation_bytes, working_bytes);
+    let plan = Plan::new(&config, args.tokens, rows, settings.lanes, activation_bytes, working_bytes);
     let mut estimates = Vec::new();
     for name in &args.device {
         let (device, usual) = if name == THIS {

@@ -2,6 +2,7 @@
 //! model.
 
 use super::episodes::Rows;
+use super::lanes::Lanes;
 use super::learner::Learner;
 use super::memory;
 use super::ranked::{Ranked, Rankings, rows};
@@ -15,7 +16,7 @@ use crate::model::Targets;
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
 use crate::streams;
-use crate::train::Frozen;
+use crate::train::{Frozen, LaneSums};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,8 @@ pub fn dpo<B: Backend>(
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
     let config = options.init.config(0.0);
-    memory::check(&[&config], &[&config], settings.optim.micro_batch_tokens, machine)?;
+    let optim = &settings.optim;
+    memory::check(&[&config], &[&config], optim.micro_batch_tokens, optim.lanes, machine)?;
     let mut training = Dpo::new(backend, options, &settings)?;
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
@@ -133,7 +135,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
         let elements = held_out.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
         let (mut loss, mut right, mut pairs) = (0.0, 0, 0);
-        for (rows, rankings) in rows(&held_out, self.settings.optim.micro_batch_tokens) {
+        for (_, rows, rankings) in rows(&held_out, Lanes::new(1), self.settings.optim.micro_batch_tokens) {
             let reference = self.reference.logprobs(b, rows.sequences(), Targets::new(&rows.targets));
             let reference = sums(&rows, &rankings, reference);
             let policy = policy.evaluate(b, rows.sequences(), &rows.targets);
@@ -184,27 +186,26 @@ impl<B: Backend> Training for Dpo<'_, B> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
-        let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
-        let (mut chosen, mut rejected) = (0.0, 0.0);
+        let (mut sums_of_step, mut right, mut pairs, mut tokens) = (LaneSums::default(), 0, 0, 0);
         let seed = rng::bits(self.options.seed, streams::DPO_DROPOUT, step);
-        for (rows, rankings) in rows(&batch, optim.micro_batch_tokens) {
+        for (lane, rows, rankings) in rows(&batch, Lanes::new(optim.lanes), optim.micro_batch_tokens) {
             let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
             let targets = Targets::new(&rows.targets);
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
             let reference = self.reference.logprobs(b, rows.sequences(), targets);
             let reference = sums(&rows, &rankings, reference);
-            policy.accumulate_loss(b, noised, targets, false, |outputs, derivatives| {
+            policy.accumulate_loss(b, noised, targets, false, lane, |outputs, derivatives| {
                 let policy = sums(&rows, &rankings, outputs.logprobs);
                 let rewards = implicit_rewards(&policy, &reference, own.beta);
                 let (mut answer, mut token) = (0, 0);
                 for (one, ranked) in losses(&policy, &reference, &rankings, own.beta).iter().zip(&rankings) {
-                    loss += one.value / elements;
+                    sums_of_step.add(lane, [one.value / elements, 0.0, 0.0]);
                     right += one.right;
                     pairs += ranked.pairs.len();
                     for &(better, worse) in &ranked.pairs {
-                        chosen += rewards[answer + better];
-                        rejected += rewards[answer + worse];
+                        let [chosen, rejected] = [better, worse].map(|one| rewards[answer + one]);
+                        sums_of_step.add(lane, [0.0, chosen, rejected]);
                     }
                     for (episode, derivative) in ranked.episodes.iter().zip(&one.derivatives) {
                         for &row in &rows.before_tokens[token..token + episode.answer_len()] {
@@ -216,6 +217,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
                 }
             });
         }
+        let [loss, chosen, rejected] = sums_of_step.total();
         let of_pairs = |sum: f64| sum / pairs.max(1) as f64;
         let accuracy = of_pairs(right as f64);
         let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();

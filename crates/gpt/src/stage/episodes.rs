@@ -3,7 +3,6 @@
 
 use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
-use std::ops::Range;
 
 /// A prompt and its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,24 +78,6 @@ impl Rows {
     }
 }
 
-/// Cuts a list of episodes of these lengths into runs that are passed through a model together: `most`
-/// tokens, or one episode.
-pub(super) fn passes(lens: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
-    let (mut runs, mut start, mut rows, mut end) = (Vec::new(), 0, 0, 0);
-    for len in lens {
-        if end > start && rows + len > most {
-            runs.push(start..end);
-            (start, rows) = (end, 0);
-        }
-        rows += len;
-        end += 1;
-    }
-    if end > start {
-        runs.push(start..end);
-    }
-    runs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,11 +91,5 @@ mod tests {
         assert_eq!(rows.before_tokens, [1, 2, 4]);
         assert_eq!(rows.last, [3, 5]);
         assert_eq!(rows.of_answers(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [1.0, 2.0, 4.0]);
-    }
-
-    #[test]
-    fn runs_cover_everything_and_are_as_long_as_may_be() {
-        assert_eq!(passes([3000, 1000, 96, 1, 5000, 4096], 4096), [0..3, 3..4, 4..5, 5..6]);
-        assert!(passes([], 4096).is_empty());
     }
 }

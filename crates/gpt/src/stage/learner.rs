@@ -8,7 +8,6 @@ use super::init::Optimized;
 use super::training_loop::{State, Step, shortest};
 use crate::checkpoint::{About, Checkpoint, Dtype};
 use crate::model::{self, Config, Engine, Request, Sampling};
-use crate::objective::cross_entropy;
 use crate::tokenizer::Tokenizer;
 use crate::train::{Optimizer, Trainer, Update};
 use anyhow::Result;
@@ -46,26 +45,6 @@ impl Origin<'_> {
             None => model::init(b, config, self.seed),
         };
         Ok((weights, [(); 2].map(|()| model::zeros(b, config)).into(), 0))
-    }
-}
-
-/// A mean loss whose log-probabilities are not read yet.
-pub(super) struct Untold {
-    /// Rows of each pass.
-    pub(super) passes: Vec<usize>,
-    /// Targets of all.
-    pub(super) counted: usize,
-}
-
-impl Untold {
-    /// The loss, from the log-probabilities that come first; leaves the others.
-    pub(super) fn loss(&self, logprobs: &mut &[f64]) -> f64 {
-        let share = |&rows: &usize| {
-            let (pass, rest) = logprobs.split_at(rows);
-            *logprobs = rest;
-            cross_entropy(pass, self.counted)
-        };
-        self.passes.iter().map(share).fold(0.0, |sum, share| sum + share)
     }
 }
 

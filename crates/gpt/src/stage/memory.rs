@@ -9,14 +9,20 @@ use anyhow::{Result, ensure};
 /// checkpoints while they are written, and for other programs. A training at 99 % was ended by the system.
 const SHARE: f64 = 0.9;
 
-/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens, where memory lacks
-/// for it.
+/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens and with gradients
+/// in `lanes`, where memory lacks for it.
 ///
 /// # Errors
 /// They need more than there is; both are told.
-pub(super) fn check(trained: &[&Config], frozen: &[&Config], rows: usize, machine: &Machine) -> Result<()> {
+pub(super) fn check(
+    trained: &[&Config],
+    frozen: &[&Config],
+    rows: usize,
+    lanes: usize,
+    machine: &Machine,
+) -> Result<()> {
     let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
-    let of = |config: &&Config| config.training_memory(rows, activation_bytes);
+    let of = |config: &&Config| config.training_memory(rows, activation_bytes, lanes);
     let parameters: usize = trained.iter().map(|config| config.parameters()).sum();
     let frozen_parameters: usize = frozen.iter().map(|config| config.parameters()).sum();
     let state_bytes = trained.iter().map(|config| of(config).state_bytes).sum::<u64>();
@@ -28,15 +34,17 @@ pub(super) fn check(trained: &[&Config], frozen: &[&Config], rows: usize, machin
         0 => String::new(),
         n => format!(", and {n} frozen ones"),
     };
+    let in_lanes = if lanes > 1 { format!(" in {lanes} lanes") } else { String::new() };
     ensure!(
         needed as f64 <= SHARE * available as f64,
-        "training needs {} of memory: {} for {parameters} parameters with their gradients and two moments{beside}, {} for what \
-         a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller model, or a \
+        "training needs {} of memory: {} for {parameters} parameters with their gradients{in_lanes} and two moments{beside}, {} for what \
+         a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller model, {}a \
          smaller seq_len",
         gigabytes(needed),
         gigabytes(state_bytes),
         gigabytes(pass_bytes),
-        gigabytes(available)
+        gigabytes(available),
+        if lanes > 1 { "fewer lanes, or " } else { "or " }
     );
     Ok(())
 }
@@ -81,7 +89,7 @@ mod tests {
     fn the_largest_preset_is_refused_with_what_it_needs() {
         let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
         let machine = Machine { precision: "bf16".into(), peak_flops: 1.0, ..Machine::unmeasured() };
-        let Err(error) = check(&[&shape.config(50_257, &settings)], &[], 4096, &machine) else {
+        let Err(error) = check(&[&shape.config(50_257, &settings)], &[], 4096, 1, &machine) else {
             // The system does not tell, or has three terabytes.
             return;
         };

@@ -8,6 +8,7 @@ mod dpo;
 mod episodes;
 mod finetune;
 mod init;
+mod lanes;
 mod learner;
 mod memory;
 mod ppo;

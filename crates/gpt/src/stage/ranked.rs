@@ -1,9 +1,11 @@
 //! Rankings as a model reads them: the answers of a prompt as tokens, and the pairs that their ranks make.
 
-use super::episodes::{Episode, Rows, passes};
+use super::episodes::{Episode, Rows};
+use super::lanes::{Lanes, MicroBatch};
 use crate::data::{Epochs, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
 use crate::streams;
+use crate::train::Lane;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -117,13 +119,17 @@ impl Rankings {
     }
 }
 
-/// Whole rankings as passes of at most `most` tokens: the rows of their answers, and which of `batch` they
-/// are.
-pub(super) fn rows<'a>(batch: &[&'a Ranked], most: usize) -> Vec<(Rows, Vec<&'a Ranked>)> {
+/// Whole rankings as micro-batches of at most `most` tokens: the lane, the rows of their answers, and which of
+/// `batch` they are.
+pub(super) fn rows<'a>(
+    batch: &[&'a Ranked],
+    lanes: Lanes,
+    most: usize,
+) -> Vec<(Lane, Rows, Vec<&'a Ranked>)> {
     let lens = |ranked: &&Ranked| ranked.episodes.iter().map(|episode| episode.tokens.len()).sum();
-    let run = |run: std::ops::Range<usize>| {
-        let rankings = batch[run].to_vec();
-        (Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes)), rankings)
+    let rows = |MicroBatch { lane, examples }| {
+        let rankings = batch[examples].to_vec();
+        (lane, Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes)), rankings)
     };
-    passes(batch.iter().map(lens), most).into_iter().map(run).collect()
+    lanes.cut(batch.iter().map(lens), most).into_iter().map(rows).collect()
 }

@@ -1,7 +1,8 @@
 //! What a reward model thinks of answers.
 
 use super::Init;
-use super::episodes::{Episode, Rows, passes};
+use super::episodes::{Episode, Rows};
+use super::lanes::passes;
 use crate::data::{Candidates, Prompter};
 use crate::model::{Config, Weights};
 use crate::progress::{Progress, Stopped, Unit};

@@ -5,8 +5,8 @@ use crate::golden::Golden;
 use crate::rankings::rankings;
 use crate::workshop::{machine, settings};
 use gpt::progress::Silent;
-use gpt::stage::{DpoOptions, dpo};
-use kernels::Reference;
+use gpt::stage::{DpoOptions, DpoOutcome, Init, dpo};
+use kernels::{Backend, Reference};
 use serde_json::json;
 
 const SEED: u64 = 51;
@@ -31,7 +31,7 @@ const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_ev
 fn dpo_is_pytorchs() {
     let fixture = Fixture::new();
     let init = fixture.base();
-    let (rankings, [train, held_out]) = rankings(&fixture, 9..14);
+    let (_, [train, held_out]) = rankings(&fixture, 9..14);
     let golden = Golden::of(
         "dpo",
         &json!({
@@ -44,14 +44,19 @@ fn dpo_is_pytorchs() {
         }),
     );
     let Some(golden) = golden else { return };
+    run(Reference, &fixture, &init, PACE);
+    golden.holds_metrics(&fixture.at("run"));
+    golden.holds_checkpoints(&fixture.at("run"));
+}
+
+/// The stage with everything switched on.
+pub(crate) fn run<B: Backend>(b: B, fixture: &Fixture, init: &Init, pace: &[&str]) -> DpoOutcome {
     let options = DpoOptions {
-        init: &init,
-        rankings: &rankings,
+        init,
+        rankings: &rankings(fixture, 9..14).0,
         out: fixture.at("run"),
-        settings: settings(&[RECIPE, PACE].concat()),
+        settings: settings(&[RECIPE, pace].concat()),
         seed: SEED,
     };
-    dpo(Reference, &machine(), &options, &Silent).unwrap();
-    golden.holds_metrics(&options.out);
-    golden.holds_checkpoints(&options.out);
+    dpo(b, &machine(), &options, &Silent).unwrap()
 }

@@ -7,8 +7,8 @@ use crate::workshop::{machine, settings};
 use gpt::checkpoint;
 use gpt::data::{Form, Labelled};
 use gpt::progress::Silent;
-use gpt::stage::{Examples, FinetuneOptions, Init, finetune};
-use kernels::Reference;
+use gpt::stage::{Examples, FinetuneOptions, FinetuneOutcome, Init, finetune};
+use kernels::{Backend, Reference};
 use serde_json::{Value, json};
 use std::ops::Range;
 
@@ -81,9 +81,7 @@ fn inputs(form: Form, numbers: Range<usize>, init: &Init) -> Value {
 
 fn is_pytorchs(form: Form) {
     let fixture = Fixture::new();
-    drop(fixture.base());
-    let model = checkpoint::open(&fixture.at("base"), &Silent).unwrap();
-    let init = Init::with_marks("base".into(), model, &Examples::marks()).unwrap();
+    let init = marked(&fixture);
     let (train, held_out) = (0..17, 17..26);
     let golden = Golden::of(
         &format!("finetune-{form}"),
@@ -100,17 +98,35 @@ fn is_pytorchs(form: Form) {
         }),
     );
     let Some(golden) = golden else { return };
-    let examples = Examples::new(form, &lines(form, train), &lines(form, held_out), &init, None).unwrap();
+    run(Reference, &fixture, &init, form, PACE);
+    golden.holds_metrics(&fixture.at("run"));
+    golden.holds_checkpoints(&fixture.at("run"));
+}
+
+/// The model that the stage begins from.
+pub(crate) fn marked(fixture: &Fixture) -> Init {
+    drop(fixture.base());
+    let model = checkpoint::open(&fixture.at("base"), &Silent).unwrap();
+    Init::with_marks("base".into(), model, &Examples::marks()).unwrap()
+}
+
+/// The stage with everything switched on.
+pub(crate) fn run<B: Backend>(
+    b: B,
+    fixture: &Fixture,
+    init: &Init,
+    form: Form,
+    pace: &[&str],
+) -> FinetuneOutcome {
+    let examples = Examples::new(form, &lines(form, 0..17), &lines(form, 17..26), init, None).unwrap();
     let options = FinetuneOptions {
-        init: &init,
+        init,
         examples: &examples,
         out: fixture.at("run"),
-        settings: settings(&[RECIPE, PACE].concat()),
+        settings: settings(&[RECIPE, pace].concat()),
         seed: SEED,
     };
-    finetune(Reference, &machine(), &options, &Silent).unwrap();
-    golden.holds_metrics(&options.out);
-    golden.holds_checkpoints(&options.out);
+    finetune(b, &machine(), &options, &Silent).unwrap()
 }
 
 #[test]

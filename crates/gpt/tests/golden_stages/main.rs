@@ -12,6 +12,7 @@ mod finetune;
 mod fixture;
 mod golden;
 mod held_out;
+mod lanes;
 mod ppo;
 mod pretrain;
 mod rankings;

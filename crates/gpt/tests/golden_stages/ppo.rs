@@ -7,9 +7,10 @@ use crate::golden::{Golden, close, lines};
 use crate::workshop::{machine, settings};
 use gpt::data::Prompter;
 use gpt::progress::Silent;
-use gpt::stage::{PpoOptions, ppo};
-use kernels::Reference;
+use gpt::stage::{Init, PpoOptions, PpoOutcome, ppo};
+use kernels::{Backend, Reference};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 const SEED: u64 = 31;
 const RECIPE: &[&str] = &[
@@ -67,24 +68,14 @@ fn ppo_is_pytorchs() {
         }),
     );
     let Some(golden) = golden else { return };
-    let options = PpoOptions {
-        policy: &policy,
-        reward: &reward,
-        prompts: &train,
-        held_out: &held_out,
-        ptx,
-        gold: None,
-        out: fixture.at("run"),
-        settings: settings(&[RECIPE, PACE].concat()),
-        seed: SEED,
-    };
-    let outcome = ppo(Reference, &machine(), &options, &Silent).unwrap();
+    let outcome = run(Reference, &fixture, [&policy, &reward], ptx, PACE);
+    let out = fixture.at("run");
     close(&Value::Object(outcome.before.unwrap()), golden.at("/before"), "before");
-    golden.holds_metrics(&options.out);
+    golden.holds_metrics(&out);
     let rollouts =
         golden.at("/rollouts").as_array().unwrap().iter().flat_map(|some| some.as_array().unwrap());
-    close(&lines(&options.out.join("rollouts.jsonl")).into(), &rollouts.cloned().collect(), "rollouts");
-    golden.holds_checkpoints(&options.out);
+    close(&lines(&out.join("rollouts.jsonl")).into(), &rollouts.cloned().collect(), "rollouts");
+    golden.holds_checkpoints(&out);
 
     // What the figures stand on: tokens are clipped, answers end and do not.
     let figure = |name: &str| -> Vec<f64> {
@@ -96,4 +87,26 @@ fn ppo_is_pytorchs() {
     assert!(figure("objective/ended").iter().any(|share| *share > 0.0 && *share < 1.0));
     let after = &figure("eval/objective")[golden.at("/selected").as_u64().unwrap() as usize - 1];
     close(&outcome.after["eval/objective"], &json!(after), "the state that the run ended with");
+}
+
+/// The stage with everything switched on.
+pub(crate) fn run<B: Backend>(
+    b: B,
+    fixture: &Fixture,
+    [policy, reward]: [&Init; 2],
+    ptx: Vec<(PathBuf, f64)>,
+    pace: &[&str],
+) -> PpoOutcome {
+    let options = PpoOptions {
+        policy,
+        reward,
+        prompts: &prompts(0..11),
+        held_out: &prompts(11..16),
+        ptx,
+        gold: None,
+        out: fixture.at("run"),
+        settings: settings(&[RECIPE, pace].concat()),
+        seed: SEED,
+    };
+    ppo(b, &machine(), &options, &Silent).unwrap()
 }

@@ -5,9 +5,10 @@ use crate::fixture::{Fixture, WEIGHTS, mixture_inputs, recipe};
 use crate::golden::{Golden, close};
 use crate::workshop::machine;
 use gpt::progress::Silent;
-use gpt::stage::{PretrainOptions, Settings, Source, Start, pretrain};
-use kernels::Reference;
+use gpt::stage::{Init, PretrainOptions, PretrainOutcome, Settings, Source, Start, pretrain};
+use kernels::{Backend, Reference};
 use serde_json::json;
+use std::path::PathBuf;
 
 const SEED: u64 = 61;
 const RECIPE: &[&str] = &[
@@ -62,7 +63,23 @@ fn pretraining_is_pytorchs() {
     assert_eq!([is_cut(0, "val"), is_cut(1, "val")], [false, false]);
 
     let Some(golden) = Golden::of("pretrain", &inputs) else { return };
-    let mut changes: Vec<String> = RECIPE.iter().chain(PACE).map(|change| change.to_string()).collect();
+    let outcome = run(Reference, &fixture, init, data, PACE);
+    let before = outcome.before.unwrap();
+    let before = json!({ "val_loss": before.loss(), "val_bpb": before.bits_per_byte() });
+    close(&before, golden.at("/before"), "before");
+    golden.holds_metrics(&fixture.at("run"));
+    golden.holds_checkpoints(&fixture.at("run"));
+}
+
+/// The stage with everything switched on.
+pub(crate) fn run<B: Backend>(
+    b: B,
+    fixture: &Fixture,
+    init: Init,
+    data: Vec<(PathBuf, f64)>,
+    pace: &[&str],
+) -> PretrainOutcome {
+    let mut changes: Vec<String> = RECIPE.iter().chain(pace).map(|change| change.to_string()).collect();
     changes.push(format!("key_tokens=['{KEY_WORD}']"));
     let options = PretrainOptions {
         source: Source::Shards(data),
@@ -71,10 +88,5 @@ fn pretraining_is_pytorchs() {
         seed: SEED,
         start: Start::Model { init: Box::new(init), continue_optimizer: false },
     };
-    let outcome = pretrain(Reference, &machine(), &options, &Silent).unwrap();
-    let before = outcome.before.unwrap();
-    let before = json!({ "val_loss": before.loss(), "val_bpb": before.bits_per_byte() });
-    close(&before, golden.at("/before"), "before");
-    golden.holds_metrics(&options.out);
-    golden.holds_checkpoints(&options.out);
+    pretrain(b, &machine(), &options, &Silent).unwrap()
 }

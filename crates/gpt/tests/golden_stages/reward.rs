@@ -7,8 +7,8 @@ use crate::rankings::rankings;
 use crate::workshop::{machine, settings};
 use gpt::data::Prompter;
 use gpt::progress::Silent;
-use gpt::stage::{RewardOptions, reward};
-use kernels::Reference;
+use gpt::stage::{Init, RewardOptions, RewardOutcome, reward};
+use kernels::{Backend, Reference};
 use serde_json::{json, to_value};
 
 const SEED: u64 = 41;
@@ -44,7 +44,7 @@ fn is_pytorchs(name: &str, normalises: &str) {
     let own = [RECIPE, &[normalises]].concat();
     let fixture = Fixture::new();
     let init = fixture.base();
-    let (rankings, [train, held_out]) = rankings(&fixture, 11..18);
+    let (_, [train, held_out]) = rankings(&fixture, 11..18);
     let prompter = Prompter::new(&fixture.tokenizer).unwrap();
     let demonstration = |text: &str| (prompter.prompt(&user(text)).unwrap(), prompter.answer(&text[..1]));
     let demonstrations: Vec<_> = ["a", "b", "cab", "c c", "bb a"].map(demonstration).into();
@@ -61,16 +61,31 @@ fn is_pytorchs(name: &str, normalises: &str) {
         }),
     );
     let Some(golden) = golden else { return };
+    let outcome = run(Reference, &fixture, &init, &demonstrations, &[&own[..], PACE].concat());
+    close(&to_value(outcome.evaluation).unwrap(), golden.at("/judged"), "the report");
+    golden.holds_metrics(&fixture.at("run"));
+    golden.holds_checkpoints(&fixture.at("run"));
+}
+
+fn run<B: Backend>(
+    b: B,
+    fixture: &Fixture,
+    init: &Init,
+    demonstrations: &[(Vec<u32>, Vec<u32>)],
+    changes: &[&str],
+) -> RewardOutcome {
     let options = RewardOptions {
-        init: &init,
-        rankings: &rankings,
-        demonstrations: &demonstrations,
+        init,
+        rankings: &rankings(fixture, 11..18).0,
+        demonstrations,
         out: fixture.at("run"),
-        settings: settings(&[&own[..], PACE].concat()),
+        settings: settings(changes),
         seed: SEED,
     };
-    let outcome = reward(Reference, &machine(), &options, &Silent).unwrap();
-    close(&to_value(outcome.evaluation).unwrap(), golden.at("/judged"), "the report");
-    golden.holds_metrics(&options.out);
-    golden.holds_checkpoints(&options.out);
+    reward(b, &machine(), &options, &Silent).unwrap()
+}
+
+/// The stage with everything switched on but normalising before.
+pub(crate) fn run_drawn<B: Backend>(b: B, fixture: &Fixture, init: &Init, pace: &[&str]) -> RewardOutcome {
+    run(b, fixture, init, &[], &[RECIPE, pace].concat())
 }

@@ -7,10 +7,11 @@ use crate::workshop::{machine, settings};
 use gpt::data::messages::{Message, Role};
 use gpt::data::{Conversations, Prompter, Sequence, TooLong};
 use gpt::progress::Silent;
-use gpt::stage::{SftOptions, sft};
+use gpt::stage::{Init, SftOptions, SftOutcome, sft};
 use gpt::tokenizer::chat::ChatTemplate;
-use kernels::Reference;
+use kernels::{Backend, Reference};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 const SEED: u64 = 21;
 const ORDER_SEED: u64 = 22;
@@ -68,18 +69,29 @@ fn supervised_fine_tuning_is_pytorchs() {
         }),
     );
     let Some(golden) = golden else { return };
+    let outcome = run(Reference, &fixture, [&init, &reward], ptx, PACE);
+    close(&json!(outcome.before), golden.at("/before/val_loss"), "the loss before");
+    golden.holds_metrics(&fixture.at("run"));
+    golden.holds_checkpoints(&fixture.at("run"));
+}
+
+/// The stage with everything switched on.
+pub(crate) fn run<B: Backend>(
+    b: B,
+    fixture: &Fixture,
+    [init, reward]: [&Init; 2],
+    ptx: Vec<(PathBuf, f64)>,
+    pace: &[&str],
+) -> SftOutcome {
     let options = SftOptions {
-        init: &init,
-        train: &Conversations::new(&train, ORDER_SEED),
-        val: &Conversations::new(&val, ORDER_SEED),
-        reward: Some(&reward),
+        init,
+        train: &Conversations::new(&sequences(fixture, 0..12), ORDER_SEED),
+        val: &Conversations::new(&sequences(fixture, 12..17), ORDER_SEED),
+        reward: Some(reward),
         ptx,
         out: fixture.at("run"),
-        settings: settings(&[RECIPE, PACE].concat()),
+        settings: settings(&[RECIPE, pace].concat()),
         seed: SEED,
     };
-    let outcome = sft(Reference, &machine(), &options, &Silent).unwrap();
-    close(&json!(outcome.before), golden.at("/before/val_loss"), "the loss before");
-    golden.holds_metrics(&options.out);
-    golden.holds_checkpoints(&options.out);
+    sft(b, &machine(), &options, &Silent).unwrap()
 }

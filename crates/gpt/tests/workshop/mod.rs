@@ -77,7 +77,7 @@ impl Progress for StopAt {
 }
 
 /// What two runs must have in common: the journals and every file of the last checkpoint.
-fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
     let last = gpt::train::run::checkpoints(run).unwrap().pop().unwrap().path;
     let journals = ["metrics.jsonl", "samples.jsonl", "rollouts.jsonl"].map(|name| run.join(name));
     let mut files: Vec<PathBuf> =

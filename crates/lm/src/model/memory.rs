@@ -19,7 +19,7 @@ const PASS_BYTES: u64 = 1_500_000_000;
 /// Bytes that training takes, besides the backend's working memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingMemory {
-    /// Weights, gradients and AdamW's two moments.
+    /// Weights, gradients, those of lanes that wait, and AdamW's two moments.
     pub state_bytes: u64,
     /// What a micro-batch leaves for its backward pass, and the gradients between operations.
     pub pass_bytes: u64,
@@ -34,11 +34,13 @@ impl TrainingMemory {
 
 impl Config {
     /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between
-    /// operations in `activation_bytes` bytes: 4, or 2 for bfloat16.
-    pub fn training_memory(&self, rows: usize, activation_bytes: u64) -> TrainingMemory {
+    /// operations in `activation_bytes` bytes: 4, or 2 for bfloat16. Of `lanes` that are summed, log₂ at most
+    /// wait for others.
+    pub fn training_memory(&self, rows: usize, activation_bytes: u64, lanes: usize) -> TrainingMemory {
         let tied = if self.tied_head { (self.vocab_size * self.d_model) as u64 } else { 0 };
+        let waiting = u64::from(lanes.max(1).ilog2());
         TrainingMemory {
-            state_bytes: EXACT_BYTES * (4 * self.parameters() as u64 + tied),
+            state_bytes: EXACT_BYTES * ((4 + waiting) * self.parameters() as u64 + tied),
             pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
         }
     }
@@ -47,7 +49,8 @@ impl Config {
     /// model alone decides, so that a run that continues elsewhere computes the same bits.
     pub fn pass_tokens(&self) -> usize {
         let mut tokens = PASS_TOKENS;
-        while tokens > LEAST_PASS_TOKENS && self.training_memory(tokens, EXACT_BYTES).pass_bytes > PASS_BYTES
+        while tokens > LEAST_PASS_TOKENS
+            && self.training_memory(tokens, EXACT_BYTES, 1).pass_bytes > PASS_BYTES
         {
             tokens /= 2;
         }

@@ -72,7 +72,7 @@ pub enum Before {
 
 /// The head's backward pass after [`scores`], of the same rows: the head's gradient from the loss's
 /// derivatives by each score, and `g.hidden`, to which the scores add theirs. [`backward`](super::backward)
-/// comes next. Rows are summed as one group.
+/// comes next. `groups` says how many of the rows are summed first.
 #[allow(clippy::too_many_arguments)]
 pub fn scores_backward<B: Backend>(
     b: &mut B,
@@ -83,6 +83,7 @@ pub fn scores_backward<B: Backend>(
     dropout: Option<&Dropout>,
     dscores: &[f32],
     before: Before,
+    groups: &[usize],
 ) {
     let rows = b.len(&a.score.gathered) / c.d_model;
     let shape = shape(c, rows);
@@ -102,7 +103,7 @@ pub fn scores_backward<B: Backend>(
         scores,
         &a.score.gathered,
         shape,
-        &[rows],
+        groups,
     );
     b.linear_backward_input(gathered, scores, &head.weight, shape);
     if let Some(dropout) = dropout {

@@ -151,16 +151,6 @@ pub fn policy_loss(
     loss
 }
 
-impl PolicyLoss {
-    /// Adds the value and the figures of another part.
-    pub fn add(&mut self, other: &PolicyLoss) {
-        self.value += other.value;
-        self.clip_fraction += other.clip_fraction;
-        self.approx_kl += other.approx_kl;
-        self.mean_ratio += other.mean_ratio;
-    }
-}
-
 /// The loss of values of a part, its derivatives and figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValueLoss {
@@ -186,12 +176,4 @@ pub fn value_loss(new: &[f64], old: &[f64], returns: &[f64], clip: f64, counted:
         loss.clip_fraction += if is_clipped { each } else { 0.0 };
     }
     loss
-}
-
-impl ValueLoss {
-    /// Adds the value and the figures of another part.
-    pub fn add(&mut self, other: &ValueLoss) {
-        self.value += other.value;
-        self.clip_fraction += other.clip_fraction;
-    }
 }

@@ -1,5 +1,6 @@
 //! Training: what every stage shares. The optimizer step, the schedule, and where a run lives on disk.
 
+mod lanes;
 mod passes;
 pub mod run;
 mod schedule;
@@ -7,6 +8,7 @@ mod scoring;
 mod state;
 mod trainer;
 
+pub use lanes::{Lane, LaneSums};
 pub use passes::{Frozen, Outputs};
 pub use schedule::{Decay, Schedule};
 pub use scoring::TextLoss;

@@ -2,6 +2,7 @@
 //!
 //! The backend comes in with every call: a stage trains several models on one.
 
+use super::lanes::{Lane, LaneGradients};
 use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
 use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
@@ -47,6 +48,7 @@ pub struct Trainer<B: Backend> {
     pub(super) gradients: Gradients<B::Tensor>,
     pub(super) passes: Passes<B>,
     pub(super) learns: Learns<B>,
+    pub(super) lanes: LaneGradients<B::Tensor>,
     /// Gradients that were set aside.
     aside: Option<Weights<B::Tensor>>,
     accumulated: bool,
@@ -97,6 +99,7 @@ impl<B: Backend> Trainer<B> {
             second_moment,
             gradients: Gradients::new(b, &config),
             passes: Passes::new(b, &config),
+            lanes: LaneGradients::new(),
             aside: None,
             learns: Learns::Everything,
             specs: model::specs(&config),
@@ -114,23 +117,24 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's
-    /// log-probability; those are [told](Self::told) after the update. Sums are grouped by `groups`, which
-    /// add up to the rows: any cut between groups gives the same bits.
+    /// log-probability; those are [told](Self::told) after the update. They are part of the sum of `lane`.
     pub fn accumulate(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
         targets: &[u32],
         derivatives: &[f64],
-        groups: &[usize],
+        lane: Lane,
     ) {
-        self.begin(b);
+        self.begin(b, lane);
         let Self { config, weights, gradients, passes, results, .. } = self;
         let Passes { activations, derivatives: [by_logprob, _], .. } = passes;
         b.upload_scalars(by_logprob, derivatives);
         model::forward(b, config, weights, activations, batch);
         activations.ask(b, Targets::new(targets));
         let by = HeadDerivatives::by_logprobs(&*by_logprob);
+        let rows = batch.tokens.len();
+        let groups = lane.groups(batch.lens, &rows);
         model::head_backward(b, config, weights, gradients, activations, by, results, groups);
         model::backward(b, config, weights, gradients, activations, groups);
     }
@@ -144,9 +148,10 @@ impl<B: Backend> Trainer<B> {
         batch: Sequences<'_>,
         targets: Targets<'_>,
         with_entropies: bool,
+        lane: Lane,
         loss: impl FnOnce(&Outputs<'_>, &mut Derivatives) -> R,
     ) -> R {
-        self.begin(b);
+        self.begin(b, lane);
         let Self { config, weights, gradients, passes, .. } = self;
         let rows = targets.tokens.len();
         let mut derivatives = Derivatives { logprobs: vec![0.0; rows], entropies: vec![0.0; rows] };
@@ -159,22 +164,33 @@ impl<B: Backend> Trainer<B> {
         }
         let by =
             HeadDerivatives { logprobs: &*by_logprob, entropies: with_entropies.then_some(&*by_entropy) };
-        let groups = [rows];
+        let groups = lane.groups(batch.lens, &rows);
         b.upload_scalars(again, &[]);
-        model::head_backward(b, config, weights, gradients, activations, by, again, &groups);
-        model::backward(b, config, weights, gradients, activations, &groups);
+        model::head_backward(b, config, weights, gradients, activations, by, again, groups);
+        model::backward(b, config, weights, gradients, activations, groups);
         told
     }
 
-    /// Clears what the last step accumulated.
-    pub(super) fn begin(&mut self, b: &mut B) {
+    /// Clears what the last step accumulated, and what is accumulated next belongs to `lane`.
+    pub(super) fn begin(&mut self, b: &mut B, lane: Lane) {
         if !self.accumulated {
-            self.gradients.clear(b);
+            self.clear(b);
             b.upload_scalars(&mut self.results, &[]);
             b.upload_scalars(&mut self.norms, &[]);
             self.measured = 0;
             self.accumulated = true;
         }
+        self.lanes.enter(b, &self.config, &mut self.gradients, lane);
+    }
+
+    fn clear(&mut self, b: &mut B) {
+        self.gradients.clear(b);
+        self.lanes.clear();
+    }
+
+    /// Makes the gradients those of all lanes.
+    pub(super) fn finish(&mut self, b: &mut B) {
+        self.lanes.finish(b, &mut self.gradients);
     }
 
     /// Measures the norm of the gradients that were accumulated so far: after the update it is among the
@@ -185,7 +201,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn append_norm(&mut self, b: &mut B) {
-        self.gradients.finish(b);
+        self.finish(b);
         let Self { specs, learns, gradients, norms, .. } = self;
         let gradients = gradients.weights.leaves().into_iter().zip(specs.leaves());
         let learned = gradients.filter(|(_, spec)| learns.any_of(spec)).map(|(gradient, _)| gradient);
@@ -264,11 +280,12 @@ impl<B: Backend> Trainer<B> {
         for (kept, gradient) in aside.leaves_mut().into_iter().zip(self.gradients.weights.leaves()) {
             b.copy(kept, gradient);
         }
-        self.gradients.clear(b);
+        self.clear(b);
     }
 
     /// Adds what was set aside.
     pub fn take_back(&mut self, b: &mut B) {
+        self.finish(b);
         let aside = self.aside.as_ref().expect("something was set aside");
         for (gradient, kept) in self.gradients.weights.leaves_mut().into_iter().zip(aside.leaves()) {
             b.accumulate(gradient, kept);
@@ -277,7 +294,7 @@ impl<B: Backend> Trainer<B> {
 
     /// The gradients that were summed since the last update, the head's share of a tied embedding included.
     pub fn gradients(&mut self, b: &mut B) -> &Weights<B::Tensor> {
-        self.gradients.finish(b);
+        self.finish(b);
         &self.gradients.weights
     }
 

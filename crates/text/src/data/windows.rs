@@ -46,22 +46,12 @@ impl Batch {
         self.targets.iter().filter(|&&target| target != NO_TARGET).count()
     }
 
-    /// The batch cut between its sequences into parts of at most `max_rows` rows; a longer sequence is a part
-    /// of its own.
-    pub fn parts(&self, max_rows: usize) -> impl Iterator<Item = BatchPart<'_>> {
-        let (mut sequence, mut row) = (0, 0);
-        std::iter::from_fn(move || {
-            let rest = &self.lens[sequence..];
-            let fits = rest.iter().scan(0, |rows, len| {
-                *rows += len;
-                (*rows <= max_rows).then_some(())
-            });
-            let lens = &rest[..fits.count().max(1).min(rest.len())];
-            let first_row = row;
-            (sequence, row) = (sequence + lens.len(), row + lens.iter().sum::<usize>());
-            let (tokens, targets) = (&self.tokens[first_row..row], &self.targets[first_row..row]);
-            (!lens.is_empty()).then_some(BatchPart { tokens, targets, lens, first_row })
-        })
+    /// Some of its sequences, by their places.
+    pub fn part(&self, sequences: Range<usize>) -> BatchPart<'_> {
+        let first_row = self.lens[..sequences.start].iter().sum();
+        let lens = &self.lens[sequences];
+        let rows = first_row..first_row + lens.iter().sum::<usize>();
+        BatchPart { tokens: &self.tokens[rows.clone()], targets: &self.targets[rows], lens, first_row }
     }
 
     /// The rows `rows` of the `sequences` of step `step` (steps count from 1) take the place of what is

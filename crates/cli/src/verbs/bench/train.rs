@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use gpt::model::{self, Sequences};
 use gpt::objective::{cross_entropy, cross_entropy_derivatives};
-use gpt::train::{Optimizer, Trainer};
+use gpt::train::{Lane, Optimizer, Trainer};
 use kernels::Cpu;
 use kernels::cpu::bench;
 use serde_json::json;
@@ -95,7 +95,7 @@ impl Bench<'_> {
         let mut derivatives = Vec::new();
         cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
         let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
-        trainer.accumulate(cpu, sequences, &targets, &derivatives, &lens);
+        trainer.accumulate(cpu, sequences, &targets, &derivatives, Lane::Number(0));
         let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
         trainer.update(cpu, &optimizer, LEARNING_RATE, None);
         cross_entropy(trainer.told(), targets.len())

@@ -13,7 +13,7 @@
 
 use crate::data::Form;
 use crate::model;
-use crate::stage::episodes::passes;
+use crate::stage::lanes::passes;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
 use kernels::NO_TARGET;
@@ -133,6 +133,11 @@ pub(super) fn spread(form: Form, by_output: &[f64], by_score: &mut [f32]) {
     }
 }
 
+/// The tokens of each example.
+pub(super) fn lens(examples: &[&[Vec<u32>]]) -> impl Iterator<Item = usize> {
+    examples.iter().map(|example| example.iter().map(Vec::len).sum())
+}
+
 /// Several whole examples as the rows of a pass.
 #[derive(Default)]
 pub(super) struct Rows {
@@ -151,11 +156,11 @@ pub(super) struct Rows {
 impl Rows {
     /// Cuts a list of examples, each as its sequences, into passes of at most `most` tokens.
     pub(super) fn passes(examples: &[&[Vec<u32>]], most: usize) -> Vec<Rows> {
-        let len = |example: &&[Vec<u32>]| example.iter().map(Vec::len).sum::<usize>();
-        passes(examples.iter().map(len), most).into_iter().map(|run| Rows::of(examples, run)).collect()
+        passes(lens(examples), most).into_iter().map(|run| Rows::of(examples, run)).collect()
     }
 
-    fn of(examples: &[&[Vec<u32>]], run: Range<usize>) -> Self {
+    /// Some of a list of examples, each as its sequences.
+    pub(super) fn of(examples: &[&[Vec<u32>]], run: Range<usize>) -> Self {
         let mut rows = Rows { run: run.clone(), ..Rows::default() };
         for example in &examples[run] {
             rows.sequences.push(example.len());

@@ -14,7 +14,8 @@ pub use examples::Examples;
 pub use settings::FinetuneSettings;
 
 use self::examples::Example;
-use self::inputs::{Rows, outputs, spread};
+use self::inputs::{Rows, lens, outputs, spread};
+use super::lanes::{Lanes, MicroBatch, Untold, pieces};
 use super::learner::{Learner, question};
 use super::memory;
 use super::settings::{Fit, Resolved};
@@ -26,7 +27,7 @@ use crate::checkpoint::{About, Task};
 use crate::model::{Noise, Sequences};
 use crate::progress::Progress;
 use crate::streams;
-use crate::train::TextLoss;
+use crate::train::{Lane, LaneSums, TextLoss};
 use anyhow::{Result, ensure};
 use kernels::{Backend, Dropout, rng};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,9 @@ pub fn finetune<B: Backend>(
     recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), options.examples.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.optim.micro_batch_tokens, machine)?;
+    let optim = &settings.optim;
+    let config = options.init.scoring_config(0.0, 1);
+    memory::check(&[&config], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
@@ -142,9 +145,15 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         found
     }
 
-    /// Adds the gradients of one pass over `batch`. Returns its examples' share of the task's loss, how many
+    /// Adds the gradients of one pass over `batch`. Returns its examples' shares of the task's loss, how many
     /// were told right, and the derivatives of the text's share by each log-probability that will be told.
-    fn accumulate(&mut self, batch: &[&Example], rows: &Rows, pass: &Pass) -> (f64, usize, Vec<f64>) {
+    fn accumulate(
+        &mut self,
+        batch: &[&Example],
+        rows: &Rows,
+        pass: &Pass,
+        lane: Lane,
+    ) -> (Vec<f64>, usize, Vec<f64>) {
         let examples = self.options.examples;
         let (form, n_label) = (examples.inputs.form, examples.labels.n_label());
         let noise = Some(Noise { seed: pass.noise, first_row: pass.first_row });
@@ -159,26 +168,27 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         let by_logprob = rows.text_derivatives(aux_lm, pass.sequences);
         let text = (aux_lm > 0.0).then_some(TextLoss { targets: &rows.targets, derivatives: &by_logprob });
         let Learner { backend, trainer, .. } = &mut self.learner;
-        let (loss, right) = trainer.accumulate_scores_and_text(
+        let (losses, right) = trainer.accumulate_scores_and_text(
             backend,
             noised,
             &rows.extracts,
             Some(&dropout),
             text,
+            lane,
             |scores, derivatives| {
-                let (mut loss, mut right) = (0.0, 0);
+                let (mut losses, mut right) = (Vec::new(), 0);
                 for (example, place) in batch[rows.run.clone()].iter().zip(rows.places(n_label)) {
                     let told = outputs(form, &scores[place.clone()], n_label);
                     let mut one = example.wanted.loss(&told);
-                    loss += pass.each * one.value;
+                    losses.push(pass.each * one.value);
                     right += usize::from(example.wanted.is_met_by(&told));
                     one.derivatives.iter_mut().for_each(|derivative| *derivative *= pass.each);
                     spread(form, &one.derivatives, &mut derivatives[place]);
                 }
-                (loss, right)
+                (losses, right)
             },
         );
-        (loss, right, if aux_lm > 0.0 { by_logprob } else { Vec::new() })
+        (losses, right, if aux_lm > 0.0 { by_logprob } else { Vec::new() })
     }
 }
 
@@ -199,12 +209,20 @@ impl<B: Backend> Training for Finetuning<'_, B> {
             each: 1.0 / batch.len() as f64,
             sequences: batch.iter().map(|example| example.sequences.len()).sum(),
         };
-        let (mut loss, mut right, mut by_logprobs) = (0.0, 0, Vec::new());
-        for rows in Rows::passes(&sequences(batch.iter().copied()), settings.optim.micro_batch_tokens) {
-            let told = self.accumulate(&batch, &rows, &pass);
-            loss += told.0;
-            right += told.1;
-            by_logprobs.push(told.2);
+        let (mut sums, mut right) = (LaneSums::default(), 0);
+        let (mut untold, mut by_logprobs) = (Untold::default(), Vec::new());
+        let (lanes, texts) = (Lanes::new(settings.optim.lanes), sequences(batch.iter().copied()));
+        for MicroBatch { lane, examples } in lanes.cut(lens(&texts), settings.optim.micro_batch_tokens) {
+            let rows = Rows::of(&texts, examples);
+            let (losses, right_ones, by_logprob) = self.accumulate(&batch, &rows, &pass, lane);
+            for piece in pieces(lane, &vec![1; losses.len()]) {
+                sums.add(lane, [losses[piece].iter().sum()]);
+            }
+            right += right_ones;
+            if !by_logprob.is_empty() {
+                untold.push(lane, &rows.lens);
+                by_logprobs.extend(by_logprob);
+            }
             pass.first_row += rows.tokens.len() as u64;
             pass.first_sequence += rows.lens.len() as u64;
         }
@@ -213,13 +231,12 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         let tokens = pass.first_row;
         let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
         let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
+        let [loss] = sums.total();
         let done = |mut logprobs: &[f64]| {
-            let mut text_loss = 0.0;
-            for by_logprob in by_logprobs {
-                let (of_pass, rest) = logprobs.split_at(by_logprob.len());
-                text_loss += of_pass.iter().zip(&by_logprob).map(|(logprob, by)| logprob * by).sum::<f64>();
-                logprobs = rest;
-            }
+            let mut by = by_logprobs.iter();
+            let share =
+                |piece: &[f64]| [piece.iter().zip(by.by_ref()).map(|(logprob, by)| logprob * by).sum()];
+            let [text_loss] = untold.sum(&mut logprobs, share);
             let mut metrics = metrics([("loss", loss.into())]);
             if settings.own.aux_lm > 0.0 {
                 metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());

@@ -6,14 +6,15 @@ use super::figures::Figures;
 use super::{Ppo, PpoSettings};
 use crate::data::{Batch, Epochs, Permutation};
 use crate::model::{Sampling, Sequences, Targets};
-use crate::objective::cross_entropy_derivatives;
-use crate::objective::ppo::{PolicyLoss, ValueLoss, gae, policy_loss, token_rewards, value_loss, whiten};
+use crate::objective::ppo::{PolicyLoss, gae, policy_loss, token_rewards, value_loss, whiten};
+use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::stage::answers::{self, Answers};
-use crate::stage::episodes::{Episode, Rows, passes};
-use crate::stage::learner::Untold;
+use crate::stage::episodes::{Episode, Rows};
+use crate::stage::lanes::{Lanes, MicroBatch, Untold, pieces};
 use crate::stage::score::rewards;
 use crate::stage::training_loop::Step;
 use crate::streams;
+use crate::train::{Lane, LaneSums};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
 use std::iter::repeat_n;
@@ -55,7 +56,10 @@ struct Minibatch<'a> {
 
 /// Episodes that go through a model together.
 struct Part {
+    lane: Lane,
     rows: Rows,
+    /// Tokens of each answer.
+    lens: Vec<usize>,
     /// Where the tokens of their answers stand in the rollout's lists.
     tokens: Vec<usize>,
 }
@@ -106,7 +110,7 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn score(&mut self, rollout: &mut Rollout) {
         let (b, own) = (&mut self.backend, &self.settings.own);
         let all: Vec<usize> = (0..rollout.episodes.len()).collect();
-        for Part { rows, .. } in rollout.parts(&all, self.settings.optim.micro_batch_tokens) {
+        for Part { rows, .. } in rollout.parts(&all, Lanes::new(1), self.settings.optim.micro_batch_tokens) {
             let targets = Targets { tokens: &rows.targets, temperature: own.temperature as f32 };
             let policy = self.policy.outputs(b, rows.sequences(), targets);
             rollout.logprobs.extend(rows.of_answers(policy.logprobs));
@@ -124,7 +128,7 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// The `part`-th minibatch of an epoch: each epoch cuts the episodes in a random order of its own.
     fn minibatch<'r>(&self, rollout: &'r Rollout, step: u64, epoch: u64, part: usize) -> Minibatch<'r> {
-        let (own, n) = (&self.settings.own, rollout.episodes.len());
+        let (own, optim, n) = (&self.settings.own, &self.settings.optim, rollout.episodes.len());
         let (pass, parts) = ((step - 1) * own.epochs + epoch, own.minibatches);
         let order = Permutation::new(n as u64, self.options.seed, streams::PPO_MINIBATCHES.at(pass));
         let chosen: Vec<usize> =
@@ -133,7 +137,7 @@ impl<B: Backend> Ppo<'_, B> {
             rollout,
             number: pass * parts as u64 + part as u64,
             is_first: (epoch, part) == (0, 0),
-            parts: rollout.parts(&chosen, self.settings.optim.micro_batch_tokens),
+            parts: rollout.parts(&chosen, Lanes::new(optim.lanes), optim.micro_batch_tokens),
             tokens: chosen.iter().map(|&i| rollout.episodes[i].answer_len()).sum(),
         }
     }
@@ -143,40 +147,46 @@ impl<B: Backend> Ppo<'_, B> {
         let own = &self.settings.own;
         let with_entropies = own.entropy_coef > 0.0;
         let by_entropy = -own.entropy_coef / minibatch.tokens as f64;
-        let (mut loss, mut total) = (0.0, PolicyLoss::default());
-        for Part { rows, tokens } in &minibatch.parts {
+        let mut sums = LaneSums::default();
+        for Part { lane, rows, lens, tokens } in &minibatch.parts {
             let old = at(&minibatch.rollout.logprobs, tokens);
             let advantages = at(&minibatch.rollout.advantages, tokens);
             let targets = Targets { tokens: &rows.targets, temperature: own.temperature as f32 };
             let (b, rows_in) = (&mut self.backend, rows.sequences());
-            loss += self.policy.accumulate_loss(b, rows_in, targets, with_entropies, |outputs, derivatives| {
+            self.policy.accumulate_loss(b, rows_in, targets, with_entropies, *lane, |outputs, derivatives| {
                 let new = rows.of_answers(outputs.logprobs);
                 ensure!(
                     !minibatch.is_first || new == old,
                     "the policy gives other log-probabilities than those it was sampled with: this is a bug"
                 );
-                let clipped = policy_loss(&new, &old, &advantages, own.clip_range, minibatch.tokens);
-                total.add(&clipped);
-                let mut bonus = 0.0;
-                for (&row, &by_logprob) in rows.before_tokens.iter().zip(&clipped.derivatives) {
-                    derivatives.logprobs[row as usize] = by_logprob;
-                    if with_entropies {
-                        derivatives.entropies[row as usize] = by_entropy;
-                        bonus += by_entropy * outputs.entropies[row as usize];
+                for piece in pieces(*lane, lens) {
+                    let [new, old, advantages] =
+                        [&new, &old, &advantages].map(|values| &values[piece.clone()]);
+                    let clipped = policy_loss(new, old, advantages, own.clip_range, minibatch.tokens);
+                    let mut bonus = 0.0;
+                    for (&row, &by_logprob) in rows.before_tokens[piece].iter().zip(&clipped.derivatives) {
+                        derivatives.logprobs[row as usize] = by_logprob;
+                        if with_entropies {
+                            derivatives.entropies[row as usize] = by_entropy;
+                            bonus += by_entropy * outputs.entropies[row as usize];
+                        }
                     }
+                    let PolicyLoss { value, clip_fraction, approx_kl, mean_ratio, .. } = clipped;
+                    sums.add(*lane, [value + bonus, value, clip_fraction, approx_kl, mean_ratio]);
                 }
-                Ok(clipped.value + bonus)
+                Ok(())
             })?;
         }
-        figures.add("policy/loss", total.value);
-        figures.add("policy/clipfrac", total.clip_fraction);
-        figures.add("policy/approxkl", total.approx_kl);
-        figures.add("policy/ratio", total.mean_ratio);
+        let [loss, of_figures @ ..] = sums.total();
+        let names = ["policy/loss", "policy/clipfrac", "policy/approxkl", "policy/ratio"];
+        names.into_iter().zip(of_figures).for_each(|(name, value)| figures.add(name, value));
         let mixed_in = self.mix_in_pretraining(minibatch)?;
         let (lr, optimizer) = (self.schedule().at(step), self.settings.optim.optimizer());
         let update = self.policy.update(&mut self.backend, &optimizer, lr, Some(loss));
-        if let Some(mixed_in) = mixed_in {
-            figures.add("ptx/loss", mixed_in.loss(&mut self.policy.told()));
+        if let Some((mixed_in, counted)) = mixed_in {
+            let share = |piece: &[f64]| [cross_entropy(piece, counted)];
+            let [loss] = mixed_in.sum(&mut self.policy.told(), share);
+            figures.add("ptx/loss", loss);
             if let [rl_norm, ptx_norm] = self.policy.norms() {
                 figures.add("ptx/grad_norm_ratio", ptx_norm / rl_norm);
             }
@@ -191,9 +201,9 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// Adds the gradient of `ptx_coef` times the mean loss of `ptx_tokens` pretraining tokens (Ouyang et al.
-    /// 2022, eq. 2, with means in place of expectations), where there are any; returns how that mean
-    /// is told after the update. In the first update of an iteration both gradients' norms are measured.
-    fn mix_in_pretraining(&mut self, minibatch: &Minibatch<'_>) -> Result<Option<Untold>> {
+    /// 2022, eq. 2, with means in place of expectations), where there are any; returns that mean's pieces and
+    /// its number of targets. In the first update of an iteration both gradients' norms are measured.
+    fn mix_in_pretraining(&mut self, minibatch: &Minibatch<'_>) -> Result<Option<(Untold, usize)>> {
         let Self { settings, backend: b, policy, ptx, .. } = self;
         let Some((_, windows)) = ptx else { return Ok(None) };
         let (own, seq_len) = (&settings.own, policy.config.seq_len);
@@ -202,42 +212,48 @@ impl<B: Backend> Ppo<'_, B> {
             policy.set_aside(b);
         }
         let (mut batch, mut derivatives) = (Batch::default(), Vec::new());
-        let mut untold = Untold { passes: Vec::new(), counted: sequences * windows.predictions() };
-        for run in passes(repeat_n(seq_len, sequences), settings.optim.micro_batch_tokens) {
-            windows.batch(minibatch.number + 1, run, sequences, &mut batch)?;
-            cross_entropy_derivatives(&mut derivatives, &batch.targets, untold.counted);
+        let (mut untold, counted) = (Untold::default(), sequences * windows.predictions());
+        let (lanes, most) = (Lanes::new(settings.optim.lanes).besides(), settings.optim.micro_batch_tokens);
+        for MicroBatch { lane, examples } in lanes.cut(repeat_n(seq_len, sequences), most) {
+            windows.batch(minibatch.number + 1, examples, sequences, &mut batch)?;
+            cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= own.ptx_coef);
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: None };
-            policy.accumulate(b, rows, &batch.targets, &derivatives, &batch.lens);
-            untold.passes.push(batch.targets.len());
+            policy.accumulate(b, rows, &batch.targets, &derivatives, lane.by_sequence());
+            untold.push(lane, &batch.lens);
         }
         if minibatch.is_first {
             policy.measure_norm(b);
             policy.take_back(b);
         }
-        Ok(Some(untold))
+        Ok(Some((untold, counted)))
     }
 
     /// One step of the value model towards the returns.
     fn update_value(&mut self, step: u64, minibatch: &Minibatch<'_>, figures: &mut Figures) {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
-        let mut total = ValueLoss::default();
-        for Part { rows, tokens } in &minibatch.parts {
+        let mut sums = LaneSums::default();
+        for Part { lane, rows, lens, tokens } in &minibatch.parts {
             let old = at(&minibatch.rollout.values, tokens);
             let returns = at(&minibatch.rollout.returns, tokens);
             let (b, before) = (&mut self.backend, &rows.before_tokens);
-            self.value.accumulate_scores(b, rows.sequences(), before, |values, derivatives| {
+            self.value.accumulate_scores(b, rows.sequences(), before, *lane, |values, derivatives| {
                 let new: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-                let loss = value_loss(&new, &old, &returns, own.value_clip, minibatch.tokens);
-                derivatives.iter_mut().zip(&loss.derivatives).for_each(|(out, &by)| *out = by as f32);
-                total.add(&loss);
+                for piece in pieces(*lane, lens) {
+                    let [new, old, returns] = [&new, &old, &returns].map(|values| &values[piece.clone()]);
+                    let loss = value_loss(new, old, returns, own.value_clip, minibatch.tokens);
+                    let derivatives = derivatives[piece].iter_mut().zip(&loss.derivatives);
+                    derivatives.for_each(|(out, &by)| *out = by as f32);
+                    sums.add(*lane, [loss.value, loss.clip_fraction]);
+                }
             });
         }
-        figures.add("value/loss", total.value);
-        figures.add("value/clipfrac", total.clip_fraction);
+        let [loss, clip_fraction] = sums.total();
+        figures.add("value/loss", loss);
+        figures.add("value/clipfrac", clip_fraction);
         let ratio = own.value_lr.map_or(1.0, |value_lr| value_lr / optim.lr);
         let lr = (f64::from(self.schedule().at(step)) * ratio) as f32;
-        let update = self.value.update(&mut self.backend, &optim.optimizer(), lr, Some(total.value));
+        let update = self.value.update(&mut self.backend, &optim.optimizer(), lr, Some(loss));
         figures.add_update("value/grad_norm", update);
     }
 }
@@ -265,14 +281,19 @@ impl Rollout {
     }
 
     /// Some episodes, in parts of at most `most` tokens.
-    fn parts(&self, chosen: &[usize], most: usize) -> Vec<Part> {
+    fn parts(&self, chosen: &[usize], lanes: Lanes, most: usize) -> Vec<Part> {
         let spans = self.spans();
-        let runs = passes(chosen.iter().map(|&i| self.episodes[i].tokens.len()), most);
-        let part = |run: Range<usize>| Part {
-            rows: Rows::of(chosen[run.clone()].iter().map(|&i| &self.episodes[i])),
-            tokens: chosen[run].iter().flat_map(|&i| spans[i].clone()).collect(),
+        let part = |MicroBatch { lane, examples }| {
+            let chosen = &chosen[examples];
+            Part {
+                lane,
+                rows: Rows::of(chosen.iter().map(|&i| &self.episodes[i])),
+                lens: chosen.iter().map(|&i| spans[i].len()).collect(),
+                tokens: chosen.iter().flat_map(|&i| spans[i].clone()).collect(),
+            }
         };
-        runs.into_iter().map(part).collect()
+        let lens = chosen.iter().map(|&i| self.episodes[i].tokens.len());
+        lanes.cut(lens, most).into_iter().map(part).collect()
     }
 }
 

@@ -17,6 +17,7 @@ use self::figures::SHOWN;
 use self::iteration::Rollout;
 use self::prompts::TokenizedPrompt;
 use super::answers::{Answers, text};
+use super::lanes::Lanes;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics};
 use super::{Ending, Init, Machine, StageSettings, memory};
@@ -81,7 +82,9 @@ pub fn ppo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
-    memory::check(&both, &both, settings.optim.micro_batch_tokens, machine)?;
+    let optim = &settings.optim;
+    let lanes = Lanes::new(optim.lanes).in_all(settings.own.ptx_coef > 0.0);
+    memory::check(&both, &both, optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Ppo::new(backend, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);

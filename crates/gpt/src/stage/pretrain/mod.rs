@@ -11,6 +11,7 @@ mod state;
 pub use begin::Start;
 pub use data::Source;
 
+use super::lanes::{Lanes, MicroBatch, Untold};
 use super::learner::Learner;
 use super::training_loop::{self, Evaluation, Guessing, Machine, State, Step, Training, metrics};
 use super::{Ending, Settings, memory};
@@ -24,6 +25,7 @@ use crate::streams;
 use anyhow::Result;
 use data::Data;
 use kernels::{Backend, rng};
+use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,7 +70,8 @@ pub fn pretrain<B: Backend>(
 ) -> Result<Outcome> {
     let data = Data::open(options, progress)?;
     let config = options.start.config(&options.settings, &data)?;
-    memory::check(&[&config], &[], options.settings.pass_tokens(), machine)?;
+    let settings = &options.settings;
+    memory::check(&[&config], &[], settings.pass_tokens(), settings.lanes, machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let of_data = Arc::clone(data.tokenizer());
     let tokenizer = options.start.tokenizer(&of_data);
@@ -99,19 +102,18 @@ struct Pretraining<'a, B: Backend> {
 impl<B: Backend> Training for Pretraining<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let settings = &self.options.settings;
-        let weights = self.accumulate(step)?;
+        let (untold, weights) = self.accumulate(step)?;
         let (lr, tokens) = (settings.schedule().at(step), settings.batch_tokens as u64);
         let counted = settings.sequences() * self.data.predictions(settings);
         let flops = tokens as f64 * self.learner.trainer.config.training_flops_per_token();
         self.validation = None;
-        let mut done = self.learner.update(&settings.optimizer(), lr, None, |logprobs| {
+        let mut done = self.learner.update(&settings.optimizer(), lr, None, |mut logprobs| {
+            let mut weights = weights.into_iter();
             // That of key tokens weighted, and the same without their weights.
-            let (mut loss, mut plain_loss) = (0.0, 0.0);
-            for (logprobs, weight) in logprobs.chunks(settings.seq_len).zip(&weights) {
-                let share = cross_entropy(logprobs, counted);
-                loss += weight * share;
-                plain_loss += share;
-            }
+            let [loss, plain_loss] = untold.sum(&mut logprobs, |sequence| {
+                let share = cross_entropy(sequence, counted);
+                [weights.next().unwrap_or(1.0) * share, share]
+            });
             Step {
                 metrics: metrics([("loss", loss.into())]),
                 columns: vec![format!("loss {loss:.4}")],
@@ -159,27 +161,29 @@ impl<B: Backend> Training for Pretraining<'_, B> {
 }
 
 impl<B: Backend> Pretraining<'_, B> {
-    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns the weight of every sequence
-    /// in it.
-    fn accumulate(&mut self, step: u64) -> Result<Vec<f64>> {
+    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss's pieces, and the
+    /// weight of every sequence in it.
+    fn accumulate(&mut self, step: u64) -> Result<(Untold, Vec<f64>)> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
-        let at_once = settings.pass_tokens() / seq_len;
         let counted = sequences * self.data.predictions(settings);
         let noise_seed = rng::bits(self.options.seed, streams::PRETRAIN_DROPOUT, step);
-        let mut weights = Vec::with_capacity(sequences);
-        for first in (0..sequences).step_by(at_once) {
+        let (mut untold, mut weights) = (Untold::default(), Vec::with_capacity(sequences));
+        let windows = repeat_n(seq_len, sequences);
+        for MicroBatch { lane, examples } in Lanes::new(settings.lanes).cut(windows, settings.pass_tokens()) {
             let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
             let Learner { backend, trainer, .. } = learner;
-            data.batch(step, first..sequences.min(first + at_once), sequences, batch, *progress)?;
+            let (first, lane) = (examples.start, lane.by_sequence());
+            data.batch(step, examples, sequences, batch, *progress)?;
             cross_entropy_derivatives(derivatives, &batch.targets, counted);
             key_tokens.weigh(derivatives, &batch.tokens, seq_len);
             let noise = Noise { seed: noise_seed, first_row: (first * seq_len) as u64 };
             let rows = Sequences { tokens: &batch.tokens, lens: &batch.lens, noise: Some(noise) };
-            trainer.accumulate(backend, rows, &batch.targets, derivatives, &batch.lens);
+            trainer.accumulate(backend, rows, &batch.targets, derivatives, lane);
+            untold.push(lane, &batch.lens);
             weights.extend(batch.tokens.chunks(seq_len).map(|tokens| key_tokens.weight(tokens)));
         }
-        Ok(weights)
+        Ok((untold, weights))
     }
 
     /// Held-out likelihood over fixed windows.

@@ -10,6 +10,7 @@ mod normalise;
 pub use evaluate::{Bin, RewardReport};
 
 use super::episodes::Episode;
+use super::lanes::Lanes;
 use super::learner::{Learner, question};
 use super::memory;
 use super::ranked::{Rankings, rows};
@@ -22,7 +23,7 @@ use super::{Ending, Init, Machine, StageSettings};
 use crate::objective::ranking_loss;
 use crate::progress::Progress;
 use crate::streams;
-use crate::train::Trainer;
+use crate::train::{LaneSums, Trainer};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,9 @@ pub fn reward<B: Backend>(
     let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
-    memory::check(&[&options.init.scoring_config(0.0, 1)], &[], settings.optim.micro_batch_tokens, machine)?;
+    let optim = &settings.optim;
+    let config = options.init.scoring_config(0.0, 1);
+    memory::check(&[&config], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
     let mut training = Rewarding::new(backend, options, &settings)?;
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
@@ -187,20 +190,20 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
-        let (mut loss, mut right, mut pairs, mut tokens) = (0.0, 0, 0, 0);
+        let (mut sums, mut right, mut pairs, mut tokens) = (LaneSums::default(), 0, 0, 0);
         let seed = rng::bits(self.options.seed, streams::REWARD_DROPOUT, step);
         let Learner { backend, trainer, .. } = &mut self.learner;
-        for (rows, rankings) in rows(&batch, optim.micro_batch_tokens) {
+        for (lane, rows, rankings) in rows(&batch, Lanes::new(optim.lanes), optim.micro_batch_tokens) {
             let noised = rows.noised(seed, tokens);
             tokens += noised.tokens.len() as u64;
-            trainer.accumulate_scores(backend, noised, &rows.last, |scores, derivatives| {
+            trainer.accumulate_scores(backend, noised, &rows.last, lane, |scores, derivatives| {
                 let mut first = 0;
                 for ranked in rankings {
                     let place = first..first + ranked.episodes.len();
                     first = place.end;
                     let rewards: Vec<f64> = scores[place.clone()].iter().map(|&s| f64::from(s)).collect();
                     let one = ranking_loss(&rewards, &ranked.pairs);
-                    loss += one.value / elements;
+                    sums.add(lane, [one.value / elements]);
                     right += one.right;
                     pairs += ranked.pairs.len();
                     for (out, derivative) in derivatives[place].iter_mut().zip(one.derivatives) {
@@ -209,6 +212,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
                 }
             });
         }
+        let [loss] = sums.total();
         let accuracy = right as f64 / pairs.max(1) as f64;
         let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();
         let done = Step {

@@ -51,6 +51,24 @@ pub(super) fn check<'k>(given: &[String], known: impl Iterator<Item = &'k str>) 
     bail!("there is no recipe key `{key}`{meant}: choose among {}", known.join(", "))
 }
 
+/// Lanes where a recipe says nothing of them, and where it is not kept: recipes from before there were any
+/// stay what they are.
+pub(super) fn one_lane() -> usize {
+    1
+}
+pub(super) fn is_one_lane(lanes: &usize) -> bool {
+    *lanes == 1
+}
+
+/// Refuses lanes that are no balanced tree.
+pub(super) fn check_lanes(lanes: usize) -> Result<()> {
+    ensure!(
+        lanes.is_power_of_two() && lanes <= 64,
+        "lanes is {lanes}: it must be a power of two up to 64 (1, 2, 4, 8, 16, 32 or 64)"
+    );
+    Ok(())
+}
+
 /// Refuses numbers of which there must be some.
 pub(in crate::stage) fn at_least_one<'k>(values: impl IntoIterator<Item = (&'k str, u64)>) -> Result<()> {
     for (key, value) in values {

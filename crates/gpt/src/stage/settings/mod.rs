@@ -90,6 +90,10 @@ described! {
         /// grows with it, and no bit of the result depends on it.
         #[serde(default = "micro_batch_tokens")]
         pub micro_batch_tokens: usize,
+        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
+        /// power of two up to 64. Every number has bits of its own; log₂ of it more gradients are in memory.
+        #[serde(default = "keys::one_lane", skip_serializing_if = "keys::is_one_lane")]
+        pub lanes: usize,
         /// Steps of the run.
         pub steps: u64,
         /// Steps between validations.
@@ -214,6 +218,7 @@ impl Settings {
             ("keep_last", self.keep_last as u64),
             ("micro_batch_tokens", self.micro_batch_tokens as u64),
         ])?;
+        keys::check_lanes(self.lanes)?;
         for (key, value) in [("lr", self.lr), ("eps", self.eps), ("key_token_alpha", self.key_token_alpha)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
         }
@@ -395,6 +400,15 @@ mod tests {
         assert!(message(&["batch_tokens=100"]).contains("128 would do"));
         assert!(message(&["n_head=3"]).contains("multiple of n_head"));
         assert!(message(&["beta2=1"]).contains("beta2"));
+        for lanes in ["0", "3", "6", "128"] {
+            let message = message(&[&format!("lanes={lanes}")]);
+            assert!(
+                message.contains(&format!("lanes is {lanes}: it must be a power of two up to 64")),
+                "{message}"
+            );
+        }
+        assert_eq!(set(&[]).unwrap().lanes, 1);
+        assert_eq!(set(&["lanes=64"]).unwrap().lanes, 64);
         assert_eq!(set(&["key_tokens=['plt', 'pd']"]).unwrap().key_tokens, ["plt", "pd"]);
         assert!(message(&["key_token_alpha=2"]).contains("no key tokens"));
         assert!(message(&["key_tokens=['']"]).contains("empty"));

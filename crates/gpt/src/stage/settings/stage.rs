@@ -45,8 +45,13 @@ described! {
         /// Probability of dropout.
         pub dropout: f64,
         /// Tokens that go through a model at once at most, where an example is not longer: memory grows with
-        /// it, and sums of gradients are cut by it.
+        /// it, and with one lane sums of gradients are cut by it.
         pub micro_batch_tokens: usize,
+        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
+        /// power of two up to 64. Every number has bits of its own, with more than one whatever
+        /// micro_batch_tokens is; log₂ of it more gradients are in memory.
+        #[serde(default = "keys::one_lane", skip_serializing_if = "keys::is_one_lane")]
+        pub lanes: usize,
         /// Steps of the run; as many as the epochs have where it is not given.
         pub steps: Option<u64>,
         /// Steps between validations; an epoch, or a tenth of the run, where it is not given.
@@ -215,7 +220,8 @@ impl<S: StageConfig> StageSettings<S> {
                 let (by, how) = rule.describe();
                 return Ok((*key, by.to_owned(), format!("{meaning} {}: {how}.", sentence(by))));
             }
-            let value = usual.get(*key).map_or("-".to_owned(), ToString::to_string);
+            let value = usual.get(*key).or_else(|| settings.table.get(*key));
+            let value = value.map_or("-".to_owned(), ToString::to_string);
             Ok((*key, value, meaning.to_owned()))
         };
         Self::keys().map(describe).collect()
@@ -260,7 +266,11 @@ impl<S: StageConfig> Resolved<S> {
 
     /// The recipe of a run as it is stored.
     pub(in crate::stage) fn recipe(&self, stage: &str, seed: u64, machine: &Machine) -> Result<Recipe> {
-        let mut recipe = recipe(stage, self.table()?, seed, machine)?;
+        let mut settings = self.table()?;
+        // With several lanes it changes nothing of what is computed.
+        let cut = if self.optim.lanes > 1 { settings.remove("micro_batch_tokens") } else { None };
+        let mut recipe = recipe(stage, settings, seed, machine)?;
+        recipe.runtime.extend(cut.map(|tokens| ("micro_batch_tokens".to_owned(), tokens)));
         recipe.runtime.insert(BY_RULE.into(), self.by_rule.clone().into());
         Ok(recipe)
     }
@@ -284,6 +294,7 @@ impl OptimConfig {
             ("keep_last", Some(self.keep_last as u64)),
             ("micro_batch_tokens", Some(self.micro_batch_tokens as u64)),
         ];
+        keys::check_lanes(self.lanes)?;
         keys::at_least_one(given.into_iter().filter_map(|(key, value)| Some((key, value?))))?;
         ensure!(
             (0.0..=1.0).contains(&self.min_lr_frac),

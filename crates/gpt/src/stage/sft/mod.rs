@@ -5,7 +5,8 @@
 
 mod answers;
 
-use super::learner::{Learner, Untold};
+use super::lanes::{Lanes, MicroBatch, Untold, pieces};
+use super::learner::Learner;
 use super::memory;
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
@@ -18,8 +19,8 @@ use crate::model::{Config, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::streams;
-use crate::train::Frozen;
 use crate::train::run::Input;
+use crate::train::{Frozen, LaneSums};
 use anyhow::{Context, Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
@@ -102,8 +103,9 @@ pub fn sft<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let judges = options.reward.map(|reward| reward.config(0.0));
     let frozen: Vec<&Config> = judges.iter().collect();
-    let at_once = settings.optim.micro_batch_tokens;
-    memory::check(&[&options.init.config(0.0)], &frozen, at_once, machine)?;
+    let (optim, mixes) = (&settings.optim, settings.own.ptx_share > 0.0);
+    let lanes = Lanes::new(optim.lanes).in_all(mixes);
+    memory::check(&[&options.init.config(0.0)], &frozen, optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Sft::new(backend, options, &settings)?;
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
@@ -175,24 +177,26 @@ impl<'a, B: Backend> Sft<'a, B> {
         })
     }
 
-    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns how
-    /// that mean is told after the update. `first_row` rows of the step come before it.
-    fn accumulate(&mut self, step: u64, weight: f64, first_row: u64) -> Untold {
+    /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that
+    /// mean's pieces and its number of targets. `first_row` rows of the step come before it.
+    fn accumulate(&mut self, step: u64, lanes: Lanes, weight: f64, first_row: u64) -> (Untold, usize) {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
         let seed = rng::bits(options.seed, streams::SFT_DROPOUT, step);
-        let mut passes = Vec::new();
-        for part in batch.parts(settings.optim.micro_batch_tokens) {
+        let mut untold = Untold::default();
+        for MicroBatch { lane, examples } in
+            lanes.cut(batch.lens.iter().copied(), settings.optim.micro_batch_tokens)
+        {
+            let part = batch.part(examples);
             cross_entropy_derivatives(derivatives, part.targets, counted);
             derivatives.iter_mut().for_each(|derivative| *derivative *= weight);
             let noise = Some(Noise { seed, first_row: first_row + part.first_row as u64 });
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise };
-            let groups = [part.tokens.len()];
-            trainer.accumulate(backend, rows, part.targets, derivatives, &groups);
-            passes.push(part.targets.len());
+            trainer.accumulate(backend, rows, part.targets, derivatives, lane);
+            untold.push(lane, part.lens);
         }
-        Untold { passes, counted }
+        (untold, counted)
     }
 
     /// Mean loss of the assistant's tokens in held-out conversations.
@@ -201,11 +205,18 @@ impl<'a, B: Backend> Sft<'a, B> {
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let counted = batch.predictions();
-        let mut loss = 0.0;
-        for part in batch.parts(settings.optim.micro_batch_tokens) {
+        let (lanes, mut sums) = (Lanes::new(settings.optim.lanes), LaneSums::default());
+        for MicroBatch { lane, examples } in
+            lanes.cut(batch.lens.iter().copied(), settings.optim.micro_batch_tokens)
+        {
+            let part = batch.part(examples);
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
-            loss += cross_entropy(trainer.evaluate(backend, rows, part.targets), counted);
+            let logprobs = trainer.evaluate(backend, rows, part.targets);
+            for piece in pieces(lane, part.lens) {
+                sums.add(lane, [cross_entropy(&logprobs[piece], counted)]);
+            }
         }
+        let [loss] = sums.total();
         loss
     }
 }
@@ -216,7 +227,8 @@ impl<B: Backend> Training for Sft<'_, B> {
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
         let mut flops = training_flops(&self.learner.trainer.config, tokens, own.batch_size);
-        let demonstrated = self.accumulate(step, 1.0 - own.ptx_share, 0);
+        let lanes = Lanes::new(self.settings.optim.lanes);
+        let (demonstrated, counted) = self.accumulate(step, lanes, 1.0 - own.ptx_share, 0);
         let mut mixed_in = None;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
@@ -225,15 +237,16 @@ impl<B: Backend> Training for Sft<'_, B> {
             let ptx_tokens = self.batch.tokens.len() as u64;
             tokens += ptx_tokens;
             flops += training_flops(&self.learner.trainer.config, ptx_tokens, sequences);
-            mixed_in = Some(self.accumulate(step, own.ptx_share, demonstrations));
+            mixed_in = Some(self.accumulate(step, lanes.besides(), own.ptx_share, demonstrations));
         }
         let optim = &self.settings.optim;
         let lr = optim.schedule(self.steps).at(step);
         Ok(self.learner.update(&optim.optimizer(), lr, None, |mut logprobs| {
-            let loss = demonstrated.loss(&mut logprobs);
+            let [loss] = demonstrated.sum(&mut logprobs, |piece| [cross_entropy(piece, counted)]);
             let mut metrics = metrics([("loss", loss.into())]);
-            if let Some(mixed_in) = mixed_in {
-                metrics.insert("ptx/loss".to_owned(), mixed_in.loss(&mut logprobs).into());
+            if let Some((mixed_in, counted)) = mixed_in {
+                let [loss] = mixed_in.sum(&mut logprobs, |piece| [cross_entropy(piece, counted)]);
+                metrics.insert("ptx/loss".to_owned(), loss.into());
             }
             let columns = vec![format!("loss {loss:.4}")];
             Step { metrics, columns, loss: Some(loss), tokens, flops, ..Step::default() }

@@ -149,16 +149,14 @@ fn an_epoch_visits_every_conversation_once_in_an_order_of_its_own() {
 #[test]
 fn parts_join_to_the_batch() {
     let batch = Batch { tokens: (0..12).collect(), targets: (1..13).collect(), lens: vec![2, 5, 1, 1, 3] };
-    for (max_rows, expected) in
-        [(1, vec![1, 1, 1, 1, 1]), (2, vec![1, 1, 2, 1]), (7, vec![2, 3]), (8, vec![3, 2]), (100, vec![5])]
-    {
-        let parts: Vec<_> = batch.parts(max_rows).collect();
-        assert_eq!(parts.iter().map(|part| part.lens.len()).collect::<Vec<_>>(), expected, "{max_rows}");
+    for cuts in [&[0, 1, 2, 3, 4, 5][..], &[0, 2, 5], &[0, 5]] {
+        let parts: Vec<_> = cuts.windows(2).map(|cut| batch.part(cut[0]..cut[1])).collect();
+        assert!(parts.iter().flat_map(|part| part.lens).eq(&batch.lens));
         assert!(parts.iter().flat_map(|part| part.tokens).eq(&batch.tokens));
         assert!(parts.iter().flat_map(|part| part.targets).eq(&batch.targets));
         assert!(parts.iter().all(|part| batch.tokens[part.first_row] == part.tokens[0]));
     }
-    assert_eq!(Batch::default().parts(5).count(), 0);
+    assert!(batch.part(2..2).tokens.is_empty());
 }
 
 /// What is learned of the conversations of a file, as text.
