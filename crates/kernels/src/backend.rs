@@ -35,6 +35,7 @@ use crate::{AdamW, AttentionShape, Draw, Drawn, Dropout, HeadShape, LinearShape,
 use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
+#[allow(clippy::too_many_arguments)]
 pub trait Backend {
     /// An array of numbers in this backend's memory.
     type Tensor;
@@ -46,7 +47,6 @@ pub trait Backend {
     type Scalars;
 
     // ---- memory
-    // -------------------------------------------------------------------------------------------------
 
     /// `len` zeros, kept exactly (`f32`; `f64` in the reference): weights, gradients, moments, the residual
     /// stream.
@@ -104,7 +104,6 @@ pub trait Backend {
     fn fill(&mut self, out: &mut Self::Tensor, value: f32);
 
     // ---- element by element
-    // -------------------------------------------------------------------------------------
 
     /// `out = a + b`. Its backward pass is the identity towards both.
     fn add(&mut self, out: &mut Self::Tensor, a: &Self::Tensor, b: &Self::Tensor);
@@ -132,7 +131,6 @@ pub trait Backend {
     fn dropout(&mut self, x: &mut Self::Tensor, width: usize, dropout: &Dropout);
 
     // ---- rows
-    // ---------------------------------------------------------------------------------------------------
 
     /// `out[r] = wte[tokens[r]] + wpe[positions[r]]`, rows of `d_model`. Without `wpe` the first term alone.
     fn embed_forward(
@@ -174,7 +172,6 @@ pub trait Backend {
     );
     /// With `x̂ = (x - mean)·rstd` and `g = dout·weight`:
     /// `dx += rstd · (g - mean(g) - x̂ · mean(g·x̂))`, `dweight += Σ dout·x̂`, `dbias += Σ dout`.
-    #[allow(clippy::too_many_arguments)]
     fn layer_norm_backward(
         &mut self,
         dx: &mut Self::Tensor,
@@ -188,7 +185,6 @@ pub trait Backend {
     );
 
     /// `sum = a + b`, then its [`layer_norm_forward`](Self::layer_norm_forward).
-    #[allow(clippy::too_many_arguments)]
     fn add_layer_norm_forward(
         &mut self,
         sum: &mut Self::Tensor,
@@ -216,7 +212,6 @@ pub trait Backend {
     );
     /// With `x̂ = x·rstd` and `g = dout·weight`: `dx += rstd · (g - x̂ · mean(g·x̂))`, `dweight += Σ
     /// dout·x̂`.
-    #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &mut self,
         dx: &mut Self::Tensor,
@@ -229,7 +224,6 @@ pub trait Backend {
     );
 
     /// `sum = a + b`, then its [`rms_norm_forward`](Self::rms_norm_forward).
-    #[allow(clippy::too_many_arguments)]
     fn add_rms_norm_forward(
         &mut self,
         sum: &mut Self::Tensor,
@@ -248,7 +242,6 @@ pub trait Backend {
     /// becomes its own [RMSNorm](Self::rms_norm_forward) over its `head_dim` values, with the gains
     /// `q_weight` for all query heads and `k_weight` for all key heads, `[head_dim]` each; values are copied.
     /// `stats` gets `rstd`, `[rows, n_head + n_kv_head]`.
-    #[allow(clippy::too_many_arguments)]
     fn head_norm_forward(
         &mut self,
         out: &mut Self::Tensor,
@@ -261,7 +254,6 @@ pub trait Backend {
     );
     /// `dqkv` from `dout`: head by head what [`rms_norm_backward`](Self::rms_norm_backward) adds; `dq_weight`
     /// and `dk_weight` are added to, the heads of a row belonging to its group.
-    #[allow(clippy::too_many_arguments)]
     fn head_norm_backward(
         &mut self,
         dqkv: &mut Self::Tensor,
@@ -299,7 +291,6 @@ pub trait Backend {
     );
 
     // ---- products
-    // -----------------------------------------------------------------------------------------------
 
     /// `out = x · weightᵀ + bias` with `weight` `[d_out, d_in]`. Cost: `2 · rows · d_in · d_out` operations.
     fn linear_forward(
@@ -330,7 +321,6 @@ pub trait Backend {
     );
 
     /// [`linear_forward`](Self::linear_forward) into `product`, then its GELU.
-    #[allow(clippy::too_many_arguments)]
     fn linear_gelu_forward(
         &mut self,
         out: &mut Self::Tensor,
@@ -360,7 +350,6 @@ pub trait Backend {
     }
     /// `out = residual + ` [`linear_forward`](Self::linear_forward). What becomes of `between`, which is as
     /// long as the product, is unspecified.
-    #[allow(clippy::too_many_arguments)]
     fn linear_add_forward(
         &mut self,
         out: &mut Self::Tensor,
@@ -389,7 +378,6 @@ pub trait Backend {
         dropout: Option<&Dropout>,
     );
     /// `dqkv` from `dout`; probabilities are computed again from `qkv` and `lse`.
-    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &mut self,
         dqkv: &mut Self::Tensor,
@@ -408,7 +396,6 @@ pub trait Backend {
     /// [`ids`](crate::CacheSpan::ids): they cover the rows in order, each in a slot of its own. A cache is an
     /// activation of `slots · capacity · kv_width` values, in an order of the backend's own; what it held
     /// before does not matter.
-    #[allow(clippy::too_many_arguments)]
     fn attention_cached(
         &mut self,
         out: &mut Self::Tensor,
@@ -436,7 +423,6 @@ pub trait Backend {
     /// distribution `p = softmax(hidden[r] · weightᵀ / temperature)`, and on request its entropy
     /// `entropies[r] = -Σ p[j] · log p[j]`, in nats. In chunks of rows, so that the `rows × vocab_size`
     /// logits never exist at once. Both are 0 for [`NO_TARGET`](crate::NO_TARGET).
-    #[allow(clippy::too_many_arguments)]
     fn head_forward(
         &mut self,
         logprobs: &mut Self::Scalars,
@@ -451,7 +437,6 @@ pub trait Backend {
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
     /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a
     /// loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
-    #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &mut self,
         logprobs: &mut Self::Scalars,
@@ -467,7 +452,6 @@ pub trait Backend {
     );
 
     // ---- tokens
-    // -------------------------------------------------------------------------------------------------
 
     /// A token for each row of `logits` (`[draws, vocab_size]`, kept exactly): what a draw is, is said in
     /// [`draw`](crate::draw). The same on every backend whose logits are the same.
@@ -487,7 +471,6 @@ pub trait Backend {
     fn likeliest(&mut self, out: &mut [u32], logits: &Self::Tensor, vocab_size: usize, row: usize);
 
     // ---- optimizer
-    // ----------------------------------------------------------------------------------------------
 
     /// Sets every value of tensors that are kept exactly to 0.
     fn clear(&mut self, tensors: &mut [&mut Self::Tensor]);

@@ -12,7 +12,7 @@ mod counting;
 use counting::{Counting, Crossings};
 use kernels::{Cpu, CpuOptions, Draw, Drawn};
 use lm::model::{self, Config, Engine, Request, Sequences, Targets, specs};
-use lm::train::{Optimizer, Trainer};
+use lm::train::{Lane, Optimizer, Trainer};
 
 const LENS: [usize; 3] = [8, 8, 5];
 const ROWS: usize = 21;
@@ -47,7 +47,7 @@ fn pretraining(config: &Config) -> Crossings {
     second(config, |b, trainer| {
         for _ in 0..2 {
             let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
-            trainer.accumulate(b, batch, &tokens, &[-0.01; ROWS], &LENS);
+            trainer.accumulate(b, batch, &tokens, &[-0.01; ROWS], Lane::Only);
         }
         assert!(trainer.update(b, &OPTIMIZER, 1e-3, None).applied);
         assert_eq!(trainer.told().len(), 2 * ROWS);
@@ -59,11 +59,18 @@ fn policy_step(config: &Config) -> Crossings {
     let tokens: Vec<u32> = (0..ROWS as u32).collect();
     second(config, |b, trainer| {
         let batch = Sequences { tokens: &tokens, lens: &LENS, noise: None };
-        let loss = trainer.accumulate_loss(b, batch, Targets::new(&tokens), true, |outputs, derivatives| {
-            derivatives.logprobs.fill(-0.01);
-            derivatives.entropies.fill(-0.001);
-            outputs.logprobs.iter().chain(outputs.entropies).sum::<f64>()
-        });
+        let loss = trainer.accumulate_loss(
+            b,
+            batch,
+            Targets::new(&tokens),
+            true,
+            Lane::Only,
+            |outputs, derivatives| {
+                derivatives.logprobs.fill(-0.01);
+                derivatives.entropies.fill(-0.001);
+                outputs.logprobs.iter().chain(outputs.entropies).sum::<f64>()
+            },
+        );
         assert!(trainer.update(b, &OPTIMIZER, 1e-3, Some(loss)).applied);
     })
 }

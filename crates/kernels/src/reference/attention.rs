@@ -1,6 +1,7 @@
 //! Attention, one query at a time.
 
-use super::{F64Tensor, add_scaled, assert_len, dot, keep};
+use super::pointwise::keep;
+use super::{F64Tensor, add_scaled, assert_len, dot};
 use crate::shapes::{DROPOUT_COLUMNS, assert_spans_fit, rows_of, size_of_shape, total_rows};
 use crate::{AttentionShape, CacheSpan, Dropout};
 use std::ops::Range;

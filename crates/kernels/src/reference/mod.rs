@@ -9,13 +9,13 @@ mod draw;
 mod head;
 mod linear;
 mod norm;
+mod pointwise;
 mod rope;
 mod swiglu;
 
 use crate::shapes::{append, assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
 use crate::{
     AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
-    rng,
 };
 use std::ops::Range;
 
@@ -121,29 +121,15 @@ impl Backend for Reference {
     }
 
     fn average(&mut self, mean: &mut F64Tensor, x: &F64Tensor, decay: f32) {
-        assert_len(x, mean.0.len(), "x");
-        let decay = f64::from(decay);
-        for (mean, &x) in mean.0.iter_mut().zip(&x.0) {
-            *mean = decay * *mean + (1.0 - decay) * x;
-        }
+        pointwise::average(mean, x, decay);
     }
 
     fn gelu_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor) {
-        assert_len(x, out.0.len(), "x");
-        for (out, &x) in out.0.iter_mut().zip(&x.0) {
-            *out = 0.5 * x * (1.0 + gelu_inner(x).tanh());
-        }
+        pointwise::gelu_forward(out, x);
     }
 
     fn gelu_backward(&mut self, dx: &mut F64Tensor, dout: &F64Tensor, x: &F64Tensor) {
-        assert_len(dout, dx.0.len(), "dout");
-        assert_len(x, dx.0.len(), "x");
-        for (i, dx) in dx.0.iter_mut().enumerate() {
-            let x = x.0[i];
-            let tanh = gelu_inner(x).tanh();
-            let dinner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
-            *dx = dout.0[i] * (0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * dinner);
-        }
+        pointwise::gelu_backward(dx, dout, x);
     }
 
     fn swiglu_forward(&mut self, out: &mut F64Tensor, x: &F64Tensor, d_ff: usize) {
@@ -155,12 +141,7 @@ impl Backend for Reference {
     }
 
     fn dropout(&mut self, x: &mut F64Tensor, width: usize, dropout: &Dropout) {
-        assert_rows(x, width, "x");
-        for (r, row) in x.0.chunks_exact_mut(width).enumerate() {
-            for (c, x) in row.iter_mut().enumerate() {
-                *x *= keep(dropout, width, r, c);
-            }
-        }
+        pointwise::dropout(x, width, dropout);
     }
 
     fn embed_forward(
@@ -468,40 +449,8 @@ impl Backend for Reference {
         norms: &mut Vec<f64>,
         finite: &[&Vec<f64>],
     ) {
-        let Some(step) = settings.begin(updates, norms, finite) else { return };
-        let [lr, beta1, beta2] = [settings.lr, settings.beta1, settings.beta2].map(f64::from);
-        let correction = |beta: f64| 1.0 - beta.powf(step.t);
-        for Parameter { weight, m, v, grad, weight_decay } in parameters {
-            for (x, name) in [(&**m, "m"), (v, "v"), (grad, "grad")] {
-                assert_len(x, weight.0.len(), name);
-            }
-            let weight_decay = f64::from(*weight_decay);
-            for (i, w) in weight.0.iter_mut().enumerate() {
-                let g = grad.0[i] * f64::from(step.grad_scale);
-                m.0[i] = beta1 * m.0[i] + (1.0 - beta1) * g;
-                v.0[i] = beta2 * v.0[i] + (1.0 - beta2) * g * g;
-                let (m_hat, v_hat) = (m.0[i] / correction(beta1), v.0[i] / correction(beta2));
-                *w -= lr * (m_hat / (v_hat.sqrt() + f64::from(step.eps)) + weight_decay * *w);
-            }
-        }
+        pointwise::adamw(parameters, settings, updates, norms, finite);
     }
-}
-
-/// √(2/π), of the GELU.
-const GELU_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-const GELU_CUBIC: f64 = 0.044715;
-
-fn gelu_inner(x: f64) -> f64 {
-    GELU_SCALE * (x + GELU_CUBIC * x * x * x)
-}
-
-/// What [`Dropout`] multiplies the value in row `r`, column `c` by.
-fn keep(dropout: &Dropout, width: usize, r: usize, c: usize) -> f64 {
-    // Numbers of random numbers may wrap.
-    let row = dropout.first_row.wrapping_add(r as u64);
-    let index = row.wrapping_mul(width as u64).wrapping_add(c as u64);
-    let dropped = rng::uniform(dropout.seed, dropout.stream, index) < dropout.p;
-    if dropped { 0.0 } else { 1.0 / (1.0 - f64::from(dropout.p)) }
 }
 
 fn row(x: &[f64], r: usize, width: usize) -> &[f64] {
@@ -518,9 +467,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// `sum += factor · x`.
 fn add_scaled(sum: &mut [f64], factor: f64, x: &[f64]) {
-    for (sum, x) in sum.iter_mut().zip(x) {
-        *sum += factor * x;
-    }
+    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
 }
 
 /// The rows of each group within which gradients of weights are summed first.
