@@ -65,10 +65,6 @@ pub trait Backend {
     /// of [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor;
 
-    /// Lays `weight` out again into the memory of `packed`, which [`packed`](Self::packed) made of a matrix
-    /// of the same shape.
-    fn refresh(&mut self, packed: &mut Self::Tensor, weight: &Self::Tensor);
-
     /// Number of values.
     fn len(&self, x: &Self::Tensor) -> usize;
 

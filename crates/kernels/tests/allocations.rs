@@ -186,7 +186,6 @@ impl Tensors {
 
 /// A round of each.
 const OPERATIONS: &[(&str, Operation)] = &[
-    ("refresh", |cpu, t| cpu.refresh(&mut t.packed, &t.weight)),
     ("upload_ids", |cpu, t| {
         [&SPANS[..], &[], &LENS].iter().for_each(|ids| cpu.upload_ids(&mut t.list, ids));
     }),

@@ -289,7 +289,6 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "zeros",
         "arena",
         "activation",
-        "refresh",
         "len",
         "upload",
         "download",

@@ -35,10 +35,6 @@ impl Backend for Cpu {
         linear::packed(self, weight, d_in, d_out)
     }
 
-    fn refresh(&mut self, packed: &mut CpuTensor, weight: &CpuTensor) {
-        linear::refresh(self, packed, weight);
-    }
-
     fn len(&self, x: &CpuTensor) -> usize {
         x.len()
     }

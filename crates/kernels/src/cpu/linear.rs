@@ -18,13 +18,6 @@ pub(super) fn packed(cpu: &mut Cpu, weight: &CpuTensor, d_in: usize, d_out: usiz
     CpuTensor::packed(PackedWeight::new(cpu.kernel, &mut cpu.pool, weight, d_in, d_out))
 }
 
-pub(super) fn refresh(cpu: &mut Cpu, packed: &mut CpuTensor, weight: &CpuTensor) {
-    assert_eq!(weight.len(), packed.len(), "refresh: values of weight");
-    let packed = packed.as_packed_mut().expect("refresh: a packed weight");
-    let weight = Factor::along_k(weight.values(), packed.d_in());
-    packed.refresh(cpu.kernel, &mut cpu.pool, weight, &mut cpu.blocks);
-}
-
 pub(super) fn forward(
     cpu: &mut Cpu,
     out: &mut CpuTensor,

@@ -103,14 +103,6 @@ impl CpuTensor {
         }
     }
 
-    /// The same to change.
-    pub(super) fn as_packed_mut(&mut self) -> Option<&mut PackedWeight> {
-        match &mut self.0 {
-            Storage::Packed(weight) => Some(weight),
-            _ => None,
-        }
-    }
-
     /// Changes the number of values, whose contents are lost.
     pub(super) fn resize(&mut self, len: usize) {
         match &mut self.0 {

@@ -49,10 +49,6 @@ impl Backend for Reference {
         weight.clone()
     }
 
-    fn refresh(&mut self, packed: &mut F64Tensor, weight: &F64Tensor) {
-        self.copy(packed, weight);
-    }
-
     fn len(&self, x: &F64Tensor) -> usize {
         x.0.len()
     }

@@ -127,7 +127,6 @@ impl<B: Backend> Backend for Counting<B> {
         fn arena(lens: &[usize]) -> Vec<B::Tensor>;
         fn activation(len: usize) -> B::Tensor;
         fn packed(weight: &B::Tensor, d_in: usize, d_out: usize) -> B::Tensor;
-        fn refresh(packed: &mut B::Tensor, weight: &B::Tensor);
         fn ids() -> B::Ids;
         fn scalars() -> B::Scalars;
         fn copy(out: &mut B::Tensor, x: &B::Tensor);

@@ -61,27 +61,9 @@ impl PackedWeight {
     ) -> Self {
         let mut blocks = Blocks::default();
         kernel.push(&mut blocks, d_in);
-        let mut packed = Self { words: Aligned::zeros(kernel.packed_words(&blocks, d_out)), d_in, d_out };
-        packed.refresh(kernel, pool, weight, &mut blocks);
-        packed
-    }
-
-    /// Packs other values of `weight` into the same memory; `blocks` is for its use.
-    pub(crate) fn refresh(
-        &mut self,
-        kernel: Kernel,
-        pool: &mut Pool,
-        weight: Factor<'_>,
-        blocks: &mut Blocks,
-    ) {
-        blocks.clear();
-        kernel.push(blocks, self.d_in);
-        pack_right(kernel, pool, &mut self.words, weight, blocks, self.d_out);
-    }
-
-    /// Values of an input row.
-    pub(crate) fn d_in(&self) -> usize {
-        self.d_in
+        let mut words = Aligned::zeros(kernel.packed_words(&blocks, d_out));
+        pack_right(kernel, pool, &mut words, weight, &blocks, d_out);
+        Self { words, d_in, d_out }
     }
 
     /// Number of values of the matrix.

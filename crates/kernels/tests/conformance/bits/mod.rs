@@ -187,24 +187,6 @@ fn head_row_by_row() {
     });
 }
 
-/// What was packed anew in the same memory has the bits of what was packed for the first time.
-#[test]
-fn refreshed_weights_are_packed_weights() {
-    in_every_setting(|lab, setting| {
-        let [old, new] = [(); 2].map(|()| lab.exact(D_OUT * D_IN));
-        let mut packed = lab.backend.packed(&old, D_IN, D_OUT);
-        lab.backend.refresh(&mut packed, &new);
-        let x = lab.activation(ROWS * D_IN);
-        let shape = LinearShape { rows: ROWS, d_in: D_IN, d_out: D_OUT };
-        let [refreshed, plain] = [&packed, &new].map(|weight| {
-            let mut out = lab.activation(ROWS * D_OUT);
-            lab.backend.linear_forward(&mut out, &x, weight, None, shape);
-            lab.host(&out)
-        });
-        assert_same_bits(&refreshed, &plain, setting);
-    });
-}
-
 /// An operation that stands for two gives what the two give one after the other.
 #[test]
 fn fused_operations_are_their_pairs() {
