@@ -32,7 +32,7 @@ pub(super) fn gelu_backward(dx: &mut F64Tensor, dout: &F64Tensor, x: &F64Tensor)
 pub(super) fn adamw(
     parameters: &mut [Parameter<'_, F64Tensor>],
     settings: &AdamW,
-    updates: &mut Vec<f64>,
+    updates: &mut [f64],
     norms: &mut Vec<f64>,
     finite: &[&Vec<f64>],
 ) {
