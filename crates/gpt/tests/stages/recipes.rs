@@ -103,3 +103,35 @@ fn a_run_keeps_the_recipe_that_it_began_with() {
     // What is kept once stays kept.
     assert_eq!(run(&[], &Silent).unwrap().ending.step, 6);
 }
+
+/// Lanes decide bits, and with several of them the cut into micro-batches does not. One lane is what runs had
+/// before there were any.
+#[test]
+fn lanes_are_part_of_a_recipe_and_make_cuts_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = init(&base(dir.path(), modern));
+    let (train, val) = (demonstrations(&init, 20), demonstrations(&init, 5));
+    let run = |name: &str, changes: &[&str], progress: &dyn Progress| {
+        let options = SftOptions {
+            init: &init,
+            train: &train,
+            val: &val,
+            reward: None,
+            ptx: Vec::new(),
+            out: dir.path().join(name),
+            settings: settings(&[&["steps=6", "batch_size=5"], changes].concat()),
+            seed: 1,
+        };
+        sft(cpu(1), &machine(), &options, progress)
+    };
+    let refused = |name: &str, changes: &[&str]| format!("{:#}", run(name, changes, &Silent).unwrap_err());
+    run("four", &["lanes=4", "micro_batch_tokens=64"], &StopAt::new(3)).unwrap();
+    let other = refused("four", &["lanes=2", "micro_batch_tokens=64"]);
+    assert!(other.contains("settings.lanes: 4 → 2") && !other.contains("micro_batch_tokens"), "{other}");
+    assert_eq!(run("four", &["lanes=4", "micro_batch_tokens=4096"], &Silent).unwrap().ending.step, 6);
+
+    run("one", &["micro_batch_tokens=64"], &StopAt::new(3)).unwrap();
+    assert!(!std::fs::read_to_string(dir.path().join("one/config.toml")).unwrap().contains("lanes"));
+    let other = refused("one", &["micro_batch_tokens=4096"]);
+    assert!(other.contains("settings.micro_batch_tokens: 64 → 4096"), "{other}");
+}

@@ -51,13 +51,9 @@ pub(super) fn check<'k>(given: &[String], known: impl Iterator<Item = &'k str>) 
     bail!("there is no recipe key `{key}`{meant}: choose among {}", known.join(", "))
 }
 
-/// Lanes where a recipe says nothing of them, and where it is not kept: recipes from before there were any
-/// stay what they are.
+/// Lanes where a recipe says nothing of them.
 pub(super) fn one_lane() -> usize {
     1
-}
-pub(super) fn is_one_lane(lanes: &usize) -> bool {
-    *lanes == 1
 }
 
 /// Refuses lanes that are no balanced tree.

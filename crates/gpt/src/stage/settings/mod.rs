@@ -92,7 +92,7 @@ described! {
         pub micro_batch_tokens: usize,
         /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
         /// power of two up to 64. Every number has bits of its own; log₂ of it more gradients are in memory.
-        #[serde(default = "keys::one_lane", skip_serializing_if = "keys::is_one_lane")]
+        #[serde(default = "keys::one_lane")]
         pub lanes: usize,
         /// Steps of the run.
         pub steps: u64,

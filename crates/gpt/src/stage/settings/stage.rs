@@ -50,7 +50,7 @@ described! {
         /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
         /// power of two up to 64. Every number has bits of its own, with more than one whatever
         /// micro_batch_tokens is; log₂ of it more gradients are in memory.
-        #[serde(default = "keys::one_lane", skip_serializing_if = "keys::is_one_lane")]
+        #[serde(default = "keys::one_lane")]
         pub lanes: usize,
         /// Steps of the run; as many as the epochs have where it is not given.
         pub steps: Option<u64>,
@@ -220,8 +220,7 @@ impl<S: StageConfig> StageSettings<S> {
                 let (by, how) = rule.describe();
                 return Ok((*key, by.to_owned(), format!("{meaning} {}: {how}.", sentence(by))));
             }
-            let value = usual.get(*key).or_else(|| settings.table.get(*key));
-            let value = value.map_or("-".to_owned(), ToString::to_string);
+            let value = usual.get(*key).map_or("-".to_owned(), ToString::to_string);
             Ok((*key, value, meaning.to_owned()))
         };
         Self::keys().map(describe).collect()
@@ -351,6 +350,10 @@ pub(in crate::stage) fn recipe(
 ) -> Result<Recipe> {
     // What is kept, and in which format, changes nothing of what is computed.
     let kept = ["keep_last", "dtype"].map(|key| (key, settings.remove(key)));
+    // As in recipes from before there were lanes, whose runs go on.
+    if settings.get("lanes").and_then(toml::Value::as_integer) == Some(1) {
+        settings.remove("lanes");
+    }
     let seed = i64::try_from(seed).context("--seed is too large")?;
     settings.insert("seed".into(), toml::Value::Integer(seed));
     settings.insert("precision".into(), machine.precision.clone().into());
