@@ -32,13 +32,17 @@ impl Bench<'_> {
             let weights = model::init(&mut cpu, config, self.session.seed());
             Engine::new(&mut cpu, config, &weights, batch)
         };
+        // Another owner each time: what was read before is not to be found in the cache.
+        let mut owner = 0;
         let mut timed = |max_tokens| -> Result<f64> {
+            owner += 1;
             let requests: Vec<Request> = (0..batch as u64)
                 .map(|number| Request {
                     prompt: random_tokens(config, self.session.seed(), number, PROMPT_TOKENS),
                     max_tokens,
                     sampling: Sampling { temperature, ..Sampling::default() },
                     number,
+                    owner,
                     ..Request::default()
                 })
                 .collect();
