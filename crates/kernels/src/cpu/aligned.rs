@@ -66,6 +66,11 @@ impl<T: Number> Aligned<T> {
         self.len = len;
     }
 
+    /// Number of values, without a look at them: others may be writing them.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The first value's address, for those who share the writing and keep to their part.
     pub(super) fn start(&self) -> *mut T {
         self.start.as_ptr()
