@@ -34,6 +34,7 @@ fn main() -> Result<()> {
         engine.step(b);
     }
     let short = engine.submit(of(1, 8, 200), None);
+    engine.step(b);
     let [cancelled, other] = [2, 3].map(|number| engine.submit(of(number, long, 1), None));
     let (mut passes, mut gaps, mut last) = (Vec::new(), Vec::new(), Instant::now());
     while !engine.is_idle() {
@@ -53,7 +54,8 @@ fn main() -> Result<()> {
             println!("the other prompt of {long} tokens was read within {} passes", passes.len());
         }
     }
-    (passes.sort(), gaps.sort());
+    passes.sort();
+    gaps.sort();
     let [at_most, nearly] = [passes[passes.len() - 1], passes[passes.len() * 99 / 100]];
     println!("{} passes: the longest {at_most:.1?}, 99 % within {nearly:.1?}", passes.len());
     println!("between two tokens of the short one: at most {:.1?}", gaps[gaps.len() - 1]);

@@ -339,7 +339,8 @@ fn refuses_other_groups<B: Backend>(b: &mut B) {
     let [mut dgain, mut dk, gain, stats] = [(); 4].map(|()| b.zeros(4));
     let ([mut dweight, weight], rms_stats) = ([(); 2].map(|()| b.zeros(16)), b.zeros(2));
     let (mut logprobs, mut derivatives, mut targets) = (b.scalars(), b.scalars(), b.ids());
-    (b.upload_scalars(&mut derivatives, &[0.0; 2]), b.upload_ids(&mut targets, &[0; 2]));
+    b.upload_scalars(&mut derivatives, &[0.0; 2]);
+    b.upload_ids(&mut targets, &[0; 2]);
     for groups in [&[][..], &[1], &[2, 1], &[usize::MAX, 3]] {
         let messages = [
             refusal(|| b.layer_norm_backward(&mut dx, &mut dgain, None, &dout, &x, &stats, &gain, groups)),

@@ -39,17 +39,20 @@ pub fn sampling_work<B: Backend>(
 ) -> impl FnMut() {
     let weights = some_weights(&mut b, &c);
     let mut engine = Engine::with_capacity(&mut b, &c, &weights, sequences, prompt + new);
-    let requests: Vec<Request> = (0..sequences as u64)
+    let mut requests: Vec<Request> = (0..sequences as u64)
         .map(|number| Request {
             prompt: some_tokens(&c, prompt),
             max_tokens: new,
             sampling: Sampling::default(),
             number,
-            stop_tokens: Vec::new(),
             ..Request::default()
         })
         .collect();
-    move || drop(engine.generate(&mut b, &requests, |_, _| ControlFlow::Continue(())))
+    move || {
+        // Another owner's prompts are read anew.
+        requests.iter_mut().for_each(|request| request.owner += 1);
+        drop(engine.generate(&mut b, &requests, |_, _| ControlFlow::Continue(())));
+    }
 }
 
 /// Weights that are quickly made and are not 0: a multiplier at rest is quicker than one at work.

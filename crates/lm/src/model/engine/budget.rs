@@ -37,8 +37,8 @@ impl Budget {
     pub(super) fn learn(&mut self, time: Duration, full: bool) {
         let Some(limit) = self.limit else { return };
         let used = time.as_secs_f64() / limit.as_secs_f64();
-        if used > 0.9 {
-            self.rows *= 0.8 / used;
+        if used > 0.85 {
+            self.rows *= 0.75 / used;
         } else if full && used < 0.6 {
             self.rows *= 1.5;
         }
@@ -59,7 +59,7 @@ mod tests {
         budget.learn(Duration::from_millis(10), true);
         assert_eq!(budget.prompt_rows(0), 24);
         budget.learn(Duration::from_millis(80), true);
-        assert_eq!(budget.prompt_rows(0), 9, "0.8 of what fits");
+        assert_eq!(budget.prompt_rows(0), 9, "three quarters of what fits");
         (0..9).for_each(|_| budget.learn(Duration::from_secs(9), false));
         assert_eq!((budget.prompt_rows(0), budget.prompt_rows(9)), (1, 1));
     }

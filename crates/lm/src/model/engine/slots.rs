@@ -167,7 +167,8 @@ impl<B: Backend> Engine<B> {
 
     /// Drops every request.
     pub(super) fn abandon(&mut self) {
-        (self.queue.clear(), self.unheard.clear());
+        self.queue.clear();
+        self.unheard.clear();
         self.slots.iter_mut().for_each(|slot| slot.running = None);
     }
 

@@ -80,7 +80,9 @@ impl<B: Backend> Engine<B> {
         }
 
         let Pass { tokens, spans, wanted, full, .. } = &mut self.pass;
-        (tokens.clear(), spans.clear(), wanted.clear());
+        tokens.clear();
+        spans.clear();
+        wanted.clear();
         *full = false;
         for (i, slot) in self.slots.iter_mut().enumerate() {
             let unread = slot.unread();

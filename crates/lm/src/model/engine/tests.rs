@@ -181,11 +181,12 @@ fn bias_penalties_and_constraints_say_what_is_drawn() {
     let mut engine = Engine::new(b, &config, &weights, 1);
     let plain = Request { stop_tokens: vec![], ..request(1, &[1], 8) };
     let biased = Request { logit_bias: vec![(17, 100.0)], ..plain.clone() };
-    assert_eq!(texts(b, &mut engine, &[biased.clone()])[0].0, [17; 8]);
+    assert_eq!(texts(b, &mut engine, std::slice::from_ref(&biased))[0].0, [17; 8]);
     let once = Request { presence_penalty: 200.0, ..biased.clone() };
     let drawn = texts(b, &mut engine, &[once]).remove(0).0;
     let mut distinct = drawn.clone();
-    (distinct.sort_unstable(), distinct.dedup());
+    distinct.sort_unstable();
+    distinct.dedup();
     assert_eq!((drawn[0], distinct.len()), (17, 8), "{drawn:?}");
     let thrice = Request { frequency_penalty: 40.0, ..biased };
     assert_eq!(texts(b, &mut engine, &[thrice])[0].0.iter().filter(|&&token| token == 17).count(), 3);
