@@ -148,7 +148,7 @@ mod tests {
     fn modules_are_folders_files_or_crates() {
         let is_in = |file, module| mutant(file, 1, "").is_in(module);
         assert!(is_in("crates/text/src/data/rows.rs", "data") && is_in("crates/data/src/rows.rs", "data"));
-        assert!(is_in("crates/lm/src/model/sample.rs", "model/sample"));
+        assert!(is_in("crates/lm/src/model/score.rs", "model/score"));
         assert!(
             !is_in("crates/text/src/data/rows.rs", "rows") && !is_in("crates/gpt/src/database.rs", "data")
         );

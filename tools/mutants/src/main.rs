@@ -33,7 +33,7 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     sample: usize,
     /// Of which modules.
-    #[arg(long, value_delimiter = ',', default_value = "objective,train,stage,data,model/sample,sandbox")]
+    #[arg(long, value_delimiter = ',', default_value = "objective,train,stage,data,model/engine,sandbox")]
     modules: Vec<String>,
     /// Only the mutant with this number, or those whose names contain this (a file, a function); runs them again.
     #[arg(long, value_name = "NUMBER|TEXT")]

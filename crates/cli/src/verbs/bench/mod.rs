@@ -1,6 +1,7 @@
 //! `mynah bench`: how fast this machine is, in figures that can be put beside those of other programs.
 
 mod decode;
+mod draw;
 mod ppo;
 mod products;
 mod train;
@@ -78,6 +79,8 @@ enum What {
     Train,
     /// Decoding: 128 tokens after a prompt of 128
     Decode,
+    /// A token from the logits of a large vocabulary, one row and sixteen
+    Draw,
     /// Iterations of PPO: 16 answers of 64 tokens, four epochs
     Ppo,
 }
@@ -115,6 +118,9 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
         for batch in args.batch.map_or(vec![1, 16], |batch| vec![usize::from(batch)]) {
             bench.decode(batch, args.temperature)?;
         }
+    }
+    if wanted(What::Draw) {
+        bench.draw()?;
     }
     if wanted(What::Ppo) {
         bench.ppo(args.steps)?;

@@ -121,10 +121,12 @@ impl Running {
 
 impl<B: Backend> Engine<B> {
     /// Gives free slots to requests that wait, the oldest first, each beginning with the keys and values that
-    /// some slot has of its prompt. At least one token is left to be read: a draw needs its logits.
+    /// some slot has of its prompt. At least one token is left to be read: a draw needs its logits. One that
+    /// waits for others' keys and values is overtaken, but by no more requests than there are slots: answers
+    /// are wanted about in their order.
     pub(super) fn admit(&mut self, b: &mut B) {
         let mut next = 0;
-        while next < self.queue.len() && self.slots.iter().any(|slot| slot.running.is_none()) {
+        while next < self.queue.len().min(self.slots.len()) && self.running() < self.slots.len() {
             let Some(Place { slot, from, len }) = self.place_for(&self.queue[next].request) else {
                 next += 1;
                 continue;
