@@ -58,7 +58,7 @@ pub struct TokenLogprob {
 
 /// `2⁴⁰ · eˣ` for `x ≤ 0`, rounded to an integer, where `eˣ` is a 32-bit float.
 #[inline(always)]
-pub(crate) fn weight(x: f32) -> u64 {
+pub fn weight(x: f32) -> u64 {
     /// Where the last bit of a 64-bit float is 1: adding it rounds to an integer, which is then in the low bits.
     const ROUND: f64 = (1u64 << 52) as f64;
     (f64::from(exp(x)) * UNIT as f64 + ROUND).to_bits() - ROUND.to_bits()
