@@ -33,7 +33,7 @@ pub(super) fn draw(
 }
 
 fn draw_from(level: Level, logits: &[f32], draw: &Draw<'_>, scratch: &mut Scratch) -> Drawn {
-    let [scores, weights, places, ..] = &mut scratch.buffers;
+    let [scores, weights, places, bins, ..] = &mut scratch.buffers;
     if !all_finite(level, logits) {
         return Drawn::NotFinite;
     }
@@ -47,15 +47,16 @@ fn draw_from(level: Level, logits: &[f32], draw: &Draw<'_>, scratch: &mut Scratc
         return Drawn::Token(id.expect("it is one of them") as u32);
     }
     let n = scores.len();
-    let (weights, places) = (weights.longs(n), places.words(n));
+    let (weights, places, bins) = (weights.longs(n), places.words(n), bins.words(n));
     let mut total = weigh(level, weights, scores, highest, draw.divisor());
     let range = [highest, highest - REACH * draw.divisor()];
     if (1..n).contains(&draw.top_k) {
-        let last = last_of(scores, range, |_| 1, draw.top_k as u64, places);
+        let last = last_of(level, scores, range, |_| 1, draw.top_k as u64, [places, bins]);
         total = drop_after(weights, scores, last);
     }
     if draw.top_p < 1.0 {
-        let last = last_of(scores, range, |id| weights[id], draw.weight_to_keep(total), places);
+        let enough = draw.weight_to_keep(total);
+        let last = last_of(level, scores, range, |id| weights[id], enough, [places, bins]);
         total = drop_after(weights, scores, last);
     }
     let [seed, stream, index] = draw.random;
@@ -91,23 +92,26 @@ fn scores_of<'a>(logits: &'a [f32], draw: &Draw<'_>, buffer: &'a mut Buffer) -> 
 /// left to be sorted. `[high, low]` is the range in which it is looked for first; what is lower shares the
 /// last bin.
 fn last_of(
+    level: Level,
     scores: &[f32],
     [mut high, mut low]: [f32; 2],
     amount: impl Fn(usize) -> u64,
     mut enough: u64,
-    places: &mut [u32],
+    [places, bins]: [&mut [u32]; 2],
 ) -> (f32, u32) {
-    let mut left = scores.len();
     if high <= low {
         low = f32::MIN;
     }
+    // At first all tokens are left, and a token's place is its id.
+    let mut left = scores.len();
+    bins_of(level, bins, scores, high, BINS as f32 / (high - low));
     places.iter_mut().zip(0..).for_each(|(place, id)| *place = id);
-    while left > FEW && high > low {
-        let range @ (bins_from, _) = (high, low);
-        let scale = BINS as f32 / (high - low);
-        let bin = |id: u32| (((bins_from - scores[id as usize]) * scale) as usize).min(BINS - 1);
+    loop {
+        let range = (high, low);
         let mut amounts = [0; BINS];
-        places[..left].iter().for_each(|&id| amounts[bin(id)] += amount(id as usize));
+        places[..left].iter().zip(&bins[..left]).for_each(|(&id, &bin)| {
+            amounts[bin as usize % BINS] += amount(id as usize);
+        });
         let mut reached = 0;
         while reached + 1 < BINS && amounts[reached] < enough {
             enough -= amounts[reached];
@@ -116,18 +120,22 @@ fn last_of(
         let mut kept = 0;
         (high, low) = (f32::NEG_INFINITY, f32::INFINITY);
         for i in 0..left {
-            let id = places[i];
-            if bin(id) == reached {
-                (places[kept], kept) = (id, kept + 1);
-                (high, low) = (high.max(scores[id as usize]), low.min(scores[id as usize]));
+            if bins[i] as usize == reached {
+                let score = scores[places[i] as usize];
+                (places[kept], kept) = (places[i], kept + 1);
+                (high, low) = (high.max(score), low.min(score));
             }
         }
         // What is forbidden stands apart from what is only unlikely.
         low = low.max(f32::MIN);
-        if kept == left && (high, low) == range {
+        let is_stuck = kept == left && (high, low) == range;
+        left = kept;
+        if left <= FEW || high <= low || is_stuck {
             break;
         }
-        left = kept;
+        let scale = BINS as f32 / (high - low);
+        let of_place = bins.iter_mut().zip(&places[..left]);
+        of_place.for_each(|(bin, &id)| *bin = bin_of(scores[id as usize], high, scale));
     }
     // Where all are alike, they are in the order of their ids already.
     if high > low {
@@ -143,6 +151,12 @@ fn last_of(
         enough -= amount;
     }
     (scores[last as usize], last)
+}
+
+/// Which of the bins below `high` a score is in; they are `1 / scale` wide, and the last is open.
+#[inline(always)]
+fn bin_of(score: f32, high: f32, scale: f32) -> u32 {
+    ((high - score) * scale).min((BINS - 1) as f32) as i32 as u32
 }
 
 fn sort(ids: &mut [u32], scores: &[f32]) {
@@ -201,8 +215,10 @@ pub(super) fn likeliest(cpu: &mut Cpu, out: &mut [u32], logits: &CpuTensor, voca
     let (count, out) = (out.len(), Disjoint::new(out));
     cpu.pool.run(usize::from(count > 0), &|_, scratch| {
         let highest = highest(level, scores);
-        let places = scratch.buffers[0].words(vocab_size);
-        let (last_score, last) = last_of(scores, [highest, highest - REACH], |_| 1, count as u64, places);
+        let [places, bins, ..] = &mut scratch.buffers;
+        let buffers = [places.words(vocab_size), bins.words(vocab_size)];
+        let range = [highest, highest - REACH];
+        let (last_score, last) = last_of(level, scores, range, |_| 1, count as u64, buffers);
         let kept =
             |&id: &u32| scores[id as usize] > last_score || (scores[id as usize] == last_score && id <= last);
         // SAFETY: there is one chunk.
@@ -213,6 +229,13 @@ pub(super) fn likeliest(cpu: &mut Cpu, out: &mut [u32], logits: &CpuTensor, voca
 }
 
 multiversion! {
+    /// The bin of every score.
+    fn bins_of(bins: &mut [u32], scores: &[f32], high: f32, scale: f32) {
+        for (bin, &score) in bins.iter_mut().zip(scores) {
+            *bin = bin_of(score, high, scale);
+        }
+    }
+
     /// Whether no value is NaN or infinite.
     fn all_finite(values: &[f32]) -> bool {
         // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end
@@ -272,8 +295,13 @@ mod tests {
             let mut sorted: Vec<u32> = (0..5000).collect();
             sort(&mut sorted, &scores);
             let highest = scores[sorted[0] as usize];
+            let range = [highest, highest - REACH];
+            let find = |amount: &dyn Fn(usize) -> u64, enough| {
+                let [mut places, mut bins] = [(); 2].map(|()| vec![0; 5000]);
+                last_of(Level::detect(), &scores, range, amount, enough, [&mut places, &mut bins])
+            };
             for enough in [1, 2, 50, 64, 65, 1000, 2500, 4999, 5000] {
-                let got = last_of(&scores, [highest, highest - REACH], |_| 1, enough, &mut vec![0; 5000]);
+                let got = find(&|_| 1, enough);
                 assert_eq!(got.1, sorted[enough as usize - 1], "{enough} of {highest}");
                 let amount = |id: usize| (id % 5) as u64;
                 let mut sum = 0;
@@ -281,7 +309,7 @@ mod tests {
                     sum += amount(id as usize);
                     sum >= enough
                 });
-                let got = last_of(&scores, [highest, highest - REACH], amount, enough, &mut vec![0; 5000]);
+                let got = find(&amount, enough);
                 assert_eq!(Some(&got.1), by_weight, "{enough} by weight");
             }
         }
