@@ -64,6 +64,17 @@ pub fn weight(x: f32) -> u64 {
     (f64::from(exp(x)) * UNIT as f64 + ROUND).to_bits() - ROUND.to_bits()
 }
 
+/// Whether no value is NaN or infinite.
+#[inline(always)]
+pub fn all_finite(values: &[f32]) -> bool {
+    // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end or
+    // a branch, so that the loop becomes vectors and costs little beside reading the values.
+    const EXPONENT: u32 = 0x7f80_0000;
+    const ONE: u32 = 0x0080_0000;
+    let carries = values.iter().fold(0, |carries, x| carries | ((x.to_bits() & EXPONENT) + ONE));
+    carries >> 31 == 0
+}
+
 impl Draw<'_> {
     /// Panics in the name of `operation` unless the draw is one from rows of `vocab_size` logits.
     pub(crate) fn assert_fits(&self, vocab_size: usize) {

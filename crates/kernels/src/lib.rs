@@ -18,6 +18,6 @@ mod shapes;
 
 pub use backend::Backend;
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
-pub use draw::{Draw, Drawn, TokenLogprob};
+pub use draw::{Draw, Drawn, TokenLogprob, all_finite};
 pub use reference::{F64Tensor, Reference};
 pub use shapes::{AdamW, AttentionShape, CacheSpan, Dropout, HeadShape, LinearShape, NO_TARGET, Parameter};

@@ -4,7 +4,9 @@ use super::level::{LANES, Level, multiversion, reduce_lanes};
 use super::pool::Disjoint;
 use super::scratch::{Buffer, Scratch};
 use super::{Cpu, CpuTensor};
-use crate::draw::{Draw, Drawn, TokenLogprob, UNIT, assert_logits, assert_row_exists, order, score, weight};
+use crate::draw::{
+    Draw, Drawn, TokenLogprob, UNIT, all_finite, assert_logits, assert_row_exists, order, score, weight,
+};
 use crate::rng;
 
 /// Parts that a range of scores is cut into where a place in their order is looked for.
@@ -34,7 +36,7 @@ pub(super) fn draw(
 
 fn draw_from(level: Level, logits: &[f32], draw: &Draw<'_>, scratch: &mut Scratch) -> Drawn {
     let [scores, weights, places, bins, ..] = &mut scratch.buffers;
-    if !all_finite(level, logits) {
+    if !finite(level, logits) {
         return Drawn::NotFinite;
     }
     let scores = scores_of(&logits[..draw.n_tokens], draw, scores);
@@ -194,7 +196,7 @@ pub(super) fn token_logprobs(
         let logits = &logits[row * vocab_size..][..vocab_size];
         let same = asked[first..].iter().take_while(|(of, _)| *of == row);
         let highest = highest(level, logits);
-        let finite = all_finite(level, logits);
+        let finite = finite(level, logits);
         let total = weigh(level, scratch.buffers[0].longs(vocab_size), logits, highest, 1.0);
         let log_total = (total as f64 / UNIT as f64).ln();
         for (i, &(_, token)) in (first..).zip(same) {
@@ -236,17 +238,8 @@ multiversion! {
         }
     }
 
-    /// Whether no value is NaN or infinite.
-    fn all_finite(values: &[f32]) -> bool {
-        // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end
-        // or a branch, so that the loop becomes vectors.
-        const EXPONENT: u32 = 0x7f80_0000;
-        const ONE: u32 = 0x0080_0000;
-        let mut carries = 0;
-        for value in values {
-            carries |= (value.to_bits() & EXPONENT) + ONE;
-        }
-        carries >> 31 == 0
+    fn finite(values: &[f32]) -> bool {
+        all_finite(values)
     }
 
     /// The largest value; of none, -∞.

@@ -12,7 +12,7 @@ use safetensors::tensor::Metadata;
 
 use super::disk;
 use super::number_format::NumberFormat;
-use crate::model::all_finite;
+use kernels::all_finite;
 use text::system;
 
 /// Values converted at a time: whole blocks of every number format.

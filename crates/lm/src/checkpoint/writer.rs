@@ -12,7 +12,8 @@ use super::dtype::Dtype;
 use super::family::Piece;
 use super::finite::first_not_finite;
 use super::manifest::FileRecord;
-use crate::model::{Spec, all_finite};
+use crate::model::Spec;
+use kernels::all_finite;
 
 /// Values converted at a time.
 const CHUNK: usize = 1 << 18;

@@ -22,7 +22,6 @@ pub use gpt::{
 };
 pub use memory::{EXACT_BYTES, PASS_TOKENS, TrainingMemory};
 pub use not_finite::NotFinite;
-pub(crate) use not_finite::all_finite;
 pub use rope::{Rope, RopeScaling};
 pub use score::{Before, scores, scores_backward};
 pub use speed::{sampling_work, training_work};

@@ -1,5 +1,6 @@
 //! Logits that are no numbers: found where they become tokens or log-probabilities, and named.
 
+use kernels::all_finite;
 use std::fmt;
 
 /// A model's logits are NaN or infinite. Its weights were finite when they were read, so what it computes
@@ -10,16 +11,6 @@ pub struct NotFinite {
     pub sequence: usize,
     /// Tokens of it that the model had read.
     pub tokens: usize,
-}
-
-/// Whether no value is NaN or infinite.
-pub(crate) fn all_finite(values: &[f32]) -> bool {
-    // The exponent of what is not finite is all ones: one more carries into the sign. Without an early end or
-    // a branch, so that the loop becomes vectors and costs little beside reading the values.
-    const EXPONENT: u32 = 0x7f80_0000;
-    const ONE: u32 = 0x0080_0000;
-    let carries = values.iter().fold(0, |carries, x| carries | ((x.to_bits() & EXPONENT) + ONE));
-    carries >> 31 == 0
 }
 
 impl NotFinite {

@@ -130,6 +130,20 @@ fn the_beginning_of_a_prompt_that_a_slot_holds_is_not_read_again() {
     // Of prompts that nobody holds yet, one is read and the others wait for it.
     let fresh: Vec<u32> = (0..18).rev().collect();
     assert_eq!(ask(&mut engine, &[of(0, &fresh), of(0, &fresh), of(0, &fresh)]), [0, 17, 17]);
+    // The slot that was used longest ago is given away, and what was asked last is still held.
+    let mut engine = Engine::new(b, &config, &weights, 2);
+    let prompts = [[1; 5], [2; 5], [1; 5], [3; 5], [1; 5]];
+    let mut ask = |prompt: &[u32]| {
+        let answer = engine.generate(b, &[of(0, prompt)], |_, _| ControlFlow::Continue(())).unwrap();
+        answer[0].usage.cached_tokens
+    };
+    assert_eq!(prompts.map(|prompt| ask(&prompt)), [0, 0, 4, 0, 4]);
+    // Those who wait are overtaken by no more than there are slots.
+    for prompt in [&fresh[..], &fresh, &fresh, &[9, 9]] {
+        engine.submit(of(0, prompt), None);
+    }
+    engine.step(b);
+    assert_eq!((engine.running(), engine.waiting()), (1, 3));
 }
 
 #[test]
