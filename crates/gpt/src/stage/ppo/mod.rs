@@ -26,6 +26,7 @@ use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use crate::train::{Frozen, Schedule, Trainer};
 use anyhow::Result;
 use kernels::{Backend, rng};
@@ -101,7 +102,7 @@ struct Ppo<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<PpoSettings>,
     backend: B,
-    prompter: Prompter<'a>,
+    prompter: Prompter<&'a Tokenizer>,
     /// The prompts of training and of measuring, as tokens.
     prompts: Vec<TokenizedPrompt<'a>>,
     held_out: Vec<TokenizedPrompt<'a>>,

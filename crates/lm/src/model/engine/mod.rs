@@ -7,6 +7,7 @@
 //! request.
 //!
 //! * `request`: what is asked and answered. `sampling`: how tokens are drawn.
+//! * `reading`: what is told of a prompt's own tokens.
 //! * `slots`: who holds which keys and values. `cache`: the pass over them. `step`: which rows are in a pass,
 //!   `budget` how many.
 //! * `continuations`, `beam`: likelihoods and beam search, which take the slots for themselves.
@@ -15,6 +16,7 @@ mod beam;
 mod budget;
 mod cache;
 mod continuations;
+mod reading;
 mod request;
 mod sampling;
 mod slots;
@@ -25,7 +27,7 @@ mod tests;
 pub use beam::Beams;
 pub use cache::{Cache, forward_cached};
 pub use kernels::TokenLogprob;
-pub use request::{Constraint, Event, Finish, Generated, Logprobs, Request, RequestId, Usage};
+pub use request::{Constraint, Event, Finish, Generated, Logprobs, Reading, Request, RequestId, Told, Usage};
 pub use sampling::Sampling;
 
 use super::{Config, NotFinite, Weights, specs};
@@ -135,7 +137,7 @@ impl<B: Backend> Engine<B> {
         assert!(len <= self.capacity, "a prompt of {len} tokens does not fit {} positions", self.capacity);
         let id = RequestId(self.submissions);
         self.submissions += 1;
-        if request.max_tokens == 0 {
+        if request.max_tokens == 0 && request.reading == Reading::Nothing {
             let usage = Usage { prompt_tokens: len, ..Usage::default() };
             let generated = Generated { tokens: Vec::new(), finish: Finish::Length, end: None, usage };
             self.unheard.push(Event::Done { id, generated });
@@ -154,6 +156,16 @@ impl<B: Backend> Engine<B> {
         }
         let running = self.slot_of(id)?.running.take();
         running.map(|running| running.into_generated(Finish::Cancelled, None))
+    }
+
+    /// After a panic within a [step](Self::step): ends the requests that have a slot, and says which they are.
+    /// Those that wait go on waiting. The cache is a new one.
+    pub fn recover(&mut self, b: &mut B) -> Vec<RequestId> {
+        self.cache = Cache::new(b, &self.config, self.slots.len(), self.capacity);
+        self.pass = Pass::default();
+        let slots = std::mem::take(&mut self.slots);
+        self.slots = slots.iter().map(|_| Slot::default()).collect();
+        slots.into_iter().filter_map(|slot| Some(slot.running?.id)).collect()
     }
 
     /// Whether a request that has a slot gets rows; one that does not keeps its slot.
@@ -227,6 +239,7 @@ impl<B: Backend> Engine<B> {
                         stopped[index_of(id)] = on_token(index_of(id), token).is_break();
                         (id, if stopped[index_of(id)] { self.cancel(id) } else { None })
                     }
+                    Event::Read { .. } => continue,
                     Event::Done { id, generated } => (id, Some(generated)),
                 };
                 let Some(mut generated) = done else { continue };
@@ -268,7 +281,8 @@ fn decoding_weights<B: Backend>(
             }
         }
     });
-    if config.tied_head {
+    // A model that scores writes nothing.
+    if config.tied_head && config.n_label.is_none() {
         decoding.lm_head = Some(b.packed(&weights.wte, config.d_model, config.vocab_size));
     }
     decoding
