@@ -65,6 +65,7 @@ fn answers(
                         assert_eq!(engine.cancel(id).unwrap().finish, Finish::Cancelled);
                     }
                 }
+                Event::Read { .. } => {}
                 Event::Done { id, generated } => {
                     let told = answers.entry(of[&id]).or_default().iter().map(|(token, _)| *token);
                     assert_eq!(told.collect::<Vec<_>>(), generated.tokens);

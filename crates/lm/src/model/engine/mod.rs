@@ -184,6 +184,14 @@ impl<B: Backend> Engine<B> {
         self.queue.is_empty() && self.unheard.is_empty() && self.running() == 0
     }
 
+    /// Whether a [step](Self::step) would get on: it would not where all requests that have a slot are paused.
+    pub fn can_step(&self) -> bool {
+        let has_free = self.running() < self.slots.len();
+        !self.unheard.is_empty()
+            || (has_free && !self.queue.is_empty())
+            || self.slots.iter().any(|slot| slot.at_work().is_some())
+    }
+
     /// Requests that wait for a slot.
     pub fn waiting(&self) -> usize {
         self.queue.len()

@@ -1,0 +1,118 @@
+//! Bodies of requests: read within limits, checked, and told by field where they are wrong.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+
+use super::error::ApiError;
+
+/// Bytes of a body, at most.
+pub(crate) const BYTES: usize = 2 << 20;
+/// How deep objects and arrays may lie in each other.
+const DEPTH: usize = 64;
+/// A body comes within this time.
+const TIME: Duration = Duration::from_secs(10);
+
+/// A JSON object.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<JsonBody, ApiError> {
+        let is_json =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+                value
+                    .split(';')
+                    .next()
+                    .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+            });
+        if !is_json {
+            return Err(ApiError::media_type());
+        }
+        read(request.into_body()).await.map(JsonBody)
+    }
+}
+
+async fn read(body: Body) -> Result<Value, ApiError> {
+    let bytes = tokio::time::timeout(TIME, to_bytes(body, BYTES)).await.map_err(|_| ApiError::slow())?;
+    let bytes = bytes.map_err(|error| {
+        let is_limit =
+            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("limit"));
+        if is_limit { ApiError::too_large(BYTES) } else { ApiError::invalid("the body could not be read") }
+    })?;
+    if depth(&bytes) > DEPTH {
+        return Err(ApiError::invalid(format!("the body is nested deeper than {DEPTH} levels")));
+    }
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(ApiError::invalid("the body is not a JSON object"));
+    }
+    Ok(value)
+}
+
+/// How deep brackets lie in each other, outside of strings.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The fields of a body that a type has.
+///
+/// # Errors
+/// One is of another kind: the error names it.
+pub(crate) fn fields<T: DeserializeOwned>(body: &Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(body).map_err(|error| {
+        let path = error.path().to_string();
+        let message = format!("{path}: {}", error.inner());
+        match path.as_str() {
+            // A field that is missing has no path of its own.
+            "." => ApiError::invalid(error.inner()),
+            _ => ApiError::param(&path, message),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_strings_are_not_depth() {
+        assert_eq!(depth(br#"{"a":[[1]],"b":"[[[[\"[[[["}"#), 3);
+        assert_eq!(depth(b"]]]["), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_told_what_is_wrong_with_it() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(70), "]".repeat(70));
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(BYTES));
+        for (body, status, said) in [
+            (deep, 400, "deeper"),
+            (long, 413, "longer"),
+            ("{\"a\":".to_owned(), 400, "not JSON"),
+            ("[1]".to_owned(), 400, "not a JSON object"),
+        ] {
+            let error = read(Body::from(body)).await.unwrap_err();
+            assert_eq!(error.status(), status);
+            assert!(error.body().message.contains(said), "{error:?}");
+        }
+    }
+}
