@@ -7,6 +7,8 @@ mod http;
 mod metrics;
 mod model;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use model::{Capacity, Source};

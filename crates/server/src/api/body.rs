@@ -100,8 +100,9 @@ mod tests {
         assert_eq!(depth(b"]]]["), 1);
     }
 
-    #[tokio::test]
-    async fn a_body_is_told_what_is_wrong_with_it() {
+    #[test]
+    fn a_body_is_told_what_is_wrong_with_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(70), "]".repeat(70));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(BYTES));
         for (body, status, said) in [
@@ -110,7 +111,7 @@ mod tests {
             ("{\"a\":".to_owned(), 400, "not JSON"),
             ("[1]".to_owned(), 400, "not a JSON object"),
         ] {
-            let error = read(Body::from(body)).await.unwrap_err();
+            let error = runtime.block_on(read(Body::from(body))).unwrap_err();
             assert_eq!(error.status(), status);
             assert!(error.body().message.contains(said), "{error:?}");
         }

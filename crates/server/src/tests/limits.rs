@@ -1,0 +1,149 @@
+//! What is refused, and how it is told.
+
+use super::answers::{CHAT, TEXT, prompt, question};
+use super::fixture::{Server, read_head};
+use super::leaving::long;
+use serde_json::{Map, Value, json};
+use std::io::Read;
+use std::time::Duration;
+
+#[test]
+fn a_field_that_is_wrong_is_named() {
+    let server = Server::start(|_| {});
+    let many: Map<String, Value> = (0..5000).map(|id| (id.to_string(), json!(1))).collect();
+    for (more, param) in [
+        (json!({ "temperature": -0.1 }), "temperature"),
+        (json!({ "temperature": 2.1 }), "temperature"),
+        (json!({ "temperature": "hot" }), "temperature"),
+        (json!({ "temperature": 1e300 }), "temperature"),
+        (json!({ "top_p": 0 }), "top_p"),
+        (json!({ "top_p": 1.1 }), "top_p"),
+        (json!({ "top_k": 1_000_000_000 }), "top_k"),
+        (json!({ "top_k": -1 }), "top_k"),
+        (json!({ "n": 0 }), "n"),
+        (json!({ "n": 17 }), "n"),
+        (json!({ "n": 1.5 }), "n"),
+        (json!({ "max_tokens": -1 }), "max_tokens"),
+        (json!({ "max_tokens": 1.5 }), "max_tokens"),
+        (json!({ "max_tokens": 1e99 }), "max_tokens"),
+        (json!({ "max_tokens": 0 }), "max_tokens"),
+        (json!({ "seed": "x" }), "seed"),
+        (json!({ "seed": 0.5 }), "seed"),
+        (json!({ "stop": [1] }), "stop"),
+        (json!({ "stop": vec!["x"; 17] }), "stop"),
+        (json!({ "stop": "x".repeat(257) }), "stop"),
+        (json!({ "presence_penalty": 3 }), "presence_penalty"),
+        (json!({ "frequency_penalty": -3 }), "frequency_penalty"),
+        (json!({ "logit_bias": { "100000": 1 } }), "logit_bias"),
+        (json!({ "logit_bias": { "word": 1 } }), "logit_bias"),
+        (json!({ "logit_bias": { "1": 101 } }), "logit_bias"),
+        (json!({ "logit_bias": { "1": 1, "01": 1 } }), "logit_bias"),
+        (json!({ "logit_bias": many }), "logit_bias"),
+        (json!({ "tools": [{}] }), "tools"),
+        (json!({ "functions": [{}] }), "functions"),
+        (json!({ "audio": {} }), "audio"),
+        (json!({ "modalities": ["text", "audio"] }), "modalities"),
+        (json!({ "chat_template": "x" }), "chat_template"),
+        (json!({ "chat_template_kwargs": {} }), "chat_template_kwargs"),
+        (json!({ "model": "reward" }), "model"),
+    ] {
+        let reply = server.post(CHAT, &question(more.clone()));
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["param"]),
+            (400, &json!(param)),
+            "{more}: {}",
+            reply.body
+        );
+        assert_eq!(reply.json()["error"]["type"], "invalid_request_error");
+    }
+    for (more, param) in [
+        (json!({ "suffix": "x" }), "suffix"),
+        (json!({ "best_of": 2 }), "best_of"),
+        (json!({ "prompt": [100_000] }), "prompt"),
+        (json!({ "prompt": [] }), "prompt"),
+        (json!({ "prompt": [[]] }), "prompt"),
+        (json!({ "prompt": { "a": 1 } }), "prompt"),
+        (json!({ "logprobs": 21 }), "logprobs"),
+    ] {
+        let reply = server.post(TEXT, &prompt(more.clone()));
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["param"]),
+            (400, &json!(param)),
+            "{more}: {}",
+            reply.body
+        );
+    }
+    let fine = json!({
+        "tools": [], "tool_choice": "none", "modalities": ["text"], "unknown": { "field": 1 }, "user": "me", "stop": null,
+        "max_tokens": 3, "seed": null,
+    });
+    assert_eq!(server.post(CHAT, &question(fine)).status, 200);
+}
+
+#[test]
+fn a_body_that_is_wrong_is_refused() {
+    let server = Server::start(|_| {});
+    let json = [("content-type", "application/json")];
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
+    for (headers, body, status) in [
+        (&json[..], "{", 400),
+        (&json[..], "[]", 400),
+        (&json[..], deep.as_str(), 400),
+        (&json[..], "{}", 400),
+        (&[("content-type", "text/plain")][..], "{}", 415),
+        (&[][..], "{}", 415),
+    ] {
+        let reply = server.send("POST", CHAT, headers, body);
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+        assert!(reply.json()["error"]["message"].is_string());
+    }
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(3 << 20));
+    assert_eq!(server.send("POST", CHAT, &json, &long).status, 413);
+    let unknown = server.post(CHAT, &question(json!({ "model": "none" })));
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("model_not_found")));
+    assert!(unknown.body.contains("chat, other, reward"), "{}", unknown.body);
+    assert_eq!(server.get("/v1/nothing").status, 404);
+    assert_eq!(server.get(CHAT).status, 405);
+    let long_head = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    assert!(read_head(&mut server.raw(&long_head)).starts_with("HTTP/1.1 431"));
+}
+
+#[test]
+fn more_than_there_is_room_for_is_sent_away() {
+    let server = Server::start(|settings| settings.capacity.slots = 1);
+    // Three models of one slot, and 128 that wait.
+    let body = question(json!({ "n": 16, "max_tokens": 280, "stream": true, "logit_bias": {} })).to_string();
+    let holding: Vec<_> = (0..8).map(|_| server.raw(&server.head(CHAT, &body))).collect();
+    server.wait_for("mynah_running", 1.0);
+    let mut refused = 0;
+    for _ in 0..3 {
+        let reply = server.post(CHAT, &question(json!({ "n": 16, "stream": true, "max_tokens": 280 })));
+        if reply.status == 429 {
+            refused += 1;
+            assert_eq!(reply.headers["retry-after"], "1");
+            assert_eq!(reply.json()["error"]["type"], "rate_limit_error");
+        }
+    }
+    assert!(refused > 0);
+    drop(holding);
+    server.wait_for("mynah_running", 0.0);
+    assert_eq!(server.post(CHAT, &question(json!({ "max_tokens": 3 }))).status, 200);
+}
+
+#[test]
+fn stopping_lets_answers_come_to_their_end() {
+    let mut server = Server::start(|settings| settings.capacity.slots = 1);
+    // More than anything between holds, and nobody reads it yet.
+    let mut asked = server.raw(&server.head(CHAT, &long(true).to_string()));
+    server.wait_for("mynah_running", 1.0);
+    server.stop();
+    std::thread::sleep(Duration::from_millis(60));
+    let reply = server.post(CHAT, &question(json!({ "max_tokens": 3 })));
+    assert_eq!((reply.status, reply.headers["retry-after"].as_bytes()), (503, &b"5"[..]), "{}", reply.body);
+    assert_eq!((server.get("/ready").status, server.get("/health").status), (503, 200));
+    let mut text = String::new();
+    // The server closes the connection once it has stopped.
+    asked.read_to_string(&mut text).unwrap();
+    assert!(text.contains("data: [DONE]"), "what was taken in is answered");
+    server.join();
+}
