@@ -95,6 +95,7 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
         bytes_per_value,
         log: if session.quiet() { Arc::new(|_| {}) } else { Arc::new(|line| eprint_line(&line)) },
     };
+    session.terminal().at_stop("letting answers come to their end");
     let (host, names) = (args.host, sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>());
     server::serve(cpu, &sources, settings, session.watcher(), |address| {
         let url = match host {

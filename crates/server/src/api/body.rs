@@ -1,8 +1,9 @@
 //! Bodies of requests: read within limits, checked, and told by field where they are wrong.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use super::error::ApiError;
 
 /// Bytes of a body, at most.
 pub(crate) const BYTES: usize = 2 << 20;
+/// Bytes of a longer one that are heard before it is cut off.
+const HEARD_BYTES: usize = 16 << 20;
 /// How deep objects and arrays may lie in each other.
 const DEPTH: usize = 64;
 /// A body comes within this time.
@@ -38,12 +41,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 }
 
 async fn read(body: Body) -> Result<Value, ApiError> {
-    let bytes = tokio::time::timeout(TIME, to_bytes(body, BYTES)).await.map_err(|_| ApiError::slow())?;
-    let bytes = bytes.map_err(|error| {
-        let is_limit =
-            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("limit"));
-        if is_limit { ApiError::too_large(BYTES) } else { ApiError::invalid("the body could not be read") }
-    })?;
+    let bytes = tokio::time::timeout(TIME, bytes(body)).await.map_err(|_| ApiError::slow())??;
     if depth(&bytes) > DEPTH {
         return Err(ApiError::invalid(format!("the body is nested deeper than {DEPTH} levels")));
     }
@@ -53,6 +51,22 @@ async fn read(body: Body) -> Result<Value, ApiError> {
         return Err(ApiError::invalid("the body is not a JSON object"));
     }
     Ok(value)
+}
+
+/// All bytes of a body. What is too long is heard to its end, within reason: a client that is cut off while it
+/// writes never reads why.
+async fn bytes(body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut bytes, mut len, mut body) = (Vec::new(), 0, body.into_data_stream());
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|_| ApiError::invalid("the body could not be read"))?;
+        len += part.len();
+        match len {
+            0..=BYTES => bytes.extend_from_slice(&part),
+            ..=HEARD_BYTES => bytes = Vec::new(),
+            _ => break,
+        }
+    }
+    if len > BYTES { Err(ApiError::too_large(BYTES)) } else { Ok(bytes) }
 }
 
 /// How deep brackets lie in each other, outside of strings.
