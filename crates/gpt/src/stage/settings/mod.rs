@@ -40,17 +40,19 @@ pub(super) use described;
 pub(super) use doc_text;
 
 mod keys;
+mod optim;
 mod presets;
 mod rule;
 mod shape;
 mod stage;
 
 pub(super) use keys::at_least_one;
+pub use optim::OptimConfig;
 pub use presets::{PRESETS, usual_vocab_size};
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
-pub use stage::{OptimConfig, StageConfig, StageSettings};
 pub(super) use stage::{Resolved, recipe};
+pub use stage::{StageConfig, StageSettings};
 
 described! {
     /// Everything that decides a pretraining besides its data, its seed and where it begins.

@@ -1,7 +1,7 @@
 //! The loop with a training whose losses are written down before.
 
 use super::*;
-use crate::checkpoint::{Contents, Dtype, from_host, newest_good};
+use crate::checkpoint::{Checkpoint, Contents, Dtype, from_host, newest_good};
 use crate::model::{Config, NotFinite, specs};
 use crate::progress::Silent;
 use serde_json::json;

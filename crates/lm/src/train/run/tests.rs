@@ -1,9 +1,10 @@
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::claim::LOCK;
 use super::*;
 
 fn recipe() -> Recipe {
