@@ -1,8 +1,9 @@
 //! The recipe of a stage that comes after pretraining: how it is optimised ([`OptimConfig`]), and what is its
 //! own.
 
+use super::presets::apply;
 use super::rule::{Fit, Rule};
-use super::{OptimConfig, Shape, apply, keys};
+use super::{OptimConfig, Shape, keys};
 use crate::progress::Progress;
 use crate::stage::training_loop::Machine;
 use crate::train::run::{CONFIG, Recipe};
