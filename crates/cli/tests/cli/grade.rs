@@ -99,7 +99,7 @@ fn leftovers() -> Vec<String> {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let orphan = |pid: &String| {
-        let ours = ["sandbox-room", "The side of the program", "The side of the tests"];
+        let ours = ["sandbox-process", "The side of the program", "The side of the tests"];
         let status = read(pid, "status");
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim();
         ours.iter().any(|text| read(pid, "cmdline").contains(text))
@@ -435,5 +435,5 @@ fn what_cannot_be_graded_is_refused() {
         mynah(&[&["grade", "--problems", &problems], wrong].concat()).assert().code(2);
     }
     mynah(&["grade", "--problems", &problems, "--gold", "--unsafe-without", "roof"]).assert().code(2);
-    mynah(&["sandbox-room"]).assert().code(1);
+    mynah(&["sandbox-process"]).assert().code(1);
 }
