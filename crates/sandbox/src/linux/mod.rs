@@ -75,16 +75,16 @@ impl Sandbox {
         &self.plan.python.executable
     }
 
-    /// Starts the Python source `program` in a new sandbox. [`SandboxProcess::is_set_up`] says when the sandbox was
-    /// ready for it.
+    /// Starts the Python source `program` in a new sandbox. [`SandboxProcess::is_set_up`] says when the
+    /// sandbox was ready for it.
     ///
     /// # Errors
     /// No process can be started.
     pub fn start(&self, program: &str) -> Result<SandboxProcess> {
         let plan = Plan { program: program.into(), ..self.plan.clone() };
         let child = call("outside", &plan)?
-            // The interpreter's folder, though its parents be closed to the user that the sandbox will be: see
-            // `enter::tree`.
+            // The interpreter's folder, though its parents be closed to the user that the sandbox will be:
+            // see `enter::tree`.
             .current_dir(&plan.python.prefix)
             // Ctrl-C is for whoever asked for the sandbox, who then lets go of it.
             .process_group(0)
@@ -120,9 +120,9 @@ fn call(step: &str, plan: &Plan) -> Result<Command> {
     Ok(command)
 }
 
-/// In a call of the binary by itself: sets up the sandbox, runs the program in it and returns how it ended. Else
-/// `None`, and `main` goes on. To be called before anything else, while there is but one thread and no open
-/// file.
+/// In a call of the binary by itself: sets up the sandbox, runs the program in it and returns how it ended.
+/// Else `None`, and `main` goes on. To be called before anything else, while there is but one thread and no
+/// open file.
 pub fn enter_if_asked() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != CALL {

@@ -40,8 +40,8 @@ described! {
         /// Tokens that go through a model at once at most, where an example is not longer: memory grows with
         /// it, and with one lane sums of gradients are cut by it.
         pub micro_batch_tokens: usize,
-        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
-        /// power of two up to 64. Every number has bits of its own, with more than one whatever
+        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree:
+        /// a power of two up to 64. Every number has bits of its own, with more than one whatever
         /// micro_batch_tokens is; log₂ of it more gradients are in memory.
         #[serde(default = "keys::one_lane")]
         pub lanes: usize,

@@ -47,8 +47,9 @@ described! {
         /// grows with it, and no bit of the result depends on it.
         #[serde(default = "micro_batch_tokens")]
         pub micro_batch_tokens: usize,
-        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree: a
-        /// power of two up to 64. Every number has bits of its own; log₂ of it more gradients are in memory.
+        /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree:
+        /// a power of two up to 64. Every number has bits of its own; log₂ of it more gradients are in
+        /// memory.
         #[serde(default = "keys::one_lane")]
         pub lanes: usize,
         /// Steps of the run.

@@ -14,8 +14,8 @@
 //! # Two ways in
 //!
 //! * [`Product`] on whole matrices, by all threads.
-//! * Small products within one thread, as attention needs them: [`Kernel::pack_left`], [`Kernel::pack_right`],
-//!   [`Kernel::multiply`].
+//! * Small products within one thread, as attention needs them: [`Kernel::pack_left`],
+//!   [`Kernel::pack_right`], [`Kernel::multiply`].
 
 mod kernel;
 #[cfg(target_arch = "x86_64")]

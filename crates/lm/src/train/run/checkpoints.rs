@@ -1,5 +1,5 @@
-//! The shelf of checkpoints of a run: `checkpoints/step-000500/`, which of them stay, and the sweeping up
-//! after an interruption. What lies inside one is not looked at here.
+//! The checkpoints of a run, `checkpoints/step-000500/`: which of them are kept, and what an interruption
+//! left is removed. What is inside one is not looked at here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
