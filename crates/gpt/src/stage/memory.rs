@@ -1,5 +1,5 @@
-//! Refuses a training that this machine has no memory for, before anything is begun: the system would end it
-//! without a word.
+//! Refuses a training that this machine has no memory for, before anything is begun: otherwise the system
+//! kills it without a message.
 
 use super::Machine;
 use crate::model::{Config, EXACT_BYTES};

@@ -1,4 +1,4 @@
-//! `mynah eval`: a model in examinations, alone or beside another.
+//! `mynah eval`: a model on tasks, alone or beside another.
 
 mod report;
 
@@ -9,7 +9,7 @@ use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::data::Columns;
 use gpt::eval::code;
-use gpt::eval::{Candidate, Exam, FIELDS, Line, Log, Overlap, Rule, Task, Terms, generated, overlaps};
+use gpt::eval::{Candidate, FIELDS, Line, Log, Overlap, Rule, Task, TaskResult, Terms, generated, overlaps};
 use gpt::output::{Input, Lines, Out, Recipe, digest};
 use gpt::report::sweeps_page;
 use gpt::sandbox::Sandbox;
@@ -44,7 +44,7 @@ Examples:
   mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
   mynah eval --model runs/a --against runs/b --tasks questions.jsonl";
 
-/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or
+/// Evaluate a model: multiple choice, free answers, last words, texts, with examples before each item or
 /// without (GPT-3)
 #[derive(Debug, Args)]
 #[command(after_help = format!("{}\n\n{RULE}\n\n{EXAMPLES}", DETAILS))]
@@ -154,7 +154,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
     let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
     let plotted = plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose()?;
-    let (exams, others) = {
+    let (results, others) = {
         let mut file = out.as_ref().map(|out| Lines::open(out, &recipe)).transpose()?;
         let items = file.as_ref().map_or("", Lines::kept);
         let items = items.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
@@ -173,25 +173,25 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             Some(file) => file.push(&format!("{}\n", json!(line))),
             None => Ok(()),
         };
-        let examine = |model: &PathBuf, log: &mut Log<'_>| {
-            examine(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
+        let evaluate = |model: &PathBuf, log: &mut Log<'_>| {
+            evaluate(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
                 .map_err(|error| if stays { kept(error) } else { error })
         };
-        let exams = examine(model, &mut Log::new(items, &mut hear))?;
+        let results = evaluate(model, &mut Log::new(items, &mut hear))?;
         file.map(Lines::finish).transpose()?;
-        let other = |model: &PathBuf| examine(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
-        (exams, args.against.as_ref().map(other).transpose()?)
+        let other = |model: &PathBuf| evaluate(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
+        (results, args.against.as_ref().map(other).transpose()?)
     };
     if let Some(plot) = &plot {
         if plotted == Some(true) {
             say_finished(plot, session);
         } else {
-            let sweeps = sweeps(&exams, args.shots.len());
+            let sweeps = sweeps(&results, args.shots.len());
             let page = sweeps_page(&model.display().to_string(), &sweeps, &Session::command());
             plot.write(&recipe, page.as_bytes(), &[])?;
         }
     }
-    report(&exams, others.as_deref(), session)?;
+    report(&results, others.as_deref(), session)?;
     Ok(Ended::Done)
 }
 
@@ -260,7 +260,7 @@ fn shared_with(corpus: &Path, tasks: &[Task], session: &Session) -> Result<Vec<O
 }
 
 /// Every task with every number of examples, by the name it is reported under.
-fn examine(
+fn evaluate(
     model: &Path,
     tasks: &[Task],
     shared: Option<&[Overlap]>,
@@ -268,22 +268,22 @@ fn examine(
     args: &EvalArgs,
     log: &mut Log<'_>,
     session: &Session,
-) -> Result<Vec<(String, Exam)>> {
+) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(model, Purpose::Figures, session)?;
     let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, sandbox)?;
-    let mut exams = Vec::new();
+    let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {
             let EvalArgs { rule, beams, max_tokens, programs, temperature, .. } = *args;
             let terms = Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature };
-            let exam = candidate
-                .examine(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
+            let result = candidate
+                .evaluate(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;
             let name =
                 if args.shots.len() == 1 { task.name.clone() } else { format!("{}@{shots}", task.name) };
-            ensure!(exams.iter().all(|(other, _)| *other != name), "two tasks have the name {name}");
-            exams.push((name, exam));
+            ensure!(results.iter().all(|(other, _)| *other != name), "two tasks have the name {name}");
+            results.push((name, result));
         }
     }
-    Ok(exams)
+    Ok(results)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use gpt::eval::{Exam, difference};
+use gpt::eval::{TaskResult, difference};
 use gpt::report::Sweep;
 use serde_json::{Map, Value, json};
 
@@ -12,8 +12,8 @@ use crate::terminal::text::table;
 
 /// The figures of each task, beside those of another model where there is one.
 pub(super) fn report(
-    exams: &[(String, Exam)],
-    others: Option<&[(String, Exam)]>,
+    results: &[(String, TaskResult)],
+    others: Option<&[(String, TaskResult)]>,
     session: &Session,
 ) -> Result<()> {
     let mut tasks = Map::new();
@@ -22,8 +22,8 @@ pub(super) fn report(
     let mut compared = vec![
         ["task", "against", "difference", "95 % interval", "share > 0", "higher", "lower"].map(String::from),
     ];
-    for (at, (name, exam)) in exams.iter().enumerate() {
-        let figures = &exam.figures;
+    for (at, (name, result)) in results.iter().enumerate() {
+        let figures = &result.figures;
         let mut json = serde_json::to_value(figures)?;
         let number = |x: f64| format!("{x:.4}");
         let interval = |low: f64, high: f64| format!("{low:.4} – {high:.4}");
@@ -38,8 +38,11 @@ pub(super) fn report(
             chance.map_or(String::new(), number),
         ]);
         if let Some((_, other)) = others.map(|others| &others[at]) {
-            ensure!(exam.scores.len() == other.scores.len(), "{name}: the models cut the texts differently");
-            let difference = difference(&exam.scores, &other.scores);
+            ensure!(
+                result.scores.len() == other.scores.len(),
+                "{name}: the models cut the texts differently"
+            );
+            let difference = difference(&result.scores, &other.scores);
             json["against"] = json!({ "value": other.figures.interval.value, "difference": difference });
             compared.push([
                 name.clone(),
@@ -55,13 +58,13 @@ pub(super) fn report(
     }
     session.result(&json!({ "tasks": tasks }), || {
         let compared = if others.is_some() { table(&compared) } else { String::new() };
-        table(&rows) + &compared + &fewer(exams) + &contamination(exams) + &programs(exams)
+        table(&rows) + &compared + &fewer(results) + &contamination(results) + &programs(results)
     })
 }
 
 /// Why fewer examples were shown than were asked for, where they were.
-fn fewer(exams: &[(String, Exam)]) -> String {
-    let because = exams.iter().filter_map(|(name, Exam { figures, .. })| {
+fn fewer(results: &[(String, TaskResult)]) -> String {
+    let because = results.iter().filter_map(|(name, TaskResult { figures, .. })| {
         let why = figures.more.get("shots_because")?.as_str()?;
         Some(format!("{name}: {} examples were shown: {why}\n", figures.shown()))
     });
@@ -69,43 +72,44 @@ fn fewer(exams: &[(String, Exam)]) -> String {
 }
 
 /// What became of programs, if any were written.
-fn programs(exams: &[(String, Exam)]) -> String {
-    let reports = exams.iter().filter_map(|(name, exam)| Some((name, exam.figures.programs.as_ref()?)));
+fn programs(results: &[(String, TaskResult)]) -> String {
+    let reports = results.iter().filter_map(|(name, result)| Some((name, result.figures.programs.as_ref()?)));
     reports.map(|(name, report)| format!("{name}: {report}")).collect()
 }
 
-/// The tasks that know examples, each with all its numbers of them; `each` exams in a row are of one task.
-pub(super) fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
-    let sweep = |exams: &[(String, Exam)]| {
-        let (name, Exam { figures, .. }) = &exams[0];
+/// The tasks that know examples, each with all its numbers of them; `each` results in a row are of one task.
+pub(super) fn sweeps(results: &[(String, TaskResult)], each: usize) -> Vec<Sweep> {
+    let sweep = |results: &[(String, TaskResult)]| {
+        let (name, TaskResult { figures, .. }) = &results[0];
         let task = if each == 1 {
             name.as_str()
         } else {
             name.rsplit_once('@').map_or(name.as_str(), |(task, _)| task)
         };
-        let point = |(_, Exam { figures, .. }): &(String, Exam)| (figures.shots, figures.interval);
+        let point =
+            |(_, TaskResult { figures, .. }): &(String, TaskResult)| (figures.shots, figures.interval);
         let known = |name: &str| figures.more.get(name).and_then(Value::as_f64);
         Sweep {
             task: task.to_owned(),
             metric: figures.metric.to_owned(),
             // More than there are, or than the context has room for, are the same examples again.
-            points: exams.iter().map(point).collect::<BTreeMap<_, _>>().into_iter().collect(),
+            points: results.iter().map(point).collect::<BTreeMap<_, _>>().into_iter().collect(),
             chance: known("chance"),
             majority: known("majority"),
         }
     };
     // Texts and lines of programs are asked without examples, however many are wanted.
-    let varies = |exams: &&[(String, Exam)]| {
-        exams.len() == 1 || exams.windows(2).any(|two| two[0].1.figures.shots != two[1].1.figures.shots)
+    let varies = |results: &&[(String, TaskResult)]| {
+        results.len() == 1 || results.windows(2).any(|two| two[0].1.figures.shots != two[1].1.figures.shots)
     };
-    exams.chunks(each).filter(varies).map(sweep).collect()
+    results.chunks(each).filter(varies).map(sweep).collect()
 }
 
 /// How many items the corpus shares words with, and the value of the others; nothing if nobody looked.
-fn contamination(exams: &[(String, Exam)]) -> String {
+fn contamination(results: &[(String, TaskResult)]) -> String {
     let mut rows =
         vec![["task", "items that overlap", "words in a row", "value of the others"].map(String::from)];
-    for (name, Exam { figures, .. }) in exams {
+    for (name, TaskResult { figures, .. }) in results {
         let Some(told) = figures.more.get("contamination") else { continue };
         let number = |value: &Value| value.as_f64().map_or(String::new(), |x| format!("{x:.4}"));
         let overlapping = format!("{} of {}", told["overlapping"], figures.n);

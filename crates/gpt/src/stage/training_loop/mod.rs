@@ -7,7 +7,7 @@
 
 mod bad_steps;
 mod sound;
-mod telling;
+mod status;
 #[cfg(test)]
 mod tests;
 mod training;
