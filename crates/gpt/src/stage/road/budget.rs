@@ -137,3 +137,22 @@ fn mean_secs(mut work: impl FnMut()) -> f64 {
     }
     began.elapsed().as_secs_f64() / f64::from(times)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_has_what_the_evaluation_leaves() {
+        assert_eq!(training_secs(10.0, 100.0), 470.0);
+        assert_eq!(training_secs(1.0, 50.0), 1.0);
+    }
+
+    #[test]
+    fn operations_add_up_and_take_their_own_time() {
+        let mut sum = Operations { passes: 6.0, sampling: 1.0 };
+        sum += Operations { passes: 3.0, sampling: 7.0 };
+        assert_eq!((sum, sum.total()), (Operations { passes: 9.0, sampling: 8.0 }, 17.0));
+        assert_eq!(sum.secs(Speeds { passes: 3.0, sampling: 2.0 }), 7.0);
+    }
+}

@@ -152,6 +152,21 @@ fn what_explodes_at_the_end_fails_and_the_last_good_state_stays() {
 }
 
 #[test]
+fn speeds_are_amounts_by_the_time_of_a_step() {
+    let dir = tempdir().unwrap();
+    run(dir.path(), &mut Script::new(&[(5.0, 4.5, 0.6), (4.0, 4.0, 0.7)])).unwrap();
+    let timings = fs::read_to_string(dir.path().join("timings.jsonl")).unwrap();
+    for line in timings.lines() {
+        let line: Map<String, Value> = serde_json::from_str(line).unwrap();
+        let [secs, tokens_per_sec, mfu] =
+            ["step_secs", "tokens_per_sec", "mfu"].map(|name| line[name].as_f64().unwrap());
+        // A step of the script has a token and an operation, and the machine does one a second.
+        assert!((secs * tokens_per_sec - 1.0).abs() < 1e-9 && (secs * mfu - 1.0).abs() < 1e-9, "{line:?}");
+    }
+    assert_eq!(timings.lines().count(), 2);
+}
+
+#[test]
 fn a_run_of_bad_steps_alone_says_so() {
     for steps in [&[(5.0, 7e16, 0.9)][..], &[(f64::NAN, 4.0, 0.9)], &[(5.0, 1e9, 0.9), (1e9, 1e9, 0.9)]] {
         let dir = tempdir().unwrap();
