@@ -50,6 +50,14 @@ pub(super) fn training_secs(minutes: f64, secs: f64) -> f64 {
     (60.0 * minutes - secs - EVALUATION_SECS).max(1.0)
 }
 
+/// How much longer the road to a chat is than its stages with a model: lessons, corpus, tokenizer and tokens.
+const DATA_OVERHEAD: f64 = 1.05;
+
+/// The seconds that these stages have of a road of so many `minutes`.
+pub(super) fn stages_secs(minutes: f64) -> f64 {
+    60.0 * minutes / DATA_OVERHEAD
+}
+
 /// The operations of training that this machine does in `secs` at this time, for a model of shape `c`.
 pub(super) fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
     secs / OVERHEAD * passes_per_sec(b, c)
@@ -146,6 +154,7 @@ mod tests {
     fn training_has_what_the_evaluation_leaves() {
         assert_eq!(training_secs(10.0, 100.0), 470.0);
         assert_eq!(training_secs(1.0, 50.0), 1.0);
+        assert!((stages_secs(10.5) - 600.0).abs() < 1e-9);
     }
 
     #[test]

@@ -123,6 +123,16 @@ fn what_decides_nothing_may_change() {
     assert_eq!(Recipe::load(dir.path()).unwrap(), other, "the newest command is recorded");
 }
 
+/// Whoever has the lock may not have written yet who it is.
+#[test]
+fn a_holder_without_a_number_is_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(dir.path().join(LOCK)).unwrap();
+    lock.try_lock().unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains("is in use by another process: wait"), "{message}");
+}
+
 #[test]
 fn a_second_trainer_is_refused_by_pid() {
     let dir = tempfile::tempdir().unwrap();
