@@ -236,6 +236,7 @@ fn namespaces_hold_alone() {
         "read_passwd",
         "read_secret",
         "write_library",
+        "write_root",
     ];
     let escapes = programs("escapes");
     let told = names.iter().map(|name| ((*name).to_string(), outside.told(&escapes[*name], 1.0))).collect();
