@@ -29,7 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use checkpoints::{Checkpoint, TEMPORARY, checkpoint_path, checkpoints};
+pub use checkpoints::{SavedStep, TEMPORARY, checkpoint_path, checkpoints};
 pub use claim::claim;
 pub use journal::{Journal, Lines, read_lines};
 pub use list::{Figure, Listed, State, list};
@@ -218,7 +218,7 @@ impl RunDir {
     }
 
     /// The checkpoints, oldest first.
-    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
+    pub fn checkpoints(&self) -> Result<Vec<SavedStep>> {
         checkpoints(&self.path)
     }
 
