@@ -149,9 +149,9 @@ fn what_cannot_be_served_is_refused_before_it_listens() {
     );
     fails(&["serve", "--model", "nowhere", "--port", "0"], 1, &["nowhere", "does not exist"]);
     fails(
-        &["serve", "--model", &named("a"), "--cache-mb", "1", "--port", "0"],
+        &["serve", "--model", &named("a"), "--cache-mb", "20", "--port", "0"],
         1,
-        &["16 slots", "--cache-mb", "--slots"],
+        &["16 slots", "--slots 2"],
     );
     let empty = road().path("empty.txt");
     fs::write(&empty, "\n").expect("a file");

@@ -10,11 +10,12 @@ mod workshop;
 use gpt::checkpoint;
 use gpt::data::messages::{Message, Role};
 use gpt::data::rows::Record;
-use gpt::data::{Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
+use gpt::data::{Candidates, Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
 use gpt::model::Config;
 use gpt::progress::{Progress, Silent, Unit};
 use gpt::stage::{
-    DpoOptions, Init, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings, dpo, ppo, reward, sft,
+    DpoOptions, Init, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings, dpo, ppo, reward,
+    score, sft,
 };
 use gpt::tokenizer::Tokenizer;
 use gpt::tokenizer::chat::{ChatTemplate, with_ours};

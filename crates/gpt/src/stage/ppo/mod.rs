@@ -2,8 +2,8 @@
 //! InstructGPT does it (Ouyang et al. 2022, §3.5) with the details of Huang et al. (2024).
 //!
 //! A step is an iteration: the policy answers a batch of prompts, the reward model scores the answers, every
-//! token pays for its distance from the reference policy, and policy and value model learn from the episodes
-//! for a few epochs.
+//! token has a penalty on its KL from the reference policy, and policy and value model learn from the
+//! episodes for a few epochs.
 
 mod figures;
 mod iteration;

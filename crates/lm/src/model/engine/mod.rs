@@ -1,10 +1,10 @@
 //! The engine: continues token sequences, many at once, with a cache of keys and values.
 //!
 //! Requests are [submitted](Engine::submit) and [cancelled](Engine::cancel) at any time; each
-//! [step](Engine::step) is one pass through the model, which carries pieces of prompts and single tokens alike
-//! and says what came of it. What a request gets does not depend on its company, nor on how its prompt was
-//! cut, nor on what of it was in the cache: rows are computed independently, and draws are numbered by
-//! request.
+//! [step](Engine::step) is one pass through the model, which carries pieces of prompts and single tokens
+//! alike and says what came of it. Its results are batch-invariant: what a request gets does not depend on
+//! what else is in its pass, nor on how its prompt was cut, nor on what of it was in the cache: rows are
+//! computed independently, and draws are numbered by request.
 //!
 //! * `request`: what is asked and answered. `sampling`: how tokens are drawn.
 //! * `reading`: what is told of a prompt's own tokens.
@@ -158,8 +158,8 @@ impl<B: Backend> Engine<B> {
         running.map(|running| running.into_generated(Finish::Cancelled, None))
     }
 
-    /// After a panic within a [step](Self::step): ends the requests that have a slot, and says which they are.
-    /// Those that wait go on waiting. The cache is a new one.
+    /// After a panic within a [step](Self::step): ends the requests that have a slot, and says which they
+    /// are. Those that wait go on waiting. The cache is a new one.
     pub fn recover(&mut self, b: &mut B) -> Vec<RequestId> {
         self.cache = Cache::new(b, &self.config, self.slots.len(), self.capacity);
         self.pass = Pass::default();

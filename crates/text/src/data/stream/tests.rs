@@ -231,7 +231,7 @@ fn files_that_changed_before_a_resume_are_found_out() {
     assert!(message.contains("the data is not what it was"), "{message}");
     fs::write(dir.path().join("files/new.txt"), "one more").unwrap();
     assert_ne!(open(dir.path()).digest(), digest);
-    let place = corpus::Place { file: 1000, ..mark.place };
+    let place = corpus::StreamPosition { file: 1000, ..mark.place };
     assert!(open(dir.path()).note(Mark { place, ..mark }).is_err());
 }
 
