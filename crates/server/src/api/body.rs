@@ -45,8 +45,7 @@ async fn read(body: Body) -> Result<Value, ApiError> {
     if depth(&bytes) > DEPTH {
         return Err(ApiError::invalid(format!("the body is nested deeper than {DEPTH} levels")));
     }
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+    let value: Value = json(&bytes)?;
     if !value.is_object() {
         return Err(ApiError::invalid("the body is not a JSON object"));
     }
@@ -67,6 +66,19 @@ async fn bytes(body: Body) -> Result<Vec<u8>, ApiError> {
         }
     }
     if len > BYTES { Err(ApiError::too_large(BYTES)) } else { Ok(bytes) }
+}
+
+/// What is written in JSON. NaN, which some programs write, is told of by the field that has it.
+fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let not_json = |error: serde_json::Error| format!("the body is not JSON: {error}");
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let error = ApiError::invalid(not_json(error.into_inner()));
+        if path == "." { error } else { error.of(&path) }
+    })?;
+    reader.end().map_err(|error| ApiError::invalid(not_json(error)))?;
+    Ok(value)
 }
 
 /// How deep brackets lie in each other, outside of strings.

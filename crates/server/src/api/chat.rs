@@ -83,6 +83,7 @@ pub(crate) async fn chat(
     };
     let ask = Ask {
         prefix: "chatcmpl",
+        param: "messages",
         prompts: vec![asking],
         generation: &generation,
         max_tokens: generation.max_tokens,

@@ -121,6 +121,7 @@ pub(crate) async fn completions(
     };
     let ask = Ask {
         prefix: "cmpl",
+        param: "prompt",
         prompts,
         generation: &generation,
         max_tokens: generation.max_tokens,

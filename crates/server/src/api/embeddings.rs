@@ -91,6 +91,7 @@ pub(crate) async fn embeddings(
     let generation = fields::<Params>(&serde_json::json!({}))?.check(&model)?;
     let ask = Ask {
         prefix: "embd",
+        param: "input",
         prompts,
         generation: &generation,
         max_tokens: Some(0),

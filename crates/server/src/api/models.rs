@@ -1,7 +1,8 @@
 //! `/v1/models`: what is served, loaded and let go.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -76,6 +77,19 @@ impl ModelCard {
     }
 }
 
+/// The part of an address that is a name.
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, ApiError> {
+        let name = Path::from_request_parts(parts, state).await;
+        name.map(|Path(name)| Name(name))
+            .map_err(|_| ApiError::not_found("the name in the address is no text"))
+    }
+}
+
 /// Lists the models.
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, description = "All of them, loaded or not", body = ModelList)))]
@@ -88,10 +102,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "models",
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "The model", body = ModelCard), (status = 404, description = "There is none")))]
-pub(crate) async fn get(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
+pub(crate) async fn get(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<ModelCard>, ApiError> {
     card(&app, &name)
 }
 
@@ -105,10 +116,7 @@ fn card(app: &App, name: &str) -> Result<Json<ModelCard>, ApiError> {
 #[utoipa::path(post, path = "/v1/load/{model}", tag = "models",
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "It is loaded", body = ModelCard)))]
-pub(crate) async fn load(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
+pub(crate) async fn load(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<ModelCard>, ApiError> {
     set_loaded(&app, &name, true).await
 }
 
@@ -118,7 +126,7 @@ pub(crate) async fn load(
     responses((status = 200, description = "It is let go", body = ModelCard)))]
 pub(crate) async fn unload(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<ModelCard>, ApiError> {
     set_loaded(&app, &name, false).await
 }

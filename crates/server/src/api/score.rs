@@ -86,6 +86,7 @@ pub(crate) async fn score(
     let generation = fields::<Params>(&serde_json::json!({}))?.check(&model)?;
     let ask = Ask {
         prefix: "score",
+        param: if request.completions.is_some() { "completions" } else { "messages" },
         prompts: answers.iter().map(|answer| [&asking[..], answer].concat()).collect(),
         generation: &generation,
         max_tokens: Some(0),

@@ -150,7 +150,11 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
     let (buffer, of) = (Arc::clone(&kept), Arc::clone(&app));
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            if !buffer.push(event) || buffer.is_forgotten() {
+            if !buffer.push(event) {
+                buffer.push(error_event("the answer is longer than what is kept of one"));
+                break;
+            }
+            if buffer.is_forgotten() {
                 break;
             }
         }
@@ -164,11 +168,13 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
     Ok(read(kept, 0))
 }
 
+/// Events on a connection that ends with them, as clients expect of one that failed.
 fn events_response(body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

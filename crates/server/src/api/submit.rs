@@ -35,6 +35,8 @@ pub(crate) struct Asked {
 /// What is asked of a model.
 pub(crate) struct Ask<'a> {
     pub(crate) prefix: &'static str,
+    /// The field that has the prompts.
+    pub(crate) param: &'static str,
     pub(crate) prompts: Vec<Vec<u32>>,
     pub(crate) generation: &'a Generation,
     pub(crate) max_tokens: Option<usize>,
@@ -44,15 +46,15 @@ pub(crate) struct Ask<'a> {
     pub(crate) constraint: Option<JsonConstraint>,
 }
 
-/// A room for a prompt's answer.
+/// A room for the answer to a prompt that was given as `param`.
 ///
 /// # Errors
 /// The prompt does not fit the context.
-pub(crate) fn room(model: &Model, prompt: usize, max_tokens: Option<usize>) -> Result<usize, ApiError> {
+fn room(model: &Model, param: &str, prompt: usize, max_tokens: Option<usize>) -> Result<usize, ApiError> {
     let context = model.context();
     if prompt > context {
         let message = format!("the prompt has {prompt} tokens, and the model's context {context}");
-        return Err(ApiError::param("messages", message).code("context_length_exceeded"));
+        return Err(ApiError::param(param, message).code("context_length_exceeded"));
     }
     // The last token drawn needs no position.
     Ok(max_tokens.unwrap_or(usize::MAX).min(context + 1 - prompt))
@@ -68,15 +70,16 @@ pub(crate) fn submit(
     model: &Arc<Model>,
     ask: Ask<'_>,
 ) -> Result<Asked, ApiError> {
-    let Ask { prefix, prompts, generation, max_tokens, end_tokens, logprobs, reading, constraint } = ask;
+    let Ask { prefix, param, prompts, generation, max_tokens, end_tokens, logprobs, reading, constraint } =
+        ask;
     let choices = prompts.len() * generation.n;
     let mut requests = Vec::with_capacity(choices);
     for prompt in prompts {
         if prompt.is_empty() {
-            return Err(ApiError::param("prompt", "an empty prompt, and no token to begin with"));
+            return Err(ApiError::param(param, "an empty prompt, and no token to begin with"));
         }
         let request = Request {
-            max_tokens: room(model, prompt.len(), max_tokens)?,
+            max_tokens: room(model, param, prompt.len(), max_tokens)?,
             prompt,
             sampling: generation.sampling,
             number: 0,

@@ -49,6 +49,10 @@ pub(crate) async fn around(State(app): State<Arc<App>>, mut request: Request, ne
         Err(Refusal::Preflight) => preflight(),
     };
     mark(response.headers_mut(), &id, allowed.as_deref());
+    if peer.is_some_and(|peer| peer.is_reserve) {
+        // Whoever comes again comes to a connection of the others, once there is one.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status().as_u16();
     app.shared.metrics.responded(route.as_deref().unwrap_or("none"), status);
     (app.log)(

@@ -1,7 +1,7 @@
 //! What is where.
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::layer::around;
+use crate::api::models::Name;
 use crate::api::{ApiError, chat, completions, embeddings, models, openapi, score};
 use crate::app::App;
 use crate::worker::State as ModelState;
@@ -107,7 +108,7 @@ pub(crate) struct From {
     responses((status = 200, description = "Its events, which have numbers"), (status = 404, description = "There is none any more")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Name(id): Name,
     query: Result<Query<From>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(From { from }) = query.map_err(|_| ApiError::param("from", "from must be a whole number"))?;

@@ -76,6 +76,17 @@ fn tokens_are_limited_exactly() {
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
     let message = long.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("300"), "{message}");
+    let words = "the cat ".repeat(500);
+    let messages = json!([{ "role": "user", "content": words }]);
+    for (path, body, param) in [
+        (TEXT, prompt(json!({ "prompt": words })), "prompt"),
+        (CHAT, question(json!({ "messages": messages })), "messages"),
+        ("/v1/embeddings", json!({ "model": "chat", "input": words }), "input"),
+        ("/v1/score", json!({ "model": "reward", "prompt": "a", "completions": words }), "completions"),
+    ] {
+        let error = server.post(path, &body).json()["error"].clone();
+        assert_eq!((&error["code"], &error["param"]), (&json!("context_length_exceeded"), &json!(param)));
+    }
 }
 
 #[test]
@@ -129,6 +140,29 @@ fn stop_strings_never_show() {
     assert_eq!(stopped["choices"][0]["text"], text[..at]);
     assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
     assert!(stopped["usage"]["completion_tokens"].as_u64() < whole["usage"]["completion_tokens"].as_u64());
+}
+
+#[test]
+fn a_stop_string_ends_an_answer_with_its_last_token() {
+    let server = Server::start(|_| {});
+    let ask = |max_tokens: usize, stop: &str| {
+        let body = prompt(json!({ "seed": 8, "max_tokens": max_tokens, "stop": [stop] }));
+        server.answer(TEXT, &body)["choices"][0].clone()
+    };
+    let mut stopped = 0;
+    for max_tokens in 2..20 {
+        let whole = ask(max_tokens, "");
+        let text = whole["text"].as_str().unwrap();
+        let Some(last) = text.chars().last() else { continue };
+        let before = &text[..text.len() - last.len_utf8()];
+        if before.contains(last) || last == '\u{fffd}' {
+            continue;
+        }
+        let cut = ask(max_tokens, &last.to_string());
+        assert_eq!((&cut["text"], &cut["finish_reason"]), (&json!(before), &json!("stop")));
+        stopped += 1;
+    }
+    assert!(stopped > 3, "{stopped}");
 }
 
 #[test]

@@ -97,15 +97,48 @@ fn a_body_that_is_wrong_is_refused() {
         assert_eq!(reply.status, status, "{body}: {}", reply.body);
         assert!(reply.json()["error"]["message"].is_string());
     }
+    for (body, param) in [
+        (r#"{"model": "chat", "top_p": NaN}"#, json!("top_p")),
+        (r#"{"model": "chat", "temperature": Infinity}"#, json!("temperature")),
+        (r#"{"logit_bias": {"7": -Infinity}}"#, json!("logit_bias.7")),
+        (r#"{"model": "chat"} {}"#, json!(null)),
+    ] {
+        let reply = server.send("POST", CHAT, &json, body);
+        assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &param), "{}", reply.body);
+        assert!(reply.body.contains("not JSON"), "{}", reply.body);
+    }
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(3 << 20));
     assert_eq!(server.send("POST", CHAT, &json, &long).status, 413);
     let unknown = server.post(CHAT, &question(json!({ "model": "none" })));
     assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("model_not_found")));
     assert!(unknown.body.contains("chat, other, reward"), "{}", unknown.body);
-    assert_eq!(server.get("/v1/nothing").status, 404);
+    for path in ["/v1/nothing", "/v1/models/%ff", "/v1/streams/%ff", "/%ff"] {
+        let reply = server.get(path);
+        assert_eq!((reply.status, &reply.json()["error"]["code"]), (404, &json!("not_found")), "{path}");
+    }
     assert_eq!(server.get(CHAT).status, 405);
     let long_head = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     assert!(read_head(&mut server.raw(&long_head)).starts_with("HTTP/1.1 431"));
+}
+
+#[test]
+fn the_last_connections_are_for_health_and_for_one_request_each() {
+    let server = Server::start(|_| {});
+    let head = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let mut others: Vec<_> = (0..240).map(|_| server.raw("")).collect();
+    for (path, status) in [("/v1/models", "503"), ("/health", "200")] {
+        let mut last = server.raw(&head(path));
+        let mut text = String::new();
+        last.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        last.read_to_string(&mut text).expect("the server closes it");
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+        assert_eq!(text.contains("retry-after: "), status == "503", "{text}");
+    }
+    others.clear();
+    let since = std::time::Instant::now();
+    while server.get("/v1/models").status != 200 {
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Answers that come as they grow.
 
 use super::answers::{CHAT, TEXT, prompt, question};
-use super::fixture::{Server, read_head, read_some};
+use super::fixture::{Server, read_head, read_some, tokenizer};
+use super::leaving::long;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::time::Duration;
 
 /// The chunks of a stream that ended well.
@@ -83,6 +85,34 @@ fn an_invalid_request_opens_no_stream() {
     }
     let reply = server.post(CHAT, &question(json!({ "stream_options": { "include_usage": true } })));
     assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!("stream_options")));
+}
+
+#[test]
+fn a_stream_that_fails_ends_with_an_error_and_its_connection() {
+    let server = Server::start(|settings| settings.capacity.slots = 1);
+    let mut stream = server.raw(&server.head(CHAT, &long(true).to_string()));
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    server.wait_for("mynah_running", 1.0);
+    assert_eq!(server.post("/v1/unload/chat", &json!({})).status, 200);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("the server closes it");
+    let (_, last) = text.rsplit_once("data: ").unwrap();
+    let error: Value = serde_json::from_str(last.lines().next().unwrap()).unwrap();
+    let fields: Vec<&String> = error["error"].as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["message", "type", "param", "code"]);
+    assert!(!text.contains("[DONE]"));
+}
+
+#[test]
+fn a_resumable_stream_that_is_too_long_says_so() {
+    let server = Server::start(|_| {});
+    let mut body = long(true);
+    body["resumable"] = true.into();
+    let ends = tokenizer().end_tokens();
+    body["logit_bias"] = ends.iter().map(|id| (id.to_string(), json!(-100))).collect();
+    let events = server.stream(CHAT, &body);
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert!(last["error"]["message"].as_str().unwrap().contains("longer"), "{last}");
 }
 
 #[test]

@@ -55,8 +55,8 @@ pub(crate) enum Ending {
 impl Job {
     pub(super) fn into_running(self) -> (Request, Option<Box<dyn Constraint>>, Running) {
         let Job { request, constraint, stop, index, to, permit, .. } = self;
-        let text = TextStream::new(&stop);
-        let running = Running { index, text, to, unsent: VecDeque::new(), is_over: false, _permit: permit };
+        let (text, unsent) = (TextStream::new(&stop), VecDeque::new());
+        let running = Running { index, text, to, unsent, is_stopped: false, is_over: false, _permit: permit };
         (request, constraint, running)
     }
 
@@ -74,6 +74,8 @@ pub(super) struct Running {
     to: Sender<Update>,
     /// What its client has no room for yet.
     unsent: VecDeque<Update>,
+    /// Whether a stop string ended it.
+    is_stopped: bool,
     /// Whether the engine has done with it.
     is_over: bool,
     _permit: OwnedSemaphorePermit,
@@ -117,6 +119,7 @@ impl Running {
         let Certain { text, stopped } = self.text.push(bytes);
         let update =
             Update::Token { index: self.index, token: Token { id, logprobs }, text: text.to_owned() };
+        self.is_stopped = stopped;
         self.send(update);
         stopped
     }
@@ -125,10 +128,11 @@ impl Running {
         self.send(Update::Read { index: self.index, told });
     }
 
-    pub(super) fn done(&mut self, generated: Generated, stopped: bool) {
+    pub(super) fn done(&mut self, generated: Generated) {
         self.is_over = true;
         let ending = match generated.finish {
-            _ if stopped => Ending::Stop,
+            // Be it with the last token that it might have.
+            _ if self.is_stopped => Ending::Stop,
             Finish::Stop => Ending::Stop,
             Finish::Length => Ending::Length,
             Finish::Cancelled | Finish::Failed => {

@@ -261,11 +261,11 @@ impl<B: Backend> Served<B> {
             Event::Token { token, logprobs, .. } => {
                 let stopped = running.token(token, self.model.bytes(token), logprobs);
                 if stopped && let Some(generated) = self.engine.cancel(id) {
-                    running.done(generated, true);
+                    running.done(generated);
                 }
             }
             Event::Read { told, .. } => running.read(told),
-            Event::Done { generated, .. } => running.done(generated, false),
+            Event::Done { generated, .. } => running.done(generated),
         }
         if running.is_over() {
             self.jobs.remove(&id);
