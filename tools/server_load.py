@@ -416,7 +416,7 @@ def slow(args):
 
 def overload(args):
     """Ten times as many requests as can be answered: the others are sent away, and the work goes on."""
-    seconds = 4 if args.quick else 20
+    seconds = 4 if args.quick else 8
     with Server(args.mynah, [args.model], "--precision", "f32", "--quiet") as server:
         # Long enough that ten times as many of them are still few for the client.
         body = {"model": args.name(server), "prompt": "The", "max_tokens": 100, "n": 4, "logit_bias": args.endless(server)}
@@ -432,14 +432,10 @@ def overload(args):
                     done.append(status)
                 wire.close()
 
-            await asyncio.gather(*(work() for _ in range(workers)))
-
-        peak = 0.0
-        for workers in (4, 8, 16):
             done.clear()
             since = time.monotonic()
-            asyncio.run(closed(workers))
-            peak = max(peak, done.count(200) / (time.monotonic() - since))
+            await asyncio.gather(*(work() for _ in range(workers)))
+            return done.count(200) / (time.monotonic() - since)
 
         refused, odd = {}, []
 
@@ -473,8 +469,16 @@ def overload(args):
             await asyncio.gather(*pending)
             return good / (window[1] - window[0]), i
 
-        goodput, asked = asyncio.run(opened(10 * peak))
-        expect(goodput >= 0.9 * peak, f"goodput {goodput:.1f} of {peak:.1f} a second at the peak: {100 * goodput / peak:.0f} %")
+        # One after the other, several times: what else the machine does meanwhile changes.
+        shares, asked = [], 0
+        for _ in range(1 if args.quick else 5):
+            peak = asyncio.run(closed(8))
+            goodput, more = asyncio.run(opened(10 * peak))
+            print(f"         goodput {goodput:.1f} a second, {peak:.1f} at the peak")
+            shares.append(goodput / peak)
+            asked += more
+        share = sorted(shares)[len(shares) // 2]
+        expect(share >= 0.9, f"goodput is {100 * share:.0f} % of the peak's")
         expect(refused and not odd, f"of {asked} the others were told when to come again: {refused}; odd: {odd[:5]}")
         expect(server.post("/v1/completions", **body).status == 200, "afterwards it answers at once")
 
