@@ -9,11 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::api::{ApiError, Kept};
 use crate::http::guard::Guard;
 use crate::model::Model;
-use crate::settings::Log;
+use crate::settings::{Limits, Log, Settings};
 use crate::worker::{Door, Entry, Shared, State};
-
-/// Choices that wait for a slot, at most; more are sent away.
-const QUEUE: usize = 128;
 
 /// The server's state.
 pub(crate) struct App {
@@ -22,6 +19,7 @@ pub(crate) struct App {
     pub(crate) kept: Kept,
     pub(crate) guard: Guard,
     pub(crate) log: Log,
+    pub(crate) limits: Limits,
     /// Whether requests are still taken in.
     pub(crate) is_draining: AtomicBool,
     /// Connections that are open.
@@ -45,20 +43,22 @@ pub(crate) struct Caller {
 }
 
 impl App {
+    /// For so many models.
     pub(crate) fn new(
         door: Door,
         shared: Arc<Shared>,
         guard: Guard,
-        log: Log,
-        arithmetic: String,
-        slots: usize,
+        settings: Settings,
+        models: usize,
     ) -> App {
-        let most = slots + QUEUE;
+        let Settings { limits, log, arithmetic, capacity, .. } = settings;
+        let most = capacity.slots * models + limits.queue;
         App {
             door,
             shared,
             guard,
             log,
+            limits,
             arithmetic,
             most,
             kept: Kept::default(),

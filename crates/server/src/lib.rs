@@ -12,7 +12,7 @@ mod tests;
 mod worker;
 
 pub use model::{Capacity, Source};
-pub use settings::{Log, Settings};
+pub use settings::{Limits, Log, Settings};
 
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -64,9 +64,7 @@ where
         worker.load(source, progress).with_context(|| format!("cannot serve {}", source.path.display()))?;
     }
     let guard = http::guard::Guard::new(&settings, address);
-    let slots = settings.capacity.slots * sources.len();
-    let app = app::App::new(door, shared, guard, settings.log, settings.arithmetic, slots);
-    let app = Arc::new(app);
+    let app = Arc::new(app::App::new(door, shared, guard, settings, sources.len()));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.work());
     let thread = thread.context("cannot start the engine's thread")?;
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use kernels::Precision;
-use server::{Capacity, Settings, Source};
+use server::{Capacity, Limits, Settings, Source};
 
 use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session};
@@ -62,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// Texts that each model continues at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = whole::<u16>(1..=256))]
     slots: u16,
+    /// Seconds of silence after which a stream tells by a comment that it lives; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    comment_after: u32,
 }
 
 pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
@@ -91,6 +95,7 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
             slots: usize::from(args.slots),
             cache_bytes: args.cache_mb.map(|mb| mb * 1_000_000),
         },
+        limits: Limits { silence: Duration::from_secs(args.comment_after.into()), ..Limits::default() },
         arithmetic: format!("{} {precision} {}", cpu.options().level, env!("CARGO_PKG_VERSION")),
         bytes_per_value,
         log: if session.quiet() { Arc::new(|_| {}) } else { Arc::new(|line| eprint_line(&line)) },

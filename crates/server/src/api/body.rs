@@ -6,9 +6,11 @@ use axum::http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ApiError;
+use crate::app::App;
 
 /// Bytes of a body, at most.
 pub(crate) const BYTES: usize = 2 << 20;
@@ -16,16 +18,14 @@ pub(crate) const BYTES: usize = 2 << 20;
 const HEARD_BYTES: usize = 16 << 20;
 /// How deep objects and arrays may lie in each other.
 const DEPTH: usize = 64;
-/// A body comes within this time.
-const TIME: Duration = Duration::from_secs(10);
 
 /// A JSON object.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<JsonBody, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<JsonBody, ApiError> {
         let is_json =
             request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
                 value
@@ -36,12 +36,12 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if !is_json {
             return Err(ApiError::media_type());
         }
-        read(request.into_body()).await.map(JsonBody)
+        read(request.into_body(), app.limits.body).await.map(JsonBody)
     }
 }
 
-async fn read(body: Body) -> Result<Value, ApiError> {
-    let bytes = tokio::time::timeout(TIME, bytes(body)).await.map_err(|_| ApiError::slow())??;
+async fn read(body: Body, time: Duration) -> Result<Value, ApiError> {
+    let bytes = tokio::time::timeout(time, bytes(body)).await.map_err(|_| ApiError::slow())??;
     if depth(&bytes) > DEPTH {
         return Err(ApiError::invalid(format!("the body is nested deeper than {DEPTH} levels")));
     }
@@ -137,7 +137,7 @@ mod tests {
             ("{\"a\":".to_owned(), 400, "not JSON"),
             ("[1]".to_owned(), 400, "not a JSON object"),
         ] {
-            let error = runtime.block_on(read(Body::from(body))).unwrap_err();
+            let error = runtime.block_on(read(Body::from(body), Duration::from_secs(5))).unwrap_err();
             assert_eq!(error.status(), status);
             assert!(error.body().message.contains(said), "{error:?}");
         }

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use super::error::{ApiError, error_event};
@@ -16,8 +17,6 @@ use super::submit::Asked;
 use super::usage::Usage;
 use crate::worker::{Ending, Token, Update};
 
-/// After so much silence a comment says that the stream lives.
-const SILENCE: Duration = Duration::from_secs(15);
 /// A stream that nobody reads is kept for as long.
 const KEPT: Duration = Duration::from_secs(60);
 /// Streams that are kept, and bytes of each, at most.
@@ -70,7 +69,7 @@ impl<F: Form> Events<F> {
             if self.is_over {
                 return None;
             }
-            match timeout(SILENCE, self.asked.updates.recv()).await {
+            match unless_silent(self.asked.app.limits.silence, self.asked.updates.recv()).await {
                 Err(_) => return Some(":\n\n".to_owned()),
                 Ok(Some(update)) => self.hear(update),
                 Ok(None) => self.fail("the engine is gone"),
@@ -127,6 +126,11 @@ impl<F: Form> Events<F> {
     }
 }
 
+/// What comes, unless nothing does for as long as `silence`, which is without end where it is zero.
+async fn unless_silent<T>(silence: Duration, news: impl Future<Output = T>) -> Result<T, Elapsed> {
+    if silence.is_zero() { Ok(news.await) } else { timeout(silence, news).await }
+}
+
 fn data(json: String) -> String {
     format!("data: {json}\n\n")
 }
@@ -145,7 +149,7 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
         return Ok(events_response(Body::from_stream(stream)));
     }
     let (app, id) = (Arc::clone(&asked.app), asked.id.clone());
-    let kept = app.kept.begin(&id)?;
+    let kept = app.kept.begin(&id, app.limits.silence)?;
     let mut events = Events::new(asked, form);
     let (buffer, of) = (Arc::clone(&kept), Arc::clone(&app));
     tokio::spawn(async move {
@@ -188,6 +192,7 @@ pub(crate) struct Kept {
 pub(crate) struct Buffer {
     inner: Mutex<Inner>,
     news: Notify,
+    silence: Duration,
 }
 
 struct Inner {
@@ -200,13 +205,13 @@ struct Inner {
 }
 
 impl Kept {
-    fn begin(&self, id: &str) -> Result<Arc<Buffer>, ApiError> {
+    fn begin(&self, id: &str, silence: Duration) -> Result<Arc<Buffer>, ApiError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= KEPT_STREAMS {
             return Err(ApiError::busy(format!("{KEPT_STREAMS} resumable streams are kept already"), 10));
         }
         let inner = Inner { events: Vec::new(), bytes: 0, is_over: false, readers: 0, left: Instant::now() };
-        let buffer = Arc::new(Buffer { inner: Mutex::new(inner), news: Notify::new() });
+        let buffer = Arc::new(Buffer { inner: Mutex::new(inner), news: Notify::new(), silence });
         streams.insert(id.to_owned(), Arc::clone(&buffer));
         Ok(buffer)
     }
@@ -281,7 +286,7 @@ impl Reader {
                 self.next += 1;
                 return event;
             }
-            if timeout(SILENCE, news).await.is_err() {
+            if unless_silent(self.buffer.silence, news).await.is_err() {
                 return Some(":\n\n".to_owned());
             }
         }

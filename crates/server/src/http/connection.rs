@@ -26,20 +26,12 @@ use super::layer::Peer;
 use super::timed::Timed;
 use crate::app::App;
 
-/// Connections at once; the last of them are for `/health` alone.
-const CONNECTIONS: usize = 256;
-const RESERVE: usize = 16;
-/// Until a request's head is there, or the next one comes: longer than clients keep connections that they do
-/// not use.
-const HEAD: Duration = Duration::from_secs(15);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 << 10;
 /// The kernel takes little more for a reader who does not read.
 const SEND_BUFFER: usize = 64 << 10;
 /// Between two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
-/// Answers that are on their way have so long once the server is asked to stop.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// Serves until `should_stop`, and until the answers that are on their way then are whole.
 pub(crate) async fn listen(
@@ -48,7 +40,7 @@ pub(crate) async fn listen(
     router: Router,
     should_stop: impl Fn() -> bool,
 ) {
-    let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(app.limits.connections)));
     let mut over = pin!(stopped(&app, should_stop));
     loop {
         let next = pin!(accept(&listener, &room));
@@ -56,7 +48,7 @@ pub(crate) async fn listen(
             Either::Left((accepted, _)) => accepted,
             Either::Right(_) => break,
         };
-        let is_reserve = room.available_permits() < RESERVE;
+        let is_reserve = room.available_permits() < app.limits.reserve;
         let peer = Peer { address, is_reserve };
         let connection = connection(stream, peer, Arc::clone(&app), router.clone(), graceful.watcher());
         tokio::spawn(async move {
@@ -77,7 +69,7 @@ async fn stopped(app: &App, should_stop: impl Fn() -> bool) {
     let since = Instant::now();
     // Who comes now is told to come back: a look longer than a request takes to arrive.
     sleep(2 * LOOK).await;
-    while app.active.load(Ordering::Acquire) > 0 && since.elapsed() < DRAIN {
+    while app.active.load(Ordering::Acquire) > 0 && since.elapsed() < app.limits.drain {
         sleep(LOOK).await;
     }
 }
@@ -115,10 +107,10 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(app.limits.head)
         .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES.max(64 << 10))
-        .serve_connection(TokioIo::new(Timed::new(stream)), service);
+        .serve_connection(TokioIo::new(Timed::new(stream, app.limits.write)), service);
     // Who goes away takes the handler along, and with it the request's place in the engine.
     select(pin!(watcher.watch(connection)), pin!(left)).await;
     app.connections.fetch_sub(1, Ordering::Relaxed);

@@ -8,19 +8,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A client that reads nothing for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Fails where nothing can be written for too long.
 pub(super) struct Timed {
     stream: TcpStream,
+    /// A client that reads nothing for so long is given up.
+    patience: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
-    pub(super) fn new(stream: TcpStream) -> Timed {
-        Timed { stream, stalled: None }
+    pub(super) fn new(stream: TcpStream, patience: Duration) -> Timed {
+        Timed { stream, patience, stalled: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -28,7 +27,7 @@ impl Timed {
             self.stalled = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -43,7 +43,7 @@ fn a_client_that_goes_away_frees_its_place() {
                 leave(stream);
                 let took = server.wait_for("mynah_running", 0.0) + server.wait_for("mynah_waiting", 0.0);
                 let what = format!("{name}, streams {streams}, pipelined {pipelined}");
-                assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+                assert!(took < Duration::from_secs(10), "{what}: {took:?}");
                 let now = server.metric("mynah_left_total");
                 assert!(now > left, "{what}: they came to their end instead");
                 left = now;

@@ -3,9 +3,11 @@
 use super::answers::{CHAT, TEXT, prompt, question};
 use super::fixture::{Server, read_head};
 use super::leaving::long;
+use crate::Limits;
 use serde_json::{Map, Value, json};
-use std::io::Read;
-use std::time::Duration;
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_field_that_is_wrong_is_named() {
@@ -179,4 +181,102 @@ fn stopping_lets_answers_come_to_their_end() {
     asked.read_to_string(&mut text).unwrap();
     assert!(text.contains("data: [DONE]"), "what was taken in is answered");
     server.join();
+}
+
+/// Short times, and few connections.
+fn hurried() -> Server {
+    let short = Duration::from_millis(300);
+    Server::start(|settings| {
+        settings.capacity.slots = 1;
+        let usual = settings.limits;
+        settings.limits = Limits {
+            connections: 8,
+            reserve: 3,
+            head: short,
+            body: short,
+            write: short,
+            silence: short,
+            ..usual
+        };
+    })
+}
+
+/// All that comes until the other end closes.
+fn until_closed(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => text.extend_from_slice(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("it stays open: {error}"),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn who_is_slow_is_let_go() {
+    let server = hurried();
+    assert_eq!(until_closed(&mut server.raw("")), "", "a connection that says nothing");
+    let half = until_closed(&mut server.raw("GET /health HTTP/1.1\r\nHost: x"));
+    assert!(half.is_empty() || half.starts_with("HTTP/1.1 408"), "{half}");
+    let health = format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    assert!(until_closed(&mut server.raw(&health)).starts_with("HTTP/1.1 200"), "then it says no more");
+    let head = server.head(CHAT, &"x".repeat(100));
+    let without_body = &head[..head.len() - 100];
+    assert!(
+        until_closed(&mut server.raw(without_body)).starts_with("HTTP/1.1 408"),
+        "a body that never comes"
+    );
+    // A reader who sleeps keeps neither slot nor connection.
+    let asleep = server.raw(&server.head(CHAT, &long(true).to_string()));
+    server.wait_for("mynah_running", 1.0);
+    server.wait_for("mynah_running", 0.0);
+    assert!(server.metric("mynah_left_total") > 0.0);
+    drop(asleep);
+    assert_eq!(server.post(CHAT, &question(json!({ "max_tokens": 3 }))).status, 200);
+}
+
+#[test]
+fn the_last_connections_are_for_health_alone() {
+    let server = hurried();
+    let holding: Vec<TcpStream> = (0..6).map(|_| server.raw("GET /health HTTP/1.1\r\n")).collect();
+    let ask = |path: &str| {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
+        until_closed(&mut server.raw(&text))
+    };
+    let busy = ask("/v1/models");
+    assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("retry-after: 1"), "{busy}");
+    assert!(ask("/health").starts_with("HTTP/1.1 200"));
+    drop(holding);
+    let since = Instant::now();
+    while !ask("/v1/models").starts_with("HTTP/1.1 200") {
+        assert!(since.elapsed() < Duration::from_secs(60), "the others' places are not free again");
+    }
+}
+
+#[test]
+fn a_silent_stream_says_that_it_lives() {
+    let server = Server::start(|settings| {
+        settings.capacity.slots = 1;
+        settings.limits.silence = Duration::from_millis(50);
+    });
+    // The slot is taken by somebody who does not read.
+    let asleep = server.raw(&server.head(CHAT, &long(true).to_string()));
+    server.wait_for("mynah_running", 1.0);
+    let body = question(json!({ "max_tokens": 2, "stream": true }));
+    let mut waiting = server.raw(&server.head(CHAT, &body.to_string()));
+    let mut told = String::new();
+    let mut buffer = [0; 1024];
+    while !told.contains("\n:\n\n") {
+        let n = waiting.read(&mut buffer).unwrap();
+        assert!(n > 0, "{told}");
+        told.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    drop(asleep);
+    told.push_str(&until_closed(&mut waiting));
+    assert!(told.contains("data: [DONE]"), "{told}");
 }
