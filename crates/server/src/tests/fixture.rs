@@ -4,6 +4,7 @@ use kernels::{Cpu, CpuOptions, Precision};
 use lm::checkpoint::{About, Contents, Dtype, from_backend, save};
 use lm::model::{Config, init};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -182,6 +183,16 @@ impl Server {
     /// A connection on which a request was written.
     pub(super) fn raw(&self, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// The same of a client that reads nothing, and for whom little can wait.
+    pub(super) fn asleep(&self, text: &str) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
         stream.write_all(text.as_bytes()).unwrap();
         stream
     }

@@ -74,7 +74,7 @@ fn who_leaves_the_queue_is_never_computed() {
 #[test]
 fn a_reader_who_does_not_read_harms_nobody() {
     let server = Server::start(|settings| settings.capacity.slots = 2);
-    let asleep = server.raw(&server.head(CHAT, &long(true).to_string()));
+    let asleep = server.asleep(&server.head(CHAT, &long(true).to_string()));
     server.wait_for("mynah_running", 2.0);
     std::thread::sleep(Duration::from_millis(200));
     // Its slots are taken; the other model is not held up.
