@@ -73,14 +73,14 @@ impl<F: Form> Events<F> {
             match timeout(SILENCE, self.asked.updates.recv()).await {
                 Err(_) => return Some(":\n\n".to_owned()),
                 Ok(Some(update)) => self.hear(update),
-                Ok(None) => self.fail("the engine is gone"),
+                Ok(None) => self.fail(&ApiError::failed("the engine is gone")),
             }
         }
     }
 
     /// Clients take an error event for a failure, and the end without `[DONE]`, too.
-    fn fail(&mut self, why: &str) {
-        self.ready.push_back(error_event(why));
+    fn fail(&mut self, error: &ApiError) {
+        self.ready.push_back(error_event(error));
         self.is_over = true;
     }
 
@@ -108,7 +108,7 @@ impl<F: Form> Events<F> {
                     self.finish();
                 }
             }
-            Update::Failed { why } => self.fail(&why),
+            Update::Failed(fault) => self.fail(&fault.into()),
         }
     }
 
@@ -151,7 +151,7 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             if !buffer.push(event) {
-                buffer.push(error_event("the answer is longer than what is kept of one"));
+                buffer.push(error_event(&ApiError::failed("the answer is longer than what is kept of one")));
                 break;
             }
             if buffer.is_forgotten() {
