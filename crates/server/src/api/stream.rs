@@ -145,7 +145,7 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
         return Ok(events_response(Body::from_stream(stream)));
     }
     let (app, id) = (Arc::clone(&asked.app), asked.id.clone());
-    let kept = app.kept.begin(&id)?;
+    let kept = app.kept.begin(&id, asked.owner)?;
     let mut events = Events::new(asked, form);
     let (buffer, of) = (Arc::clone(&kept), Arc::clone(&app));
     tokio::spawn(async move {
@@ -186,6 +186,8 @@ pub(crate) struct Kept {
 
 /// All events of a stream so far.
 pub(crate) struct Buffer {
+    /// Who asked, and may read it.
+    owner: u64,
     inner: Mutex<Inner>,
     news: Notify,
 }
@@ -200,13 +202,13 @@ struct Inner {
 }
 
 impl Kept {
-    fn begin(&self, id: &str) -> Result<Arc<Buffer>, ApiError> {
+    fn begin(&self, id: &str, owner: u64) -> Result<Arc<Buffer>, ApiError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= KEPT_STREAMS {
             return Err(ApiError::busy(format!("{KEPT_STREAMS} resumable streams are kept already"), 10));
         }
         let inner = Inner { events: Vec::new(), bytes: 0, is_over: false, readers: 0, left: Instant::now() };
-        let buffer = Arc::new(Buffer { inner: Mutex::new(inner), news: Notify::new() });
+        let buffer = Arc::new(Buffer { owner, inner: Mutex::new(inner), news: Notify::new() });
         streams.insert(id.to_owned(), Arc::clone(&buffer));
         Ok(buffer)
     }
@@ -215,14 +217,14 @@ impl Kept {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// A stream's events from number `from` on.
+    /// The events of a stream of `owner`'s from number `from` on.
     ///
     /// # Errors
-    /// There is no such stream any more.
-    pub(crate) fn response(&self, id: &str, from: usize) -> Result<Response, ApiError> {
+    /// There is no such stream any more, or it is somebody else's.
+    pub(crate) fn response(&self, id: &str, owner: u64, from: usize) -> Result<Response, ApiError> {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer =
-            streams.get(id).ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))?;
+        let buffer = streams.get(id).filter(|buffer| buffer.owner == owner);
+        let buffer = buffer.ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))?;
         Ok(read(Arc::clone(buffer), from))
     }
 }
