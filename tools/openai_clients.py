@@ -1,6 +1,6 @@
 """Asks `mynah serve` what OpenAI's own clients ask, and looks at every promise that they rely on.
 
-    openai_clients.py --mynah PATH --model ROAD [--node DIRECTORY] [--only NUMBER…]
+    openai_clients.py --mynah PATH --model ROAD [--node DIRECTORY] [--also MODEL] [--only NUMBER…]
 
 ROAD is a road of `mynah` (it has a model that chats, one that continues texts and one that scores). Needs
 `pip install openai`; with --node the JavaScript client's checks run too, from the directory where `npm install openai`
@@ -949,6 +949,8 @@ never("18", "a $ref to elsewhere", "response_format", response_format=schema({"$
 never("18", "a $ref to nothing", "response_format", response_format=schema({"$ref": "#/$defs/none"}))
 never("18", "257 properties", "response_format", response_format=schema({"properties": {f"p{i}": {} for i in range(257)}}))
 never("18", "a schema of 17 kB", "response_format", response_format=schema({"enum": ["x" * 17000]}))
+ENDLESS = {"$defs": {"a": {"$ref": "#/$defs/a"}}}
+never("18", "a schema that never comes to a token", "response_format", response_format=schema({**ENDLESS, "$ref": "#/$defs/a"}))
 never("18", "a schema that nothing fits", "response_format", response_format=schema({"enum": []}))
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -999,6 +1001,14 @@ def _(w):
     refused(lambda: w.sdk(w.shut, "wrong").models.list(), openai.AuthenticationError, status_code=401)
     for key in KEYS:
         assert w.sdk(w.shut, key).models.list().data
+
+
+@check("20", "a stream that is kept is told to its own key alone")
+def _(w):
+    fields = {"model": w.text, "prompt": "The", "max_tokens": 2, "stream": True, "resumable": True}
+    reply = w.shut.post("/v1/completions", key=KEYS[0], **fields)
+    path = f"/v1/streams/cmpl-{reply.headers['x-request-id']}"
+    same([w.shut.ask("GET", path, key=key).status for key in KEYS], [200, 404])
 
 
 @check("20", "keys and values are kept apart by key")
@@ -1253,6 +1263,22 @@ def _(w):
     assert len(raw.headers["x-request-id"]) == 32 and raw.parse().choices
 
 
+@check("api", "HTTP as others write it: chunks, Expect, an absolute address, two requests at once, HTTP/1.0")
+def _(w):
+    own, body = f"localhost:{w.open.port}", json.dumps({"model": w.text, "prompt": "The", "max_tokens": 1}).encode()
+    kind = f"Host: {own}\r\nContent-Type: application/json\r\n"
+    sized = f"{kind}Content-Length: {len(body)}\r\n"
+    statuses = lambda sent: re.findall(rb"HTTP/1\.[01] (\d+)", w.open.exchange(sent))
+    chunks = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (5, body[:5], len(body) - 5, body[5:])
+    post = "POST /v1/completions HTTP/1.1\r\n"
+    same(statuses(f"{post}{kind}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks), [b"200"])
+    same(statuses(f"{post}{sized}Expect: 100-continue\r\n\r\n".encode() + body), [b"100", b"200"])
+    same(statuses(f"POST http://{own}/v1/completions HTTP/1.1\r\n{sized}\r\n".encode() + body), [b"200"])
+    same(statuses(f"POST /v1/completions HTTP/1.0\r\n{sized}\r\n".encode() + body), [b"200"])
+    same(statuses((f"{post}{sized}\r\n".encode() + body) * 2), [b"200"] * 2)
+    same(statuses((f"{post}{sized}\r\n".encode() + body) + f"GET /health HTTP/1.1\r\n{kind}\r\n".encode()), [b"200"] * 2)
+
+
 @check("api", "prompts as tokens; an id that there is not is refused")
 def _(w):
     same(w.write([w.ids["a"], w.ids["b"]], echo=True, max_tokens=0).choices[0].text, "ab")
@@ -1378,6 +1404,33 @@ def _(w):
     same([w.shut.ask("POST", f"/v1/{what}/{w.text}").status for what in ("load", "unload")], [401, 401])
 
 
+# Another model that chats, with a context of its own
+
+
+@check("also", "another model: streamed and not, a seed again, a stop string, a schema, log-probabilities to the bit")
+def _(w):
+    if not w.args.also:
+        return
+    with Server(w.args.mynah, ["other=" + w.args.also], "--precision", "f32", "--slots", "8") as server:
+        client = w.sdk(server, timeout=600)
+        card = server.ask("GET", "/v1/models").json()["data"][0]
+        ask = lambda **fields: client.chat.completions.create(model="other", messages=user("Name three birds."), **fields)
+        for fields in ({"max_tokens": 20}, {"max_tokens": 12, "n": 2, "logprobs": True, "top_logprobs": 4, "temperature": 1.2}):
+            both_ways(w, ask, seed=1, **fields)
+        text = ask(seed=1, max_tokens=20).choices[0].message.content
+        same(ask(seed=1, max_tokens=20, stop=[text[6:11]]).choices[0].message.content, text[: text.find(text[6:11])])
+        flags = ask(response_format=schema(FLAGS), max_tokens=60).choices[0]
+        assert flags.finish_reason == "length" or set(json.loads(flags.message.content)) == {"yes", "n", "many"}, flags
+        long = [{"role": "user", "content": "bird " * (card["context_length"] + 9)}]
+        refused(lambda: client.chat.completions.create(model="other", messages=long), code="context_length_exceeded")
+        told = client.completions.create(model="other", prompt="The bird", max_tokens=8, logprobs=2, temperature=0).choices[0]
+        forced = client.completions.create(model="other", prompt="The bird" + told.text, max_tokens=0, echo=True, logprobs=0).choices[0]
+        assert forced.logprobs.tokens[-8:] == told.logprobs.tokens, "another tokenization"
+        same(forced.logprobs.token_logprobs[-8:], told.logprobs.token_logprobs)
+        code, seconds = server.stop()
+        same(code, 0)
+
+
 # JavaScript
 
 
@@ -1416,6 +1469,7 @@ def main():
     parser.add_argument("--mynah", required=True)
     parser.add_argument("--model", required=True, help="a road")
     parser.add_argument("--node", help="where npm installed openai")
+    parser.add_argument("--also", help="another model that chats, such as one of the hub's")
     parser.add_argument("--only", nargs="*", default=[])
     args = parser.parse_args()
     failed, done = [], 0

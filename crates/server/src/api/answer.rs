@@ -54,7 +54,7 @@ pub(crate) async fn collect(asked: &mut Asked) -> Result<(Vec<Choice>, Usage), A
                 usage.add(&of_choice, index % asked.n == 0);
                 open -= 1;
             }
-            Some(Update::Failed { why }) => return Err(ApiError::failed(why)),
+            Some(Update::Failed(fault)) => return Err(fault.into()),
             None => return Err(ApiError::failed("the engine is gone")),
         }
     }

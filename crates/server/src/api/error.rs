@@ -7,6 +7,8 @@ use serde_json::json;
 use std::fmt::Display;
 use utoipa::ToSchema;
 
+use crate::worker::Fault;
+
 /// What went wrong.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
@@ -145,7 +147,7 @@ impl ApiError {
         error
     }
 
-    /// The engine failed.
+    /// The engine failed, and may not the next time.
     pub(crate) fn failed(message: impl Display) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
@@ -162,9 +164,25 @@ impl ApiError {
 }
 
 /// The event of a stream that failed after it had begun.
-pub(crate) fn error_event(message: &str) -> String {
-    let body = ErrorBody { message: message.to_owned(), kind: "server_error", param: None, code: None };
-    format!("data: {}\n\n", json!({ "error": body }))
+pub(crate) fn error_event(error: &ApiError) -> String {
+    format!("data: {}\n\n", json!({ "error": error.body }))
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> ApiError {
+        match fault {
+            Fault::Unloaded => ApiError::out_of_order("the model was unloaded"),
+            Fault::Panicked => ApiError::failed("the engine failed at this request's pass"),
+            Fault::NotFinite => {
+                let error = ApiError::failed("the model's numbers are not finite: its weights are damaged");
+                ApiError { is_final: true, ..error }
+            }
+            Fault::Forbidden => {
+                let message = "response_format: nothing can follow that the schema allows";
+                ApiError::param("response_format", message)
+            }
+        }
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -72,14 +72,14 @@ impl<F: Form> Events<F> {
             match unless_silent(self.asked.app.limits.silence, self.asked.updates.recv()).await {
                 Err(_) => return Some(":\n\n".to_owned()),
                 Ok(Some(update)) => self.hear(update),
-                Ok(None) => self.fail("the engine is gone"),
+                Ok(None) => self.fail(&ApiError::failed("the engine is gone")),
             }
         }
     }
 
     /// Clients take an error event for a failure, and the end without `[DONE]`, too.
-    fn fail(&mut self, why: &str) {
-        self.ready.push_back(error_event(why));
+    fn fail(&mut self, error: &ApiError) {
+        self.ready.push_back(error_event(error));
         self.is_over = true;
     }
 
@@ -107,7 +107,7 @@ impl<F: Form> Events<F> {
                     self.finish();
                 }
             }
-            Update::Failed { why } => self.fail(&why),
+            Update::Failed(fault) => self.fail(&fault.into()),
         }
     }
 
@@ -149,13 +149,13 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
         return Ok(events_response(Body::from_stream(stream)));
     }
     let (app, id) = (Arc::clone(&asked.app), asked.id.clone());
-    let kept = app.kept.begin(&id, app.limits.silence)?;
+    let kept = app.kept.begin(&id, asked.owner, app.limits.silence)?;
     let mut events = Events::new(asked, form);
     let (buffer, of) = (Arc::clone(&kept), Arc::clone(&app));
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             if !buffer.push(event) {
-                buffer.push(error_event("the answer is longer than what is kept of one"));
+                buffer.push(error_event(&ApiError::failed("the answer is longer than what is kept of one")));
                 break;
             }
             if buffer.is_forgotten() {
@@ -190,6 +190,8 @@ pub(crate) struct Kept {
 
 /// All events of a stream so far.
 pub(crate) struct Buffer {
+    /// Who asked, and may read it.
+    owner: u64,
     inner: Mutex<Inner>,
     news: Notify,
     silence: Duration,
@@ -205,13 +207,13 @@ struct Inner {
 }
 
 impl Kept {
-    fn begin(&self, id: &str, silence: Duration) -> Result<Arc<Buffer>, ApiError> {
+    fn begin(&self, id: &str, owner: u64, silence: Duration) -> Result<Arc<Buffer>, ApiError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= KEPT_STREAMS {
             return Err(ApiError::busy(format!("{KEPT_STREAMS} resumable streams are kept already"), 10));
         }
         let inner = Inner { events: Vec::new(), bytes: 0, is_over: false, readers: 0, left: Instant::now() };
-        let buffer = Arc::new(Buffer { inner: Mutex::new(inner), news: Notify::new(), silence });
+        let buffer = Arc::new(Buffer { owner, inner: Mutex::new(inner), news: Notify::new(), silence });
         streams.insert(id.to_owned(), Arc::clone(&buffer));
         Ok(buffer)
     }
@@ -220,14 +222,14 @@ impl Kept {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// A stream's events from number `from` on.
+    /// The events of a stream of `owner`'s from number `from` on.
     ///
     /// # Errors
-    /// There is no such stream any more.
-    pub(crate) fn response(&self, id: &str, from: usize) -> Result<Response, ApiError> {
+    /// There is no such stream any more, or it is somebody else's.
+    pub(crate) fn response(&self, id: &str, owner: u64, from: usize) -> Result<Response, ApiError> {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer =
-            streams.get(id).ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))?;
+        let buffer = streams.get(id).filter(|buffer| buffer.owner == owner);
+        let buffer = buffer.ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))?;
         Ok(read(Arc::clone(buffer), from))
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Asked {
     /// All choices.
     pub(crate) choices: usize,
     pub(crate) received: Instant,
+    /// Who asks.
+    pub(crate) owner: u64,
 }
 
 /// What is asked of a model.
@@ -111,5 +113,6 @@ pub(crate) fn submit(
         n: generation.n,
         choices,
         received: caller.received,
+        owner: caller.owner,
     })
 }

@@ -1,6 +1,6 @@
 //! What is where.
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use super::layer::around;
 use crate::api::models::Name;
 use crate::api::{ApiError, chat, completions, embeddings, models, openapi, score};
-use crate::app::App;
+use crate::app::{App, Caller};
 use crate::worker::State as ModelState;
 
 /// A place that is served.
@@ -108,9 +108,10 @@ pub(crate) struct From {
     responses((status = 200, description = "Its events, which have numbers"), (status = 404, description = "There is none any more")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Name(id): Name,
     query: Result<Query<From>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(From { from }) = query.map_err(|_| ApiError::param("from", "from must be a whole number"))?;
-    app.kept.response(&id, from)
+    app.kept.response(&id, caller.owner, from)
 }

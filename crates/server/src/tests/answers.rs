@@ -207,6 +207,12 @@ fn conversations_are_what_the_template_takes() {
     }
 }
 
+/// A schema with a part that refers to itself and to nothing else.
+fn endless(mut schema: Value) -> Value {
+    schema["$defs"] = json!({ "a": { "$ref": "#/$defs/a" } });
+    json!({ "type": "json_schema", "json_schema": { "schema": schema } })
+}
+
 #[test]
 fn an_answer_that_shall_be_json_is() {
     let server = Server::start(|_| {});
@@ -230,6 +236,11 @@ fn an_answer_that_shall_be_json_is() {
         json!({ "type": "json_schema", "json_schema": { "schema": { "type": "hiccup" } } }),
         json!({ "type": "json_schema", "json_schema": { "schema": { "$ref": "http://example.org/x" } } }),
         json!({ "type": "json_schema", "json_schema": { "schema": { "type": "object", "x-guidance": {} } } }),
+        // What never comes to a first token, and to no second one.
+        endless(json!({ "$ref": "#/$defs/a" })),
+        endless(
+            json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/a" } }, "required": ["a"] }),
+        ),
     ] {
         let reply = server.post(CHAT, &question(json!({ "response_format": format })));
         assert_eq!(

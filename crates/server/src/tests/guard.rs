@@ -44,6 +44,17 @@ fn prompts_of_other_keys_cannot_be_told_by_their_time() {
 }
 
 #[test]
+fn a_stream_that_is_kept_is_told_to_its_own_key() {
+    let server = Server::start(|settings| settings.keys = vec!["one".into(), "two".into()]);
+    let key = |key| [("content-type", "application/json"), ("authorization", key)];
+    let body = question(json!({ "max_tokens": 3, "stream": true, "resumable": true })).to_string();
+    let reply = server.send("POST", CHAT, &key("Bearer one"), &body);
+    let path = format!("/v1/streams/chatcmpl-{}", reply.headers["x-request-id"].to_str().unwrap());
+    assert_eq!(server.send("GET", &path, &key("Bearer two"), "").status, 404);
+    assert_eq!(server.send("GET", &path, &key("Bearer one"), "").body, reply.body);
+}
+
+#[test]
 fn names_and_pages_of_elsewhere_are_refused() {
     let server = Server::start(|settings| settings.allow_origins = vec!["https://app.example".into()]);
     let first_line =

@@ -104,6 +104,17 @@ fn a_stream_that_fails_ends_with_an_error_and_its_connection() {
 }
 
 #[test]
+fn a_schema_that_comes_to_nothing_is_the_requests_fault() {
+    let server = Server::start(|_| {});
+    let schema = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/a" } } });
+    let format = json!({ "type": "json_schema", "json_schema": { "schema": schema } });
+    let events = server.stream(CHAT, &question(json!({ "response_format": format, "stream": true })));
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["type"], "invalid_request_error", "{last}");
+    assert_eq!(last["error"]["param"], "response_format");
+}
+
+#[test]
 fn a_resumable_stream_that_is_too_long_says_so() {
     let server = Server::start(|_| {});
     let mut body = long(true);

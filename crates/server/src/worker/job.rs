@@ -39,8 +39,21 @@ pub(crate) enum Update {
     Read { index: usize, told: Told },
     /// It is over; `text` was held back until now.
     Done { index: usize, text: String, ending: Ending, usage: Usage },
-    /// It failed: why.
-    Failed { why: String },
+    /// It failed.
+    Failed(Fault),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its model was let go.
+    Unloaded,
+    /// The engine panicked at its pass.
+    Panicked,
+    /// The model's numbers are not finite.
+    NotFinite,
+    /// What it has to follow allows nothing more.
+    Forbidden,
 }
 
 /// Why an answer ended.
@@ -63,7 +76,7 @@ impl Job {
     /// There is no such model any more.
     pub(super) fn refuse(self) {
         let (_, _, running) = self.into_running();
-        running.fail("the model was unloaded");
+        running.fail(Fault::Unloaded);
     }
 }
 
@@ -135,18 +148,15 @@ impl Running {
             _ if self.is_stopped => Ending::Stop,
             Finish::Stop => Ending::Stop,
             Finish::Length => Ending::Length,
-            Finish::Cancelled | Finish::Failed => {
-                let why =
-                    "the model's numbers are not finite, or nothing may be drawn that the schema allows";
-                return self.send(Update::Failed { why: why.to_owned() });
-            }
+            Finish::Cancelled | Finish::Failed => return self.send(Update::Failed(Fault::NotFinite)),
+            Finish::Forbidden => return self.send(Update::Failed(Fault::Forbidden)),
         };
         let text = self.text.finish().to_owned();
         self.send(Update::Done { index: self.index, text, ending, usage: generated.usage });
     }
 
     /// Ends it without an answer.
-    pub(super) fn fail(mut self, why: &str) {
-        self.send(Update::Failed { why: why.to_owned() });
+    pub(super) fn fail(mut self, fault: Fault) {
+        self.send(Update::Failed(fault));
     }
 }

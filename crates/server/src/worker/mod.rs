@@ -5,7 +5,7 @@
 
 mod job;
 
-pub(crate) use job::{Ending, Job, Token, Update};
+pub(crate) use job::{Ending, Fault, Job, Token, Update};
 
 use anyhow::Result;
 use kernels::Backend;
@@ -196,7 +196,7 @@ impl<B: Backend> Worker<B> {
     fn unload(&mut self, name: &str) -> Result<(), String> {
         let source = self.source(name)?;
         if let Some(served) = self.models.remove(name) {
-            served.jobs.into_values().for_each(|running| running.fail("the model was unloaded"));
+            served.jobs.into_values().for_each(|running| running.fail(Fault::Unloaded));
         }
         self.set_state(&source, State::Unloaded);
         Ok(())
@@ -243,7 +243,7 @@ impl<B: Backend> Served<B> {
                 shared.metrics.panicked();
                 for id in engine.recover(b) {
                     if let Some(running) = self.jobs.remove(&id) {
-                        running.fail("the engine failed at this request's pass");
+                        running.fail(Fault::Panicked);
                     }
                 }
                 shared.ready.store(true, Ordering::Release);

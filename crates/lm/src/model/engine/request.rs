@@ -75,9 +75,10 @@ pub enum Finish {
     Length,
     /// It was [cancelled](super::Engine::cancel).
     Cancelled,
-    /// A token was to be drawn from logits that are not finite, or none was allowed; what was to be told of a
-    /// prompt is not finite.
+    /// A token was to be drawn from logits that are not finite; what was to be told of a prompt is not finite.
     Failed,
+    /// No token was allowed to be drawn.
+    Forbidden,
 }
 
 /// Tokens of a request, as the engine has counted them.

@@ -52,6 +52,7 @@ impl<B: Backend> Engine<B> {
                     let most = running.tokens.len() == running.request.max_tokens;
                     ((most || place.held.len() == self.capacity).then_some(Finish::Length), None)
                 }
+                Drawn::Nothing => (Some(Finish::Forbidden), None),
                 _ => (Some(Finish::Failed), None),
             };
             if finish == Some(Finish::Failed) {

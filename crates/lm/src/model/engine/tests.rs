@@ -208,7 +208,7 @@ fn bias_penalties_and_constraints_say_what_is_drawn() {
     let (over, generated) = finish(b, &mut engine).remove(0);
     assert_eq!(
         (over, generated.finish, generated.tokens.len()),
-        (id, Finish::Failed, 3),
+        (id, Finish::Forbidden, 3),
         "then nothing is allowed"
     );
     assert!(generated.tokens.iter().all(|token| token % 2 == 0), "{generated:?}");
