@@ -113,6 +113,8 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
     let loss = first["loss"].as_f64().unwrap();
     assert!((loss - before).abs() < 1e-9, "the first step has {loss}, the base model {before}");
     assert!(whole.join("report.html").exists());
+    let model = checkpoint::open(&whole, &Silent).unwrap();
+    assert_eq!(model.manifest.unwrap().about.parent.as_deref(), Some(init.name()));
 }
 
 #[test]
