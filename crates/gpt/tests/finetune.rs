@@ -89,6 +89,18 @@ fn every_form_is_learned_and_decided_again_from_the_checkpoint() {
             _ => assert!(judged.accuracy.unwrap().value > 0.9, "{form}: {judged:?}"),
         }
 
+        // Three held-out texts after each hundred steps, with what the model and the file say that they are.
+        let samples = std::fs::read_to_string(options.out.join("samples.jsonl")).unwrap();
+        let samples: Vec<Value> = samples.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(samples.len(), 9);
+        for (sample, line) in samples.iter().zip(held_out.iter().take(3).cycle()) {
+            let said = sample["completion"].as_str().unwrap();
+            let prefix = if form == Form::MultipleChoice { "answer " } else { "" };
+            let is = format!(" (it is {prefix}{})", line.label.as_ref().unwrap());
+            assert!(said.ends_with(&is), "{said} is no {is}");
+            assert!(sample["prompt"].as_str().unwrap().contains(line.texts[0].trim()), "{sample}");
+        }
+
         let model = checkpoint::open(&options.out, &Silent).unwrap();
         let (task, tokenizer) = (task_of(&model).unwrap(), model.tokenizer().unwrap().unwrap());
         let mut b = cpu(1);

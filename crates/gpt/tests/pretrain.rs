@@ -86,6 +86,8 @@ fn learns_and_continues_to_the_same_bits() {
     let beginnings = [0, windows.len() / 2]
         .map(|i| shards.tokenizer().decode(&windows[i].tokens[..24]).unwrap().trim().to_owned());
     assert_ne!(beginnings[0], beginnings[1]);
+    let seen = (30 * whole.settings.batch_tokens) as f64 / shards.meta().train.tokens as f64;
+    assert!((outcome.exposure[0].epochs - seen).abs() < 1e-9, "{:?}", outcome.exposure);
     let samples = std::fs::read_to_string(whole.out.join("samples.jsonl")).unwrap();
     let prompt = |line: &str| {
         let sample: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -22,7 +22,7 @@ use gpt::tokenizer::chat::{ChatTemplate, with_ours};
 use kernels::Cpu;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use workshop::{StopAt, continues, cpu, machine, modern, save, settings};
+use workshop::{StopAt, continues, costs, cpu, machine, modern, save, settings};
 
 fn question(i: usize) -> Vec<Message> {
     vec![Message::new(Role::User, format!("What comes after {}?", ["a", "b", "c", "d", "e"][i % 5]))]
@@ -113,6 +113,9 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
     let loss = first["loss"].as_f64().unwrap();
     assert!((loss - before).abs() < 1e-9, "the first step has {loss}, the base model {before}");
     assert!(whole.join("report.html").exists());
+    costs(&whole, 1.0);
+    let model = checkpoint::open(&whole, &Silent).unwrap();
+    assert_eq!(model.manifest.unwrap().about.parent.as_deref(), Some(init.name()));
 }
 
 #[test]
@@ -148,7 +151,9 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         };
         let rewards = dir.join("reward");
         std::fs::create_dir(&rewards).unwrap();
-        let reward = init(&continues(&rewards, &[4, 8], run));
+        let whole = continues(&rewards, &[4, 8], run);
+        costs(&whole, 1.0);
+        let reward = init(&whole);
 
         selects_by_reward(&dir, &policy, &reward);
         let (asked, held_out) = (prompts(20), prompts(20));
@@ -189,6 +194,8 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         let whole = continues(&runs, &[1, 2, 4], run);
         let rollouts = std::fs::read_to_string(whole.join("rollouts.jsonl")).unwrap();
         assert!(rollouts.lines().count() >= 9, "some answers of every iteration are kept");
+        // A token of a rollout is sampled and read by four models, forward, and learned from twice.
+        costs(&whole, (5.0 / 3.0 + 2.0) / 3.0);
     }
 }
 
@@ -234,7 +241,8 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
         assert!(outcome.ending.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
         outcome.ending.stopped
     };
-    continues(dir.path(), &[2, 5], run);
+    // Policy both ways, reference forward.
+    costs(&continues(dir.path(), &[2, 5], run), 4.0 / 3.0);
 }
 
 /// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What
