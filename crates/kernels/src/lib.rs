@@ -14,7 +14,7 @@ pub mod cpu;
 pub mod draw;
 mod reference;
 pub mod rng;
-mod shapes;
+pub mod shapes;
 
 pub use backend::Backend;
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};

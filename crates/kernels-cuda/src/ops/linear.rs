@@ -1,0 +1,181 @@
+//! Linear layers: products, and what follows them.
+
+use super::norm::Columns;
+use super::{assert_len, int, kind, launch};
+use crate::device::{Factor, Product};
+use crate::{Cuda, CudaTensor};
+use kernels::LinearShape;
+use kernels::shapes::{assert_groups, size_of_shape};
+
+/// Columns of a row that a block goes through after a product.
+const BLOCK: usize = 1024;
+
+/// What follows a product, as the kernel numbers it.
+#[derive(Clone, Copy)]
+enum After {
+    Bias,
+    BiasGelu,
+    BiasAdd,
+}
+
+/// Computes a product: by the library, or by the kernel for those that it does not do.
+pub(crate) fn product(cuda: &Cuda, p: &Product) {
+    let [m, n, k] = p.sizes;
+    if m == 0 || n == 0 {
+        return;
+    }
+    // SAFETY: operations assert the lengths of what they multiply.
+    if k > 0 && unsafe { cuda.device().product(p) } {
+        return;
+    }
+    let ((out, out_bf), out_row, add) = (p.out, p.out_row as u64, i32::from(p.add));
+    let step = |factor: Factor| (factor.at, factor.row as u64, factor.term as u64);
+    let ((a, a_row, a_term), (b, b_row, b_term)) = (step(p.a), step(p.b));
+    let (out_bf, bf) = (i32::from(out_bf), i32::from(p.bf16));
+    launch!(cuda, "product", [m.div_ceil(16), n.div_ceil(16), 1], 256, 0;
+        out, out_bf, out_row, a, bf, a_row, a_term, b, bf, b_row, b_term, int(m), int(n), int(k), p.alpha, add);
+}
+
+fn assert_shapes(operation: &str, x: &CudaTensor, weight: &CudaTensor, out: &CudaTensor, shape: LinearShape) {
+    let LinearShape { rows, d_in, d_out } = shape;
+    assert_len(x, size_of_shape(operation, &[rows, d_in]), "the rows of d_in");
+    assert_len(weight, size_of_shape(operation, &[d_in, d_out]), "the weight");
+    assert_len(out, size_of_shape(operation, &[rows, d_out]), "the rows of d_out");
+}
+
+pub(crate) fn packed(cuda: &Cuda, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
+    assert_len(weight, size_of_shape("packed", &[d_in, d_out]), "weight");
+    let mut copy = CudaTensor::new(cuda.device(), weight.len(), cuda.is_bf16());
+    super::pointwise::copy(cuda, &mut copy, weight);
+    copy
+}
+
+/// `out = x · weightᵀ`.
+fn multiply(cuda: &Cuda, out: &mut CudaTensor, x: &CudaTensor, weight: &CudaTensor, shape: LinearShape) {
+    assert_shapes("linear_forward", x, weight, out, shape);
+    let LinearShape { rows, d_in, d_out } = shape;
+    let ((a, bf16), (b, _)) = (cuda.operand(x, 0), cuda.operand(weight, 0));
+    let by_row = |at| Factor { at, row: d_in, term: 1 };
+    let (a, b, out) = (by_row(a), by_row(b), (out.at_mut(), out.bf16()));
+    product(
+        cuda,
+        &Product { out, out_row: d_out, a, b, bf16, sizes: [rows, d_out, d_in], alpha: 1.0, add: false },
+    );
+}
+
+/// What follows a product `x` of rows of `width`.
+fn after(
+    cuda: &Cuda,
+    operation: After,
+    x: &mut CudaTensor,
+    bias: Option<&CudaTensor>,
+    out: Option<&mut CudaTensor>,
+    residual: Option<&CudaTensor>,
+    width: usize,
+) {
+    if let Some(bias) = bias {
+        assert_len(bias, width, "bias");
+    }
+    let (mut to, mut to_kind) = (0, 0);
+    if let Some(out) = out {
+        assert_len(out, x.len(), "out");
+        (to, to_kind) = (out.at_mut(), kind(out));
+    }
+    let (from, from_kind) = residual.map_or((0, 0), |residual| {
+        assert_len(residual, x.len(), "residual");
+        (residual.at(), kind(residual))
+    });
+    let rows = x.len().checked_div(width).unwrap_or(0);
+    let (operation, at, bias) = (operation as i32, x.at_mut(), bias.map_or(0, CudaTensor::at));
+    launch!(cuda, "after_product", [rows, width.div_ceil(BLOCK), 1], 256, 0;
+        operation, at, kind(x), bias, to, to_kind, from, from_kind, int(width));
+}
+
+pub(crate) fn forward(
+    cuda: &Cuda,
+    out: &mut CudaTensor,
+    x: &CudaTensor,
+    weight: &CudaTensor,
+    bias: Option<&CudaTensor>,
+    shape: LinearShape,
+) {
+    multiply(cuda, out, x, weight, shape);
+    if bias.is_some() {
+        after(cuda, After::Bias, out, bias, None, None, shape.d_out);
+    }
+}
+
+pub(crate) fn gelu_forward(
+    cuda: &Cuda,
+    out: &mut CudaTensor,
+    product: &mut CudaTensor,
+    x: &CudaTensor,
+    weight: &CudaTensor,
+    bias: Option<&CudaTensor>,
+    shape: LinearShape,
+) {
+    multiply(cuda, product, x, weight, shape);
+    after(cuda, After::BiasGelu, product, bias, Some(out), None, shape.d_out);
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn add_forward(
+    cuda: &Cuda,
+    out: &mut CudaTensor,
+    between: &mut CudaTensor,
+    residual: &CudaTensor,
+    x: &CudaTensor,
+    weight: &CudaTensor,
+    bias: Option<&CudaTensor>,
+    shape: LinearShape,
+) {
+    multiply(cuda, between, x, weight, shape);
+    after(cuda, After::BiasAdd, between, bias, Some(out), Some(residual), shape.d_out);
+}
+
+pub(crate) fn backward_input(
+    cuda: &Cuda,
+    dx: &mut CudaTensor,
+    dout: &CudaTensor,
+    weight: &CudaTensor,
+    shape: LinearShape,
+) {
+    assert_shapes("linear_backward_input", dx, weight, dout, shape);
+    let LinearShape { rows, d_in, d_out } = shape;
+    let ((a, bf16), (b, _)) = (cuda.operand(dout, 0), cuda.operand(weight, 0));
+    let (a, b) = (Factor { at: a, row: d_out, term: 1 }, Factor { at: b, row: 1, term: d_in });
+    let out = (dx.at_mut(), dx.bf16());
+    product(
+        cuda,
+        &Product { out, out_row: d_in, a, b, bf16, sizes: [rows, d_in, d_out], alpha: 1.0, add: false },
+    );
+}
+
+pub(crate) fn backward_weight(
+    cuda: &Cuda,
+    dweight: &mut CudaTensor,
+    dbias: Option<&mut CudaTensor>,
+    dout: &CudaTensor,
+    x: &CudaTensor,
+    shape: LinearShape,
+    groups: &[usize],
+) {
+    let operation = "linear_backward_weight";
+    assert_shapes(operation, x, dweight, dout, shape);
+    assert_groups(operation, groups, shape.rows);
+    let LinearShape { d_in, d_out, .. } = shape;
+    let ((a, bf16), (b, _)) = (cuda.operand(dout, 0), cuda.operand(x, 0));
+    let (out, value) = ((dweight.at_mut(), dweight.bf16()), if bf16 { 2 } else { 4 });
+    let mut first = 0;
+    for &rows in groups.iter().filter(|&&rows| rows > 0) {
+        let a = Factor { at: a + (first * d_out * value) as u64, row: 1, term: d_out };
+        let b = Factor { at: b + (first * d_in * value) as u64, row: 1, term: d_in };
+        let sizes = [d_out, d_in, rows];
+        product(cuda, &Product { out, out_row: d_in, a, b, bf16, sizes, alpha: 1.0, add: true });
+        first += rows;
+    }
+    if dbias.is_some() {
+        let columns = Columns { width: d_out, heads: 1, row_width: d_out, offset: 0, normed: None };
+        columns.add(cuda, None, dbias, dout, groups, shape.rows);
+    }
+}
