@@ -134,18 +134,18 @@ KERNEL(128) head_norm_backward(void* dqkv, int dqb, const void* dout, int db, co
 // Rows that a block sums, and rows of partial sums.
 #define SUM_ROWS 256
 
-// Partial sums over rows `first ..`: of `dout · x̂` where there are `weights`, of `dout` where there are `biases`. A row
+// Partial sums over rows: of `dout · x̂` where there are `weights`, of `dout` where there are `biases`. A row
 // is a head where there are several in a row of `row_width`: the `heads` from `offset` on.
 template <int V>
 DEVICE void column_sums_of(int c, float* weights, float* biases, const void* dout, int db, const void* x, int xb, const float* stats, int layer,
-                           int stats_width, int stats_offset, u64 first, int count, int width, int heads, int row_width, int offset) {
+                           int stats_width, int stats_offset, int count, int width, int heads, int row_width, int offset) {
   SHARED float shared[2][8][32 * 4];
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   float d[V], v[V], sum_w[V], sum_b[V];
   UNROLL for (int k = 0; k < V; k++) sum_w[k] = sum_b[k] = 0.f;
   int begin = (int)blockIdx.y * SUM_ROWS, end = begin + SUM_ROWS < count ? begin + SUM_ROWS : count;
   if (c < width) for (int i = begin + warp; i < end; i += 8) {
-    u64 row = first + i / heads;
+    u64 row = i / heads;
     int head = i % heads;
     u64 at = row * row_width + offset + (u64)head * width + c;
     load_values<V>(d, dout, db, at);
@@ -170,12 +170,12 @@ DEVICE void column_sums_of(int c, float* weights, float* biases, const void* dou
 }
 
 KERNEL(256) column_sums(float* weights, float* biases, const void* dout, int db, const void* x, int xb, const float* stats, int layer, int stats_width,
-                        int stats_offset, u64 first, int count, int width, int heads, int row_width, int offset) {
+                        int stats_offset, int count, int width, int heads, int row_width, int offset) {
   int lane = threadIdx.x & 31;
   if (width % 4 == 0 && row_width % 4 == 0 && offset % 4 == 0)
-    column_sums_of<4>(((int)blockIdx.x * 32 + lane) * 4, weights, biases, dout, db, x, xb, stats, layer, stats_width, stats_offset, first, count, width, heads, row_width, offset);
+    column_sums_of<4>(((int)blockIdx.x * 32 + lane) * 4, weights, biases, dout, db, x, xb, stats, layer, stats_width, stats_offset, count, width, heads, row_width, offset);
   else
-    column_sums_of<1>((int)blockIdx.x * 32 + lane, weights, biases, dout, db, x, xb, stats, layer, stats_width, stats_offset, first, count, width, heads, row_width, offset);
+    column_sums_of<1>((int)blockIdx.x * 32 + lane, weights, biases, dout, db, x, xb, stats, layer, stats_width, stats_offset, count, width, heads, row_width, offset);
 }
 
 // `out += Σ` of `count` rows of partial sums: 32 columns a block, 8 rows at a time.

@@ -7,10 +7,15 @@ use crate::ops::{attention, head, linear, optimizer, pointwise, rows};
 use crate::{CudaIds, CudaScalars, CudaTensor};
 use kernels::{
     AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
-    Precision, TokenLogprob,
+    Precision, TokenLogprob, rng,
 };
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rows and columns of the products that the peak is measured with, and how many are measured at once.
+const PEAK_SIZE: usize = 8192;
+const PEAK_PRODUCTS: u32 = 4;
 
 /// A GPU as a [`Backend`].
 pub struct Cuda {
@@ -40,6 +45,35 @@ impl Cuda {
     /// One line for people: `NVIDIA H200, 139 GiB, bf16 products`.
     pub fn describe(&self) -> String {
         format!("{}, {} products", self.device.describe(), if self.is_bf16() { "bf16" } else { "f32" })
+    }
+
+    /// Measured peak of products in this precision, in floating-point operations a second: the best of large ones
+    /// during `duration`.
+    pub fn peak(&mut self, duration: Duration) -> f64 {
+        let size = if self.is_bf16() { PEAK_SIZE } else { PEAK_SIZE / 2 };
+        let shape = LinearShape { rows: size, d_in: size, d_out: size };
+        // Random values: a multiplier at rest is quicker than one at work.
+        let values: Vec<f32> = (0..(size * size) as u64).map(|i| rng::uniform(1, 2, i) - 0.5).collect();
+        let [mut x, mut weight, mut out] = [(); 3].map(|()| self.activation(size * size));
+        self.upload(&mut x, &values);
+        self.upload(&mut weight, &values);
+        let operations = 2.0 * (size as f64).powi(3);
+        let (began, mut best) = (Instant::now(), 0f64);
+        while best == 0.0 || began.elapsed() < duration {
+            self.device.synchronize();
+            let start = Instant::now();
+            for _ in 0..PEAK_PRODUCTS {
+                self.linear_forward(&mut out, &x, &weight, None, shape);
+            }
+            self.device.synchronize();
+            best = best.max(f64::from(PEAK_PRODUCTS) * operations / start.elapsed().as_secs_f64());
+        }
+        best
+    }
+
+    /// Bytes of its memory that may still be had, where the device tells.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.device.free_bytes()
     }
 
     pub(crate) fn is_bf16(&self) -> bool {

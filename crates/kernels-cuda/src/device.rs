@@ -16,6 +16,9 @@ pub unsafe trait Device: Send + Sync {
     /// One line for people: the card and its memory.
     fn describe(&self) -> String;
 
+    /// Bytes that may still be had, where it tells.
+    fn free_bytes(&self) -> Option<u64>;
+
     /// Memory of some size above 0, whose contents are unspecified, on a boundary of 256 bytes.
     ///
     /// # Panics

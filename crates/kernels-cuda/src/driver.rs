@@ -163,6 +163,11 @@ unsafe impl Device for Driver {
         self.description.clone()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.enter();
+        result::mem_get_info().ok().map(|(free, _)| free as u64)
+    }
+
     fn allocate(&self, bytes: usize) -> Address {
         self.enter();
         // SAFETY: the stream lives as long as the program.

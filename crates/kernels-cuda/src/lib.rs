@@ -8,8 +8,10 @@
 //!   does what.
 //! * `kernels/*.cu`: the kernels, in CUDA C++, compiled for the card when it is opened.
 //!
-//! What differs from the processor: the bits of a row may depend on how many rows a product has, for cuBLASLt
-//! takes another algorithm for another shape. On one card the same calls give the same bits.
+//! What differs from the processor: on one card the same calls give the same bits, and no more than that. The bits
+//! of a row may depend on how many rows a product has, for cuBLASLt takes another algorithm for another shape; and
+//! gradients of weights are summed over all rows of a call at once, so that how a step is cut into micro-batches
+//! decides bits.
 
 mod backend;
 pub mod device;

@@ -136,44 +136,40 @@ pub(crate) fn backward(
     let (dhidden_at, dhidden_bf, dweight_at) = (dhidden.at_mut(), dhidden.bf16(), dweight.at_mut());
     let (kind, vocab, ld_int, temperature) =
         (i32::from(bf16), int(shape.vocab_size), int(ld), shape.temperature);
-    let mut start = 0;
-    for &group in groups {
-        for first in (start..start + group).step_by(CHUNK) {
-            let rows = CHUNK.min(start + group - first);
-            head.logits(logits.at(), first, rows);
-            let targets = targets.at() + 4 * first as u64;
-            let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * first as u64 };
-            launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
+    for first in (0..shape.rows).step_by(CHUNK) {
+        let rows = CHUNK.min(shape.rows - first);
+        head.logits(logits.at(), first, rows);
+        let targets = targets.at() + 4 * first as u64;
+        let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * first as u64 };
+        launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
                 dlogits.at(), kind, logits.at(), 0i32, doubles(logprobs), 0u64, doubles(derivatives),
                 doubles(by_entropies), targets, vocab, ld_int, temperature);
-            let out = (dhidden_at + (first * d_model * if dhidden_bf { 2 } else { 4 }) as u64, dhidden_bf);
-            product(
-                cuda,
-                &Product {
-                    out,
-                    out_row: d_model,
-                    a: Factor { at: dlogits.at(), row: ld, term: 1 },
-                    b: Factor { at: head.weight, row: 1, term: d_model },
-                    bf16,
-                    sizes: [rows, d_model, head.vocab],
-                    alpha: 1.0,
-                    add: false,
-                },
-            );
-            product(
-                cuda,
-                &Product {
-                    out: (dweight_at, false),
-                    out_row: d_model,
-                    a: Factor { at: dlogits.at(), row: 1, term: ld },
-                    b: Factor { at: head.hidden_at(first), row: 1, term: d_model },
-                    bf16,
-                    sizes: [shape.vocab_size, d_model, rows],
-                    alpha: 1.0,
-                    add: true,
-                },
-            );
-        }
-        start += group;
+        let out = (dhidden_at + (first * d_model * if dhidden_bf { 2 } else { 4 }) as u64, dhidden_bf);
+        product(
+            cuda,
+            &Product {
+                out,
+                out_row: d_model,
+                a: Factor { at: dlogits.at(), row: ld, term: 1 },
+                b: Factor { at: head.weight, row: 1, term: d_model },
+                bf16,
+                sizes: [rows, d_model, head.vocab],
+                alpha: 1.0,
+                add: false,
+            },
+        );
+        product(
+            cuda,
+            &Product {
+                out: (dweight_at, false),
+                out_row: d_model,
+                a: Factor { at: dlogits.at(), row: 1, term: ld },
+                b: Factor { at: head.hidden_at(first), row: 1, term: d_model },
+                bf16,
+                sizes: [shape.vocab_size, d_model, rows],
+                alpha: 1.0,
+                add: true,
+            },
+        );
     }
 }

@@ -163,17 +163,11 @@ pub(crate) fn backward_weight(
     let operation = "linear_backward_weight";
     assert_shapes(operation, x, dweight, dout, shape);
     assert_groups(operation, groups, shape.rows);
-    let LinearShape { d_in, d_out, .. } = shape;
+    let LinearShape { rows, d_in, d_out } = shape;
     let ((a, bf16), (b, _)) = (cuda.operand(dout, 0), cuda.operand(x, 0));
-    let (out, value) = ((dweight.at_mut(), dweight.bf16()), if bf16 { 2 } else { 4 });
-    let mut first = 0;
-    for &rows in groups.iter().filter(|&&rows| rows > 0) {
-        let a = Factor { at: a + (first * d_out * value) as u64, row: 1, term: d_out };
-        let b = Factor { at: b + (first * d_in * value) as u64, row: 1, term: d_in };
-        let sizes = [d_out, d_in, rows];
-        product(cuda, &Product { out, out_row: d_in, a, b, bf16, sizes, alpha: 1.0, add: true });
-        first += rows;
-    }
+    let (a, b) = (Factor { at: a, row: 1, term: d_out }, Factor { at: b, row: 1, term: d_in });
+    let (out, sizes) = ((dweight.at_mut(), dweight.bf16()), [d_out, d_in, rows]);
+    product(cuda, &Product { out, out_row: d_in, a, b, bf16, sizes, alpha: 1.0, add: true });
     if dbias.is_some() {
         let columns = Columns { width: d_out, heads: 1, row_width: d_out, offset: 0, normed: None };
         columns.add(cuda, None, dbias, dout, groups, shape.rows);

@@ -2,6 +2,7 @@
 
 use super::{assert_len, assert_rows, int, kind, launch};
 use crate::device::Address;
+use crate::memory::Buffer;
 use crate::{Cuda, CudaTensor};
 use kernels::AttentionShape;
 use kernels::shapes::assert_groups;
@@ -117,7 +118,7 @@ pub(crate) struct Normed<'a> {
 }
 
 impl Columns<'_> {
-    /// `weights += Σ dout · x̂`, `biases += Σ dout`, within each group first, then group after group.
+    /// `weights += Σ dout · x̂`, `biases += Σ dout`, over all rows at once.
     pub(crate) fn add(
         &self,
         cuda: &Cuda,
@@ -132,36 +133,27 @@ impl Columns<'_> {
             assert_len(gradient, width, "the gradient of a gain or a bias");
         }
         assert_groups("a sum of columns", groups, rows);
+        let count = rows * self.heads;
+        let parts = count.div_ceil(SUM_ROWS);
+        if parts == 0 {
+            return;
+        }
         let targets: [Address; 2] = [weights, biases].map(|x| x.map_or(0, |x| x.at_mut()));
-        let most = groups.iter().max().map_or(0, |rows| (rows * self.heads).div_ceil(SUM_ROWS));
-        let partial = |wanted: bool| cuda.scratch(if wanted { most * width * 4 } else { 0 });
-        let partials = targets.map(|target| partial(target != 0));
+        let partials = targets.map(|target| cuda.scratch(if target == 0 { 0 } else { parts * width * 4 }));
+        let sums = partials.each_ref().map(Buffer::at);
         let (x, x_kind, stats, layer, stats_width, stats_offset) = match &self.normed {
             None => (0, 0, 0, 0, 0, 0),
             Some(Normed { x, stats, layer, stats_width, stats_offset }) => {
                 (x.at(), kind(x), stats.at(), *layer, int(*stats_width), int(*stats_offset))
             }
         };
-        let (by, by_kind) = (dout.at(), kind(dout));
-        let (heads, row_width, offset) = (int(self.heads), int(self.row_width), int(self.offset));
-        let lanes =
-            if [width, self.row_width, self.offset].iter().all(|x| x.is_multiple_of(4)) { 128 } else { 32 };
-        let mut first = 0u64;
-        for &group in groups {
-            let (count, [weight_sums, bias_sums]) =
-                (group * self.heads, [partials[0].at(), partials[1].at()]);
-            let parts = count.div_ceil(SUM_ROWS);
-            launch!(cuda, "column_sums", [width.div_ceil(lanes), parts, 1], 256, 0;
-                weight_sums, bias_sums, by, by_kind, x, x_kind, stats, layer, stats_width, stats_offset,
-                first, int(count), int(width), heads, row_width, offset);
-            for (target, sums) in
-                targets.iter().zip([weight_sums, bias_sums]).filter(|(target, _)| **target != 0)
-            {
-                if parts > 0 {
-                    launch!(cuda, "add_sums", [width.div_ceil(32), 1, 1], 256, 0; *target, sums, int(parts), int(width));
-                }
-            }
-            first += group as u64;
+        let fours = [width, self.row_width, self.offset].iter().all(|x| x.is_multiple_of(4));
+        let columns = if fours { 128 } else { 32 };
+        launch!(cuda, "column_sums", [width.div_ceil(columns), parts, 1], 256, 0;
+            sums[0], sums[1], dout.at(), kind(dout), x, x_kind, stats, layer, stats_width, stats_offset,
+            int(count), int(width), int(self.heads), int(self.row_width), int(self.offset));
+        for (target, sums) in targets.into_iter().zip(sums).filter(|&(target, _)| target != 0) {
+            launch!(cuda, "add_sums", [width.div_ceil(32), 1, 1], 256, 0; target, sums, int(parts), int(width));
         }
     }
 }

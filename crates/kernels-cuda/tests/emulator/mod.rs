@@ -107,6 +107,10 @@ unsafe impl Device for Emulator {
         "an emulated GPU".into()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn allocate(&self, bytes: usize) -> Address {
         let layout = Layout::from_size_align(bytes, BOUNDARY).expect("a size");
         // SAFETY: it is not 0.
