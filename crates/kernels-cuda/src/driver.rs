@@ -1,8 +1,8 @@
 //! A GPU through NVIDIA's driver, NVRTC and cuBLASLt, all opened at run time.
 
+use crate::compiled;
 use crate::device::{Address, Device, Product};
 use crate::products::Lt;
-use crate::source::source;
 use cudarc::driver::result::{self, DriverError, stream::StreamKind};
 use cudarc::driver::sys;
 use cudarc::nvrtc;
@@ -109,7 +109,7 @@ impl Driver {
             let bytes = result::device::total_mem(device).map_err(failed("cannot ask the GPU's memory"))?;
             let stream =
                 result::stream::create(StreamKind::NonBlocking).map_err(failed("cannot use the GPU"))?;
-            let code = compile(chip)?;
+            let code = compiled::code(chip).map_err(Missing)?;
             let module = result::module::load_data(code.as_ptr().cast())
                 .map_err(failed("the driver does not take the kernels (a newer driver may)"))?;
             let memory =
@@ -300,36 +300,5 @@ unsafe fn keep_freed_memory(device: sys::CUdevice) -> Result<(), DriverError> {
         let pool = result::device::get_default_mem_pool(device)?;
         let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         result::mem_pool::set_attribute(pool, attribute, (&raw const all).cast_mut().cast())
-    }
-}
-
-/// The kernels' machine code for a chip.
-fn compile((major, minor): (i32, i32)) -> Result<Vec<u8>, Missing> {
-    let source = CString::new(source()).expect("a source without zeros");
-    let options = [
-        // What is new in a chip's own architecture is for that chip alone.
-        format!("--gpu-architecture=sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }),
-        "-std=c++17".into(),
-        "-default-device".into(),
-    ];
-    let failed = |what: &str| Missing(format!("NVRTC does not compile the kernels: {what}"));
-    let program =
-        nvrtc::result::create_program(&source, Some(c"kernels.cu")).map_err(|e| failed(&format!("{e:?}")))?;
-    // SAFETY: the program was just made, and is destroyed at the end.
-    unsafe {
-        if let Err(e) = nvrtc::result::compile_program(program, &options) {
-            let log = nvrtc::result::get_program_log(program).unwrap_or_default();
-            let log: Vec<u8> = log.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
-            return Err(failed(&format!("{e:?}\n{}", String::from_utf8_lossy(&log))));
-        }
-        let mut size = 0;
-        let mut code = Vec::new();
-        let read = nvrtc::sys::nvrtcGetCUBINSize(program, &mut size).result().and_then(|()| {
-            code = vec![0u8; size];
-            nvrtc::sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()
-        });
-        read.map_err(|e| failed(&format!("{e:?}")))?;
-        nvrtc::result::destroy_program(program).map_err(|e| failed(&format!("{e:?}")))?;
-        Ok(code)
     }
 }

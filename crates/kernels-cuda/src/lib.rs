@@ -6,7 +6,7 @@
 //!   at run time; tests put an emulator in its place.
 //! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which function
 //!   does what.
-//! * `kernels/*.cu`: the kernels, in CUDA C++, compiled for the card when it is opened.
+//! * `kernels/*.cu`: the kernels, in CUDA C++, compiled for the card when it is first opened.
 //!
 //! What differs from the processor: on one card the same calls give the same bits, and no more than that. The bits
 //! of a row may depend on how many rows a product has, for cuBLASLt takes another algorithm for another shape; and
@@ -14,6 +14,7 @@
 //! decides bits.
 
 mod backend;
+mod compiled;
 pub mod device;
 mod driver;
 mod memory;

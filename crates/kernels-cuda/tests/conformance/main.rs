@@ -1,5 +1,5 @@
 //! Holds [`Cuda`] to the [`Reference`]: the very list of operations that the processor is held to. On the emulator
-//! some of its sizes; with `MYNAH_CUDA_DEVICE=0`, on that GPU, all of them.
+//! some of its sizes, on a GPU all of them.
 
 #[path = "../emulator/mod.rs"]
 mod emulator;
@@ -12,27 +12,11 @@ mod lab;
 mod operations;
 
 use kernels::Reference;
-use kernels_cuda::device::Device;
-use kernels_cuda::{Cuda, Driver};
+use kernels_cuda::Cuda;
 use lab::{Lab, Sizes};
-use std::sync::{Arc, OnceLock};
 
 /// Of the sizes, every so-manieth runs on the emulator, which is slow.
 const STEP: usize = 9;
-
-/// The device, and whether it is a real one.
-fn device() -> Option<(Arc<dyn Device>, bool)> {
-    static DRIVER: OnceLock<Option<Arc<Driver>>> = OnceLock::new();
-    let driver = DRIVER.get_or_init(|| {
-        let number = std::env::var("MYNAH_CUDA_DEVICE").ok()?;
-        let opened = Driver::open(number.parse().expect("MYNAH_CUDA_DEVICE is the number of a GPU"));
-        Some(Arc::new(opened.unwrap_or_else(|e| panic!("{e}"))))
-    });
-    match driver {
-        Some(driver) => Some((driver.clone(), true)),
-        None => emulator::device().map(|device| (device, false)),
-    }
-}
 
 /// Makes a test of each operation, and the list of them.
 macro_rules! conformance {
@@ -102,7 +86,7 @@ fn every_operation_is_covered() {
 
 /// Runs an operation on both backends in every setting and compares; twice, for runs repeat to the bit.
 fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, Sizes)) {
-    let Some((device, real)) = device() else { return };
+    let Some((device, real)) = emulator::device() else { return };
     for (precision, storage) in lab::SETTINGS {
         let mut reference_lab = Lab::new(Reference, precision, storage);
         let mut cuda_lab = Lab::new(Cuda::new(device.clone(), precision, 1), precision, storage);

@@ -1,5 +1,6 @@
 //! A GPU that is not there: kernels are compiled for the processor and run as `kernels/emu.h` says.
 
+use kernels_cuda::Driver;
 use kernels_cuda::device::{Address, Device, Product};
 use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CString, c_char, c_void};
@@ -34,20 +35,30 @@ struct Flat {
     add: i32,
 }
 
-/// The emulator, compiled once for a process; none where there is no C++ compiler, which is said.
-pub(crate) fn device() -> Option<Arc<dyn Device>> {
-    static EMULATOR: OnceLock<Option<Arc<Emulator>>> = OnceLock::new();
-    let emulator = EMULATOR.get_or_init(|| {
-        let library = compile(&[])?;
-        // SAFETY: the library was just compiled from the source beside this file, and is never closed.
-        unsafe {
-            let library = Box::leak(Box::new(libloading::Library::new(library).expect("a library")));
-            let launch = *library.get::<Launch>(b"emu_launch").expect("the emulator's launch");
-            let product = *library.get::<Multiply>(b"emu_product").expect("the emulator's product");
-            Some(Arc::new(Emulator { launch, product }))
+/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None where there
+/// is no C++ compiler, which is said.
+pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
+    static DEVICE: OnceLock<Option<(Arc<dyn Device>, bool)>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| match std::env::var("MYNAH_CUDA_DEVICE") {
+        Ok(number) => {
+            let number = number.parse().expect("MYNAH_CUDA_DEVICE is the number of a GPU");
+            let driver = Driver::open(number).unwrap_or_else(|e| panic!("{e}"));
+            Some((Arc::new(driver), true))
         }
+        Err(_) => emulated().map(|device| (device, false)),
     });
-    emulator.clone().map(|emulator| emulator as Arc<dyn Device>)
+    device.clone()
+}
+
+fn emulated() -> Option<Arc<dyn Device>> {
+    let library = compile(&[])?;
+    // SAFETY: the library was just compiled from the source beside this file, and is never closed.
+    unsafe {
+        let library = Box::leak(Box::new(libloading::Library::new(library).expect("a library")));
+        let launch = *library.get::<Launch>(b"emu_launch").expect("the emulator's launch");
+        let product = *library.get::<Multiply>(b"emu_product").expect("the emulator's product");
+        Some(Arc::new(Emulator { launch, product }))
+    }
 }
 
 /// Compiles the kernels for the processor; none without a compiler.
