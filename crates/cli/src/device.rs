@@ -127,6 +127,12 @@ pub(crate) trait Computes {
     fn peak(&mut self, duration: Duration) -> f64;
     /// Bytes that may still be had, where it has memory of its own.
     fn own_memory(&self) -> Option<u64>;
+    /// Begins to measure how long kernels take, where there are some.
+    fn measure(&self) {}
+    /// Ends that: names, how often, seconds together; the longest first.
+    fn measured(&self) -> Vec<(String, usize, f64)> {
+        Vec::new()
+    }
 }
 
 impl Computes for Cpu {
@@ -185,6 +191,21 @@ impl Computes for Compute {
         match self {
             Compute::First(cpu) => cpu.own_memory(),
             Compute::Second(cuda) => cuda.free_bytes(),
+        }
+    }
+
+    fn measure(&self) {
+        if let Compute::Second(cuda) = self {
+            cuda.device().measure();
+        }
+    }
+
+    fn measured(&self) -> Vec<(String, usize, f64)> {
+        match self {
+            Compute::First(_) => Vec::new(),
+            Compute::Second(cuda) => {
+                cuda.device().measured().into_iter().map(|m| (m.name, m.count, m.secs)).collect()
+            }
         }
     }
 }

@@ -71,6 +71,25 @@ pub unsafe trait Device: Send + Sync {
 
     /// Waits for all operations.
     fn synchronize(&self);
+
+    /// From here on, how long kernels and products take is measured.
+    fn measure(&self) {}
+
+    /// Ends that: what was measured.
+    fn measured(&self) -> Vec<Measured> {
+        Vec::new()
+    }
+}
+
+/// How often a kernel or a product of some size was run, and how long that took together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// The kernel's name, or the product's sizes.
+    pub name: String,
+    /// How often.
+    pub count: usize,
+    /// Seconds on the device.
+    pub secs: f64,
 }
 
 /// `out[i·out_row + j] = alpha · Σₖ a[i·a_row + k·a_term] · b[j·b_row + k·b_term]`, added to what is there with `add`.

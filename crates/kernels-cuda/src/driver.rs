@@ -1,7 +1,7 @@
 //! A GPU through NVIDIA's driver, NVRTC and cuBLASLt, all opened at run time.
 
 use crate::compiled;
-use crate::device::{Address, Device, Product};
+use crate::device::{Address, Device, Measured, Product};
 use crate::products::Lt;
 use cudarc::driver::result::{self, DriverError, stream::StreamKind};
 use cudarc::driver::sys;
@@ -40,6 +40,8 @@ pub struct Driver {
     module: sys::CUmodule,
     products: Mutex<Lt>,
     staging: Mutex<Staging>,
+    /// What is measured, if anything is: names, and events before and after.
+    timeline: Mutex<Option<Vec<(String, [sys::CUevent; 2])>>>,
     description: String,
 }
 
@@ -122,6 +124,7 @@ impl Driver {
                 functions: Mutex::default(),
                 products: Mutex::new(products),
                 staging: Mutex::new(Staging { memory: memory.cast(), used: 0 }),
+                timeline: Mutex::default(),
                 description: format!("{name}, {} GiB", bytes >> 30),
             })
         }
@@ -131,6 +134,22 @@ impl Driver {
     fn enter(&self) {
         // SAFETY: the context lives as long as the program.
         check("the GPU is not to be had in this thread", unsafe { result::ctx::set_current(self.context) });
+    }
+
+    /// Runs something that is enqueued, between events where time is measured.
+    fn timed<R>(&self, name: impl FnOnce() -> String, run: impl FnOnce() -> R) -> R {
+        let mut timeline = self.timeline.lock().expect("nobody panics with it");
+        let Some(timeline) = timeline.as_mut() else { return run() };
+        let now = || {
+            let event = check("a measurement", result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT));
+            // SAFETY: both exist.
+            check("a measurement", unsafe { result::event::record(event, self.stream) });
+            event
+        };
+        let before = now();
+        let result = run();
+        timeline.push((name(), [before, now()]));
+        result
     }
 
     fn function(&self, kernel: &'static str, shared: u32) -> sys::CUfunction {
@@ -238,10 +257,22 @@ unsafe impl Device for Driver {
     ) {
         self.enter();
         let function = self.function(kernel, shared);
-        // SAFETY: the caller's.
-        check(kernel, unsafe {
-            result::launch_kernel(function, (x, y, z), (threads, 1, 1), shared, self.stream, arguments)
-        });
+        self.timed(
+            || kernel.into(),
+            || {
+                // SAFETY: the caller's.
+                check(kernel, unsafe {
+                    result::launch_kernel(
+                        function,
+                        (x, y, z),
+                        (threads, 1, 1),
+                        shared,
+                        self.stream,
+                        arguments,
+                    )
+                })
+            },
+        );
         if std::env::var_os("MYNAH_CUDA_WAIT").is_some() {
             // SAFETY: the stream lives as long as the program.
             check(kernel, unsafe { result::stream::synchronize(self.stream) });
@@ -250,14 +281,44 @@ unsafe impl Device for Driver {
 
     unsafe fn product(&self, product: &Product) -> bool {
         self.enter();
+        let name = || {
+            let ([m, n, k], accumulated) = (product.sizes, if product.add { " added" } else { "" });
+            format!("product {m} x {n} x {k}{accumulated}")
+        };
         // SAFETY: the caller's.
-        unsafe { self.products.lock().expect("nobody panics with it").run(product) }
+        self.timed(name, || unsafe { self.products.lock().expect("nobody panics with it").run(product) })
     }
 
     fn synchronize(&self) {
         self.enter();
         // SAFETY: the stream lives as long as the program.
         check("an operation before this one", unsafe { result::stream::synchronize(self.stream) });
+    }
+
+    fn measure(&self) {
+        *self.timeline.lock().expect("nobody panics with it") = Some(Vec::new());
+    }
+
+    fn measured(&self) -> Vec<Measured> {
+        self.synchronize();
+        let timeline = self.timeline.lock().expect("nobody panics with it").take().unwrap_or_default();
+        let mut measured: Vec<Measured> = Vec::new();
+        for (name, [before, after]) in timeline {
+            // SAFETY: both were recorded, and are not used any more.
+            let secs = unsafe {
+                let secs = check("a measurement", result::event::elapsed(before, after)) / 1e3;
+                [before, after]
+                    .into_iter()
+                    .for_each(|event| check("a measurement", result::event::destroy(event)));
+                f64::from(secs)
+            };
+            match measured.iter_mut().find(|known| known.name == name) {
+                Some(known) => (known.count, known.secs) = (known.count + 1, known.secs + secs),
+                None => measured.push(Measured { name, count: 1, secs }),
+            }
+        }
+        measured.sort_by(|a, b| b.secs.total_cmp(&a.secs));
+        measured
     }
 }
 

@@ -35,6 +35,14 @@ impl Bench<'_> {
             losses.push(self.step(&mut compute, &mut trainer, u64::from(step) % BATCHES, sequences));
             times.push(began.elapsed().as_secs_f64());
         }
+        // Of a step that is not timed itself.
+        compute.measure();
+        self.step(&mut compute, &mut trainer, 0, sequences);
+        let kernels: Vec<_> = compute
+            .measured()
+            .into_iter()
+            .map(|(name, count, secs)| json!({ "name": name, "count": count, "secs": secs }))
+            .collect();
         // A shared machine has slow seconds: one of the two moments had none.
         let peak = peak.max(compute.peak(DURATION));
         let times = &times[WARM_UP as usize..];
@@ -64,6 +72,7 @@ impl Bench<'_> {
             "loss_first": losses[0],
             "loss_last": losses[losses.len() - 1],
             "losses": losses,
+            "kernels": kernels,
         });
         self.session.result(&json, || {
             format!(
