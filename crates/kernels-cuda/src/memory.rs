@@ -193,7 +193,7 @@ pub struct CudaIds {
     host: Vec<u32>,
     buffer: Buffer,
     /// What operations make of the list, until it changes.
-    pub(crate) tiles: OnceCell<(Buffer, usize)>,
+    pub(crate) tiles: [OnceCell<(Buffer, usize)>; 2],
     pub(crate) sorted: OnceCell<Sorted>,
 }
 
@@ -209,7 +209,7 @@ impl CudaIds {
         CudaIds {
             host: values.to_vec(),
             buffer: Buffer::of(device, values),
-            tiles: OnceCell::new(),
+            tiles: Default::default(),
             sorted: OnceCell::new(),
         }
     }
@@ -225,7 +225,7 @@ impl CudaIds {
             unsafe { device.upload(self.buffer.at(), bytes) };
         }
         values.clone_into(&mut self.host);
-        self.tiles.take();
+        self.tiles = Default::default();
         self.sorted.take();
     }
 

@@ -9,7 +9,7 @@ use kernels::shapes::{
 use kernels::{AttentionShape, CacheSpan, Dropout};
 use std::ops::Range;
 
-/// Queries, or keys, of a tile.
+/// Queries, or keys, of a tile: of the quick kernels for heads of up to 64 values, twice as many.
 const TILE: usize = 64;
 /// What the general kernels have registers for.
 const WIDEST: usize = 256;
@@ -56,24 +56,55 @@ impl Heads {
     }
 }
 
-/// Which of the kernels in tiles is for heads of this width; none where values are copied 16 bytes at a time and
-/// these are not such pieces, or registers do not hold them.
-fn tiled(qkv: &CudaTensor, shape: &AttentionShape) -> Option<usize> {
-    let pieces = qkv.bf16() && shape.head_dim.is_multiple_of(8);
-    [64, 128].into_iter().find(|&width| pieces && shape.head_dim <= width)
-}
-
 /// Bytes of shared memory of `rows` rows in tiles of this width.
 fn shared_bytes(width: usize, rows: usize) -> u32 {
     (2 * rows * (width + 8)) as u32
 }
 
-/// The batch's tiles, the longest rows first, and how many.
-fn tiles<'a>(cuda: &Cuda, lens: &'a CudaIds) -> &'a (Buffer, usize) {
-    lens.tiles.get_or_init(|| {
+/// The quick kernels for heads of up to so many values, and what they take.
+struct Quick {
+    width: usize,
+    /// Tiles of 64 queries, or keys, that a block owns.
+    own: usize,
+    /// Rows of the tiles that gradients walk.
+    walked: usize,
+    forward: &'static str,
+    backward_queries: &'static str,
+    backward_keys: &'static str,
+}
+
+const QUICK: [Quick; 2] = [
+    Quick {
+        width: 64,
+        own: 2,
+        walked: 32,
+        forward: "flash_forward_64",
+        backward_queries: "flash_backward_queries_64",
+        backward_keys: "flash_backward_keys_64",
+    },
+    Quick {
+        width: 128,
+        own: 1,
+        walked: 32,
+        forward: "flash_forward_128",
+        backward_queries: "flash_backward_queries_128",
+        backward_keys: "flash_backward_keys_128",
+    },
+];
+
+/// Which of them is for heads of this width; none where values are copied 16 bytes at a time and these are not such
+/// pieces, or registers do not hold them.
+fn quick(qkv: &CudaTensor, shape: &AttentionShape) -> Option<&'static Quick> {
+    let pieces = qkv.bf16() && shape.head_dim.is_multiple_of(8);
+    QUICK.iter().find(|quick| pieces && shape.head_dim <= quick.width)
+}
+
+/// The batch's tiles of `own` times 64 rows, those with most to see first, and how many.
+fn tiles<'a>(cuda: &Cuda, lens: &'a CudaIds, own: usize) -> &'a (Buffer, usize) {
+    lens.tiles[own - 1].get_or_init(|| {
         let (mut list, mut start) = (Vec::new(), 0u32);
         for &len in lens.host() {
-            list.extend((0..len).step_by(TILE).map(|first| [start, len, first, 0]));
+            list.extend((0..len).step_by(own * TILE).map(|first| [start, len, first, 0]));
             start += len;
         }
         list.sort_by_key(|&[start, _, first, _]| (std::cmp::Reverse(first), start));
@@ -114,17 +145,18 @@ pub(crate) fn forward(
 ) {
     assert_shapes("attention_forward", out, lse, qkv, lens, shape, dropout);
     let (heads, drop) = (Heads::of("attention_forward", shape), Drop::of(dropout));
-    let (tiles, count) = tiles(cuda, lens);
+    assert!(out.bf16() == qkv.bf16(), "attention_forward: values of two kinds");
+    let quick = quick(qkv, shape);
+    let (tiles, count) = tiles(cuda, lens, quick.map_or(1, |quick| quick.own));
     let (grid, list) = ([*count, shape.n_head, 1], tiles.at());
-    let (same, tiled) = (out.bf16() == qkv.bf16(), tiled(qkv, shape));
-    assert!(same, "attention_forward: values of two kinds");
     let (to, of_rows, from) = (out.at_mut(), lse.at_mut(), qkv.at());
-    let Some(width) = tiled else {
+    let Some(quick) = quick else {
         launch!(cuda, "attention_forward", grid, 128, 0; to, of_rows, from, kind(qkv), list, heads, drop);
         return;
     };
-    let kernel = if width == 64 { "flash_forward_64" } else { "flash_forward_128" };
-    launch!(cuda, kernel, grid, 128, shared_bytes(width, 3 * TILE); to, of_rows, from, list, heads, drop);
+    // Its own tile, and twice two of 64 keys and values.
+    let shared = shared_bytes(quick.width, (quick.own + 4) * TILE);
+    launch!(cuda, quick.forward, grid, 128, shared; to, of_rows, from, list, heads, drop);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -151,10 +183,11 @@ pub(crate) fn backward(
     let result = out.at();
     launch!(cuda, "attention_delta", [pairs.div_ceil(4), 1, 1], 128, 0;
         means, by, result, bf, super::int(pairs), heads.width);
-    let (tiles, count) = tiles(cuda, lens);
+    let quick = quick(qkv, shape);
+    let (tiles, count) = tiles(cuda, lens, quick.map_or(1, |quick| quick.own));
     let (to, list) = (dqkv.at_mut(), tiles.at());
     let (of_queries, of_keys) = ([*count, shape.n_head, 1], [*count, shape.n_kv_head, 1]);
-    let Some(width) = tiled(qkv, shape) else {
+    let Some(quick) = quick else {
         for (kernel, grid) in
             [("attention_backward_queries", of_queries), ("attention_backward_keys", of_keys)]
         {
@@ -162,14 +195,12 @@ pub(crate) fn backward(
         }
         return;
     };
-    let (queries, keys, tile) = match width {
-        64 => ("flash_backward_queries_64", "flash_backward_keys_64", 64),
-        _ => ("flash_backward_queries_128", "flash_backward_keys_128", 32),
-    };
-    launch!(cuda, queries, of_queries, 128, shared_bytes(width, 4 * TILE);
+    // Two own tiles, and twice two of those that are walked, whose rows have two numbers each.
+    let shared = shared_bytes(quick.width, 2 * quick.own * TILE + 4 * quick.walked);
+    launch!(cuda, quick.backward_queries, of_queries, 128, shared;
         to, by, of_rows, means, from, list, heads, drop);
-    let shared = shared_bytes(width, 2 * TILE + 2 * tile) + 8 * tile as u32;
-    launch!(cuda, keys, of_keys, 128, shared; to, by, of_rows, means, from, list, heads, drop);
+    launch!(cuda, quick.backward_keys, of_keys, 128, shared + 16 * quick.walked as u32;
+        to, by, of_rows, means, from, list, heads, drop);
 }
 
 #[allow(clippy::too_many_arguments)]

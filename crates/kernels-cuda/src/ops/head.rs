@@ -8,7 +8,9 @@ use kernels::HeadShape;
 use kernels::shapes::{assert_groups, size_of_shape};
 
 /// Rows of a chunk.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 8192;
+/// Rows of it whose logits are made and used up while they are in the chip's cache.
+const PART: usize = 512;
 /// Rows of logits, and of the matrix's copy in bfloat16, are as many as a multiple of this: products of odd sizes
 /// are slow.
 const PADDED: usize = 64;
@@ -54,13 +56,13 @@ impl<'a> Head<'a> {
         self.hidden + (row * self.shape.d_model * if self.bf16 { 2 } else { 4 }) as u64
     }
 
-    /// `logits = hidden · weightᵀ / temperature` of a chunk.
-    fn logits(&self, logits: u64, first: usize, rows: usize) {
+    /// `logits = hidden · weightᵀ / temperature` of some rows.
+    fn logits(&self, logits: (u64, bool), first: usize, rows: usize) {
         let by_row = |at| Factor { at, row: self.shape.d_model, term: 1 };
         product(
             self.cuda,
             &Product {
-                out: (logits, false),
+                out: logits,
                 out_row: self.ld,
                 a: by_row(self.hidden_at(first)),
                 b: by_row(self.weight),
@@ -89,11 +91,11 @@ pub(crate) fn forward(
         return;
     }
     let head = Head::new(cuda, hidden, weight, shape);
-    let logits = cuda.scratch(shape.rows.min(CHUNK) * head.ld * 4);
+    let logits = cuda.scratch(shape.rows.min(PART) * head.ld * 4);
     let (vocab, ld, temperature) = (int(shape.vocab_size), int(head.ld), shape.temperature);
-    for first in (0..shape.rows).step_by(CHUNK) {
-        let rows = CHUNK.min(shape.rows - first);
-        head.logits(logits.at(), first, rows);
+    for first in (0..shape.rows).step_by(PART) {
+        let rows = PART.min(shape.rows - first);
+        head.logits((logits.at(), false), first, rows);
         let targets = targets.at() + 4 * first as u64;
         let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * first as u64 };
         launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
@@ -129,21 +131,25 @@ pub(crate) fn backward(
     }
     let head = Head::new(cuda, hidden, weight, shape);
     let (bf16, d_model, ld) = (head.bf16, shape.d_model, head.ld);
-    let chunk = shape.rows.min(CHUNK);
-    let (logits, dlogits) =
-        (cuda.scratch(chunk * ld * 4), cuda.scratch(chunk * ld * if bf16 { 2 } else { 4 }));
+    // Logits become their gradients where they are.
+    let value = if bf16 { 2 } else { 4 };
+    let dlogits = cuda.scratch(shape.rows.min(CHUNK) * ld * value);
     let (derivatives, by_entropies) = (dlogprobs.at(), dentropies.map_or(0, CudaScalars::at));
     let (dhidden_at, dhidden_bf, dweight_at) = (dhidden.at_mut(), dhidden.bf16(), dweight.at_mut());
     let (kind, vocab, ld_int, temperature) =
         (i32::from(bf16), int(shape.vocab_size), int(ld), shape.temperature);
     for first in (0..shape.rows).step_by(CHUNK) {
         let rows = CHUNK.min(shape.rows - first);
-        head.logits(logits.at(), first, rows);
-        let targets = targets.at() + 4 * first as u64;
-        let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * first as u64 };
-        launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
-                dlogits.at(), kind, logits.at(), 0i32, doubles(logprobs), 0u64, doubles(derivatives),
-                doubles(by_entropies), targets, vocab, ld_int, temperature);
+        for part in (0..rows).step_by(PART) {
+            let (at, from) = (dlogits.at() + (part * ld * value) as u64, first + part);
+            let rows = PART.min(rows - part);
+            head.logits((at, bf16), from, rows);
+            let targets = targets.at() + 4 * from as u64;
+            let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * from as u64 };
+            launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
+                at, kind, at, kind, doubles(logprobs), 0u64, doubles(derivatives), doubles(by_entropies),
+                targets, vocab, ld_int, temperature);
+        }
         let out = (dhidden_at + (first * d_model * if dhidden_bf { 2 } else { 4 }) as u64, dhidden_bf);
         product(
             cuda,

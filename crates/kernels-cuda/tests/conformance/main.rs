@@ -1,5 +1,5 @@
 //! Holds [`Cuda`] to the [`Reference`]: the very list of operations that the processor is held to. On the emulator
-//! some of its sizes, on a GPU all of them.
+//! some of its sizes (with `MYNAH_CUDA_ALL_SIZES` all of them), on a GPU all.
 
 #[path = "../emulator/mod.rs"]
 mod emulator;
@@ -90,7 +90,8 @@ fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, 
     for (precision, storage) in lab::SETTINGS {
         let mut reference_lab = Lab::new(Reference, precision, storage);
         let mut cuda_lab = Lab::new(Cuda::new(device.clone(), precision, 1), precision, storage);
-        for sizes in lab::all_sizes().step_by(if real { 1 } else { STEP }) {
+        let all = real || std::env::var_os("MYNAH_CUDA_ALL_SIZES").is_some();
+        for sizes in lab::all_sizes().step_by(if all { 1 } else { STEP }) {
             let expected = reference_lab.run(reference, sizes);
             let setting = format!("{precision:?}, {storage:?} activations, sizes {sizes:?}");
             let once = cuda_lab.run(cuda, sizes);

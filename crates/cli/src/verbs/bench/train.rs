@@ -29,15 +29,16 @@ impl Bench<'_> {
         let (precision, threads) = (precision::name(compute.precision()), self.session.threads());
         let weights = model::init(&mut compute, config, self.session.seed());
         let mut trainer = Trainer::new(&mut compute, config.clone(), weights);
+        let batches: Vec<_> = (0..BATCHES).map(|batch| self.batch(batch, sequences)).collect();
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..WARM_UP + steps {
             let began = Instant::now();
-            losses.push(self.step(&mut compute, &mut trainer, u64::from(step) % BATCHES, sequences));
+            losses.push(self.step(&mut compute, &mut trainer, &batches[step as usize % batches.len()]));
             times.push(began.elapsed().as_secs_f64());
         }
         // Of a step that is not timed itself.
         compute.measure();
-        self.step(&mut compute, &mut trainer, 0, sequences);
+        self.step(&mut compute, &mut trainer, &batches[0]);
         let kernels: Vec<_> = compute
             .measured()
             .into_iter()
@@ -91,14 +92,8 @@ impl Bench<'_> {
         (batch_tokens / self.config.seq_len).max(1)
     }
 
-    /// One step on batch number `batch`; returns its loss.
-    fn step(
-        &self,
-        compute: &mut Compute,
-        trainer: &mut Trainer<Compute>,
-        batch: u64,
-        sequences: usize,
-    ) -> f64 {
+    /// Tokens of batch number `batch`, and what comes after each.
+    fn batch(&self, batch: u64, sequences: usize) -> [Vec<u32>; 2] {
         let seq_len = self.config.seq_len;
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         for i in 0..sequences as u64 {
@@ -107,11 +102,22 @@ impl Bench<'_> {
             tokens.extend_from_slice(&window[..seq_len]);
             targets.extend_from_slice(&window[1..]);
         }
-        let lens = vec![seq_len; sequences];
+        [tokens, targets]
+    }
+
+    /// One step on a batch; returns its loss.
+    fn step(
+        &self,
+        compute: &mut Compute,
+        trainer: &mut Trainer<Compute>,
+        [tokens, targets]: &[Vec<u32>; 2],
+    ) -> f64 {
+        let seq_len = self.config.seq_len;
+        let lens = vec![seq_len; tokens.len() / seq_len];
         let mut derivatives = Vec::new();
-        cross_entropy_derivatives(&mut derivatives, &targets, targets.len());
-        let sequences = Sequences { tokens: &tokens, lens: &lens, noise: None };
-        trainer.accumulate(compute, sequences, &targets, &derivatives, Lane::Number(0));
+        cross_entropy_derivatives(&mut derivatives, targets, targets.len());
+        let sequences = Sequences { tokens, lens: &lens, noise: None };
+        trainer.accumulate(compute, sequences, targets, &derivatives, Lane::Number(0));
         let optimizer = Optimizer { grad_clip: 1.0, ..self.optimizer };
         trainer.update(compute, &optimizer, LEARNING_RATE, None);
         cross_entropy(trainer.told(), targets.len())
