@@ -6,7 +6,7 @@ struct Tile { u32 start, len, first, unused; };
 #define TILE 64
 // Of which the key position is the column: 2²⁰ for each head.
 #define DROPOUT_COLUMNS 1048576ull
-// Values of a head that a lane keeps.
+// Values of a head that a lane keeps. What 32 others give is added up first, then to the sum: long sums lose less.
 #define PER_LANE 8
 
 struct Heads { int n_head, n_kv_head, width, window; float scale; };
@@ -51,6 +51,9 @@ DEVICE float attend(float (&out)[PER_LANE], const void* queries, u64 q, const vo
   UNROLL for (int e = 0; e < PER_LANE; e++) out[e] /= sum;
   return top + logf(sum);
 }
+
+DEVICE void clear_head(float (&values)[PER_LANE]) { UNROLL for (int e = 0; e < PER_LANE; e++) values[e] = 0.f; }
+DEVICE void add_head(float (&sum)[PER_LANE], const float (&part)[PER_LANE]) { UNROLL for (int e = 0; e < PER_LANE; e++) sum[e] += part[e]; }
 
 DEVICE void store_head(void* out, int bf, u64 at, const float (&values)[PER_LANE], float scale, int width) {
   int lane = threadIdx.x & 31;
@@ -97,7 +100,7 @@ KERNEL(128) attention_backward_queries(void* dqkv, const void* dout, const float
     u64 row = tile.start + position, q = row * stride + head * h.width, d = row * q_width(h) + head * h.width;
     u64 k = (u64)tile.start * stride + q_width(h) + kv * h.width, v = k + h.n_kv_head * h.width, index = drop_index(h, drop, row, head);
     float of_row = lse[row * h.n_head + head], mean = delta[row * h.n_head + head], dq[PER_LANE];
-    UNROLL for (int e = 0; e < PER_LANE; e++) dq[e] = 0.f;
+    clear_head(dq);
     for (int j0 = first_seen(h, position); j0 <= position; j0 += 32) {
       int j = j0 + lane, many = position - j0 + 1 < 32 ? position - j0 + 1 : 32;
       float ds = 0.f;
@@ -105,13 +108,16 @@ KERNEL(128) attention_backward_queries(void* dqkv, const void* dout, const float
         float p = expf(h.scale * dot(qkv, q, qkv, k + (u64)j * stride, bf, h.width) - of_row), dp = dot(dout, d, qkv, v + (u64)j * stride, bf, h.width);
         ds = p * ((drop.on ? keep(key, index + j, drop.p) : 1.f) * dp - mean);
       }
+      float part[PER_LANE];
+      clear_head(part);
       for (int other = 0; other < many; other++) {
         float weight = shuffle(ds, other);
         UNROLL for (int e = 0; e < PER_LANE; e++) {
           int c = e * 32 + lane;
-          if (c < h.width) dq[e] += weight * load(qkv, bf, k + (u64)(j0 + other) * stride + c);
+          if (c < h.width) part[e] += weight * load(qkv, bf, k + (u64)(j0 + other) * stride + c);
         }
       }
+      add_head(dq, part);
     }
     store_head(dqkv, bf, q, dq, h.scale, h.width);
   }
@@ -127,7 +133,8 @@ KERNEL(128) attention_backward_keys(void* dqkv, const void* dout, const float* l
     int position = tile.first + n, len = tile.len, end = h.window && position + h.window < len ? position + h.window : len;
     u64 k = (u64)(tile.start + position) * stride + q_width(h) + kv * h.width, v = k + h.n_kv_head * h.width;
     float dk[PER_LANE], dv[PER_LANE];
-    UNROLL for (int e = 0; e < PER_LANE; e++) dk[e] = dv[e] = 0.f;
+    clear_head(dk);
+    clear_head(dv);
     for (int head = kv * shared; head < (kv + 1) * shared; head++) {
       u64 q = (u64)tile.start * stride + head * h.width, d = (u64)tile.start * q_width(h) + head * h.width;
       for (int i0 = position; i0 < end; i0 += 32) {
@@ -140,15 +147,20 @@ KERNEL(128) attention_backward_keys(void* dqkv, const void* dout, const float* l
           ds = p * (kept * dot(dout, d + (u64)i * q_width(h), qkv, v, bf, h.width) - delta[row * h.n_head + head]);
           p *= kept;
         }
+        float part_k[PER_LANE], part_v[PER_LANE];
+        clear_head(part_k);
+        clear_head(part_v);
         for (int other = 0; other < many; other++) {
           float by_score = shuffle(ds, other), by_value = shuffle(p, other);
           UNROLL for (int e = 0; e < PER_LANE; e++) {
             int c = e * 32 + lane;
             if (c >= h.width) continue;
-            dk[e] += by_score * load(qkv, bf, q + (u64)(i0 + other) * stride + c);
-            dv[e] += by_value * load(dout, bf, d + (u64)(i0 + other) * q_width(h) + c);
+            part_k[e] += by_score * load(qkv, bf, q + (u64)(i0 + other) * stride + c);
+            part_v[e] += by_value * load(dout, bf, d + (u64)(i0 + other) * q_width(h) + c);
           }
         }
+        add_head(dk, part_k);
+        add_head(dv, part_v);
       }
     }
     store_head(dqkv, bf, k, dk, h.scale, h.width);

@@ -93,6 +93,73 @@ KERNEL(128) norm_backward(int layer, void* dx, int dxb, const void* dout, int db
   else norm_row_backward<1>(layer, 1, dx, dxb, dout, db, x, xb, mean, rstd, weight, row * width, width);
 }
 
+// Rows of which a block of 8 warps gives the gradients and a row of partial sums.
+#define FUSED_ROWS 64
+
+// The same for rows of up to C times 128 values, and partial sums of `dout · x̂` and of `dout` in one pass over them.
+template <int C>
+DEVICE void norm_rows_backward(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+                               const float* stats, const float* weight, int rows, int width) {
+  SHARED float shared[8][C * 128];
+  int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  int begin = (int)blockIdx.x * FUSED_ROWS, end = begin + FUSED_ROWS < rows ? begin + FUSED_ROWS : rows;
+  float sum_w[C][4], sum_b[C][4];
+  UNROLL for (int c = 0; c < C; c++) UNROLL for (int k = 0; k < 4; k++) sum_w[c][k] = sum_b[c][k] = 0.f;
+  for (int row = begin + warp; row < end; row += 8) {
+    float mean = layer ? stats[2 * row] : 0.f, rstd = layer ? stats[2 * row + 1] : stats[row];
+    float g[C][4], x_hat[C][4], d[4], v[4], w[4], sum_g = 0.f, sum_gx = 0.f;
+    u64 at = (u64)row * width;
+    UNROLL for (int c = 0; c < C; c++) {
+      int column = (c * 32 + lane) * 4;
+      UNROLL for (int k = 0; k < 4; k++) g[c][k] = x_hat[c][k] = 0.f;
+      if (column >= width) continue;
+      load_values<4>(d, dout, db, at + column);
+      load_values<4>(v, x, xb, at + column);
+      load_values<4>(w, weight, 0, column);
+      UNROLL for (int k = 0; k < 4; k++) {
+        x_hat[c][k] = (v[k] - mean) * rstd;
+        g[c][k] = d[k] * w[k];
+        sum_w[c][k] += d[k] * x_hat[c][k];
+        sum_b[c][k] += d[k];
+        sum_g += g[c][k];
+        sum_gx += g[c][k] * x_hat[c][k];
+      }
+    }
+    float mean_g = layer ? warp_sum(sum_g) / width : 0.f, mean_gx = warp_sum(sum_gx) / width;
+    UNROLL for (int c = 0; c < C; c++) {
+      int column = (c * 32 + lane) * 4;
+      if (column >= width) continue;
+      load_values<4>(v, dx, dxb, at + column);
+      UNROLL for (int k = 0; k < 4; k++) v[k] += rstd * (g[c][k] - mean_g - x_hat[c][k] * mean_gx);
+      store_values<4>(dx, dxb, at + column, v);
+    }
+  }
+  UNROLL for (int pass = 0; pass < 2; pass++) {
+    float* out = pass ? biases : weights;
+    __syncthreads();
+    UNROLL for (int c = 0; c < C; c++) UNROLL for (int k = 0; k < 4; k++) shared[warp][(c * 32 + lane) * 4 + k] = pass ? sum_b[c][k] : sum_w[c][k];
+    __syncthreads();
+    for (int c = threadIdx.x; c < width && out; c += 256) {
+      float sum = 0.f;
+      for (int i = 0; i < 8; i++) sum += shared[i][c];
+      out[(u64)blockIdx.x * width + c] = sum;
+    }
+  }
+}
+
+KERNEL(256) norm_rows_backward_512(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+                                   const float* stats, const float* weight, int rows, int width) {
+  norm_rows_backward<4>(layer, dx, dxb, weights, biases, dout, db, x, xb, stats, weight, rows, width);
+}
+KERNEL(256) norm_rows_backward_768(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+                                   const float* stats, const float* weight, int rows, int width) {
+  norm_rows_backward<6>(layer, dx, dxb, weights, biases, dout, db, x, xb, stats, weight, rows, width);
+}
+KERNEL(256) norm_rows_backward_1024(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+                                    const float* stats, const float* weight, int rows, int width) {
+  norm_rows_backward<8>(layer, dx, dxb, weights, biases, dout, db, x, xb, stats, weight, rows, width);
+}
+
 // A warp a head: queries and keys become their norm, values are copied.
 KERNEL(128) head_norm_forward(void* out, int ob, float* stats, const void* qkv, int qb, const float* q_weight, const float* k_weight, float eps,
                               int rows, int n_head, int n_kv_head, int width) {

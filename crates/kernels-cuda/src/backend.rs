@@ -423,6 +423,18 @@ impl Backend for Cuda {
         linear::gelu_forward(self, out, product, x, weight, bias, shape);
     }
 
+    fn linear_gelu_backward_input(
+        &mut self,
+        dx: &mut CudaTensor,
+        between: &mut CudaTensor,
+        dout: &CudaTensor,
+        weight: &CudaTensor,
+        x: &CudaTensor,
+        shape: LinearShape,
+    ) {
+        linear::gelu_backward_input(self, dx, between, dout, weight, x, shape);
+    }
+
     fn linear_add_forward(
         &mut self,
         out: &mut CudaTensor,

@@ -109,10 +109,34 @@ pub struct Product<A = f32> {
     pub bf16: bool,
     /// Rows and columns of the result, terms of each sum.
     pub sizes: [usize; 3],
+    /// What becomes of the sums.
+    pub then: Then,
     /// Factor on the sums.
     pub alpha: A,
     /// Whether it is added to what is there.
     pub add: bool,
+}
+
+/// What becomes of the sums of a [`Product`] of bfloat16 before they are stored, where that can be had; rows of `aux` are
+/// as those of the result. Vectors and `aux` are bfloat16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// A value for each column is added.
+    Bias(Address),
+    /// That, they go to `aux`, and their GELU is the result.
+    BiasGelu {
+        /// The vector, or 0.
+        bias: Address,
+        /// Where what the GELU is of goes.
+        aux: Address,
+    },
+    /// They are multiplied by the slope of the GELU at `aux`.
+    GeluSlope {
+        /// Where the GELU's input is.
+        aux: Address,
+    },
 }
 
 /// A factor of a [`Product`].

@@ -1,7 +1,7 @@
 //! Products by cuBLASLt. A shape's algorithm is asked for once and then kept, so that runs repeat; none of them
 //! adds up with atomics.
 
-use crate::device::{Factor, Product};
+use crate::device::{Factor, Product, Then};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use std::collections::HashMap;
@@ -47,6 +47,9 @@ impl Lt {
         let handle = self.handle;
         let plan = self.plans.entry(key).or_insert_with(|| Plan::new(handle, &key).ok());
         let Some(plan) = plan else { return false };
+        // SAFETY: the plan's operation exists.
+        unsafe { then(plan.operation, product.then, product.out_row) }
+            .unwrap_or_else(|e| panic!("cuBLASLt refuses what it has an algorithm for, {product:?}: {e:?}"));
         let beta = if product.add { 1f32 } else { 0.0 };
         let pointer = |at: u64| at as *const c_void;
         // SAFETY: the caller's; the plan's layouts are those of the product.
@@ -89,6 +92,43 @@ fn key(product: &Product) -> Product<()> {
         bf16: product.bf16,
         sizes: product.sizes,
         add: product.add,
+        then: match product.then {
+            Then::Nothing => Then::Nothing,
+            Then::Bias(bias) => Then::Bias(alignment(bias)),
+            Then::BiasGelu { bias, aux } => {
+                Then::BiasGelu { bias: if bias == 0 { 0 } else { alignment(bias) }, aux: alignment(aux) }
+            }
+            Then::GeluSlope { aux } => Then::GeluSlope { aux: alignment(aux) },
+        },
+    }
+}
+
+/// Has an operation do something with its sums.
+unsafe fn then(operation: sys::cublasLtMatmulDesc_t, then: Then, row: usize) -> Result<(), CublasError> {
+    use sys::cublasLtEpilogue_t::*;
+    use sys::cublasLtMatmulDescAttributes_t::*;
+    let (epilogue, bias, aux) = match then {
+        Then::Nothing => return Ok(()),
+        Then::Bias(bias) => (CUBLASLT_EPILOGUE_BIAS, bias, 0),
+        Then::BiasGelu { bias: 0, aux } => (CUBLASLT_EPILOGUE_GELU_AUX, 0, aux),
+        Then::BiasGelu { bias, aux } => (CUBLASLT_EPILOGUE_GELU_AUX_BIAS, bias, aux),
+        Then::GeluSlope { aux } => (CUBLASLT_EPILOGUE_DGELU, 0, aux),
+    };
+    let row = row as i64;
+    // SAFETY: attributes have the size that they are given.
+    unsafe {
+        let set = |attribute, value: *const c_void, size| {
+            result::set_matmul_desc_attribute(operation, attribute, value, size)
+        };
+        set(CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), 4)?;
+        if bias != 0 {
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), 8)?;
+        }
+        if aux != 0 {
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (&raw const aux).cast(), 8)?;
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, (&raw const row).cast(), 8)?;
+        }
+        Ok(())
     }
 }
 
@@ -125,6 +165,7 @@ impl Plan {
         let preference = result::create_matmul_pref()?;
         // SAFETY: everything was just made, and attributes have the size that they are given.
         unsafe {
+            then(operation, product.then, product.out_row)?;
             let turned = |turned| u32::from(turned);
             for (attribute, value) in [
                 (CUBLASLT_MATMUL_DESC_TRANSA, turned(left_turned)),

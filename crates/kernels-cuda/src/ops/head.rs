@@ -2,7 +2,7 @@
 
 use super::linear::product;
 use super::{assert_len, int, launch};
-use crate::device::{Factor, Product};
+use crate::device::{Factor, Product, Then};
 use crate::{Cuda, CudaIds, CudaScalars, CudaTensor};
 use kernels::HeadShape;
 use kernels::shapes::{assert_groups, size_of_shape};
@@ -68,6 +68,7 @@ impl<'a> Head<'a> {
                 b: by_row(self.weight),
                 bf16: self.bf16,
                 sizes: [rows, self.vocab, self.shape.d_model],
+                then: Then::Nothing,
                 alpha: 1.0 / self.shape.temperature,
                 add: false,
             },
@@ -160,6 +161,7 @@ pub(crate) fn backward(
                 b: Factor { at: head.weight, row: 1, term: d_model },
                 bf16,
                 sizes: [rows, d_model, head.vocab],
+                then: Then::Nothing,
                 alpha: 1.0,
                 add: false,
             },
@@ -173,6 +175,7 @@ pub(crate) fn backward(
                 b: Factor { at: head.hidden_at(first), row: 1, term: d_model },
                 bf16,
                 sizes: [shape.vocab_size, d_model, rows],
+                then: Then::Nothing,
                 alpha: 1.0,
                 add: true,
             },

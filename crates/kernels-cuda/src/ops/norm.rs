@@ -9,6 +9,10 @@ use kernels::shapes::assert_groups;
 
 /// Rows that a block sums, as the kernel has it.
 const SUM_ROWS: usize = 256;
+/// The kernels that give a norm's gradients in one pass, for rows of up to so many values, and rows of their blocks.
+const FUSED: [(usize, &str); 3] =
+    [(512, "norm_rows_backward_512"), (768, "norm_rows_backward_768"), (1024, "norm_rows_backward_1024")];
+const FUSED_ROWS: usize = 64;
 
 /// What a row becomes.
 #[derive(Clone, Copy, PartialEq)]
@@ -83,6 +87,22 @@ pub(crate) fn backward(
     assert_len(stats, rows * norm.stats(), "stats");
     assert_len(dweight, width, "dweight");
     let layer = i32::from(norm == Kind::Layer);
+    if let Some((_, kernel)) = FUSED.into_iter().find(|(most, _)| width.is_multiple_of(4) && width <= *most) {
+        assert_groups("norm_backward", groups, rows);
+        let parts = rows.div_ceil(FUSED_ROWS);
+        let dbias = dbias.map_or(0, |dbias| {
+            assert_len(dbias, width, "dbias");
+            dbias.at_mut()
+        });
+        let partial = |target: u64| cuda.scratch(if target == 0 { 0 } else { parts * width * 4 });
+        let targets = [dweight.at_mut(), dbias];
+        let sums = targets.map(partial);
+        let sums = sums.each_ref().map(Buffer::at);
+        launch!(cuda, kernel, [parts, 1, 1], 256, 0;
+            layer, dx.at_mut(), kind(dx), sums[0], sums[1], dout.at(), kind(dout), x.at(), kind(x), stats.at(),
+            weight.at(), int(rows), int(width));
+        return add_sums(cuda, targets, sums, parts, width);
+    }
     let (to, by, from, kept, gains) = (dx.at_mut(), dout.at(), x.at(), stats.at(), weight.at());
     launch!(cuda, "norm_backward", [rows.div_ceil(4), 1, 1], 128, 0;
         layer, to, kind(dx), by, kind(dout), from, kind(x), kept, gains, int(rows), int(width));
@@ -152,9 +172,14 @@ impl Columns<'_> {
         launch!(cuda, "column_sums", [width.div_ceil(columns), parts, 1], 256, 0;
             sums[0], sums[1], dout.at(), kind(dout), x, x_kind, stats, layer, stats_width, stats_offset,
             int(count), int(width), int(self.heads), int(self.row_width), int(self.offset));
-        for (target, sums) in targets.into_iter().zip(sums).filter(|&(target, _)| target != 0) {
-            launch!(cuda, "add_sums", [width.div_ceil(32), 1, 1], 256, 0; target, sums, int(parts), int(width));
-        }
+        add_sums(cuda, targets, sums, parts, width);
+    }
+}
+
+/// Adds `parts` rows of partial sums each to the targets that there are.
+fn add_sums(cuda: &Cuda, targets: [Address; 2], sums: [Address; 2], parts: usize, width: usize) {
+    for (target, sums) in targets.into_iter().zip(sums).filter(|&(target, _)| target != 0 && parts > 0) {
+        launch!(cuda, "add_sums", [width.div_ceil(32), 1, 1], 256, 0; target, sums, int(parts), int(width));
     }
 }
 

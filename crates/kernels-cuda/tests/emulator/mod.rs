@@ -1,7 +1,7 @@
 //! A GPU that is not there: kernels are compiled for the processor and run as `kernels/emu.h` says.
 
 use kernels_cuda::Driver;
-use kernels_cuda::device::{Address, Device, Product};
+use kernels_cuda::device::{Address, Device, Product, Then};
 use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CString, c_char, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,10 +29,13 @@ struct Flat {
     b: u64,
     sizes: [u64; 3],
     steps: [u64; 5],
+    bias: u64,
+    aux: u64,
     alpha: f32,
     out_bf16: i32,
     bf16: i32,
     add: i32,
+    then: i32,
 }
 
 /// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None where there
@@ -173,12 +176,21 @@ unsafe impl Device for Emulator {
     }
 
     unsafe fn product(&self, p: &Product) -> bool {
+        let (then, bias, aux) = match p.then {
+            Then::Nothing => (0, 0, 0),
+            Then::Bias(bias) => (1, bias, 0),
+            Then::BiasGelu { bias, aux } => (2, bias, aux),
+            Then::GeluSlope { aux } => (3, 0, aux),
+        };
         let flat = Flat {
             out: p.out.0,
             a: p.a.at,
             b: p.b.at,
             sizes: p.sizes.map(|size| size as u64),
             steps: [p.out_row, p.a.row, p.a.term, p.b.row, p.b.term].map(|step| step as u64),
+            bias,
+            aux,
+            then,
             alpha: p.alpha,
             out_bf16: i32::from(p.out.1),
             bf16: i32::from(p.bf16),

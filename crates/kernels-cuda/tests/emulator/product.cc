@@ -1,9 +1,9 @@
 
 // What the library does on a GPU: sums in 32-bit floats.
 struct Flat {
-  u64 out, a, b, sizes[3], steps[5];
+  u64 out, a, b, sizes[3], steps[5], bias, aux;
   float alpha;
-  int out_bf16, bf16, add;
+  int out_bf16, bf16, add, then;
 };
 
 extern "C" void emu_product(const Flat* p) {
@@ -19,7 +19,12 @@ extern "C" void emu_product(const Flat* p) {
     }
     for (u64 j = 0; j < n; j++) {
       u64 at = i * p->steps[0] + j;
-      store((void*)p->out, p->out_bf16, at, p->alpha * sums[j] + (p->add ? load((void*)p->out, p->out_bf16, at) : 0.f));
+      float x = p->alpha * sums[j] + (p->add ? load((void*)p->out, p->out_bf16, at) : 0.f);
+      // As the device has it: a bias; that and the GELU; the slope of the GELU.
+      if (p->bias) x += load((void*)p->bias, 1, j);
+      if (p->then == 2) store((void*)p->aux, 1, at, x), x = gelu(x, 1);
+      if (p->then == 3) x *= gelu_slope(load((void*)p->aux, 1, at), 1);
+      store((void*)p->out, p->out_bf16, at, x);
     }
   }
 }
