@@ -1,10 +1,11 @@
 //! `mynah`: what a person touches. Words in, exit codes out; everything else happens in the library.
 //!
-//! `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is
+//! `device` is what computes, `commands` and `options` are what can be typed, `session` what was typed, resolved, `precision` what is
 //! measured where nothing was; `verbs` has one file a verb, `terminal` is what a person sees. Results go to
 //! standard output, everything meant for people to standard error.
 
 mod commands;
+mod device;
 mod options;
 mod precision;
 mod session;

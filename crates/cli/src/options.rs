@@ -6,6 +6,8 @@ use std::ops::{Bound, RangeBounds};
 use clap::{Args, ValueEnum};
 use kernels::Precision;
 
+use crate::device::DeviceName;
+
 /// What every verb understands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
@@ -23,6 +25,9 @@ pub(crate) struct Global {
     /// here; a run goes on in its own; figures are f32]
     #[arg(long, global = true, value_enum, value_name = "f32|bf16", hide_possible_values = true)]
     pub(crate) precision: Option<PrecisionName>,
+    /// What computes: cpu, or a GPU: cuda, cuda:1 [default: what a run began on, else a GPU that works, else cpu]
+    #[arg(long, global = true, value_name = "cpu|cuda[:N]", value_parser = device)]
+    pub(crate) device: Option<String>,
     /// Say nothing but results and errors
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
@@ -62,6 +67,10 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+fn device(text: &str) -> Result<String, String> {
+    DeviceName::parse(text).map(|_| text.to_owned())
+}
 
 fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::report::quoted;
 use gpt::stage::{Ending, Machine};
-use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 use serde::Serialize;
 
+use crate::device::{Compute, Computes, Device, DeviceName, Devices};
 use crate::options::{Global, PrecisionName};
 use crate::precision;
 use crate::terminal::{self, Terminal, text};
@@ -24,6 +24,7 @@ const PEAK_DURATION: Duration = Duration::from_millis(200);
 pub(crate) struct Session {
     global: Global,
     terminal: OnceLock<Terminal>,
+    devices: Devices,
     /// The precision that a command began with, which goes on with it.
     text_precision: OnceLock<Precision>,
     /// Whether a file goes to standard output, so that nothing else may.
@@ -35,6 +36,7 @@ impl Session {
         Session {
             global,
             terminal: OnceLock::new(),
+            devices: Devices::default(),
             text_precision: OnceLock::new(),
             stdout_is_taken: OnceLock::new(),
         }
@@ -80,21 +82,66 @@ impl Session {
         self.terminal.get_or_init(|| Terminal::new(self.global.quiet))
     }
 
-    /// The processor as a backend, in the precision that suits `purpose` unless `--precision` says otherwise.
-    pub(crate) fn cpu(&self, purpose: Purpose) -> Cpu {
-        Cpu::new(CpuOptions { precision: self.precision(purpose), ..self.options() })
+    /// A backend on the device that is asked for, or that a run began on, in the precision that suits `purpose`
+    /// unless `--precision` says otherwise.
+    ///
+    /// # Errors
+    /// A GPU is asked for that cannot be opened.
+    pub(crate) fn compute(&self, purpose: Purpose) -> Result<Compute> {
+        Ok(self.computes(purpose)?())
     }
 
-    /// The precision of [`cpu`](Self::cpu), as it is typed.
-    pub(crate) fn precision_name(&self, purpose: Purpose) -> &'static str {
-        precision::name(self.precision(purpose))
+    /// The same for who makes several.
+    ///
+    /// # Errors
+    /// See [`compute`](Self::compute).
+    pub(crate) fn computes(&self, purpose: Purpose) -> Result<impl Fn() -> Compute + use<>> {
+        let (device, options) = (self.device(purpose)?, self.options());
+        let precision = self.precision(&device, purpose);
+        Ok(move || device.compute(precision, options))
     }
 
-    fn precision(&self, purpose: Purpose) -> Precision {
+    /// The processor, for what is measured of it alone.
+    ///
+    /// # Errors
+    /// A GPU is asked for.
+    pub(crate) fn cpu(&self, purpose: Purpose) -> Result<Cpu> {
+        let on_gpu = matches!(self.device_name(), Some(DeviceName::Cuda(_)));
+        ensure!(!on_gpu, "this is measured of the processor alone: leave --device away");
+        Ok(Cpu::new(CpuOptions { precision: self.precision(&Device::Cpu, purpose), ..self.options() }))
+    }
+
+    /// The precision of [`compute`](Self::compute), as it is typed.
+    ///
+    /// # Errors
+    /// See [`compute`](Self::compute).
+    pub(crate) fn precision_name(&self, purpose: Purpose) -> Result<&'static str> {
+        Ok(precision::name(self.precision(&self.device(purpose)?, purpose)))
+    }
+
+    /// The device that is asked for. `plan` has others, which are no matter here.
+    fn device_name(&self) -> Option<DeviceName> {
+        self.global.device.as_deref().and_then(|name| DeviceName::parse(name).ok())
+    }
+
+    fn device(&self, purpose: Purpose) -> Result<Device> {
+        let begun_on = match purpose {
+            Purpose::Training(run) => DeviceName::begun_on(run),
+            _ => None,
+        };
+        self.devices.open(self.device_name().or(begun_on))
+    }
+
+    fn precision(&self, device: &Device, purpose: Purpose) -> Precision {
         let options = self.options();
         match (self.global.precision, purpose) {
             (Some(asked), _) => asked.into(),
             (None, Purpose::Figures) => options.precision,
+            (None, Purpose::Training(run)) if device.is_gpu() => {
+                precision::begun_in(run).unwrap_or(Precision::Bf16)
+            }
+            // What its tensor cores are made for.
+            (None, _) if device.is_gpu() => Precision::Bf16,
             // Measured once: another time it may come out otherwise.
             (None, Purpose::Text) => *self.text_precision.get_or_init(|| precision::for_decoding(options)),
             (None, Purpose::NewTraining) => precision::for_training(options),
@@ -126,12 +173,14 @@ impl Session {
         Ok(out)
     }
 
-    /// What `cpu` is, its peak measured.
-    pub(crate) fn machine(&self, cpu: &mut Cpu) -> Machine {
+    /// What the backend is, its peak measured.
+    pub(crate) fn machine(&self, compute: &mut impl Computes) -> Machine {
         Machine {
-            description: cpu.describe(),
-            precision: precision::name(cpu.options().precision).into(),
-            peak_flops: bench::peak(cpu, PEAK_DURATION),
+            description: compute.about(),
+            device: compute.device().into(),
+            memory_bytes: compute.own_memory(),
+            precision: precision::name(compute.precision()).into(),
+            peak_flops: compute.peak(PEAK_DURATION),
             command: Self::command(),
         }
     }

@@ -1,4 +1,4 @@
-//! Shapes and settings of operations.
+//! Shapes and settings of operations, and what every backend asserts of them before it looks at memory.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use std::ops::Range;
 pub const NO_TARGET: u32 = u32::MAX;
 
 /// Key positions per row and head that the numbering of attention dropout has room for.
-pub(crate) const DROPOUT_COLUMNS: usize = 1 << 20;
+pub const DROPOUT_COLUMNS: usize = 1 << 20;
 
 /// How many values `shape` has: the product of its sizes.
 ///
@@ -17,27 +17,27 @@ pub(crate) const DROPOUT_COLUMNS: usize = 1 << 20;
 /// # Panics
 ///
 /// In the name of `operation`, if the product does not fit a `usize`.
-pub(crate) fn size_of_shape(operation: &str, shape: &[usize]) -> usize {
+pub fn size_of_shape(operation: &str, shape: &[usize]) -> usize {
     let product = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
     product.unwrap_or_else(|| panic!("{operation}: {shape:?} values are more than any memory has"))
 }
 
 /// The rows of a batch of sequences. Panics in the name of `operation` if there are more than a `usize`
 /// counts.
-pub(crate) fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Clone) -> usize {
+pub fn total_rows(operation: &str, lens: impl Iterator<Item = usize> + Clone) -> usize {
     let sum = lens.clone().try_fold(0usize, |sum, len| sum.checked_add(len));
     sum.unwrap_or_else(|| panic!("{operation}: sequences of {:?} rows", lens.collect::<Vec<_>>()))
 }
 
 /// Panics in the name of `operation` unless groups of these lengths are `rows` rows.
-pub(crate) fn assert_groups(operation: &str, groups: &[usize], rows: usize) {
+pub fn assert_groups(operation: &str, groups: &[usize], rows: usize) {
     let grouped = total_rows(operation, groups.iter().copied());
     assert!(grouped == rows, "{operation}: {grouped} rows in groups, of {rows}");
 }
 
 /// Panics in the name of `operation` unless every one of `rows` is among the whole rows of `width` in a table
 /// of `len` values.
-pub(crate) fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {
+pub fn assert_rows_exist(operation: &str, rows: &[u32], len: usize, width: usize) {
     assert!(width > 0, "{operation}: rows without values");
     let (known, highest) = (len / width, rows.iter().copied().max());
     if let Some(row) = highest {
@@ -53,13 +53,13 @@ pub(crate) fn append(list: &mut Vec<f64>, more: usize) -> &mut [f64] {
 }
 
 /// Lengths as numbers of rows.
-pub(crate) fn rows_of(lens: &[u32]) -> impl Iterator<Item = usize> + Clone {
+pub fn rows_of(lens: &[u32]) -> impl Iterator<Item = usize> + Clone {
     lens.iter().map(|&len| len as usize)
 }
 
 /// Panics in the name of `operation` unless `spans` cover `capacity` positions at most, each in a slot of its
 /// own, in caches of `len` values.
-pub(crate) fn assert_spans_fit(
+pub fn assert_spans_fit(
     operation: &str,
     spans: impl Iterator<Item = CacheSpan> + Clone,
     len: usize,
@@ -80,7 +80,7 @@ pub(crate) fn assert_spans_fit(
 
 /// Panics unless the first `len` of `capacity` positions can be copied from one slot of a cache of
 /// `cache_len` values to others.
-pub(crate) fn assert_fork_fits(
+pub fn assert_fork_fits(
     cache_len: usize,
     from: usize,
     into: &Range<usize>,
@@ -155,7 +155,7 @@ impl AttentionShape {
     }
 
     /// Panics in the name of `operation` if there is no such layer, or none whose rows fit a memory.
-    pub(crate) fn assert_valid(&self, operation: &str) {
+    pub fn assert_valid(&self, operation: &str) {
         let Self { n_head, n_kv_head, head_dim, window, .. } = *self;
         let heads = head_dim > 0 && n_kv_head > 0 && n_head.is_multiple_of(n_kv_head);
         assert!(heads, "{operation}: {self:?} has no such heads");
@@ -195,7 +195,7 @@ impl CacheSpan {
     }
 
     /// The spans of such ids.
-    pub(crate) fn of_ids(ids: &[u32]) -> impl ExactSizeIterator<Item = Self> + Clone {
+    pub fn of_ids(ids: &[u32]) -> impl ExactSizeIterator<Item = Self> + Clone {
         let (spans, rest) = ids.as_chunks::<3>();
         assert!(rest.is_empty(), "a span is three ids: {ids:?}");
         spans.iter().map(|span| {

@@ -11,7 +11,8 @@ use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
-use kernels::Cpu;
+
+use crate::device::Compute;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -106,8 +107,9 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
 
 fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Result<Recipe> {
     let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
-    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text));
-    let judge_precision = args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures));
+    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text)?);
+    let judge_precision =
+        args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures)).transpose()?;
     let temperature = shortest(temperature);
     let settings = Settings { k, max_tokens, temperature, seed, precision, judge_precision };
     let prompts = Input::new(&args.prompts, digest(&prompts));
@@ -126,7 +128,8 @@ fn sample(
     answered: &mut usize,
     session: &Session,
 ) -> Result<()> {
-    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(&args.model, Purpose::Text, session)?;
+    let Model { mut compute, config, weights, tokenizer, .. } =
+        Model::load(&args.model, Purpose::Text, session)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
@@ -150,7 +153,7 @@ fn sample(
     };
     let of = (&config, &weights);
     let sampled =
-        candidates_each(&mut cpu, of, &prompter, prompts, &options, done, &mut hear, session.watcher());
+        candidates_each(&mut compute, of, &prompter, prompts, &options, done, &mut hear, session.watcher());
     if sampled.as_ref().err().is_none_or(|error| error.is::<Stopped>()) && !waiting.is_empty() {
         write(&mut waiting)?;
     }
@@ -160,22 +163,23 @@ fn sample(
 
 /// A reward model that chooses among answers.
 struct Judge {
-    cpu: Cpu,
-    scorer: Scorer<Cpu>,
+    compute: Compute,
+    scorer: Scorer<Compute>,
     tokenizer: Tokenizer,
 }
 
 impl Judge {
     fn load(path: &Path, session: &Session) -> Result<Self> {
-        let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(path, Purpose::Figures, session)?;
-        let scorer = Scorer::new(&mut cpu, config, weights);
-        Ok(Judge { cpu, scorer, tokenizer })
+        let Model { mut compute, config, weights, tokenizer, .. } =
+            Model::load(path, Purpose::Figures, session)?;
+        let scorer = Scorer::new(&mut compute, config, weights);
+        Ok(Judge { compute, scorer, tokenizer })
     }
 
     /// The lines of prompts with their best answers alone.
     fn best(&mut self, found: &mut [Candidates]) -> Result<String> {
         let prompter = Prompter::new(&self.tokenizer)?;
-        let rewards = self.scorer.score(&mut self.cpu, &prompter, found, &Silent)?;
+        let rewards = self.scorer.score(&mut self.compute, &prompter, found, &Silent)?;
         Ok(found
             .iter_mut()
             .zip(rewards)

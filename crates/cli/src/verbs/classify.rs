@@ -43,9 +43,9 @@ pub(crate) fn run(args: &ClassifyArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let task = task_of(&checkpoint::open(&args.model, session.terminal())?)?;
     let texts = texts(args, &task, session)?;
-    let Model { mut cpu, config, weights, tokenizer, .. } =
+    let Model { mut compute, config, weights, tokenizer, .. } =
         Model::load(&args.model, Purpose::Figures, session)?;
-    let decisions = classify(&mut cpu, config, weights, &task, &tokenizer, &texts, session.watcher())?;
+    let decisions = classify(&mut compute, config, weights, &task, &tokenizer, &texts, session.watcher())?;
     for (line, Decision { label, scores, .. }) in texts.iter().zip(&decisions) {
         let by_name: Map<_, _> = scores.iter().map(|(name, score)| (name.clone(), json!(score))).collect();
         session.result(&json!({ "label": label, "scores": by_name }), || {

@@ -10,7 +10,9 @@ use gpt::checkpoint::{self, Generation};
 use gpt::complete::{Completer, Completion, Options};
 use gpt::model::{Config, Finish, Sampling, Weights};
 use gpt::tokenizer::Tokenizer;
-use kernels::{Backend, Cpu, CpuTensor};
+use kernels::Backend;
+
+use crate::device::Compute;
 use serde_json::{Value, json};
 
 use crate::options::{Usage, whole};
@@ -112,9 +114,9 @@ fn top_p(text: &str) -> Result<f32, String> {
 
 /// A model in memory, ready for a [`Completer`].
 pub(crate) struct Model {
-    pub(crate) cpu: Cpu,
+    pub(crate) compute: Compute,
     pub(crate) config: Config,
-    pub(crate) weights: Weights<CpuTensor>,
+    pub(crate) weights: Weights<<Compute as Backend>::Tensor>,
     pub(crate) tokenizer: Tokenizer,
     /// What its files say about how it writes.
     pub(crate) generation: Generation,
@@ -126,9 +128,9 @@ impl Model {
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
-        let mut cpu = session.cpu(purpose);
-        let weights = model.weights(checkpoint::to_backend(&mut cpu, &model.config))?;
-        Ok(Model { cpu, config: model.config, weights, tokenizer, generation: model.generation })
+        let mut compute = session.compute(purpose)?;
+        let weights = model.weights(checkpoint::to_backend(&mut compute, &model.config))?;
+        Ok(Model { compute, config: model.config, weights, tokenizer, generation: model.generation })
     }
 }
 
@@ -150,10 +152,10 @@ pub(crate) fn stream<B: Backend>(
 
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
-    let Model { mut cpu, config, weights, tokenizer, generation } =
+    let Model { mut compute, config, weights, tokenizer, generation } =
         Model::load(&args.model, Purpose::Text, session)?;
     let n = usize::from(args.n);
-    let completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, n);
+    let completer = Completer::new(&mut compute, &config, &weights, &tokenizer, n);
     let mut completer =
         completer.with_context(|| format!("cannot complete with {}", args.model.display()))?;
     // The completer has a copy of its own.

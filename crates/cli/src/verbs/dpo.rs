@@ -53,9 +53,9 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = dpo(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = dpo(compute, &machine, &options, session.watcher())?;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.val_loss,
         "val_accuracy": outcome.val_accuracy, "run": args.out, "report": outcome.ending.report,

@@ -82,9 +82,9 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = finetune(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = finetune(compute, &machine, &options, session.watcher())?;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": outcome.evaluation,
         "run": args.out, "report": outcome.ending.report,

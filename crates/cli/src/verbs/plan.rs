@@ -77,7 +77,7 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &args.set)?;
     let vocab_size = args.vocab_size.map_or_else(|| usual_vocab_size(&args.preset), |n| n as usize);
     let config = shape.config(vocab_size, &settings);
-    let mut cpu = session.cpu(Purpose::NewTraining);
+    let mut cpu = session.cpu(Purpose::NewTraining)?;
     let here = args.device.iter().any(|name| name == THIS);
     let exact = here && precision::name(cpu.options().precision) != "bf16";
     let activation_bytes = if exact { 4 } else { BF16_BYTES };

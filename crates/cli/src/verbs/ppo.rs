@@ -96,9 +96,9 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = ppo(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = ppo(compute, &machine, &options, session.watcher())?;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "before": outcome.before, "after": outcome.after,
         "run": args.out, "report": outcome.ending.report,

@@ -181,9 +181,9 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let source = args.source(session)?;
     let (start, settings) = args.recipe(session)?;
     let options = PretrainOptions { source, out: args.out.clone(), settings, seed: session.seed(), start };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = pretrain(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = pretrain(compute, &machine, &options, session.watcher())?;
     let PretrainOutcome { ending: Ending { step, stopped, report }, before, validation, exposure } = &outcome;
     let summary = json!({
         "step": step,

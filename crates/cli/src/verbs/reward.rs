@@ -78,9 +78,9 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = reward(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = reward(compute, &machine, &options, session.watcher())?;
     let judged = &outcome.evaluation;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": judged,

@@ -34,7 +34,7 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let Model { mut cpu, config, weights, tokenizer, .. } =
+    let Model { mut compute, config, weights, tokenizer, .. } =
         Model::load(&args.model, Purpose::Figures, session)?;
     ensure!(
         config.n_label == Some(1),
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ScoreArgs, session: &Session) -> Result<Ended> {
     let items = rows.read(&args.data, scored)?;
     rows.columns.check()?;
     let prompter = Prompter::new(&tokenizer)?;
-    let rewards = score(&mut cpu, config, weights, &prompter, &items, session.watcher())?;
+    let rewards = score(&mut compute, config, weights, &prompter, &items, session.watcher())?;
     for (item, rewards) in items.iter().zip(&rewards) {
         session.result(&json!({ "rewards": rewards }), || {
             let lines = item.completions.iter().zip(rewards);

@@ -11,6 +11,7 @@ use clap::Args;
 use kernels::Precision;
 use server::{Capacity, Limits, Settings, Source};
 
+use crate::device::Computes;
 use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::{eprint_line, print_json};
@@ -82,9 +83,12 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
     for model in &args.model {
         sources.extend(Source::parse(model)?);
     }
-    let cpu = session.cpu(Purpose::Text);
-    let precision = session.precision_name(Purpose::Text);
-    let bytes_per_value = if cpu.options().precision == Precision::Bf16 { 2 } else { 4 };
+    let compute = session.compute(Purpose::Text)?;
+    let precision = session.precision_name(Purpose::Text)?;
+    let bytes_per_value = match compute.precision() {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+    };
     let settings = Settings {
         host: args.host,
         port: args.port,
@@ -96,13 +100,13 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
             cache_bytes: args.cache_mb.map(|mb| mb * 1_000_000),
         },
         limits: Limits { silence: Duration::from_secs(args.comment_after.into()), ..Limits::default() },
-        arithmetic: format!("{} {precision} {}", cpu.options().level, env!("CARGO_PKG_VERSION")),
+        arithmetic: format!("{} {precision} {}", compute.arithmetic(), env!("CARGO_PKG_VERSION")),
         bytes_per_value,
         log: if session.quiet() { Arc::new(|_| {}) } else { Arc::new(|line| eprint_line(&line)) },
     };
     session.terminal().at_stop("letting answers come to their end");
     let (host, names) = (args.host, sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>());
-    server::serve(cpu, &sources, settings, session.watcher(), |address| {
+    server::serve(compute, &sources, settings, session.watcher(), |address| {
         let url = match host {
             IpAddr::V6(_) => format!("http://[{host}]:{}", address.port()),
             IpAddr::V4(_) => format!("http://{host}:{}", address.port()),

@@ -127,9 +127,9 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         settings,
         seed: session.seed(),
     };
-    let mut cpu = session.cpu(Purpose::Training(&args.out));
-    let machine = session.machine(&mut cpu);
-    let outcome = sft(cpu, &machine, &options, session.watcher())?;
+    let mut compute = session.compute(Purpose::Training(&args.out))?;
+    let machine = session.machine(&mut compute);
+    let outcome = sft(compute, &machine, &options, session.watcher())?;
     let summary = json!({
         "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss_before": outcome.before,
         "val_loss": outcome.after, "demonstrations": train.per_epoch(), "held_out": val.per_epoch(),

@@ -29,7 +29,7 @@ pub(super) fn check(
     let state_bytes = state_bytes + EXACT_BYTES * frozen_parameters as u64;
     let pass_bytes: u64 = trained.iter().chain(frozen).map(|config| of(config).pass_bytes).sum();
     let needed = state_bytes + pass_bytes;
-    let Some(available) = available_bytes() else { return Ok(()) };
+    let Some(available) = machine.memory_bytes.or_else(available_bytes) else { return Ok(()) };
     let beside = match frozen_parameters {
         0 => String::new(),
         n => format!(", and {n} frozen ones"),

@@ -12,7 +12,7 @@ mod harness;
 mod lab;
 mod operations;
 
-use kernels::{Cpu, CpuOptions, Level, Precision, Reference};
+use kernels::{Cpu, CpuOptions, Either, Level, Precision, Reference};
 use lab::{Lab, Sizes, Storage};
 
 /// Makes a test of each operation, and the list of them.
@@ -21,7 +21,7 @@ macro_rules! conformance {
         const COVERED: &[&str] = &[$(stringify!($operation)),*];
         $(#[test]
         fn $operation() {
-            conforms(operations::$operation::<Reference>, operations::$operation::<Cpu>);
+            conforms(operations::$operation::<Both>);
         })*
     };
 }
@@ -84,19 +84,26 @@ fn every_operation_is_covered() {
     assert_eq!(needed, COVERED, "operations of the trait (left), those with a conformance test (right)");
 }
 
+/// The one or the other, so that choosing among them is held to the reference too.
+type Both = Either<Reference, Cpu>;
+
 /// Runs an operation on both backends in every setting and compares.
-fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cpu: fn(&mut Lab<Cpu>, Sizes)) {
+fn conforms(operation: fn(&mut Lab<Both>, Sizes)) {
     for (precision, storage) in lab::SETTINGS {
-        let mut reference_lab = Lab::new(Reference, precision, storage);
-        let mut cpu_labs: Vec<(Level, [Lab<Cpu>; 3])> = Level::available()
+        let mut reference_lab = Lab::new(Both::First(Reference), precision, storage);
+        let on_cpu = |level, threads| {
+            let cpu = Cpu::new(CpuOptions { threads, precision, level });
+            Lab::new(Both::Second(cpu), precision, storage)
+        };
+        let mut cpu_labs: Vec<(Level, [Lab<Both>; 3])> = Level::available()
             .into_iter()
-            .map(|level| (level, [1, 2, 3].map(|threads| cpu_lab(level, threads, precision, storage))))
+            .map(|level| (level, [1, 2, 3].map(|threads| on_cpu(level, threads))))
             .collect();
         for sizes in lab::all_sizes() {
-            let expected = reference_lab.run(reference, sizes);
+            let expected = reference_lab.run(operation, sizes);
             for (level, labs) in &mut cpu_labs {
                 let setting = format!("{level}, {precision:?}, {storage:?} activations, sizes {sizes:?}");
-                let [one, two, three] = labs.each_mut().map(|lab| lab.run(cpu, sizes));
+                let [one, two, three] = labs.each_mut().map(|lab| lab.run(operation, sizes));
                 one.assert_close_to(&expected, &setting);
                 two.assert_same_bits(&one, &format!("{setting}, 2 threads"));
                 three.assert_same_bits(&one, &format!("{setting}, 3 threads"));

@@ -1,11 +1,11 @@
 //! What is where.
 
-use axum::{Extension, Router};
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

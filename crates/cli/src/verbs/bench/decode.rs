@@ -8,6 +8,7 @@ use gpt::model::{self, Engine, Request, Sampling};
 use serde_json::json;
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
+use crate::device::Computes;
 use crate::precision;
 use crate::session::Purpose;
 use crate::terminal::text::count;
@@ -27,10 +28,10 @@ impl Bench<'_> {
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
-        let mut cpu = self.session.cpu(Purpose::Text);
+        let mut compute = self.session.compute(Purpose::Text)?;
         let mut engine = {
-            let weights = model::init(&mut cpu, config, self.session.seed());
-            Engine::new(&mut cpu, config, &weights, batch)
+            let weights = model::init(&mut compute, config, self.session.seed());
+            Engine::new(&mut compute, config, &weights, batch)
         };
         // Another owner each time: what was read before is not to be found in the cache.
         let mut owner = 0;
@@ -47,7 +48,7 @@ impl Bench<'_> {
                 })
                 .collect();
             let began = Instant::now();
-            let generated = engine.generate(&mut cpu, &requests, |_, _| ControlFlow::Continue(()))?;
+            let generated = engine.generate(&mut compute, &requests, |_, _| ControlFlow::Continue(()))?;
             let secs = began.elapsed().as_secs_f64();
             assert!(generated.iter().all(|g| g.tokens.len() == max_tokens), "decoding ended early");
             Ok(secs)
@@ -64,8 +65,9 @@ impl Bench<'_> {
         let json = json!({
             "bench": "decode",
             "preset": self.name,
-            "precision": precision::name(cpu.options().precision),
-            "threads": cpu.options().threads,
+            "precision": precision::name(compute.precision()),
+            "device": compute.device(),
+            "threads": self.session.threads(),
             "batch": batch,
             "temperature": temperature,
             "vocab_size": config.vocab_size,
@@ -84,7 +86,7 @@ impl Bench<'_> {
             format!(
                 "decode    {} in {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
                 self.name,
-                precision::name(cpu.options().precision),
+                precision::name(compute.precision()),
                 count(decode as u64),
                 1e3 * median(&prefills)
             )

@@ -25,7 +25,7 @@ impl Bench<'_> {
             ("top_k 40", Sampling { top_k: 40, ..usual }),
             ("top_p 0.95", Sampling { top_p: 0.95, ..usual }),
         ];
-        let mut cpu = self.session.cpu(Purpose::Text);
+        let mut cpu = self.session.cpu(Purpose::Text)?;
         for vocab_size in VOCABULARIES {
             let values: Vec<f32> =
                 (0..ROWS * vocab_size).map(|i| 3.0 * rng::normal(1, 2, i as u64) as f32).collect();

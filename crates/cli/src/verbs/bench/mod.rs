@@ -42,7 +42,7 @@ Examples:
 const DURATION: Duration = Duration::from_millis(300);
 /// The longest context that is measured.
 const LONGEST_CONTEXT: usize = 1024;
-/// Rows of a training step.
+/// Rows of a product.
 const ROWS: usize = 4096;
 
 /// Measure speed on this machine: peak, products, a training step, decoding
@@ -61,6 +61,9 @@ pub(crate) struct BenchArgs {
     /// Training steps that are timed, after two that are not; of PPO iterations, after one
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..))]
     steps: u32,
+    /// Tokens of a training step, in one pass
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = whole::<u32>(1..))]
+    batch_tokens: u32,
     /// Sequences decoded at once [default: 1, then 16]
     #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     batch: Option<u16>,
@@ -112,7 +115,7 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
         bench.products()?;
     }
     if wanted(What::Train) {
-        bench.train(args.steps)?;
+        bench.train(args.steps, args.batch_tokens as usize)?;
     }
     if wanted(What::Decode) {
         for batch in args.batch.map_or(vec![1, 16], |batch| vec![usize::from(batch)]) {
@@ -130,7 +133,7 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
 
 impl Bench<'_> {
     fn peak(&self) -> Result<()> {
-        let mut cpu = self.session.cpu(Purpose::NewTraining);
+        let mut cpu = self.session.cpu(Purpose::NewTraining)?;
         let peak = bench::peak(&mut cpu, DURATION);
         let json = json!({
             "bench": "peak",

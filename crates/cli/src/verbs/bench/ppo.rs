@@ -10,10 +10,10 @@ use gpt::model::{self, Config};
 use gpt::progress::Silent;
 use gpt::stage::{Init, Machine, PpoOptions, PpoSettings, StageSettings, ppo};
 use gpt::tokenizer::Tokenizer;
-use kernels::Cpu;
 use serde_json::{Map, Value, json};
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
+use crate::device::{Compute, Computes};
 use crate::precision;
 use crate::session::Purpose;
 
@@ -28,16 +28,16 @@ impl Bench<'_> {
     pub(super) fn ppo(&self, steps: u32) -> Result<()> {
         let dir = tempfile::tempdir().context("a directory for the models that are measured")?;
         let tokenizer = tokenizer(self.config.vocab_size)?;
-        let mut cpu = self.session.cpu(Purpose::NewTraining);
-        let options = cpu.options();
+        let mut compute = self.session.compute(Purpose::NewTraining)?;
+        let precision = precision::name(compute.precision());
         let reward = Config { n_label: Some(1), ..self.config.clone() };
-        let model = |cpu: &mut Cpu, config: &Config, name: &str| -> Result<Init> {
+        let model = |compute: &mut Compute, config: &Config, name: &str| -> Result<Init> {
             let path = dir.path().join(name);
-            save(cpu, config, &tokenizer, &path)?;
+            save(compute, config, &tokenizer, &path)?;
             Init::open(&path, &Silent)
         };
         let (policy, reward) =
-            (&model(&mut cpu, &self.config, "policy")?, &model(&mut cpu, &reward, "reward")?);
+            (&model(&mut compute, &self.config, "policy")?, &model(&mut compute, &reward, "reward")?);
         let prompts: Vec<Prompt> = (0..PROMPTS as u64).map(|number| self.prompt(number)).collect();
         let (prompts, held_out) = (&prompts[..], &prompts[..1]);
         let settings = StageSettings::with(|optim, own: &mut PpoSettings| {
@@ -48,14 +48,14 @@ impl Bench<'_> {
         let (ptx, gold, out) = (Vec::new(), None, dir.path().join("run"));
         let run =
             PpoOptions { policy, reward, prompts, held_out, ptx, gold, out: out.clone(), settings, seed: 0 };
-        ppo(cpu, &Machine::unmeasured(), &run, &Silent)?;
+        ppo(compute, &Machine::unmeasured(), &run, &Silent)?;
         // Memory is allocated in the first.
         let times = step_times(&out.join("timings.jsonl"))?.split_off(1);
         let json = json!({
             "bench": "ppo",
             "preset": self.name,
-            "precision": precision::name(options.precision),
-            "threads": options.threads,
+            "precision": precision,
+            "threads": self.session.threads(),
             "prompts": PROMPTS,
             "prompt_tokens": PROMPT_TOKENS,
             "new_tokens": NEW_TOKENS,
@@ -70,7 +70,7 @@ impl Bench<'_> {
             format!(
                 "ppo       {} in {}: {:.2} s an iteration of {PROMPTS} answers of {NEW_TOKENS} tokens\n",
                 self.name,
-                precision::name(options.precision),
+                precision,
                 median(&times),
             )
         })
@@ -92,15 +92,15 @@ fn tokenizer(vocab_size: usize) -> Result<Tokenizer> {
 }
 
 /// Writes a model with first weights.
-fn save(cpu: &mut Cpu, config: &Config, tokenizer: &Tokenizer, path: &Path) -> Result<()> {
-    let weights = model::init(cpu, config, 1);
+fn save(compute: &mut Compute, config: &Config, tokenizer: &Tokenizer, path: &Path) -> Result<()> {
+    let weights = model::init(compute, config, 1);
     let contents = Contents {
         config,
         weights: &weights,
         dtype: Dtype::F32,
         moments: None,
         beside: &[],
-        read: &mut checkpoint::from_backend(cpu),
+        read: &mut checkpoint::from_backend(compute),
         eot_token: tokenizer.end_of_text(),
         eos_token: tokenizer.eos(),
         end_tokens: &[],

@@ -21,7 +21,7 @@ impl Bench<'_> {
             ("backward_input", LinearProduct::BackwardInput),
             ("backward_weight", LinearProduct::BackwardWeight),
         ];
-        let mut cpu = self.session.cpu(Purpose::NewTraining);
+        let mut cpu = self.session.cpu(Purpose::NewTraining)?;
         for (layer, shape) in layers {
             let LinearShape { d_in, d_out, .. } = shape;
             for (name, product) in products {

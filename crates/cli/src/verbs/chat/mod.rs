@@ -82,8 +82,8 @@ pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
 
 /// Talks with a model until somebody has enough.
 fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
-    let Model { mut cpu, config, weights, tokenizer, .. } = model;
-    let chat = Chat::new(&mut cpu, &config, &weights, &tokenizer)?;
+    let Model { mut compute, config, weights, tokenizer, .. } = model;
+    let chat = Chat::new(&mut compute, &config, &weights, &tokenizer)?;
     // It has a copy of its own.
     drop(weights);
     let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0, told: 0 };

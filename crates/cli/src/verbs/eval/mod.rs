@@ -231,7 +231,7 @@ fn recipe<'a>(
     session: &Session,
 ) -> Result<Recipe> {
     let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, .. } = *args;
-    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Figures));
+    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Figures)?);
     let (rule, temperature) = (rule.name(), temperature.map(shortest));
     let settings = Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision };
     let mut recipe =
@@ -269,8 +269,9 @@ fn evaluate(
     log: &mut Log<'_>,
     session: &Session,
 ) -> Result<Vec<(String, TaskResult)>> {
-    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(model, Purpose::Figures, session)?;
-    let mut candidate = Candidate::new(&mut cpu, &config, &weights, &tokenizer, sandbox)?;
+    let Model { mut compute, config, weights, tokenizer, .. } =
+        Model::load(model, Purpose::Figures, session)?;
+    let mut candidate = Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox)?;
     let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {

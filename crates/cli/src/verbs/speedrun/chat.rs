@@ -21,9 +21,9 @@ pub(super) fn run(args: &SpeedrunArgs, scale: &str, session: &Session) -> Result
         seed: session.seed(),
         threads: session.threads(),
     };
-    let cpu = || session.cpu(Purpose::Training(&options.out));
-    let machine = session.machine(&mut cpu());
-    let ChatOutcome { results, run, report } = chat_road(&cpu, &machine, &options, session.watcher())?;
+    let compute = session.computes(Purpose::Training(&options.out))?;
+    let machine = session.machine(&mut compute());
+    let ChatOutcome { results, run, report } = chat_road(&compute, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));

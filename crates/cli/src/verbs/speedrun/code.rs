@@ -29,9 +29,9 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
         seed: session.seed(),
         threads: session.threads(),
     };
-    let cpu = || session.cpu(Purpose::Training(&options.out));
-    let machine = session.machine(&mut cpu());
-    let CodeOutcome { results, run, report } = code_road(&cpu, &machine, &options, session.watcher())?;
+    let compute = session.computes(Purpose::Training(&options.out))?;
+    let machine = session.machine(&mut compute());
+    let CodeOutcome { results, run, report } = code_road(&compute, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));
@@ -46,8 +46,8 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
 fn complete(run: &Path, session: &Session) -> Result<()> {
     session.say("\nType the beginning of some code; an empty line ends.");
     session.watcher().stop_at_once();
-    let Model { mut cpu, config, weights, tokenizer, .. } = Model::load(run, Purpose::Text, session)?;
-    let mut completer = Completer::new(&mut cpu, &config, &weights, &tokenizer, 1)?;
+    let Model { mut compute, config, weights, tokenizer, .. } = Model::load(run, Purpose::Text, session)?;
+    let mut completer = Completer::new(&mut compute, &config, &weights, &tokenizer, 1)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
     let mut input = Input::open(Asking { prompt: "> ", ..Asking::default() })?;

@@ -22,9 +22,9 @@ pub(super) fn run(args: &SpeedrunArgs, session: &Session) -> Result<Ended> {
         seed: session.seed(),
         threads: session.threads(),
     };
-    let cpu = || session.cpu(Purpose::Training(&options.out));
-    let machine = session.machine(&mut cpu());
-    let TasksOutcome { results, run, report } = tasks_road(&cpu, &machine, &options, session.watcher())?;
+    let compute = session.computes(Purpose::Training(&options.out))?;
+    let machine = session.machine(&mut compute());
+    let TasksOutcome { results, run, report } = tasks_road(&compute, &machine, &options, session.watcher())?;
     let Some(results) = results else { return Ok(Ended::Stopped) };
     session.result(&serde_json::to_value(&results)?, || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));

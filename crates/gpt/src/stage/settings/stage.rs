@@ -236,6 +236,10 @@ pub(in crate::stage) fn recipe(
     let seed = i64::try_from(seed).context("--seed is too large")?;
     settings.insert("seed".into(), toml::Value::Integer(seed));
     settings.insert("precision".into(), machine.precision.clone().into());
+    // As in recipes from before there were others.
+    if machine.device != "cpu" {
+        settings.insert("device".into(), machine.device.clone().into());
+    }
     let mut recipe = Recipe::new(stage, settings);
     recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     recipe.runtime.insert("machine".into(), machine.description.clone().into());

@@ -43,6 +43,10 @@ pub struct Ending {
 pub struct Machine {
     /// One line about it.
     pub description: String,
+    /// What computes, which decides results: `cpu`, or `cuda`.
+    pub device: String,
+    /// Bytes that may still be had, where that is no memory of the system's.
+    pub memory_bytes: Option<u64>,
     /// The precision of products, which decides results: `f32` or `bf16`.
     pub precision: String,
     /// Measured peak of products in that precision, in floating-point operations a second.
@@ -56,6 +60,8 @@ impl Machine {
     pub fn unmeasured() -> Self {
         Machine {
             description: "not measured".into(),
+            device: "cpu".into(),
+            memory_bytes: None,
             precision: "f32".into(),
             peak_flops: f64::INFINITY,
             command: String::new(),

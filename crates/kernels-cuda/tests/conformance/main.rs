@@ -1,0 +1,104 @@
+//! Holds [`Cuda`] to the [`Reference`]: the very list of operations that the processor is held to. On the emulator
+//! some of its sizes (with `MYNAH_CUDA_ALL_SIZES` all of them), on a GPU all.
+
+#[path = "../emulator/mod.rs"]
+mod emulator;
+#[path = "../../../kernels/tests/harness/mod.rs"]
+mod harness;
+#[path = "../../../kernels/tests/conformance/lab.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod lab;
+#[path = "../../../kernels/tests/conformance/operations/mod.rs"]
+mod operations;
+
+use kernels::Reference;
+use kernels_cuda::Cuda;
+use lab::{Lab, Sizes};
+
+/// Of the sizes, every so-manieth runs on the emulator, which is slow.
+const STEP: usize = 9;
+
+/// Makes a test of each operation, and the list of them.
+macro_rules! conformance {
+    ($($operation:ident)*) => {
+        const COVERED: &[&str] = &[$(stringify!($operation)),*];
+        $(#[test]
+        fn $operation() {
+            conforms(operations::$operation::<Reference>, operations::$operation::<Cuda>);
+        })*
+    };
+}
+
+conformance! {
+    copy
+    resize
+    fill
+    add
+    accumulate
+    average
+    gelu_forward
+    gelu_backward
+    swiglu_forward
+    swiglu_backward
+    dropout
+    embed_forward
+    embed_backward
+    gather_forward
+    gather_backward
+    layer_norm_forward
+    layer_norm_backward
+    add_layer_norm_forward
+    rms_norm_forward
+    rms_norm_backward
+    add_rms_norm_forward
+    head_norm_forward
+    head_norm_backward
+    rope_forward
+    rope_backward
+    linear_forward
+    linear_backward_input
+    linear_backward_weight
+    linear_gelu_forward
+    linear_gelu_backward_input
+    linear_add_forward
+    attention_forward
+    attention_backward
+    attention_cached
+    cache_fork
+    head_forward
+    head_backward
+    draw
+    token_logprobs
+    likeliest
+    clear
+    norm
+    adamw
+}
+
+#[test]
+fn every_operation_is_covered() {
+    const IN_PASSING: &[&str] = &["zeros", "arena", "activation", "packed", "len", "upload", "download"];
+    const LISTS: &[&str] = &["ids", "upload_ids", "scalars", "upload_scalars", "read"];
+    let mut needed = harness::operations();
+    needed.retain(|name| !IN_PASSING.contains(name) && !LISTS.contains(name));
+    assert_eq!(needed, COVERED, "operations of the trait (left), those with a conformance test (right)");
+}
+
+/// Runs an operation on both backends in every setting and compares; twice, for runs repeat to the bit.
+fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, Sizes)) {
+    let Some((device, real)) = emulator::device() else { return };
+    for (precision, storage) in lab::SETTINGS {
+        let mut reference_lab = Lab::new(Reference, precision, storage);
+        let mut cuda_lab = Lab::new(Cuda::new(device.clone(), precision, 1), precision, storage);
+        let all = real || std::env::var_os("MYNAH_CUDA_ALL_SIZES").is_some();
+        for sizes in lab::all_sizes().step_by(if all { 1 } else { STEP }) {
+            let expected = reference_lab.run(reference, sizes);
+            let setting = format!("{precision:?}, {storage:?} activations, sizes {sizes:?}");
+            let once = cuda_lab.run(cuda, sizes);
+            once.assert_close_to(&expected, &setting);
+            if real {
+                cuda_lab.run(cuda, sizes).assert_same_bits(&once, &format!("{setting}, again"));
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A GPU that is not there: kernels are compiled for the processor and run as `kernels/emu.h` says.
+
+use kernels_cuda::Driver;
+use kernels_cuda::device::{Address, Device, Product, Then};
+use std::alloc::{Layout, alloc, dealloc};
+use std::ffi::{CString, c_char, c_void};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+/// Products of at most so many terms are left to the kernel, so that it is run too.
+const SMALL_PRODUCT: usize = 1 << 14;
+
+/// What the compiled kernels offer.
+pub(crate) struct Emulator {
+    launch: Launch,
+    product: Multiply,
+}
+
+type Launch = unsafe extern "C" fn(*const c_char, *const u32, u32, usize, *mut *mut c_void) -> i32;
+type Multiply = unsafe extern "C" fn(*const Flat);
+
+/// A product as C++ takes it.
+#[repr(C)]
+struct Flat {
+    out: u64,
+    a: u64,
+    b: u64,
+    sizes: [u64; 3],
+    steps: [u64; 5],
+    bias: u64,
+    aux: u64,
+    alpha: f32,
+    out_bf16: i32,
+    bf16: i32,
+    add: i32,
+    then: i32,
+}
+
+/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None where there
+/// is no C++ compiler, which is said.
+pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
+    static DEVICE: OnceLock<Option<(Arc<dyn Device>, bool)>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| match std::env::var("MYNAH_CUDA_DEVICE") {
+        Ok(number) => {
+            let number = number.parse().expect("MYNAH_CUDA_DEVICE is the number of a GPU");
+            let driver = Driver::open(number).unwrap_or_else(|e| panic!("{e}"));
+            Some((Arc::new(driver), true))
+        }
+        Err(_) => emulated().map(|device| (device, false)),
+    });
+    device.clone()
+}
+
+fn emulated() -> Option<Arc<dyn Device>> {
+    let library = compile(&[])?;
+    // SAFETY: the library was just compiled from the source beside this file, and is never closed.
+    unsafe {
+        let library = Box::leak(Box::new(libloading::Library::new(library).expect("a library")));
+        let launch = *library.get::<Launch>(b"emu_launch").expect("the emulator's launch");
+        let product = *library.get::<Multiply>(b"emu_product").expect("the emulator's product");
+        Some(Arc::new(Emulator { launch, product }))
+    }
+}
+
+/// Compiles the kernels for the processor; none without a compiler.
+pub(crate) fn compile(flags: &[&str]) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let text = registry(kernels_cuda::SOURCES);
+    // What was compiled before is kept; what another process compiles is not waited for.
+    let mut hasher = DefaultHasher::new();
+    (&text, kernels_cuda::SOURCES, include_str!("../../kernels/emu.h"), flags).hash(&mut hasher);
+    let kept = dir.join(format!("emulator-{:016x}.so", hasher.finish()));
+    if kept.exists() {
+        return Some(kept);
+    }
+    let [source, library] =
+        ["cc", "so"].map(|end| dir.join(format!("emulator-{}.{end}", std::process::id())));
+    std::fs::write(&source, text).expect("the emulator's source");
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let command = Command::new(&compiler)
+        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"])
+        .args(flags)
+        .arg("-I")
+        .args([&root.join("kernels"), &source, Path::new("-o"), &library])
+        .output();
+    let Ok(output) = command else {
+        eprintln!("SKIPPED: there is no C++ compiler {compiler:?}, so no kernel was run");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&library, &kept).expect("the emulator's library");
+    Some(kept)
+}
+
+/// All kernels, and a function that launches one by its name.
+fn registry(sources: &[(&str, &str)]) -> String {
+    let includes = sources.iter().map(|(name, _)| format!("#include \"{name}\"\n"));
+    let names = sources.iter().filter(|(name, _)| name.ends_with(".cu")).flat_map(|(_, text)| names(text));
+    let launches = names.map(|name| {
+        format!("  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n")
+    });
+    let launch = "extern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
+    let parts = includes.chain([launch.into()]).chain(launches).chain(["  return 1;\n}\n".into()]);
+    parts.collect::<String>() + include_str!("product.cc")
+}
+
+/// The kernels that a source defines.
+pub(crate) fn names(source: &str) -> Vec<&str> {
+    let after = source.split("\nKERNEL(").skip(1).filter_map(|rest| rest.split_once(") "));
+    after.map(|(_, name)| name.split('(').next().expect("a name")).collect()
+}
+
+const BOUNDARY: usize = 256;
+
+// SAFETY: memory is the process's own, and everything is done before a call returns.
+unsafe impl Device for Emulator {
+    fn describe(&self) -> String {
+        "an emulated GPU".into()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn allocate(&self, bytes: usize) -> Address {
+        let layout = Layout::from_size_align(bytes, BOUNDARY).expect("a size");
+        // SAFETY: it is not 0.
+        let at = unsafe { alloc(layout) };
+        // SAFETY: it was just allocated. NaN in every kind of value: nothing may depend on what was there.
+        unsafe { at.write_bytes(0xff, bytes) };
+        at as Address
+    }
+
+    unsafe fn free(&self, at: Address, bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { dealloc(at as *mut u8, Layout::from_size_align(bytes, BOUNDARY).expect("a size")) };
+    }
+
+    unsafe fn zero(&self, at: Address, bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { (at as *mut u8).write_bytes(0, bytes) };
+    }
+
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) {
+        // SAFETY: the caller's.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    unsafe fn download(&self, into: &mut [u8], from: Address) {
+        // SAFETY: the caller's.
+        unsafe { into.as_mut_ptr().copy_from_nonoverlapping(from as *const u8, into.len()) };
+    }
+
+    unsafe fn copy(&self, to: Address, from: Address, bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
+    }
+
+    unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        grid: [u32; 3],
+        threads: u32,
+        shared: u32,
+        arguments: &mut [*mut c_void],
+    ) {
+        let name = CString::new(kernel).expect("a name");
+        // SAFETY: the caller's.
+        let unknown = unsafe {
+            (self.launch)(name.as_ptr(), grid.as_ptr(), threads, shared as usize, arguments.as_mut_ptr())
+        };
+        assert_eq!(unknown, 0, "there is no kernel {kernel}");
+    }
+
+    unsafe fn product(&self, p: &Product) -> bool {
+        let (then, bias, aux) = match p.then {
+            Then::Nothing => (0, 0, 0),
+            Then::Bias(bias) => (1, bias, 0),
+            Then::BiasGelu { bias, aux } => (2, bias, aux),
+            Then::GeluSlope { aux } => (3, 0, aux),
+        };
+        let flat = Flat {
+            out: p.out.0,
+            a: p.a.at,
+            b: p.b.at,
+            sizes: p.sizes.map(|size| size as u64),
+            steps: [p.out_row, p.a.row, p.a.term, p.b.row, p.b.term].map(|step| step as u64),
+            bias,
+            aux,
+            then,
+            alpha: p.alpha,
+            out_bf16: i32::from(p.out.1),
+            bf16: i32::from(p.bf16),
+            add: i32::from(p.add),
+        };
+        if p.sizes.iter().product::<usize>() <= SMALL_PRODUCT {
+            return false;
+        }
+        // SAFETY: the caller's.
+        unsafe { (self.product)(&flat) };
+        true
+    }
+
+    fn synchronize(&self) {}
+}

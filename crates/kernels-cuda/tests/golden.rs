@@ -1,0 +1,70 @@
+//! Every family and the optimizer step against PyTorch, through the model, on the emulator or a GPU.
+
+#![allow(clippy::unwrap_used)] // A test that finds no value has failed.
+
+mod emulator;
+#[path = "../../lm/tests/families/mod.rs"]
+mod families;
+
+use families::*;
+use kernels::Precision::{self, Bf16, F32};
+use kernels_cuda::Cuda;
+
+/// Calls `check` for every family on a device, where there is one.
+fn on_device(precision: Precision, check: impl Fn(&Golden, Cuda)) {
+    let Some((device, _)) = emulator::device() else { return };
+    families().iter().for_each(|golden| check(golden, Cuda::new(device.clone(), precision, 1)));
+}
+
+#[test]
+fn logits() {
+    on_device(F32, |golden, cuda| logits_agree(golden, cuda, 1e-5));
+    on_device(Bf16, |golden, cuda| logits_agree(golden, cuda, 3e-2));
+}
+
+#[test]
+fn gradients() {
+    on_device(F32, |golden, cuda| gradients_agree(golden, cuda, 3e-5));
+    on_device(Bf16, |golden, cuda| gradients_agree(golden, cuda, 1e-1));
+}
+
+#[test]
+fn ten_steps() {
+    on_device(F32, |golden, cuda| curve_agrees(golden, cuda, 1e-4));
+    // Rounding falls elsewhere than on the processor, and ten large steps make the most of it.
+    on_device(Bf16, |golden, cuda| curve_agrees(golden, cuda, 8e-2));
+}
+
+#[test]
+fn greedy() {
+    on_device(F32, greedy_agrees);
+}
+
+#[test]
+fn ropes() {
+    let Some((device, _)) = emulator::device() else { return };
+    ropes_agree(|| Cuda::new(device.clone(), F32, 1), 1e-5);
+}
+
+/// Runs repeat to the bit: gradients, losses and weights after some steps.
+#[test]
+fn runs_repeat() {
+    let Some((device, _)) = emulator::device() else { return };
+    for golden in families() {
+        for precision in [F32, Bf16] {
+            let bits = || {
+                let b = &mut Cuda::new(device.clone(), precision, 1);
+                let mut trainer = golden.trainer(b);
+                let mut bits = Vec::new();
+                for _ in 0..3 {
+                    accumulate(b, &mut trainer, &golden.ids("tokens"), &golden.ids("targets"), &[1, 1]);
+                    bits.push(update(b, &mut trainer, 1e-2).1.to_bits());
+                }
+                let weights = trainer.weights.leaves().into_iter().flat_map(|weight| host(b, weight));
+                bits.extend(weights.map(|x| u64::from(x.to_bits())));
+                bits
+            };
+            assert_eq!(bits(), bits(), "{}, {precision:?}", golden.family);
+        }
+    }
+}
