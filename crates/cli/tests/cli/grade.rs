@@ -332,6 +332,22 @@ fn every_fate_is_told() {
     nothing_is_left();
 }
 
+/// More than a pipe holds is sent to a program that reads none of it.
+#[test]
+fn a_program_that_does_not_listen_holds_nobody_up() {
+    let _alone = alone();
+    if !can_grade() {
+        return;
+    }
+    let work = tempfile::tempdir().expect("a directory");
+    let programs = BTreeMap::from([("deaf".to_string(), "while True:\n    pass\n".to_string())]);
+    let long = "def check(candidate):\n    candidate('x' * 300000)\n";
+    let mut arguments = task(work.path(), "same", long, &programs).to_vec();
+    arguments.extend(["--timeout", "1"].map(String::from));
+    let report = json(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(report["verdicts"], object!({ "timed_out": 1 }));
+}
+
 /// Problems as HumanEval has them: tests that use the prompt's helpers, or call the function by its name.
 fn sound_problems(dir: &Path) -> String {
     let file = path(dir, "sound.jsonl");
