@@ -90,11 +90,14 @@ fn check(
 ) -> Result<u64, Refusal> {
     let (method, headers, uri) = (request.method(), request.headers(), request.uri());
     let is_open = routes::is_open(uri.path());
-    if peer.is_some_and(|peer| peer.is_reserve) && !is_open {
+    if peer.is_some_and(|peer| peer.is_reserve) && uri.path() != routes::HEALTH {
         return Err(ApiError::unavailable("too many connections are open", 1).into());
     }
     app.guard.check_host(uri, headers)?;
-    *allowed = app.guard.check_origin(method, headers)?;
+    // Anybody's page may show one of ours, as anybody may read it; what that one asks is of its own origin.
+    if !(is_open && *method == Method::GET) {
+        *allowed = app.guard.check_origin(method, headers)?;
+    }
     if *method == Method::OPTIONS && allowed.is_some() {
         return Err(Refusal::Preflight);
     }

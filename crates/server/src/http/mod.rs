@@ -3,6 +3,7 @@
 mod connection;
 pub(crate) mod guard;
 mod layer;
+mod pages;
 pub(crate) mod routes;
 mod timed;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::layer::around;
+use super::pages;
 use crate::api::models::Name;
 use crate::api::{ApiError, chat, completions, embeddings, models, openapi, score};
 use crate::app::{App, Caller};
@@ -19,21 +20,21 @@ use crate::worker::State as ModelState;
 /// A place that is served.
 pub(crate) struct Route {
     pub(crate) path: &'static str,
-    handler: MethodRouter<Arc<App>>,
+    pub(super) handler: MethodRouter<Arc<App>>,
 }
 
-/// What needs no key: everything else does, whatever else there is.
-const OPEN: [&str; 1] = ["/health"];
+/// The place that answers while there is room for nothing else.
+pub(super) const HEALTH: &str = "/health";
 
-/// Whether a path needs no key.
+/// Whether a path needs no key: everything else does, whatever else there is.
 pub(super) fn is_open(path: &str) -> bool {
-    OPEN.contains(&path)
+    path == HEALTH || pages::is_page(path)
 }
 
 /// All places.
 pub(crate) fn routes() -> Vec<Route> {
     let at = |path, handler| Route { path, handler };
-    vec![
+    let mut routes = vec![
         at("/v1/chat/completions", post(chat::chat)),
         at("/v1/completions", post(completions::completions)),
         at("/v1/embeddings", post(embeddings::embeddings)),
@@ -43,11 +44,13 @@ pub(crate) fn routes() -> Vec<Route> {
         at("/v1/models/{*model}", get(models::get)),
         at("/v1/load/{*model}", post(models::load)),
         at("/v1/unload/{*model}", post(models::unload)),
-        at("/health", get(health)),
+        at(HEALTH, get(health)),
         at("/ready", get(ready)),
         at("/metrics", get(metrics)),
         at("/openapi.json", get(openapi::openapi)),
-    ]
+    ];
+    routes.extend(pages::routes());
+    routes
 }
 
 /// The places behind what is checked of every request.

@@ -159,12 +159,32 @@ fn usage_adds_up_to_the_counters() {
 }
 
 #[test]
+fn pages_are_anybodys_and_sent_once() {
+    let server = Server::start(|settings| settings.keys = vec!["secret".into()]);
+    let page = server.get("/");
+    assert_eq!(
+        (page.status, page.headers["content-type"].as_bytes()),
+        (200, &b"text/html; charset=utf-8"[..])
+    );
+    assert!(page.headers["content-security-policy"].to_str().unwrap().contains("trusted-types 'none'"));
+    let script = server.get("/page/chat.js");
+    assert_eq!(script.headers["content-type"], "text/javascript; charset=utf-8");
+    let tag = script.headers["etag"].to_str().unwrap();
+    assert_eq!(server.send("GET", "/page/chat.js", &[("if-none-match", tag)], "").status, 304);
+    assert_eq!(server.send("GET", "/page/chat.js", &[("if-none-match", "\"other\"")], "").status, 200);
+    assert_eq!(server.send("GET", "/", &[("origin", "null")], "").status, 200);
+    assert_eq!(server.send("GET", "/", &[("host", "evil.example")], "").status, 421);
+    assert_eq!(server.get("/page/../Cargo.toml").status, 401);
+}
+
+#[test]
 fn the_interface_describes_itself() {
     let server = Server::start(|_| {});
     assert_eq!((server.get("/health").body.as_str(), server.get("/ready").status), ("ok\n", 200));
     let api = server.get("/openapi.json").json();
     let documented = api["paths"].as_object().unwrap();
-    for route in crate::http::routes::routes() {
+    let pages = |path: &str| path == "/" || path.starts_with("/page/");
+    for route in crate::http::routes::routes().into_iter().filter(|route| !pages(route.path)) {
         let path = route.path.replace("{*", "{");
         assert!(documented.contains_key(&path), "{path} is not in /openapi.json");
     }
