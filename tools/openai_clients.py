@@ -137,6 +137,10 @@ class Gathered:
                 self.finish.setdefault(choice.index, []).extend([choice.finish_reason] * bool(choice.finish_reason))
                 if choice.logprobs and hasattr(choice, "delta"):
                     self.logprobs.setdefault(choice.index, []).extend(choice.logprobs.content)
+                elif choice.logprobs:
+                    of = self.logprobs.setdefault(choice.index, {})
+                    for name, more in choice.logprobs.to_dict().items():
+                        of[name] = of.get(name, []) + more
 
 
 def refused(run, kind=openai.BadRequestError, **wanted):
@@ -428,7 +432,8 @@ def both_ways(w, ask, **fields):
         same(stream.texts[choice.index], text(choice))
         same(stream.finish[choice.index], [choice.finish_reason])
         if choice.logprobs and choice.index in stream.logprobs:
-            same(stream.logprobs[choice.index], choice.logprobs.content)
+            told = choice.logprobs
+            same(stream.logprobs[choice.index], told.content if hasattr(told, "content") else told.to_dict())
     usage = [{**it.usage.to_dict(), "prompt_tokens_details": None} for it in (whole, stream)]
     same(usage[1], usage[0])
 
@@ -1288,6 +1293,7 @@ def _(w):
 
 
 never("api", "suffix for a model without fill-in-the-middle", "suffix", "text", suffix="end")
+never("api", "response_format of a completion", "response_format", "text", code=UNSUPPORTED, response_format={"type": "json_object"})
 never("api", "best_of that is not n", "best_of", "text", best_of=3)
 
 

@@ -100,6 +100,11 @@ pub(crate) async fn completions(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     refuse_unsupported(&body)?;
+    let format = &body["response_format"];
+    if !format.is_null() && format["type"] != "text" {
+        let error = ApiError::param("response_format", "response_format is for /v1/chat/completions");
+        return Err(error.code("unsupported_parameter"));
+    }
     let request: CompletionRequest = fields(&body)?;
     let params: Params = fields(&body)?;
     let model = app.model(&request.model)?;
@@ -116,7 +121,11 @@ pub(crate) async fn completions(
     let form = CompletionForm {
         logprobs: logprobs.is_some(),
         include_usage: generation.include_usage,
-        prompts: if echo { prompts.clone() } else { Vec::new() },
+        echo: if echo {
+            prompts.iter().map(|tokens| request.echo_of(&model, tokens)).collect()
+        } else {
+            Vec::new()
+        },
         states: Vec::new(),
     };
     let ask = Ask {
@@ -161,6 +170,14 @@ impl CompletionRequest {
         Ok(())
     }
 
+    /// A prompt as it is told again. No text has special tokens: the one before it is not the client's.
+    fn echo_of(&self, model: &Model, tokens: &[u32]) -> Echo {
+        let is_text = matches!(self.prompt(), Prompt::Text(_) | Prompt::Texts(_));
+        let specials = [model.tokenizer.start(), model.tokenizer.end_of_text()];
+        let is_before = is_text && specials.contains(&tokens.first().copied());
+        Echo { tokens: tokens.to_vec(), before: usize::from(is_before) }
+    }
+
     fn prompt(&self) -> Prompt {
         self.prompt.clone().unwrap_or(Prompt::Text(String::new()))
     }
@@ -184,9 +201,16 @@ struct CompletionForm {
     logprobs: bool,
     include_usage: bool,
     /// The prompts where they are echoed.
-    prompts: Vec<Vec<u32>>,
+    echo: Vec<Echo>,
     /// What was told of each choice of a stream.
     states: Vec<Progress>,
+}
+
+/// A prompt that is told again.
+struct Echo {
+    tokens: Vec<u32>,
+    /// How many of them stand before its text.
+    before: usize,
 }
 
 /// A choice of a stream.
@@ -208,11 +232,15 @@ impl CompletionForm {
         offset: &mut Offset,
     ) -> (String, CompletionLogprobs) {
         let mut logprobs = CompletionLogprobs::default();
-        let Some(prompt) = self.prompts.get(index / asked.n) else { return (String::new(), logprobs) };
-        let bytes: Vec<u8> = prompt.iter().flat_map(|&id| asked.model.bytes(id).to_vec()).collect();
+        let Some(Echo { tokens, before }) = self.echo.get(index / asked.n) else {
+            return (String::new(), logprobs);
+        };
+        let bytes: Vec<u8> =
+            tokens[*before..].iter().flat_map(|&id| asked.model.bytes(id).to_vec()).collect();
         let mut told = told.into_iter();
-        for (at, &id) in prompt.iter().enumerate() {
+        for (at, &id) in tokens.iter().enumerate() {
             let said = if at > 0 { told.next() } else { None };
+            let offset = if at < *before { &mut Offset::default() } else { &mut *offset };
             logprobs.push(&asked.model, offset, id, said.as_ref());
         }
         (String::from_utf8_lossy(&bytes).into_owned(), logprobs)

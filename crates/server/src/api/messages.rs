@@ -49,7 +49,8 @@ pub(crate) fn messages(of: &[ChatMessage]) -> Result<Vec<Message>, ApiError> {
 
 impl ChatMessage {
     fn read(&self, i: usize) -> Result<Message, ApiError> {
-        if self.tool_calls.as_ref().is_some_and(|calls| !calls.is_null()) {
+        let calls = self.tool_calls.as_ref().filter(|calls| !calls.is_null());
+        if calls.is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty())) {
             return Err(ApiError::unsupported(&format!("messages[{i}].tool_calls")));
         }
         let role = match self.role.as_str() {

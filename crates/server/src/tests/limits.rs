@@ -60,6 +60,7 @@ fn a_field_that_is_wrong_is_named() {
     }
     for (more, param) in [
         (json!({ "suffix": "x" }), "suffix"),
+        (json!({ "response_format": { "type": "json_object" } }), "response_format"),
         (json!({ "best_of": 2 }), "best_of"),
         (json!({ "prompt": [100_000] }), "prompt"),
         (json!({ "prompt": [] }), "prompt"),

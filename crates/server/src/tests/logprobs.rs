@@ -43,6 +43,27 @@ fn every_token_is_told_once_and_its_bytes_make_the_text() {
 }
 
 #[test]
+fn what_stands_before_a_text_is_no_part_of_it() {
+    let server = Server::start(|_| {});
+    let asked = json!({ "prompt": "", "echo": true, "logprobs": 0, "max_tokens": 4, "seed": 1 });
+    let echoed = server.answer(TEXT, &prompt(asked))["choices"][0].clone();
+    let alone = server.answer(TEXT, &prompt(json!({ "prompt": "", "max_tokens": 4, "seed": 1 })));
+    assert_eq!(echoed["text"], alone["choices"][0]["text"]);
+    assert_eq!(echoed["logprobs"]["tokens"][0], "<|endoftext|>");
+    assert_eq!(
+        (&echoed["logprobs"]["text_offset"][0], &echoed["logprobs"]["text_offset"][1]),
+        (&json!(0), &json!(0))
+    );
+    let id = tokenizer().end_of_text().unwrap();
+    let asked = json!({ "prompt": [id], "echo": true, "max_tokens": 0 });
+    assert_eq!(
+        server.answer(TEXT, &prompt(asked))["choices"][0]["text"],
+        "<|endoftext|>",
+        "it was asked for"
+    );
+}
+
+#[test]
 fn they_are_the_models_own_to_the_bit() {
     let server = Server::start(|_| {});
     let text = "the cat and the dog 🙂 text";
