@@ -199,6 +199,26 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
     }
 }
 
+#[test]
+fn rankings_are_told_apart_by_their_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = init(&base(dir.path(), modern));
+    let digest = rankings(&policy).digest().to_owned();
+    assert_eq!((digest.len(), rankings(&policy).digest()), (64, digest.as_str()));
+    let prompter = Prompter::new(policy.tokenizer().unwrap()).unwrap();
+    let one = |ranks: [u32; 2]| Ranking {
+        messages: question(1),
+        completions: vec!["a".into(), "b".into()],
+        ranks: ranks.into(),
+        extra: Record::new(),
+    };
+    let [first, second] = [[1, 2], [2, 1]].map(|ranks| {
+        let all = [one(ranks), one(ranks)];
+        Rankings::new(&all, &all[..1], 0.0, &prompter, 64, &Silent).unwrap().digest().to_owned()
+    });
+    assert_ne!(first, second);
+}
+
 /// Supervised training ends with the state whose answers a reward model likes best.
 fn selects_by_reward(dir: &Path, base: &Init, reward: &Init) {
     let (train, val) = (demonstrations(base, 20), demonstrations(base, 5));
