@@ -114,6 +114,7 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
     assert!((loss - before).abs() < 1e-9, "the first step has {loss}, the base model {before}");
     assert!(whole.join("report.html").exists());
     costs(&whole, 1.0);
+    answers_are_shown(&whole);
     let model = checkpoint::open(&whole, &Silent).unwrap();
     assert_eq!(model.manifest.unwrap().about.parent.as_deref(), Some(init.name()));
 }
@@ -153,6 +154,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         std::fs::create_dir(&rewards).unwrap();
         let whole = continues(&rewards, &[4, 8], run);
         costs(&whole, 1.0);
+        answers_are_shown(&whole);
         let reward = init(&whole);
 
         selects_by_reward(&dir, &policy, &reward);
@@ -196,6 +198,17 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         assert!(rollouts.lines().count() >= 9, "some answers of every iteration are kept");
         // A token of a rollout is sampled and read by four models, forward, and learned from twice.
         costs(&whole, (5.0 / 3.0 + 2.0) / 3.0);
+    }
+}
+
+/// Samples of a run are held-out questions with answers.
+fn answers_are_shown(run: &Path) {
+    let samples = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
+    assert!(samples.lines().count() > 3, "{samples}");
+    for line in samples.lines() {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(sample["prompt"].as_str().unwrap().starts_with("What comes after "), "{line}");
+        assert!(sample["completion"].is_string(), "{line}");
     }
 }
 
@@ -261,8 +274,10 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
         assert!(outcome.ending.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
         outcome.ending.stopped
     };
+    let whole = continues(dir.path(), &[2, 5], run);
     // Policy both ways, reference forward.
-    costs(&continues(dir.path(), &[2, 5], run), 4.0 / 3.0);
+    costs(&whole, 4.0 / 3.0);
+    answers_are_shown(&whole);
 }
 
 /// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What
