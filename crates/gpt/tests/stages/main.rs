@@ -114,6 +114,7 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
     assert!((loss - before).abs() < 1e-9, "the first step has {loss}, the base model {before}");
     assert!(whole.join("report.html").exists());
     costs(&whole, 1.0);
+    answers_are_shown(&whole);
     let model = checkpoint::open(&whole, &Silent).unwrap();
     assert_eq!(model.manifest.unwrap().about.parent.as_deref(), Some(init.name()));
 }
@@ -153,6 +154,7 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         std::fs::create_dir(&rewards).unwrap();
         let whole = continues(&rewards, &[4, 8], run);
         costs(&whole, 1.0);
+        answers_are_shown(&whole);
         let reward = init(&whole);
 
         selects_by_reward(&dir, &policy, &reward);
@@ -199,6 +201,37 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
     }
 }
 
+/// Samples of a run are held-out questions with answers.
+fn answers_are_shown(run: &Path) {
+    let samples = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
+    assert!(samples.lines().count() > 3, "{samples}");
+    for line in samples.lines() {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(sample["prompt"].as_str().unwrap().starts_with("What comes after "), "{line}");
+        assert!(sample["completion"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn rankings_are_told_apart_by_their_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = init(&base(dir.path(), modern));
+    let digest = rankings(&policy).digest().to_owned();
+    assert_eq!((digest.len(), rankings(&policy).digest()), (64, digest.as_str()));
+    let prompter = Prompter::new(policy.tokenizer().unwrap()).unwrap();
+    let one = |ranks: [u32; 2]| Ranking {
+        messages: question(1),
+        completions: vec!["a".into(), "b".into()],
+        ranks: ranks.into(),
+        extra: Record::new(),
+    };
+    let [first, second] = [[1, 2], [2, 1]].map(|ranks| {
+        let all = [one(ranks), one(ranks)];
+        Rankings::new(&all, &all[..1], 0.0, &prompter, 64, &Silent).unwrap().digest().to_owned()
+    });
+    assert_ne!(first, second);
+}
+
 /// Supervised training ends with the state whose answers a reward model likes best.
 fn selects_by_reward(dir: &Path, base: &Init, reward: &Init) {
     let (train, val) = (demonstrations(base, 20), demonstrations(base, 5));
@@ -241,8 +274,10 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
         assert!(outcome.ending.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
         outcome.ending.stopped
     };
+    let whole = continues(dir.path(), &[2, 5], run);
     // Policy both ways, reference forward.
-    costs(&continues(dir.path(), &[2, 5], run), 4.0 / 3.0);
+    costs(&whole, 4.0 / 3.0);
+    answers_are_shown(&whole);
 }
 
 /// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What
