@@ -21,7 +21,7 @@ struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-#define KERNEL(threads) extern "C" void
+#define KERNEL(...) extern "C" void
 #define DEVICE static inline
 #define SHARED alignas(128) static thread_local
 #define DYNAMIC_SHARED(name) char* name = emu::dynamic_shared
@@ -232,5 +232,11 @@ inline void mma_16816(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 }
 inline u32 pack_bf16(float low, float high) { return emu::to_half(low) | emu::to_half(high) << 16; }
 inline float float_of_bits(u32 x) { return emu::float_of(x); }
+inline u32 bits_of_float(float x) { return emu::bits_of(x); }
+inline u64 bits_of_double(double x) { u64 r; memcpy(&r, &x, 8); return r; }
+inline u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
+inline void add_shared(u64* to, u64 x) { *to += x; }
+inline float exact_product(float a, float b) { return a * b; }
+inline float exact_sum(float a, float b) { return a + b; }
 inline float exp2_fast(float x) { return exp2f(x); }
 inline float tanh_fast(float x) { return tanhf(x); }

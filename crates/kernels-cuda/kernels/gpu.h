@@ -5,7 +5,8 @@
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// Threads of a block, and how many blocks a processor of the chip is to have room for.
+#define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__ __align__(128)
 // Shared memory whose size the launch decides.
@@ -40,6 +41,14 @@ DEVICE u32 pack_bf16(float low, float high) {
   return r;
 }
 DEVICE float float_of_bits(u32 x) { return __uint_as_float(x); }
+DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
+DEVICE u64 bits_of_double(double x) { return (u64)__double_as_longlong(x); }
+DEVICE u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
+// To what is in shared memory, by any number of threads at once: of integers, so that the order does not matter.
+DEVICE void add_shared(u64* to, u64 x) { atomicAdd(to, x); }
+// Rounded each, never fused.
+DEVICE float exact_product(float a, float b) { return __fmul_rn(a, b); }
+DEVICE float exact_sum(float a, float b) { return __fadd_rn(a, b); }
 // Within two units in the last place, which bfloat16 does not see.
 DEVICE float exp2_fast(float x) {
   float r;

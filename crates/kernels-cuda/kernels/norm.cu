@@ -147,11 +147,11 @@ DEVICE void norm_rows_backward(int layer, void* dx, int dxb, float* weights, flo
   }
 }
 
-KERNEL(256) norm_rows_backward_512(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+KERNEL(256, 2) norm_rows_backward_512(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
                                    const float* stats, const float* weight, int rows, int width) {
   norm_rows_backward<4>(layer, dx, dxb, weights, biases, dout, db, x, xb, stats, weight, rows, width);
 }
-KERNEL(256) norm_rows_backward_768(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
+KERNEL(256, 2) norm_rows_backward_768(int layer, void* dx, int dxb, float* weights, float* biases, const void* dout, int db, const void* x, int xb,
                                    const float* stats, const float* weight, int rows, int width) {
   norm_rows_backward<6>(layer, dx, dxb, weights, biases, dout, db, x, xb, stats, weight, rows, width);
 }

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::memory::{bytes_of, bytes_of_mut};
 use crate::ops::norm::{self, Kind};
-use crate::ops::{attention, head, linear, optimizer, pointwise, rows};
+use crate::ops::{attention, draw, head, linear, optimizer, pointwise, rows};
 use crate::{CudaIds, CudaScalars, CudaTensor};
 use kernels::{
     AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
@@ -21,12 +21,13 @@ const PEAK_PRODUCTS: u32 = 4;
 pub struct Cuda {
     device: Arc<dyn Device>,
     precision: Precision,
-    /// Draws tokens from logits that come to the host: what a draw is, is defined by integers there.
+    /// Says what few rows of logits say of tokens, which come to the host for that.
     cpu: Cpu,
 }
 
 impl Cuda {
-    /// A backend on this device, with products and activations in this precision. Draws take `threads` threads.
+    /// A backend on this device, with products and activations in this precision. What is left to the
+    /// processor takes `threads` threads.
     pub fn new(device: Arc<dyn Device>, precision: Precision, threads: usize) -> Self {
         let cpu = Cpu::new(CpuOptions { threads, ..CpuOptions::default() });
         Cuda { device, precision, cpu }
@@ -530,8 +531,7 @@ impl Backend for Cuda {
     }
 
     fn draw(&mut self, out: &mut [Drawn], logits: &CudaTensor, vocab_size: usize, draws: &[Draw<'_>]) {
-        let logits = self.on_host(logits);
-        self.cpu.draw(out, &logits, vocab_size, draws);
+        draw::draw(self, out, logits, vocab_size, draws);
     }
 
     fn token_logprobs(

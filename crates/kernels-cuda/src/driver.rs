@@ -273,10 +273,6 @@ unsafe impl Device for Driver {
                 })
             },
         );
-        if std::env::var_os("MYNAH_CUDA_WAIT").is_some() {
-            // SAFETY: the stream lives as long as the program.
-            check(kernel, unsafe { result::stream::synchronize(self.stream) });
-        }
     }
 
     unsafe fn product(&self, product: &Product) -> bool {

@@ -195,6 +195,8 @@ pub struct CudaIds {
     /// What operations make of the list, until it changes.
     pub(crate) tiles: [OnceCell<(Buffer, usize)>; 2],
     pub(crate) sorted: OnceCell<Sorted>,
+    /// Of spans of a cache: where each row goes.
+    pub(crate) places: OnceCell<Buffer>,
 }
 
 /// Which rows look the same id up.
@@ -211,6 +213,7 @@ impl CudaIds {
             buffer: Buffer::of(device, values),
             tiles: Default::default(),
             sorted: OnceCell::new(),
+            places: OnceCell::new(),
         }
     }
 
@@ -227,6 +230,7 @@ impl CudaIds {
         values.clone_into(&mut self.host);
         self.tiles = Default::default();
         self.sorted.take();
+        self.places.take();
     }
 
     pub(crate) fn host(&self) -> &[u32] {

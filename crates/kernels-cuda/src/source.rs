@@ -10,6 +10,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     ("attention.cu", include_str!("../kernels/attention.cu")),
     ("flash.cu", include_str!("../kernels/flash.cu")),
     ("head.cu", include_str!("../kernels/head.cu")),
+    ("draw.cu", include_str!("../kernels/draw.cu")),
     ("optimizer.cu", include_str!("../kernels/optimizer.cu")),
 ];
 

@@ -77,7 +77,7 @@ pub fn all_finite(values: &[f32]) -> bool {
 
 impl Draw<'_> {
     /// Panics in the name of `operation` unless the draw is one from rows of `vocab_size` logits.
-    pub(crate) fn assert_fits(&self, vocab_size: usize) {
+    pub fn assert_fits(&self, vocab_size: usize) {
         let &Draw { n_tokens, added, allowed, .. } = self;
         assert!((1..=vocab_size).contains(&n_tokens), "draw: {n_tokens} tokens of {vocab_size}");
         assert!(
@@ -98,7 +98,7 @@ impl Draw<'_> {
     }
 
     /// What differences of scores are divided by: never infinite, so that what is forbidden weighs nothing.
-    pub(crate) fn divisor(&self) -> f32 {
+    pub fn divisor(&self) -> f32 {
         self.temperature.min(f32::MAX)
     }
 

@@ -210,11 +210,11 @@ pub(crate) fn cached(
     keys: &mut CudaTensor,
     values: &mut CudaTensor,
     qkv: &CudaTensor,
-    spans: &CudaIds,
+    ids: &CudaIds,
     capacity: usize,
     shape: &AttentionShape,
 ) {
-    let (operation, spans) = ("attention_cached", CacheSpan::of_ids(spans.host()));
+    let (operation, spans) = ("attention_cached", CacheSpan::of_ids(ids.host()));
     shape.assert_valid(operation);
     let rows = total_rows(operation, spans.clone().map(|span| span.len));
     assert_len(out, size_of_shape(operation, &[rows, shape.q_width()]), "out");
@@ -224,12 +224,13 @@ pub(crate) fn cached(
     let same = [&*out, keys, values].iter().all(|x| x.bf16() == qkv.bf16());
     assert!(same, "attention_cached: values of two kinds");
     let heads = Heads::of(operation, shape);
-    let places: Vec<u32> = spans
-        .flat_map(|span| {
-            (span.start..span.start + span.len).flat_map(move |at| [span.slot as u32, at as u32])
-        })
-        .collect();
-    let places = Buffer::of(cuda.device(), &places);
+    let places = ids.places.get_or_init(|| {
+        let place = |span: CacheSpan| {
+            (span.start..span.start + span.len).map(move |at| [span.slot as u32, at as u32])
+        };
+        let places: Vec<[u32; 2]> = spans.flat_map(place).collect();
+        Buffer::of(cuda.device(), places.as_flattened())
+    });
     let (list, bf, capacity) = (places.at(), kind(qkv), super::int(capacity));
     let (keys, values, from, to) = (keys.at_mut(), values.at_mut(), qkv.at(), out.at_mut());
     launch!(cuda, "cache_write", [rows, 1, 1], 256, 0; keys, values, bf, from, bf, list, capacity, heads);
