@@ -3,7 +3,7 @@
 #
 #   tsan   the kernels' tests under ThreadSanitizer, after it has found a race that is planted
 #   loom   the thread pool's protocol in the orders that threads can run in, after its model has found faults that are planted
-#   miri   undefined behaviour in the pool and its memory, where the toolchain has Miri
+#   miri   undefined behaviour in the pool, its memory and the optimizer's passes, where the toolchain has Miri
 #
 # tsan and miri use compiler options that are not stable. What they cannot see is in docs/TESTING.md.
 set -euo pipefail
@@ -80,8 +80,8 @@ miri() {
     fi
     # A backtrace takes minutes there.
     export RUSTFLAGS="--cfg slow" RUST_BACKTRACE=0
-    echo "== miri: the pool and its memory"
-    cargo +nightly miri test --locked --target-dir target/miri -p "$package" --lib -- pool:: scratch:: aligned::
+    echo "== miri: the pool, its memory and the optimizer's passes"
+    cargo +nightly miri test --locked --target-dir target/miri -p "$package" --lib -- pool:: scratch:: aligned:: optimizer::
 }
 
 [ $# -gt 0 ] || set -- tsan loom miri

@@ -121,6 +121,8 @@ pub(crate) trait Computes {
     fn device(&self) -> &'static str;
     /// One line for people.
     fn about(&self) -> String;
+    /// What decides the bits of its results, besides the precision.
+    fn arithmetic(&self) -> String;
     /// That of products.
     fn precision(&self) -> Precision;
     /// Measured peak of products, in floating-point operations a second.
@@ -142,6 +144,10 @@ impl Computes for Cpu {
 
     fn about(&self) -> String {
         self.describe()
+    }
+
+    fn arithmetic(&self) -> String {
+        self.options().level.to_string()
     }
 
     fn precision(&self) -> Precision {
@@ -169,6 +175,13 @@ impl Computes for Compute {
     fn about(&self) -> String {
         match self {
             Compute::First(cpu) => cpu.about(),
+            Compute::Second(cuda) => cuda.describe(),
+        }
+    }
+
+    fn arithmetic(&self) -> String {
+        match self {
+            Compute::First(cpu) => cpu.arithmetic(),
             Compute::Second(cuda) => cuda.describe(),
         }
     }

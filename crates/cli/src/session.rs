@@ -46,6 +46,10 @@ impl Session {
         self.global.seed
     }
 
+    pub(crate) fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
     pub(crate) fn json(&self) -> bool {
         self.global.json
     }

@@ -89,6 +89,18 @@ fn every_form_is_learned_and_decided_again_from_the_checkpoint() {
             _ => assert!(judged.accuracy.unwrap().value > 0.9, "{form}: {judged:?}"),
         }
 
+        // Three held-out texts after each hundred steps, with what the model and the file say that they are.
+        let samples = std::fs::read_to_string(options.out.join("samples.jsonl")).unwrap();
+        let samples: Vec<Value> = samples.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(samples.len(), 9);
+        for (sample, line) in samples.iter().zip(held_out.iter().take(3).cycle()) {
+            let said = sample["completion"].as_str().unwrap();
+            let prefix = if form == Form::MultipleChoice { "answer " } else { "" };
+            let is = format!(" (it is {prefix}{})", line.label.as_ref().unwrap());
+            assert!(said.ends_with(&is), "{said} is no {is}");
+            assert!(sample["prompt"].as_str().unwrap().contains(line.texts[0].trim()), "{sample}");
+        }
+
         let model = checkpoint::open(&options.out, &Silent).unwrap();
         let (task, tokenizer) = (task_of(&model).unwrap(), model.tokenizer().unwrap().unwrap());
         let mut b = cpu(1);
@@ -141,6 +153,52 @@ fn a_frozen_trunk_is_that_of_the_base_model() {
     assert_eq!(after.wte.len(), known + 3 * 32, "three marks");
     assert_eq!(after.blocks, before.blocks);
     assert_eq!(after.final_norm, before.final_norm);
+}
+
+/// Marks mean nothing yet, and are told apart from the start.
+#[test]
+fn the_embeddings_of_marks_are_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = init(&base(dir.path(), modern));
+    let form = Form::Classification;
+    let train = lines(form, |i| row(form, i), 0..30);
+    let examples = Examples::new(form, &train, &train[..5], &base, None).unwrap();
+    // A step that changes nothing that can be seen.
+    let settings = settings::<FinetuneSettings>(&["steps=1", "lr=1e-9"]);
+    let options =
+        FinetuneOptions { init: &base, examples: &examples, out: dir.path().join("run"), settings, seed: 1 };
+    finetune(cpu(1), &machine(), &options, &Silent).unwrap();
+    let weights = checkpoint::open(&options.out, &Silent).unwrap().weights(checkpoint::to_host).unwrap();
+    let marks = &weights.wte[weights.wte.len() - 3 * 32..];
+    let deviation = (marks.iter().map(|x| x * x).sum::<f32>() / 96.0).sqrt();
+    assert!((0.015..0.025).contains(&deviation), "N(0, 0.02), and not {deviation}");
+    assert!(marks[..32] != marks[32..64] && marks[32..64] != marks[64..]);
+}
+
+#[test]
+fn texts_that_are_cut_are_counted_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = init(&base(dir.path(), modern));
+    let form = Form::Classification;
+    let long = |i: usize| {
+        let text = [WORDS[i % 6], " "].concat().repeat(if i < 4 { 30 } else { 1 });
+        let label = ["a", "b"][i % 2];
+        json!({ "text": text, "label": label })
+    };
+    let (train, held_out) = (lines(form, long, 0..12), lines(form, long, 3..8));
+    let examples = Examples::new(form, &train, &held_out, &base, Some(24)).unwrap();
+    assert_eq!(examples.counts(), (12, 5, 5), "to learn from, held out, cut of both");
+    let settings = settings::<FinetuneSettings>(&["steps=1", "batch_size=4"]);
+    let options =
+        FinetuneOptions { init: &base, examples: &examples, out: dir.path().join("run"), settings, seed: 1 };
+    finetune(cpu(1), &machine(), &options, &Silent).unwrap();
+    let model = checkpoint::open(&options.out, &Silent).unwrap();
+    let (task, tokenizer) = (task_of(&model).unwrap(), model.tokenizer().unwrap().unwrap());
+    let mut b = cpu(1);
+    let weights = model.weights(checkpoint::to_backend(&mut b, &model.config)).unwrap();
+    let decided = classify(&mut b, model.config, weights, &task, &tokenizer, &train, &Silent).unwrap();
+    let cut: Vec<bool> = decided.iter().map(|decision| decision.cut).collect();
+    assert_eq!(cut, (0..12).map(|i| i < 4).collect::<Vec<_>>());
 }
 
 #[test]

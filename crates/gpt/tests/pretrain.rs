@@ -80,6 +80,21 @@ fn learns_and_continues_to_the_same_bits() {
     let loss = outcome.validation.unwrap().loss();
     assert!(loss < 4.0, "{loss} is hardly better than the {:.2} of a guess", (300f64).ln());
 
+    // Samples continue the beginnings of the first held-out window and of the one in the middle.
+    let shards = TokenShards::open(&data).unwrap();
+    let windows = shards.val_windows(whole.settings.eval_windows, whole.settings.seq_len).unwrap();
+    let beginnings = [0, windows.len() / 2]
+        .map(|i| shards.tokenizer().decode(&windows[i].tokens[..24]).unwrap().trim().to_owned());
+    assert_ne!(beginnings[0], beginnings[1]);
+    let seen = (30 * whole.settings.batch_tokens) as f64 / shards.meta().train.tokens as f64;
+    assert!((outcome.exposure[0].epochs - seen).abs() < 1e-9, "{:?}", outcome.exposure);
+    let samples = std::fs::read_to_string(whole.out.join("samples.jsonl")).unwrap();
+    let prompt = |line: &str| {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        sample["prompt"].as_str().unwrap().trim().to_owned()
+    };
+    assert_eq!(samples.lines().map(prompt).collect::<Vec<_>>(), [&beginnings[..], &beginnings].concat());
+
     let parts = options(&data, dir.path().join("parts"));
     for step in [7, 13, 17] {
         let stop = StopAt::new(step);

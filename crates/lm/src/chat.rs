@@ -28,7 +28,7 @@ pub struct Answer {
 /// A model that answers.
 pub struct Chat<'a, B: Backend> {
     completer: Completer<'a, B>,
-    prompter: Prompter<'a>,
+    prompter: Prompter<&'a Tokenizer>,
 }
 
 impl<'a, B: Backend> Chat<'a, B> {

@@ -1,4 +1,4 @@
-//! What training a model takes, told before any of it begins: tokens, operations, memory by part, time and
+//! What training a model takes, estimated before it begins: tokens, operations, memory by part, time and
 //! cost.
 
 use serde::Serialize;

@@ -16,8 +16,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const SEQ_LEN: usize = 128;
 const SEQUENCES: usize = 4;
 
-/// The bytes that one step of a fresh trainer, a micro-batch in each lane, leaves allocated.
-fn taken(b: &mut Cpu, config: &Config, lanes: usize) -> usize {
+/// The bytes that one step of a fresh trainer, a micro-batch in each lane, leaves allocated, and those of them
+/// that it gives back where an engine is to take the place of its pass.
+fn taken(b: &mut Cpu, config: &Config, lanes: usize) -> (usize, usize) {
     let before = MEMORY.current_usage();
     let weights = model::init(b, config, 1);
     let mut trainer = Trainer::new(b, config.clone(), weights);
@@ -29,7 +30,9 @@ fn taken(b: &mut Cpu, config: &Config, lanes: usize) -> usize {
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     trainer.update(b, &optimizer, 1e-3, None);
-    MEMORY.current_usage() - before
+    let after = MEMORY.current_usage();
+    trainer.release_pass(b);
+    (after - before, after - MEMORY.current_usage())
 }
 
 fn main() {
@@ -48,18 +51,20 @@ fn main() {
             // The first time, the backend's own memory grows with it.
             taken(&mut b, config, 1);
             for lanes in [1, 2, 8] {
-                let taken = taken(&mut b, config, lanes) as f64;
+                let (taken, given_back) = taken(&mut b, config, lanes);
                 let told = config.training_memory(SEQUENCES * SEQ_LEN, activation_bytes, lanes);
-                let ratio = taken / told.bytes() as f64;
+                let ratio = taken as f64 / told.bytes() as f64;
                 let what = format!("{name}, {precision:?}, {lanes} lanes");
                 assert!((0.995..1.02).contains(&ratio), "{what}: took {taken}, told {told:?}");
+                let ratio = given_back as f64 / told.pass_bytes as f64;
+                assert!((0.5..1.0).contains(&ratio), "{what}: gave {given_back} back, told {told:?}");
             }
         }
 
         // What the backend works with is what the first step takes and the second does not.
         let config = Config::gpt2(20_000, SEQ_LEN, 1, 4, 128);
         let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
-        let works_with = taken(&mut b, &config, 1) - taken(&mut b, &config, 1);
+        let works_with = taken(&mut b, &config, 1).0 - taken(&mut b, &config, 1).0;
         let rows = SEQUENCES * SEQ_LEN;
         let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
         let told = b.working_bytes(&config.products(rows), &head);

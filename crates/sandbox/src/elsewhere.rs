@@ -39,12 +39,12 @@ impl Sandbox {
     }
 }
 
-/// A program in its room.
+/// A program in its sandbox.
 #[derive(Debug)]
 pub enum SandboxProcess {}
 
 impl SandboxProcess {
-    /// Whether the room was set up.
+    /// Whether the sandbox was set up.
     pub fn is_set_up(&self) -> bool {
         match *self {}
     }
@@ -73,7 +73,7 @@ impl SandboxProcess {
     }
 }
 
-/// Waits until one of `rooms` says something, hears something or ends; none can.
+/// Waits until one of `processes` says something, hears something or ends; none can.
 ///
 /// # Errors
 /// Never.

@@ -8,10 +8,10 @@
 //! empty environment and three pipes. No root is needed; root is given up first.
 //!
 //! A thread cannot lock itself up without its whole process. So the binary calls itself: `main` begins with
-//! [`enter_if_asked`], which in such a call sets up a room from outside (namespaces, the tree), then from
-//! inside (everything that only takes away) and then becomes the interpreter. Whoever lets go of the room's
-//! pipes, willingly or by dying, has the outer process kill process 1, and the kernel everything in its
-//! namespace: nothing outlives a room, and its files were in memory.
+//! [`enter_if_asked`], which in such a call sets up a sandbox from outside (namespaces, the tree), then from
+//! inside (everything that only takes away) and then becomes the interpreter. Whoever lets go of the
+//! sandbox's pipes, willingly or by dying, has the outer process kill process 1, and the kernel everything in
+//! its namespace: nothing outlives a sandbox, and its files were in memory.
 //!
 //! All of this is made of parts of Linux; elsewhere [`Sandbox::open`] says so, and nothing is run.
 

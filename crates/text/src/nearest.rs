@@ -1,4 +1,4 @@
-//! What somebody may have meant who typed a name that there is not.
+//! Suggestions for a misspelt name.
 
 /// How alike two names have to be, from 0 to 1, for one to be meant by the other.
 const ALIKE: f64 = 0.8;
@@ -8,8 +8,8 @@ pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Opt
     let typed = typed.to_lowercase();
     let likeness = |name: &str| {
         let name = name.to_lowercase();
-        // Names that begin with all of a shorter one are like it, however long they are; and so are those that
-        // one slip of a finger makes of each other.
+        // Names that begin with all of a shorter one are like it, however long they are; and so are those
+        // that one slip of a finger makes of each other.
         let begins =
             typed.len() >= 3 && name.starts_with(&typed) || name.len() >= 3 && typed.starts_with(&name);
         let slipped = name.len() >= 3 && strsim::osa_distance(&typed, &name) <= 1;

@@ -35,9 +35,10 @@ struct Args {
     /// Of which modules.
     #[arg(long, value_delimiter = ',', default_value = "objective,train,stage,data,model/engine,sandbox")]
     modules: Vec<String>,
-    /// Only the mutant with this number, or those whose names contain this (a file, a function); runs them again.
+    /// Only the mutant with this number, or those whose names contain this (a file, a function), of whatever
+    /// sample; may be given several times, and runs them again.
     #[arg(long, value_name = "NUMBER|TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Only tests with names that contain this, such as `ppo::tests`; the results are not kept.
     #[arg(long, value_name = "TEXT")]
     test: Option<String>,
@@ -60,10 +61,15 @@ fn main() -> Result<()> {
 
     let mut order = list::drawn(&root, &args.modules, args.seed)?;
     println!("{} mutants in {}", order.len(), args.modules.join(", "));
-    if let Some(only) = &args.only {
-        let number: Option<usize> = only.parse().ok();
-        order.retain(|it| number.map_or_else(|| it.name.contains(only), |number| it.number == number));
-        ensure!(!order.is_empty(), "no mutant is {only:?}");
+    if !args.only.is_empty() {
+        let is = |it: &Mutant, only: &String| match only.parse::<usize>() {
+            Ok(number) => it.number == number,
+            Err(_) => it.name.contains(only),
+        };
+        for only in &args.only {
+            ensure!(order.iter().any(|it| is(it, only)), "no mutant is {only:?}");
+        }
+        order.retain(|it| args.only.iter().any(|only| is(it, only)));
     }
     if args.list {
         order.iter().take(args.sample).for_each(|it| println!("{:5} {}", it.number, it.name));
@@ -87,7 +93,7 @@ fn main() -> Result<()> {
     let built = tree.build(&order, args.sample, left_out.collect(), note)?;
     let traced = traced(&built, &tree, &dir, &args)?;
 
-    let again = args.only.is_some() || args.test.is_some();
+    let again = !args.only.is_empty() || args.test.is_some();
     let known = if again { Results::none() } else { known };
     let left: Vec<&Mutant> = built.mutants.iter().filter(|it| known.get(it).is_none()).collect();
     println!("{} mutants to run, {} known from before", left.len(), built.mutants.len() - left.len());

@@ -35,6 +35,8 @@ pub(crate) struct Terminal {
     /// When samples were shown last.
     sampled: Mutex<Option<Instant>>,
     stop: OnceLock<Stop>,
+    /// What is done when somebody asked to stop, if it is not saving.
+    at_stop: OnceLock<&'static str>,
 }
 
 enum View {
@@ -71,7 +73,13 @@ impl Terminal {
             said: Mutex::new(HashSet::new()),
             sampled: Mutex::new(None),
             stop: OnceLock::new(),
+            at_stop: OnceLock::new(),
         }
+    }
+
+    /// Says what the work does when somebody asks it to stop.
+    pub(crate) fn at_stop(&self, what: &'static str) {
+        self.at_stop.get_or_init(|| what);
     }
 
     /// From now on Ctrl-C does not end the program but asks the work to save and stop.
@@ -234,7 +242,8 @@ impl Progress for Terminal {
 
     fn should_stop(&self) -> bool {
         if self.stop.get().is_some_and(Stop::is_news) {
-            self.line("saving, press Ctrl-C again to stop at once");
+            let what = self.at_stop.get().copied().unwrap_or("saving");
+            self.line(&format!("{what}, press Ctrl-C again to stop at once"));
         }
         self.stop.get().is_some_and(Stop::is_asked)
     }

@@ -208,7 +208,7 @@ pub(crate) fn reason(finish: Finish) -> &'static str {
         Finish::Stop => "stop",
         Finish::Length => "length",
         Finish::Cancelled => "cancelled",
-        Finish::Failed => "failed",
+        Finish::Failed | Finish::Forbidden => "failed",
     }
 }
 

@@ -22,6 +22,7 @@ mod report;
 mod reward;
 mod runs;
 mod score;
+mod serve;
 mod sft;
 mod show;
 mod speedrun;
@@ -54,6 +55,7 @@ pub(crate) enum Verb {
     Eval(eval::EvalArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
+    Serve(serve::ServeArgs),
     Grade(grade::GradeArgs),
     Show(show::ShowArgs),
     Gguf(gguf::GgufArgs),
@@ -85,6 +87,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Dpo(args) => dpo::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
         Verb::Chat(args) => chat::run(&args, session),
+        Verb::Serve(args) => serve::run(&args, session),
         Verb::Complete(args) => complete::run(&args, session),
         Verb::Show(args) => show::run(&args, session),
         Verb::Gguf(args) => gguf::run(&args, session),

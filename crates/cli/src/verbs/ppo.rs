@@ -17,7 +17,7 @@ use crate::terminal::text::count;
 
 const DETAILS: &str = "\
 The prompts are JSON lines, {\"prompt\":\"…\"} or {\"messages\":[…]}. The run ends with the state of the highest held-out reward less
-the price of its KL to the model that it began from. rollouts.jsonl keeps some answers of every iteration.
+a penalty on its KL divergence from the model that it began from. rollouts.jsonl keeps some answers of every iteration.
 
 Examples:
   mynah ppo --model runs/sft --reward runs/reward --prompts prompts.jsonl --out runs/ppo

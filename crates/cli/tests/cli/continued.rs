@@ -109,7 +109,7 @@ fn candidates_survive_kills() {
 
 /// Every form of item, each with its own figures.
 #[test]
-fn examinations_survive_kills() {
+fn evaluations_survive_kills() {
     let dir = tempfile::tempdir().expect("a directory");
     let model = road().path("run");
     let words = |n: usize| (0..12).map(|i| format!("word{} ", (n * 7 + i) % 13)).collect::<String>();

@@ -17,6 +17,7 @@ mod outputs;
 mod own_files;
 mod readme;
 mod road;
+mod serve;
 mod speedrun;
 mod stages;
 mod terminal;

@@ -1,7 +1,9 @@
 //! The READMEs keep their word: both languages have the same commands, and every command runs as printed.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -32,19 +34,49 @@ fn every_command_runs_as_printed() {
     write_sources(&dir.path().join("crates"), 80);
     let program = Path::new(env!("CARGO_BIN_EXE_mynah")).parent().expect("a folder");
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
-    let (mut cargo, mut ours) = (0, 0);
+    let (mut cargo, mut ours, mut server) = (0, 0, None);
     for command in commands("README.md") {
         if command.starts_with("cargo ") {
             // What runs this test, and what guards the main branch runs in small.
             cargo += 1;
             continue;
         }
-        assert!(command.contains("mynah "), "not a command of ours: {command}");
+        if command.starts_with("mynah serve ") {
+            server = Some(serve(&command, &path, dir.path()));
+            ours += 1;
+            continue;
+        }
+        let asks = command.starts_with("curl ");
+        assert!(asks || command.contains("mynah "), "not a command of ours: {command}");
+        let command = match (&server, asks) {
+            (Some((_, address)), true) => command.replace("127.0.0.1:8000", address),
+            _ => command,
+        };
         let mut shell = Command::new("sh");
         shell.args(["-c", &command]).env("PATH", &path).current_dir(dir.path()).timeout(LIMIT);
         let output = shell.output().expect("a shell starts");
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        if let Some((mut server, _)) = server.take() {
+            let answer = String::from_utf8_lossy(&output.stdout);
+            assert!(answer.contains("\"finish_reason\""), "{answer}");
+            server.kill().expect("it runs");
+            server.wait().expect("it ends");
+        }
         ours += 1;
     }
     assert!(cargo == 2 && ours > 15, "{cargo} and {ours} commands");
+}
+
+/// Starts a server, which the next command asks: itself, and where it listens. The port is any that is free,
+/// since others may listen at the usual one.
+fn serve(command: &str, path: &str, dir: &Path) -> (Child, String) {
+    let words = format!("exec {command} --port 0");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &words]).env("PATH", path).current_dir(dir).stderr(Stdio::piped());
+    let mut server = shell.spawn().expect("a shell starts");
+    let lines = BufReader::new(server.stderr.take().expect("a pipe")).lines();
+    let address = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("listening on http://")?.1.to_owned()));
+    (server, address.expect("it listens"))
 }

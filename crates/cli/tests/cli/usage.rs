@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 
 use super::workshop::{fails, json, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "corpus",
     "tokenizer",
     "tokenize",
     "pretrain",
     "complete",
     "chat",
+    "serve",
     "show",
     "lessons",
     "sft",

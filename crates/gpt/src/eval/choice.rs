@@ -1,6 +1,6 @@
 //! Answers to choose from, compared by likelihood under three rules (Brown et al. 2020, §2.4).
 
-use super::exam::Candidate;
+use super::few_shot::Candidate;
 use super::marked::{Marked, Rule, marked};
 use super::task::Item;
 use anyhow::Result;

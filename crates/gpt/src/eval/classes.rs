@@ -1,4 +1,5 @@
-//! How well labels were told: accuracy, F1 and Matthews' correlation of classes, Pearson's of degrees.
+//! Metrics of classification and regression: accuracy, F1 and Matthews' correlation of classes, Pearson's of
+//! degrees.
 
 use serde::Serialize;
 

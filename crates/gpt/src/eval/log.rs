@@ -1,5 +1,5 @@
-//! The lines of an examination: an item each, with its exact prompt and what the model said of it. They are
-//! heard one by one, and those that an earlier call left are taken for the items that they are about.
+//! The lines of `--out`: an item each, with its exact prompt and the model's answer. They are passed on one
+//! by one, and those that an earlier call wrote are reused for the items that they are about.
 
 use super::marked::{Marked, Rule, Terms, bits_per_byte};
 use super::overlap::Overlap;
@@ -18,7 +18,7 @@ pub struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// `kept` are the lines of the first items, of all examinations that follow; `hear` gets that of every
+    /// `kept` are the lines of the first items, of all evaluations that follow; `hear` gets that of every
     /// further item.
     pub fn new(kept: Vec<Line>, hear: &'a mut dyn FnMut(&Line) -> Result<()>) -> Self {
         Log { kept: kept.into(), hear }
@@ -31,7 +31,7 @@ impl<'a> Log<'a> {
         let is = |key: &str, value: Value| line.get(key) == Some(&value);
         ensure!(
             is("task", task.into()) && is("item", number.into()),
-            "the items that are there already are not those of this examination: remove them"
+            "the items that are there already are not those of this evaluation: remove them"
         );
         Ok(Some(line))
     }

@@ -1,4 +1,4 @@
-//! What an item of an examination gave: how it was asked, what is recorded of it, and what its score is.
+//! The result of one item of an evaluation: its prompt, what is recorded of it, and its score.
 
 use super::code;
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ impl Rule {
     }
 }
 
-/// How a model is examined.
+/// How a model is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     /// Examples before an item.

@@ -4,7 +4,7 @@ mod bootstrap;
 mod choice;
 mod classes;
 pub mod code;
-mod exam;
+mod few_shot;
 mod figures;
 mod interval;
 mod items;
@@ -21,7 +21,7 @@ mod written;
 
 pub use bootstrap::{bootstrap, mean};
 pub use classes::{ClassFigures, Confusion, pearson};
-pub use exam::{Candidate, Exam};
+pub use few_shot::{Candidate, TaskResult};
 pub use figures::{Difference, Figures, difference};
 pub use interval::{Interval, Rate};
 pub use items::FIELDS;

@@ -2,7 +2,7 @@
 //! judged by [`code`].
 
 use super::code::{Kind, Problem, TIMEOUT, grade};
-use super::exam::{Candidate, UNFINISHED};
+use super::few_shot::{Candidate, UNFINISHED};
 use super::log::{TaskLog, share_passed};
 use super::marked::{Marked, Terms, marked};
 use super::task::{Task, Wanted};

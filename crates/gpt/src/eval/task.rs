@@ -1,4 +1,4 @@
-//! What a model is examined in: tasks, and their items in the forms that files and generators give.
+//! What a model is evaluated on: tasks, and their items in the forms that files and generators give.
 
 use super::code::Problem;
 use super::items::read_items;
@@ -23,7 +23,7 @@ pub struct Item {
     pub wanted: Wanted,
 }
 
-/// What is right, and thereby how an item is examined.
+/// What is right, and thereby how an item is scored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// One of several answers, which are compared by likelihood.

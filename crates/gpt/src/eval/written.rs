@@ -1,6 +1,6 @@
 //! Answers that a model writes: to the end of a line, or the next line of a program.
 
-use super::exam::Candidate;
+use super::few_shot::Candidate;
 use super::marked::{Marked, Terms, TokenizedPrompt, marked};
 use super::next_line::first_line;
 use super::task::Item;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::results::Results;
-use crate::train::run::{self, Checkpoint, Event, EventKind, Recipe, Sample};
+use crate::train::run::{self, Event, EventKind, Recipe, Sample, SavedStep};
 
 /// A run as it can be read now.
 pub(super) struct Record {
@@ -23,7 +23,7 @@ pub(super) struct Record {
     pub(super) timings: Vec<Map<String, Value>>,
     pub(super) samples: Vec<Sample>,
     pub(super) events: Vec<TimedEvent>,
-    pub(super) checkpoints: Vec<Checkpoint>,
+    pub(super) checkpoints: Vec<SavedStep>,
     pub(super) results: Option<Results>,
     /// What could not be read, for the foot of the page.
     pub(super) complaints: Vec<String>,

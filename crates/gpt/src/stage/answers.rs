@@ -5,6 +5,7 @@ use super::episodes::Episode;
 use crate::data::{Candidates, Prompt, Prompter};
 use crate::model::{Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, Weights};
 use crate::progress::{Progress, Stopped, Unit};
+use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
 use std::cell::Cell;
@@ -26,7 +27,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// The texts, without the tokens that ended them.
-    pub(super) fn texts(&self, prompter: &Prompter<'_>) -> Result<Vec<String>> {
+    pub(super) fn texts(&self, prompter: &Prompter<&Tokenizer>) -> Result<Vec<String>> {
         let text = |(episode, ended): (&Episode, &bool)| text(episode, *ended, prompter);
         self.episodes.iter().zip(&self.ended).map(text).collect()
     }
@@ -34,7 +35,7 @@ impl Answers {
 
 /// The episodes as a reward model reads them, which has met whole answers only: with an end where the policy
 /// did not come to one.
-pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<'_>) -> Vec<Episode> {
+pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<&Tokenizer>) -> Vec<Episode> {
     let end = prompter.end_tokens()[0];
     let whole = |(episode, ended): (&Episode, &bool)| {
         let mut whole = episode.clone();
@@ -45,7 +46,7 @@ pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<'_
 }
 
 /// The text of an answer without the token that ended it.
-pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> Result<String> {
+pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<&Tokenizer>) -> Result<String> {
     let answer = episode.answer();
     prompter.tokenizer().decode(&answer[..answer.len() - usize::from(ended)])
 }
@@ -58,7 +59,7 @@ pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<'_>) -> R
 pub(super) fn answer<B: Backend>(
     b: &mut B,
     (config, weights): (&Config, &Weights<B::Tensor>),
-    prompter: &Prompter<'_>,
+    prompter: &Prompter<&Tokenizer>,
     prompts: Vec<Vec<u32>>,
     max_tokens: usize,
     sampling: Sampling,
@@ -110,7 +111,7 @@ pub struct CandidatesOptions {
 pub fn candidates<B: Backend>(
     b: &mut B,
     model: (&Config, &Weights<B::Tensor>),
-    prompter: &Prompter<'_>,
+    prompter: &Prompter<&Tokenizer>,
     prompts: &[Prompt],
     options: &CandidatesOptions,
     progress: &dyn Progress,
@@ -134,7 +135,7 @@ pub fn candidates<B: Backend>(
 pub fn candidates_each<B: Backend>(
     b: &mut B,
     (config, weights): (&Config, &Weights<B::Tensor>),
-    prompter: &Prompter<'_>,
+    prompter: &Prompter<&Tokenizer>,
     prompts: &[Prompt],
     options: &CandidatesOptions,
     done: usize,

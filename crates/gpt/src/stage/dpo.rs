@@ -16,6 +16,7 @@ use crate::model::Targets;
 use crate::objective::{RankingLoss, dpo_loss, implicit_rewards};
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use crate::train::{Frozen, LaneSums};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
@@ -105,7 +106,7 @@ pub fn dpo<B: Backend>(
 struct Dpo<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<DpoSettings>,
-    prompter: Prompter<'a>,
+    prompter: Prompter<&'a Tokenizer>,
     policy: Learner<'a, B>,
     reference: Frozen<B>,
     steps: u64,

@@ -1,5 +1,5 @@
-//! Refuses a training that this machine has no memory for, before anything is begun: the system would end it
-//! without a word.
+//! Refuses a training that this machine has no memory for, before anything is begun: otherwise the system
+//! kills it without a message.
 
 use super::Machine;
 use crate::model::{Config, EXACT_BYTES};
@@ -83,17 +83,27 @@ mod tests {
         let text = "MemTotal:       24603504 kB\nMemFree: 1 kB\nMemAvailable:   20000000 kB\nSwapTotal: 9 kB\nSwapFree:  5 kB\n";
         assert_eq!(meminfo(text), Some(1024 * 20_000_005));
         assert_eq!(meminfo("MemFree: 1 kB\n"), None);
+        assert!(cfg!(not(target_os = "linux")) || available_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]
     fn the_largest_preset_is_refused_with_what_it_needs() {
         let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
         let machine = Machine { precision: "bf16".into(), peak_flops: 1.0, ..Machine::unmeasured() };
-        let Err(error) = check(&[&shape.config(50_257, &settings)], &[], 4096, 1, &machine) else {
-            // The system does not tell, or has three terabytes.
-            return;
-        };
-        let message = error.to_string();
-        assert!(message.contains("2796.1 GB for 174600720384 parameters"), "{message}");
+        let config = shape.config(50_257, &settings);
+        let memory = config.training_memory(4096, 2, 1);
+        for frozen in [0, 2] {
+            let Err(error) = check(&[&config], &vec![&config; frozen], 4096, 1, &machine) else {
+                // The system does not tell, or has three terabytes.
+                return;
+            };
+            let message = error.to_string();
+            let state = memory.state_bytes + 4 * (frozen * config.parameters()) as u64;
+            let needed = gigabytes(state + (1 + frozen as u64) * memory.pass_bytes);
+            let said =
+                format!("training needs {needed} of memory: {} for 174600720384 par", gigabytes(state));
+            assert!(message.contains(&said), "{message}");
+            assert!(frozen > 0 || message.contains("2796.1 GB for"), "{message}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::lanes::{Lanes, MicroBatch};
 use crate::data::{Epochs, Prompter, Ranking, is_held_out};
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use crate::train::Lane;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
@@ -51,7 +52,7 @@ impl Rankings {
         train: &[Ranking],
         held_out: &[Ranking],
         fraction: f64,
-        prompter: &Prompter<'_>,
+        prompter: &Prompter<&Tokenizer>,
         context: usize,
         progress: &dyn Progress,
     ) -> Result<Self> {

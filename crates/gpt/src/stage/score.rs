@@ -6,6 +6,7 @@ use super::lanes::passes;
 use crate::data::{Candidates, Prompter};
 use crate::model::{Config, Weights};
 use crate::progress::{Progress, Stopped, Unit};
+use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
@@ -23,7 +24,7 @@ pub fn score<B: Backend>(
     b: &mut B,
     config: Config,
     weights: Weights<B::Tensor>,
-    prompter: &Prompter<'_>,
+    prompter: &Prompter<&Tokenizer>,
     items: &[Candidates],
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f64>>> {
@@ -50,7 +51,7 @@ impl<B: Backend> Scorer<B> {
     pub fn score(
         &mut self,
         b: &mut B,
-        prompter: &Prompter<'_>,
+        prompter: &Prompter<&Tokenizer>,
         items: &[Candidates],
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<f64>>> {

@@ -185,6 +185,6 @@ pub(crate) fn prompts(numbers: Range<usize>) -> Vec<Prompt> {
 }
 
 /// The same as the script reads them.
-pub(crate) fn tokens(prompter: &Prompter<'_>, prompts: &[Prompt]) -> Value {
+pub(crate) fn tokens(prompter: &Prompter<&Tokenizer>, prompts: &[Prompt]) -> Value {
     prompts.iter().map(|prompt| json!(prompter.prompt(&prompt.messages).unwrap())).collect()
 }

@@ -10,18 +10,19 @@ mod workshop;
 use gpt::checkpoint;
 use gpt::data::messages::{Message, Role};
 use gpt::data::rows::Record;
-use gpt::data::{Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
+use gpt::data::{Candidates, Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
 use gpt::model::Config;
 use gpt::progress::{Progress, Silent, Unit};
 use gpt::stage::{
-    DpoOptions, Init, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings, dpo, ppo, reward, sft,
+    DpoOptions, Init, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings, dpo, ppo, reward,
+    score, sft,
 };
 use gpt::tokenizer::Tokenizer;
 use gpt::tokenizer::chat::{ChatTemplate, with_ours};
 use kernels::Cpu;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use workshop::{StopAt, continues, cpu, machine, modern, save, settings};
+use workshop::{StopAt, continues, costs, cpu, machine, modern, save, settings};
 
 fn question(i: usize) -> Vec<Message> {
     vec![Message::new(Role::User, format!("What comes after {}?", ["a", "b", "c", "d", "e"][i % 5]))]
@@ -112,6 +113,10 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
     let loss = first["loss"].as_f64().unwrap();
     assert!((loss - before).abs() < 1e-9, "the first step has {loss}, the base model {before}");
     assert!(whole.join("report.html").exists());
+    costs(&whole, 1.0);
+    answers_are_shown(&whole);
+    let model = checkpoint::open(&whole, &Silent).unwrap();
+    assert_eq!(model.manifest.unwrap().about.parent.as_deref(), Some(init.name()));
 }
 
 #[test]
@@ -147,7 +152,10 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         };
         let rewards = dir.join("reward");
         std::fs::create_dir(&rewards).unwrap();
-        let reward = init(&continues(&rewards, &[4, 8], run));
+        let whole = continues(&rewards, &[4, 8], run);
+        costs(&whole, 1.0);
+        answers_are_shown(&whole);
+        let reward = init(&whole);
 
         selects_by_reward(&dir, &policy, &reward);
         let (asked, held_out) = (prompts(20), prompts(20));
@@ -188,7 +196,40 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
         let whole = continues(&runs, &[1, 2, 4], run);
         let rollouts = std::fs::read_to_string(whole.join("rollouts.jsonl")).unwrap();
         assert!(rollouts.lines().count() >= 9, "some answers of every iteration are kept");
+        // A token of a rollout is sampled and read by four models, forward, and learned from twice.
+        costs(&whole, (5.0 / 3.0 + 2.0) / 3.0);
     }
+}
+
+/// Samples of a run are held-out questions with answers.
+fn answers_are_shown(run: &Path) {
+    let samples = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
+    assert!(samples.lines().count() > 3, "{samples}");
+    for line in samples.lines() {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(sample["prompt"].as_str().unwrap().starts_with("What comes after "), "{line}");
+        assert!(sample["completion"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn rankings_are_told_apart_by_their_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = init(&base(dir.path(), modern));
+    let digest = rankings(&policy).digest().to_owned();
+    assert_eq!((digest.len(), rankings(&policy).digest()), (64, digest.as_str()));
+    let prompter = Prompter::new(policy.tokenizer().unwrap()).unwrap();
+    let one = |ranks: [u32; 2]| Ranking {
+        messages: question(1),
+        completions: vec!["a".into(), "b".into()],
+        ranks: ranks.into(),
+        extra: Record::new(),
+    };
+    let [first, second] = [[1, 2], [2, 1]].map(|ranks| {
+        let all = [one(ranks), one(ranks)];
+        Rankings::new(&all, &all[..1], 0.0, &prompter, 64, &Silent).unwrap().digest().to_owned()
+    });
+    assert_ne!(first, second);
 }
 
 /// Supervised training ends with the state whose answers a reward model likes best.
@@ -233,7 +274,10 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
         assert!(outcome.ending.stopped || outcome.val_accuracy > 0.9, "{}", outcome.val_accuracy);
         outcome.ending.stopped
     };
-    continues(dir.path(), &[2, 5], run);
+    let whole = continues(dir.path(), &[2, 5], run);
+    // Policy both ways, reference forward.
+    costs(&whole, 4.0 / 3.0);
+    answers_are_shown(&whole);
 }
 
 /// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What

@@ -30,6 +30,17 @@ fn rewards_that_are_not_finite_are_left_out() {
     let damaged = init(&damaged);
 
     let messages = vec![Message::new(Role::User, "What comes after Z?")];
+    let item = Candidates {
+        messages: messages.clone(),
+        completions: vec!["a".into(), "b".into()],
+        extra: Record::new(),
+    };
+    let (mut b, model) = (cpu(1), damaged.model());
+    let weights = model.weights(checkpoint::to_backend(&mut b, &model.config)).unwrap();
+    let prompter = Prompter::new(damaged.tokenizer().unwrap()).unwrap();
+    let refused = score(&mut b, model.config.clone(), weights, &prompter, &[item], &Silent).unwrap_err();
+    assert!(refused.to_string().starts_with("item 1: the reward of answer 1 is NaN: the model"), "{refused}");
+
     let asked = vec![Prompt { messages, extra: Record::new() }; 20];
     let held_out = prompts(5);
     let mut options = PpoOptions {

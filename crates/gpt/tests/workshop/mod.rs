@@ -88,6 +88,20 @@ pub(crate) fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
 }
 
+/// Checks the operations that a run's steps are said to have cost: for each token so many times those of
+/// learning from one.
+pub(crate) fn costs(run: &Path, times: f64) {
+    let config = checkpoint::open(run, &Silent).unwrap().config;
+    let learning = config.training_flops_per_token_of(12.0);
+    let timings = std::fs::read_to_string(run.join("timings.jsonl")).unwrap();
+    for line in timings.lines() {
+        let step: serde_json::Value = serde_json::from_str(line).unwrap();
+        let [mfu, tokens_per_sec] = ["mfu", "tokens_per_sec"].map(|name| step[name].as_f64().unwrap());
+        let ratio = mfu * machine().peak_flops / tokens_per_sec / learning;
+        assert!((ratio / times - 1.0).abs() < 0.1, "{ratio} instead of {times}: {line}");
+    }
+}
+
 /// Runs a stage whole, and in parts with another number of threads, and compares.
 pub(crate) fn continues(
     dir: &Path,

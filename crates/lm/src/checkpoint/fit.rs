@@ -1,4 +1,4 @@
-//! Whether a configuration can be, and whether tensors are those that it asks for.
+//! Whether a configuration is valid, and whether tensors match it.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What to name instead, where a person named something that is no model.
+//! Suggestions where a path holds no model.
 
 use std::fs;
 use std::path::Path;

@@ -43,7 +43,7 @@ pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::open;
 pub use manifest::{About, FileRecord, Manifest, Task, verify};
 pub use model::{Checkpoint, to_backend, to_host};
-pub use road::{PLAN, is_finished as road_is_finished};
+pub use road::{PLAN, is_finished as road_is_finished, stages as road_stages};
 pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
 
 const CONFIG: &str = "config.json";

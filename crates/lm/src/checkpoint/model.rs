@@ -49,8 +49,8 @@ impl Checkpoint {
         self.tensors.dtypes().join(", ")
     }
 
-    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: the model is whole,
-    /// only speechless.
+    /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: such a model
+    /// can be scored and trained on token ids, not prompted with text.
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
         if let Some(metadata) = &self.vocabulary {
             let context = || format!("cannot use the tokenizer of {}", self.path.display());

@@ -31,6 +31,25 @@ pub fn is_finished(dir: &Path) -> Option<bool> {
     Some(plan.values().all(|stage| stage.finished))
 }
 
+/// The runs of a road that have a model, by their directories' names; none for a directory that is no road's.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn stages(dir: &Path) -> Result<Option<Vec<(String, PathBuf)>>> {
+    if !is_road(dir) {
+        return Ok(None);
+    }
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
+        if stage_of(&entry.path()).is_some() {
+            runs.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    runs.sort();
+    Ok(Some(runs))
+}
+
 /// The model of a road's last good stage; its warnings say which that is.
 pub(super) fn last_stage(dir: &Path) -> Result<ModelDir> {
     let (run, stage, (path, manifest), mut warnings) = last_good(dir)?;

@@ -1,6 +1,6 @@
 //! Reading a model's files tensor by tensor, so that a model is never in memory twice. Safetensors are opened
-//! here, GGUF in a room of its own. Files may come from anywhere: every number of the header is held against
-//! the length of the file before anything is allocated.
+//! here, GGUF in a module of its own. Files may come from anywhere: every number of the header is held
+//! against the length of the file before anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

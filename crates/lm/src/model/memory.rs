@@ -1,4 +1,4 @@
-//! How much memory training takes, told before any of it is asked for.
+//! How much memory training takes, estimated before any of it is allocated.
 //!
 //! It follows the buffers of `gpt.rs` and of `block/`: whoever adds one there adds it here. A test measures
 //! what training really takes and holds this to it.

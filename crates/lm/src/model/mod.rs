@@ -13,8 +13,8 @@ mod weights;
 
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use engine::{
-    Beams, Cache, Constraint, Engine, Event, Finish, Generated, Logprobs, Request, RequestId, Sampling,
-    TokenLogprob, Usage, forward_cached,
+    Beams, Cache, Constraint, Engine, Event, Finish, Generated, Logprobs, Reading, Request, RequestId,
+    Sampling, TokenLogprob, Told, Usage, forward_cached,
 };
 pub use gpt::{
     Activations, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward, head_backward,

@@ -1,4 +1,4 @@
-//! The sandbox: how a room is started, and how this binary becomes one.
+//! The sandbox: how a sandbox is started, and how this binary becomes one.
 
 mod enter;
 mod process;
@@ -17,13 +17,13 @@ pub use process::{SandboxProcess, wait_any};
 use python::Python;
 
 /// The first argument of a call of the binary by itself.
-const CALL: &str = "sandbox-room";
-/// What a room says on standard error when it is set up, before the program in it can say anything.
+const CALL: &str = "sandbox-process";
+/// What a sandbox says on standard error when it is set up, before the program in it can say anything.
 const READY: &[u8] = b"ready\n";
-/// How long setting up a room may take on a busy machine.
+/// How long setting up a sandbox may take on a busy machine.
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a room is made of, as it is handed from call to call of the binary.
+/// What a sandbox is made of, as it is handed from call to call of the binary.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Plan {
     python: Python,
@@ -75,18 +75,18 @@ impl Sandbox {
         &self.plan.python.executable
     }
 
-    /// Starts the Python source `program` in a new room. [`SandboxProcess::is_set_up`] says when the room was
-    /// ready for it.
+    /// Starts the Python source `program` in a new sandbox. [`SandboxProcess::is_set_up`] says when the
+    /// sandbox was ready for it.
     ///
     /// # Errors
     /// No process can be started.
     pub fn start(&self, program: &str) -> Result<SandboxProcess> {
         let plan = Plan { program: program.into(), ..self.plan.clone() };
         let child = call("outside", &plan)?
-            // The interpreter's folder, though its parents be closed to the user that the room will be: see
-            // `enter::tree`.
+            // The interpreter's folder, though its parents be closed to the user that the sandbox will be:
+            // see `enter::tree`.
             .current_dir(&plan.python.prefix)
-            // Ctrl-C is for whoever asked for the room, who then lets go of it.
+            // Ctrl-C is for whoever asked for the sandbox, who then lets go of it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -98,31 +98,31 @@ impl Sandbox {
 
     /// Runs a program that only says a word.
     fn probe(&self) -> Result<()> {
-        let mut room = self.start("print('up')")?;
+        let mut process = self.start("print('up')")?;
         let deadline = Instant::now() + SETUP_LIMIT;
         loop {
-            match room.line() {
+            match process.line() {
                 Ok(Some(line)) if line == b"up" => return Ok(()),
                 Ok(Some(line)) => bail!("python3 said {:?} in the sandbox", String::from_utf8_lossy(&line)),
                 Ok(None) => {
-                    ensure!(wait_any(&mut [&mut room], deadline)?, "nothing happened for {SETUP_LIMIT:?}")
+                    ensure!(wait_any(&mut [&mut process], deadline)?, "nothing happened for {SETUP_LIMIT:?}")
                 }
-                Err(_) => bail!("{}", room.said()),
+                Err(_) => bail!("{}", process.said()),
             }
         }
     }
 }
 
-/// A call of this very binary for one step of setting up a room, with an empty environment.
+/// A call of this very binary for one step of setting up a sandbox, with an empty environment.
 fn call(step: &str, plan: &Plan) -> Result<Command> {
     let mut command = Command::new("/proc/self/exe");
     command.args([CALL, step, &serde_json::to_string(plan)?]).env_clear();
     Ok(command)
 }
 
-/// In a call of the binary by itself: sets up the room, runs the program in it and returns how it ended. Else
-/// `None`, and `main` goes on. To be called before anything else, while there is but one thread and no open
-/// file.
+/// In a call of the binary by itself: sets up the sandbox, runs the program in it and returns how it ended.
+/// Else `None`, and `main` goes on. To be called before anything else, while there is but one thread and no
+/// open file.
 pub fn enter_if_asked() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != CALL {

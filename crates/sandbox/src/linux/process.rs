@@ -1,7 +1,7 @@
-//! A running room, seen by whoever started it: lines in, lines out, and an end that leaves nothing.
+//! A running sandbox, seen by whoever started it: lines in, lines out, and an end that leaves nothing.
 //!
 //! Nothing here waits for a program's good will: pipes never block, a line and all output have limits, and a
-//! room that is dropped is killed.
+//! sandbox that is dropped is killed.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -19,11 +19,11 @@ use crate::Closed;
 const MAX_LINE_BYTES: usize = 8 << 20;
 /// How much may be written to standard error, which nobody reads, before that is an offence (4 MiB).
 const MAX_NOISE_BYTES: usize = 4 << 20;
-/// How much of standard error is kept, for the message of a room that could not be set up.
+/// How much of standard error is kept, for the message of a sandbox that could not be set up.
 const KEPT_BYTES: usize = 1 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A program in its room. Dropped, it is killed, and everything that it started with it.
+/// A program in its sandbox. Dropped, it is killed, and everything that it started with it.
 #[derive(Debug)]
 pub struct SandboxProcess {
     child: Child,
@@ -66,7 +66,7 @@ impl SandboxProcess {
         })
     }
 
-    /// Whether the room was set up; what is said on standard error after that is the program's.
+    /// Whether the sandbox was set up; what is said on standard error after that is the program's.
     pub fn is_set_up(&self) -> bool {
         self.said.starts_with(READY)
     }
@@ -160,21 +160,21 @@ fn read(pipe: &mut Option<Box<dyn Pipe>>, chunk: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// Waits until one of `rooms` says something, hears something or ends; `false` if nothing happens until
+/// Waits until one of `processes` says something, hears something or ends; `false` if nothing happens until
 /// `deadline`.
 ///
 /// # Errors
 /// The kernel cannot wait.
-pub fn wait_any(rooms: &mut [&mut SandboxProcess], deadline: Instant) -> Result<bool> {
+pub fn wait_any(processes: &mut [&mut SandboxProcess], deadline: Instant) -> Result<bool> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Ok(false);
     }
     let mut pipes = Vec::new();
-    for room in rooms.iter() {
-        let readable = [&room.output, &room.errors].into_iter().flatten();
+    for process in processes.iter() {
+        let readable = [&process.output, &process.errors].into_iter().flatten();
         pipes.extend(readable.map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
-        let writable = room.input.iter().filter(|_| !room.to_write.is_empty());
+        let writable = process.input.iter().filter(|_| !process.to_write.is_empty());
         pipes.extend(writable.map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     }
     let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -183,10 +183,10 @@ pub fn wait_any(rooms: &mut [&mut SandboxProcess], deadline: Instant) -> Result<
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error).context("cannot wait for a sandbox"),
     }
-    for room in rooms {
-        room.write();
-        room.read_errors();
-        room.read_output();
+    for process in processes {
+        process.write();
+        process.read_errors();
+        process.read_output();
     }
     Ok(true)
 }

@@ -1,5 +1,5 @@
-//! The end of a build: what must still leave leaves, examples get the names that they lack, and the report is
-//! sealed.
+//! The end of a build: documents that must still be dropped are dropped, examples get the names that they
+//! lack, and the report is written.
 
 use std::path::{Path, PathBuf};
 

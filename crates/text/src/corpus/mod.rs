@@ -73,7 +73,7 @@ pub use report::{Dropped, Example, Extension, Named, Report, Shard, Total};
 pub use rows::holds_rows;
 pub(crate) use rows::{FoundRow, Row, rows_of};
 pub use split::Split;
-pub use stream::Place;
+pub use stream::StreamPosition;
 pub(crate) use stream::{Reading, Sources, Streamed};
 pub use unpack::text_of;
 

@@ -1,4 +1,4 @@
-//! What a build tells: counts of all that was read, kept and dropped, by reason, with examples.
+//! The report of a build: counts of all that was read, kept and dropped, by reason, with examples.
 
 use std::collections::BTreeMap;
 use std::fmt;

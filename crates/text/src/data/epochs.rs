@@ -1,9 +1,9 @@
-//! Things that a run visits again and again.
+//! The order in which the examples of a data set are visited, epoch by epoch.
 
 use super::Permutation;
 use crate::streams::Streams;
 
-/// `n` things in epochs: each epoch visits all of them, in a random order of its own.
+/// `n` examples in epochs: each epoch visits all of them, in a random order of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Epochs {
     n: u64,

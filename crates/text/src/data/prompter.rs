@@ -7,23 +7,25 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Message, Role};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::ops::Deref;
 
-/// Turns conversations into the tokens that ask for an answer, and answers into tokens.
-pub struct Prompter<'a> {
-    tokenizer: &'a Tokenizer,
+/// Turns conversations into the tokens that ask for an answer, and answers into tokens. `T` is how the
+/// tokenizer is had: borrowed or shared.
+pub struct Prompter<T> {
+    tokenizer: T,
     template: Option<ChatTemplate>,
     end_tokens: Vec<u32>,
     /// The last token of what asks for an answer.
     asked: Option<u32>,
 }
 
-impl<'a> Prompter<'a> {
+impl<T: Deref<Target = Tokenizer> + Clone> Prompter<T> {
     /// The way of this tokenizer.
     ///
     /// # Errors
     /// Its chat template cannot be used; it has no token that could end an answer.
-    pub fn new(tokenizer: &'a Tokenizer) -> Result<Self> {
-        let template = ChatTemplate::of(tokenizer)?;
+    pub fn new(tokenizer: T) -> Result<Self> {
+        let template = ChatTemplate::of(&tokenizer)?;
         let learned = match &template {
             Some(template) => template.end().or(tokenizer.eos()),
             None => tokenizer.end_of_text(),
@@ -52,8 +54,8 @@ impl<'a> Prompter<'a> {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &'a Tokenizer {
-        self.tokenizer
+    pub fn tokenizer(&self) -> T {
+        self.tokenizer.clone()
     }
 
     /// The tokens that end an answer when one of them is drawn: what the template puts there, which is what
@@ -78,7 +80,7 @@ impl<'a> Prompter<'a> {
     /// Those of [`prompt`](Self::prompt).
     pub fn prompt_with(&self, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
         if let Some(template) = &self.template {
-            return template.prompt_with(self.tokenizer, messages, tools);
+            return template.prompt_with(&self.tokenizer, messages, tools);
         }
         let text = match messages {
             [] => "",
@@ -96,13 +98,28 @@ impl<'a> Prompter<'a> {
         }
     }
 
+    /// The tokens that ask to go on with an answer that has begun with `text`.
+    ///
+    /// # Errors
+    /// Those of [`prompt`](Self::prompt).
+    pub fn prompt_to_continue(&self, messages: &[Message], text: &str) -> Result<Vec<u32>> {
+        let mut tokens = self.prompt(messages)?;
+        tokens.extend(self.beginning(text));
+        Ok(tokens)
+    }
+
     /// The tokens of a whole answer, its end included.
     pub fn answer(&self, text: &str) -> Vec<u32> {
-        let mut tokens = match self.asked {
-            Some(asked) => self.tokenizer.encode_after(asked, text),
-            None => self.tokenizer.encode(text),
-        };
+        let mut tokens = self.beginning(text);
         tokens.push(self.end_tokens[0]);
         tokens
+    }
+
+    /// The tokens of an answer's text.
+    fn beginning(&self, text: &str) -> Vec<u32> {
+        match self.asked {
+            Some(asked) => self.tokenizer.encode_after(asked, text),
+            None => self.tokenizer.encode(text),
+        }
     }
 }

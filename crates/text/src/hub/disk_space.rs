@@ -1,4 +1,4 @@
-//! Room on the disk: what fits, and what leaves the cache again.
+//! Disk space: what fits, and eviction from the cache.
 
 use std::fs;
 

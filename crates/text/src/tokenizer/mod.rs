@@ -29,7 +29,7 @@ mod train;
 pub use files::FILES;
 pub use fim::FimTokens;
 pub use stats::Stats;
-pub use stream::StreamDecoder;
+pub use stream::{StreamDecoder, Utf8Stream};
 
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};

@@ -3,30 +3,48 @@
 use super::Tokenizer;
 use anyhow::Result;
 
-/// Decodes a stream of tokens without ever cutting a character: bytes that begin a UTF-8 character wait until
-/// it is whole, bytes that cannot become one turn into U+FFFD. All its text joined is what
-/// [`Tokenizer::decode`] gives.
+/// Text from bytes that arrive piece by piece, without ever cutting a character: bytes that begin a UTF-8
+/// character wait until it is whole, bytes that cannot become one turn into U+FFFD.
+#[derive(Debug, Default)]
+pub struct Utf8Stream {
+    pending: Vec<u8>,
+}
+
+impl Utf8Stream {
+    /// The text that is complete with these bytes: often empty inside a character of several bytes.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        take_text(&mut self.pending, false)
+    }
+
+    /// The end: what still waits, an unfinished character, becomes U+FFFD.
+    pub fn finish(&mut self) -> String {
+        take_text(&mut self.pending, true)
+    }
+}
+
+/// Decodes a stream of tokens through a [`Utf8Stream`]. All its text joined is what [`Tokenizer::decode`]
+/// gives.
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
-    pending: Vec<u8>,
+    text: Utf8Stream,
 }
 
 impl<'a> StreamDecoder<'a> {
     /// A decoder at the beginning of a text.
     pub fn new(tokenizer: &'a Tokenizer) -> StreamDecoder<'a> {
-        StreamDecoder { tokenizer, pending: Vec::new() }
+        StreamDecoder { tokenizer, text: Utf8Stream::default() }
     }
 
-    /// The text that is complete with this token: often empty inside a character of several bytes. Fails when
-    /// the vocabulary does not have the id; the stream is then as before.
+    /// The text that is complete with this token. Fails when the vocabulary does not have the id; the stream
+    /// is then as before.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        self.pending.extend_from_slice(self.tokenizer.token_bytes(id)?);
-        Ok(take_text(&mut self.pending, false))
+        Ok(self.text.push(self.tokenizer.token_bytes(id)?))
     }
 
-    /// The end: what still waits, an unfinished character, becomes U+FFFD.
+    /// The end of the text.
     pub fn finish(mut self) -> String {
-        take_text(&mut self.pending, true)
+        self.text.finish()
     }
 }
 

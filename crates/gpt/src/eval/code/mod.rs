@@ -1,11 +1,11 @@
 //! Functional correctness of generated programs: problems with tests (HumanEval's format), verdicts, pass@k
 //! (Chen et al. 2021).
 //!
-//! Not the sandbox, which only keeps programs in their rooms, and not the model that writes them. One idea:
-//! **a program never shares a process with its tests.** HumanEval's own harness runs both in one, where a
-//! program can end the process with a success, patch what the tests use or answer with objects that equal
-//! everything. Here two rooms talk in plain data through us: the *worker* has the program, the *grader* has
-//! the tests, and a verdict counts if it carries the grader's nonce.
+//! The sandbox is `crates/sandbox`; the model that writes programs is in [`programs`](super::programs). One
+//! idea: **a program never shares a process with its tests.** HumanEval's own harness runs both in one, where
+//! a program can end the process with a success, patch what the tests use or answer with objects that equal
+//! everything. Here two sandboxes talk in plain data through us: the *worker* has the program, the *grader*
+//! has the tests, and a verdict counts if it carries the grader's nonce.
 
 mod pair;
 mod pass;

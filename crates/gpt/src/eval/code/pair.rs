@@ -1,4 +1,4 @@
-//! One program and its tests, each in a room of its own; we carry the words between them.
+//! One program and its tests, each in a sandbox of its own; we carry the words between them.
 //!
 //! The grader says `NONCE call ARGUMENTS` and `NONCE verdict KIND DETAIL`, the worker answers `value V`,
 //! `raised E` or `odd WHY` (`grader.py`, `worker.py`). What the worker says can become an answer, never a
@@ -14,7 +14,7 @@ use crate::sandbox::{Closed, Sandbox, SandboxProcess, wait_any};
 
 const WORKER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("worker.py"));
 const GRADER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("grader.py"));
-/// How long both rooms may take to be set up on a busy machine.
+/// How long both sandboxes may take to be set up on a busy machine.
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The verdict on `completion`.
@@ -115,11 +115,11 @@ impl Pair {
         Some(Verdict::new(Kind::named(kind)?, text(detail)?))
     }
 
-    /// A room that could not be set up is no fault of the program.
+    /// A sandbox that could not be set up is no fault of the program.
     fn check_setup(&mut self) -> Result<()> {
-        for room in [&mut self.grader, &mut self.worker] {
-            if !room.is_set_up() && room.has_ended() {
-                bail!("a sandbox could not be set up: {}", room.said());
+        for process in [&mut self.grader, &mut self.worker] {
+            if !process.is_set_up() && process.has_ended() {
+                bail!("a sandbox could not be set up: {}", process.said());
             }
         }
         Ok(())

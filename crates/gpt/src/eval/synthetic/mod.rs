@@ -1,5 +1,5 @@
-//! Tasks without end, made by rule: arithmetic, scrambled words, copying, patterns, novel words (Brown et al.
-//! 2020, §3.9).
+//! Synthetic tasks, generated without limit: arithmetic, scrambled words, copying, patterns, novel words
+//! (Brown et al. 2020, §3.9).
 //!
 //! An item is a function of the seed, its split and its number. Examples are items of the training split,
 //! which has words of its own: no example says the word that is asked for.

@@ -51,3 +51,15 @@ impl StageSettings<FinetuneSettings> {
         given.map(toml::Value::try_into).transpose().context("seq_len is a number")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_where_a_length_is_given() {
+        let seq_len = |changes: &[String]| StageSettings::resolve(changes).unwrap().seq_len().unwrap();
+        assert_eq!(seq_len(&["seq_len=7".into()]), Some(7));
+        assert_eq!(seq_len(&[]), None);
+    }
+}

@@ -1,4 +1,4 @@
-//! What is said of an iteration, and when it has gone wrong.
+//! The metrics of an iteration, and the checks that it has not diverged.
 
 use super::iteration::Rollout;
 use super::{Options, Ppo};

@@ -2,8 +2,8 @@
 //! InstructGPT does it (Ouyang et al. 2022, §3.5) with the details of Huang et al. (2024).
 //!
 //! A step is an iteration: the policy answers a batch of prompts, the reward model scores the answers, every
-//! token pays for its distance from the reference policy, and policy and value model learn from the episodes
-//! for a few epochs.
+//! token has a penalty on its KL from the reference policy, and policy and value model learn from the
+//! episodes for a few epochs.
 
 mod figures;
 mod iteration;
@@ -26,6 +26,7 @@ use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use crate::train::{Frozen, Schedule, Trainer};
 use anyhow::Result;
 use kernels::{Backend, rng};
@@ -101,7 +102,7 @@ struct Ppo<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<PpoSettings>,
     backend: B,
-    prompter: Prompter<'a>,
+    prompter: Prompter<&'a Tokenizer>,
     /// The prompts of training and of measuring, as tokens.
     prompts: Vec<TokenizedPrompt<'a>>,
     held_out: Vec<TokenizedPrompt<'a>>,

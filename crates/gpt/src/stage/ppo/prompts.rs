@@ -2,6 +2,7 @@
 
 use crate::data::{Prompt, Prompter};
 use crate::progress::Progress;
+use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
 
 /// A prompt and the tokens that ask it.
@@ -24,7 +25,7 @@ impl TokenizedPrompt<'_> {
 pub(super) fn ask<'a>(
     what: &str,
     prompts: &'a [Prompt],
-    prompter: &Prompter<'_>,
+    prompter: &Prompter<&Tokenizer>,
     room: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<TokenizedPrompt<'a>>> {

@@ -1,4 +1,4 @@
-//! How a pretraining begins, and what is told of it.
+//! How a pretraining begins, and what is printed of it.
 
 use super::begin::Start;
 use super::data::Data;

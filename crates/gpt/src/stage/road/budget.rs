@@ -50,6 +50,14 @@ pub(super) fn training_secs(minutes: f64, secs: f64) -> f64 {
     (60.0 * minutes - secs - EVALUATION_SECS).max(1.0)
 }
 
+/// How much longer the road to a chat is than its stages with a model: lessons, corpus, tokenizer and tokens.
+const DATA_OVERHEAD: f64 = 1.05;
+
+/// The seconds that these stages have of a road of so many `minutes`.
+pub(super) fn stages_secs(minutes: f64) -> f64 {
+    60.0 * minutes / DATA_OVERHEAD
+}
+
 /// The operations of training that this machine does in `secs` at this time, for a model of shape `c`.
 pub(super) fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
     secs / OVERHEAD * passes_per_sec(b, c)
@@ -136,4 +144,24 @@ fn mean_secs(mut work: impl FnMut()) -> f64 {
         times += 1;
     }
     began.elapsed().as_secs_f64() / f64::from(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_has_what_the_evaluation_leaves() {
+        assert_eq!(training_secs(10.0, 100.0), 470.0);
+        assert_eq!(training_secs(1.0, 50.0), 1.0);
+        assert!((stages_secs(10.5) - 600.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn operations_add_up_and_take_their_own_time() {
+        let mut sum = Operations { passes: 6.0, sampling: 1.0 };
+        sum += Operations { passes: 3.0, sampling: 7.0 };
+        assert_eq!((sum, sum.total()), (Operations { passes: 9.0, sampling: 8.0 }, 17.0));
+        assert_eq!(sum.secs(Speeds { passes: 3.0, sampling: 2.0 }), 7.0);
+    }
 }

@@ -250,6 +250,13 @@ mod tests {
         assert!((perfect.system("perfect", None).gold.value - 1.0).abs() < 1e-12);
     }
 
+    #[test]
+    fn the_mean_reward_is_that_of_all_answers() {
+        let keys = keys(3);
+        let texts = vec![String::new(); 3];
+        assert_eq!(judged(&keys, texts, vec![1.0, 2.0, 6.0]).mean_reward(), 3.0);
+    }
+
     /// By values: 30 prompts of 40 are right before, and 6 of the others as well afterwards.
     #[test]
     fn models_are_compared_prompt_by_prompt() {

@@ -224,3 +224,35 @@ fn counting(
         next_line: Rate::wilson(hits, lines.len() as u64),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snippet_is_cut_where_something_stands_on_both_sides() {
+        // From the tenth line on, and four before the end, there is one such place; elsewhere one side is
+        // blank.
+        let line = |i: usize| match i {
+            0..9 | 13 | 14 | 16 => format!("let x{i} = {i};\n"),
+            _ => "}\n".to_owned(),
+        };
+        let document =
+            |lines: usize| Document { text: (0..lines).map(line).collect(), source: "a/b/c.rs".into() };
+        for seed in 0..9 {
+            let snippet = snippet(&document(20), seed, 3).unwrap();
+            assert_eq!(snippet.source, "b/c.rs");
+            assert!(
+                snippet.prompt.starts_with("let x4 = 4;\n") && snippet.prompt.ends_with("\nlet x13 = 13;")
+            );
+            assert_eq!(snippet.truth, "let x14 = 14;\n}\nlet x16 = 16;\n}");
+            assert!(super::snippet(&document(18), seed, 3).is_none(), "the truth has four lines");
+        }
+        assert!(super::snippet(&document(3), 1, 3).is_none());
+    }
+
+    #[test]
+    fn texts_are_continued_greedily() {
+        assert_eq!((greedy(7).max_tokens, greedy(7).sampling.temperature), (7, 0.0));
+    }
+}

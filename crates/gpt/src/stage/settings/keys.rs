@@ -1,4 +1,4 @@
-//! Names of recipe keys: those that there are, and those that somebody meant.
+//! Names of recipe keys, and suggestions for misspelt ones.
 
 use crate::nearest::nearest;
 use anyhow::{Result, bail, ensure};

@@ -1,4 +1,7 @@
-//! The recipes that come with the program.
+//! The recipes that come with the program, and changes of them.
+
+use crate::nearest::did_you_mean;
+use anyhow::{Context, Result, bail};
 
 macro_rules! presets {
     ($($name:literal)+) => {
@@ -20,4 +23,47 @@ pub fn usual_vocab_size(preset: &str) -> usize {
         return 8_192;
     }
     if preset == "gpt1" { 40_478 } else { 50_257 }
+}
+
+/// How to train further where no preset is named.
+const CONTINUE: &str = include_str!("../../../../../presets/continue.toml");
+
+/// The table for training further where no preset is named.
+pub(super) fn continuing() -> Result<toml::Table> {
+    parse("continue", CONTINUE)
+}
+
+/// The table of a preset or of a TOML file.
+pub(super) fn table(name: &str) -> Result<toml::Table> {
+    if let Some((_, text)) = PRESETS.iter().find(|preset| preset.0 == name) {
+        return parse(name, text);
+    }
+    if name.ends_with(".toml") {
+        let text = std::fs::read_to_string(name).with_context(|| format!("cannot read the preset {name}"))?;
+        return parse(name, &text);
+    }
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.0).collect();
+    let meant = did_you_mean(name, names.iter().copied());
+    bail!("there is no preset `{name}`{meant}: choose one of {}, or a path ending in .toml", names.join(", "))
+}
+
+fn parse(name: &str, text: &str) -> Result<toml::Table> {
+    toml::from_str(text).with_context(|| format!("the preset {name} is not a TOML table"))
+}
+
+/// Applies `key=value` changes in order and returns their keys.
+pub(super) fn apply(table: &mut toml::Table, changes: &[String]) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for change in changes {
+        let Some((key, value)) = change.split_once('=') else {
+            bail!("`{change}` is not of the form key=value, such as lr=1e-3")
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+        // What is not TOML is a name, such as that of a family.
+        let parsed = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| value.into());
+        table.insert(key.to_string(), parsed);
+        keys.push(key.to_string());
+    }
+    Ok(keys)
 }

@@ -138,3 +138,21 @@ impl Shape {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_decides_how_positions_rotate() {
+        let theta = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|change| change.to_string()).collect();
+            let (shape, settings) = Settings::resolve("modern-tiny", &changes).unwrap();
+            shape.config(100, &settings).rope().unwrap().theta
+        };
+        assert_eq!(theta(&["rope_theta=5e4"]), 5e4);
+        assert_ne!(theta(&[]), 5e4);
+        let error = Settings::resolve("tiny", &["rope_theta=5e4".into()]).unwrap_err();
+        assert!(error.to_string().starts_with("rope_theta is given, but"), "{error}");
+    }
+}

@@ -19,6 +19,7 @@ use crate::model::{Config, Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use crate::train::run::Input;
 use crate::train::{Frozen, LaneSums};
 use anyhow::{Context, Result, ensure};
@@ -135,7 +136,7 @@ struct Sft<'a, B: Backend> {
     options: &'a Options<'a>,
     settings: &'a Resolved<SftSettings>,
     learner: Learner<'a, B>,
-    prompter: Prompter<'a>,
+    prompter: Prompter<&'a Tokenizer>,
     reward: Option<Frozen<B>>,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,

@@ -7,15 +7,18 @@
 
 mod bad_steps;
 mod sound;
-mod telling;
+mod status;
 #[cfg(test)]
 mod tests;
+mod training;
 
-pub(super) use sound::{Guessing, finite};
+pub(super) use sound::finite;
+pub(super) use training::{
+    Best, Evaluation, Guessing, Pace, State, Step, Training, metrics, shortest, training_flops,
+};
 
 use self::sound::{Fault, fault};
-use crate::checkpoint::{self, About, Checkpoint};
-use crate::model::Config;
+use crate::checkpoint::{self, About};
 use crate::progress::{Progress, Unit};
 use crate::report;
 use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir};
@@ -23,122 +26,6 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// What a stage is.
-pub(super) trait Training {
-    /// One step, counted from 1: changes the state, or leaves it as it is and says so.
-    fn step(&mut self, step: u64) -> Result<Step>;
-
-    /// Measures the state on held-out data.
-    fn evaluate(&mut self) -> Result<Evaluation>;
-
-    /// Prompts and what the model makes of them, as people read them; those of one prompt in a row.
-    fn samples(&mut self) -> Result<Vec<(String, String)>>;
-
-    /// What a step changes.
-    fn state(&mut self) -> &mut dyn State;
-
-    /// See [`State::save`].
-    fn save(&mut self, dir: &Path, about: About) -> Result<()> {
-        self.state().save(dir, about)
-    }
-
-    /// See [`State::restore`].
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.state().restore(checkpoint)
-    }
-
-    /// See [`State::restart`].
-    fn restart(&mut self) -> Result<()> {
-        self.state().restart()
-    }
-
-    /// TokenLogprob once, before the first step of a new run. Returns what was measured of the model that
-    /// training begins from.
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>>;
-
-    /// What guessing costs in the measure of the loss; none where no loss tells how well the model does.
-    fn guessing(&self) -> Option<Guessing>;
-}
-
-/// What a step changes, as checkpoints hold it.
-pub(super) trait State {
-    /// Writes the checkpoint `dir`; `about` knows step, seed and evaluation.
-    fn save(&mut self, dir: &Path, about: About) -> Result<()>;
-
-    /// Takes the state of a checkpoint that [`save`](Self::save) wrote.
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
-
-    /// Goes back to the state before the first step.
-    fn restart(&mut self) -> Result<()>;
-}
-
-/// What a step did.
-#[derive(Default)]
-pub(super) struct Step {
-    /// For `metrics.jsonl`.
-    pub(super) metrics: Map<String, Value>,
-    /// For people, from the most to the least needed.
-    pub(super) columns: Vec<String>,
-    /// The mean loss of its batch, in the measure of the held-out `val_loss`; none where there is no such
-    /// measure.
-    pub(super) loss: Option<f64>,
-    /// Tokens that went through the model, and the floating-point operations that they cost.
-    pub(super) tokens: u64,
-    pub(super) flops: f64,
-    /// Why nothing changed, where something was not finite.
-    pub(super) skipped: Option<String>,
-    /// Why it exploded, where the stage can tell.
-    pub(super) exploded: Option<String>,
-    /// Some of what the model wrote in it, for `rollouts.jsonl`.
-    pub(super) rollouts: Vec<Map<String, Value>>,
-    /// Why this is the last step, where it is before the recipe's.
-    pub(super) ended: Option<String>,
-}
-
-/// Figures by name, as metrics are kept.
-pub(super) fn metrics<'n>(figures: impl IntoIterator<Item = (&'n str, Value)>) -> Map<String, Value> {
-    figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// Floating-point operations of learning from `sequences` sequences with `tokens` tokens in all.
-pub(super) fn training_flops(config: &Config, tokens: u64, sequences: usize) -> f64 {
-    let len = tokens as f64 / sequences.max(1) as f64;
-    tokens as f64 * config.training_flops_per_token_of(len)
-}
-
-/// A measurement on held-out data.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Evaluation {
-    /// By name, such as `val_loss`.
-    pub(super) metrics: Vec<(&'static str, f64)>,
-    /// For people.
-    pub(super) line: String,
-}
-
-/// When things are due. What is 0 is never due; the last step is due for everything else.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    pub(super) steps: u64,
-    pub(super) eval_every: u64,
-    pub(super) checkpoint_every: u64,
-    pub(super) sample_every: u64,
-    /// Checkpoints that are kept, besides the best one.
-    pub(super) keep_last: usize,
-    /// Which checkpoint is the best.
-    pub(super) best: Best,
-}
-
-/// Which checkpoint is the best.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Best {
-    /// The metric of an evaluation that tells.
-    pub(super) metric: &'static str,
-    /// Whether more is better.
-    pub(super) highest: bool,
-    /// Whether a run ends with the best state instead of the last.
-    pub(super) at_the_end: bool,
-}
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -430,9 +317,4 @@ impl TrainingLoop<'_> {
         self.progress.line(&format!("the state of step {best} is the best: {metric} {value:.4}"));
         Ok(Some(best))
     }
-}
-
-/// The value of a metric with the fewest digits that tell it: `f32` has seven.
-pub(super) fn shortest(x: f32) -> Value {
-    x.to_string().parse::<f64>().unwrap_or(f64::from(x)).into()
 }

@@ -12,22 +12,13 @@
 //! model that knows its few examples by heart may be as sure, and wrong, about others. Figures that are not
 //! finite are never sound.
 
-use super::{Evaluation, Step};
+use super::training::{Evaluation, Guessing, Step};
 use anyhow::{Result, ensure};
 
 /// Nats above guessing, or above the beginning, from which on a training has exploded.
 const MARGIN_NATS: f64 = 10.0;
 /// The factor that takes their place where losses are squares.
 const SQUARES: f64 = 10.0;
-
-/// What a loss is where nothing is known.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::stage) enum Guessing {
-    /// In nats: the logarithm of the number of choices.
-    Nats(f64),
-    /// The mean square of what is wanted.
-    Squares(f64),
-}
 
 impl Guessing {
     /// The loss above which a training has exploded that began at `first`.

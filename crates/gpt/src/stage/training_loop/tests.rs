@@ -1,7 +1,7 @@
 //! The loop with a training whose losses are written down before.
 
 use super::*;
-use crate::checkpoint::{Contents, Dtype, from_host, newest_good};
+use crate::checkpoint::{Checkpoint, Contents, Dtype, from_host, newest_good};
 use crate::model::{Config, NotFinite, specs};
 use crate::progress::Silent;
 use serde_json::json;
@@ -149,6 +149,21 @@ fn what_explodes_at_the_end_fails_and_the_last_good_state_stays() {
         assert!(events(dir.path()).contains("\"event\":\"failed\""));
         assert!(fs::read_to_string(dir.path().join("report.html")).unwrap().contains("failed at step"));
     }
+}
+
+#[test]
+fn speeds_are_amounts_by_the_time_of_a_step() {
+    let dir = tempdir().unwrap();
+    run(dir.path(), &mut Script::new(&[(5.0, 4.5, 0.6), (4.0, 4.0, 0.7)])).unwrap();
+    let timings = fs::read_to_string(dir.path().join("timings.jsonl")).unwrap();
+    for line in timings.lines() {
+        let line: Map<String, Value> = serde_json::from_str(line).unwrap();
+        let [secs, tokens_per_sec, mfu] =
+            ["step_secs", "tokens_per_sec", "mfu"].map(|name| line[name].as_f64().unwrap());
+        // A step of the script has a token and an operation, and the machine does one a second.
+        assert!((secs * tokens_per_sec - 1.0).abs() < 1e-9 && (secs * mfu - 1.0).abs() < 1e-9, "{line:?}");
+    }
+    assert_eq!(timings.lines().count(), 2);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tiles of 6 × 16 `f32` in 256-bit registers.
 
-use super::kernel::{Tile, finish};
 use super::layout::UNIT;
+use super::tile::{Tile, finish};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 

@@ -1,8 +1,8 @@
 //! Tiles of 8 × 48 in 512-bit registers: 24 of the 32 hold sums, enough to hide the latency of two
 //! multipliers.
 
-use super::kernel::{Out, PREFETCH_WORDS, Tile};
 use super::layout::UNIT;
+use super::tile::{Out, PREFETCH_WORDS, Tile};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::mem::transmute;

@@ -4,8 +4,8 @@
 //! Left to itself the compiler takes the sums apart into single numbers, and does not always find back to
 //! vectors.
 
-use super::kernel::{Tile, finish};
 use super::layout::UNIT;
+use super::tile::{Tile, finish};
 use lanes::{Lanes, load, multiply_add, splat, store};
 
 /// Rows of a tile: 32 registers hold the sums of six, 16 those of two.

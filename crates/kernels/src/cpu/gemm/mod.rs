@@ -14,8 +14,8 @@
 //! # Two ways in
 //!
 //! * [`Product`] on whole matrices, by all threads.
-//! * Small tiles within one thread, as attention needs them: [`Kernel::pack_left`], [`Kernel::pack_right`],
-//!   [`Kernel::multiply`].
+//! * Small products within one thread, as attention needs them: [`Kernel::pack_left`],
+//!   [`Kernel::pack_right`], [`Kernel::multiply`].
 
 mod kernel;
 #[cfg(target_arch = "x86_64")]
@@ -30,6 +30,7 @@ mod pack_avx2;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
 mod product;
+mod small;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -38,4 +39,4 @@ pub(super) use kernel::Kernel;
 pub(super) use layout::{Blocks, UNIT};
 pub(super) use pack::Factor;
 pub(super) use product::{PackedWeight, Product, Right, pack_right};
-pub(super) use tile::Part;
+pub(super) use small::Part;

@@ -7,9 +7,10 @@ use super::super::aligned::Aligned;
 use super::super::pool::{Disjoint, Pool};
 use super::super::scratch::Scratch;
 use super::super::tensor::Sink;
-use super::kernel::{Kernel, Out, PREFETCH_WORDS, Tile};
+use super::kernel::Kernel;
 use super::layout::{Block, Blocks, Columns, UNIT};
 use super::pack::Factor;
+use super::tile::{Out, PREFETCH_WORDS, Tile};
 use std::ops::Range;
 
 /// Most rows of a chunk: a block of them, packed, stays in the second-level cache.

@@ -3,7 +3,7 @@
 //! ```text
 //! "GGUF"  version u32  tensors u64  entries u64
 //! entries:  key string, type u32, value           a string is its length u64 and UTF-8
-//! tensors:  name string, sides u32, side u64 …, format u32, offset u64
+//! tensors:  name string, dimensions u32, dimension u64 …, format u32, offset u64
 //! padding to general.alignment, then the tensors' blocks
 //! ```
 //!
@@ -36,8 +36,8 @@ pub(super) const ALIGNMENT: u64 = 32;
 /// Bytes read at a time.
 const READ_AHEAD: u64 = 1 << 20;
 
-/// A tensor has at most so many sides.
-const MAX_SIDES: u32 = 4;
+/// A tensor has at most so many dimensions.
+const MAX_DIMENSIONS: u32 = 4;
 
 /// What a file says before its numbers.
 pub(super) struct Header {
@@ -205,13 +205,16 @@ impl Reader<'_> {
 
     /// A tensor whose `start` is its offset within the data.
     fn tensor(&mut self) -> Result<Tensor> {
-        let sides = self.u32("the number of sides")?;
-        ensure!((1..=MAX_SIDES).contains(&sides), "damaged: it has {sides} sides, not 1 to {MAX_SIDES}");
-        let mut shape = Vec::with_capacity(sides as usize);
-        for _ in 0..sides {
-            shape.push(usize::try_from(self.u64("a side")?)?);
+        let dimensions = self.u32("the number of dimensions")?;
+        ensure!(
+            (1..=MAX_DIMENSIONS).contains(&dimensions),
+            "damaged: it has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}"
+        );
+        let mut shape = Vec::with_capacity(dimensions as usize);
+        for _ in 0..dimensions {
+            shape.push(usize::try_from(self.u64("a dimension")?)?);
         }
-        // The innermost side comes first in the file.
+        // The innermost dimension comes first in the file.
         shape.reverse();
         let format = format_of(self.u32("the number format")?);
         let start = self.u64("the offset")?;

@@ -19,6 +19,7 @@ pub struct Cache<B: Backend> {
     stats: B::Tensor,
     hidden: B::Tensor,
     last: B::Tensor,
+    told: ToldRows<B>,
     /// Of the rows that were wanted of the last pass, `[wanted, vocab_size]`.
     pub logits: B::Tensor,
 }
@@ -31,6 +32,13 @@ struct PassIds<B: Backend> {
     wanted: B::Ids,
     /// What is made on the host before it is uploaded.
     host: Vec<u32>,
+}
+
+/// Rows of the last pass that are told of.
+struct ToldRows<B: Backend> {
+    ids: B::Ids,
+    hidden: B::Tensor,
+    values: B::Tensor,
 }
 
 impl<B: Backend> PassIds<B> {
@@ -66,8 +74,62 @@ impl<B: Backend> Cache<B> {
             stats: b.zeros(0),
             hidden: b.activation(0),
             last: b.activation(0),
+            told: ToldRows { ids: b.ids(), hidden: b.activation(0), values: b.zeros(0) },
             logits: b.zeros(0),
         }
+    }
+
+    /// The logits of rows of the last pass, `[rows, vocab_size]`.
+    pub(super) fn logits_of(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+        w: &Weights<B::Tensor>,
+        rows: Range<usize>,
+    ) -> &B::Tensor {
+        self.through(b, c, w.head(), None, c.vocab_size, rows)
+    }
+
+    /// The scores of rows of the last pass, `[rows, n_label]`, of a model that scores.
+    pub(super) fn scores_of(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+        w: &Weights<B::Tensor>,
+        rows: Range<usize>,
+    ) -> &B::Tensor {
+        let (head, labels) = w.score.as_ref().zip(c.n_label).expect("a model that scores");
+        self.through(b, c, &head.weight, head.bias.as_ref(), labels, rows)
+    }
+
+    /// The hidden state of rows of the last pass, `[rows, d_model]`.
+    pub(super) fn hidden_of(&mut self, b: &mut B, c: &Config, rows: Range<usize>) -> &B::Tensor {
+        self.gather(b, c, rows);
+        &self.told.hidden
+    }
+
+    fn gather(&mut self, b: &mut B, c: &Config, rows: Range<usize>) {
+        let ToldRows { ids, hidden, .. } = &mut self.told;
+        b.resize(hidden, rows.len() * c.d_model);
+        b.upload_ids(ids, &rows.map(|row| row as u32).collect::<Vec<_>>());
+        b.gather_forward(hidden, &self.hidden, ids, c.d_model);
+    }
+
+    fn through(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+        head: &B::Tensor,
+        bias: Option<&B::Tensor>,
+        width: usize,
+        rows: Range<usize>,
+    ) -> &B::Tensor {
+        let shape = LinearShape { rows: rows.len(), d_in: c.d_model, d_out: width };
+        self.gather(b, c, rows);
+        let ToldRows { hidden, values, .. } = &mut self.told;
+        b.resize(values, shape.rows * width);
+        b.linear_forward(values, hidden, head, bias, shape);
+        values
     }
 
     /// Gives the slots `into` the first `len` positions of slot `from`.
@@ -106,6 +168,7 @@ pub fn forward_cached<B: Backend>(
         hidden,
         last,
         logits,
+        told: _,
     } = cache;
     a.resize(b, c, rows);
     for tensor in [&mut *x, &mut *next, &mut *hidden] {

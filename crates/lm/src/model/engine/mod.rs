@@ -1,12 +1,13 @@
 //! The engine: continues token sequences, many at once, with a cache of keys and values.
 //!
 //! Requests are [submitted](Engine::submit) and [cancelled](Engine::cancel) at any time; each
-//! [step](Engine::step) is one pass through the model, which carries pieces of prompts and single tokens alike
-//! and says what came of it. What a request gets does not depend on its company, nor on how its prompt was
-//! cut, nor on what of it was in the cache: rows are computed independently, and draws are numbered by
-//! request.
+//! [step](Engine::step) is one pass through the model, which carries pieces of prompts and single tokens
+//! alike and says what came of it. Its results are batch-invariant: what a request gets does not depend on
+//! what else is in its pass, nor on how its prompt was cut, nor on what of it was in the cache: rows are
+//! computed independently, and draws are numbered by request.
 //!
 //! * `request`: what is asked and answered. `sampling`: how tokens are drawn.
+//! * `reading`: what is told of a prompt's own tokens.
 //! * `slots`: who holds which keys and values. `cache`: the pass over them. `step`: which rows are in a pass,
 //!   `budget` how many.
 //! * `continuations`, `beam`: likelihoods and beam search, which take the slots for themselves.
@@ -15,6 +16,7 @@ mod beam;
 mod budget;
 mod cache;
 mod continuations;
+mod reading;
 mod request;
 mod sampling;
 mod slots;
@@ -25,7 +27,7 @@ mod tests;
 pub use beam::Beams;
 pub use cache::{Cache, forward_cached};
 pub use kernels::TokenLogprob;
-pub use request::{Constraint, Event, Finish, Generated, Logprobs, Request, RequestId, Usage};
+pub use request::{Constraint, Event, Finish, Generated, Logprobs, Reading, Request, RequestId, Told, Usage};
 pub use sampling::Sampling;
 
 use super::{Config, NotFinite, Weights, specs};
@@ -135,7 +137,7 @@ impl<B: Backend> Engine<B> {
         assert!(len <= self.capacity, "a prompt of {len} tokens does not fit {} positions", self.capacity);
         let id = RequestId(self.submissions);
         self.submissions += 1;
-        if request.max_tokens == 0 {
+        if request.max_tokens == 0 && request.reading == Reading::Nothing {
             let usage = Usage { prompt_tokens: len, ..Usage::default() };
             let generated = Generated { tokens: Vec::new(), finish: Finish::Length, end: None, usage };
             self.unheard.push(Event::Done { id, generated });
@@ -156,6 +158,16 @@ impl<B: Backend> Engine<B> {
         running.map(|running| running.into_generated(Finish::Cancelled, None))
     }
 
+    /// After a panic within a [step](Self::step): ends the requests that have a slot, and says which they
+    /// are. Those that wait go on waiting. The cache is a new one.
+    pub fn recover(&mut self, b: &mut B) -> Vec<RequestId> {
+        self.cache = Cache::new(b, &self.config, self.slots.len(), self.capacity);
+        self.pass = Pass::default();
+        let slots = std::mem::take(&mut self.slots);
+        self.slots = slots.iter().map(|_| Slot::default()).collect();
+        slots.into_iter().filter_map(|slot| Some(slot.running?.id)).collect()
+    }
+
     /// Whether a request that has a slot gets rows; one that does not keeps its slot.
     pub fn pause(&mut self, id: RequestId, paused: bool) {
         if let Some(running) = self.slot_of(id).and_then(|slot| slot.running.as_mut()) {
@@ -170,6 +182,14 @@ impl<B: Backend> Engine<B> {
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.unheard.is_empty() && self.running() == 0
+    }
+
+    /// Whether a [step](Self::step) would get on: it would not where all requests that have a slot are paused.
+    pub fn can_step(&self) -> bool {
+        let has_free = self.running() < self.slots.len();
+        !self.unheard.is_empty()
+            || (has_free && !self.queue.is_empty())
+            || self.slots.iter().any(|slot| slot.at_work().is_some())
     }
 
     /// Requests that wait for a slot.
@@ -227,6 +247,7 @@ impl<B: Backend> Engine<B> {
                         stopped[index_of(id)] = on_token(index_of(id), token).is_break();
                         (id, if stopped[index_of(id)] { self.cancel(id) } else { None })
                     }
+                    Event::Read { .. } => continue,
                     Event::Done { id, generated } => (id, Some(generated)),
                 };
                 let Some(mut generated) = done else { continue };
@@ -268,7 +289,8 @@ fn decoding_weights<B: Backend>(
             }
         }
     });
-    if config.tied_head {
+    // A model that scores writes nothing.
+    if config.tied_head && config.n_label.is_none() {
         decoding.lm_head = Some(b.packed(&weights.wte, config.d_model, config.vocab_size));
     }
     decoding

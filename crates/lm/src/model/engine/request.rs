@@ -23,9 +23,36 @@ pub struct Request {
     pub frequency_penalty: f32,
     /// Whether each token's log-probability is told, and those of how many of the likeliest tokens.
     pub logprobs: Option<usize>,
+    /// What is told of the prompt's own tokens.
+    pub reading: Reading,
     /// Keys and values of a prompt are used again among requests of one owner only: how soon a first token
     /// comes tells what was asked before.
     pub owner: u64,
+}
+
+/// What is told of the tokens of a prompt while they are read. What is told is computed: nothing of such a
+/// prompt is taken from what others left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Of every token but the first its log-probability after those before it, and those of so many of the
+    /// likeliest tokens there.
+    Logprobs(usize),
+    /// The hidden state of every token, after the last norm: `d_model` values.
+    Hidden,
+    /// What the head that scores makes of it: `n_label` values a token.
+    Scores,
+}
+
+/// What was told of some tokens of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// Of each token.
+    Logprobs(Vec<Logprobs>),
+    /// `d_model` or `n_label` values of each token, one after another.
+    Rows(Vec<f32>),
 }
 
 /// What may be drawn next, such as what a grammar allows.
@@ -48,8 +75,10 @@ pub enum Finish {
     Length,
     /// It was [cancelled](super::Engine::cancel).
     Cancelled,
-    /// A token was to be drawn from logits that are not finite, or none was allowed.
+    /// A token was to be drawn from logits that are not finite; what was to be told of a prompt is not finite.
     Failed,
+    /// No token was allowed to be drawn.
+    Forbidden,
 }
 
 /// Tokens of a request, as the engine has counted them.
@@ -87,6 +116,13 @@ pub enum Event {
         token: u32,
         /// What the model said of it, where that was asked.
         logprobs: Option<Logprobs>,
+    },
+    /// Some of a prompt was read, from where the last such event ended.
+    Read {
+        /// Whose.
+        id: RequestId,
+        /// What is told of it.
+        told: Told,
     },
     /// A request is over. Its slot is free.
     Done {

@@ -1,9 +1,10 @@
 //! Slots: who holds which keys and values, and where a request that waits goes.
 
 use super::Engine;
-use super::request::{Constraint, Finish, Generated, Request, RequestId, Usage};
+use super::request::{Constraint, Finish, Generated, Reading, Request, RequestId, Usage};
 use kernels::Backend;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A prompt that shares as many tokens with one that is being read waits for that one, if they are half of it.
 const WORTH_WAITING: usize = 16;
@@ -18,8 +19,12 @@ pub(super) struct Slot {
     /// When a request took it last: the number of admissions then.
     used: u64,
     pub(super) running: Option<Running>,
-    /// Whether this pass draws a token for it.
+    /// Whether this pass reads what was still unread.
+    pub(super) is_read: bool,
+    /// Whether it draws a token for it, too.
     pub(super) draws: bool,
+    /// The rows of this pass that something is told of.
+    pub(super) told: Range<usize>,
 }
 
 impl Slot {
@@ -148,7 +153,7 @@ impl<B: Backend> Engine<B> {
     /// slot at work holds a longer one, the one that was used longest ago. None if the request had better
     /// wait for a slot that is reading the same.
     fn place_for(&self, request: &Request) -> Option<Place> {
-        let most = request.prompt.len() - 1;
+        let most = if request.reading == Reading::Nothing { request.prompt.len() - 1 } else { 0 };
         let shares = |held: &[u32]| common(held, &request.prompt).min(most);
         let of_owner = || self.slots.iter().enumerate().filter(|(_, slot)| slot.owner == request.owner);
         let held = of_owner().map(|(i, slot)| (shares(&slot.held), slot.running.is_none(), i));

@@ -36,6 +36,7 @@ impl<B: Backend> Engine<B> {
         self.budget.learn(begun.elapsed(), *full);
         self.draw(b);
         let logprobs = self.logprobs(b);
+        self.tell_of_prompts(b, &mut events);
         for ((place, &drawn), logprobs) in
             self.slots.iter_mut().filter(|slot| slot.draws).zip(&self.pass.drawn).zip(logprobs)
         {
@@ -51,6 +52,7 @@ impl<B: Backend> Engine<B> {
                     let most = running.tokens.len() == running.request.max_tokens;
                     ((most || place.held.len() == self.capacity).then_some(Finish::Length), None)
                 }
+                Drawn::Nothing => (Some(Finish::Forbidden), None),
                 _ => (Some(Finish::Failed), None),
             };
             if finish == Some(Finish::Failed) {
@@ -75,7 +77,7 @@ impl<B: Backend> Engine<B> {
         let mut room = self.budget.prompt_rows(decoding);
         let mut read = vec![0; self.slots.len()];
         for slot in prompts {
-            read[slot] = self.slots[slot].unread().min(room);
+            read[slot] = self.slots[slot].unread().min(room).min(self.slots[slot].most_rows());
             room -= read[slot];
         }
 
@@ -88,9 +90,13 @@ impl<B: Backend> Engine<B> {
             let unread = slot.unread();
             let len = if reads_prompt(slot) { read[i] } else { unread };
             *full |= len < unread;
-            slot.draws = len > 0 && len == unread;
+            (slot.is_read, slot.draws, slot.told) = (len > 0 && len == unread, false, 0..0);
             let start = slot.held.len();
             let Some(running) = slot.running.as_ref().filter(|_| len > 0) else { continue };
+            slot.draws = slot.is_read && running.request.max_tokens > 0;
+            if running.tells() {
+                slot.told = tokens.len()..tokens.len() + len;
+            }
             slot.held.extend((start..start + len).map(|at| running.token(at)));
             tokens.extend_from_slice(&slot.held[start..]);
             spans.push(CacheSpan { slot: i, start, len });
@@ -127,17 +133,28 @@ impl<B: Backend> Engine<B> {
                 let (Some(count), Drawn::Token(token)) = (running.request.logprobs, drawn) else {
                     return None;
                 };
-                let mut top = vec![0; count.min(vocab_size)];
-                b.likeliest(&mut top, logits, vocab_size, row);
-                let asked: Vec<(usize, u32)> =
-                    [token].iter().chain(&top).map(|&token| (row, token)).collect();
-                let mut said = vec![None; asked.len()];
-                b.token_logprobs(&mut said, logits, vocab_size, &asked);
-                let mut said = said.into_iter().map(|said| said.map(|said| said.logprob));
-                let logprob = said.next()??;
-                let top = top.into_iter().zip(said).map(|(token, logprob)| Some((token, logprob?)));
-                Some(Logprobs { logprob, top: top.collect::<Option<_>>()? })
+                said_of(b, logits, vocab_size, row, token, count)
             })
             .collect()
     }
+}
+
+/// What a row of logits says of a token, and of so many of the likeliest; none where it is not finite.
+pub(super) fn said_of<B: Backend>(
+    b: &mut B,
+    logits: &B::Tensor,
+    vocab_size: usize,
+    row: usize,
+    token: u32,
+    likeliest: usize,
+) -> Option<Logprobs> {
+    let mut top = vec![0; likeliest.min(vocab_size)];
+    b.likeliest(&mut top, logits, vocab_size, row);
+    let asked: Vec<(usize, u32)> = [token].iter().chain(&top).map(|&token| (row, token)).collect();
+    let mut said = vec![None; asked.len()];
+    b.token_logprobs(&mut said, logits, vocab_size, &asked);
+    let mut said = said.into_iter().map(|said| said.map(|said| said.logprob));
+    let logprob = said.next()??;
+    let top = top.into_iter().zip(said).map(|(token, logprob)| Some((token, logprob?)));
+    Some(Logprobs { logprob, top: top.collect::<Option<_>>()? })
 }

@@ -34,7 +34,7 @@ fn finish<B: Backend>(b: &mut B, engine: &mut Engine<B>) -> Vec<(RequestId, Gene
     while !engine.is_idle() {
         over.extend(engine.step(b).into_iter().filter_map(|event| match event {
             Event::Done { id, generated } => Some((id, generated)),
-            Event::Token { .. } => None,
+            Event::Token { .. } | Event::Read { .. } => None,
         }));
     }
     over
@@ -208,7 +208,7 @@ fn bias_penalties_and_constraints_say_what_is_drawn() {
     let (over, generated) = finish(b, &mut engine).remove(0);
     assert_eq!(
         (over, generated.finish, generated.tokens.len()),
-        (id, Finish::Failed, 3),
+        (id, Finish::Forbidden, 3),
         "then nothing is allowed"
     );
     assert!(generated.tokens.iter().all(|token| token % 2 == 0), "{generated:?}");
@@ -369,4 +369,38 @@ fn greedy_tokens_are_those_of_the_full_forward_pass() {
         assert_eq!(want, best);
         tokens.push(best);
     }
+}
+
+/// Allows everything, until it breaks.
+struct Bomb;
+
+impl Constraint for Bomb {
+    fn allowed(&mut self, generated: &[u32]) -> &[u32] {
+        assert!(generated.len() < 2, "boom");
+        &[u32::MAX]
+    }
+}
+
+#[test]
+fn a_panic_costs_the_requests_of_its_pass_and_nothing_else() {
+    let (b, config) = (&mut Reference, config());
+    let weights = init(b, &config, 1);
+    let mut engine = Engine::new(b, &config, &weights, 2);
+    let expected = texts(b, &mut engine, &[request(5, &[9, 8, 7], 4)]);
+    let endless = Request { stop_tokens: vec![], ..request(0, &[1; 5], 6) };
+    let bomb = engine.submit(endless.clone(), Some(Box::new(Bomb)));
+    let beside = engine.submit(Request { number: 1, ..endless }, None);
+    let waiting = engine.submit(request(5, &[9, 8, 7], 4), None);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        while !engine.is_idle() {
+            engine.step(b);
+        }
+    }));
+    assert!(panic.is_err());
+    let mut ended = engine.recover(b);
+    ended.sort();
+    assert_eq!(ended, [bomb, beside]);
+    let over = finish(b, &mut engine);
+    assert_eq!(over.len(), 1);
+    assert_eq!((over[0].0, &over[0].1.tokens), (waiting, &expected[0].0));
 }

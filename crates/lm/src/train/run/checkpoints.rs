@@ -1,5 +1,5 @@
-//! The shelf of checkpoints of a run: `checkpoints/step-000500/`, which of them stay, and the sweeping up
-//! after an interruption. What lies inside one is not looked at here.
+//! The checkpoints of a run, `checkpoints/step-000500/`: which of them are kept, and what an interruption
+//! left is removed. What is inside one is not looked at here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub const TEMPORARY: &str = ".tmp";
 
 /// One checkpoint of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct SavedStep {
     /// Optimizer steps behind it.
     pub step: u64,
     /// Its directory.
@@ -21,9 +21,9 @@ pub struct Checkpoint {
 }
 
 /// The checkpoints of the run in `run_dir`, oldest first; needs no lock.
-pub fn checkpoints(run_dir: &Path) -> Result<Vec<Checkpoint>> {
+pub fn checkpoints(run_dir: &Path) -> Result<Vec<SavedStep>> {
     let steps = checkpoint::steps(&run_dir.join(super::CHECKPOINTS))?;
-    Ok(steps.into_iter().map(|(step, path)| Checkpoint { step, path }).collect())
+    Ok(steps.into_iter().map(|(step, path)| SavedStep { step, path }).collect())
 }
 
 /// Where the checkpoint of `step` lies.

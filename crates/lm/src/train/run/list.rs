@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{CHECKPOINTS, CONFIG, EVENTS, Event, EventKind, LOCK, Lines, METRICS, Recipe, read_lines};
+use super::claim::LOCK;
+use super::{CHECKPOINTS, CONFIG, EVENTS, Event, EventKind, Lines, METRICS, Recipe, read_lines};
 use crate::checkpoint;
 
 /// Folders within folders that are looked into.

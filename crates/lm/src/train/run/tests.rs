@@ -1,9 +1,10 @@
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::claim::LOCK;
 use super::*;
 
 fn recipe() -> Recipe {
@@ -120,6 +121,16 @@ fn what_decides_nothing_may_change() {
     other.inputs.get_mut("data").unwrap().path = "/elsewhere".into();
     drop(RunDir::open(dir.path(), &other).unwrap());
     assert_eq!(Recipe::load(dir.path()).unwrap(), other, "the newest command is recorded");
+}
+
+/// Whoever has the lock may not have written yet who it is.
+#[test]
+fn a_holder_without_a_number_is_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(dir.path().join(LOCK)).unwrap();
+    lock.try_lock().unwrap();
+    let message = refusal(RunDir::open(dir.path(), &recipe()));
+    assert!(message.contains("is in use by another process: wait"), "{message}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the binary does when it is called to be a room: two steps, then it is the interpreter.
+//! What the binary does when it is called to be a sandbox: two steps, then it is the interpreter.
 //!
 //! Outside, with the rights of whoever asked, then with those of the first user of a new user namespace: give
 //! up root, enter namespaces, lay out the tree. Inside, as process 1: only take away, until nothing is left
@@ -68,8 +68,8 @@ pub(super) fn inside(plan: &Plan) -> Result<ExitCode> {
 }
 
 /// Waits for the inner process, and kills it as soon as nobody listens to it any more: whoever asked for the
-/// room has let go of the other end of its output, or is dead. Either way it is reaped here, so that not even
-/// a zombie is left.
+/// sandbox has let go of the other end of its output, or is dead. Either way it is reaped here, so that not
+/// even a zombie is left.
 fn wait_while_heard(mut inner: Child) -> Result<ExitStatus> {
     let ended = pidfd_open(Pid::from_child(&inner), PidfdFlags::empty()).context("cannot watch a process")?;
     let output = std::io::stdout();

@@ -9,7 +9,7 @@ use rustix::thread::{
 };
 
 /// The user and group that own nothing: the kernel's overflow id, `nobody` everywhere. Root becomes it,
-/// because limits on processes do not bind root; within its namespace every room's user is called so.
+/// because limits on processes do not bind root; within its namespace every sandbox's user is called so.
 pub(super) const NOBODY: u32 = 65534;
 
 /// What the inner step needs: to change its root, and to shrink what can ever be had again.

@@ -1,5 +1,5 @@
-//! The list of a stream's files, and the visit of them in some order: those of the hub come when their turn
-//! comes, and where they do not fit on the disk together, they leave it again.
+//! The list of a stream's files, and the visit of them in some order: those of the hub are fetched when their
+//! turn comes, and evicted where they do not fit on the disk together.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -2,8 +2,9 @@
 //! the disk.
 //!
 //! The one idea: **a place names all that follows.** Files are listed once; an epoch visits them in an order
-//! of its own, drawn by seed; a [`Place`] is a file and a record of it. Reading from a place on gives the
-//! same documents every time, whatever the number of threads, so whoever notes a place can go on there.
+//! of its own, drawn by seed; a [`StreamPosition`] is a file and a record of it. Reading from a place on
+//! gives the same documents every time, whatever the number of threads, so whoever notes a place can go on
+//! there.
 //!
 //! What a document is, what is cleaned and what is dropped for which reason is as in [`build`](super::build),
 //! and so is which documents are held out. Duplicates are not looked for: that takes memory of all that came
@@ -36,7 +37,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Where reading goes on: the first record that is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct StreamPosition {
     /// The file's number in the list of files.
     pub file: usize,
     /// The record's number in the file, from 0, good and bad ones counted.
@@ -59,7 +60,7 @@ pub(crate) struct Streamed<T> {
     /// What was made of its text.
     pub(crate) content: T,
     /// Where what follows it begins.
-    pub(crate) next: Place,
+    pub(crate) next: StreamPosition,
 }
 
 impl Sources {
@@ -107,15 +108,15 @@ impl Sources {
     }
 
     /// Where an epoch begins.
-    pub(crate) fn beginning(&self, epoch: u64) -> Place {
-        Place { file: self.order(epoch)[0], record: 0 }
+    pub(crate) fn beginning(&self, epoch: u64) -> StreamPosition {
+        StreamPosition { file: self.order(epoch)[0], record: 0 }
     }
 
     /// The files of an epoch from the one of `place` on.
     ///
     /// # Panics
     /// There is no such file.
-    pub(crate) fn rest(&self, epoch: u64, place: Place) -> Vec<usize> {
+    pub(crate) fn rest(&self, epoch: u64, place: StreamPosition) -> Vec<usize> {
         let mut order = self.order(epoch);
         let at = order.iter().position(|&file| file == place.file).expect("a file of the list");
         order.split_off(at)
@@ -134,7 +135,7 @@ impl Sources {
         skip: u64,
         make: impl Fn(&str) -> T + Send + Sync + 'static,
     ) -> Reading<T> {
-        let next = Place { file: files[0], record: skip };
+        let next = StreamPosition { file: files[0], record: skip };
         let stop = Arc::new(Flag(AtomicBool::new(false)));
         let visit = Visit::new(self.entries.clone(), files, stop.clone());
         let (options, told_to_stop) = (self.options.clone(), stop.clone());
@@ -166,12 +167,12 @@ pub(crate) struct Reading<T> {
     /// None when it has ended.
     thread: Option<JoinHandle<Result<()>>>,
     stop: Arc<Flag>,
-    next: Place,
+    next: StreamPosition,
 }
 
 impl<T> Reading<T> {
     /// The place after the last record that was taken.
-    pub(crate) fn next_place(&self) -> Place {
+    pub(crate) fn next_place(&self) -> StreamPosition {
         self.next
     }
 
@@ -186,7 +187,7 @@ impl<T> Reading<T> {
     ) -> Result<Option<Streamed<T>>> {
         while let Some(Classified { input, line, bytes, verdict, .. }) = self.receive(report, progress)? {
             if self.next.file != input.number {
-                self.next = Place { file: input.number, record: 0 };
+                self.next = StreamPosition { file: input.number, record: 0 };
             }
             self.next.record += 1;
             match verdict {

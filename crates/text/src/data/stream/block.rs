@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::Place;
+use crate::corpus::StreamPosition;
 use crate::data::Batch;
 use crate::data::windows::Ring;
 
@@ -17,7 +17,7 @@ pub struct Mark {
     pub epoch: u64,
     /// Where in the epoch it begins.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: StreamPosition,
     /// How many windows it has.
     pub windows: u64,
     /// BLAKE3 of its tokens, in hexadecimal: files that changed before a run was resumed are found out.
@@ -30,7 +30,7 @@ pub(super) struct Block {
     tokens: Vec<u32>,
     ring: Ring,
     /// Where the next one begins: epoch and place.
-    pub(super) next: (u64, Place),
+    pub(super) next: (u64, StreamPosition),
 }
 
 /// Where a block is to begin.
@@ -39,12 +39,12 @@ pub(super) struct Begin {
     pub(super) block: u64,
     pub(super) row: u64,
     pub(super) epoch: u64,
-    pub(super) place: Place,
+    pub(super) place: StreamPosition,
 }
 
 impl Block {
     /// A block of these tokens, which are cut into windows of `seq_len` inputs as `ring` says.
-    pub(super) fn new(begin: Begin, tokens: Vec<u32>, ring: Ring, next: (u64, Place)) -> Block {
+    pub(super) fn new(begin: Begin, tokens: Vec<u32>, ring: Ring, next: (u64, StreamPosition)) -> Block {
         let Begin { block, row, epoch, place } = begin;
         let blake3 = blake3::hash(bytemuck::cast_slice(&tokens)).to_hex().to_string();
         Block { mark: Mark { block, row, epoch, place, windows: ring.windows(), blake3 }, tokens, ring, next }

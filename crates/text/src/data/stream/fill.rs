@@ -55,7 +55,7 @@ impl TokenStream {
         report: &mut Report,
         lost_bytes: &mut u64,
         progress: &dyn Progress,
-    ) -> Result<(u64, corpus::Place)> {
+    ) -> Result<(u64, corpus::StreamPosition)> {
         let Begin { epoch, place, .. } = *begin;
         let mut next = place;
         let mut reading = match self.reading.take() {

@@ -151,6 +151,13 @@ fn rows_of_the_wrong_kind_are_called_by_name() {
     assert_eq!(fault(ranking(record(&asked))), bad("a prompt, not a ranking"));
     assert_eq!(fault(ranking(record(&sampled))), bad("candidates, not a ranking"));
     assert_eq!(fault(prompt(record(&shown))), bad("a demonstration, not a prompt"));
+    assert_eq!(fault(prompt(record(&json!({ "text": "a" })))), bad("a text, not a prompt"));
+    assert_eq!(
+        fault(prompt(record(&json!({ "text": "a", "label": 1 })))),
+        bad("a labelled text, not a prompt")
+    );
+    let answers = json!({ "chosen": "b", "rejected": "c" });
+    assert_eq!(fault(prompt(record(&answers))), bad("a ranking, not a prompt"));
     assert_eq!(fault(candidates(record(&shown))), bad("a demonstration, not a prompt with candidates"));
     for label in [true, false] {
         assert_eq!(fault(ranking(record(&kto(label)))), bad("a KTO row, not a ranking"));
@@ -163,6 +170,9 @@ fn rows_of_the_wrong_kind_are_called_by_name() {
             ("a KTO row with label false".to_owned(), Severity::LeftOut)
         );
     }
+    // Another label is no verdict on the answer.
+    let row = json!({ "prompt": "a", "completion": "b", "label": 2 });
+    assert_eq!(demonstration(record(&row)).unwrap().messages.len(), 2);
 }
 
 /// A conversation in which a tool is asked, in OpenAI's form, with a call whose arguments are these.

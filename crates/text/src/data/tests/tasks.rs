@@ -64,6 +64,8 @@ fn rows_that_cannot_be_used_are_counted_and_too_many_refused() {
     for word in ["rows.jsonl", "not a task of this tokenizer", "missing field", "wrong type", "empty text"] {
         assert!(error.contains(word), "{word} in {error}");
     }
+    let nothing_asked = serde_json::json!({ "input": "", "task": "", "output": "b" });
+    assert_eq!(TaskRow::read(nothing_asked.as_object().unwrap()).unwrap_err().detail, "task is empty");
     let mut rows = many();
     rows.push(bad[0].into());
     let tolerated = world(&rows);

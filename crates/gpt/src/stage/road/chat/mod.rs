@@ -5,7 +5,7 @@ mod answers;
 mod data;
 mod training;
 
-use super::budget::{Budget, Speeds};
+use super::budget::{Budget, Speeds, stages_secs};
 use super::dir::{RoadDir, recipe};
 use super::scale::{Scale, Stage};
 use crate::data::rows::{Fault, MAX_BAD, Record, read_rows};
@@ -101,7 +101,7 @@ fn paid_by<B: Backend>(
         Some(Budget::Minutes(minutes)) => {
             let config = scale.config()?;
             road.decided_once("budget", || {
-                Ok(60.0 * minutes / DATA_OVERHEAD * Speeds::measure(backend, &config).passes)
+                Ok(stages_secs(minutes) * Speeds::measure(backend, &config).passes)
             })?
         }
     };
@@ -178,8 +178,7 @@ impl<B: Backend> Walk<'_, B> {
                 Some(Budget::Flops(flops)) => (self.scale.size_of(flops, config)?, None),
                 Some(Budget::Minutes(minutes)) => {
                     let speeds = Speeds::measure(self.backend, config);
-                    let secs = 60.0 * minutes / DATA_OVERHEAD;
-                    (self.scale.size_in(secs, first, config, speeds)?, Some(speeds))
+                    (self.scale.size_in(stages_secs(minutes), first, config, speeds)?, Some(speeds))
                 }
             };
             self.progress.line(&self.scale.describe(size, config, speeds)?);
@@ -187,6 +186,3 @@ impl<B: Backend> Walk<'_, B> {
         })
     }
 }
-
-/// How much longer the road is than its trainings: for lessons, corpus, tokenizer and tokens.
-const DATA_OVERHEAD: f64 = 1.05;

@@ -12,6 +12,7 @@ use crate::stage::{
     DpoOptions, Gold, Init, PpoOptions, PretrainOptions, Rankings, RewardOptions, SftOptions, Source,
     StageSettings, Start, dpo, ppo, pretrain, reward, sft,
 };
+use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatTemplate;
 use anyhow::{Context, Result};
 use kernels::Backend;
@@ -86,7 +87,7 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     /// The rankings as a model of this tokenizer reads them.
-    fn ranked(&self, init: &Init, prompter: &Prompter<'_>) -> Result<Rankings> {
+    fn ranked(&self, init: &Init, prompter: &Prompter<&Tokenizer>) -> Result<Rankings> {
         let rows = read_rows(&self.at("rankings.jsonl"), MAX_BAD, self.progress, ranking)?.rows;
         Rankings::new(&rows, &[], 0.1, prompter, init.model().config.seq_len, self.progress)
     }
@@ -115,7 +116,11 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     /// Demonstrations whose scores have mean 0.
-    fn demonstrations(&self, init: &Init, prompter: &Prompter<'_>) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
+    fn demonstrations(
+        &self,
+        init: &Init,
+        prompter: &Prompter<&Tokenizer>,
+    ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
         const ENOUGH: usize = 1000;
         let context = init.model().config.seq_len;
         let mut found = Vec::new();

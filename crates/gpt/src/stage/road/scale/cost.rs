@@ -134,6 +134,30 @@ const LARGEST: f64 = 1e3;
 mod tests {
     use super::*;
 
+    /// In passes forward over a conversation; learning from one is three.
+    #[test]
+    fn a_stage_costs_its_conversations() {
+        let scale = Scale::named("laptop").unwrap();
+        let config = scale.config().unwrap();
+        let read = 40.0 * reading_flops(&config, 40);
+        let cost = |stage| {
+            let Operations { passes, sampling } = scale.operations(stage, 1.0, &config).unwrap();
+            [passes / read, sampling / read].map(f64::round)
+        };
+        assert_eq!(cost(Stage::Sft), [4500.0 * 32.0 * 3.0, 0.0]);
+        assert_eq!(cost(Stage::Candidates), [0.0, 16_000.0 * 4.0]);
+        assert_eq!(cost(Stage::Reward), [1800.0 * 16.0 * 4.0 * 3.0, 0.0]);
+        // Four models read an episode, two learn from it four times; 12 measurements of 128 prompts.
+        let (episodes, measured) = (60.0 * 128.0, 12.0 * 128.0);
+        assert_eq!(
+            cost(Stage::Ppo),
+            [episodes * (4.0 + 2.0 * 4.0 * 3.0) + measured * 4.0, episodes + measured]
+        );
+        assert_eq!(cost(Stage::Dpo), [120.0 * 32.0 * 4.0 * (3.0 + 1.0), 0.0]);
+        // Four models with an answer to each prompt, and one with eight.
+        assert_eq!(cost(Stage::Compare), [2.0 * 1600.0 * 12.0, 1600.0 * 12.0]);
+    }
+
     #[test]
     fn a_budget_is_met_and_not_exceeded() {
         let scale = Scale::named("laptop").unwrap();

@@ -242,6 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn a_test_has_less_of_everything() {
+        let amounts = |name| {
+            let scale = Scale::named(name).unwrap();
+            let trained = [scale.sft, scale.reward, scale.ppo, scale.dpo].map(|amount| amount.steps);
+            let others =
+                [scale.vocab_size, scale.demonstrations, scale.prompts, scale.held_out, scale.best_of]
+                    .map(|amount| amount as u64);
+            let more =
+                [scale.text_bytes, scale.pretrain_steps, scale.max_tokens as u64, scale.measured as u64];
+            [&trained[..], &others, &more].concat()
+        };
+        let (tiny, laptop) = (amounts("tiny"), amounts("laptop"));
+        assert!(tiny.iter().zip(&laptop).all(|(tiny, laptop)| tiny < laptop), "{tiny:?} {laptop:?}");
+    }
+
+    #[test]
     fn few_operations_pay_for_a_narrow_model() {
         let width =
             |name, operations| Scale::named(name).unwrap().paid_by(operations).config().unwrap().d_model;
@@ -266,7 +282,11 @@ mod tests {
             (scale.demonstrations(1.0), scale.prompts(1.0), scale.compared(1.0)),
             (144_000, 16_000, 1600)
         );
-        assert_eq!(scale.pretraining(1.0).unwrap().1.steps, 8000);
+        let pretraining = scale.pretraining(1.0).unwrap().1;
+        assert_eq!(
+            (pretraining.steps, pretraining.eval_every, pretraining.checkpoint_every),
+            (8000, 800, 800)
+        );
         // Half as many examples, in steps and batches that both have shrunk.
         let (steps, batch) = scale.ppo.at(0.25);
         assert_eq!((steps, batch), (30, 64));

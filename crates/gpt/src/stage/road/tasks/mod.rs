@@ -257,6 +257,25 @@ mod tests {
     use crate::progress::Silent;
     use crate::tokenizer::Tokenizer;
 
+    /// By the operations of the usual training; minutes make less of it where they do not hold it.
+    #[test]
+    fn the_size_is_what_a_budget_pays_for() {
+        let size = |tiny: bool, budget: Option<Budget>, secs: f64| {
+            let options = TasksOptions { out: PathBuf::new(), tiny, budget, seed: 1, threads: 1 };
+            let scale = if tiny { TINY } else { USUAL };
+            let walk = Walk { options: &options, scale, progress: &Silent };
+            walk.size(&|| kernels::Cpu::new(kernels::CpuOptions::default()), secs).unwrap()
+        };
+        let (shape, settings) = Settings::resolve("tiny", &["steps=60".into()]).unwrap();
+        let per_token = shape.config(600, &settings).training_flops_per_token();
+        let usual = 60.0 * settings.batch_tokens as f64 * per_token;
+        assert!((size(true, Some(Budget::Flops(3.0 * usual)), 0.0) - 3.0).abs() < 1e-9);
+        assert_eq!(size(true, None, 0.0), 1.0);
+        // A second is left of them, and none of a larger budget is lost.
+        assert!(size(false, None, 400.0) < 0.1);
+        assert!(size(true, Some(Budget::Minutes(600.0)), 0.0) > 1.0);
+    }
+
     #[test]
     fn a_name_in_a_sentence_has_the_tokens_that_it_has_alone() {
         let rows: Vec<TaskRow> = (0..2000).map(|index| lessons::task_row(1, index)).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use super::super::super::gguf::Entries;
 use super::*;
 
-/// A tensor as it is described: name, sides, format, offset.
+/// A tensor as it is described: name, dimensions, format, offset.
 type Described<'a> = (&'a str, &'a [u64], u32, u64);
 
 fn string(text: &[u8]) -> Vec<u8> {
@@ -18,10 +18,10 @@ fn file(entries: &Entries, tensors: &[Described<'_>], data: usize) -> Vec<u8> {
     bytes.extend((tensors.len() as u64).to_le_bytes());
     bytes.extend(entries.count.to_le_bytes());
     bytes.extend(&entries.bytes);
-    for (name, sides, format, offset) in tensors {
+    for (name, dimensions, format, offset) in tensors {
         bytes.extend(string(name.as_bytes()));
-        bytes.extend((sides.len() as u32).to_le_bytes());
-        sides.iter().for_each(|side| bytes.extend(side.to_le_bytes()));
+        bytes.extend((dimensions.len() as u32).to_le_bytes());
+        dimensions.iter().for_each(|len| bytes.extend(len.to_le_bytes()));
         bytes.extend(format.to_le_bytes());
         bytes.extend(offset.to_le_bytes());
     }
@@ -110,8 +110,8 @@ fn tensors_that_lie_are_named() {
         (&[("w", &[8], F32, u64::MAX - 31)], 64, "the tensor w lies beyond"),
         (&[("w", &[8], F32, 0), ("w", &[8], F32, 32)], 64, "the tensor w is there twice"),
         (&[("v", &[16], F32, 0), ("w", &[8], F32, 32)], 64, "the tensors v and w overlap"),
-        (&[("w", &[], F32, 0)], 64, "the tensor w: damaged: it has 0 sides"),
-        (&[("w", &[1; 5], F32, 0)], 64, "the tensor w: damaged: it has 5 sides"),
+        (&[("w", &[], F32, 0)], 64, "the tensor w: damaged: it has 0 dimensions"),
+        (&[("w", &[1; 5], F32, 0)], 64, "the tensor w: damaged: it has 5 dimensions"),
         (
             &[("w", &[1 << 32, 1 << 32], F32, 0)],
             64,
@@ -177,7 +177,7 @@ fn a_number_format_that_is_not_read_is_named() {
     let mut bytes = fs::read(golden("qwen3.gguf")).unwrap();
     let name = b"output_norm.weight";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
-    // After the name: one side, its length, the format.
+    // After the name: one dimension, its length, the format.
     let format = at + 4 + 8;
     bytes[format..format + 4].copy_from_slice(&10u32.to_le_bytes());
     let said = refusal(&bytes);

@@ -1,4 +1,4 @@
-//! What a person is told of a training while it goes on.
+//! Status lines and samples, as people see them while training goes on.
 
 use super::{Machine, Step, Training, TrainingLoop};
 use crate::numbers::{count, scaled};

@@ -1,4 +1,4 @@
-//! What an engine gives a request does not depend on its company: 200 prompts alone, and 32 slots to which they
+//! Batch invariance of the engine: 200 prompts alone, and 32 slots to which they
 //! come at random, in another order, cold and with what earlier prompts left in the cache, read in pieces of
 //! random length, beside others that are cancelled; in both precisions, on models of both kinds.
 
@@ -65,6 +65,7 @@ fn answers(
                         assert_eq!(engine.cancel(id).unwrap().finish, Finish::Cancelled);
                     }
                 }
+                Event::Read { .. } => {}
                 Event::Done { id, generated } => {
                     let told = answers.entry(of[&id]).or_default().iter().map(|(token, _)| *token);
                     assert_eq!(told.collect::<Vec<_>>(), generated.tokens);
@@ -77,7 +78,7 @@ fn answers(
 }
 
 #[test]
-fn bits_do_not_depend_on_company() {
+fn bits_do_not_depend_on_the_batch() {
     let gpt2 = Config { d_ff: 128, ..Config::gpt2(VOCAB, 96, 2, 2, 32) };
     let modern = Config { d_ff: 96, n_kv_head: 2, ..Config::modern(VOCAB, 96, 2, 4, 48) };
     for (config, precision) in [
@@ -108,7 +109,7 @@ fn bits_do_not_depend_on_company() {
         let mut engine = Engine::new(b, config, &weights, 32);
         for (i, numbers) in [&in_order, &backwards, &in_order].into_iter().enumerate() {
             let got = answers(b, &mut engine, numbers, |_| true, 10 + i as u64);
-            assert!(got == alone, "{precision:?}: company, run {i}");
+            assert!(got == alone, "{precision:?}: in a batch, run {i}");
         }
         let mut hurried = Engine::new(b, config, &weights, 32).with_passes_of(Duration::from_micros(300));
         let some = |number: u64| number % 4 != 1;

@@ -1,6 +1,7 @@
-//! `mynah eval`: a model in examinations, alone or beside another.
+//! `mynah eval`: a model on tasks, alone or beside another.
 
-use std::collections::BTreeMap;
+mod report;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,15 +9,14 @@ use clap::Args;
 use gpt::corpus::{Documents, Report, Split};
 use gpt::data::Columns;
 use gpt::eval::code;
-use gpt::eval::{
-    Candidate, Exam, FIELDS, Line, Log, Overlap, Rule, Task, Terms, difference, generated, overlaps,
-};
+use gpt::eval::{Candidate, FIELDS, Line, Log, Overlap, Rule, Task, TaskResult, Terms, generated, overlaps};
 use gpt::output::{Input, Lines, Out, Recipe, digest};
-use gpt::report::{Sweep, sweeps_page};
+use gpt::report::sweeps_page;
 use gpt::sandbox::Sandbox;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use self::report::{report, sweeps};
 use super::complete::{Model, temperature};
 use super::grade::Walls;
 use super::out::{Force, RULE, kept, say_finished, shortest};
@@ -44,7 +44,7 @@ Examples:
   mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
   mynah eval --model runs/a --against runs/b --tasks questions.jsonl";
 
-/// Examine a model: multiple choice, free answers, last words, texts, with examples before each item or
+/// Evaluate a model: multiple choice, free answers, last words, texts, with examples before each item or
 /// without (GPT-3)
 #[derive(Debug, Args)]
 #[command(after_help = format!("{}\n\n{RULE}\n\n{EXAMPLES}", DETAILS))]
@@ -154,7 +154,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
     let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
     let plotted = plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose()?;
-    let (exams, others) = {
+    let (results, others) = {
         let mut file = out.as_ref().map(|out| Lines::open(out, &recipe)).transpose()?;
         let items = file.as_ref().map_or("", Lines::kept);
         let items = items.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
@@ -173,25 +173,25 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             Some(file) => file.push(&format!("{}\n", json!(line))),
             None => Ok(()),
         };
-        let examine = |model: &PathBuf, log: &mut Log<'_>| {
-            examine(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
+        let evaluate = |model: &PathBuf, log: &mut Log<'_>| {
+            evaluate(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
                 .map_err(|error| if stays { kept(error) } else { error })
         };
-        let exams = examine(model, &mut Log::new(items, &mut hear))?;
+        let results = evaluate(model, &mut Log::new(items, &mut hear))?;
         file.map(Lines::finish).transpose()?;
-        let other = |model: &PathBuf| examine(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
-        (exams, args.against.as_ref().map(other).transpose()?)
+        let other = |model: &PathBuf| evaluate(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
+        (results, args.against.as_ref().map(other).transpose()?)
     };
     if let Some(plot) = &plot {
         if plotted == Some(true) {
             say_finished(plot, session);
         } else {
-            let sweeps = sweeps(&exams, args.shots.len());
+            let sweeps = sweeps(&results, args.shots.len());
             let page = sweeps_page(&model.display().to_string(), &sweeps, &Session::command());
             plot.write(&recipe, page.as_bytes(), &[])?;
         }
     }
-    report(&exams, others.as_deref(), session)?;
+    report(&results, others.as_deref(), session)?;
     Ok(Ended::Done)
 }
 
@@ -260,7 +260,7 @@ fn shared_with(corpus: &Path, tasks: &[Task], session: &Session) -> Result<Vec<O
 }
 
 /// Every task with every number of examples, by the name it is reported under.
-fn examine(
+fn evaluate(
     model: &Path,
     tasks: &[Task],
     shared: Option<&[Overlap]>,
@@ -268,127 +268,23 @@ fn examine(
     args: &EvalArgs,
     log: &mut Log<'_>,
     session: &Session,
-) -> Result<Vec<(String, Exam)>> {
+) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut compute, config, weights, tokenizer, .. } =
         Model::load(model, Purpose::Figures, session)?;
     let mut candidate = Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox)?;
-    let mut exams = Vec::new();
+    let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {
             let EvalArgs { rule, beams, max_tokens, programs, temperature, .. } = *args;
             let terms = Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature };
-            let exam = candidate
-                .examine(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
+            let result = candidate
+                .evaluate(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;
             let name =
                 if args.shots.len() == 1 { task.name.clone() } else { format!("{}@{shots}", task.name) };
-            ensure!(exams.iter().all(|(other, _)| *other != name), "two tasks have the name {name}");
-            exams.push((name, exam));
+            ensure!(results.iter().all(|(other, _)| *other != name), "two tasks have the name {name}");
+            results.push((name, result));
         }
     }
-    Ok(exams)
-}
-
-fn report(exams: &[(String, Exam)], others: Option<&[(String, Exam)]>, session: &Session) -> Result<()> {
-    let mut tasks = Map::new();
-    let mut rows =
-        vec![["task", "shots", "metric", "value", "95 % interval", "n", "chance"].map(String::from)];
-    let mut compared = vec![
-        ["task", "against", "difference", "95 % interval", "share > 0", "higher", "lower"].map(String::from),
-    ];
-    for (at, (name, exam)) in exams.iter().enumerate() {
-        let figures = &exam.figures;
-        let mut json = serde_json::to_value(figures)?;
-        let number = |x: f64| format!("{x:.4}");
-        let interval = |low: f64, high: f64| format!("{low:.4} – {high:.4}");
-        let chance = figures.more.get("chance").and_then(Value::as_f64);
-        rows.push([
-            name.clone(),
-            figures.shown(),
-            figures.metric.to_owned(),
-            number(figures.interval.value),
-            interval(figures.interval.low, figures.interval.high),
-            figures.n.to_string(),
-            chance.map_or(String::new(), number),
-        ]);
-        if let Some((_, other)) = others.map(|others| &others[at]) {
-            ensure!(exam.scores.len() == other.scores.len(), "{name}: the models cut the texts differently");
-            let difference = difference(&exam.scores, &other.scores);
-            json["against"] = json!({ "value": other.figures.interval.value, "difference": difference });
-            compared.push([
-                name.clone(),
-                number(other.figures.interval.value),
-                format!("{:+.4}", difference.interval.value),
-                interval(difference.interval.low, difference.interval.high),
-                number(difference.share_higher),
-                difference.higher.to_string(),
-                difference.lower.to_string(),
-            ]);
-        }
-        tasks.insert(name.clone(), json);
-    }
-    session.result(&json!({ "tasks": tasks }), || {
-        let compared = if others.is_some() { table(&compared) } else { String::new() };
-        table(&rows) + &compared + &fewer(exams) + &contamination(exams) + &programs(exams)
-    })
-}
-
-/// Why fewer examples were shown than were asked for, where they were.
-fn fewer(exams: &[(String, Exam)]) -> String {
-    let because = exams.iter().filter_map(|(name, Exam { figures, .. })| {
-        let why = figures.more.get("shots_because")?.as_str()?;
-        Some(format!("{name}: {} examples were shown: {why}\n", figures.shown()))
-    });
-    because.collect()
-}
-
-/// What became of programs, if any were written.
-fn programs(exams: &[(String, Exam)]) -> String {
-    let reports = exams.iter().filter_map(|(name, exam)| Some((name, exam.figures.programs.as_ref()?)));
-    reports.map(|(name, report)| format!("{name}: {report}")).collect()
-}
-
-/// The tasks that know examples, each with all its numbers of them; `each` exams in a row are of one task.
-fn sweeps(exams: &[(String, Exam)], each: usize) -> Vec<Sweep> {
-    let sweep = |exams: &[(String, Exam)]| {
-        let (name, Exam { figures, .. }) = &exams[0];
-        let task = if each == 1 {
-            name.as_str()
-        } else {
-            name.rsplit_once('@').map_or(name.as_str(), |(task, _)| task)
-        };
-        let point = |(_, Exam { figures, .. }): &(String, Exam)| (figures.shots, figures.interval);
-        let known = |name: &str| figures.more.get(name).and_then(Value::as_f64);
-        Sweep {
-            task: task.to_owned(),
-            metric: figures.metric.to_owned(),
-            // More than there are, or than the context has room for, are the same examples again.
-            points: exams.iter().map(point).collect::<BTreeMap<_, _>>().into_iter().collect(),
-            chance: known("chance"),
-            majority: known("majority"),
-        }
-    };
-    // Texts and lines of programs are asked without examples, however many are wanted.
-    let varies = |exams: &&[(String, Exam)]| {
-        exams.len() == 1 || exams.windows(2).any(|two| two[0].1.figures.shots != two[1].1.figures.shots)
-    };
-    exams.chunks(each).filter(varies).map(sweep).collect()
-}
-
-/// How many items the corpus shares words with, and the value of the others; nothing if nobody looked.
-fn contamination(exams: &[(String, Exam)]) -> String {
-    let mut rows =
-        vec![["task", "items that overlap", "words in a row", "value of the others"].map(String::from)];
-    for (name, Exam { figures, .. }) in exams {
-        let Some(told) = figures.more.get("contamination") else { continue };
-        let number = |value: &Value| value.as_f64().map_or(String::new(), |x| format!("{x:.4}"));
-        let overlapping = format!("{} of {}", told["overlapping"], figures.n);
-        rows.push([
-            name.clone(),
-            overlapping,
-            told["gram_words"].to_string(),
-            number(&told["clean"]["value"]),
-        ]);
-    }
-    if rows.len() > 1 { table(&rows) } else { String::new() }
+    Ok(results)
 }

@@ -1,12 +1,16 @@
 //! Text in, text out: the engine between a tokenizer's two ends, with stop strings and streaming.
 
+mod stream;
+
+pub use stream::{Certain, TextStream};
+
 use crate::model::{
     Beams, Config, Engine, Finish, Generated, NotFinite, Request, SCORES, Sampling, TokenLogprob, Weights,
 };
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::ops::ControlFlow;
-use text::tokenizer::{FimTokens, StreamDecoder, Tokenizer};
+use text::tokenizer::{FimTokens, Tokenizer};
 
 /// Answers are told together as far as they take no more than the cache of so many whole contexts.
 const TOLD_CONTEXTS: usize = 4;
@@ -142,28 +146,38 @@ impl<'a, B: Backend> Completer<'a, B> {
         stop: &[String],
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
-        let mut streams: Vec<_> = requests.iter().map(|_| TextStream::new(self.tokenizer, stop)).collect();
+        let mut streams: Vec<_> = requests.iter().map(|_| TextStream::new(stop)).collect();
         let mut failure = None;
         let longest =
             requests.iter().map(|request| request.prompt.len().saturating_add(request.max_tokens)).max();
         self.reserve(self.slots.min(requests.len()), longest.unwrap_or(0));
         let generated = self.engine.generate(self.backend, requests, |index, token| {
-            match streams[index].push(token, &mut |text| on_text(index, text)) {
-                Ok(flow) => flow,
+            let bytes = match self.tokenizer.token_bytes(token) {
+                Ok(bytes) => bytes,
                 Err(error) => {
                     failure.get_or_insert(error);
-                    ControlFlow::Break(())
+                    return ControlFlow::Break(());
                 }
+            };
+            let stream = &mut streams[index];
+            let Certain { text, stopped } = stream.push(bytes);
+            let flow = if text.is_empty() { ControlFlow::Continue(()) } else { on_text(index, text) };
+            if flow.is_break() {
+                stream.end();
             }
+            if stopped { ControlFlow::Break(()) } else { flow }
         });
         if let Some(error) = failure {
             return Err(error);
         }
         let finished = generated?.into_iter().zip(streams).enumerate();
         Ok(finished
-            .map(|(index, (Generated { tokens, finish, .. }, stream))| {
-                let text = stream.finish(&mut |text| on_text(index, text));
-                Completion { text, tokens, finish, dropped_tokens: 0 }
+            .map(|(index, (Generated { tokens, finish, .. }, mut stream))| {
+                let rest = stream.finish();
+                if !rest.is_empty() {
+                    let _ = on_text(index, rest);
+                }
+                Completion { text: stream.into_text(), tokens, finish, dropped_tokens: 0 }
             })
             .collect())
     }
@@ -268,131 +282,9 @@ fn share(room: usize, prefix: usize, suffix: usize) -> (usize, usize) {
     (prefix.min(room - suffix), suffix)
 }
 
-/// The text of one continuation as it grows: complete characters only, and nothing that may turn out to
-/// belong to a stop string.
-struct TextStream<'a> {
-    decoder: StreamDecoder<'a>,
-    stop: &'a [String],
-    text: String,
-    /// Bytes of `text` that were handed out.
-    sent: usize,
-    stopped: bool,
-}
-
-impl<'a> TextStream<'a> {
-    fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        TextStream {
-            decoder: StreamDecoder::new(tokenizer),
-            stop,
-            text: String::new(),
-            sent: 0,
-            stopped: false,
-        }
-    }
-
-    fn push(
-        &mut self,
-        token: u32,
-        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
-        let piece = self.decoder.push(token)?;
-        self.text.push_str(&piece);
-        let open = &self.text[self.sent..];
-        let found = self
-            .stop
-            .iter()
-            .filter(|stop| !stop.is_empty())
-            .filter_map(|stop| open.find(stop.as_str()))
-            .min();
-        let certain = match found {
-            Some(at) => self.sent + at,
-            None => self.text.len() - held_back(open, self.stop),
-        };
-        let mut flow = ControlFlow::Continue(());
-        if certain > self.sent {
-            flow = on_text(&self.text[self.sent..certain]);
-            self.sent = certain;
-        }
-        if found.is_some() || flow.is_break() {
-            self.text.truncate(certain);
-            self.stopped = true;
-            flow = ControlFlow::Break(());
-        }
-        Ok(flow)
-    }
-
-    /// The end: what was held back is certain now.
-    fn finish(self, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> String {
-        let mut text = self.text;
-        if !self.stopped {
-            text.push_str(&self.decoder.finish());
-            if text.len() > self.sent {
-                let _ = on_text(&text[self.sent..]);
-            }
-        }
-        text
-    }
-}
-
-/// Length of the longest end of `text` that a stop string begins with.
-fn held_back(text: &str, stop: &[String]) -> usize {
-    let longest = |stop: &String| {
-        let starts = stop.char_indices().map(|(at, _)| at).skip(1);
-        starts.filter(|&len| text.ends_with(&stop[..len])).max().unwrap_or(0)
-    };
-    stop.iter().map(longest).max().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use text::progress::Silent;
-
-    fn tokenizer() -> Tokenizer {
-        let documents = ["def add(a, b):\n    return a + b\n", "日本語 émoji 🙂 text\n\n\n"];
-        Tokenizer::train(documents.iter().map(|d| Ok(d.to_string())), 270, &[], &Silent).unwrap()
-    }
-
-    /// Feeds `text` byte by byte, as tokens of one byte would.
-    fn stream(text: &str, stop: &[&str]) -> (String, String, bool) {
-        let tokenizer = tokenizer();
-        let stop: Vec<String> = stop.iter().map(|s| s.to_string()).collect();
-        let mut stream = TextStream::new(&tokenizer, &stop);
-        let mut heard = String::new();
-        let mut stopped = false;
-        for byte in text.bytes() {
-            let token =
-                (0..tokenizer.vocab_size() as u32).find(|&id| tokenizer.token_bytes(id).unwrap() == [byte]);
-            let flow = stream.push(token.unwrap(), &mut |text| hear(&mut heard, text)).unwrap();
-            if flow.is_break() {
-                stopped = true;
-                break;
-            }
-        }
-        let text = stream.finish(&mut |text| hear(&mut heard, text));
-        (text, heard, stopped)
-    }
-
-    fn hear(heard: &mut String, text: &str) -> ControlFlow<()> {
-        heard.push_str(text);
-        ControlFlow::Continue(())
-    }
-
-    #[test]
-    fn stop_strings_cross_tokens_and_are_never_heard() {
-        for (text, stop, want, stops) in [
-            ("one\n\ntwo", vec!["\n\n"], "one", true),
-            ("one\ntwo\n", vec!["\n\n"], "one\ntwo\n", false),
-            ("ababac", vec!["abac"], "ab", true),
-            ("日本語🙂 end", vec!["🙂"], "日本語", true),
-            ("日本語🙂", vec!["🙃"], "日本語🙂", false),
-            ("x def y class", vec!["class", "def"], "x ", true),
-            ("abc", vec![""], "abc", false),
-        ] {
-            let (got, heard, stopped) = stream(text, &stop);
-            assert_eq!((got.as_str(), heard.as_str(), stopped), (want, want, stops), "{text:?} {stop:?}");
-        }
-    }
 
     #[test]
     fn prefix_and_suffix_share_the_room() {
@@ -406,17 +298,5 @@ mod tests {
         ] {
             assert_eq!(share(room, prefix, suffix), want, "{room} {prefix} {suffix}");
         }
-    }
-
-    #[test]
-    fn text_is_heard_as_soon_as_it_is_certain() {
-        let tokenizer = tokenizer();
-        let stop = ["end".to_string()];
-        let mut stream = TextStream::new(&tokenizer, &stop);
-        let mut heard = String::new();
-        for token in tokenizer.encode("x e e") {
-            let _ = stream.push(token, &mut |text| hear(&mut heard, text)).unwrap();
-        }
-        assert_eq!(heard, "x e ", "the last e may become `end`");
     }
 }

@@ -1,5 +1,5 @@
-//! A model in an examination: what it says of a task's items, after none, one or several examples (Brown et
-//! al. 2020, §2.4).
+//! Zero-shot, one-shot and few-shot evaluation: a model's answers to a task's items after none, one or
+//! several examples (Brown et al. 2020, §2.4).
 //!
 //! An example is an item with its right answer; examples are separated by a blank line and come before the
 //! item. Choices are compared by likelihood under three rules, free answers are written to the end of a line.
@@ -22,11 +22,11 @@ use std::collections::HashMap;
 /// Answers that are written at once.
 pub(super) const SLOTS: usize = 8;
 /// What is said where somebody asks to stop.
-pub(super) const UNFINISHED: &str = "the examination was not finished";
+pub(super) const UNFINISHED: &str = "the evaluation was not finished";
 
-/// What came of an examination.
+/// The result of evaluating one task.
 #[derive(Clone, Debug)]
-pub struct Exam {
+pub struct TaskResult {
     /// The task's figures.
     pub figures: Figures,
     /// What every item contributes to the figure: 1 where it is right; of texts, bits per byte, of a single
@@ -34,7 +34,7 @@ pub struct Exam {
     pub scores: Vec<f64>,
 }
 
-/// A model that is examined.
+/// A model that is evaluated.
 pub struct Candidate<'a, B: Backend> {
     pub(super) completer: Completer<'a, B>,
     pub(super) tokenizer: &'a Tokenizer,
@@ -66,14 +66,14 @@ impl<'a, B: Backend> Candidate<'a, B> {
     /// # Errors
     /// An item does not fit the context; the model's logits are not finite; somebody asked to stop; those of
     /// the log.
-    pub fn examine(
+    pub fn evaluate(
         &mut self,
         task: &Task,
         terms: &Terms,
         overlap: Option<&Overlap>,
         log: &mut Log<'_>,
         progress: &dyn Progress,
-    ) -> Result<Exam> {
+    ) -> Result<TaskResult> {
         let log = &mut TaskLog::new(task, terms, overlap, log);
         match task.runs_programs() {
             true => self.programs(log, progress)?,
@@ -96,7 +96,7 @@ impl<'a, B: Backend> Candidate<'a, B> {
             }
             all => all.iter().map(|marked| marked.score).collect(),
         };
-        Ok(Exam { figures, scores })
+        Ok(TaskResult { figures, scores })
     }
 
     fn items(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {

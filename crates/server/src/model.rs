@@ -1,0 +1,180 @@
+//! A model that is served: what HTTP needs to know of it. Its weights are the worker's.
+
+use anyhow::{Context, Result};
+use kernels::Backend;
+use lm::checkpoint::{self, Checkpoint, Generation};
+use lm::model::{Config, Engine};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use text::data::Prompter;
+use text::progress::Progress;
+use text::tokenizer::Tokenizer;
+
+use crate::grammar::Grammars;
+
+/// A pass through the model takes no longer, as far as that can be told: clients that go away are noticed
+/// between passes, and nobody's next token waits longer for others' prompts.
+const PASS: Duration = Duration::from_millis(40);
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The name that requests give it.
+    pub name: String,
+    /// A run, a road, a checkpoint, a Hugging Face model directory, a GGUF file or `hf:OWNER/NAME`.
+    pub path: PathBuf,
+}
+
+impl Source {
+    /// The models that `[NAME=]PATH` stands for: one, or the stages of a road by their names.
+    ///
+    /// # Errors
+    /// The road cannot be listed.
+    pub fn parse(text: &str) -> Result<Vec<Source>> {
+        // A path may have an equals sign; a name has no separator.
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !name.contains(['/', '\\']) => (Some(name), path),
+            _ => (None, text),
+        };
+        let path = PathBuf::from(path);
+        let Some(stages) = checkpoint::road_stages(&path)? else {
+            let name = name.map_or_else(|| name_of(&path), str::to_owned);
+            return Ok(vec![Source { name, path }]);
+        };
+        let of_road = |stage: String| name.map_or(stage.clone(), |name| format!("{name}-{stage}"));
+        Ok(stages.into_iter().map(|(stage, path)| Source { name: of_road(stage), path }).collect())
+    }
+}
+
+/// A model without a name has that of its directory or file, one of the hub its own.
+fn name_of(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if let Some(name) = text.strip_prefix("hf:") {
+        return name.to_owned();
+    }
+    let name =
+        path.canonicalize().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    name.unwrap_or_else(|| text.into_owned())
+}
+
+/// What a model can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It writes texts.
+    Writes,
+    /// It scores them, with so many values.
+    Scores(usize),
+}
+
+/// What is known of a loaded model outside of the worker.
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) config: Config,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    /// How it is asked; why it cannot be.
+    pub(crate) prompter: Result<Prompter<Arc<Tokenizer>>, String>,
+    pub(crate) generation: Generation,
+    pub(crate) kind: Kind,
+    /// BLAKE3 of its weights, in hexadecimal.
+    pub(crate) digest: String,
+    /// Seconds since 1970 when it was loaded.
+    pub(crate) created: u64,
+    grammars: OnceLock<Result<Grammars, String>>,
+}
+
+impl Model {
+    /// Positions of its context.
+    pub(crate) fn context(&self) -> usize {
+        self.config.seq_len
+    }
+
+    /// What constrains its answers. Made when it is asked for first.
+    pub(crate) fn grammars(&self) -> Result<&Grammars, String> {
+        let make = || Grammars::new(&self.tokenizer, self.end_token()).map_err(|error| format!("{error:#}"));
+        self.grammars.get_or_init(make).as_ref().map_err(String::clone)
+    }
+
+    fn end_token(&self) -> Option<u32> {
+        let asked = self.prompter.as_ref().ok().and_then(|prompter| prompter.end_tokens().first().copied());
+        asked.or(self.tokenizer.end_of_text())
+    }
+
+    /// The tokens that end a text which is no conversation.
+    pub(crate) fn end_tokens(&self) -> Vec<u32> {
+        self.tokenizer.end_tokens()
+    }
+
+    /// The bytes of a token.
+    pub(crate) fn bytes(&self, token: u32) -> &[u8] {
+        self.tokenizer.token_bytes(token).unwrap_or_default()
+    }
+}
+
+/// How much a server may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Texts that each model continues at once, at most.
+    pub slots: usize,
+    /// Bytes of keys and values that a model may hold; none for as many as its slots need.
+    pub cache_bytes: Option<u64>,
+}
+
+/// Reads a model and makes an engine of it.
+///
+/// # Errors
+/// It cannot be read, has no tokenizer, or its slots do not fit the cache.
+pub(crate) fn load<B: Backend>(
+    b: &mut B,
+    source: &Source,
+    capacity: Capacity,
+    bytes_per_value: u64,
+    progress: &dyn Progress,
+) -> Result<(Model, Engine<B>)> {
+    let opened: Checkpoint = checkpoint::open(&source.path, progress)?;
+    let tell = |note: &String| progress.line(&format!("note: {}: {note}", source.name));
+    opened.warnings.iter().for_each(tell);
+    let tokenizer = opened.needed_tokenizer()?;
+    tokenizer.warnings().iter().for_each(tell);
+    let config = opened.config.clone();
+    anyhow::ensure!(
+        tokenizer.vocab_size() <= config.vocab_size,
+        "the tokenizer has {} tokens but the model only {}: they do not belong together",
+        tokenizer.vocab_size(),
+        config.vocab_size
+    );
+    let slots = slots(&config, capacity, bytes_per_value)?;
+    let weights = opened.weights(checkpoint::to_backend(b, &config))?;
+    let engine =
+        Engine::new(b, &config, &weights, slots).limited_to(tokenizer.vocab_size()).with_passes_of(PASS);
+    let tokenizer = Arc::new(tokenizer);
+    let prompter = Prompter::new(Arc::clone(&tokenizer)).map_err(|error| format!("{error:#}"));
+    let model = Model {
+        name: source.name.clone(),
+        kind: config.n_label.map_or(Kind::Writes, Kind::Scores),
+        prompter,
+        tokenizer,
+        digest: opened.digest().context("cannot read the weights again")?,
+        generation: opened.generation.clone(),
+        config,
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        grammars: OnceLock::new(),
+    };
+    Ok((model, engine))
+}
+
+/// As many slots as were asked for, or as the cache holds.
+fn slots(config: &Config, capacity: Capacity, bytes_per_value: u64) -> Result<usize> {
+    let of_one = 2 * (config.n_layer * config.kv_width() * config.seq_len) as u64 * bytes_per_value;
+    let fit = capacity.cache_bytes.map_or(usize::MAX, |bytes| (bytes / of_one.max(1)) as usize);
+    anyhow::ensure!(
+        fit >= capacity.slots,
+        "{} slots of a context of {} tokens take {} MB, and --cache-mb allows {}: {}",
+        capacity.slots,
+        config.seq_len,
+        (of_one * capacity.slots as u64).div_ceil(1_000_000),
+        capacity.cache_bytes.unwrap_or(0) / 1_000_000,
+        if fit == 0 { "allow more".to_owned() } else { format!("allow more, or take --slots {fit}") }
+    );
+    Ok(capacity.slots)
+}
