@@ -3,7 +3,7 @@
 # beside PyTorch's golden values, a run on both devices, a run that is killed, speed beside compiled PyTorch.
 #
 #     tools/gpu_check.sh build                # where Rust is: programs into target/gpu
-#     tools/gpu_check.sh [correct|speed|all]  # where the GPU is; full logs go to $OUT, if that is a folder
+#     tools/gpu_check.sh [correct|speed|all]  # where the GPU is; all logs in one go to $OUT, if that is a folder
 #
 # Reads nothing outside of the repository but the driver, CUDA's libraries and, for speed, python3 with torch. One step's
 # failure does not end the others.
@@ -24,9 +24,16 @@ if [ "${1:-all}" = build ]; then
   exit
 fi
 
-logs=${OUT:-$(mktemp -d)}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+logs=$work/logs
+mkdir "$logs"
+finish() {
+  if [ -d "${OUT:-}" ]; then
+    for log in "$logs"/*.log; do printf '\n== %s\n' "$(basename "$log")"; head -400 "$log"; done >"$OUT/gpu_check.log"
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
 # CUDA's libraries as PyTorch brings them, where there are no others.
 site=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null || true)
 for dir in "$site"/nvidia/*/lib /usr/local/cuda/lib64 /usr/local/nvidia/lib64; do
@@ -105,12 +112,15 @@ speed() {
   local batch
   for batch in 32 64; do
     mynah_speed $batch
-    step "gpt2-$batch-pytorch" 150 python3 tools/peers/gpu.py --sequences $batch --steps 20 && show "$logs/gpt2-$batch-pytorch.log"
+    step "gpt2-$batch-pytorch" 150 python3 tools/peers/gpu.py --sequences $batch --steps 20 --profile && show "$logs/gpt2-$batch-pytorch.log"
     [ "${SHORT:-}" ] && break
   done
-  step decode 60 "$bin/mynah" bench decode --preset gpt2 --device cuda --batch 1
-  step decode-64 60 "$bin/mynah" bench decode --preset gpt2 --device cuda --batch 64
-  tail -1 "$logs/decode.log" "$logs/decode-64.log" 2>/dev/null
+  for batch in 1 64; do
+    for temperature in 0 1; do
+      step "decode-$batch-$temperature" 60 "$bin/mynah" bench decode --preset gpt2 --device cuda --batch $batch --temperature $temperature
+      grep '^decode ' "$logs/decode-$batch-$temperature.log"
+    done
+  done
 }
 
 show() {

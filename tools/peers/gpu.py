@@ -18,6 +18,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--preset", default="gpt2", choices=SHAPES)
 parser.add_argument("--sequences", type=int, default=32)
 parser.add_argument("--steps", type=int, default=20)
+parser.add_argument("--profile", action="store_true", help="where the time of another step goes")
 parser.add_argument("--eager", action="store_true", help="without torch.compile")
 options = parser.parse_args()
 
@@ -87,19 +88,31 @@ for batch in range(8):
     rows = torch.stack([window(batch, i, positions, vocabulary) for i in range(options.sequences)]).cuda()
     batches.append((rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
 losses, secs = [], []
-# The first two compile and allocate.
-for step in range(2 + options.steps):
+
+
+def step(batch):
     torch.cuda.synchronize()
     began = time.perf_counter()
     with torch.autocast("cuda", dtype=torch.bfloat16):
-        loss = loss_of(*batches[step % 8])
+        loss = loss_of(*batches[batch % 8])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     losses.append(loss.item())
     secs.append(time.perf_counter() - began)
+
+
+# The first two compile and allocate.
+for number in range(2 + options.steps):
+    step(number)
 secs = secs[2:]
+if options.profile:
+    timed, told = list(secs), list(losses)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        step(0)
+    print(profile.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=90))
+    secs, losses = timed, told
 tokens = options.sequences * positions
 print(json.dumps({
     "peer": "PyTorch training on a GPU", **vars(options), "torch": torch.__version__, "device": torch.cuda.get_device_name(),

@@ -9,7 +9,7 @@ const FOR_ALL: [&str; 5] = ["progress", "numbers", "nearest", "streams", "system
 /// The crates whose modules the plan lists.
 const OF_ROOMS: [&str; 3] = ["text", "lm", "gpt"];
 /// The crates that are one module.
-const WHOLE: [&str; 4] = ["kernels", "sandbox", "lessons", "server"];
+const WHOLE: [&str; 5] = ["kernels", "kernels-cuda", "sandbox", "lessons", "server"];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()

@@ -1,6 +1,6 @@
 // Runs the threads of a block as fibers on the processor. Warp operations exchange their operands through slots of
 // the warp, in the layouts of PTX. What it finds besides wrong values: barriers and warp operations that not all
-// threads reach, misaligned copies, shared memory that was never written (it begins as NaN), asynchronous copies
+// threads reach, misaligned copies, dynamic shared memory that was never written (it begins as NaN), asynchronous copies
 // that are not waited for (delivered at the last moment) or overwrite what is still read (with EMU_EAGER, at the
 // first). What it does not model: the order of the tensor core's additions, races within a warp, speed.
 #pragma once
@@ -63,7 +63,11 @@ inline thread_local Fiber* me;
 inline thread_local std::function<void()> body;
 inline thread_local unsigned order = 0;
 inline thread_local char* dynamic_shared;
+#ifdef EMU_EAGER
+inline const bool eager = true;
+#else
 inline const bool eager = getenv("EMU_EAGER") != nullptr;
+#endif
 inline thread_local std::string kernel;
 
 [[noreturn]] inline void fail(const char* what) {

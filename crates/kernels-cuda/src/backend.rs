@@ -1,95 +1,13 @@
 //! [`Cuda`] as a [`Backend`]: which function does what.
 
-use crate::device::Device;
 use crate::memory::{bytes_of, bytes_of_mut};
 use crate::ops::norm::{self, Kind};
 use crate::ops::{attention, draw, head, linear, optimizer, pointwise, rows};
-use crate::{CudaIds, CudaScalars, CudaTensor};
+use crate::{Cuda, CudaIds, CudaScalars, CudaTensor};
 use kernels::{
-    AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
-    Precision, TokenLogprob, rng,
+    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
 };
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Rows and columns of the products that the peak is measured with, and how many are measured at once.
-const PEAK_SIZE: usize = 8192;
-const PEAK_PRODUCTS: u32 = 4;
-
-/// A GPU as a [`Backend`].
-pub struct Cuda {
-    device: Arc<dyn Device>,
-    precision: Precision,
-    /// Says what few rows of logits say of tokens, which come to the host for that.
-    cpu: Cpu,
-}
-
-impl Cuda {
-    /// A backend on this device, with products and activations in this precision. What is left to the
-    /// processor takes `threads` threads.
-    pub fn new(device: Arc<dyn Device>, precision: Precision, threads: usize) -> Self {
-        let cpu = Cpu::new(CpuOptions { threads, ..CpuOptions::default() });
-        Cuda { device, precision, cpu }
-    }
-
-    /// The device.
-    pub fn device(&self) -> &Arc<dyn Device> {
-        &self.device
-    }
-
-    /// The precision of products and activations.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// One line for people: `NVIDIA H200, 139 GiB, bf16 products`.
-    pub fn describe(&self) -> String {
-        format!("{}, {} products", self.device.describe(), if self.is_bf16() { "bf16" } else { "f32" })
-    }
-
-    /// Measured peak of products in this precision, in floating-point operations a second: the best of large ones
-    /// during `duration`.
-    pub fn peak(&mut self, duration: Duration) -> f64 {
-        let size = if self.is_bf16() { PEAK_SIZE } else { PEAK_SIZE / 2 };
-        let shape = LinearShape { rows: size, d_in: size, d_out: size };
-        // Random values: a multiplier at rest is quicker than one at work.
-        let values: Vec<f32> = (0..(size * size) as u64).map(|i| rng::uniform(1, 2, i) - 0.5).collect();
-        let [mut x, mut weight, mut out] = [(); 3].map(|()| self.activation(size * size));
-        self.upload(&mut x, &values);
-        self.upload(&mut weight, &values);
-        let operations = 2.0 * (size as f64).powi(3);
-        let (began, mut best) = (Instant::now(), 0f64);
-        while best == 0.0 || began.elapsed() < duration {
-            self.device.synchronize();
-            let start = Instant::now();
-            for _ in 0..PEAK_PRODUCTS {
-                self.linear_forward(&mut out, &x, &weight, None, shape);
-            }
-            self.device.synchronize();
-            best = best.max(f64::from(PEAK_PRODUCTS) * operations / start.elapsed().as_secs_f64());
-        }
-        best
-    }
-
-    /// Bytes of its memory that may still be had, where the device tells.
-    pub fn free_bytes(&self) -> Option<u64> {
-        self.device.free_bytes()
-    }
-
-    pub(crate) fn is_bf16(&self) -> bool {
-        self.precision == Precision::Bf16
-    }
-
-    /// Rows of logits on the host.
-    fn on_host(&mut self, logits: &CudaTensor) -> kernels::CpuTensor {
-        let mut values = vec![0.0; logits.len()];
-        self.download(&mut values, logits);
-        let mut tensor = self.cpu.zeros(values.len());
-        self.cpu.upload(&mut tensor, &values);
-        tensor
-    }
-}
 
 impl Backend for Cuda {
     type Tensor = CudaTensor;
@@ -97,15 +15,15 @@ impl Backend for Cuda {
     type Scalars = CudaScalars;
 
     fn zeros(&mut self, len: usize) -> CudaTensor {
-        CudaTensor::new(&self.device, len, false)
+        CudaTensor::new(self.device(), len, false)
     }
 
     fn arena(&mut self, lens: &[usize]) -> Vec<CudaTensor> {
-        CudaTensor::arena(&self.device, lens)
+        CudaTensor::arena(self.device(), lens)
     }
 
     fn activation(&mut self, len: usize) -> CudaTensor {
-        CudaTensor::new(&self.device, len, self.is_bf16())
+        CudaTensor::new(self.device(), len, self.is_bf16())
     }
 
     fn packed(&mut self, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
@@ -124,11 +42,11 @@ impl Backend for Cuda {
         let (bytes, bf16, to) = (bytes_of(values), out.bf16(), out.at_mut());
         if !bf16 {
             // SAFETY: the tensor has as many values.
-            return unsafe { self.device.upload(to, bytes) };
+            return unsafe { self.device().upload(to, bytes) };
         }
         let exact = self.scratch(bytes.len());
         // SAFETY: it was just allocated with this size.
-        unsafe { self.device.upload(exact.at(), bytes) };
+        unsafe { self.device().upload(exact.at(), bytes) };
         pointwise::convert(self, (to, true), (exact.at(), false), values.len());
     }
 
@@ -145,23 +63,23 @@ impl Backend for Cuda {
             x.at()
         };
         // SAFETY: as many values are there.
-        unsafe { self.device.download(bytes_of_mut(out), from) };
+        unsafe { self.device().download(bytes_of_mut(out), from) };
     }
 
     fn ids(&mut self) -> CudaIds {
-        CudaIds::new(&self.device, &[])
+        CudaIds::new(self.device(), &[])
     }
 
     fn upload_ids(&mut self, out: &mut CudaIds, values: &[u32]) {
-        out.set(&self.device, values);
+        out.set(self.device(), values);
     }
 
     fn scalars(&mut self) -> CudaScalars {
-        CudaScalars::new(&self.device)
+        CudaScalars::new(self.device())
     }
 
     fn upload_scalars(&mut self, out: &mut CudaScalars, values: &[f64]) {
-        out.set(&self.device, values);
+        out.set(self.device(), values);
     }
 
     fn read(&mut self, out: &mut Vec<f64>, lists: &[&CudaScalars]) {
@@ -171,7 +89,7 @@ impl Backend for Cuda {
             out.resize(start + list.len(), 0.0);
             if list.len() > 0 {
                 // SAFETY: as many values are there.
-                unsafe { self.device.download(bytes_of_mut(&mut out[start..]), list.at()) };
+                unsafe { self.device().download(bytes_of_mut(&mut out[start..]), list.at()) };
             }
         }
     }
@@ -181,7 +99,7 @@ impl Backend for Cuda {
     }
 
     fn resize(&mut self, x: &mut CudaTensor, len: usize) {
-        x.resize(&self.device, len);
+        x.resize(self.device(), len);
     }
 
     fn fill(&mut self, out: &mut CudaTensor, value: f32) {

@@ -40,10 +40,13 @@ pub struct Driver {
     module: sys::CUmodule,
     products: Mutex<Lt>,
     staging: Mutex<Staging>,
-    /// What is measured, if anything is: names, and events before and after.
-    timeline: Mutex<Option<Vec<(String, [sys::CUevent; 2])>>>,
+    /// What is measured, if anything is.
+    timeline: Mutex<Option<Timeline>>,
     description: String,
 }
+
+/// Names, and events before and after.
+type Timeline = Vec<(String, [sys::CUevent; 2])>;
 
 #[derive(Clone, Copy)]
 struct Function {

@@ -15,6 +15,7 @@
 
 mod backend;
 mod compiled;
+mod cuda;
 pub mod device;
 mod driver;
 mod memory;
@@ -22,7 +23,7 @@ mod ops;
 mod products;
 mod source;
 
-pub use backend::Cuda;
+pub use cuda::Cuda;
 pub use driver::{Driver, Missing};
 pub use memory::{CudaIds, CudaScalars, CudaTensor};
 pub use source::{SOURCES, source};

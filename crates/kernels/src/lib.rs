@@ -8,7 +8,7 @@
 //! * [`Either`]: one of two backends, chosen when a program runs.
 //! * [`rng`]: counter-based random numbers, so that a mask can be made again instead of stored.
 //!
-//! This crate knows nothing about models, files or training; it is the only one with `unsafe`.
+//! This crate knows nothing about models, files or training; with `kernels-cuda` it is the only one with `unsafe`.
 
 pub mod backend;
 pub mod cpu;

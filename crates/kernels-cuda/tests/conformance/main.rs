@@ -16,7 +16,7 @@ use kernels_cuda::Cuda;
 use lab::{Lab, Sizes};
 
 /// Of the sizes, every so-manieth runs on the emulator, which is slow.
-const STEP: usize = 9;
+const STEP: usize = 14;
 
 /// Makes a test of each operation, and the list of them.
 macro_rules! conformance {

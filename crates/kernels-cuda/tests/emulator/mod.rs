@@ -54,34 +54,39 @@ pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
 }
 
 fn emulated() -> Option<Arc<dyn Device>> {
-    let library = compile(&[])?;
+    compile(&kernels_cuda::source(), &[]).map(|library| open(&library))
+}
+
+/// The emulator of compiled kernels.
+pub(crate) fn open(library: &Path) -> Arc<dyn Device> {
     // SAFETY: the library was just compiled from the source beside this file, and is never closed.
     unsafe {
         let library = Box::leak(Box::new(libloading::Library::new(library).expect("a library")));
         let launch = *library.get::<Launch>(b"emu_launch").expect("the emulator's launch");
         let product = *library.get::<Multiply>(b"emu_product").expect("the emulator's product");
-        Some(Arc::new(Emulator { launch, product }))
+        Arc::new(Emulator { launch, product })
     }
 }
 
-/// Compiles the kernels for the processor; none without a compiler.
-pub(crate) fn compile(flags: &[&str]) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let text = registry(kernels_cuda::SOURCES);
-    // What was compiled before is kept; what another process compiles is not waited for.
+/// Compiles kernels for the processor; none without a compiler. What was compiled before is kept.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn compile(source: &str, flags: &[&str]) -> Option<PathBuf> {
+    let (root, dir) = (Path::new(env!("CARGO_MANIFEST_DIR")), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let text = registry(source);
     let mut hasher = DefaultHasher::new();
-    (&text, kernels_cuda::SOURCES, include_str!("../../kernels/emu.h"), flags).hash(&mut hasher);
-    let kept = dir.join(format!("emulator-{:016x}.so", hasher.finish()));
+    (&text, include_str!("../../kernels/emu.h"), flags).hash(&mut hasher);
+    let digest = hasher.finish();
+    let kept = dir.join(format!("emulator-{digest:016x}.so"));
     if kept.exists() {
         return Some(kept);
     }
-    let [source, library] =
-        ["cc", "so"].map(|end| dir.join(format!("emulator-{}.{end}", std::process::id())));
+    // What another process compiles is not waited for.
+    let name = format!("emulator-{digest:016x}-{}", std::process::id());
+    let [source, library] = ["cc", "so"].map(|end| dir.join(format!("{name}.{end}")));
     std::fs::write(&source, text).expect("the emulator's source");
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     let command = Command::new(&compiler)
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"])
+        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"])
         .args(flags)
         .arg("-I")
         .args([&root.join("kernels"), &source, Path::new("-o"), &library])
@@ -96,19 +101,19 @@ pub(crate) fn compile(flags: &[&str]) -> Option<PathBuf> {
 }
 
 /// All kernels, and a function that launches one by its name.
-fn registry(sources: &[(&str, &str)]) -> String {
-    let includes = sources.iter().map(|(name, _)| format!("#include \"{name}\"\n"));
-    let names = sources.iter().filter(|(name, _)| name.ends_with(".cu")).flat_map(|(_, text)| names(text));
-    let launches = names.map(|name| {
-        format!("  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n")
+fn registry(source: &str) -> String {
+    let launches = names(source).into_iter().map(|name| {
+        format!(
+            "  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n"
+        )
     });
-    let launch = "extern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
-    let parts = includes.chain([launch.into()]).chain(launches).chain(["  return 1;\n}\n".into()]);
+    let launch = "\nextern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
+    let parts = [source.into(), launch.into()].into_iter().chain(launches).chain(["  return 1;\n}\n".into()]);
     parts.collect::<String>() + include_str!("product.cc")
 }
 
 /// The kernels that a source defines.
-pub(crate) fn names(source: &str) -> Vec<&str> {
+fn names(source: &str) -> Vec<&str> {
     let after = source.split("\nKERNEL(").skip(1).filter_map(|rest| rest.split_once(") "));
     after.map(|(_, name)| name.split('(').next().expect("a name")).collect()
 }

@@ -86,7 +86,7 @@ pub fn ppo<B: Backend>(
     let optim = &settings.optim;
     let lanes = Lanes::new(optim.lanes).in_all(settings.own.ptx_coef > 0.0);
     memory::check(&both, &both, optim.micro_batch_tokens, lanes, machine)?;
-    let mut training = Ppo::new(backend, options, &settings, progress)?;
+    let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
     let ending =
@@ -113,6 +113,8 @@ struct Ppo<'a, B: Backend> {
     reference: Frozen<B>,
     reward: Frozen<B>,
     kl: KlController,
+    /// Whether a model says the same to the bit whatever it is asked along with it, as on the processor.
+    same_bits: bool,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
     before: Option<Map<String, Value>>,

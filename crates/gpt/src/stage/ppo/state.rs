@@ -31,6 +31,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
     /// The first state of a run.
     pub(super) fn new(
         mut backend: B,
+        machine: &Machine,
         options: &'a Options<'a>,
         settings: &'a Resolved<PpoSettings>,
         progress: &dyn Progress,
@@ -69,6 +70,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let [trained, reference] = [(); 2].map(|()| policy.weights(b, &config, options.seed));
         let [value, scores] = [(); 2].map(|()| reward.weights(b, &value_config, options.seed));
         let mut ppo = Ppo {
+            same_bits: machine.device == "cpu",
             policy: Trainer::new(b, config.clone(), trained?),
             average: None,
             value: Trainer::new(b, value_config.clone(), value?),
