@@ -60,8 +60,8 @@ async fn bytes(body: Body) -> Result<Vec<u8>, ApiError> {
         let part = part.map_err(|_| ApiError::invalid("the body could not be read"))?;
         len += part.len();
         match len {
-            0..=BYTES => bytes.extend_from_slice(&part),
-            ..=HEARD_BYTES => bytes = Vec::new(),
+            ..=BYTES => bytes.extend_from_slice(&part),
+            _ if len <= HEARD_BYTES => bytes = Vec::new(),
             _ => break,
         }
     }
