@@ -519,16 +519,18 @@ def invariance(args):
 
 
 def keys(args):
-    """Every address × method without the key: 401, but /health."""
+    """Every address × method without the key: 401, but /health and the pages' files."""
     with tempfile.TemporaryDirectory() as scratch:
         file = os.path.join(scratch, "key")
         Path(file).write_text(KEY)
         with Server(args.mynah, [args.model], "--api-key-file", file, "--quiet") as server:
             listed = set(server.ask("GET", "/openapi.json", key=KEY).json()["paths"])
-            source = Path(__file__).parent.parent / "crates/server/src/http/routes.rs"
-            table = {path.replace("{*", "{") for path in re.findall(r'\bat\(\s*"([^"]+)"', source.read_text())}
+            source = Path(__file__).parent.parent / "crates/server/src/http"
+            at = re.findall(r'(?:\bat\(\s*|const HEALTH: &str = )"([^"]+)"', (source / "routes.rs").read_text())
+            table = {path.replace("{*", "{") for path in at}
+            pages = set(re.findall(r'\bpath: "([^"]+)"', (source / "pages.rs").read_text()))
             expect(listed == table, f"/openapi.json lists the router's table of {len(table)} ({sorted(listed ^ table)})")
-            paths = [re.sub(r"\{.*?\}", "it", path) for path in listed | table] + ["/", "/none", "/v1", "/health/x", "//health"]
+            paths = [re.sub(r"\{.*?\}", "it", path) for path in listed | table | pages] + ["/none", "/page/none", "/page/", "/v1", "/health/x", "//health"]
             methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"]
             wrong, tried = [], 0
             for path in paths:
@@ -536,9 +538,10 @@ def keys(args):
                     for headers in ({}, {"Content-Type": "application/json"}, {"X-Forwarded-For": "127.0.0.1", "X-Original-URL": "/health"}):
                         status = server.ask(method, path, b"{}", headers).status
                         tried += 1
-                        if status != 401 and not (path == "/health" and status in (200, 405)):
+                        is_open = path == "/health" or path in pages
+                        if status != (401 if not is_open else 200 if method in ("GET", "HEAD") else 405):
                             wrong.append((method, path, headers, status))
-            expect(not wrong, f"{tried} requests without the key: 401, but /health ({wrong[:5]})")
+            expect(not wrong, f"{tried} requests without the key: 401, but /health and {len(pages)} files of pages ({wrong[:5]})")
             expect(server.ask("GET", "/v1/models", key=KEY).status == 200, "the key still opens")
 
 

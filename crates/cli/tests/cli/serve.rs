@@ -25,16 +25,17 @@ fn serve(arguments: &[&str], key: Option<&str>) -> Serving {
     command.args(["--threads", "1", "serve", "--port", "0"]).args(arguments);
     command.env_remove("MYNAH_API_KEY").envs(key.map(|key| ("MYNAH_API_KEY", key)));
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-    let mut told = Vec::new();
-    loop {
+    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut serving = Serving { child, address: String::new(), told: Vec::new(), stderr };
+    while serving.address.is_empty() {
         let mut line = String::new();
-        assert!(stderr.read_line(&mut line).expect("lines") > 0, "it ended: {told:?}");
-        if let Some(address) = line.trim().strip_prefix("listening on http://") {
-            return Serving { child, address: address.to_owned(), told, stderr };
+        assert!(serving.stderr.read_line(&mut line).expect("lines") > 0, "it ended: {:?}", serving.told);
+        match line.trim().strip_prefix("listening on http://") {
+            Some(address) => serving.address = address.to_owned(),
+            None => serving.told.push(line),
         }
-        told.push(line);
     }
+    serving
 }
 
 impl Serving {

@@ -59,12 +59,10 @@ async fn bytes(body: Body) -> Result<Vec<u8>, ApiError> {
     while let Some(part) = body.next().await {
         let part = part.map_err(|_| ApiError::invalid("the body could not be read"))?;
         len += part.len();
-        if len <= BYTES {
-            bytes.extend_from_slice(&part);
-        } else if len <= HEARD_BYTES {
-            bytes = Vec::new();
-        } else {
-            break;
+        match len {
+            ..=BYTES => bytes.extend_from_slice(&part),
+            _ if len <= HEARD_BYTES => bytes = Vec::new(),
+            _ => break,
         }
     }
     if len > BYTES { Err(ApiError::too_large(BYTES)) } else { Ok(bytes) }

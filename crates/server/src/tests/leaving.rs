@@ -11,6 +11,9 @@ pub(super) fn long(stream: bool) -> Value {
     question(json!({ "n": 16, "max_tokens": 290, "stream": stream, "logprobs": true, "top_logprobs": 20 }))
 }
 
+/// How a client goes away.
+type Leave = fn(TcpStream);
+
 /// Closes with RST instead of FIN.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -20,7 +23,7 @@ fn reset(stream: TcpStream) {
 #[test]
 fn a_client_that_goes_away_frees_its_place() {
     let server = Server::start(|settings| settings.capacity.slots = 1);
-    let leave: [(&str, fn(TcpStream)); 3] = [
+    let leave: [(&str, Leave); 3] = [
         ("FIN", |stream| drop(stream)),
         ("RST", reset),
         ("half-close", |stream| {

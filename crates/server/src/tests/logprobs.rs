@@ -85,14 +85,12 @@ fn they_are_the_models_own_to_the_bit() {
     let said = logprobs["token_logprobs"].as_array().unwrap();
     assert!(said[0].is_null(), "nothing stands before the first");
     assert_eq!(said[1..].iter().map(|it| it.as_f64().unwrap()).collect::<Vec<_>>(), told);
-    let mut offset = 0;
-    for (at, &token) in logprobs["text_offset"].as_array().unwrap().iter().zip(&tokens) {
+    for (offset, at) in logprobs["text_offset"].as_array().unwrap().iter().enumerate() {
         let whole: usize = String::from_utf8_lossy(&tokenizer.decode_bytes(&tokens[..offset]).unwrap())
             .trim_end_matches('\u{fffd}')
             .chars()
             .count();
-        assert_eq!(at.as_u64().unwrap() as usize, whole, "token {token}");
-        offset += 1;
+        assert_eq!(at.as_u64().unwrap() as usize, whole, "token {}", tokens[offset]);
     }
     // The same of what it draws itself, after the echo, streamed or not.
     let more = json!({ "prompt": text, "max_tokens": 6, "echo": true, "logprobs": 3, "seed": 2 });
