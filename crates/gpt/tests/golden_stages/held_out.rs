@@ -42,4 +42,5 @@ fn conversations_are_learned_from_or_held_out() {
     assert_eq!((train.per_epoch() + held_out.per_epoch()) as usize, all.len(), "each is on one side");
     assert!(firsts(&train).is_disjoint(&firsts(&held_out)));
     assert_eq!(firsts(&train).len() + firsts(&held_out).len(), 20);
+    assert!((3..10).contains(&firsts(&held_out).len()), "three tenths of twenty, and not one of them");
 }

@@ -144,6 +144,13 @@ fn the_beginning_of_a_prompt_that_a_slot_holds_is_not_read_again() {
     }
     engine.step(b);
     assert_eq!((engine.running(), engine.waiting()), (1, 3));
+    // But they are overtaken.
+    let mut engine = Engine::new(b, &config, &weights, 2);
+    for prompt in [&fresh[..], &fresh, &[9, 9]] {
+        engine.submit(of(0, prompt), None);
+    }
+    engine.step(b);
+    assert_eq!((engine.running(), engine.waiting()), (2, 1));
 }
 
 #[test]
