@@ -148,9 +148,11 @@ function tokenButton(node, token, at) {
   made.append(text(token.token));
   const p = Math.exp(token.logprob);
   made.dataset.rank = p > 0.8 ? 0 : p > 0.4 ? 1 : p > 0.1 ? 2 : 3;
-  made.title = `${(100 * p).toFixed(1)} %`;
+  made.title = percent(p);
   return made;
 }
+
+const percent = (p) => (p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
 
 function alternatives(node, at) {
   const token = node.tokens[at];
@@ -168,7 +170,7 @@ function alternatives(node, at) {
     const bar = document.createElement("meter");
     bar.value = p;
     bar.ariaHidden = "true";
-    made.append(shown, bar, `${(100 * p).toFixed(1)} %${other === token.token ? " ✓" : ""}`);
+    made.append(shown, bar, `${percent(p)}${other === token.token ? " ✓" : ""}`);
     return made;
   });
   $("choices").replaceChildren(...options);

@@ -21,8 +21,9 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 7] = [
+const FILES: [File; 8] = [
     File { path: "/", kind: HTML, text: include_str!("../../page/index.html") },
+    File { path: "/page/icon.svg", kind: "image/svg+xml", text: include_str!("../../page/icon.svg") },
     File { path: "/page/style.css", kind: CSS, text: include_str!("../../page/style.css") },
     File { path: "/page/chat.js", kind: SCRIPT, text: include_str!("../../page/chat.js") },
     File { path: "/page/api.js", kind: SCRIPT, text: include_str!("../../page/api.js") },

@@ -9,8 +9,9 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 /// What needs no key, once more: the pages' files and whether the server lives.
 fn is_open(path: &str) -> bool {
-    const PAGES: [&str; 7] = [
+    const PAGES: [&str; 8] = [
         "/",
+        "/page/icon.svg",
         "/page/style.css",
         "/page/chat.js",
         "/page/api.js",

@@ -125,6 +125,13 @@ fn next_steps(dir: &Path, results: &ChatResults) -> Element {
         (both("Talk to the model.", "和模型对话。"), format!("mynah chat --model {}", at("ppo"))),
         (
             both(
+                "Talk to the model of every stage, in a browser at http://127.0.0.1:8000.",
+                "在浏览器里与每个阶段的模型对话：http://127.0.0.1:8000。",
+            ),
+            format!("mynah serve --model {}", quoted(&dir.display().to_string())),
+        ),
+        (
+            both(
                 "See what the reward model makes of your own answers.",
                 "看看奖励模型给你自己的回答打多少分。",
             ),

@@ -67,3 +67,14 @@ pub(super) fn apply(table: &mut toml::Table, changes: &[String]) -> Result<Vec<S
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vocabularies_are_those_of_the_papers_and_small_ones_of_small_models() {
+        let sizes = ["gpt1", "gpt2-xl", "gpt3-175b", "modern-nano", "tiny"].map(usual_vocab_size);
+        assert_eq!(sizes, [40_478, 50_257, 50_257, 8_192, 8_192]);
+    }
+}

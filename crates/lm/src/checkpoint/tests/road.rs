@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use super::super::{About, Disk, MODEL, Operation, PLAN, road_is_finished, save_on};
+use super::super::{About, Disk, MODEL, Operation, PLAN, road_is_finished, road_stages, save_on};
 use super::{resolve_model, save_step, with_contents};
 
 /// Saves a checkpoint of a stage into the run `name` of the road.
@@ -50,6 +50,12 @@ fn a_road_is_the_model_of_its_last_good_stage() {
     save_stage(&road, "a-policy", "ppo", 3);
     save_stage(&road, "a-policy", "ppo", 6);
     used("a-policy");
+
+    let stages = road_stages(&road).unwrap().unwrap();
+    let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a-policy", "asked", "dpo", "pretrain", "reward"], "every run that has a model");
+    assert_eq!(stages[1].1, road.join("asked"));
+    assert!(road_stages(&road.join("asked")).unwrap().is_none(), "a run is no road");
 
     // What is damaged is passed over, and told.
     for step in [3, 6] {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Rows of a pass, at most.
 pub(super) const MOST_ROWS: usize = 1024;
-/// The first passes of an engine that has a time to keep.
-const FIRST_ROWS: f64 = 16.0;
+/// Rows of the first passes of an engine that has a time to keep, and of each at least: so few cost about as
+/// much as one, since all weights are read for either, and a prompt that is read row by row takes a pass for each.
+const FEWEST_ROWS: f64 = 16.0;
 
 /// How many rows of prompts a pass may have, besides the tokens that sequences are continued by.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Budget {
 
     /// As many as are done within `limit`.
     pub(super) fn within(limit: Duration) -> Self {
-        Budget { limit: Some(limit), rows: FIRST_ROWS }
+        Budget { limit: Some(limit), rows: FEWEST_ROWS }
     }
 
     /// Rows of prompts in a pass where `decoding` sequences are continued: nobody waits for their next token
@@ -42,7 +43,7 @@ impl Budget {
         } else if full && used < 0.6 {
             self.rows *= 1.5;
         }
-        self.rows = self.rows.clamp(1.0, MOST_ROWS as f64);
+        self.rows = self.rows.clamp(FEWEST_ROWS, MOST_ROWS as f64);
     }
 }
 
@@ -58,9 +59,11 @@ mod tests {
         assert_eq!(budget.prompt_rows(0), 16, "it could not have had more");
         budget.learn(Duration::from_millis(10), true);
         assert_eq!(budget.prompt_rows(0), 24);
+        (0..3).for_each(|_| budget.learn(Duration::from_millis(10), true));
+        assert_eq!(budget.prompt_rows(0), 81);
         budget.learn(Duration::from_millis(80), true);
-        assert_eq!(budget.prompt_rows(0), 9, "three quarters of what fits");
+        assert_eq!(budget.prompt_rows(0), 30, "three quarters of what fits");
         (0..9).for_each(|_| budget.learn(Duration::from_secs(9), false));
-        assert_eq!((budget.prompt_rows(0), budget.prompt_rows(9)), (1, 1));
+        assert_eq!((budget.prompt_rows(0), budget.prompt_rows(9)), (16, 8), "prompts get on all the same");
     }
 }

@@ -65,21 +65,22 @@ impl<B: Backend> Engine<B> {
         events
     }
 
-    /// Fills the pass: a row of every sequence that is being continued, and of the prompts, the oldest first,
-    /// as much as there is room for.
+    /// Fills the pass: a row of every sequence that is being continued, and of the prompts as much as there is
+    /// room for. Half of it is for those that are read soonest, since nobody wants to wait for others' long
+    /// prompts; the rest is for the oldest, which nobody overtakes for ever.
     fn collect_rows(&mut self) {
         let reads_prompt = |slot: &Slot| slot.at_work().is_some_and(|running| running.tokens.is_empty());
         let decoding =
             self.slots.iter().filter(|slot| slot.at_work().is_some() && !reads_prompt(slot)).count();
         let mut prompts: Vec<usize> =
             (0..self.slots.len()).filter(|&i| reads_prompt(&self.slots[i])).collect();
-        prompts.sort_by_key(|&i| self.slots[i].at_work().map(|running| running.id));
-        let mut room = self.budget.prompt_rows(decoding);
+        let room = self.budget.prompt_rows(decoding);
         let mut read = vec![0; self.slots.len()];
-        for slot in prompts {
-            read[slot] = self.slots[slot].unread().min(room).min(self.slots[slot].most_rows());
-            room -= read[slot];
-        }
+        let age = |slot: usize| self.slots[slot].at_work().map(|running| running.id);
+        prompts.sort_by_key(|&slot| (self.slots[slot].unread(), age(slot)));
+        let shared = self.share(room / 2, &prompts, &mut read);
+        prompts.sort_by_key(|&slot| age(slot));
+        self.share(room - shared, &prompts, &mut read);
 
         let Pass { tokens, spans, wanted, full, .. } = &mut self.pass;
         tokens.clear();
@@ -102,6 +103,18 @@ impl<B: Backend> Engine<B> {
             spans.push(CacheSpan { slot: i, start, len });
             wanted.extend(slot.draws.then_some(tokens.len() as u32 - 1));
         }
+    }
+
+    /// Gives so many rows to prompts, in their order, as far as each has something to be read: how many it gave.
+    fn share(&self, rows: usize, prompts: &[usize], read: &mut [usize]) -> usize {
+        let mut room = rows;
+        for &slot in prompts {
+            let most = self.slots[slot].unread().min(self.slots[slot].most_rows());
+            let more = (most - read[slot]).min(room);
+            read[slot] += more;
+            room -= more;
+        }
+        rows - room
     }
 
     /// Draws a token from each wanted row.

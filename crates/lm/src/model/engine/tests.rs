@@ -169,8 +169,8 @@ fn a_sequence_goes_on_in_every_pass_while_prompts_are_read_in_pieces() {
     }
     assert_eq!(
         firsts[..2],
-        [(second, 3), (third, 3)],
-        "17 and 3 tokens are four passes of five, the older first"
+        [(third, 1), (second, 3)],
+        "17 and 3 tokens are four passes of five; half of each is for the one that is read soonest"
     );
     engine.pause(second, true);
     let heard = |events: Vec<Event>, wanted| {
@@ -179,6 +179,32 @@ fn a_sequence_goes_on_in_every_pass_while_prompts_are_read_in_pieces() {
     assert!(!heard(engine.step(b), second));
     engine.pause(second, false);
     assert!(heard(engine.step(b), second));
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_a_long_one_nor_the_long_one_for_ever() {
+    let (b, config) = (&mut Reference, config());
+    let weights = init(b, &config, 1);
+    let mut engine = Engine::new(b, &config, &weights, 3);
+    engine.budget = Budget::of_rows(4);
+    let long = engine.submit(request(1, &[1; 12], 1), None);
+    let mut shorts = 0;
+    for pass in 1..=6 {
+        // One short prompt after another.
+        engine.submit(request(2, &[10 + pass, pass], 1), None);
+        let over: Vec<RequestId> = finish_of(&engine.step(b));
+        assert_eq!(over.contains(&long), pass == 6, "pass {pass}: two of its rows each time");
+        shorts += over.iter().filter(|&&id| id != long).count();
+    }
+    assert_eq!(shorts, 6, "each was read at once");
+}
+
+/// Those that are over.
+fn finish_of(events: &[Event]) -> Vec<RequestId> {
+    events
+        .iter()
+        .filter_map(|event| if let Event::Done { id, .. } = event { Some(*id) } else { None })
+        .collect()
 }
 
 #[test]
