@@ -100,12 +100,12 @@ class Peer:
                 times.append(time.perf_counter() - began)
         return times, counted or len(times), time.perf_counter() - began
 
-    def together(self, n, round):
+    def together(self, n, turn):
         """Tokens a second of n streams at once, the first token's times and the gaps between pieces."""
         heard = [None] * n
 
         def ask(i):
-            heard[i] = self.stream(f"{OPENINGS[i % len(OPENINGS)]} ({round})", options.tokens)
+            heard[i] = self.stream(f"{OPENINGS[i % len(OPENINGS)]} ({turn})", options.tokens)
 
         began = time.perf_counter()
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(n)]
@@ -158,10 +158,10 @@ def start():
 def measure(peers, note):
     speeds = {(peer.name, n): [] for peer in peers for n in (1, 16)}
     firsts, gaps = {key: [] for key in speeds}, {key: [] for key in speeds}
-    for round in range(options.rounds):
+    for turn in range(options.rounds):
         for n in (1, 16):
             for peer in peers:
-                speed, first, gap = peer.together(n, round)
+                speed, first, gap = peer.together(n, turn)
                 speeds[peer.name, n].append(speed)
                 firsts[peer.name, n] += first
                 gaps[peer.name, n] += gap

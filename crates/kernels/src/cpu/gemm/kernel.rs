@@ -64,6 +64,11 @@ impl Kernel {
         self.word.step()
     }
 
+    /// Whether it multiplies by panels of halves: memory gives a lone row's weights in half the time.
+    pub(super) fn takes_halves(self) -> bool {
+        self.level == Level::Avx2 && self.word == Word::RoundedF32
+    }
+
     /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops)
     /// operations.
     pub(crate) fn peak(self, steps: usize) -> f32 {

@@ -16,33 +16,75 @@ pub(super) const PEAK_SUMS: usize = 12;
 pub(super) unsafe fn run(tile: &Tile) {
     // SAFETY: passed on.
     unsafe {
-        match tile.rows {
-            1 => tile_of::<1>(tile),
-            2 => tile_of::<2>(tile),
-            3 | 4 => tile_of::<4>(tile),
-            _ => tile_of::<MR>(tile),
+        match tile.is_halves {
+            true => run_on::<true>(tile),
+            false => run_on::<false>(tile),
         }
     }
 }
 
 /// # Safety
 ///
+/// As [`run`], with a panel of columns of this kind.
+unsafe fn run_on<const HALVES: bool>(tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.rows {
+            1 => tile_of::<1, HALVES>(tile),
+            2 => tile_of::<2, HALVES>(tile),
+            3 | 4 => tile_of::<4, HALVES>(tile),
+            _ => tile_of::<MR, HALVES>(tile),
+        }
+    }
+}
+
+/// 16 columns of a panel of words.
+///
+/// # Safety
+///
+/// `right` points to that many, on a processor with AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn words(right: *const u32) -> [__m256; 2] {
+    let right = right.cast::<f32>();
+    // SAFETY: 16 words.
+    unsafe { [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))] }
+}
+
+/// The same of a panel of halves.
+///
+/// # Safety
+///
+/// As [`words`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn halves(right: *const u16) -> [__m256; 2] {
+    // SAFETY: 16 halves.
+    let halves = unsafe { _mm256_loadu_si256(right.cast()) };
+    let [low, high] = [_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves)];
+    [low, high].map(|halves| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves))))
+}
+
+/// # Safety
+///
 /// As [`run`], with `tile.rows <= R`.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile_of<const R: usize>(tile: &Tile) {
+unsafe fn tile_of<const R: usize, const HALVES: bool>(tile: &Tile) {
     let mut registers = [[_mm256_setzero_ps(); 2]; R];
-    let (mut left, mut right) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
-    for _ in 0..tile.words {
+    let mut left = tile.left.cast::<f32>();
+    for word in 0..tile.words {
         // SAFETY: within the panels.
         unsafe {
-            let columns = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))];
+            let columns = match HALVES {
+                true => halves(tile.right.cast::<u16>().add(word * UNIT)),
+                false => words(tile.right.add(word * UNIT)),
+            };
             for (i, sums) in registers.iter_mut().enumerate() {
                 let row = _mm256_broadcast_ss(&*left.add(i));
                 sums[0] = _mm256_fmadd_ps(row, columns[0], sums[0]);
                 sums[1] = _mm256_fmadd_ps(row, columns[1], sums[1]);
             }
             left = left.add(MR);
-            right = right.add(UNIT);
         }
     }
     let mut sums = [[0.0; UNIT]; R];

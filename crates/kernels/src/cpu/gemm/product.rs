@@ -42,13 +42,47 @@ pub(crate) struct Product<'a> {
 
 /// A right factor that [`pack_right`] has packed, for the same blocks.
 #[derive(Clone, Copy)]
-pub(crate) struct Right<'a>(&'a [u32]);
+pub(crate) struct Right<'a>(Packed<'a>);
+
+/// How it lies in memory.
+#[derive(Clone, Copy)]
+enum Packed<'a> {
+    Words(&'a [u32]),
+    /// The upper halves of words whose lower ones are zero.
+    Halves(&'a [u16]),
+}
+
+impl Packed<'_> {
+    fn len(self) -> usize {
+        match self {
+            Packed::Words(words) => words.len(),
+            Packed::Halves(halves) => halves.len(),
+        }
+    }
+}
 
 /// The weight of a linear layer, laid out as the right factor of its product.
 pub(crate) struct PackedWeight {
-    words: Aligned<u32>,
+    stored: Stored,
     d_in: usize,
     d_out: usize,
+}
+
+enum Stored {
+    Words(Aligned<u32>),
+    Halves(Aligned<u16>),
+}
+
+impl Stored {
+    /// What a kernel packed, in as little memory as it can be multiplied from.
+    fn new(kernel: Kernel, words: Aligned<u32>) -> Self {
+        if !kernel.takes_halves() {
+            return Stored::Words(words);
+        }
+        let mut halves = Aligned::zeros(words.len());
+        halves.iter_mut().zip(words.iter()).for_each(|(half, word)| *half = (word >> 16) as u16);
+        Stored::Halves(halves)
+    }
 }
 
 impl PackedWeight {
@@ -64,7 +98,7 @@ impl PackedWeight {
         kernel.push(&mut blocks, d_in);
         let mut words = Aligned::zeros(kernel.packed_words(&blocks, d_out));
         pack_right(kernel, pool, &mut words, weight, &blocks, d_out);
-        Self { words, d_in, d_out }
+        Self { stored: Stored::new(kernel, words), d_in, d_out }
     }
 
     /// Number of values of the matrix.
@@ -75,7 +109,10 @@ impl PackedWeight {
     /// As a factor of a product with `d_in` and `d_out`.
     pub(crate) fn right(&self, d_in: usize, d_out: usize) -> Right<'_> {
         assert_eq!((self.d_in, self.d_out), (d_in, d_out), "a packed weight of another shape");
-        Right(&self.words)
+        Right(match &self.stored {
+            Stored::Words(words) => Packed::Words(words),
+            Stored::Halves(halves) => Packed::Halves(halves),
+        })
     }
 }
 
@@ -124,7 +161,7 @@ pub(crate) fn pack_right<'a>(
             }
         }
     });
-    Right(words)
+    Right(Packed::Words(words))
 }
 
 impl Product<'_> {
@@ -208,6 +245,7 @@ impl Product<'_> {
                         words,
                         left: left[row * words..].as_ptr(),
                         right,
+                        is_halves: matches!(self.right.0, Packed::Halves(_)),
                         prefetch: (next.wrapping_add(row / kernel.mr() * share_of_tile * UNIT), share),
                         rows: (rows.len() - row).min(kernel.mr()),
                         units: columns.units(panel),
@@ -227,10 +265,15 @@ impl Product<'_> {
         }
     }
 
+    /// The address of a panel's part, whose values are words or halves.
     fn right_panel(&self, columns: Columns, panel: usize, block: Block) -> *const u32 {
         let (start, end) = (columns.start(panel), columns.start(panel + 1));
-        let panel = &self.right.0[start * self.blocks.words()..end * self.blocks.words()];
-        panel[block.word * (end - start)..].as_ptr()
+        let panel = start * self.blocks.words()..end * self.blocks.words();
+        let part = block.word * (end - start);
+        match self.right.0 {
+            Packed::Words(words) => words[panel][part..].as_ptr(),
+            Packed::Halves(halves) => halves[panel][part..].as_ptr().cast(),
+        }
     }
 }
 

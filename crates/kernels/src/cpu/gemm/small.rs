@@ -86,6 +86,7 @@ impl Kernel {
                     words: part_k.end.div_ceil(self.step()) - first_word,
                     left: left[row * words + first_word * self.mr()..].as_ptr(),
                     right: right[columns.start(panel) * words + first_word * width..].as_ptr(),
+                    is_halves: false,
                     prefetch: (right.as_ptr(), 0),
                     rows: rows.len(),
                     units: columns.units(panel),

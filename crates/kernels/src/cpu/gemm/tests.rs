@@ -213,3 +213,28 @@ fn tiles_agree_with_f64() {
         }
     }
 }
+
+/// However a weight is stored, products have the bits that they have where it is packed for each.
+#[test]
+fn a_packed_weight_has_the_bits_of_a_packed_factor() {
+    for (kernel, _) in every_kernel() {
+        for (m, n, k) in [(1, 33, 70), (2, 16, 1), (3, 500, 130), (7, 17, 900), (40, 65, 333)] {
+            let mut pool = Pool::new(2);
+            let mut blocks = Blocks::default();
+            kernel.push(&mut blocks, k);
+            let (left, right) = (Matrix::new(m * k, 4), Matrix::new(n * k, 5));
+            let factor = Factor::along_k(Values::F32(&right.f32s), k);
+            let weight = PackedWeight::new(kernel, &mut pool, factor, k, n);
+            let mut words = super::super::aligned::Aligned::zeros(kernel.packed_words(&blocks, n));
+            let packed = pack_right(kernel, &mut pool, &mut words, factor, &blocks, n);
+            let [of_weight, of_factor] = [weight.right(k, n), packed].map(|right| {
+                let left = Factor::along_k(Values::F32(&left.f32s), k);
+                let product = Product { m, n, blocks: &blocks, left, right, bias: None, add: false };
+                let mut out = vec![0.0; m * n];
+                product.run(kernel, &mut pool, Sink::F32(Disjoint::new(&mut out)));
+                out
+            });
+            assert!(of_weight == of_factor, "{kernel:?}: {m} × {n} × {k}");
+        }
+    }
+}

@@ -14,6 +14,9 @@ pub(super) struct Tile {
     pub(super) left: *const u32,
     /// A panel of columns, `[words][units · UNIT]`.
     pub(super) right: *const u32,
+    /// Whether that panel has the upper halves of its words alone, as `u16`: bfloat16 whose words would be
+    /// `f32`.
+    pub(super) is_halves: bool,
     /// What to bring nearer meanwhile, so many cache lines for every [`PREFETCH_WORDS`]: anything that is
     /// read soon.
     #[cfg_attr(
