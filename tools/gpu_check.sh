@@ -16,9 +16,10 @@ if [ "${1:-all}" = build ]; then
   mkdir -p "$bin"
   cargo build --release -p mynah --features cuda
   cp "${CARGO_TARGET_DIR:-target}/release/mynah" "$bin/mynah"
+  # `-p mynah` keeps the features of dependencies, and so their builds.
+  made=$(cargo test --release -p mynah -p mynah-kernels-cuda --features mynah/cuda --test conformance --test golden --no-run --message-format=json)
   for test in conformance golden; do
-    cargo test --release -p mynah-kernels-cuda --test $test --no-run --message-format=json \
-      | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1 | xargs -I{} cp {} "$bin/$test"
+    cp "$(grep "\"name\":\"$test\"" <<<"$made" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)" "$bin/$test"
   done
   strip "$bin"/*
   exit

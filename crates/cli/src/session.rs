@@ -25,6 +25,8 @@ pub(crate) struct Session {
     global: Global,
     terminal: OnceLock<Terminal>,
     devices: Devices,
+    /// Whether it was said that a GPU computes for which nobody asked.
+    told_device: OnceLock<()>,
     /// The precision that a command began with, which goes on with it.
     text_precision: OnceLock<Precision>,
     /// Whether a file goes to standard output, so that nothing else may.
@@ -37,6 +39,7 @@ impl Session {
             global,
             terminal: OnceLock::new(),
             devices: Devices::default(),
+            told_device: OnceLock::new(),
             text_precision: OnceLock::new(),
             stdout_is_taken: OnceLock::new(),
         }
@@ -129,7 +132,12 @@ impl Session {
             Purpose::Training(run) => DeviceName::begun_on(run),
             _ => None,
         };
-        self.devices.open(self.device_name().or(begun_on))
+        let wanted = self.device_name().or(begun_on);
+        let device = self.devices.open(wanted)?;
+        if wanted.is_none() && device.is_gpu() {
+            self.told_device.get_or_init(|| self.say("on the GPU; --device cpu takes the processor"));
+        }
+        Ok(device)
     }
 
     fn precision(&self, device: &Device, purpose: Purpose) -> Precision {

@@ -1,5 +1,5 @@
-//! The kernels' machine code: compiled by NVRTC for the chip that there is, and kept in the user's cache, for that takes
-//! some seconds.
+//! The kernels' machine code: compiled by NVRTC for the chip that there is, and kept in the user's cache, for
+//! that takes some seconds.
 
 use crate::source::source;
 use cudarc::nvrtc::{result, sys};

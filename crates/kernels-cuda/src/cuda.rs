@@ -41,8 +41,8 @@ impl Cuda {
         format!("{}, {} products", self.device.describe(), if self.is_bf16() { "bf16" } else { "f32" })
     }
 
-    /// Measured peak of products in this precision, in floating-point operations a second: the best of large ones
-    /// during `duration`.
+    /// Measured peak of products in this precision, in floating-point operations a second: the best of large
+    /// ones during `duration`.
     pub fn peak(&mut self, duration: Duration) -> f64 {
         let size = if self.is_bf16() { PEAK_SIZE } else { PEAK_SIZE / 2 };
         let shape = LinearShape { rows: size, d_in: size, d_out: size };

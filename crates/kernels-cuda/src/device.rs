@@ -5,13 +5,13 @@ use std::ffi::c_void;
 /// An address in a device's memory.
 pub type Address = u64;
 
-/// Memory, launches and products of one GPU, in the order in which they are asked for: what one writes, the next
-/// reads.
+/// Memory, launches and products of one GPU, in the order in which they are asked for: what one writes, the
+/// next reads.
 ///
 /// # Safety
 ///
-/// Memory that was allocated is at its address until it is freed and the operations before that are done; copies
-/// are complete before a later operation reads what they wrote.
+/// Memory that was allocated is at its address until it is freed and the operations before that are done;
+/// copies are complete before a later operation reads what they wrote.
 pub unsafe trait Device: Send + Sync {
     /// One line for people: the card and its memory.
     fn describe(&self) -> String;
@@ -49,8 +49,8 @@ pub unsafe trait Device: Send + Sync {
     /// Both are within allocations and do not overlap.
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize);
 
-    /// Runs a kernel of `grid` blocks of `threads` threads with `shared` bytes of shared memory besides its own. An
-    /// argument is given by its address.
+    /// Runs a kernel of `grid` blocks of `threads` threads with `shared` bytes of shared memory besides its
+    /// own. An argument is given by its address.
     ///
     /// # Safety
     /// The arguments are those of the kernel, and what it reads and writes is within allocations.
@@ -92,7 +92,8 @@ pub struct Measured {
     pub secs: f64,
 }
 
-/// `out[i·out_row + j] = alpha · Σₖ a[i·a_row + k·a_term] · b[j·b_row + k·b_term]`, added to what is there with `add`.
+/// `out[i·out_row + j] = alpha · Σₖ a[i·a_row + k·a_term] · b[j·b_row + k·b_term]`, added to what is there
+/// with `add`.
 ///
 /// Of each factor's two steps at least one is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,8 +118,8 @@ pub struct Product<A = f32> {
     pub add: bool,
 }
 
-/// What becomes of the sums of a [`Product`] of bfloat16 before they are stored, where that can be had; rows of `aux` are
-/// as those of the result. Vectors and `aux` are bfloat16.
+/// What becomes of the sums of a [`Product`] of bfloat16 before they are stored, where that can be had; rows
+/// of `aux` are as those of the result. Vectors and `aux` are bfloat16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Then {
     /// Nothing.

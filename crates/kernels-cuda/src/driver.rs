@@ -60,8 +60,8 @@ struct Staging {
     used: usize,
 }
 
-// SAFETY: the driver's handles may be used from any thread once the context is current there, which every call
-// sees to; what changes is behind mutexes.
+// SAFETY: the driver's handles may be used from any thread once the context is current there, which every
+// call sees to; what changes is behind mutexes.
 unsafe impl Send for Driver {}
 // SAFETY: as above.
 unsafe impl Sync for Driver {}
@@ -106,7 +106,8 @@ impl Driver {
                 chip.0, chip.1
             )));
         }
-        // SAFETY: the device exists; the context is kept until the program ends, and so is what belongs to it.
+        // SAFETY: the device exists; the context is kept until the program ends, and so is what belongs to
+        // it.
         unsafe {
             let context = result::primary_ctx::retain(device).map_err(failed("cannot use the GPU"))?;
             result::ctx::set_current(context).map_err(failed("cannot use the GPU"))?;
@@ -226,8 +227,8 @@ unsafe impl Device for Driver {
                 from
             };
             staging.used = from + part.len();
-            // SAFETY: the part has room in the staging memory, no copy from there is under way, and the caller
-            // says that it has room where it goes.
+            // SAFETY: the part has room in the staging memory, no copy from there is under way, and the
+            // caller says that it has room where it goes.
             unsafe {
                 let memory = std::slice::from_raw_parts_mut(staging.memory.add(from), part.len());
                 memory.copy_from_slice(part);

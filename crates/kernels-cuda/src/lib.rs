@@ -2,16 +2,16 @@
 //!
 //! The operations of a GPT on an NVIDIA GPU: [`Cuda`], a second [`Backend`](kernels::Backend).
 //!
-//! * [`device`]: what an operation asks of a GPU: memory, launches, products. [`Driver`] is the GPU itself, opened
-//!   at run time; tests put an emulator in its place.
-//! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which function
-//!   does what.
+//! * [`device`]: what an operation asks of a GPU: memory, launches, products. [`Driver`] is the GPU itself,
+//!   opened at run time; tests put an emulator in its place.
+//! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which
+//!   function does what.
 //! * `kernels/*.cu`: the kernels, in CUDA C++, compiled for the card when it is first opened.
 //!
-//! What differs from the processor: on one card the same calls give the same bits, and no more than that. The bits
-//! of a row may depend on how many rows a product has, for cuBLASLt takes another algorithm for another shape; and
-//! gradients of weights are summed over all rows of a call at once, so that how a step is cut into micro-batches
-//! decides bits.
+//! What differs from the processor: on one card the same calls give the same bits, and no more than that. The
+//! bits of a row may depend on how many rows a product has, for cuBLASLt takes another algorithm for another
+//! shape; and gradients of weights are summed over all rows of a call at once, so that how a step is cut into
+//! micro-batches decides bits.
 
 mod backend;
 mod compiled;

@@ -1,5 +1,5 @@
-//! Products by cuBLASLt. A shape's algorithm is asked for once and then kept, so that runs repeat; none of them
-//! adds up with atomics.
+//! Products by cuBLASLt. A shape's algorithm is asked for once and then kept, so that runs repeat; none of
+//! them adds up with atomics.
 
 use crate::device::{Factor, Product, Then};
 use cudarc::cublaslt::result::{self, CublasError};
@@ -9,7 +9,8 @@ use std::ffi::c_void;
 
 /// What algorithms may work with.
 const WORKSPACE_BYTES: usize = 64 << 20;
-/// Sums that are added up in the order of a shape, not as they come: through the workspace, in either precision.
+/// Sums that are added up in the order of a shape, not as they come: through the workspace, in either
+/// precision.
 const ORDERED_REDUCTIONS: u32 = 2 | 4;
 
 /// A handle, and what was found out with it.

@@ -1,4 +1,5 @@
-//! One of two backends, chosen when a program runs: what is generic in a [`Backend`] is compiled once for both.
+//! One of two backends, chosen when a program runs: what is generic in a [`Backend`] is compiled once for
+//! both.
 
 use crate::{
     AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,

@@ -191,3 +191,18 @@ fn a_prompt_may_come_from_standard_input_and_look_like_a_flag() {
     let text = stdout(&["tokenizer", "decode", "--tokenizer", &tokenizer, ids.trim()]);
     assert_eq!(text, "--quiet");
 }
+
+/// Where the program has no GPUs, or the machine has none, that is said before anything is begun.
+#[test]
+fn a_gpu_that_is_not_there_is_named() {
+    let said: &[&str] = match cfg!(feature = "cuda") {
+        true => &["GPU"],
+        false => &["built without GPUs", "--features cuda"],
+    };
+    // No machine has so many.
+    let mut training = road().pretrain("on-a-gpu", "2");
+    training.extend(["--device".to_owned(), "cuda:99".to_owned()]);
+    fails(&training.iter().map(String::as_str).collect::<Vec<_>>(), 1, said);
+    fails(&["bench", "peak", "--device", "cuda"], 1, &["the processor alone"]);
+    fails(&["bench", "peak", "--device", "tpu"], 2, &["not cpu, cuda"]);
+}

@@ -92,8 +92,8 @@ const QUICK: [Quick; 2] = [
     },
 ];
 
-/// Which of them is for heads of this width; none where values are copied 16 bytes at a time and these are not such
-/// pieces, or registers do not hold them.
+/// Which of them is for heads of this width; none where values are copied 16 bytes at a time and these are
+/// not such pieces, or registers do not hold them.
 fn quick(qkv: &CudaTensor, shape: &AttentionShape) -> Option<&'static Quick> {
     let pieces = qkv.bf16() && shape.head_dim.is_multiple_of(8);
     QUICK.iter().find(|quick| pieces && shape.head_dim <= quick.width)

@@ -11,8 +11,8 @@ use kernels::shapes::{assert_groups, size_of_shape};
 const CHUNK: usize = 8192;
 /// Rows of it whose logits are made and used up while they are in the chip's cache.
 const PART: usize = 512;
-/// Rows of logits, and of the matrix's copy in bfloat16, are as many as a multiple of this: products of odd sizes
-/// are slow.
+/// Rows of logits, and of the matrix's copy in bfloat16, are as many as a multiple of this: products of odd
+/// sizes are slow.
 const PADDED: usize = 64;
 
 fn assert_shapes(

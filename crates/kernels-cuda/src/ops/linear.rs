@@ -86,7 +86,8 @@ fn of_rows(
     }
 }
 
-/// Where products read a bias, which is as long as their rows: nowhere if there is none, or it is not read there.
+/// Where products read a bias, which is as long as their rows: nowhere if there is none, or it is not read
+/// there.
 fn bias_at(cuda: &Cuda, bias: Option<&CudaTensor>, width: usize) -> u64 {
     bias.map_or(0, |bias| {
         assert_len(bias, width, "bias");

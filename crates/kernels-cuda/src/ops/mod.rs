@@ -12,8 +12,9 @@ pub(crate) mod rows;
 use crate::memory::{Buffer, CudaTensor};
 use crate::{Cuda, device::Address};
 
-/// Launches a kernel of a [`Cuda`]: `launch!(cuda, "name", grid, threads, shared bytes; arguments …)`. Arguments are
-/// variables or values of exactly the kernel's types: `u64` for addresses, `i32`, `u64`, `f32`, structures of these.
+/// Launches a kernel of a [`Cuda`]: `launch!(cuda, "name", grid, threads, shared bytes; arguments …)`.
+/// Arguments are variables or values of exactly the kernel's types: `u64` for addresses, `i32`, `u64`, `f32`,
+/// structures of these.
 macro_rules! launch {
     ($cuda:expr, $kernel:expr, $grid:expr, $threads:expr, $shared:expr; $($argument:expr),* $(,)?) => {{
         let grid: [usize; 3] = $grid;
@@ -63,8 +64,8 @@ impl Cuda {
         Buffer::new(self.device(), bytes)
     }
 
-    /// Where products read `x`: itself, or in bfloat16 its twin, which is made or brought up to date, with room for
-    /// `room` values of which those beyond the tensor are 0.
+    /// Where products read `x`: itself, or in bfloat16 its twin, which is made or brought up to date, with
+    /// room for `room` values of which those beyond the tensor are 0.
     pub(crate) fn operand(&self, x: &CudaTensor, room: usize) -> (Address, bool) {
         if x.bf16() || !self.is_bf16() {
             return (x.at(), x.bf16());

@@ -9,7 +9,8 @@ use kernels::shapes::assert_groups;
 
 /// Rows that a block sums, as the kernel has it.
 const SUM_ROWS: usize = 256;
-/// The kernels that give a norm's gradients in one pass, for rows of up to so many values, and rows of their blocks.
+/// The kernels that give a norm's gradients in one pass, for rows of up to so many values, and rows of their
+/// blocks.
 const FUSED: [(usize, &str); 3] =
     [(512, "norm_rows_backward_512"), (768, "norm_rows_backward_768"), (1024, "norm_rows_backward_1024")];
 const FUSED_ROWS: usize = 64;
@@ -183,7 +184,8 @@ fn add_sums(cuda: &Cuda, targets: [Address; 2], sums: [Address; 2], parts: usize
     }
 }
 
-/// Panics unless `qkv` is rows of heads whose queries and keys have these statistics and gains; returns how many.
+/// Panics unless `qkv` is rows of heads whose queries and keys have these statistics and gains; returns how
+/// many.
 fn assert_heads(
     operation: &str,
     qkv: &CudaTensor,

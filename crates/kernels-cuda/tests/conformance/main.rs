@@ -1,5 +1,5 @@
-//! Holds [`Cuda`] to the [`Reference`]: the very list of operations that the processor is held to. On the emulator
-//! some of its sizes (with `MYNAH_CUDA_ALL_SIZES` all of them), on a GPU all.
+//! Holds [`Cuda`] to the [`Reference`]: the very list of operations that the processor is held to. On the
+//! emulator some of its sizes (with `MYNAH_CUDA_ALL_SIZES` all of them), on a GPU all.
 
 #[path = "../emulator/mod.rs"]
 mod emulator;

@@ -38,8 +38,8 @@ struct Flat {
     then: i32,
 }
 
-/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None where there
-/// is no C++ compiler, which is said.
+/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None
+/// where there is no C++ compiler, which is said.
 pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
     static DEVICE: OnceLock<Option<(Arc<dyn Device>, bool)>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| match std::env::var("MYNAH_CUDA_DEVICE") {

@@ -1,5 +1,5 @@
-//! What holds a backend to PyTorch, of every family: logits, every gradient, ten steps of the optimizer, a greedy
-//! continuation. The values come from `tools/golden_models.py`.
+//! What holds a backend to PyTorch, of every family: logits, every gradient, ten steps of the optimizer, a
+//! greedy continuation. The values come from `tools/golden_models.py`.
 
 use std::path::{Path, PathBuf};
 
