@@ -17,6 +17,10 @@ const WORTH_ROUNDING: f64 = 0.9;
 
 /// The precision in which this machine trains faster: passes of a small block, bound by arithmetic.
 pub(crate) fn for_training(options: CpuOptions) -> Precision {
+    if !options.level.has_bf16() {
+        // bf16 is computed as `f32`, and there is nothing to gain.
+        return Precision::F32;
+    }
     let config = Config::gpt2(512, 128, 1, 3, 192);
     faster(options, |cpu| training_work(cpu, config.clone(), 2))
 }
@@ -24,17 +28,19 @@ pub(crate) fn for_training(options: CpuOptions) -> Precision {
 /// The precision in which this machine decodes faster: tokens of one sequence by a block whose weights caches
 /// do not hold, bound by memory.
 pub(crate) fn for_decoding(options: CpuOptions) -> Precision {
+    if options.level.has_bf16() { for_serving(options) } else { Precision::F32 }
+}
+
+/// The same for a server, which answers for long: also where bf16 is computed as `f32`, since its weights are
+/// half the bytes.
+pub(crate) fn for_serving(options: CpuOptions) -> Precision {
     let config = Config::gpt2(256, 16, 1, 16, 1024);
     faster(options, |cpu| sampling_work(cpu, config.clone(), 1, 1, 2))
 }
 
 /// The precision in which a piece of work is done faster, in some ten milliseconds. The two take turns and
-/// the best time of each counts, so that a neighbour on the machine slows both. Without instructions for bf16
-/// it is computed as `f32` and there is nothing to gain.
+/// the best time of each counts, so that a neighbour on the machine slows both.
 fn faster<W: FnMut()>(options: CpuOptions, work: impl Fn(Cpu) -> W) -> Precision {
-    if !options.level.has_bf16() {
-        return Precision::F32;
-    }
     let mut works = BOTH.map(|precision| work(Cpu::new(CpuOptions { precision, ..options })));
     // The first time allocates.
     for work in &mut works {

@@ -152,6 +152,7 @@ impl Session {
             (None, _) if device.is_gpu() => Precision::Bf16,
             // Measured once: another time it may come out otherwise.
             (None, Purpose::Text) => *self.text_precision.get_or_init(|| precision::for_decoding(options)),
+            (None, Purpose::Service) => *self.text_precision.get_or_init(|| precision::for_serving(options)),
             (None, Purpose::NewTraining) => precision::for_training(options),
             (None, Purpose::Training(run)) => {
                 precision::begun_in(run).unwrap_or_else(|| precision::for_training(options))
@@ -252,6 +253,8 @@ pub(crate) enum Purpose<'a> {
     NewTraining,
     /// Text that nobody compares: in the precision that this machine decodes faster in.
     Text,
+    /// Text that a server writes for long: likewise, wherever bf16 is the faster to read.
+    Service,
     /// Figures to be compared: in `f32` on every machine.
     Figures,
 }

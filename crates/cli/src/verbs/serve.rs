@@ -83,8 +83,8 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
     for model in &args.model {
         sources.extend(Source::parse(model)?);
     }
-    let compute = session.compute(Purpose::Text)?;
-    let precision = session.precision_name(Purpose::Text)?;
+    let compute = session.compute(Purpose::Service)?;
+    let precision = session.precision_name(Purpose::Service)?;
     let bytes_per_value = match compute.precision() {
         Precision::F32 => 4,
         Precision::Bf16 => 2,

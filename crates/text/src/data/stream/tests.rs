@@ -265,3 +265,22 @@ fn bad_records_are_named_and_mostly_bad_ones_end_it() {
     let message = TokenStream::open(&options, SEQ_LEN, &Silent).err().unwrap().to_string();
     assert!(message.contains("hold out more"), "{message}");
 }
+
+#[test]
+fn bytes_that_a_vocabulary_lacks_are_told_block_by_block() {
+    let dir = world();
+    let heard = Heard::default();
+    step(&mut open(dir.path()), 1, &heard).unwrap();
+    assert!(!heard.text().contains("has no token"), "{}", heard.text());
+
+    // The same vocabulary without the byte that is `u`, which every document has once.
+    let path = dir.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    json["model"]["vocab"].as_object_mut().unwrap().remove("u").unwrap();
+    fs::write(&path, json.to_string()).unwrap();
+    let heard = Heard::default();
+    step(&mut open(dir.path()), 1, &heard).unwrap();
+    let said = heard.text();
+    // Of the 20 documents that it read, a quarter is held out.
+    assert!(said.contains("has no token for 15 bytes of them"), "{said}");
+}
