@@ -55,7 +55,7 @@ pub(crate) struct ServeArgs {
     /// Answer under this name as well, such as that of a proxy; may be repeated
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
-    /// Let pages of this origin ask, such as https://chat.example; may be repeated
+    /// Let pages of this origin ask, such as `https://chat.example`; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Memory for keys and values of each model in MB [default: what its slots need]

@@ -1,7 +1,7 @@
 //! Functional correctness of generated programs: problems with tests (HumanEval's format), verdicts, pass@k
 //! (Chen et al. 2021).
 //!
-//! The sandbox is `crates/sandbox`; the model that writes programs is in [`programs`](super::programs). One
+//! The sandbox is `crates/sandbox`; the model that writes programs is in `eval/programs.rs`. One
 //! idea: **a program never shares a process with its tests.** HumanEval's own harness runs both in one, where
 //! a program can end the process with a success, patch what the tests use or answer with objects that equal
 //! everything. Here two sandboxes talk in plain data through us: the *worker* has the program, the *grader*
