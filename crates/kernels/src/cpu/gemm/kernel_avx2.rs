@@ -6,6 +6,8 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 const MR: usize = 6;
+/// Halves between what is read and what is brought nearer.
+const AHEAD: usize = 1024;
 
 /// Independent sums of a step of the peak.
 pub(super) const PEAK_SUMS: usize = 12;
@@ -76,7 +78,12 @@ unsafe fn tile_of<const R: usize, const HALVES: bool>(tile: &Tile) {
         // SAFETY: within the panels.
         unsafe {
             let columns = match HALVES {
-                true => halves(tile.right.cast::<u16>().add(word * UNIT)),
+                true => {
+                    let right = tile.right.cast::<u16>().wrapping_add(word * UNIT);
+                    // Widening fills the window in which the processor looks ahead.
+                    _mm_prefetch::<_MM_HINT_T0>(right.wrapping_add(AHEAD).cast());
+                    halves(right)
+                }
                 false => words(tile.right.add(word * UNIT)),
             };
             for (i, sums) in registers.iter_mut().enumerate() {
