@@ -83,7 +83,7 @@ class Peer:
     def stream(self, prompt, tokens):
         """The times of the pieces, and how many tokens there were."""
         body = {"model": self.model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
-                "stream_options": {"include_usage": True}, "ignore_eos": True, "logit_bias": BIAS}
+                "stream_options": {"include_usage": True}, **ENDLESS.get(self.name, {})}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         began, times, counted = time.perf_counter(), [], None
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
@@ -129,6 +129,8 @@ def end_tokens():
 
 
 BIAS = {str(token): -100 for token in end_tokens()}
+# What keeps an answer from ending before its tokens are drawn; transformers' server has nothing for it.
+ENDLESS = {"mynah": {"logit_bias": BIAS}, "llama.cpp": {"logit_bias": BIAS, "ignore_eos": True}}
 
 
 def start():
