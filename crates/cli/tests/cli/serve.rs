@@ -150,7 +150,7 @@ fn what_cannot_be_served_is_refused_before_it_listens() {
     );
     fails(&["serve", "--model", "nowhere", "--port", "0"], 1, &["nowhere", "does not exist"]);
     fails(
-        &["serve", "--model", &named("a"), "--cache-mb", "20", "--port", "0"],
+        &["serve", "--precision", "f32", "--model", &named("a"), "--cache-mb", "20", "--port", "0"],
         1,
         &["16 slots", "--slots 2"],
     );
