@@ -29,59 +29,11 @@ macro_rules! conformance {
     };
 }
 
-conformance! {
-    copy
-    resize
-    fill
-    add
-    accumulate
-    average
-    gelu_forward
-    gelu_backward
-    swiglu_forward
-    swiglu_backward
-    dropout
-    embed_forward
-    embed_backward
-    gather_forward
-    gather_backward
-    layer_norm_forward
-    layer_norm_backward
-    add_layer_norm_forward
-    rms_norm_forward
-    rms_norm_backward
-    add_rms_norm_forward
-    head_norm_forward
-    head_norm_backward
-    rope_forward
-    rope_backward
-    linear_forward
-    linear_backward_input
-    linear_backward_weight
-    linear_gelu_forward
-    linear_gelu_backward_input
-    linear_add_forward
-    attention_forward
-    attention_backward
-    attention_cached
-    cache_fork
-    head_forward
-    head_backward
-    draw
-    token_logprobs
-    likeliest
-    clear
-    norm
-    adamw
-}
+operations::for_every_operation!(conformance);
 
 #[test]
 fn every_operation_is_covered() {
-    const IN_PASSING: &[&str] = &["zeros", "arena", "activation", "packed", "len", "upload", "download"];
-    const LISTS: &[&str] = &["ids", "upload_ids", "scalars", "upload_scalars", "read"];
-    let mut needed = harness::operations();
-    needed.retain(|name| !IN_PASSING.contains(name) && !LISTS.contains(name));
-    assert_eq!(needed, COVERED, "operations of the trait (left), those with a conformance test (right)");
+    operations::assert_covered(COVERED);
 }
 
 /// Runs an operation on both backends in every setting and compares; twice, for runs repeat to the bit.

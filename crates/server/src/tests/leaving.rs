@@ -79,8 +79,18 @@ fn a_reader_who_does_not_read_harms_nobody() {
     let server = Server::start(|settings| settings.capacity.slots = 2);
     let asleep = server.asleep(&server.head(CHAT, &long(true).to_string()));
     server.wait_for("mynah_running", 2.0);
-    std::thread::sleep(Duration::from_millis(200));
-    // Its slots are taken; the other model is not held up.
+    // Its slots stay taken, and nothing more is drawn for it once it has enough to read.
+    let counts = || ["mynah_running", "mynah_waiting"].map(|name| server.metric(name));
+    let mut before = counts();
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = counts();
+        if std::mem::replace(&mut before, now) == now {
+            break;
+        }
+    }
+    assert!(before[0] == 2.0 && before[1] > 0.0, "it is computed to its end: {before:?}");
+    // The other model is not held up.
     let mut body = question(json!({ "max_tokens": 3 }));
     body["model"] = "other".into();
     assert_eq!(server.post(CHAT, &body).status, 200);

@@ -373,3 +373,67 @@ pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
         lab.record_host("applied, updates", noted[2..].to_vec(), Exact);
     }
 }
+
+/// Gives the list of all operations to a macro: what every backend is held to.
+macro_rules! for_every_operation {
+    ($make:ident) => {
+        $make! {
+                copy
+                resize
+                fill
+                add
+                accumulate
+                average
+                gelu_forward
+                gelu_backward
+                swiglu_forward
+                swiglu_backward
+                dropout
+                embed_forward
+                embed_backward
+                gather_forward
+                gather_backward
+                layer_norm_forward
+                layer_norm_backward
+                add_layer_norm_forward
+                rms_norm_forward
+                rms_norm_backward
+                add_rms_norm_forward
+                head_norm_forward
+                head_norm_backward
+                rope_forward
+                rope_backward
+                linear_forward
+                linear_backward_input
+                linear_backward_weight
+                linear_gelu_forward
+                linear_gelu_backward_input
+                linear_add_forward
+                attention_forward
+                attention_backward
+                attention_cached
+                cache_fork
+                head_forward
+                head_backward
+                draw
+                token_logprobs
+                likeliest
+                clear
+                norm
+                adamw
+        }
+    };
+}
+pub(crate) use for_every_operation;
+
+/// Fails when the trait has an operation that `covered` lacks.
+pub(crate) fn assert_covered(covered: &[&str]) {
+    // Every other test makes, fills and reads tensors, those of the optimizer in an arena; `bits` compares
+    // `packed` with the plain matrix.
+    const IN_PASSING: &[&str] = &["zeros", "arena", "activation", "packed", "len", "upload", "download"];
+    /// Lists that other tests upload, to longer and to shorter ones, and read.
+    const LISTS: &[&str] = &["ids", "upload_ids", "scalars", "upload_scalars", "read"];
+    let mut needed = crate::harness::operations();
+    needed.retain(|name| !IN_PASSING.contains(name) && !LISTS.contains(name));
+    assert_eq!(needed, covered, "operations of the trait (left), those with a conformance test (right)");
+}
