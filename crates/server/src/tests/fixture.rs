@@ -56,7 +56,7 @@ pub(super) fn tokenizer() -> Tokenizer {
 }
 
 /// Writes a model that says anything, or scores it.
-fn write(dir: &Path, seed: u64, scores: bool, backend: &mut Cpu) {
+pub(super) fn write(dir: &Path, seed: u64, scores: bool, backend: &mut Cpu) {
     let tokenizer = tokenizer();
     let base = Config { d_ff: 64, ..Config::gpt2(tokenizer.vocab_size(), CONTEXT, 2, 2, 32) };
     let config = Config { n_label: scores.then_some(1), ..base };

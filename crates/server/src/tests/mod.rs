@@ -7,4 +7,5 @@ mod leaving;
 mod limits;
 mod logprobs;
 mod other;
+mod panics;
 mod streams;
