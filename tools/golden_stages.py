@@ -23,11 +23,14 @@ NONE = 2**32 - 1  # no target
 MASK = 2**64 - 1
 
 # Streams of random numbers.
-NOISE = {"pretrain": 0x50524501, "sft": 0x53465401, "dpo": 0x44504F01, "reward": 0x52574401, "finetune": 0x46544E01}
+NOISE = {"pretrain": 0x50524501, "sft": 0x53465401, "dpo": 0x44504F01, "reward": 0x52574401, "finetune": 0x46544E01, "kto": 0x4B544F01, "distil": 0x44535401}
 HEAD_NOISE = 0x46544E02
 WINDOW_ORDER, WINDOW_OFFSET = 0x4F524445 << 32, 0x4F464653
 CHAT_ORDER, RANKING_ORDER, LABEL_ORDER = 0x43484154 << 32, 0x52414E4B << 32, 0x4C414245 << 32
+JUDGED_ORDER = 0x4B544F02 << 32
+DISTIL_OWN, DISTIL_SAMPLING = 0x44535402, 0x44535403
 PPO_PROMPTS, PPO_MINIBATCHES, PPO_SAMPLING, PPO_MEASURING = 0x50504F01 << 32, 0x50504F02 << 32, 0x50504F03, 0x50504F04
+GRPO_PROMPTS, GRPO_MINIBATCHES, GRPO_SAMPLING, GRPO_MEASURING = 0x47525001 << 32, 0x47525002 << 32, 0x47525003, 0x47525004
 NEW_ROWS = 0x524F5753
 SAMPLES = 0x53414D50 << 32
 
@@ -517,6 +520,165 @@ def ppo(inputs):
     return run.golden(before, "eval/objective", True) | {"rollouts": rollouts}
 
 
+def compared(how, totals, group, lens, prices):
+    """The advantage of every token, in groups or, whitened, over all of them."""
+    spans = [list(range(end - n, end)) for end, n in zip(np.cumsum(lens), lens)]
+    if how == "whitened":
+        returns = torch.zeros(sum(lens))
+        for total, span in zip(totals, spans):
+            for t in span:
+                returns[t] = total - sum(prices[u] for u in span if u >= t)
+        return whiten(returns)
+    totals = [total - sum(prices[t] for t in span) for total, span in zip(totals, spans)]
+    advantages = torch.zeros(sum(lens))
+    for first in range(0, len(totals), group):
+        some = totals[first : first + group]
+        for i, r in enumerate(some):
+            others = some[:i] + some[i + 1 :]
+            a = {"group": (r - np.mean(some)) / (np.std(some, ddof=1) + 1e-4), "mean": r - np.mean(some), "leave_one_out": r - np.mean(others)}
+            advantages[spans[first + i]] = a[how] if len(set(some)) > 1 else 0.0
+    return advantages
+
+
+def grpo(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    policy, reference = [Model(shape, first_values(shape, inputs["weights"])) for _ in range(2)]
+    reward = Model(shape, first_values(shape, inputs["reward_weights"], 1))
+    learn, temperature, run = Optimizer(policy, recipe), f32(recipe["temperature"]), Run()
+    ends, n, group, most = inputs["end_tokens"], recipe["batch_size"], recipe["group"], recipe["max_tokens"]
+    kl_coef, in_loss = recipe["kl_coef"], recipe["kl_in"] == "loss" and recipe["kl_coef"] > 0
+    weights, marks = inputs["rewards"], set(inputs["marks"])
+
+    def graded(episodes):
+        """What each reward gives, and the sum less the price of length."""
+        said = [e.tokens[e.prompt_len : len(e.tokens) - e.ended] for e in episodes]
+        given = {"model": rewards(reward, episodes, ends[0]).tolist(), "regex": [float(any(t in marks for t in s)) for s in said]}
+        given = {name: given[name] for name in weights}
+        cache = round(recipe["overlong_frac"] * most)
+        price = [min(1.0, max(0, e.answer_len() - most + cache) / cache) if cache else 0.0 for e in episodes]
+        return given, [sum(weights[name] * given[name][i] for name in weights) - p for i, p in enumerate(price)]
+
+    def estimate(new, ref):
+        return new - ref if recipe["kl"] == "k1" else torch.exp(ref - new) - (ref - new) - 1
+
+    def measure():
+        k = recipe["eval_samples"]
+        prompts = [p for p in inputs["held_out"] for _ in range(k)]
+        episodes = answer(policy, prompts, ends, most, temperature, bits(seed, GRPO_MEASURING, 0))
+        given, totals = graded(episodes)
+        figures = {"eval/reward": np.mean(totals).item(), "eval/answer_tokens": np.mean([e.answer_len() for e in episodes]).item()}
+        if "regex" in weights:
+            right = np.array(given["regex"]).reshape(-1, k).sum(1)
+            figures["eval/pass@1"] = (right / k).mean().item()
+            figures["eval/pass@k"] = (right > 0).mean().item()
+        figures["eval/objective"] = figures["eval/reward"]
+        if kl_coef > 0:
+            with torch.no_grad():
+                kl = (policy.answers(episodes, temperature)[0] - reference.answers(episodes, temperature)[0]).sum().item()
+            figures["eval/kl"] = kl / len(episodes)
+            figures["eval/objective"] -= kl_coef * figures["eval/kl"]
+        return figures
+
+    def gathered(step):
+        """Answers to learn from with what they got, and what all that were drawn got."""
+        episodes, given, totals, drawn = [], {name: [] for name in weights}, [], ({name: [] for name in weights}, [])
+        for number in range((step - 1) * recipe["rounds"] + 1, step * recipe["rounds"] + 1):
+            prompts = [p for p in shuffled(inputs["prompts"], seed, GRPO_PROMPTS, (number - 1) * n, n) for _ in range(group)]
+            some = answer(policy, prompts, ends, most, temperature, bits(seed, GRPO_SAMPLING, number))
+            of_some, sums = graded(some)
+            for name in weights:
+                drawn[0][name].extend(of_some[name])
+            drawn[1].extend(sums)
+            for first in range(0, len(some), group):
+                places = range(first, first + group)
+                differs = len({sums[i] for i in places}) > 1
+                if len(episodes) < n * group and (differs or recipe["rounds"] == 1):
+                    episodes += [some[i] for i in places]
+                    totals += [sums[i] for i in places]
+                    for name in weights:
+                        given[name] += [of_some[name][i] for i in places]
+            if len(episodes) == n * group:
+                break
+        assert episodes, "no group differs"
+        return episodes, given, totals, *drawn
+
+    before, rollouts = measure(), []
+    for step in range(1, recipe["steps"] + 1):
+        episodes, given, totals, all_given, all_totals = gathered(step)
+        with torch.no_grad():
+            old, entropies = policy.answers(episodes, temperature)
+            ref = reference.answers(episodes, temperature)[0]
+        lens = [e.answer_len() for e in episodes]
+        spans = [list(range(end - length, end)) for end, length in zip(np.cumsum(lens), lens)]
+        paid = kl_coef * estimate(old, ref) if recipe["kl_in"] == "reward" else torch.zeros_like(old)
+        advantages = compared(recipe["advantages"], totals, group, lens, paid.tolist())
+
+        figures, lr = {}, rate(recipe, step)
+        note = lambda name, x: figures.setdefault(name, []).append(x if isinstance(x, float) else x.item())
+        for epoch in range(recipe["epochs"]):
+            number = (step - 1) * recipe["epochs"] + epoch
+            order = [permuted(len(episodes), seed, GRPO_MINIBATCHES + number, i) for i in range(len(episodes))]
+            for part in range(recipe["minibatches"]):
+                chosen = order[part * len(order) // recipe["minibatches"] : (part + 1) * len(order) // recipe["minibatches"]]
+                new, entropy = policy.answers([episodes[i] for i in chosen], temperature)
+                learned = {i: episodes[i].ended or not recipe["mask_cut"] for i in chosen}
+                counted = sum(lens[i] for i in chosen if learned[i])
+                loss, price, ratios, low, high, first = 0.0, 0.0, [], 0, 0, 0
+                for i in chosen:
+                    own, at = new[first : first + lens[i]], spans[i]
+                    first += lens[i]
+                    difference, a = own - old[at], advantages[at]
+                    ratio = {"token": difference, "sequence": difference.sum().repeat(lens[i]), "sequence_mean": difference.mean().repeat(lens[i])}
+                    ratio = ratio[recipe["ratio"]].exp()
+                    bounds = 1 - recipe["clip_low"], 1 + recipe["clip_high"]
+                    each = -torch.minimum(ratio * a, ratio.clamp(*bounds) * a)
+                    by = {"sequence": len(chosen) * lens[i], "tokens": counted, "max_tokens": len(chosen) * most}[recipe["reduction"]]
+                    if learned[i]:
+                        loss = loss + each.sum() / by
+                        kl = estimate(own, ref[at]) * (difference.exp() if recipe["kl_corrected"] else 1.0)
+                        price = price + (kl_coef * kl.sum() / by if in_loss else 0.0)
+                    ratios.append(ratio)
+                    low += ((ratio < bounds[0]) & (a < 0)).sum().item()
+                    high += ((ratio > bounds[1]) & (a > 0)).sum().item()
+                at = [t for i in chosen for t in spans[i]]
+                note("policy/loss", loss)
+                note("policy/clip_low", low / len(at))
+                note("policy/clip_high", high / len(at))
+                note("policy/approxkl", 0.5 * ((new - old[at]) ** 2).mean())
+                note("policy/ratio", torch.cat(ratios).mean())
+                if in_loss:
+                    note("policy/kl", estimate(new, ref[at]).mean())
+                bonus = recipe["entropy_coef"] * entropy.mean()
+                note("policy/grad_norm", learn.step(loss + price - bonus, lr))
+
+        groups = [all_totals[i : i + group] for i in range(0, len(all_totals), group)]
+        line = {
+            "objective/reward": np.mean(all_totals).item(), "objective/entropy": entropies.mean().item(),
+            "objective/ended": np.mean([e.ended for e in episodes]).item(), "objective/answer_tokens": np.mean(lens).item(),
+            "groups/equal": np.mean([len(set(g)) == 1 for g in groups]).item(),
+            "groups/reward_std": np.mean([np.std(g, ddof=1) for g in groups]).item(), "lr": lr,
+        }
+        line |= {f"reward/{name}": np.mean(values).item() for name, values in all_given.items()}
+        if "regex" in weights:
+            right = [sum(all_given["regex"][i : i + group]) for i in range(0, len(all_totals), group)]
+            line |= {"groups/all_right": np.mean([r == group for r in right]).item(), "groups/all_wrong": np.mean([r == 0 for r in right]).item()}
+        if recipe["rounds"] > 1:
+            line["groups/kept"] = len(episodes) / len(all_totals)
+        if kl_coef > 0:
+            line["objective/kl"] = (old - ref).sum().item() / len(episodes)
+        line |= {name: sum(values) / len(values) for name, values in figures.items()}
+        shown = [
+            {"ended": e.ended, "reward": totals[i], "advantage": advantages[spans[i][0]].item()}
+            | {f"reward/{name}": given[name][i] for name in weights}
+            | ({"kl": (old - ref)[spans[i]].sum().item()} if kl_coef > 0 else {})
+            for i, e in enumerate(episodes[:4])
+        ]
+        rollouts.append(shown)
+        run.metrics.append(line | measure())
+        run.states.append({"model": policy.summary()})
+    return run.golden(before, "eval/objective", True) | {"rollouts": rollouts}
+
+
 def pretrain(inputs):
     recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
     model, run = Model(shape, first_values(shape, inputs["weights"])), Run()
@@ -550,9 +712,15 @@ def pretrain(inputs):
     return run.golden(before)
 
 
-def pair_losses(r, pairs):
-    """−log σ of the difference of every pair."""
-    return torch.stack([-torch.nn.functional.logsigmoid(r[better] - r[worse]) for better, worse in pairs])
+def reward_loss(found, rankings, centre):
+    """The mean over rankings of the mean over pairs, with each ranking's margin and the square of every pair's sum."""
+    of_each = []
+    for (r, pairs), ranking in zip(found, rankings):
+        if pairs:
+            chosen, rejected = [torch.stack([r[pair[i]] for pair in pairs]) for i in range(2)]
+            each = -torch.nn.functional.logsigmoid(chosen - rejected - ranking.get("margin", 0.0))
+            of_each.append((each + centre * (chosen + rejected) ** 2).mean())
+    return torch.stack(of_each).mean()
 
 
 def per_ranking(flat, rankings):
@@ -570,7 +738,7 @@ def right_of(r, pairs):
 def reward(inputs):
     recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
     model, run = Model(shape, with_head(first_values(shape, inputs["weights"]), 1, seed)), Run()
-    optimizer, size = Optimizer(model, recipe), recipe["batch_size"]
+    optimizer, size, centre = Optimizer(model, recipe), recipe["batch_size"], recipe.get("centre_coef", 0.0)
     scores = lambda episodes, noise=None: model.scores([e.tokens for e in episodes], noise)[:, 0]
 
     def normalise():
@@ -593,7 +761,7 @@ def reward(inputs):
         losses, bins = [], {}
         for (r, pairs), ranking in zip(per_ranking(found, rankings), rankings):
             if pairs:
-                losses.append(pair_losses(r, pairs).mean().item())
+                losses.append(reward_loss([(r, pairs)], [ranking], centre).item())
             for better, worse in pairs:
                 is_right, difference = float(r[better] > r[worse]), (r[better] - r[worse]).abs()
                 gap = ranking["ranks"][worse] - ranking["ranks"][better]
@@ -621,7 +789,7 @@ def reward(inputs):
         rankings = shuffled(inputs["train"], seed, RANKING_ORDER, (step - 1) * size, size)
         noise = (bits(seed, NOISE["reward"], step), f32(recipe["dropout"]))
         found = list(per_ranking(scores(episodes_of(rankings), noise), rankings))
-        loss = torch.stack([pair_losses(r, pairs).mean() for r, pairs in found if pairs]).mean()
+        loss = reward_loss(found, rankings, centre)
         pairs = sum(len(pairs) for _, pairs in found)
         right = sum(right_of(r, pairs) for r, pairs in found)
         lr = rate(recipe, step)
@@ -641,6 +809,8 @@ def dpo(inputs):
     recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
     model, reference = [Model(shape, first_values(shape, inputs["weights"])) for _ in range(2)]
     optimizer, size, beta, run = Optimizer(model, recipe), recipe["batch_size"], recipe["beta"], Run()
+    kind, eps, sft_coef = recipe.get("loss", "sigmoid"), recipe.get("label_smoothing", 0.0), recipe.get("sft_coef", 0.0)
+    ls = torch.nn.functional.logsigmoid
 
     def sums(model, rankings, noise=None):
         """The log-probability of every answer."""
@@ -649,23 +819,42 @@ def dpo(inputs):
         logprobs = model.log_softmax([e.tokens for e in episodes], noise)[before, tokens]
         return torch.stack([part.sum() for part in logprobs.split([e.answer_len() for e in episodes])])
 
-    def implicit_rewards(rankings, noise=None):
+    def liked(rankings, noise=None):
+        """How much every answer is liked, and its log-probability."""
         with torch.no_grad():
-            fixed = sums(reference, rankings)
-        return list(per_ranking(beta * (sums(model, rankings, noise) - fixed), rankings))
+            fixed = 0.0 if kind in ("simpo", "orpo") else sums(reference, rankings)
+        policy = sums(model, rankings, noise)
+        lens = torch.tensor([float(e.answer_len()) for e in episodes_of(rankings)])
+        found = (policy - fixed) / (lens if kind in ("ipo", "simpo", "orpo") else 1.0)
+        return list(per_ranking(found, rankings)), list(per_ranking(policy, rankings))
+
+    def of_pairs(u, pairs):
+        c, r = [torch.stack([u[pair[i]] for pair in pairs]) for i in range(2)]
+        if kind == "ipo":
+            return (c - r - 1 / (2 * beta)) ** 2
+        if kind == "orpo":
+            return -beta * ls(torch.log(torch.exp(c) / (1 - torch.exp(c))) - torch.log(torch.exp(r) / (1 - torch.exp(r))))
+        x = beta * (c - r) - (recipe["gamma"] if kind == "simpo" else 0.0)
+        return -(1 - eps) * ls(x) - eps * ls(-x)
+
+    def loss_of(rankings, found, policy):
+        loss = torch.stack([of_pairs(u, pairs).mean() for u, pairs in found if pairs]).mean()
+        best = [(p[i], e.answer_len()) for ranking, (p, pairs) in zip(rankings, policy) if pairs
+                for i, e in enumerate(episodes_of([ranking])) if ranking["ranks"][i] == min(ranking["ranks"])]
+        return loss - sft_coef * sum(p for p, _ in best) / sum(n for _, n in best)
 
     def evaluate():
         with torch.no_grad():
-            found = implicit_rewards(inputs["held_out"])
-        losses = [pair_losses(r, pairs).mean().item() for r, pairs in found if pairs]
-        right = sum(right_of(r, pairs) for r, pairs in found)
-        return {"val_loss": np.mean(losses).item(), "val_accuracy": right / sum(len(pairs) for _, pairs in found)}
+            found, policy = liked(inputs["held_out"])
+            loss = loss_of(inputs["held_out"], found, policy).item()
+        right = sum(right_of(u, pairs) for u, pairs in found)
+        return {"val_loss": loss, "val_accuracy": right / sum(len(pairs) for _, pairs in found)}
 
     for step in range(1, recipe["steps"] + 1):
         rankings = shuffled(inputs["train"], seed, RANKING_ORDER, (step - 1) * size, size)
-        found = implicit_rewards(rankings, (bits(seed, NOISE["dpo"], step), f32(recipe["dropout"])))
-        loss = torch.stack([pair_losses(r, pairs).mean() for r, pairs in found if pairs]).mean()
-        compared = [(r[better].item(), r[worse].item()) for r, pairs in found for better, worse in pairs]
+        found, policy = liked(rankings, (bits(seed, NOISE["dpo"], step), f32(recipe["dropout"])))
+        loss = loss_of(rankings, found, policy)
+        compared = [(beta * u[better].item(), beta * u[worse].item()) for u, pairs in found for better, worse in pairs]
         chosen, rejected = np.mean(compared, 0).tolist()
         lr = rate(recipe, step)
         norm = optimizer.step(loss, lr)
@@ -676,6 +865,129 @@ def dpo(inputs):
         } | evaluate())
         run.states.append({"model": model.summary()})
     return run.golden()
+
+
+def divergence(student, teacher, beta):
+    """Of rows of log-probabilities, as Agarwal et al. word it: by KL divergences of distributions."""
+    kl = lambda a, b: (a.exp() * (a - b)).sum(-1)
+    if beta == 0:
+        return kl(teacher, student)
+    if beta == 1:
+        return kl(student, teacher)
+    mixture = torch.log(beta * teacher.exp() + (1 - beta) * student.exp())
+    return beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+
+
+def distil(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model = Model(shape, first_values(shape, inputs["weights"]))
+    teacher = Model(inputs["teacher_shape"], first_values(inputs["teacher_shape"], inputs["teacher_weights"]))
+    optimizer, size, run = Optimizer(model, recipe), recipe["batch_size"], Run()
+    beta, temperature = f32(recipe["beta"]), f32(recipe["temperature"])
+    owns, without_room = 0, 0
+
+    def mean(batch, noise=None):
+        tokens = [s["tokens"] for s in batch]
+        is_target = torch.tensor([t != NONE for s in batch for t in s["targets"]])
+        with torch.no_grad():
+            theirs = teacher.log_softmax(tokens, None, temperature)
+        ours = model.log_softmax(tokens, noise, temperature)
+        if inputs.get("top"):
+            # The teacher's likeliest tokens as they are stored, and all others as one outcome.
+            theirs, known = theirs.topk(inputs["top"])
+            theirs, ours = theirs.float().double(), ours.gather(-1, known)
+            theirs, ours = [torch.cat([x, torch.log1p(-x.exp().sum(-1, keepdim=True))], -1) for x in (theirs, ours)]
+        return divergence(ours, theirs, beta)[is_target].mean()
+
+    def answered(batch, step):
+        """The last answer of each is the student's own, where its prompt leaves room."""
+        prompts = []
+        for s in batch:
+            last = max(i for i, t in enumerate(s["targets"]) if t != NONE)
+            while last > 0 and s["targets"][last - 1] != NONE:
+                last -= 1
+            prompts.append(s["tokens"][: last + 1])
+        has_room = [len(p) + recipe["max_tokens"] <= min(shape["context"], inputs["teacher_shape"]["context"]) for p in prompts]
+        asked = [p for p, fits in zip(prompts, has_room) if fits]
+        sampling_seed = bits(seed, DISTIL_SAMPLING, step)
+        episodes = iter(answer(model, asked, inputs["end_tokens"], recipe["max_tokens"], recipe["sampling_temperature"], sampling_seed))
+        whole = []
+        for s, fits in zip(batch, has_room):
+            if fits:
+                e = next(episodes)
+                s = {"tokens": e.tokens[:-1], "targets": [NONE] * (e.prompt_len - 1) + e.tokens[e.prompt_len :]}
+            whole.append(s)
+        return whole, has_room.count(False)
+
+    def evaluate():
+        with torch.no_grad():
+            text = mean_loss(model, [s["tokens"] for s in inputs["val"]], [s["targets"] for s in inputs["val"]])
+            return {"val_loss": mean(inputs["val"]).item(), "val_cross_entropy": text.item()}
+
+    before = evaluate()
+    for step in range(1, recipe["steps"] + 1):
+        batch = shuffled(inputs["train"], inputs["order_seed"], CHAT_ORDER, (step - 1) * size, size)
+        if uniform(seed, DISTIL_OWN, step) < recipe["lmbda"]:
+            batch, cramped = answered(batch, step)
+            owns, without_room = owns + 1, without_room + cramped
+        loss = mean(batch, (bits(seed, NOISE["distil"], step), f32(recipe["dropout"])))
+        lr = rate(recipe, step)
+        norm = optimizer.step(loss, lr)
+        run.metrics.append({"loss": loss.item(), "lr": lr, "grad_norm": norm} | evaluate())
+        run.states.append({"model": model.summary()})
+    return run.golden(before, "val_loss") | {"owns": owns, "without_room": without_room}
+
+
+def kto(inputs):
+    recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
+    model, reference = [Model(shape, first_values(shape, inputs["weights"])) for _ in range(2)]
+    optimizer, size, beta, run = Optimizer(model, recipe), recipe["batch_size"], recipe["beta"], Run()
+    cut, weights = [], {True: recipe["desirable_weight"], False: recipe["undesirable_weight"]}
+
+    def sums(model, episodes, noise=None):
+        before, tokens = answer_rows(episodes)
+        logprobs = model.log_softmax([e.tokens for e in episodes], noise)[before, tokens]
+        return torch.stack([part.sum() for part in logprobs.split([e.answer_len() for e in episodes])])
+
+    def log_ratios(episodes, noise=None):
+        with torch.no_grad():
+            fixed = sums(reference, episodes)
+        return sums(model, episodes, noise) - fixed
+
+    def zero(batch):
+        """The answers of a batch, each beside the next prompt that is another; prompts lose their beginnings where both are too long."""
+        if recipe["loss"] != "kto":
+            return torch.tensor(0.0)
+        found = []
+        for i, row in enumerate(batch):
+            others = [batch[j] for j in [*range(i - 1, -1, -1), *range(len(batch) - 1, i, -1)]]
+            answer = next((o["answer"] for o in others if o["prompt"] != row["prompt"]), others[0]["answer"])
+            found.append(Episode(row["prompt"][-(shape["context"] - len(answer)) :], answer))
+            cut.append(len(row["prompt"]) - found[-1].prompt_len)
+        with torch.no_grad():
+            return log_ratios(found).mean().clamp(min=0)
+
+    def losses(batch, z, noise=None):
+        u = log_ratios([Episode(row["prompt"], row["answer"]) for row in batch], noise)
+        each = [weights[row["label"]] * (1 - torch.sigmoid(beta * ((x - z) if row["label"] else (z - x)))) for row, x in zip(batch, u)]
+        mean = lambda label: np.mean([beta * x.item() for row, x in zip(batch, u) if row["label"] == label])
+        return torch.stack(each).mean(), mean(True), mean(False)
+
+    def evaluate():
+        with torch.no_grad():
+            loss, good, bad = losses(inputs["held_out"], zero(inputs["held_out"]))
+        return {"val_loss": loss.item(), "val_margin": good - bad}
+
+    for step in range(1, recipe["steps"] + 1):
+        batch = shuffled(inputs["train"], seed, JUDGED_ORDER, (step - 1) * size, size)
+        z = zero(batch)
+        loss, good, bad = losses(batch, z, (bits(seed, NOISE["kto"], step), f32(recipe["dropout"])))
+        lr = rate(recipe, step)
+        norm = optimizer.step(loss, lr)
+        figures = {"loss": loss.item(), "rewards/chosen": good, "rewards/rejected": bad, "rewards/margins": good - bad, "lr": lr, "grad_norm": norm}
+        run.metrics.append(figures | ({"kl": z.item()} if recipe["loss"] == "kto" else {}) | evaluate())
+        run.states.append({"model": model.summary()})
+    return run.golden() | {"cut": sum(n > 0 for n in cut)}
 
 
 def finetune(inputs):
@@ -747,7 +1059,7 @@ def candidates(inputs):
     return {"answers": [texts[i : i + recipe["k"]] for i in range(0, len(texts), recipe["k"])]}
 
 
-STAGES = {"pretrain": pretrain, "finetune": finetune, "sft": sft, "reward": reward, "dpo": dpo, "ppo": ppo}
+STAGES = {"pretrain": pretrain, "finetune": finetune, "sft": sft, "reward": reward, "dpo": dpo, "kto": kto, "distil": distil, "ppo": ppo, "grpo": grpo}
 STAGES["candidates"] = candidates
 
 

@@ -4,7 +4,7 @@ mod hints;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::options::Global;
 use crate::terminal::{help_width, text};
@@ -50,6 +50,9 @@ pub(crate) struct Cli {
     /// Without one: `speedrun`.
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
+    /// Its name.
+    #[arg(skip)]
+    pub(crate) verb_name: String,
 }
 
 impl Cli {
@@ -60,9 +63,11 @@ impl Cli {
     pub(crate) fn typed() -> Result<Cli, clap::Error> {
         let mut command = command();
         let typed = command.try_get_matches_from_mut(std::env::args_os());
-        typed
-            .and_then(|matches| Cli::from_arg_matches(&matches))
-            .map_err(|error| hints::with_hint(error, &command))
+        let named = |matches: ArgMatches| {
+            let verb_name = matches.subcommand_name().unwrap_or("speedrun").to_owned();
+            Ok(Cli { verb_name, ..Cli::from_arg_matches(&matches)? })
+        };
+        typed.and_then(named).map_err(|error| hints::with_hint(error, &command))
     }
 }
 

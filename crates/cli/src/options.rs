@@ -18,7 +18,7 @@ pub(crate) struct Global {
     /// Decides everything random: the same seed gives the same numbers
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Threads; results do not depend on it [default: all cores]
+    /// Threads; results do not depend on it [default: all cores, shared by the processes that mpirun starts on them]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Precision of products [default: a new training, complete, chat and candidates measure which is faster
@@ -28,6 +28,9 @@ pub(crate) struct Global {
     /// What computes: cpu, or a GPU: cuda, cuda:1 [default: what a run began on, else a GPU that works, else cpu]
     #[arg(long, global = true, value_name = "cpu|cuda[:N]", value_parser = device)]
     pub(crate) device: Option<String>,
+    /// Write the metrics of trainings for TensorBoard as well, in RUN/tensorboard
+    #[arg(long, global = true)]
+    pub(crate) tensorboard: bool,
     /// Say nothing but results and errors
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
@@ -53,6 +56,38 @@ impl From<PrecisionName> for Precision {
             PrecisionName::F32 => Precision::F32,
             PrecisionName::Bf16 => Precision::Bf16,
         }
+    }
+}
+
+/// How weights are stored that are only read, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightsName {
+    F32,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+/// The flag of verbs that write text.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct WeightsArg {
+    /// How weights are stored while they are read: in blocks of 8 or 4 bits they are read faster, and less exactly
+    /// [default: as products take them; the q8_0 and q4_0 of a GGUF file as they are]
+    #[arg(long, value_enum, value_name = "f32|bf16|q8_0|q4_0", hide_possible_values = true)]
+    pub(crate) weights: Option<WeightsName>,
+}
+
+impl WeightsArg {
+    /// As it was typed, for recipes.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        self.weights.map(|weights| match weights {
+            WeightsName::F32 => "f32",
+            WeightsName::Bf16 => "bf16",
+            WeightsName::Q8_0 => "q8_0",
+            WeightsName::Q4_0 => "q4_0",
+        })
     }
 }
 

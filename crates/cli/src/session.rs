@@ -4,21 +4,28 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use gpt::checkpoint::Stored;
 use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::report::quoted;
 use gpt::stage::{Ending, Machine};
-use kernels::{Cpu, CpuOptions, Precision};
+use kernels::{BlockFormat, Cpu, CpuOptions, Precision};
+use ranks::{Launch, Ranks};
 use serde::Serialize;
 
 use crate::device::{Compute, Computes, Device, DeviceName, Devices};
-use crate::options::{Global, PrecisionName};
+use crate::options::{Global, PrecisionName, Usage, WeightsArg, WeightsName};
 use crate::precision;
 use crate::terminal::{self, Terminal, text};
+use crate::{together, verbs};
 
 /// How long the peak is measured before a training.
 const PEAK_DURATION: Duration = Duration::from_millis(200);
+/// How long a launcher takes to pass on what was said, before it ends all processes.
+const PASSED_ON: Duration = Duration::from_millis(300);
+/// How long a process that fails leaves the first one to say why, which mostly fails of the same.
+const FIRST_SPEAKS: Duration = Duration::from_secs(2);
 
 /// One call of the program.
 pub(crate) struct Session {
@@ -31,12 +38,21 @@ pub(crate) struct Session {
     text_precision: OnceLock<Precision>,
     /// Whether a file goes to standard output, so that nothing else may.
     stdout_is_taken: OnceLock<()>,
+    /// What a launcher of several processes says of this one.
+    launch: Option<Launch>,
+    /// Who does the work together.
+    ranks: OnceLock<Ranks>,
 }
 
 impl Session {
     pub(crate) fn new(global: Global) -> Self {
+        let launch = Launch::from_environment();
+        // Of processes with one command the first speaks.
+        let quiet = global.quiet || launch.as_ref().is_some_and(|launch| launch.rank > 0);
         Session {
-            global,
+            global: Global { quiet, ..global },
+            launch,
+            ranks: OnceLock::new(),
             terminal: OnceLock::new(),
             devices: Devices::default(),
             told_device: OnceLock::new(),
@@ -68,8 +84,64 @@ impl Session {
         }
     }
 
+    /// Those that are asked for; else all cores, which the processes of this machine share.
     pub(crate) fn threads(&self) -> usize {
-        self.global.threads.unwrap_or_else(|| CpuOptions::default().threads)
+        let beside = self.launch.as_ref().and_then(|launch| launch.on_this_machine).unwrap_or(1);
+        self.global.threads.unwrap_or_else(|| (CpuOptions::default().threads / beside.max(1)).max(1))
+    }
+
+    /// Joins the processes that do `verb` together with this one, where there are others.
+    ///
+    /// # Errors
+    /// See [`together::join`].
+    pub(crate) fn join(&self, verb: &str) -> Result<()> {
+        let ranks = together::join(self.launch.as_ref(), verb, verbs::SHARED.contains(&verb))?;
+        self.ranks.get_or_init(|| ranks);
+        Ok(())
+    }
+
+    /// Who does the work together: this process alone, unless it has [joined](Self::join) others.
+    pub(crate) fn ranks(&self) -> Ranks {
+        self.ranks.get().cloned().unwrap_or_else(Ranks::alone)
+    }
+
+    /// The end of this process with the exit code `ended`: in order, or with a failure, which ends the others.
+    pub(crate) fn leave(&self, ended: Result<u8, u8>) -> u8 {
+        let ranks = self.ranks();
+        match ended {
+            Ok(code) => {
+                ranks.finish();
+                code
+            }
+            Err(code) if ranks.size() > 1 => {
+                std::thread::sleep(PASSED_ON);
+                ranks.abort(code.into())
+            }
+            Err(code) => code,
+        }
+    }
+
+    /// Whether this process is to say why it fails. All may fail of the same, and then the first says it and
+    /// ends the others; the others wait for that to happen.
+    pub(crate) fn speaks_of_failure(&self) -> bool {
+        let is_first = self.launch.as_ref().is_none_or(|launch| launch.rank == 0);
+        if !is_first && self.ranks().size() > 1 {
+            std::thread::sleep(FIRST_SPEAKS);
+        }
+        is_first || self.ranks().size() > 1
+    }
+
+    /// `rank 3: ` on a process that is not the first.
+    pub(crate) fn rank_name(&self) -> String {
+        match self.ranks().rank() {
+            0 => String::new(),
+            rank => format!("rank {rank}: "),
+        }
+    }
+
+    /// `lanes=8`, where nobody says how many lanes the training into `out` has.
+    pub(crate) fn lanes(&self, out: &Path) -> Option<String> {
+        together::lanes(self.launch.as_ref(), out).map(|lanes| format!("lanes={lanes}"))
     }
 
     /// The watcher of work that can be stopped: from the first call on, Ctrl-C asks the work to save and
@@ -100,7 +172,7 @@ impl Session {
     /// See [`compute`](Self::compute).
     pub(crate) fn computes(&self, purpose: Purpose) -> Result<impl Fn() -> Compute + use<>> {
         let (device, options) = (self.device(purpose)?, self.options());
-        let precision = self.precision(&device, purpose);
+        let precision = self.precision(&device, purpose)?;
         Ok(move || device.compute(precision, options))
     }
 
@@ -111,7 +183,7 @@ impl Session {
     pub(crate) fn cpu(&self, purpose: Purpose) -> Result<Cpu> {
         let on_gpu = matches!(self.device_name(), Some(DeviceName::Cuda(_)));
         ensure!(!on_gpu, "this is measured of the processor alone: leave --device away");
-        Ok(Cpu::new(CpuOptions { precision: self.precision(&Device::Cpu, purpose), ..self.options() }))
+        Ok(Cpu::new(CpuOptions { precision: self.precision(&Device::Cpu, purpose)?, ..self.options() }))
     }
 
     /// The precision of [`compute`](Self::compute), as it is typed.
@@ -119,7 +191,12 @@ impl Session {
     /// # Errors
     /// See [`compute`](Self::compute).
     pub(crate) fn precision_name(&self, purpose: Purpose) -> Result<&'static str> {
-        Ok(precision::name(self.precision(&self.device(purpose)?, purpose)))
+        Ok(precision::name(self.precision(&self.device(purpose)?, purpose)?))
+    }
+
+    /// The device as it was typed.
+    pub(crate) fn typed_device(&self) -> Option<&str> {
+        self.global.device.as_deref()
     }
 
     /// The device that is asked for. `plan` has others, which are no matter here.
@@ -133,6 +210,14 @@ impl Session {
             _ => None,
         };
         let wanted = self.device_name().or(begun_on);
+        if self.ranks().size() > 1 {
+            if let Some(DeviceName::Cuda(_)) = wanted {
+                bail!(
+                    "several processes share what processors compute, and no GPU yet: start one process, or take --device cpu"
+                );
+            }
+            return Ok(Device::Cpu);
+        }
         let device = self.devices.open(wanted)?;
         if wanted.is_none() && device.is_gpu() {
             self.told_device.get_or_init(|| self.say("on the GPU; --device cpu takes the processor"));
@@ -140,7 +225,14 @@ impl Session {
         Ok(device)
     }
 
-    fn precision(&self, device: &Device, purpose: Purpose) -> Precision {
+    /// The precision of all processes is what the first one finds.
+    fn precision(&self, device: &Device, purpose: Purpose) -> Result<Precision> {
+        let found =
+            self.ranks().lead(|| Ok(precision::name(self.own_precision(device, purpose)).to_owned()))?;
+        Ok(PrecisionName::named(&found).context("no precision has this name")?.into())
+    }
+
+    fn own_precision(&self, device: &Device, purpose: Purpose) -> Precision {
         let options = self.options();
         match (self.global.precision, purpose) {
             (Some(asked), _) => asked.into(),
@@ -158,6 +250,38 @@ impl Session {
                 precision::begun_in(run).unwrap_or_else(|| precision::for_training(options))
             }
         }
+    }
+
+    /// How weights are stored that are only read. Text has the precision that goes with them from here on, unless
+    /// another one is asked for.
+    ///
+    /// # Errors
+    /// They are stored in another precision than the one that is asked for, or in blocks on a GPU.
+    pub(crate) fn stored(&self, asked: WeightsArg) -> Result<Stored> {
+        let on_gpu = self.device(Purpose::Text)?.is_gpu();
+        let Some(weights) = asked.weights else {
+            return Ok(if on_gpu { Stored::Exactly } else { Stored::AsInFile });
+        };
+        let (precision, stored) = match weights {
+            WeightsName::F32 => (Precision::F32, Stored::Exactly),
+            WeightsName::Bf16 => (Precision::Bf16, Stored::Exactly),
+            WeightsName::Q8_0 => (Precision::F32, Stored::In(BlockFormat::Q8_0)),
+            WeightsName::Q4_0 => (Precision::F32, Stored::In(BlockFormat::Q4_0)),
+        };
+        if stored == Stored::Exactly
+            && self.global.precision.is_some_and(|asked| Precision::from(asked) != precision)
+        {
+            let usage = "--weights and --precision say two things: products read their weights in their own precision; \
+                 leave one of the two out";
+            return Err(Usage(usage.into()).into());
+        }
+        if stored != Stored::Exactly && on_gpu {
+            let usage =
+                "only the processor reads weights in blocks: give --device cpu, or leave --weights out";
+            return Err(Usage(usage.into()).into());
+        }
+        self.text_precision.get_or_init(|| precision);
+        Ok(stored)
     }
 
     fn options(&self) -> CpuOptions {
@@ -184,13 +308,22 @@ impl Session {
 
     /// What the backend is, its peak measured.
     pub(crate) fn machine(&self, compute: &mut impl Computes) -> Machine {
+        let ranks = self.ranks();
+        let about = [ranks.describe(), compute.about()];
         Machine {
-            description: compute.about(),
+            description: about
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(", each "),
             device: compute.device().into(),
             memory_bytes: compute.own_memory(),
             precision: precision::name(compute.precision()).into(),
-            peak_flops: compute.peak(PEAK_DURATION),
+            // Of all together.
+            peak_flops: ranks.gather(&[compute.peak(PEAK_DURATION)]).iter().sum(),
             command: Self::command(),
+            tensorboard: self.global.tensorboard,
+            ranks,
         }
     }
 
@@ -213,6 +346,9 @@ impl Session {
 
     /// The result of a verb: `json` with `--json`, else the text, on standard output.
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        if !self.ranks().is_first() {
+            return Ok(());
+        }
         match (self.stdout_is_taken.get(), self.json()) {
             (Some(()), true) => {
                 terminal::eprint_line(&serde_json::to_string(json).context("a result must be JSON")?)
@@ -227,7 +363,7 @@ impl Session {
     /// What a verb did to files: `json` on standard output with `--json`, else the text for people, also with
     /// `--quiet`: it is the result.
     pub(crate) fn summary(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json() {
+        if self.json() || !self.ranks().is_first() {
             return self.result(json, text);
         }
         self.close();

@@ -10,7 +10,7 @@ DEVICE float gelu_slope(float x, int fast) {
 }
 
 // Numbers of operations, as the host has them.
-enum { COPY, FILL, ADD, AVERAGE, GELU, GELU_BACKWARD };
+enum { COPY, FILL, ADD, AVERAGE, GELU, GELU_BACKWARD, SCALE };
 
 template <int V> DEVICE void pointwise_at(u64 i, int op, void* out, int ob, const void* a, int ab, const void* b, int bb, float s) {
   float x[V], y[V], z[V];
@@ -22,6 +22,7 @@ template <int V> DEVICE void pointwise_at(u64 i, int op, void* out, int ob, cons
     else if (op == ADD) z[k] = x[k] + y[k];
     else if (op == AVERAGE) z[k] = s * x[k] + (1.f - s) * y[k];
     else if (op == GELU) z[k] = gelu(x[k], ob);
+    else if (op == SCALE) z[k] = s * x[k];
     else z[k] = x[k] * gelu_slope(y[k], ob);
   }
   store_values<V>(out, ob, i, z);
@@ -64,6 +65,14 @@ KERNEL(256) after_product(int op, void* x, int xb, const float* bias, void* out,
     for (int c = (int)blockIdx.y * 1024 + (int)threadIdx.x; c < width && c < ((int)blockIdx.y + 1) * 1024; c += 256)
       after_product_at<1>(row + c, c, op, x, xb, bias, out, ob, residual, rb);
   }
+}
+
+// Rows of `width` values times factors, plus a bias where there is one.
+KERNEL(256) scale_columns(void* x, int xb, const void* factors, int fb, const void* bias, int bb, u64 n, u64 width) {
+  u64 i = (u64)blockIdx.x * 256 + threadIdx.x;
+  if (i >= n) return;
+  float y = load(x, xb, i) * load(factors, fb, i % width);
+  store(x, xb, i, bias ? y + load(bias, bb, i % width) : y);
 }
 
 DEVICE float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }

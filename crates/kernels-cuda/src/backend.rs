@@ -4,9 +4,8 @@ use crate::memory::{bytes_of, bytes_of_mut};
 use crate::ops::norm::{self, Kind};
 use crate::ops::{attention, draw, head, linear, optimizer, pointwise, rows};
 use crate::{Cuda, CudaIds, CudaScalars, CudaTensor};
-use kernels::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
-};
+use kernels::{AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout};
+use kernels::{HeadShape, LinearShape, Parameter, TokenLogprob};
 use std::ops::Range;
 
 impl Backend for Cuda {
@@ -17,13 +16,15 @@ impl Backend for Cuda {
     fn zeros(&mut self, len: usize) -> CudaTensor {
         CudaTensor::new(self.device(), len, false)
     }
-
     fn arena(&mut self, lens: &[usize]) -> Vec<CudaTensor> {
         CudaTensor::arena(self.device(), lens)
     }
-
     fn activation(&mut self, len: usize) -> CudaTensor {
         CudaTensor::new(self.device(), len, self.is_bf16())
+    }
+
+    fn blocks(&mut self, matrix: BlockMatrix) -> CudaTensor {
+        panic!("blocks: no kernel reads weights in {}: keep them exactly", matrix.format());
     }
 
     fn packed(&mut self, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
@@ -112,6 +113,14 @@ impl Backend for Cuda {
 
     fn accumulate(&mut self, sum: &mut CudaTensor, x: &CudaTensor) {
         pointwise::accumulate(self, sum, x);
+    }
+
+    fn scale(&mut self, x: &mut CudaTensor, factor: f32) {
+        pointwise::scale(self, x, factor);
+    }
+
+    fn scale_columns(&mut self, x: &mut CudaTensor, factors: &CudaTensor, bias: Option<&CudaTensor>) {
+        pointwise::scale_columns(self, x, factors, bias);
     }
 
     fn average(&mut self, mean: &mut CudaTensor, x: &CudaTensor, decay: f32) {
@@ -434,7 +443,7 @@ impl Backend for Cuda {
         &mut self,
         logprobs: &mut CudaScalars,
         dhidden: &mut CudaTensor,
-        dweight: &mut CudaTensor,
+        dweight: Option<&mut CudaTensor>,
         dlogprobs: &CudaScalars,
         dentropies: Option<&CudaScalars>,
         hidden: &CudaTensor,

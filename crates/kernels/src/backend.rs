@@ -1,37 +1,9 @@
 //! What the operations of a GPT compute: one trait, forward and backward next to each other.
-//!
-//! # Conventions
-//!
-//! * A tensor is a flat array; shapes travel beside it. Matrices are row-major. A *row* is one token
-//!   position.
-//! * A batch is the rows of its sequences, one sequence after another, without padding; `lens` lists their
-//!   lengths.
-//! * Outputs come first and are **overwritten**. Two kinds of gradients are **added to** instead: those of
-//!   weights (a step accumulates over micro-batches) and that of the residual stream (`dx` of a norm, of a
-//!   gather).
-//! * What crosses between the host and the backend's memory is what these say, and nothing else:
-//!   [`upload`](Backend::upload), [`upload_ids`](Backend::upload_ids) and
-//!   [`upload_scalars`](Backend::upload_scalars) carry copies there, after which the slice may change;
-//!   [`download`](Backend::download), [`read`](Backend::read) and what tells of tokens
-//!   ([`draw`](Backend::draw) and its two neighbours) carry values back, and they alone wait for the
-//!   operations before them. Every other call may return before its work is done.
-//! * [`Scalars`](Backend::Scalars) are lists: what writes results **appends** them, so that several calls can
-//!   be read at once; `upload_scalars` begins a list anew.
-//! * A backend may keep, beside a tensor that is kept exactly, its copy in the precision of products. That
-//!   copy belongs to the tensor: whatever writes the tensor ([`adamw`](Backend::adamw), `upload`, `copy`)
-//!   refreshes it in the same pass.
-//! * Pairs of operations that a kernel can fuse have a method of their own, which does the two as it is: a
-//!   backend overrides it where that is worth it.
-//! * Shapes are asserted. A mismatch is a bug of the caller and panics.
-//! * Results do not depend on the number of threads.
-//! * Gradients of weights are summed within groups of rows first, then group after group in order, so that
-//!   they do not depend on how a batch is cut into micro-batches (as long as the cuts are between groups).
-//!   `groups` lists the rows of each, which add up to the batch's: its sequences, or the whole batch as one.
-//! * The bits of an output row depend on that row's inputs only, never on how many rows are computed with it:
-//!   what a model computes alone or in a batch, and with a cache at once, in pieces or token by token, is the
-//!   same; in `f32` it is also what it computes without a cache. (Among machines of one instruction set.)
+#![doc = include_str!("conventions.md")]
 
-use crate::{AdamW, AttentionShape, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob};
+use crate::{
+    AdamW, AttentionShape, BlockMatrix, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+};
 use std::ops::Range;
 
 /// The operations of a GPT. See the [module](self) for the conventions.
@@ -61,28 +33,29 @@ pub trait Backend {
     /// products.
     fn activation(&mut self, len: usize) -> Self::Tensor;
 
+    /// A matrix that is not learned: the `weight` of [`linear_forward`](Self::linear_forward) and
+    /// [`linear_backward_input`](Self::linear_backward_input), with the bits that its values give; also read by
+    /// [`packed`](Self::packed), `copy`, `accumulate` and `download`.
+    fn blocks(&mut self, matrix: BlockMatrix) -> Self::Tensor;
+
     /// A copy of the matrix `weight` (`[d_out, d_in]`) laid out for the quickest product. Only the `weight`
     /// of [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor;
 
     /// Number of values.
     fn len(&self, x: &Self::Tensor) -> usize;
-
     /// Host → tensor. Lengths must agree.
     fn upload(&mut self, out: &mut Self::Tensor, values: &[f32]);
-
     /// Tensor → host. Lengths must agree; not for packed tensors.
     fn download(&mut self, out: &mut [f32], x: &Self::Tensor);
 
     /// An empty list.
     fn ids(&mut self) -> Self::Ids;
-
     /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
     fn upload_ids(&mut self, out: &mut Self::Ids, values: &[u32]);
 
     /// An empty list.
     fn scalars(&mut self) -> Self::Scalars;
-
     /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
     fn upload_scalars(&mut self, out: &mut Self::Scalars, values: &[f64]);
 
@@ -98,7 +71,6 @@ pub trait Backend {
 
     /// Sets every value.
     fn fill(&mut self, out: &mut Self::Tensor, value: f32);
-
     // ---- element by element
 
     /// `out = a + b`. Its backward pass is the identity towards both.
@@ -106,6 +78,10 @@ pub trait Backend {
 
     /// `sum += x`.
     fn accumulate(&mut self, sum: &mut Self::Tensor, x: &Self::Tensor);
+    /// `x *= factor`. Linear and diagonal, hence its own backward pass.
+    fn scale(&mut self, x: &mut Self::Tensor, factor: f32);
+    /// `x[r, c] = x[r, c] · factors[c] + bias[c]`, rows as long as `factors`. Without a bias likewise its own.
+    fn scale_columns(&mut self, x: &mut Self::Tensor, factors: &Self::Tensor, bias: Option<&Self::Tensor>);
 
     /// `mean = decay · mean + (1 - decay) · x`: an exponential moving average.
     fn average(&mut self, mean: &mut Self::Tensor, x: &Self::Tensor, decay: f32);
@@ -433,11 +409,12 @@ pub trait Backend {
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
     /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a
     /// loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
+    /// Without `dweight` the head is not learned, and that product is spared.
     fn head_backward(
         &mut self,
         logprobs: &mut Self::Scalars,
         dhidden: &mut Self::Tensor,
-        dweight: &mut Self::Tensor,
+        dweight: Option<&mut Self::Tensor>,
         dlogprobs: &Self::Scalars,
         dentropies: Option<&Self::Scalars>,
         hidden: &Self::Tensor,
@@ -470,7 +447,6 @@ pub trait Backend {
 
     /// Sets every value of tensors that are kept exactly to 0.
     fn clear(&mut self, tensors: &mut [&mut Self::Tensor]);
-
     /// Appends `√Σ x²` over all values of the tensors, which are kept exactly: summed in `f64` in a fixed
     /// order, tensor by tensor. NaN or infinity in them shows in the result.
     fn norm(&mut self, out: &mut Self::Scalars, tensors: &[&Self::Tensor]);

@@ -102,6 +102,38 @@ impl Draw<'_> {
         self.temperature.min(f32::MAX)
     }
 
+    /// The weight of every token in the draw from a row of finite `logits`, by id: 0 for those that it cannot
+    /// take. At temperature 0 the first of the order has all. Divided by their sum, which is 0 where nothing is
+    /// allowed, these are the probabilities of the draw. By sorting: it says what draws are, not how they are
+    /// made fast.
+    pub fn weights(&self, logits: &[f32]) -> Vec<u64> {
+        let mut added = vec![0.0; self.n_tokens];
+        self.added.iter().for_each(|&(id, more)| added[id as usize] = more);
+        let allowed = (0..self.n_tokens).filter(|&id| self.allows(id));
+        let mut kept: Vec<(f32, u32)> = allowed.map(|id| (score(logits[id], added[id]), id as u32)).collect();
+        kept.sort_by(|&a, &b| order(a, b));
+        let highest = kept.first().map_or(0.0, |first| first.0);
+        kept.truncate(match self.top_k {
+            _ if self.temperature <= 0.0 => 1,
+            0 => usize::MAX,
+            k => k,
+        });
+        let mut of_order: Vec<u64> =
+            kept.iter().map(|&(score, _)| weight((score - highest) / self.divisor())).collect();
+        if self.temperature <= 0.0 {
+            of_order.fill(UNIT);
+        } else if self.top_p < 1.0 && !of_order.is_empty() {
+            let (enough, mut sum) = (self.weight_to_keep(of_order.iter().sum()), 0);
+            for weight in &mut of_order {
+                *weight = if sum < enough { *weight } else { 0 };
+                sum += *weight;
+            }
+        }
+        let mut weights = vec![0; self.n_tokens];
+        kept.iter().zip(of_order).for_each(|(&(_, id), weight)| weights[id as usize] = weight);
+        weights
+    }
+
     /// The weight that the tokens have together which `top_p` keeps, of those that have `total`.
     pub(crate) fn weight_to_keep(&self, total: u64) -> u64 {
         ((f64::from(self.top_p) * total as f64).ceil() as u64).clamp(1, total)
@@ -129,4 +161,52 @@ pub(crate) fn assert_row_exists(operation: &str, len: usize, row: usize, vocab_s
 pub(crate) fn assert_logits(operation: &str, len: usize, rows: usize, vocab_size: usize) {
     let expected = crate::shapes::size_of_shape(operation, &[rows, vocab_size]);
     assert_eq!(len, expected, "{operation}: {rows} rows of {vocab_size} logits");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAW: Draw<'_> = Draw {
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        random: [0; 3],
+        n_tokens: 4,
+        added: &[],
+        allowed: None,
+    };
+
+    #[test]
+    fn weights_are_the_probabilities_of_what_is_kept() {
+        let logits = [0.1f32.ln(), 0.6f32.ln(), 0.25f32.ln(), 0.05f32.ln(), 9.0];
+        for (draw, expected) in [
+            (DRAW, [0.1, 0.6, 0.25, 0.05]),
+            (Draw { temperature: 0.5, ..DRAW }, [0.01, 0.36, 0.0625, 0.0025].map(|p| p / 0.435)),
+            (Draw { temperature: 0.0, ..DRAW }, [0.0, 1.0, 0.0, 0.0]),
+            (Draw { top_k: 2, ..DRAW }, [0.0, 0.6 / 0.85, 0.25 / 0.85, 0.0]),
+            (Draw { top_k: 9, ..DRAW }, [0.1, 0.6, 0.25, 0.05]),
+            // What is drawn from is what reaches p: here of all, there of the first three alone.
+            (Draw { top_p: 0.86, ..DRAW }, [0.1 / 0.95, 0.6 / 0.95, 0.25 / 0.95, 0.0]),
+            (Draw { top_k: 3, top_p: 0.86, ..DRAW }, [0.0, 0.6 / 0.85, 0.25 / 0.85, 0.0]),
+            (Draw { added: &[(3, 2.0f32.ln())], ..DRAW }, [0.1, 0.6, 0.25, 0.1].map(|p| p / 1.05)),
+            (Draw { allowed: Some(&[0b1001]), ..DRAW }, [0.1 / 0.15, 0.0, 0.0, 0.05 / 0.15]),
+        ] {
+            let weights = draw.weights(&logits);
+            let total: u64 = weights.iter().sum();
+            for (weight, expected) in weights.iter().zip(expected) {
+                let got = *weight as f64 / total as f64;
+                assert!((got - expected).abs() < 1e-6, "{draw:?}: {weights:?}, {expected}");
+                assert_eq!(*weight == 0, expected == 0.0, "{draw:?}: {weights:?}");
+            }
+        }
+        assert_eq!(Draw { allowed: Some(&[0]), ..DRAW }.weights(&logits), [0; 4]);
+    }
+
+    #[test]
+    fn ties_are_in_the_order_of_ids() {
+        let of_two = Draw { top_k: 2, n_tokens: 3, ..DRAW };
+        assert_eq!(of_two.weights(&[1.0; 3]), [UNIT, UNIT, 0]);
+        assert_eq!(Draw { temperature: 0.0, ..of_two }.weights(&[0.0, 1.0, 1.0]), [0, UNIT, 0]);
+    }
 }

@@ -2,7 +2,8 @@
 //! both.
 
 use crate::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+    AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
+    TokenLogprob,
 };
 use std::ops::Range;
 
@@ -21,22 +22,22 @@ use Either::{First, Second};
 ///
 /// Where it is the other's: what one backend made was given to another.
 impl<A, B> Either<A, B> {
-    fn first(&self) -> &A {
+    pub(crate) fn first(&self) -> &A {
         let First(x) = self else { panic!("{OTHER}") };
         x
     }
 
-    fn second(&self) -> &B {
+    pub(crate) fn second(&self) -> &B {
         let Second(x) = self else { panic!("{OTHER}") };
         x
     }
 
-    fn first_mut(&mut self) -> &mut A {
+    pub(crate) fn first_mut(&mut self) -> &mut A {
         let First(x) = self else { panic!("{OTHER}") };
         x
     }
 
-    fn second_mut(&mut self) -> &mut B {
+    pub(crate) fn second_mut(&mut self) -> &mut B {
         let Second(x) = self else { panic!("{OTHER}") };
         x
     }
@@ -139,6 +140,13 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
         }
     }
 
+    fn blocks(&mut self, matrix: BlockMatrix) -> Self::Tensor {
+        match self {
+            First(b) => First(b.blocks(matrix)),
+            Second(b) => Second(b.blocks(matrix)),
+        }
+    }
+
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor {
         match self {
             First(b) => First(b.packed(weight.first(), d_in, d_out)),
@@ -170,6 +178,8 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
         fill(out: [out], value: [= f32]);
         add(out: [out], a: [x], b: [x]);
         accumulate(sum: [out], x: [x]);
+        scale(x: [out], factor: [= f32]);
+        scale_columns(x: [out], factors: [x], bias: [x?]);
         average(mean: [out], x: [x], decay: [= f32]);
         gelu_forward(out: [out], x: [x]);
         gelu_backward(dx: [out], dout: [x], x: [x]);
@@ -201,7 +211,7 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
         attention_cached(out: [out], keys: [out], values: [out], qkv: [x], spans: [ids], capacity: [= usize], shape: [= &AttentionShape]);
         cache_fork(cache: [out], from: [= usize], into: [= Range<usize>], len: [= usize], capacity: [= usize], shape: [= &AttentionShape]);
         head_forward(logprobs: [list out], entropies: [list out?], hidden: [x], weight: [x], targets: [ids], shape: [= &HeadShape]);
-        head_backward(logprobs: [list out], dhidden: [out], dweight: [out], dlogprobs: [list], dentropies: [list?], hidden: [x], weight: [x], targets: [ids], shape: [= &HeadShape], groups: [= &[usize]]);
+        head_backward(logprobs: [list out], dhidden: [out], dweight: [out?], dlogprobs: [list], dentropies: [list?], hidden: [x], weight: [x], targets: [ids], shape: [= &HeadShape], groups: [= &[usize]]);
         draw(out: [= &mut [Drawn]], logits: [x], vocab_size: [= usize], draws: [= &[Draw<'_>]]);
         token_logprobs(out: [= &mut [Option<TokenLogprob>]], logits: [x], vocab_size: [= usize], asked: [= &[(usize, u32)]]);
         likeliest(out: [= &mut [u32]], logits: [x], vocab_size: [= usize], row: [= usize]);

@@ -218,6 +218,66 @@ pub struct HeadShape {
     pub temperature: f32,
 }
 
+/// Shape of two language-model heads with one vocabulary, of which the first learns from the second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DistilShape {
+    /// The student's head; its temperature is the teacher's as well.
+    pub student: HeadShape,
+    /// Values of a hidden row of the teacher.
+    pub teacher_d_model: usize,
+    /// β of the divergence, from 0 to 1.
+    pub beta: f32,
+}
+
+impl DistilShape {
+    /// # Panics
+    ///
+    /// For `operation`, where a head is empty, its sizes wrap around, or a setting is out of its range.
+    pub(crate) fn check(&self, operation: &str) {
+        let &DistilShape { student, teacher_d_model, beta } = self;
+        let HeadShape { rows, d_model, vocab_size, temperature } = student;
+        for width in [d_model, teacher_d_model] {
+            size_of_shape(operation, &[rows, width]);
+            size_of_shape(operation, &[vocab_size, width]);
+        }
+        assert!(vocab_size > 0 && d_model > 0 && teacher_d_model > 0, "{operation}: an empty head");
+        assert!(temperature > 0.0, "{operation}: temperature {temperature}");
+        assert!((0.0..=1.0).contains(&beta), "{operation}: β {beta}");
+    }
+}
+
+/// Shape of a language-model head that learns from what was kept of a teacher's distributions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StoredShape {
+    /// The student's head.
+    pub student: HeadShape,
+    /// Tokens of each row of which the teacher's log-probability is known.
+    pub k: usize,
+    /// β of the divergence, from 0 to 1.
+    pub beta: f32,
+}
+
+impl StoredShape {
+    /// # Panics
+    ///
+    /// For `operation`, where lists have other lengths, or a setting is out of its range.
+    pub(crate) fn check(&self, operation: &str, tokens: &[u32], logprobs: &[f64]) {
+        let &StoredShape { student: HeadShape { rows, vocab_size, temperature, .. }, k, beta } = self;
+        let known = size_of_shape(operation, &[rows, k]);
+        assert!((1..=vocab_size).contains(&k), "{operation}: {k} of {vocab_size} tokens");
+        assert!(
+            tokens.len() == known && logprobs.len() == known,
+            "{operation}: not {k} tokens of {rows} rows"
+        );
+        assert!(
+            tokens.iter().all(|&token| (token as usize) < vocab_size),
+            "{operation}: a token that is none"
+        );
+        assert!(temperature > 0.0, "{operation}: temperature {temperature}");
+        assert!((0.0..=1.0).contains(&beta), "{operation}: β {beta}");
+    }
+}
+
 /// Dropout (Srivastava et al. 2014): each value becomes 0 with probability `p`, else is divided by `1 - p`.
 ///
 /// The decision for column `c` of row `r` is [`rng::uniform`](crate::rng::uniform)`(seed, stream, (first_row

@@ -5,8 +5,8 @@
 mod harness;
 
 use kernels::{
-    AdamW, AttentionShape, Backend, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level, LinearShape,
-    Parameter, Precision,
+    AdamW, AttentionShape, Backend, Cpu, CpuOptions, Distil, DistilShape, Draw, Drawn, Dropout, HeadShape,
+    Level, LinearShape, Parameter, Precision, StoredShape,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -43,9 +43,11 @@ static ALLOCATOR: Counting = Counting;
 
 fn main() {
     const ONCE: &[&str] =
-        &["zeros", "arena", "activation", "packed", "len", "upload", "download", "ids", "scalars"];
+        &["zeros", "arena", "activation", "blocks", "packed", "len", "upload", "download", "ids", "scalars"];
     let mut needed = harness::operations();
     needed.retain(|name| !ONCE.contains(name));
+    let place = needed.iter().position(|name| *name == "draw").expect("it is there");
+    needed.splice(place..place, harness::distillations());
     let watched: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(needed, watched, "operations of the trait (left), those that are watched (right)");
 
@@ -83,6 +85,8 @@ const ATTENTION: AttentionShape =
 const SPANS: [u32; 6] = [0, 3, ROWS as u32 - 1, 1, 20, 1];
 const CAPACITY: usize = ROWS + 2;
 const HEAD: HeadShape = HeadShape { rows: ROWS, d_model: WIDTH, vocab_size: VOCAB, temperature: 1.0 };
+const DISTIL: DistilShape = DistilShape { student: HEAD, teacher_d_model: WIDTH, beta: 0.5 };
+const STORED: StoredShape = StoredShape { student: HEAD, k: 1, beta: 0.5 };
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 0 };
 const ADAMW: AdamW = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: true, grad_clip: 1.0 };
 
@@ -203,6 +207,8 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("fill", |cpu, t| cpu.fill(&mut t.dx, 0.5)),
     ("add", |cpu, t| cpu.add(&mut t.stream, &t.dstream, &t.x)),
     ("accumulate", |cpu, t| cpu.accumulate(&mut t.dstream, &t.x)),
+    ("scale", |cpu, t| cpu.scale(&mut t.dx, 0.5)),
+    ("scale_columns", |cpu, t| cpu.scale_columns(&mut t.dx, &t.x, None)),
     ("average", |cpu, t| cpu.average(&mut t.dstream, &t.x, 0.9)),
     ("gelu_forward", |cpu, t| cpu.gelu_forward(&mut t.x, &t.dx)),
     ("gelu_backward", |cpu, t| cpu.gelu_backward(&mut t.qkv, &t.dqkv, &t.dqkv)),
@@ -293,7 +299,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
         cpu.head_backward(
             logprobs,
             dhidden,
-            dweight,
+            Some(dweight),
             dlogprobs,
             Some(dlogprobs),
             &t.x,
@@ -302,6 +308,25 @@ const OPERATIONS: &[(&str, Operation)] = &[
             &HEAD,
             &GROUPS,
         );
+    }),
+    ("distil_forward", |cpu, t| {
+        let head = [&t.x, &t.embedding];
+        cpu.distil_forward(&mut t.logprobs, head, head, &t.indices, &DISTIL);
+    }),
+    ("distil_backward", |cpu, t| {
+        let (divergences, dhidden, dweight) = (&mut t.logprobs, &mut t.dx, Some(&mut t.dembedding));
+        let head = [&t.x, &t.embedding];
+        let (d, targets) = (&t.dlogprobs, &t.indices);
+        cpu.distil_backward(divergences, dhidden, dweight, d, head, head, targets, &DISTIL, &GROUPS);
+    }),
+    ("stored_forward", |cpu, t| {
+        let (head, tokens) = ([&t.x, &t.embedding], &t.indices);
+        cpu.stored_forward(&mut t.logprobs, head, tokens, &t.dlogprobs, tokens, &STORED);
+    }),
+    ("stored_backward", |cpu, t| {
+        let (divergences, dhidden, dweight) = (&mut t.logprobs, &mut t.dx, Some(&mut t.dembedding));
+        let (head, tokens, d) = ([&t.x, &t.embedding], &t.indices, &t.dlogprobs);
+        cpu.stored_backward(divergences, dhidden, dweight, d, head, tokens, d, tokens, &STORED, &GROUPS);
     }),
     ("draw", |cpu, t| {
         let draw = |row: usize| Draw {

@@ -1,6 +1,9 @@
 //! The [`Reference`] where the answer is known without computing it.
 
-use kernels::{AdamW, AttentionShape, Backend, Dropout, F64Tensor, HeadShape, Parameter, Reference};
+use kernels::{
+    AdamW, AttentionShape, Backend, Distil, DistilShape, Dropout, F64Tensor, HeadShape, Parameter, Reference,
+    StoredShape,
+};
 
 fn tensor(values: &[f64]) -> F64Tensor {
     F64Tensor(values.to_vec())
@@ -129,6 +132,66 @@ fn a_head_without_opinion_gives_every_token_the_same_chance() {
     Reference.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &vec![1], &shape);
     assert_close(&logprobs[1..], &[0.8f64.ln()]);
     assert_close(&entropies[1..], &[-(0.8 * 0.8f64.ln() + 0.2 * 0.2f64.ln())]);
+}
+
+/// What TRL 1.12's GKD gives for the same logits; the mean of two tokens, and the gradient of the first one's logits.
+#[test]
+fn divergences_are_trls() {
+    // Hidden states are unit vectors, so that the columns of a head are logits.
+    let hidden = tensor(&[1.0, 0.0, 0.0, 1.0]);
+    let columns =
+        |a: [f64; 4], b: [f64; 4]| F64Tensor(a.into_iter().zip(b).flat_map(|(a, b)| [a, b]).collect());
+    let student = columns([1.0, 0.0, -1.0, 0.5], [0.2, 0.1, 0.0, -0.3]);
+    let teacher = columns([0.5, 0.3, -0.5, 1.0], [-0.4, 0.6, 0.2, 0.1]);
+    let known: [(f32, f32, f64, Option<[f64; 4]>); 6] = [
+        (0.0, 1.0, 0.088668780, Some([0.1066286, -0.0195496, -0.0158854, -0.0711936])),
+        (0.1, 1.0, 0.008035387, None),
+        (0.5, 1.0, 0.023140461, Some([0.0272993, -0.0056987, -0.0039405, -0.0176601])),
+        (0.9, 1.0, 0.008781618, None),
+        (1.0, 1.0, 0.099206125, Some([0.1163967, -0.0269286, -0.0163213, -0.0731468])),
+        (0.5, 2.0, 0.005779257, None),
+    ];
+    for (beta, temperature, divergence, gradient) in known {
+        let shape = DistilShape {
+            student: HeadShape { rows: 2, d_model: 2, vocab_size: 4, temperature },
+            teacher_d_model: 2,
+            beta,
+        };
+        let heads = [[&hidden, &student], [&hidden, &teacher]];
+        let (mut divergences, targets) = (Vec::new(), vec![0, 3]);
+        Reference.distil_forward(&mut divergences, heads[0], heads[1], &targets, &shape);
+        let mean = divergences.iter().sum::<f64>() / 2.0;
+        assert!((mean - divergence).abs() < 2e-8, "β {beta}: {mean}, expected {divergence}");
+        let (mut dhidden, mut dweight) = (tensor(&[0.0; 4]), tensor(&[0.0; 8]));
+        let mut again = Vec::new();
+        let (dh, dw, d) = (&mut dhidden, Some(&mut dweight), vec![0.5; 2]);
+        Reference.distil_backward(&mut again, dh, dw, &d, heads[0], heads[1], &targets, &shape, &[2]);
+        assert_eq!(again, divergences);
+        for (j, expected) in gradient.iter().flatten().enumerate() {
+            assert!((dweight.0[2 * j] - expected).abs() < 5e-8, "β {beta}: {:?}", dweight.0);
+        }
+    }
+}
+
+/// Probabilities ½, ⅕ and a tail of 3/10, beside those of a student without opinion: ¼, ¼ and a tail of ½.
+#[test]
+fn what_is_left_of_a_stored_teacher_is_one_outcome() {
+    let student = HeadShape { rows: 1, d_model: 1, vocab_size: 4, temperature: 1.0 };
+    let (hidden, weight, targets) = (tensor(&[1.0]), tensor(&[0.0; 4]), vec![1]);
+    let (tokens, logprobs) = (vec![2, 0], vec![0.5f64.ln(), 0.2f64.ln()]);
+    let of = |beta: f32, k: usize| {
+        let (shape, mut found) = (StoredShape { student, k, beta }, Vec::new());
+        let (tokens, logprobs) = (tokens[..k].to_vec(), logprobs[..k].to_vec());
+        Reference.stored_forward(&mut found, [&hidden, &weight], &tokens, &logprobs, &targets, &shape);
+        found[0]
+    };
+    let kl = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+    let (p, q) = ([0.5, 0.2, 0.3], [0.25, 0.25, 0.5]);
+    assert_close(&[of(0.0, 2), of(1.0, 2)], &[kl(&p, &q), kl(&q, &p)]);
+    let m: Vec<f64> = p.iter().zip(&q).map(|(p, q)| 0.25 * p + 0.75 * q).collect();
+    assert_close(&[of(0.25, 2)], &[0.25 * kl(&p, &m) + 0.75 * kl(&q, &m)]);
+    // One token alone would always be right.
+    assert_close(&[of(0.0, 1)], &[kl(&[0.5, 0.5], &[0.25, 0.75])]);
 }
 
 #[test]

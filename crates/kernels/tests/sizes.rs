@@ -8,8 +8,8 @@
 mod harness;
 
 use kernels::{
-    AttentionShape, Backend, CacheSpan, Cpu, CpuOptions, Draw, Drawn, Dropout, HeadShape, Level, LinearShape,
-    Precision, Reference,
+    AttentionShape, Backend, BlockFormat, BlockMatrix, CacheSpan, Cpu, CpuOptions, Distil, DistilShape, Draw,
+    Drawn, Dropout, HeadShape, Level, LinearShape, Precision, Reference, StoredShape,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,8 +30,12 @@ const DRAW: Draw<'_> =
 type Refused<B> = fn(&mut B, usize);
 
 /// Every operation that multiplies sizes, how many cases it has, and they.
-fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
+fn operations<B: Distil>() -> Vec<(&'static str, usize, Refused<B>)> {
     vec![
+        ("blocks", 2, |b, case| {
+            let shape = [[HUGE, 4], [4, HUGE]][case];
+            b.blocks(BlockMatrix::quantise(BlockFormat::Q8_0, &[], shape).expect("no value is too large"));
+        }),
         ("packed", 2, |b, case| {
             let none = b.zeros(0);
             let (d_in, d_out) = [(HUGE, 4), (4, HUGE)][case];
@@ -183,7 +187,7 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
             b.head_backward(
                 &mut logprobs,
                 &mut dhidden,
-                &mut dweight,
+                Some(&mut dweight),
                 &derivatives,
                 None,
                 &hidden,
@@ -192,6 +196,32 @@ fn operations<B: Backend>() -> Vec<(&'static str, usize, Refused<B>)> {
                 &HEAD[case],
                 &[4],
             );
+        }),
+        ("distil_forward", 4, |b, case| {
+            let ([hidden, weight], (mut divergences, targets)) =
+                ([(); 2].map(|()| b.zeros(0)), (b.scalars(), ids(b, &[0; 4])));
+            let (student, teacher) = ([&hidden, &weight], [&hidden, &weight]);
+            b.distil_forward(&mut divergences, student, teacher, &targets, &distil(case));
+        }),
+        ("distil_backward", 4, |b, case| {
+            let [mut dhidden, mut dweight, hidden, weight] = [(); 4].map(|()| b.zeros(0));
+            let (mut divergences, mut d, targets) = (b.scalars(), b.scalars(), ids(b, &[0; 4]));
+            b.upload_scalars(&mut d, &[0.0; 4]);
+            let (dh, dw, head) = (&mut dhidden, Some(&mut dweight), [&hidden, &weight]);
+            b.distil_backward(&mut divergences, dh, dw, &d, head, head, &targets, &distil(case), &[4]);
+        }),
+        ("stored_forward", 3, |b, case| {
+            let ([hidden, weight], mut divergences) = ([(); 2].map(|()| b.zeros(0)), b.scalars());
+            let (tokens, targets, logprobs) = stored(b);
+            let shape = StoredShape { student: HEAD[case], k: 1, beta: 0.5 };
+            b.stored_forward(&mut divergences, [&hidden, &weight], &tokens, &logprobs, &targets, &shape);
+        }),
+        ("stored_backward", 3, |b, case| {
+            let [mut dhidden, mut dweight, hidden, weight] = [(); 4].map(|()| b.zeros(0));
+            let ((tokens, targets, p), mut divergences) = (stored(b), b.scalars());
+            let (dh, dw, head) = (&mut dhidden, Some(&mut dweight), [&hidden, &weight]);
+            let shape = StoredShape { student: HEAD[case], k: 1, beta: 0.5 };
+            b.stored_backward(&mut divergences, dh, dw, &p, head, &tokens, &p, &targets, &shape, &[4]);
         }),
         ("draw", 1, |b, _| {
             let (logits, draws) = (b.zeros(0), [DRAW; 4]);
@@ -244,6 +274,21 @@ const HEAD: [HeadShape; 3] = [
 ];
 const HEAD_WEIGHTS: [usize; 3] = [0, 0, 0];
 
+/// The student's head, or the teacher's.
+fn distil(case: usize) -> DistilShape {
+    match HEAD.get(case) {
+        Some(&student) => DistilShape { student, teacher_d_model: 4, beta: 0.5 },
+        None => DistilShape { student: HEAD[0], teacher_d_model: HUGE, beta: 0.5 },
+    }
+}
+
+/// One token of each of four rows, what is predicted of them, and the token's log-probabilities.
+fn stored<B: Backend>(b: &mut B) -> (B::Ids, B::Ids, B::Scalars) {
+    let mut logprobs = b.scalars();
+    b.upload_scalars(&mut logprobs, &[-1.0; 4]);
+    (ids(b, &[0; 4]), ids(b, &[0; 4]), logprobs)
+}
+
 /// What `work` panics with.
 fn refusal(work: impl FnOnce()) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(work)).err()?;
@@ -251,7 +296,7 @@ fn refusal(work: impl FnOnce()) -> Option<String> {
     text.or_else(|| panic.downcast_ref::<String>().cloned())
 }
 
-fn assert_refused<B: Backend>(name: &str, mut backend: impl FnMut() -> B) {
+fn assert_refused<B: Distil>(name: &str, mut backend: impl FnMut() -> B) {
     for (operation, cases, run) in operations::<B>() {
         for case in 0..cases {
             let mut backend = backend();
@@ -302,6 +347,8 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "fill",
         "add",
         "accumulate",
+        "scale",
+        "scale_columns",
         "average",
         "gelu_forward",
         "gelu_backward",
@@ -320,6 +367,8 @@ fn every_operation_that_multiplies_sizes_is_listed() {
     ];
     let mut needed = harness::operations();
     needed.retain(|name| !WITHOUT_SIZES.contains(name));
+    let place = needed.iter().position(|name| *name == "draw").expect("it is there");
+    needed.splice(place..place, harness::distillations());
     let listed: Vec<&str> = operations::<Reference>().iter().map(|(name, ..)| *name).collect();
     assert_eq!(needed, listed, "operations of the trait (left), those whose sizes are tried (right)");
 }
@@ -331,7 +380,7 @@ fn groups_that_are_not_the_rows_are_refused() {
     refuses_other_groups(&mut Cpu::default());
 }
 
-fn refuses_other_groups<B: Backend>(b: &mut B) {
+fn refuses_other_groups<B: Distil>(b: &mut B) {
     let linear = LinearShape { rows: 2, d_in: 4, d_out: 4 };
     let head = HeadShape { rows: 2, d_model: 4, vocab_size: 4, temperature: 1.0 };
     let [mut dx, x, dout] = [(); 3].map(|()| b.zeros(8));
@@ -354,7 +403,7 @@ fn refuses_other_groups<B: Backend>(b: &mut B) {
                 b.head_backward(
                     &mut logprobs,
                     &mut dx,
-                    &mut dweight,
+                    Some(&mut dweight),
                     &derivatives,
                     None,
                     &x,
@@ -364,9 +413,24 @@ fn refuses_other_groups<B: Backend>(b: &mut B) {
                     groups,
                 );
             }),
+            refusal(|| {
+                let shape = DistilShape { student: head, teacher_d_model: 4, beta: 0.5 };
+                let (dw, heads) = (Some(&mut dweight), [&x, &weight]);
+                b.distil_backward(
+                    &mut logprobs,
+                    &mut dx,
+                    dw,
+                    &derivatives,
+                    heads,
+                    heads,
+                    &targets,
+                    &shape,
+                    groups,
+                );
+            }),
         ];
-        let operations =
-            ["layer_norm", "rms_norm", "head_norm", "linear", "head"].map(|name| format!("{name}_backward"));
+        let operations = ["layer_norm", "rms_norm", "head_norm", "linear", "head", "distil"]
+            .map(|name| format!("{name}_backward"));
         for (message, operation) in messages.into_iter().zip(operations) {
             let named = message.as_ref().is_some_and(|message| message.starts_with(&operation));
             assert!(named, "{operation} of groups of {groups:?} rows: {message:?}");

@@ -20,6 +20,8 @@ pub(super) enum Stream {
     TaskRow = 5,
     HeldOutTaskRow = 6,
     PlainText = 7,
+    Calculator = 8,
+    CalculatorPrompt = 9,
 }
 
 /// The choices of one item.

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use ::text::output::{OutDir, completed, write_rows};
 
-use super::{Split, demonstration, held_out_task_row, plain_text, prompt, task_row, text};
+use super::{
+    Split, calculator_demonstration, calculator_prompt, demonstration, held_out_task_row, plain_text, prompt,
+    task_row, text,
+};
 
 /// The record of a directory of lessons.
 const RECORD: &str = "lessons.json";
@@ -29,20 +32,22 @@ pub struct Amounts {
     pub held_out: usize,
     /// Rows of tasks.
     pub task_rows: usize,
+    /// Demonstrations with a calculator.
+    pub calculator: usize,
 }
 
 /// Makes the directory `out` of all lessons, as the verb `lessons` has them, and tells how many documents of
-/// text there are and whether they were there already.
+/// text there are and whether they were there already. `calculator_tools` is what models are told of the calculator.
 ///
 /// # Errors
 /// The directory holds something else, or lessons of other amounts; a file cannot be written; there are not
 /// so many lessons.
-pub fn write_lessons(out: &Path, amounts: &Amounts) -> Result<(u64, bool)> {
+pub fn write_lessons(out: &Path, amounts: &Amounts, calculator_tools: &Value) -> Result<(u64, bool)> {
     let options = serde_json::to_value(amounts)?;
     if let Some(found) = completed(out, RECORD, &options)? {
         return Ok((found["documents"].as_u64().unwrap_or(0), true));
     }
-    let &Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows } = amounts;
+    let &Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows, calculator } = amounts;
     let dir = OutDir::open(out, RECORD, &[])?;
     let work = dir.work();
     let documents = write_text(&work.join("text.jsonl"), seed, text_bytes)?;
@@ -51,7 +56,18 @@ pub fn write_lessons(out: &Path, amounts: &Amounts) -> Result<(u64, bool)> {
     write_prompts(&work.join("held-out.jsonl"), seed, Split::HeldOut, held_out)?;
     write_labelled(&work.join("labelled.jsonl"), seed, Split::Train, prompts)?;
     write_task_rows(&work.join("tasks.jsonl"), seed, Split::Train, task_rows)?;
-    let files = ["text", "demonstrations", "prompts", "held-out", "labelled", "tasks"];
+    write_calculator(&work.join("calculator.jsonl"), seed, calculator, calculator_tools)?;
+    write_calculator_prompts(&work.join("calculator-held-out.jsonl"), seed, held_out, calculator_tools)?;
+    let files = [
+        "text",
+        "demonstrations",
+        "prompts",
+        "held-out",
+        "labelled",
+        "tasks",
+        "calculator",
+        "calculator-held-out",
+    ];
     let files = files.map(|name| format!("{name}.jsonl"));
     let record = json!({ "options": options, "documents": documents });
     dir.commit(&work, files.iter().map(String::as_str), &record)?;
@@ -104,6 +120,23 @@ pub fn write_task_rows(path: &Path, seed: u64, split: Split, n: usize) -> Result
 pub fn write_demonstrations(path: &Path, seed: u64, n: usize) -> Result<u64> {
     let all = (0..).map(|index| json!({ "messages": demonstration(seed, index).messages }));
     write_rows(path, different(all, n)?)
+}
+
+/// Writes `n` different demonstrations with a calculator, one `{"messages","tools"}` a line.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_calculator(path: &Path, seed: u64, n: usize, tools: &Value) -> Result<u64> {
+    let all = (0..).map(|index| json!({ "messages": calculator_demonstration(seed, index), "tools": tools }));
+    write_rows(path, different(all, n)?)
+}
+
+/// Writes `n` different prompts for a calculator, whose sums are in no demonstration.
+///
+/// # Errors
+/// The file cannot be written; there are not that many.
+pub fn write_calculator_prompts(path: &Path, seed: u64, n: usize, tools: &Value) -> Result<u64> {
+    write_rows(path, different((0..).map(|index| calculator_prompt(seed, index, tools)), n)?)
 }
 
 /// Writes `n` different prompts of one split, one `{"messages"}` a line with the answer key in further

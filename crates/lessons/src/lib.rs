@@ -16,6 +16,7 @@
 //!
 //! All is a pure function of `(seed, index)`.
 
+mod calculator;
 mod dialogue;
 mod draw;
 mod files;
@@ -31,12 +32,13 @@ mod tests;
 mod text;
 mod world;
 
+pub use calculator::{calculator_demonstration, calculator_prompt};
 pub use files::{
-    Amounts, write_demonstrations, write_labelled, write_lessons, write_plain_text, write_prompts,
-    write_task_rows, write_text,
+    Amounts, write_calculator, write_calculator_prompts, write_demonstrations, write_labelled, write_lessons,
+    write_plain_text, write_prompts, write_task_rows, write_text,
 };
 pub use flaws::{Flaw, IMPERFECT_SHARE};
-pub use judge::{Judge, Verdict, WEIGHTS, judge};
+pub use judge::{Judge, Verdict, WEIGHTS, judge, states};
 pub use lesson::{AnswerKey, HELD_OUT_SHARE, Language, Split, Task};
 pub use simulate::{Ceiling, DEFAULT_NOISE, Simulated, TIE_MARGIN, rank, simulate};
 pub use task_rows::{TASK_TOKENS, TO_CHINESE, WHO, held_out_task_row, plain_text, task_row};

@@ -1,23 +1,41 @@
 //! A conversation with a model: messages in, the next message out, piece by piece as it is drawn.
 //!
-//! The history is the caller's. The one idea: what does not fit the context is left out turn by turn, oldest
-//! first, and told; the system message stays.
+//! The history is the caller's. What does not fit the context is left out turn by turn, oldest first, and told;
+//! the system message stays. Where the model calls tools, they are asked and it goes on, from the very tokens that
+//! it drew: other tokens may spell the same text.
 
 use crate::complete::{Completer, Completion, Options};
 use crate::model::{Config, Finish, Request, SCORES, Weights};
 use anyhow::{Result, ensure};
 use kernels::Backend;
+use serde_json::Value;
 use std::ops::ControlFlow;
 use text::data::Prompter;
 use text::data::messages::{Message, Role};
 use text::tokenizer::Tokenizer;
 
+/// Rounds of calls before an answer, at most: a model that never stops calling is told so.
+pub const MAX_ROUNDS: usize = 8;
+
+/// What a model may call while it answers.
+pub trait Tools {
+    /// The tools as templates are told of them: a list of functions with names, descriptions and JSON schemas of
+    /// their parameters.
+    fn descriptions(&self) -> &Value;
+
+    /// What the function `name` returns for `arguments`. What goes wrong is told to the model as well.
+    ///
+    /// # Errors
+    /// Nothing can be called any more.
+    fn call(&mut self, name: &str, arguments: &Value) -> Result<String>;
+}
+
 /// The next message of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// What the model says.
-    pub text: String,
-    /// The tokens drawn, without the one that ended the answer.
+    /// What is said: the model's message; before it its calls of tools and what these returned.
+    pub messages: Vec<Message>,
+    /// The tokens drawn for the last message, without the one that ended it.
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
@@ -59,6 +77,14 @@ impl<'a, B: Backend> Chat<'a, B> {
         self.prompter.notes()
     }
 
+    /// Refuses where the model cannot be told of tools.
+    ///
+    /// # Errors
+    /// Those of [`Prompter::check_tools`].
+    pub fn check_tools(&self) -> Result<()> {
+        self.prompter.check_tools()
+    }
+
     /// Answers the last of `messages`; `on_text` hears each piece as soon as it is certain, and may end the
     /// answer. Another `number` draws another answer. Options for a suffix do not matter.
     ///
@@ -69,53 +95,145 @@ impl<'a, B: Backend> Chat<'a, B> {
         messages: &[Message],
         number: u64,
         options: &Options,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        self.answer_with(None, messages, number, options, on_text)
+    }
+
+    /// The same, where the model may ask `tools` on its way. `on_text` does not hear its calls.
+    ///
+    /// # Errors
+    /// Those of [`answer`](Self::answer), and: what tools returned leaves no room for an answer; nothing can be called
+    /// any more.
+    pub fn answer_with(
+        &mut self,
+        mut tools: Option<&mut dyn Tools>,
+        messages: &[Message],
+        number: u64,
+        options: &Options,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let room = self.completer.token_budget(options.max_tokens);
-        let (prompt, left_out_messages) =
-            fit(messages, room, self.completer.context(), |messages| self.prompter.prompt(messages))?;
-        let request = Request {
-            prompt,
-            max_tokens: options.max_tokens,
-            sampling: options.sampling,
-            number,
-            stop_tokens: self.prompter.end_tokens().to_vec(),
-            ..Request::default()
-        };
-        let answers = self.completer.generate(&[request], &options.stop, &mut |_, text| on_text(text))?;
-        let Completion { text, tokens, finish, .. } =
-            answers.into_iter().next().expect("one for each request");
-        Ok(Answer { text, tokens, finish, left_out_messages })
+        let about = tools.as_ref().map(|tools| tools.descriptions().clone());
+        let (room, context) = (self.completer.token_budget(options.max_tokens), self.completer.context());
+        let rendered = |messages: &[Message]| self.prompter.prompt_with(messages, about.as_ref());
+        let Fitting { mut prompt, mut kept, left_out } = fit(messages, room, context, rendered)?;
+        let asked = kept.len();
+        for round in 0.. {
+            let mut heard = Heard { text: String::new(), told: 0, flow: ControlFlow::Continue(()) };
+            let request = Request {
+                prompt: prompt.clone(),
+                max_tokens: options.max_tokens,
+                sampling: options.sampling,
+                number,
+                stop_tokens: self.prompter.end_tokens().to_vec(),
+                ..Request::default()
+            };
+            let content_len = |text: &str| match about {
+                Some(_) => self.prompter.content_len(text),
+                None => text.len(),
+            };
+            let answers = self.completer.generate(&[request], &options.stop, &mut |_, text| {
+                heard.hear(text, content_len, &mut on_text)
+            })?;
+            let Completion { tokens, finish, .. } = answers.into_iter().next().expect("one for each request");
+            let message = self.prompter.said(&heard.text);
+            let goes_on = finish == Finish::Stop && heard.flow.is_continue() && round < MAX_ROUNDS;
+            let Some(tools) = tools.as_mut().filter(|_| goes_on && message.calls_tools()) else {
+                let _ = heard.hear("", str::len, &mut on_text);
+                kept.push(Message::new(Role::Assistant, heard.text));
+                return Ok(Answer {
+                    messages: kept.split_off(asked),
+                    tokens,
+                    finish,
+                    left_out_messages: left_out,
+                });
+            };
+            let results = message.calls().map(|(name, arguments)| {
+                let mut result = Message::new(Role::Tool, tools.call(name, arguments)?);
+                result.more.insert("name".into(), name.into());
+                Ok(result)
+            });
+            let results = results.collect::<Result<Vec<_>>>()?;
+            kept.push(message);
+            kept.extend(results);
+            prompt.extend(tokens);
+            prompt.push(self.prompter.end_tokens()[0]);
+            prompt.extend(self.prompter.after_answer(&kept, about.as_ref())?);
+            ensure!(
+                prompt.len() < context,
+                "with what the tools returned the conversation has {} tokens, and the model's context of {context} leaves no \
+                 room for an answer",
+                prompt.len()
+            );
+        }
+        unreachable!("rounds are counted")
     }
 }
 
-/// The tokens of as many of the last messages as `room` holds, and how many messages are left out before
-/// them. A system message stays, and a question goes with its answer. The last question stays even where it
-/// leaves less room for the answer.
+/// What was drawn of an answer.
+struct Heard {
+    text: String,
+    /// Bytes of it that were told.
+    told: usize,
+    /// Whether whoever hears has enough.
+    flow: ControlFlow<()>,
+}
+
+impl Heard {
+    /// Tells what is new and no part of a call.
+    fn hear(
+        &mut self,
+        text: &str,
+        content_len: impl Fn(&str) -> usize,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.text.push_str(text);
+        let until = content_len(&self.text);
+        if until > self.told && self.flow.is_continue() {
+            self.flow = on_text(&self.text[self.told..until]);
+            self.told = until;
+        }
+        self.flow
+    }
+}
+
+/// A conversation that fits.
+struct Fitting {
+    /// Its tokens.
+    prompt: Vec<u32>,
+    /// The messages that they are of.
+    kept: Vec<Message>,
+    /// How many were left out before them.
+    left_out: usize,
+}
+
+/// As many of the last messages as `room` holds. A system message stays, and a question goes with its answer and
+/// what tools returned between them. The last question stays even where it leaves less room for the answer.
 fn fit(
     messages: &[Message],
     room: usize,
     context: usize,
     tokens: impl Fn(&[Message]) -> Result<Vec<u32>>,
-) -> Result<(Vec<u32>, usize)> {
+) -> Result<Fitting> {
     let system = messages.iter().take_while(|message| message.role == Role::System).count();
     let mut left_out = 0;
     loop {
         let kept = [&messages[..system], &messages[system + left_out..]].concat();
-        let tokens = tokens(&kept)?;
-        if tokens.len() <= room {
-            return Ok((tokens, left_out));
+        let prompt = tokens(&kept)?;
+        let is_question = |message: &Message| message.role == Role::User;
+        let next = kept.iter().skip(system + 1).position(is_question).map(|at| at + 1);
+        match next {
+            Some(turn) if prompt.len() > room => left_out += turn,
+            _ => {
+                ensure!(
+                    prompt.len() <= room || prompt.len() < context,
+                    "the last message makes a prompt of {} tokens, and the model's context of {context} leaves no room for \
+                     an answer: say it shorter",
+                    prompt.len()
+                );
+                return Ok(Fitting { prompt, kept, left_out });
+            }
         }
-        if system + left_out + 2 >= messages.len() {
-            ensure!(
-                tokens.len() < context,
-                "the last message makes a prompt of {} tokens, and the model's context of {context} leaves no room for \
-                 an answer: say it shorter",
-                tokens.len()
-            );
-            return Ok((tokens, left_out));
-        }
-        left_out += 2;
     }
 }
 
@@ -135,8 +253,8 @@ mod tests {
         if system {
             messages.insert(0, Message::new(Role::System, "s"));
         }
-        let (tokens, left_out) = fit(&messages, room, context, tokens)?;
-        Ok((tokens.into_iter().filter_map(char::from_u32).collect::<String>().replace('\n', ""), left_out))
+        let Fitting { prompt, left_out, .. } = fit(&messages, room, context, tokens)?;
+        Ok((prompt.into_iter().filter_map(char::from_u32).collect::<String>().replace('\n', ""), left_out))
     }
 
     #[test]
@@ -157,5 +275,23 @@ mod tests {
         }
         let error = fitted(true, &turns, 5, 9).unwrap_err().to_string();
         assert!(error.contains("9 tokens"), "{error}");
+    }
+
+    #[test]
+    fn what_tools_returned_goes_with_the_question() {
+        let said = [
+            Message::new(Role::User, "q"),
+            Message::new(Role::Assistant, "c"),
+            Message::new(Role::Tool, "r"),
+            Message::new(Role::Assistant, "a"),
+            Message::new(Role::User, "p"),
+            Message::new(Role::Assistant, "d"),
+            Message::new(Role::Tool, "s"),
+        ];
+        for (room, kept, left_out) in [(28, 7, 0), (27, 3, 4), (3, 3, 4)] {
+            let fitting = fit(&said, room, 30, tokens).unwrap();
+            assert_eq!((fitting.kept.len(), fitting.left_out), (kept, left_out), "{room}");
+            assert_eq!(fitting.prompt, tokens(&fitting.kept).unwrap());
+        }
     }
 }

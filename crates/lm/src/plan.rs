@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Config, TrainingMemory};
+use crate::model::{Adapter, Config, Spec, TrainingMemory};
 
 /// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
 pub const TOKENS_PER_PARAMETER: u64 = 20;
@@ -52,7 +52,7 @@ impl Device {
 /// Bytes of training by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Weights, exactly.
+    /// Weights, as they are stored.
     pub weights: u64,
     /// Their gradients, those of a tied head and of lanes before they are added up.
     pub gradients: u64,
@@ -71,8 +71,10 @@ pub struct Memory {
 /// What training a model takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
-    /// Learned numbers.
+    /// The model's numbers.
     pub parameters: u64,
+    /// Those that are learned: all, or an adapter's beside them.
+    pub learned: u64,
     /// Those of them that are embeddings of tokens and positions.
     pub embedding_parameters: u64,
     /// Tokens of training.
@@ -112,11 +114,12 @@ pub struct Estimate {
 }
 
 impl Plan {
-    /// Of training a model on so many tokens, in micro-batches of so many, whose gradients are summed in
+    /// Of training a model, or an `adapter` beside it, on so many tokens, in micro-batches of so many, whose gradients are summed in
     /// `lanes`, on values of `activation_bytes` bytes between operations, with a backend that works with
     /// `working_bytes` besides.
     pub fn new(
         config: &Config,
+        adapter: Option<&Adapter<Spec>>,
         tokens: Option<u64>,
         micro_batch_tokens: usize,
         lanes: usize,
@@ -126,12 +129,22 @@ impl Plan {
         let parameters = config.parameters() as u64;
         let chinchilla_tokens = TOKENS_PER_PARAMETER * parameters;
         let tokens = tokens.unwrap_or(chinchilla_tokens);
-        let flops_per_token = config.training_flops_per_token();
-        let TrainingMemory { state_bytes, pass_bytes } =
-            config.training_memory(micro_batch_tokens, activation_bytes, lanes);
-        let exact = 4 * parameters;
+        let arrays = |adapter: &Adapter<Spec>| adapter.leaves().into_iter().map(Spec::len).sum::<usize>();
+        let arrays = adapter.map_or(parameters, |adapter| arrays(adapter) as u64);
+        let learned = adapter.map_or(parameters, |adapter| adapter.learned() as u64);
+        // What stays as it is has no gradients: one of three products.
+        let passes = if adapter.is_some() { 2.0 / 3.0 } else { 1.0 };
+        let flops_per_token = passes * config.training_flops_per_token();
+        let (rows, bytes) = (micro_batch_tokens, activation_bytes);
+        let TrainingMemory { state_bytes, pass_bytes } = match adapter {
+            Some(adapter) => config.training_memory_beside(adapter, rows, bytes, lanes),
+            None => config.training_memory(rows, bytes, lanes),
+        };
+        let beside = if adapter.is_some() { 4 * arrays } else { 0 };
+        let weights = config.weight_bytes(adapter.and_then(|adapter| adapter.base)) + beside;
         Plan {
             parameters,
+            learned,
             embedding_parameters: config.embedding_parameters() as u64,
             tokens,
             chinchilla_tokens,
@@ -139,9 +152,9 @@ impl Plan {
             flops: flops_per_token * tokens as f64,
             micro_batch_tokens: micro_batch_tokens as u64,
             memory: Memory {
-                weights: exact,
-                gradients: state_bytes - 3 * exact,
-                moments: 2 * exact,
+                weights,
+                gradients: state_bytes - weights - 8 * arrays,
+                moments: 8 * arrays,
                 activations: pass_bytes,
                 activations_recomputed: config.recomputed_pass_bytes(micro_batch_tokens, activation_bytes),
                 working: working_bytes,
@@ -189,7 +202,7 @@ mod tests {
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
-        let plan = Plan::new(&config, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1);
+        let plan = Plan::new(&config, None, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
         // The paper counts 6 operations a parameter, without attention's; these are counted here, and the
         // embedding's are not.
@@ -211,11 +224,11 @@ mod tests {
     fn the_largest_micro_batch_fits_and_one_more_does_not() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let device = Device::named("rtx4090").unwrap();
-        let plan = Plan::new(&config, None, 4096, 1, BF16_BYTES, 0);
+        let plan = Plan::new(&config, None, None, 4096, 1, BF16_BYTES, 0);
         assert_eq!(plan.tokens, 20 * plan.parameters);
         let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
         let takes = |sequences: u64| {
-            Plan::new(&config, None, sequences as usize * config.seq_len, 1, BF16_BYTES, 0).memory.total
+            Plan::new(&config, None, None, sequences as usize * config.seq_len, 1, BF16_BYTES, 0).memory.total
                 as f64
         };
         let room = 0.9 * device.memory_bytes.unwrap() as f64;

@@ -110,15 +110,17 @@ fn gradients(
 
 /// The gradients on the host; the next step begins.
 fn ended(cpu: &mut Cpu, trainer: &mut Trainer<Cpu>) -> Gradients {
-    let leaves = trainer.gradients(cpu).map(|leaf| {
-        let mut values = vec![0.0; Backend::len(cpu, leaf)];
-        cpu.download(&mut values, leaf);
-        values
-    });
+    let leaves = trainer.gradients(cpu).map(|leaf| on_host(cpu, leaf));
     let leaves = leaves.leaves().into_iter().cloned().collect();
     // Nothing is learned from a loss that is not finite.
     trainer.update(cpu, &optimizer(), 1.0, Some(f64::NAN));
     leaves
+}
+
+fn on_host(cpu: &mut Cpu, leaf: &<Cpu as Backend>::Tensor) -> Vec<f32> {
+    let mut values = vec![0.0; Backend::len(cpu, leaf)];
+    cpu.download(&mut values, leaf);
+    values
 }
 
 fn optimizer() -> lm::train::Optimizer {
@@ -215,6 +217,56 @@ fn what_is_set_aside_comes_back_to_the_bit() {
     let alone = gradients(cpu, trainer, Through::Logprobs, LENS.len(), 4, 2);
     let squares: f64 = alone.iter().flatten().map(|x| f64::from(*x).powi(2)).sum();
     assert!((norm.unwrap() / squares.sqrt() - 1.0).abs() < 1e-6, "the norm of what was set aside alone");
+}
+
+/// Ranks that have some of the lanes each sum what one process sums, and learn the same from it; some have no
+/// sequence at all.
+#[test]
+fn ranks_sum_what_one_process_sums() {
+    for (through, sequences, lanes) in [
+        (Through::Logprobs, 11, 8),
+        (Through::Outputs, 11, 4),
+        (Through::Scores, 11, 8),
+        (Through::Logprobs, 3, 4),
+        (Through::Logprobs, 2, 8),
+    ] {
+        let new = || Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() });
+        let wanted = by_definition(&mut new(), through, sequences, lanes);
+        let mut learned = None;
+        for size in [1, 2, 4, 8].into_iter().filter(|size| *size <= lanes) {
+            let done = ranks::threads(size, |ranks| {
+                let (cpu, own) = (&mut new(), ranks.share(lanes));
+                let trainer = &mut trainer(cpu, through);
+                trainer.join(cpu, &ranks);
+                let mut step = |ended: &mut dyn FnMut(&mut Cpu, &mut Trainer<Cpu>)| {
+                    let cut = cut_into_lanes(sequences, lanes).into_iter().enumerate();
+                    for (number, lane) in
+                        cut.skip(own.start).take(own.len()).filter(|lane| !lane.1.is_empty())
+                    {
+                        accumulate(cpu, trainer, through, lane, Lane::Number(number));
+                    }
+                    ended(cpu, trainer);
+                };
+                let (mut sum, mut updates) = (Vec::new(), Vec::new());
+                step(&mut |cpu, trainer| sum = ended(cpu, trainer));
+                for loss in [Some(1.0), None, Some(f64::INFINITY)] {
+                    // What one rank finds not to be finite is so for all.
+                    let loss = loss.filter(|loss| loss.is_finite() || ranks.rank() + 1 == size);
+                    step(&mut |cpu, trainer| updates.push(trainer.update(cpu, &optimizer(), 0.01, loss)));
+                }
+                let weights = trainer.weights.leaves().into_iter().map(|leaf| on_host(cpu, leaf));
+                (sum, updates, weights.collect::<Gradients>())
+            });
+            let what = format!("{through:?}: {sequences} sequences in {lanes} lanes of {size} ranks");
+            let learned = learned.get_or_insert_with(|| done[0].clone());
+            assert!(done.iter().all(|(sum, ..)| *sum == wanted), "{what}");
+            assert_eq!(
+                done[0].1.iter().map(|update| update.applied).collect::<Vec<_>>(),
+                [true, true, false]
+            );
+            assert!(done.iter().all(|rank| rank.1 == learned.1 && rank.2 == learned.2), "{what}");
+        }
+    }
 }
 
 /// In the only lane a micro-batch is summed as one group.

@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 use kernels::cpu::{CpuOptions, Level};
-use kernels::{Cpu, HeadShape, Precision};
-use lm::model::{self, Config, Noise, NormPlace, Sequences};
+use kernels::{Backend, BlockFormat, Cpu, HeadShape, Precision};
+use lm::checkpoint::{self, fresh_adapter};
+use lm::model::{self, Adapter, Config, Noise, NormPlace, Sequences, Spec};
 use lm::train::{Lane, Optimizer, Trainer};
 use peak_alloc::PeakAlloc;
 
@@ -18,9 +19,16 @@ const SEQUENCES: usize = 4;
 
 /// The bytes that one step of a fresh trainer, a micro-batch in each lane, leaves allocated, and those of them
 /// that it gives back where an engine is to take the place of its pass.
-fn taken(b: &mut Cpu, config: &Config, lanes: usize) -> (usize, usize) {
+fn taken(b: &mut Cpu, config: &Config, adapter: Option<&Adapter<Spec>>, lanes: usize) -> (usize, usize) {
     let before = MEMORY.current_usage();
-    let weights = model::init(b, config, 1);
+    let mut upload = checkpoint::to_backend_in(b, config, adapter.and_then(|adapter| adapter.base));
+    let mut leaf = 0;
+    let mut weights = model::specs(config).map(|spec| {
+        leaf += 1;
+        upload(spec, model::fresh(spec, 1, leaf)).unwrap()
+    });
+    drop(upload);
+    weights.adapter = adapter.map(|adapter| adapter.map(|spec| b.zeros(spec.len())));
     let mut trainer = Trainer::new(b, config.clone(), weights);
     let (tokens, lens) = (vec![1; SEQUENCES * SEQ_LEN], [SEQ_LEN; SEQUENCES]);
     let rows = Sequences { tokens: &tokens, lens: &lens, noise: Some(Noise { seed: 1, first_row: 0 }) };
@@ -49,9 +57,9 @@ fn main() {
         for (name, config) in &configs {
             let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
             // The first time, the backend's own memory grows with it.
-            taken(&mut b, config, 1);
+            taken(&mut b, config, None, 1);
             for lanes in [1, 2, 8] {
-                let (taken, given_back) = taken(&mut b, config, lanes);
+                let (taken, given_back) = taken(&mut b, config, None, lanes);
                 let told = config.training_memory(SEQUENCES * SEQ_LEN, activation_bytes, lanes);
                 let ratio = taken as f64 / told.bytes() as f64;
                 let what = format!("{name}, {precision:?}, {lanes} lanes");
@@ -61,10 +69,32 @@ fn main() {
             }
         }
 
+        // Beside a model that stays as it is.
+        for (lora, base) in [
+            ("r=8", None),
+            ("r=4,dropout=0.1,targets=q_proj+v_proj+down_proj", None),
+            ("r=4,dora", None),
+            ("r=8", Some(BlockFormat::Q8_0)),
+            ("r=4,dora", Some(BlockFormat::Nf4)),
+        ] {
+            let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
+            let config = Config { n_kv_head: 2, ..Config::modern(600, SEQ_LEN, 3, 8, 128) };
+            let adapter = Adapter { base, ..fresh_adapter(&config, &lora.parse().unwrap()).unwrap() };
+            taken(&mut b, &config, Some(&adapter), 1);
+            for lanes in [1, 4] {
+                let (taken, _) = taken(&mut b, &config, Some(&adapter), lanes);
+                let rows = SEQUENCES * SEQ_LEN;
+                let told = config.training_memory_beside(&adapter, rows, activation_bytes, lanes);
+                let ratio = taken as f64 / told.bytes() as f64;
+                let what = format!("{lora}, {base:?}, {precision:?}, {lanes} lanes");
+                assert!((0.98..1.03).contains(&ratio), "{what}: took {taken}, told {told:?}");
+            }
+        }
+
         // What the backend works with is what the first step takes and the second does not.
         let config = Config::gpt2(20_000, SEQ_LEN, 1, 4, 128);
         let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
-        let works_with = taken(&mut b, &config, 1).0 - taken(&mut b, &config, 1).0;
+        let works_with = taken(&mut b, &config, None, 1).0 - taken(&mut b, &config, None, 1).0;
         let rows = SEQUENCES * SEQ_LEN;
         let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
         let told = b.working_bytes(&config.products(rows), &head);

@@ -1,10 +1,13 @@
-//! The arithmetic of rankings, DPO and PPO against NumPy and PyTorch (`tools/golden_rlhf.py`), and every
+//! The arithmetic of rankings, DPO, KTO and PPO against NumPy and PyTorch (`tools/golden_rlhf.py`), and every
 //! derivative against differences.
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 use lm::objective::ppo::{KlController, gae, policy_loss, token_rewards, value_loss, whiten};
-use lm::objective::{dpo_loss, ranking_loss};
+use lm::objective::{
+    AnswerLogprobs, PairTerms, Preference, PreferenceLoss, Unpaired, UnpairedLoss, ranking_loss,
+    reference_point,
+};
 use serde_json::Value;
 
 struct Golden(Value);
@@ -27,6 +30,32 @@ impl Golden {
         let (value, [gradient]): (f64, [Vec<f64>; 1]) = serde_json::from_value(self.0[name].clone()).unwrap();
         (value, gradient)
     }
+}
+
+/// Two pairs under a loss: of each answer the log-probability under policy and reference, and its tokens.
+#[derive(serde::Deserialize)]
+struct Case {
+    loss: PreferenceLoss,
+    beta: f64,
+    label_smoothing: f64,
+    gamma: f64,
+    answers: Vec<(f64, f64, usize)>,
+    value: f64,
+    gradient: Vec<f64>,
+}
+
+/// Single answers under a loss, good ones and bad ones.
+#[derive(serde::Deserialize)]
+struct OneByOne {
+    loss: UnpairedLoss,
+    beta: f64,
+    weights: [f64; 2],
+    mismatched: Vec<f64>,
+    z: f64,
+    log_ratios: Vec<f64>,
+    good: Vec<bool>,
+    value: f64,
+    gradient: Vec<f64>,
 }
 
 fn close(got: &[f64], want: &[f64], what: &str) {
@@ -84,14 +113,67 @@ fn losses_of_policy_and_values() {
 fn losses_of_rankings() {
     let golden = Golden::read();
     let (value, gradient) = golden.differentiated("ranking");
-    let ranking = ranking_loss(&golden.numbers("answers"), &golden.pairs());
+    let ranking = ranking_loss(&golden.numbers("answers"), &golden.pairs(), PairTerms::default());
     close(&[ranking.value], &[value], "ranking");
     close(&ranking.derivatives, &gradient, "the ranking's derivatives");
 
+    let (value, gradient) = golden.differentiated("ranking_with_terms");
+    let terms = PairTerms { margin: 0.5, centre: 0.01 };
+    let ranking = ranking_loss(&golden.numbers("answers"), &golden.pairs(), terms);
+    close(&[ranking.value], &[value], "ranking with margin and centring");
+    close(&ranking.derivatives, &gradient, "its derivatives");
+
     let (value, gradient) = golden.differentiated("dpo");
-    let dpo = dpo_loss(&golden.numbers("policy_sums"), &golden.numbers("ref_sums"), &golden.pairs(), 0.1);
+    let both = golden.numbers("policy_sums").into_iter().zip(golden.numbers("ref_sums"));
+    let answers: Vec<_> =
+        both.map(|(policy, reference)| AnswerLogprobs { policy, reference, tokens: 3 }).collect();
+    let dpo = Preference { loss: PreferenceLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0, gamma: 0.0 };
+    let dpo = dpo.loss(&answers, &golden.pairs());
     close(&[dpo.value], &[value], "dpo");
     close(&dpo.derivatives, &gradient, "DPO's derivatives");
+}
+
+/// As TRL words them, with torch's derivatives.
+#[test]
+fn losses_of_pairs() {
+    let golden = Golden::read();
+    let cases: Vec<Case> = serde_json::from_value(golden.0["preference"].clone()).unwrap();
+    assert!(
+        PreferenceLoss::ALL.iter().all(|loss| cases.iter().any(|case| case.loss == *loss)),
+        "one is left out"
+    );
+    for Case { loss, beta, label_smoothing, gamma, answers, value, gradient } in cases {
+        let preference = Preference { loss, beta, label_smoothing, gamma };
+        let answers: Vec<_> = answers
+            .into_iter()
+            .map(|(policy, reference, tokens)| AnswerLogprobs { policy, reference, tokens })
+            .collect();
+        // Two prompts of two answers: TRL's mean over pairs.
+        let [a, b] = [0..2, 2..4].map(|prompt| preference.loss(&answers[prompt], &[(0, 1)]));
+        let what = format!("{loss} {label_smoothing}");
+        close(&[(a.value + b.value) / 2.0], &[value], &what);
+        let found: Vec<f64> = a.derivatives.iter().chain(&b.derivatives).map(|it| it / 2.0).collect();
+        close(&found, &gradient, &what);
+    }
+}
+
+/// As TRL words them, with torch's derivatives; `z` is of the mismatched answers.
+#[test]
+fn losses_of_single_answers() {
+    let golden = Golden::read();
+    let cases: Vec<OneByOne> = serde_json::from_value(golden.0["unpaired"].clone()).unwrap();
+    assert!(UnpairedLoss::ALL.iter().all(|loss| cases.iter().any(|case| case.loss == *loss)));
+    for case in cases {
+        let OneByOne { loss, beta, weights: [desirable_weight, undesirable_weight], .. } = case;
+        let unpaired = Unpaired { loss, beta, desirable_weight, undesirable_weight };
+        let z = if loss.has_reference_point() { reference_point(&case.mismatched) } else { 0.0 };
+        close(&[z], &[case.z], "z");
+        let answers = case.log_ratios.iter().zip(&case.good);
+        let each: Vec<_> = answers.map(|(ratio, good)| unpaired.loss(*ratio, *good, z)).collect();
+        let n = each.len() as f64;
+        close(&[each.iter().map(|one| one.0).sum::<f64>() / n], &[case.value], loss.name());
+        close(&each.iter().map(|one| one.1 / n).collect::<Vec<_>>(), &case.gradient, loss.name());
+    }
 }
 
 #[test]
@@ -139,20 +221,15 @@ fn derivatives_are_those_of_the_values() {
     });
     let pairs = golden.pairs();
     differences(&golden.numbers("answers"), |rewards| {
-        let loss = ranking_loss(rewards, &pairs);
-        (loss.value, loss.derivatives)
-    });
-    let reference = golden.numbers("ref_sums");
-    differences(&golden.numbers("policy_sums"), |policy| {
-        let loss = dpo_loss(policy, &reference, &pairs, 0.3);
+        let loss = ranking_loss(rewards, &pairs, PairTerms { margin: 0.3, centre: 0.2 });
         (loss.value, loss.derivatives)
     });
 }
 
 #[test]
 fn nothing_to_learn_from_is_nothing() {
-    assert_eq!(ranking_loss(&[1.0, 2.0], &[]).value, 0.0);
-    assert_eq!(ranking_loss(&[1.0, 2.0], &[]).derivatives, [0.0, 0.0]);
+    assert_eq!(ranking_loss(&[1.0, 2.0], &[], PairTerms::default()).value, 0.0);
+    assert_eq!(ranking_loss(&[1.0, 2.0], &[], PairTerms::default()).derivatives, [0.0, 0.0]);
     assert_eq!(policy_loss(&[], &[], &[], 0.2, 0).value, 0.0);
     assert!(token_rewards(&[], &[], &[3.0], &[0], 0.1).is_empty(), "no token carries the score");
     assert!(gae(&[], &[], &[0, 0], 1.0, 0.95).0.is_empty());
@@ -160,7 +237,7 @@ fn nothing_to_learn_from_is_nothing() {
     whiten(&mut one, true);
     assert_eq!(one, [0.0]);
     // Far apart, a logarithm of a sigmoid is still a number.
-    let far = ranking_loss(&[-1e4, 1e4], &[(0, 1)]);
+    let far = ranking_loss(&[-1e4, 1e4], &[(0, 1)], PairTerms::default());
     assert_eq!((far.value, far.derivatives.as_slice()), (2e4, [-1.0, 1.0].as_slice()));
 }
 

@@ -64,6 +64,11 @@ impl SandboxProcess {
         match *self {}
     }
 
+    /// Ends the program's standard input.
+    pub fn end_input(&mut self) {
+        match *self {}
+    }
+
     /// The next whole line of its standard output.
     ///
     /// # Errors

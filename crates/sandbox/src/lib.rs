@@ -17,6 +17,7 @@
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
+mod hear;
 mod layer;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{Sandbox, SandboxProcess, enter_if_asked, wait_any};
+pub use hear::{End, SETUP_LIMIT, hear, literal};
 pub use layer::Layer;
 #[cfg(target_os = "linux")]
 pub use linux::{Sandbox, SandboxProcess, enter_if_asked, wait_any};

@@ -1,29 +1,22 @@
-// The conversation: what is said, what is answered, and what can be done with either.
+// The conversation: what is said and asked, and what is answered.
 
 import * as api from "./api.js";
-import { markdown, text } from "./markdown.js";
+import { $, button, element, say } from "./dom.js";
+import { compare } from "./feedback.js";
+import { fill, message } from "./message.js";
+import { LEARN_WORDS } from "./learn-words.js";
+import { RANK_WORDS } from "./rank-words.js";
+import { RUN_WORDS } from "./run-words.js";
 import * as store from "./store.js";
-import { change, word, write } from "./words.js";
+import { textOf } from "./why.js";
+import { add, change, word, write } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
 
-let talk = store.all()[0] ?? store.create();
+/** What is shown, and what can be done with it: the other parts of the page are handed this. */
+const page = { talk: store.all()[0] ?? store.create(), rewardModels: [], keepsFeedback: false, answer, halt, keep, show };
 let running = null;
-
-function button(name, act, label) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = label ?? word(name);
-  if (label) made.ariaLabel = word(name);
-  made.addEventListener("click", act);
-  return made;
-}
-
-function say(status, isBad = false) {
-  $("status").textContent = status;
-  $("status").classList.toggle("bad", isBad);
-}
+let leaves = false;
 
 // Settings
 
@@ -33,7 +26,7 @@ function settings() {
 }
 
 function keepSettings() {
-  talk.system = $("system").value;
+  page.talk.system = $("system").value;
   const kept = { ...settings(), model: $("model").value, why: $("why").checked };
   localStorage.setItem("mynah.settings", JSON.stringify(kept));
   keep();
@@ -43,139 +36,30 @@ function keep() {
   if (!store.save()) say(word("full"), true);
 }
 
-// Messages
+// Conversations
 
 function showTalks() {
   const items = store.all().map((it) => {
-    const item = document.createElement("li");
-    const open = button("talk", () => { halt(); talk = it; show(); $("side").classList.remove("open"); }, it.title || word("untitled"));
+    const open = button("talk", () => { halt(); page.talk = it; show(); $("side").classList.remove("open"); }, it.title || word("untitled"));
     open.removeAttribute("aria-label");
-    open.ariaCurrent = String(it === talk);
+    open.ariaCurrent = String(it === page.talk);
     const remove = button("remove", () => {
-      if (it === talk) halt();
+      if (it === page.talk) halt();
       store.remove(it);
-      if (it === talk) talk = store.all()[0] ?? store.create();
+      if (it === page.talk) page.talk = store.all()[0] ?? store.create();
       show();
     }, "×");
-    item.append(open, remove);
-    return item;
+    return element("li", [open, remove]);
   });
   $("talks").replaceChildren(...items);
 }
 
 function show() {
-  $("system").value = talk.system;
+  $("system").value = page.talk.system;
   showTalks();
-  $("talk").replaceChildren(...store.path(talk).map(message));
-  $("talk").scrollTop = $("talk").scrollHeight;
-}
-
-function message(node) {
-  const made = document.createElement("article");
-  made.className = `message ${node.role}`;
-  made.id = node.id;
-  made.classList.toggle("left-out", Boolean(node.leftOut));
-  const who = document.createElement("p");
-  who.className = "who";
-  who.append(text(node.role === "user" ? word("you") : node.model ?? "mynah"));
-  const body = document.createElement("div");
-  body.className = "body";
-  const tools = document.createElement("div");
-  tools.className = "tools";
-  made.append(who, body, tools);
-  fill(node, body);
-  equip(node, tools);
-  return made;
-}
-
-function fill(node, body) {
-  if (node.role === "user") body.replaceChildren(text(node.content));
-  else if (node.tokens && $("why").checked) body.replaceChildren(...node.tokens.map((token, at) => tokenButton(node, token, at)));
-  else body.replaceChildren(markdown(node.content));
-}
-
-function equip(node, tools) {
-  const siblings = store.children(talk, node.parent);
-  const at = siblings.indexOf(node);
-  const made = [];
-  if (siblings.length > 1) {
-    const turn = (to) => () => { halt(); talk.shown[node.parent] = siblings[to].id; keep(); show(); };
-    const [before, after] = [button("earlier", turn(at - 1), "‹"), button("later", turn(at + 1), "›")];
-    before.disabled = at === 0;
-    after.disabled = at === siblings.length - 1;
-    made.push(before, `${at + 1}/${siblings.length}`, after);
-  }
-  const copy = button("copy", async () => {
-    await navigator.clipboard.writeText(node.content);
-    copy.textContent = word("copied");
-  });
-  made.push(copy, button("edit", () => edit(node)));
-  if (node.role === "assistant") {
-    made.push(button("retry", () => { halt(); answer(node.parent); }));
-    if (node.request) made.push(button("curl", () => navigator.clipboard.writeText(curl(node))));
-    if (node.about) made.push(text(node.about));
-  }
-  tools.replaceChildren(...made);
-}
-
-/** The command that gets the same answer again: precision and processor belong to the fingerprint. */
-function curl(node) {
-  const body = JSON.stringify({ ...node.request, seed: node.seed }).replaceAll("'", "'\\''");
-  return `# ${node.fingerprint}\ncurl ${location.origin}/v1/chat/completions -H 'Content-Type: application/json' -d '${body}'`;
-}
-
-function edit(node) {
-  const body = $(node.id).querySelector(".body");
-  const field = document.createElement("textarea");
-  field.value = node.content;
-  field.rows = Math.min(12, node.content.split("\n").length + 1);
-  field.ariaLabel = word("edit");
-  const done = button("save", () => {
-    halt();
-    const changed = store.add(talk, node.parent, node.role, field.value);
-    if (node.role === "assistant") { keep(); show(); } else answer(changed.id);
-  });
-  body.replaceChildren(field, done, button("cancel", () => fill(node, body)));
-  field.focus();
-}
-
-// Why this word
-
-function tokenButton(node, token, at) {
-  const made = button("alternatives", () => alternatives(node, at), "");
-  made.removeAttribute("aria-label");
-  made.className = "token";
-  made.append(text(token.token));
-  const p = Math.exp(token.logprob);
-  made.dataset.rank = p > 0.8 ? 0 : p > 0.4 ? 1 : p > 0.1 ? 2 : 3;
-  made.title = percent(p);
-  return made;
-}
-
-const percent = (p) => (p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
-
-function alternatives(node, at) {
-  const token = node.tokens[at];
-  const options = token.top_logprobs.map(({ token: other, logprob }) => {
-    const p = Math.exp(logprob);
-    const made = button("alternatives", () => {
-      $("choices").hidePopover();
-      halt();
-      const begun = node.tokens.slice(0, at).map((it) => it.token).join("") + other;
-      answer(node.parent, begun);
-    }, "");
-    made.removeAttribute("aria-label");
-    const shown = document.createElement("code");
-    shown.append(text(JSON.stringify(other).slice(1, -1)));
-    const bar = document.createElement("meter");
-    bar.value = p;
-    bar.ariaHidden = "true";
-    made.append(shown, bar, `${percent(p)}${other === token.token ? " ✓" : ""}`);
-    return made;
-  });
-  $("choices").replaceChildren(...options);
-  $("choices").showPopover();
-  options[0]?.focus();
+  $("talk").replaceChildren(...store.path(page.talk).map((node) => message(page, node)));
+  // At once: who is still on the way to the end would not be taken for one who follows what comes.
+  toEnd();
 }
 
 // Asking
@@ -185,68 +69,108 @@ function halt() {
   running = null;
 }
 
-/** Answers the message `parent`; what is `begun` is gone on with. */
-async function answer(parent, begun = "") {
-  const node = store.add(talk, parent, "assistant", begun);
-  const [asked, of] = [talk, new AbortController()];
+/** Answers the message `parent`, or goes on `from` tokens of another answer: with its model, after what that was asked. */
+function answer(parent, from) {
+  const [asked, node] = [page.talk, store.add(page.talk, parent, "assistant", textOf(from?.tokens ?? []))];
+  node.model = from?.model ?? $("model").value;
+  const before = store.path(asked).slice(0, -1);
+  return grown(asked, node, async (signal) => {
+    for (let left = 0; ;) {
+      try {
+        return await hear(asked, node, request(asked, node, before.slice(left), from, signal), signal);
+      } catch (error) {
+        // The page leaves out what is oldest, and shows it; nothing is cut in silence.
+        if (error.code !== "context_length_exceeded" || from || before.length - left <= 2) throw error;
+        left += 2;
+        before.slice(0, left).forEach((it) => { it.leftOut = true; });
+        say(word("leftOut", left));
+      }
+    }
+  });
+}
+
+/** Goes on with what was being answered when the page was left. */
+async function resume() {
+  for (const [asked, node] of store.unfinished()) {
+    if (running) return;
+    page.talk = asked;
+    const { id, next } = node.stream;
+    await grown(asked, node, (signal) => hear(asked, node, api.resume(id, next, signal), signal));
+  }
+}
+
+/** Shows an answer while `heard` lets it grow, and how that ends. */
+async function grown(asked, node, heard) {
+  const of = new AbortController();
   running = of;
-  node.model = $("model").value;
   show();
   $("send").hidden = true;
   $("stop").hidden = false;
   say("");
-  const before = store.path(asked).slice(0, -1);
-  let left = 0;
-  for (;;) {
-    try {
-      await hear(asked, node, before.slice(left), begun, of.signal);
-      break;
-    } catch (error) {
-      // The page leaves out what is oldest, and shows it; nothing is cut in silence.
-      if (error.code === "context_length_exceeded" && before.length - left > 2) {
-        left += 2;
-        before.slice(0, left).forEach((it) => { it.leftOut = true; });
-        say(word("leftOut", left));
-        continue;
-      }
-      if (of.signal.aborted) node.about = word("stopped");
-      else say(word("failed", error.message === "lost" ? word("gone") : error.message), true);
-      if (error.status === 401) $("key").showModal();
-      break;
-    }
+  let isOver = true;
+  try {
+    await heard(of.signal);
+  } catch (error) {
+    // A page that is left hears no more; the answer goes on without it.
+    if (leaves) return;
+    node.stopped = true;
+    if (of.signal.aborted) node.about = word("stopped");
+    else if (error.status === 404 && node.stream) {
+      node.about = word("gone");
+      delete node.stream;
+    } else say(word("failed", error.message === "lost" ? word("gone") : error.message), true);
+    if (error.status === 401) $("key").showModal();
+    isOver = of.signal.aborted || (error instanceof api.ApiError && error.status !== 401);
   }
-  if (!node.content) { delete asked.nodes[node.id]; delete asked.shown[parent]; }
+  if (isOver && node.stream) {
+    api.forget(node.stream.id);
+    delete node.stream;
+  }
+  if (!node.content && !node.stream) store.removeNode(asked, node);
   if (running === of) running = null;
-  $("send").hidden = false;
-  $("stop").hidden = true;
+  $("send").hidden = Boolean(running);
+  $("stop").hidden = !running;
   keep();
-  if (asked === talk) show();
+  if (asked === page.talk) show();
 }
 
-async function hear(asked, node, messages, begun, signal) {
-  const why = $("why").checked;
-  const said = messages.map(({ role, content }) => ({ role, content }));
-  if (asked.system) said.unshift({ role: "system", content: asked.system });
-  if (begun) said.push({ role: "assistant", content: begun });
-  const request = { model: node.model, messages: said, ...settings(), ...(why && { logprobs: true, top_logprobs: 20 }) };
-  const since = performance.now();
-  node.tokens = why && !begun ? [] : undefined;
-  node.request = { ...request, logprobs: undefined, top_logprobs: undefined };
-  for await (const chunk of api.chat(request, signal)) {
+/** Asks for an answer: its chunks. */
+function request(asked, node, messages, from, signal) {
+  node.request = { model: node.model, messages: from?.messages ?? store.said(asked, messages), ...settings() };
+  if (from) node.request.continue_tokens = from.tokens.map((it) => it.id);
+  const tells = from || $("why").checked;
+  node.tokens = tells ? (from?.tokens ?? []).map(noted) : undefined;
+  node.begun = node.tokens?.length;
+  return api.chat({ ...node.request, ...(tells && { logprobs: true }) }, signal);
+}
+
+/** Lets `node` grow by the chunks of an answer. */
+async function hear(asked, node, chunks, signal) {
+  for await (const chunk of chunks) {
+    const isFirst = !node.stream;
+    node.stream ??= { id: chunk.id, next: 0, since: Date.now() };
+    node.stream.next += 1;
+    signal.throwIfAborted();
     node.seed = chunk.seed;
     node.fingerprint = chunk.system_fingerprint;
     const choice = chunk.choices[0];
     if (choice?.delta.content) node.content += choice.delta.content;
-    if (choice?.logprobs && node.tokens) node.tokens.push(...choice.logprobs.content);
+    if (choice?.logprobs && node.tokens) node.tokens.push(...choice.logprobs.content.map(noted));
     if (choice?.finish_reason === "length") node.cut = true;
     if (chunk.usage) {
+      delete node.stopped;
       const n = chunk.usage.completion_tokens;
-      const speed = Math.round((1e3 * n) / (performance.now() - since));
+      const speed = Math.round((1e3 * n) / Math.max(1, Date.now() - node.stream.since));
       node.about = `${word("tokens", n, speed)} · ${word("seed")} ${node.seed}${node.cut ? ` · ${word("cut")}` : ""}`;
     }
-    if (asked === talk) grow(node);
+    // From here on it can be gone on with, should the page be left.
+    if (isFirst) keep();
+    if (asked === page.talk) grow(node);
   }
 }
+
+/** What is kept of a token. */
+const noted = ({ id, token, logprob, bytes }) => ({ id, token, logprob, bytes });
 
 /** Shows what has come, and keeps the reader's place: who scrolled up stays there. */
 function grow(node) {
@@ -254,15 +178,42 @@ function grow(node) {
   if (!body) return;
   const log = $("talk");
   const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  fill(node, body);
-  if (follows) log.scrollTo({ top: log.scrollHeight, behavior: "instant" });
+  fill(page, node, body);
+  if (follows) toEnd();
+}
+
+const toEnd = () => $("talk").scrollTo({ top: $("talk").scrollHeight, behavior: "instant" });
+
+/** Shows several answers to what is written, to be ranked: of the model `n`, or one of it and one of another. */
+function compareAnswers(n) {
+  const said = $("input").value.trim();
+  if (!said || running) return;
+  $("input").value = "";
+  const { value: model } = $("model");
+  const others = [...$("model").options].map((option) => option.value).filter((other) => other !== model);
+  // The page on which models learn says which two it is about.
+  const [chosen, against] = JSON.parse(localStorage.getItem("mynah.against") ?? "[]");
+  const other = model === chosen && others.includes(against) ? against : others[Math.floor(Math.random() * others.length)];
+  const parent = store.add(page.talk, store.path(page.talk).at(-1)?.id ?? "", "user", said).id;
+  show();
+  const messages = store.said(page.talk, store.path(page.talk));
+  compare(page, parent, messages, n > 1 ? [{ model, n }] : [{ model, n }, { model: other, n }], settings());
 }
 
 async function listModels() {
   try {
-    const models = (await api.models()).filter((it) => it.kind === "chat" && it.state === "loaded");
+    const { data, offers } = await api.models();
+    page.keepsFeedback = offers.feedback;
+    $("more").hidden = !offers.feedback;
+    $("toRuns").hidden = !offers.runs;
+    $("toLearn").hidden = !offers.learning;
+    const loaded = data.filter((it) => it.state === "loaded");
+    const models = loaded.filter((it) => it.kind === "chat");
+    page.rewardModels = loaded.filter((it) => it.kind === "score").map(({ id }) => id);
+    if (!running) show();
     const wanted = $("model").value || JSON.parse(localStorage.getItem("mynah.settings") ?? "{}").model;
     $("model").replaceChildren(...models.map(({ id }) => new Option(id, id, false, id === wanted)));
+    $("duel").hidden = models.length < 2;
     if (!models.length) say(word("failed", word("noChat")), true);
   } catch (error) {
     if (error.status === 401) $("key").showModal();
@@ -277,8 +228,8 @@ $("ask").addEventListener("submit", (event) => {
   const said = $("input").value.trim();
   if (!said || running) return;
   $("input").value = "";
-  const last = store.path(talk).at(-1);
-  answer(store.add(talk, last?.id ?? "", "user", said).id);
+  const last = store.path(page.talk).at(-1);
+  answer(store.add(page.talk, last?.id ?? "", "user", said).id);
 });
 $("input").addEventListener("keydown", (event) => {
   // A line is ended by shift and enter; an input method's own enter is not ours.
@@ -288,8 +239,10 @@ $("input").addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") halt(); });
+$("four").addEventListener("click", () => compareAnswers(4));
+$("duel").addEventListener("click", () => compareAnswers(1));
 $("stop").addEventListener("click", halt);
-$("new").addEventListener("click", () => { halt(); talk = store.create(); show(); $("input").focus(); });
+$("new").addEventListener("click", () => { halt(); page.talk = store.create(); show(); $("input").focus(); });
 $("menu").addEventListener("click", () => {
   $("menu").ariaExpanded = String($("side").classList.toggle("open"));
 });
@@ -297,12 +250,18 @@ $("language").addEventListener("click", () => { change(); show(); });
 $("settings").addEventListener("change", keepSettings);
 $("model").addEventListener("change", keepSettings);
 $("why").addEventListener("change", show);
-$("key").addEventListener("close", () => { api.setKey($("keyInput").value); $("keyInput").value = ""; listModels(); });
+$("key").addEventListener("close", () => { api.setKey($("keyInput").value); $("keyInput").value = ""; listModels(); resume(); });
+addEventListener("pagehide", () => { leaves = true; keep(); });
+addEventListener("pageshow", ({ persisted }) => { leaves = false; if (persisted && running) location.reload(); });
 
 const kept = JSON.parse(localStorage.getItem("mynah.settings") ?? "{}");
 for (const name of NUMBERS) if (kept[name] !== undefined) $(name).value = kept[name];
 $("why").checked = Boolean(kept.why);
+add(RANK_WORDS);
+add(RUN_WORDS);
+add(LEARN_WORDS);
 write();
 show();
 listModels();
+resume();
 $("input").focus();

@@ -17,9 +17,10 @@ export function text(value) {
   return fragment;
 }
 
-function element(name, content) {
-  const made = document.createElement(name);
-  if (content !== undefined) made.append(typeof content === "string" ? text(content) : content);
+/** An element with what is in it, a text or other elements, and with properties. */
+export function element(name, content = [], properties = {}) {
+  const made = Object.assign(document.createElement(name), properties);
+  for (const part of [content].flat()) made.append(typeof part === "string" ? text(part) : part);
   return made;
 }
 
@@ -92,7 +93,7 @@ export function markdown(source) {
       const code = [];
       for (i++; i < lines.length && !lines[i].trimStart().startsWith(fence); i++) code.push(lines[i]);
       i++;
-      root.append(element("pre", element("code", code.join("\n"))));
+      root.append(element("pre", element("code", code.join("\n")), { tabIndex: 0 }));
       continue;
     }
     if (!line.trim()) { i++; continue; }

@@ -1,6 +1,8 @@
 // Conversations, kept in this browser. A conversation is a tree: an edited question or another answer is a sibling, and
 // nothing that was said is lost.
 
+import { newId } from "./api.js";
+
 const PLACE = "mynah.conversations";
 
 let talks = [];
@@ -14,7 +16,7 @@ export function save() {
 export const all = () => talks;
 
 export function create() {
-  const talk = { id: crypto.randomUUID(), title: "", system: "", nodes: {}, shown: {} };
+  const talk = { id: newId(), title: "", system: "", nodes: {}, shown: {} };
   talks.unshift(talk);
   return talk;
 }
@@ -22,6 +24,18 @@ export function create() {
 export function remove(talk) {
   talks = talks.filter((other) => other !== talk);
   save();
+}
+
+/** Takes out a message that nothing follows. */
+export function removeNode(talk, node) {
+  delete talk.nodes[node.id];
+  delete talk.shown[node.parent];
+}
+
+/** The answers whose streams were not heard to their end, and their conversations: what was asked last comes first. */
+export function unfinished() {
+  const found = talks.flatMap((talk) => Object.values(talk.nodes).filter((node) => node.stream).map((node) => [talk, node]));
+  return found.sort(([, a], [, b]) => b.stream.since - a.stream.since);
 }
 
 /** The siblings of a node's children: `parent` is "" for the first message. */
@@ -39,8 +53,14 @@ export function path(talk) {
   }
 }
 
+/** What a model is told of messages. */
+export function said(talk, nodes) {
+  const messages = nodes.map(({ role, content }) => ({ role, content }));
+  return talk.system ? [{ role: "system", content: talk.system }, ...messages] : messages;
+}
+
 export function add(talk, parent, role, content) {
-  const node = { id: crypto.randomUUID(), parent, role, content };
+  const node = { id: newId(), parent, role, content };
   talk.nodes[node.id] = node;
   talk.shown[parent] = node.id;
   talk.title ||= content.slice(0, 60);

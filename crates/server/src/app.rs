@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use text::progress::Silent;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::api::{ApiError, Kept};
 use crate::http::guard::Guard;
-use crate::model::Model;
+use crate::learn::Learn;
+use crate::model::{self, Capacity, Model, Source};
+use crate::runs::Runs;
 use crate::settings::{Limits, Log, Settings};
+use crate::station::Station;
 use crate::worker::{Door, Entry, Shared, State};
 
 /// The server's state.
@@ -18,6 +22,9 @@ pub(crate) struct App {
     pub(crate) shared: Arc<Shared>,
     pub(crate) kept: Kept,
     pub(crate) guard: Guard,
+    pub(crate) station: Option<Station>,
+    pub(crate) runs: Option<Arc<Runs>>,
+    pub(crate) learn: Option<Arc<Learn>>,
     pub(crate) log: Log,
     pub(crate) limits: Limits,
     /// Whether requests are still taken in.
@@ -27,7 +34,11 @@ pub(crate) struct App {
     /// Requests whose answer is not whole yet.
     pub(crate) active: AtomicUsize,
     /// What computes: processor, precision, program.
-    arithmetic: String,
+    pub(crate) arithmetic: String,
+    capacity: Capacity,
+    bytes_per_value: u64,
+    /// Held while a model is read: two at once would take the memory of both.
+    loading: Mutex<()>,
     room: Arc<Semaphore>,
     most: usize,
 }
@@ -48,15 +59,20 @@ impl App {
         door: Door,
         shared: Arc<Shared>,
         guard: Guard,
+        station: Option<Station>,
+        runs: Option<Runs>,
         settings: Settings,
         models: usize,
     ) -> App {
-        let Settings { limits, log, arithmetic, capacity, .. } = settings;
+        let Settings { limits, log, arithmetic, capacity, bytes_per_value, learning, .. } = settings;
         let most = capacity.slots * models + limits.queue;
         App {
             door,
             shared,
             guard,
+            station,
+            runs: runs.map(Arc::new),
+            learn: learning.map(|learning| Arc::new(Learn::new(learning))),
             log,
             limits,
             arithmetic,
@@ -65,6 +81,9 @@ impl App {
             is_draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
+            capacity,
+            bytes_per_value,
+            loading: Mutex::default(),
             room: Arc::new(Semaphore::new(most)),
         }
     }
@@ -111,6 +130,34 @@ impl App {
                 Err(self.no_model(name))
             }
         }
+    }
+
+    /// Loads a model that was named at the start. Its files are read and checked on a thread of their own, while
+    /// others are answered.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded.
+    pub(crate) async fn load(&self, source: Source) -> Result<(), String> {
+        let _alone = self.loading.lock().await;
+        if self.model(&source.name).is_ok() {
+            return Ok(());
+        }
+        let (of, capacity, bytes_per_value) = (source.clone(), self.capacity, self.bytes_per_value);
+        let reading = tokio::task::spawn_blocking(move || {
+            model::read(&of, capacity, bytes_per_value, &Silent).map_err(|error| format!("{error:#}"))
+        });
+        match reading.await.unwrap_or_else(|_| Err("reading it failed".to_owned())) {
+            Ok(read) => self.door.take(read).await,
+            Err(why) => {
+                self.shared.set_state(&source, State::Failed(why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    /// Names a model no longer.
+    pub(crate) fn forget(&self, name: &str) {
+        self.shared.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     pub(crate) fn no_model(&self, name: &str) -> ApiError {

@@ -1,18 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+mod alarm;
 mod api;
 mod app;
 mod grammar;
 mod http;
+mod learn;
 mod metrics;
 mod model;
+mod runs;
 mod settings;
+mod station;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use model::{Capacity, Source};
-pub use settings::{Limits, Log, Settings};
+pub use settings::{Learning, Limits, Log, Settings};
 
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -57,14 +61,18 @@ where
     listener.set_nonblocking(true).context("cannot listen without waiting")?;
     let address = listener.local_addr().context("cannot tell the address")?;
 
+    let station =
+        settings.store.as_deref().map(feedback::Store::open).transpose()?.map(station::Station::new);
+    let learned = settings.learning.as_ref().map(|learning| learning.folder.as_path());
+    let runs = runs::Runs::new(&settings.runs, learned)?;
     let shared = Arc::default();
-    let (mut worker, door) =
-        worker::Worker::new(backend, Arc::clone(&shared), settings.capacity, settings.bytes_per_value);
+    let (mut worker, door) = worker::Worker::new(backend, Arc::clone(&shared));
     for source in sources {
-        worker.load(source, progress).with_context(|| format!("cannot serve {}", source.path.display()))?;
+        let read = model::read(source, settings.capacity, settings.bytes_per_value, progress);
+        worker.take(read.with_context(|| format!("cannot serve {}", source.path.display()))?);
     }
     let guard = http::guard::Guard::new(&settings, address);
-    let app = Arc::new(app::App::new(door, shared, guard, settings, sources.len()));
+    let app = Arc::new(app::App::new(door, shared, guard, station, runs, settings, sources.len()));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.work());
     let thread = thread.context("cannot start the engine's thread")?;
 
@@ -73,8 +81,10 @@ where
     threads.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).context("cannot listen")?;
         let router = http::routes::router(&app);
+        learn::wake(&app);
         on_ready(address);
         http::listen(listener, Arc::clone(&app), router, || progress.should_stop()).await;
+        app.learn.iter().for_each(|learn| learn.leave());
         anyhow::Ok(())
     })?;
     // Handlers that are still there keep the engine's door; they end with their runtime.

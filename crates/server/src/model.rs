@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 use kernels::Backend;
-use lm::checkpoint::{self, Checkpoint, Generation};
-use lm::model::{Config, Engine};
+use lm::checkpoint::{self, Checkpoint, Generation, Stored};
+use lm::model::{Config, Engine, Leaf, Making, Weights};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::vec;
 use text::data::Prompter;
 use text::progress::Progress;
 use text::tokenizer::Tokenizer;
@@ -118,19 +119,28 @@ pub struct Capacity {
     pub slots: usize,
     /// Bytes of keys and values that a model may hold; none for as many as its slots need.
     pub cache_bytes: Option<u64>,
+    /// How its weights are stored.
+    pub stored: Stored,
 }
 
-/// Reads a model and makes an engine of it.
+/// A model whose files were read and checked. What is left to do is the backend's.
+pub(crate) struct Read {
+    source: Source,
+    model: Model,
+    weights: Weights<Leaf>,
+    slots: usize,
+}
+
+/// Reads a model.
 ///
 /// # Errors
 /// It cannot be read, has no tokenizer, or its slots do not fit the cache.
-pub(crate) fn load<B: Backend>(
-    b: &mut B,
+pub(crate) fn read(
     source: &Source,
     capacity: Capacity,
     bytes_per_value: u64,
     progress: &dyn Progress,
-) -> Result<(Model, Engine<B>)> {
+) -> Result<Read> {
     let opened: Checkpoint = checkpoint::open(&source.path, progress)?;
     let tell = |note: &String| progress.line(&format!("note: {}: {note}", source.name));
     opened.warnings.iter().for_each(tell);
@@ -144,9 +154,10 @@ pub(crate) fn load<B: Backend>(
         config.vocab_size
     );
     let slots = slots(&config, capacity, bytes_per_value)?;
-    let weights = opened.weights(checkpoint::to_backend(b, &config))?;
-    let engine =
-        Engine::new(b, &config, &weights, slots).limited_to(tokenizer.vocab_size()).with_passes_of(PASS);
+    let weights = opened.stored_weights(capacity.stored, |_, leaf| leaf)?;
+    if capacity.stored == Stored::AsInFile {
+        opened.unpacked_note().iter().for_each(tell);
+    }
     let tokenizer = Arc::new(tokenizer);
     let prompter = Prompter::new(Arc::clone(&tokenizer)).map_err(|error| format!("{error:#}"));
     let model = Model {
@@ -160,7 +171,41 @@ pub(crate) fn load<B: Backend>(
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         grammars: OnceLock::new(),
     };
-    Ok((model, engine))
+    Ok(Read { source: source.clone(), model, weights, slots })
+}
+
+impl Read {
+    /// What the backend has to do: to take the weights in, lay them out for decoding, and make room for keys
+    /// and values.
+    pub(crate) fn arrive<B: Backend>(self) -> Arriving<B> {
+        let Read { source, model, mut weights, slots } = self;
+        let making = Making::new(&model.config, slots, weights.lm_head.is_some());
+        let take = |leaf: &mut Leaf| std::mem::replace(leaf, Leaf::Values(Vec::new()));
+        let leaves: Vec<Leaf> = weights.leaves_mut().into_iter().map(take).collect();
+        Arriving { source, making, model, leaves: leaves.into_iter() }
+    }
+}
+
+/// A model that a backend takes in, leaf by leaf.
+pub(crate) struct Arriving<B: Backend> {
+    pub(crate) source: Source,
+    model: Model,
+    making: Making<B>,
+    leaves: vec::IntoIter<Leaf>,
+}
+
+impl<B: Backend> Arriving<B> {
+    /// Takes the next leaf in: whether there was one.
+    pub(crate) fn go_on(&mut self, b: &mut B) -> bool {
+        let next = self.leaves.next();
+        next.map(|leaf| self.making.take(b, leaf)).is_some()
+    }
+
+    /// The model and its engine, after the last leaf.
+    pub(crate) fn finish(self, b: &mut B) -> (Model, Engine<B>) {
+        let engine = self.making.finish(b).limited_to(self.model.tokenizer.vocab_size());
+        (self.model, engine.with_passes_of(PASS))
+    }
 }
 
 /// As many slots as were asked for, or as the cache holds.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::Capacity;
+use lm::checkpoint::Stored;
 
 /// Where lines for the log go: a JSON object a request.
 pub type Log = Arc<dyn Fn(String) + Send + Sync>;
@@ -47,6 +49,24 @@ impl Default for Limits {
     }
 }
 
+/// How models of a server learn from its store: by verbs of this program, each a process.
+#[derive(Clone, Debug)]
+pub struct Learning {
+    /// The program.
+    pub program: PathBuf,
+    /// What is said to each of its verbs besides: threads, device.
+    pub arguments: Vec<String>,
+    /// The folder of what is learned, which need not be there yet.
+    pub folder: PathBuf,
+}
+
+impl Learning {
+    /// Where what is learned lies: in the folder of runs that are shown, or beside the store.
+    pub fn folder(runs: Option<&Path>, store: &Path) -> PathBuf {
+        runs.map_or_else(|| store.with_extension("learned"), |runs| runs.join("learned"))
+    }
+}
+
 /// How a server behaves.
 #[derive(Clone)]
 pub struct Settings {
@@ -60,6 +80,12 @@ pub struct Settings {
     pub allow_hosts: Vec<String>,
     /// Pages of other origins that may ask.
     pub allow_origins: Vec<String>,
+    /// Where feedback is kept; none for a server that keeps none.
+    pub store: Option<PathBuf>,
+    /// The folders whose runs can be looked at; none for a server that shows none.
+    pub runs: Vec<PathBuf>,
+    /// How models learn from the store; none for a server whose models do not.
+    pub learning: Option<Learning>,
     /// What each model may hold.
     pub capacity: Capacity,
     /// How many clients it takes in, and how long it waits for them.
@@ -87,7 +113,10 @@ impl Default for Settings {
             keys: Vec::new(),
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
-            capacity: Capacity { slots: 16, cache_bytes: None },
+            store: None,
+            runs: Vec::new(),
+            learning: None,
+            capacity: Capacity { slots: 16, cache_bytes: None, stored: Stored::AsInFile },
             limits: Limits::default(),
             arithmetic: String::new(),
             bytes_per_value: 4,

@@ -7,6 +7,7 @@ pub mod nearest;
 pub mod numbers;
 pub mod output;
 pub mod progress;
+pub mod statistics;
 pub mod streams;
 pub mod system;
 pub mod tokenizer;

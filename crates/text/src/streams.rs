@@ -102,10 +102,20 @@ streams! {
     one REWARD_DROPOUT = 0x5257_4401;
     /// In DPO.
     one DPO_DROPOUT = 0x4450_4f01;
+    /// In distillation.
+    one DISTIL_DROPOUT = 0x4453_5401;
+    /// Whether the student answers itself: one number for each step.
+    one DISTIL_OWN = 0x4453_5402;
+    /// Seeds of its answers.
+    one DISTIL_SAMPLING = 0x4453_5403;
+    /// In KTO.
+    one KTO_DROPOUT = 0x4b54_4f01;
     /// The order of labelled texts: one for each epoch.
     many EXAMPLES = 0x4c41_4245;
     /// The order of rankings: one for each epoch.
     many RANKINGS = 0x5241_4e4b;
+    /// The order of judged answers: one for each epoch.
+    many JUDGED = 0x4b54_4f02;
     /// The order of PPO's prompts: one for each epoch.
     many PPO_PROMPTS = 0x5050_4f01;
     /// The order of the episodes of an iteration: one for each pass over them.
@@ -114,6 +124,14 @@ streams! {
     one PPO_SAMPLING = 0x5050_4f03;
     /// The seed of sampling in its measurements.
     one PPO_MEASURING = 0x5050_4f04;
+    /// The order of GRPO's prompts: one for each epoch.
+    many GRPO_PROMPTS = 0x4752_5001;
+    /// The order of the answers of an iteration: one for each pass over them.
+    many GRPO_MINIBATCHES = 0x4752_5002;
+    /// Seeds of sampling in GRPO's rounds.
+    one GRPO_SAMPLING = 0x4752_5003;
+    /// The seed of sampling in its measurements.
+    one GRPO_MEASURING = 0x4752_5004;
     /// The order of the held-out documents of the road of code.
     one SNIPPETS = 0x736e_6970;
     /// Where they are cut.

@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::tree::Binary;
 
 /// Tests that say nothing about mutants: with the reason.
-const NOT_RUN: [(&str, &str); 1] = [("gpt house", "reads the source, which is woven here")];
+const NOT_RUN: [(&str, &str); 2] = [
+    ("gpt house", "reads the source, which is woven here"),
+    ("cli pages", "drives a browser, which reserves more memory than a test may"),
+];
 /// Programs whose tests share what takes long to make, a trained model: those of one module run in one process.
 const SHARING: [&str; 1] = ["cli cli"];
 /// What one process may allocate, in KiB (8 GiB), and write to one file, in blocks of 512 bytes (2 GiB).

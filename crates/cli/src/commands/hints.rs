@@ -63,6 +63,13 @@ fn hint(error: &Error, command: &Command) -> Option<String> {
     let verbs = verbs();
     let verb = verbs.iter().try_fold(command, |at, verb| at.find_subcommand(verb)).unwrap_or(command);
     let name = if verbs.is_empty() { "mynah".into() } else { format!("mynah {}", verbs.join(" ")) };
+    if ["-v", "--verbose"].contains(&typed.as_str()) {
+        return Some(
+            "`mynah --version` (-V) tells the version; everything else is said without being asked for, \
+                     and `--quiet` leaves it out"
+                .into(),
+        );
+    }
     let has = |command: &Command, flag: &str| {
         let own = flag.trim_start_matches("--");
         command.get_arguments().any(|arg| arg.get_long() == Some(own) && !arg.is_global_set())

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use gpt::chat::Chat;
+use gpt::complete::Options;
 use gpt::data::messages::{self, prompt};
 use gpt::data::{Candidates, Prompt, Prompter};
 use gpt::model::Sampling;
@@ -11,15 +13,18 @@ use gpt::output::{Input, Lines, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
+use gpt::tools::candidates_with_tools;
 
 use crate::device::Compute;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::AdapterArg;
 use super::complete::Model;
 use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::RowArgs;
-use crate::options::whole;
+use super::tools::ToolArgs;
+use crate::options::{WeightsArg, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
@@ -30,7 +35,8 @@ const JUDGED_AT_ONCE: usize = 64;
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 A line of the file has the prompt's messages, its completions, and every further field of the prompt. With --best-by only the
-answer that a reward model likes most is kept: best of K.
+answer that a reward model likes most is kept: best of K. With --tool the model may call tools on its way; what it said and
+was told before its last message stands in `said`.
 
 {RULE} Answers are written as they come: after Ctrl-C or a crash the same
 command goes on and ends with the same file.
@@ -41,7 +47,11 @@ Examples:
 pub(crate) struct CandidatesArgs {
     /// The model that answers
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
+    #[command(flatten)]
+    weights: WeightsArg,
     /// Prompts, JSON lines: {"prompt"} or {"messages"}
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
@@ -63,6 +73,8 @@ pub(crate) struct CandidatesArgs {
     #[arg(long, value_name = "MODEL")]
     best_by: Option<PathBuf>,
     #[command(flatten)]
+    tools: ToolArgs,
+    #[command(flatten)]
     rows: RowArgs,
 }
 
@@ -74,7 +86,10 @@ struct Settings {
     temperature: f64,
     seed: String,
     precision: &'static str,
+    weights: Option<&'static str>,
     judge_precision: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<String>,
 }
 
 pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
@@ -106,12 +121,14 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
 }
 
 fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Result<Recipe> {
-    let CandidatesArgs { k, max_tokens, temperature, .. } = *args;
+    let CandidatesArgs { k, max_tokens, temperature, weights, .. } = *args;
+    session.stored(weights)?;
     let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text)?);
     let judge_precision =
         args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures)).transpose()?;
     let temperature = shortest(temperature);
-    let settings = Settings { k, max_tokens, temperature, seed, precision, judge_precision };
+    let (weights, tools) = (weights.name(), args.tools.settings());
+    let settings = Settings { k, max_tokens, temperature, seed, precision, weights, judge_precision, tools };
     let prompts = Input::new(&args.prompts, digest(&prompts));
     let mut inputs = vec![("model", model(&args.model, session)?), ("prompts", prompts)];
     if let Some(path) = &args.best_by {
@@ -129,7 +146,7 @@ fn sample(
     session: &Session,
 ) -> Result<()> {
     let Model { mut compute, config, weights, tokenizer, .. } =
-        Model::load(&args.model, Purpose::Text, session)?;
+        Model::load_stored(&args.model, session.stored(args.weights)?, Purpose::Text, session)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
@@ -151,9 +168,27 @@ fn sample(
         waiting.push(found);
         if waiting.len() < at_once { Ok(()) } else { write(&mut waiting) }
     };
-    let of = (&config, &weights);
-    let sampled =
-        candidates_each(&mut compute, of, &prompter, prompts, &options, done, &mut hear, session.watcher());
+    let sampled = match args.tools.open()? {
+        Some(mut tools) => {
+            let mut chat = Chat::new(&mut compute, &config, &weights, &tokenizer)?;
+            let each = Options { max_tokens: args.max_tokens, sampling, ..Options::default() };
+            let each = (options.k, &each);
+            candidates_with_tools(&mut chat, &mut tools, prompts, each, done, &mut hear, session.watcher())
+        }
+        None => {
+            let of = (&config, &weights);
+            candidates_each(
+                &mut compute,
+                of,
+                &prompter,
+                prompts,
+                &options,
+                done,
+                &mut hear,
+                session.watcher(),
+            )
+        }
+    };
     if sampled.as_ref().err().is_none_or(|error| error.is::<Stopped>()) && !waiting.is_empty() {
         write(&mut waiting)?;
     }

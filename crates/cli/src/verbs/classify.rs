@@ -11,6 +11,7 @@ use gpt::data::{Form, Label, Labelled, NoGold};
 use gpt::stage::{Decision, classify, task_of};
 use serde_json::{Map, json};
 
+use super::AdapterArg;
 use super::complete::Model;
 use super::stages::RowArgs;
 use crate::options::Usage;
@@ -28,7 +29,9 @@ Examples:
 pub(crate) struct ClassifyArgs {
     /// The classifier
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
     /// A text, or - for lines of standard input
     #[arg(value_name = "TEXT|-", conflicts_with = "data")]
     text: Option<String>,

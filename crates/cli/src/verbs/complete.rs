@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::checkpoint::{self, Generation};
+use gpt::checkpoint::{self, Generation, Stored};
 use gpt::complete::{Completer, Completion, Options};
 use gpt::model::{Config, Finish, Sampling, Weights};
 use gpt::tokenizer::Tokenizer;
 use kernels::Backend;
 
+use super::AdapterArg;
 use crate::device::Compute;
 use serde_json::{Value, json};
 
-use crate::options::{Usage, whole};
+use crate::options::{Usage, WeightsArg, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::plural;
 use crate::terminal::{Asking, Input, Typed, print, style};
@@ -37,7 +38,11 @@ const TEMPERATURE: f32 = 0.8;
 pub(crate) struct CompleteArgs {
     /// A run directory, a checkpoint, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
+    #[command(flatten)]
+    weights: WeightsArg,
     /// What to continue, or - for standard input; at a terminal it is asked for
     prompt: Option<String>,
     /// Complete between the prompt and this text; for models that have learned fill-in-the-middle
@@ -123,13 +128,30 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// The model at `path`, its weights as its files have them.
     pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
+        Self::load_stored(path, session.stored(WeightsArg::default())?, purpose, session)
+    }
+
+    /// The same with its weights `stored` so.
+    pub(crate) fn load_stored(
+        path: &Path,
+        stored: Stored,
+        purpose: Purpose<'_>,
+        session: &Session,
+    ) -> Result<Self> {
         let model = checkpoint::open(path, session.terminal())?;
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let mut compute = session.compute(purpose)?;
-        let weights = model.weights(checkpoint::to_backend(&mut compute, &model.config))?;
+        let weights = match stored {
+            Stored::Exactly => model.weights(checkpoint::to_backend(&mut compute, &model.config))?,
+            _ => model.stored_weights(stored, |_, leaf| leaf.upload(&mut compute))?,
+        };
+        if let Some(note) = model.unpacked_note().filter(|_| stored == Stored::AsInFile) {
+            session.say(&format!("note: {note}"));
+        }
         Ok(Model { compute, config: model.config, weights, tokenizer, generation: model.generation })
     }
 }
@@ -153,7 +175,7 @@ pub(crate) fn stream<B: Backend>(
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
     let Model { mut compute, config, weights, tokenizer, generation } =
-        Model::load(&args.model, Purpose::Text, session)?;
+        Model::load_stored(&args.model, session.stored(args.weights)?, Purpose::Text, session)?;
     let n = usize::from(args.n);
     let completer = Completer::new(&mut compute, &config, &weights, &tokenizer, n);
     let mut completer =

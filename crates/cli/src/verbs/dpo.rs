@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use gpt::data::{Prompter, messages};
+use gpt::objective::PreferenceLoss;
 use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
 use serde_json::json;
 
-use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
+use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init, keys};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
@@ -28,16 +30,26 @@ pub(crate) struct DpoArgs {
     /// Run directory
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
+    /// What is learned of a pair, with what its authors take for beta and sft_coef [default: sigmoid, which is DPO]
+    #[arg(long, value_name = "LOSS", value_parser = PossibleValuesParser::new(PreferenceLoss::ALL.map(PreferenceLoss::name)))]
+    loss: Option<String>,
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     rows: RowArgs,
 }
 
 pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let settings = args.recipe.resolve::<DpoSettings>(&[])?;
-    let init = init(&args.model, "init", &args.out, false, session)?;
+    let named = |name: &str| PreferenceLoss::ALL.into_iter().find(|loss| loss.name() == name);
+    let loss = args.loss.as_deref().and_then(named);
+    let mut usual = loss.map(DpoSettings::usual_of).unwrap_or_default();
+    usual.extend(session.lanes(&args.out));
+    let settings =
+        args.recipe.resolve_after::<DpoSettings>(usual, &[loss.map(|loss| format!("loss={loss}"))])?;
+    let init = init(&args.model, "init", &args.out, false, &args.lora, session)?;
     let tokenizer = init.needed_tokenizer()?;
     let prompter = Prompter::new(tokenizer)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;

@@ -4,15 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use gpt::checkpoint;
 use gpt::data::rows::Record;
 use gpt::data::{Form, Labelled, NoGold, is_held_out};
 use gpt::eval::Interval;
 use gpt::stage::{Examples, FinetuneOptions, FinetuneSettings, Init, TaskReport, finetune};
-use gpt::train::run::Recipe;
 use serde_json::json;
 
-use super::stages::{HELD_OUT, RecipeArgs, RowArgs, keys};
+use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, keys};
 use crate::options::{number, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
@@ -59,6 +57,8 @@ pub(crate) struct FinetuneArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
     rows: RowArgs,
 }
 
@@ -69,10 +69,8 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
         args.freeze_trunk.then(|| "freeze_trunk=true".to_owned()),
         args.epochs.map(|epochs| format!("epochs={epochs}")),
     ])?;
-    let pinned = Recipe::pinned(&args.out, "init", &args.model)?;
-    let model = checkpoint::open(&pinned, session.watcher())?;
-    model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
-    let init = Init::with_marks(args.model.display().to_string(), model, &Examples::marks())?;
+    let with_marks = |name, model| Init::with_marks(name, model, &Examples::marks());
+    let init = args.lora.init(&args.model, "init", &args.out, session, with_marks)?;
     let (train, val) = labelled(args, session)?;
     let examples = Examples::new(args.task, &train, &val, &init, settings.seq_len()?)?.read_from(&args.train);
     let options = FinetuneOptions {

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use gpt::checkpoint::{self, Quant, Written};
 use serde_json::{Value, json};
 
+use super::AdapterArg;
 use super::out::{Force, RULE, recipe, say_finished};
 use crate::session::{Ended, Session};
 use crate::terminal::text::bytes as sized;
@@ -26,7 +27,9 @@ Examples:
 pub(crate) struct GgufArgs {
     /// A run directory, a checkpoint, a Hugging Face model directory, another GGUF file, or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
     /// The file to write
     #[arg(long, value_name = "F.gguf")]
     out: PathBuf,

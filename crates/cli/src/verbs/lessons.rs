@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use gpt::lessons::{Amounts, write_lessons};
+use gpt::tools::calculator_tools;
 use serde_json::json;
 
 use crate::options::{amount, whole};
@@ -46,19 +47,22 @@ pub(crate) struct LessonsArgs {
     /// Texts with what is asked of them, for task tokens
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 8000)]
     task_rows: usize,
+    /// Demonstrations with a calculator, for sums that are too large to know by heart
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..), default_value_t = 8000)]
+    calculator: usize,
 }
 
 pub(crate) fn run(args: &LessonsArgs, session: &Session) -> Result<Ended> {
-    let LessonsArgs { ref out, text_bytes, demonstrations, prompts, held_out, task_rows } = *args;
+    let LessonsArgs { ref out, text_bytes, demonstrations, prompts, held_out, task_rows, calculator } = *args;
     let seed = session.seed();
-    let amounts = Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows };
-    let (documents, is_there) = write_lessons(out, &amounts)?;
+    let amounts = Amounts { seed, text_bytes, demonstrations, prompts, held_out, task_rows, calculator };
+    let (documents, is_there) = write_lessons(out, &amounts, &calculator_tools())?;
     if is_there {
         session.say(&format!("{} is complete already: nothing to do", out.display()));
     }
     let summary = json!({
         "documents": documents, "text_bytes": text_bytes, "demonstrations": demonstrations,
-        "prompts": prompts, "held_out": held_out, "task_rows": task_rows, "out": out,
+        "prompts": prompts, "held_out": held_out, "task_rows": task_rows, "calculator": calculator, "out": out,
     });
     session.summary(&summary, || {
         format!(

@@ -1,11 +1,14 @@
 //! `mynah plan`: what a training takes, before it begins.
 
+use std::str::FromStr;
+
 use anyhow::Result;
 use clap::Args;
-use gpt::model::Config;
+use gpt::checkpoint::fresh_adapter;
+use gpt::model::{Adapter, Config, Lora};
 use gpt::plan::{BF16_BYTES, Device, Estimate, Plan};
 use gpt::stage::{available_bytes, usual_vocab_size};
-use kernels::{Cpu, HeadShape};
+use kernels::{BlockFormat, Cpu, HeadShape};
 use serde_json::json;
 
 use super::pretrain::resolve;
@@ -55,6 +58,12 @@ pub(crate) struct PlanArgs {
     /// Price of an hour of one device, in any currency
     #[arg(long, value_name = "F", value_parser = number)]
     price: Option<f64>,
+    /// Of an adapter beside the model, which stays as it is: r=16,alpha=32,targets=q_proj+v_proj, or targets=all
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = Lora::from_str, num_args = 0..=1, default_missing_value = "")]
+    lora: Option<Lora>,
+    /// How the matrices beneath the adapter are stored [default: exactly]
+    #[arg(long, value_name = "q8_0|q4_0|nf4", value_parser = BlockFormat::from_str, requires = "lora")]
+    base: Option<BlockFormat>,
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -83,7 +92,18 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
     let rows = settings.pass_tokens();
     let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
-    let plan = Plan::new(&config, args.tokens, rows, settings.lanes, activation_bytes, working_bytes);
+    let adapter = args.lora.as_ref().map(|lora| fresh_adapter(&config, lora));
+    let adapter = adapter.transpose().map_err(|error| Usage(format!("--lora: {error:#}")))?;
+    let adapter = adapter.map(|adapter| Adapter { base: args.base, ..adapter });
+    let plan = Plan::new(
+        &config,
+        adapter.as_ref(),
+        args.tokens,
+        rows,
+        settings.lanes,
+        activation_bytes,
+        working_bytes,
+    );
     let mut estimates = Vec::new();
     for name in &args.device {
         let (device, usual) = if name == THIS {
@@ -117,6 +137,7 @@ fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
         row("tokens of the vocabulary", count(vocab_size as u64)),
         row("parameters", count(plan.parameters)),
         row("of these embeddings", count(plan.embedding_parameters)),
+        row("numbers that are learned", count(plan.learned)),
         row("tokens", count(plan.tokens)),
         row("twenty for each parameter", count(plan.chinchilla_tokens)),
         row("operations a token", scaled(plan.flops_per_token)),

@@ -10,7 +10,7 @@ use gpt::stage::{Gold, PpoOptions, PpoSettings, ppo};
 use serde_json::json;
 
 use super::rank::JudgeName;
-use super::stages::{RecipeArgs, RowArgs, init, keys, weighted};
+use super::stages::{LoraArgs, RecipeArgs, RowArgs, init, keys, weighted};
 use crate::options::number;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
@@ -54,6 +54,8 @@ pub(crate) struct PpoArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
     rows: RowArgs,
 }
 
@@ -75,8 +77,12 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let kl_coef = args.kl_coef.map(|kl_coef| format!("kl_coef={kl_coef:?}"));
     let settings = args.recipe.resolve::<PpoSettings>(&[kl_coef])?;
-    let policy = init(&args.model, "policy", &args.out, false, session)?;
-    let reward = init(&args.reward, "reward", &args.out, false, session)?;
+    let policy = init(&args.model, "policy", &args.out, false, &args.lora, session)?;
+    let mut reward = init(&args.reward, "reward", &args.out, false, &LoraArgs::default(), session)?;
+    if let Some(adapter) = policy.adapter() {
+        // The value model begins at the reward model, and is trained as the policy is.
+        reward = reward.beside(&adapter.lora, None)?.stored_in(adapter.base);
+    }
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let (prompts, held_out) = rows.prompts(&args.prompts, args.val.as_deref())?;
     rows.columns.check()?;

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpt::checkpoint;
 use gpt::data::{BLOCK_TOKENS, StreamOptions};
 use gpt::stage::{
     Ending, Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Source, Start, pretrain,
 };
-use gpt::train::run::Recipe;
 use serde_json::{Value, json};
 
+use super::stages::LoraArgs;
 use crate::options::{Usage, amount, number};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
@@ -85,6 +84,8 @@ pub(crate) struct PretrainArgs {
     /// file or hf:OWNER/NAME. The shape is the model's then, and the preset says only how to train
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Whether the optimizer of the model begins anew or goes on
     #[arg(long, value_name = "STATE", requires = "init", default_value = "fresh")]
     optimizer: OptimizerState,
@@ -95,7 +96,8 @@ pub(crate) struct PretrainArgs {
 
 /// `DIR=0.7`.
 pub(crate) fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
-    let (path, weight) = text.rsplit_once('=').ok_or("not of the form DIR=0.7")?;
+    let shape = || format!("{text} has no share: write {text}=0.7,OTHER=0.3");
+    let (path, weight) = text.rsplit_once('=').ok_or_else(shape)?;
     let weight = weight.parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0);
     Ok((path.into(), weight.ok_or_else(|| format!("the weight of {path} is not a positive number"))?))
 }
@@ -128,32 +130,36 @@ impl PretrainArgs {
 
     /// Where the weights come from, and the recipe: preset, then `--set`, then the flags.
     fn recipe(&self, session: &Session) -> Result<(Start, Settings)> {
-        let mut changes = self.changes();
+        let mut changes = self.changes(session);
         let Some(path) = &self.init else {
+            if self.lora.is_given() {
+                let usage = "--lora, --adapter and --base are beside a model: name it with --init";
+                return Err(Usage(usage.into()).into());
+            }
             let preset = self.preset.as_deref().expect("required where there is no --init");
             let (_, settings) = resolve(preset, &changes)?;
             changes.extend(self.steps_for_tokens(&settings));
             let (shape, settings) = resolve(preset, &changes)?;
             return Ok((Start::Random(shape), settings));
         };
-        let pinned = Recipe::pinned(&self.out, "init", path)?;
-        let model = checkpoint::open(&pinned, session.watcher())?;
-        model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
+        let init = self.lora.init(path, "init", &self.out, session, |name, model| {
+            let tokenizer = model.tokenizer()?;
+            Init::new(name, model, tokenizer, &self.special)
+        })?;
         let resolve = |changes: &[String]| {
-            Settings::resolve_for(self.preset.as_deref(), changes, &model.config)
+            Settings::resolve_for(self.preset.as_deref(), changes, &init.model().config)
                 .map_err(|error| Usage(format!("{error:#}")))
         };
         changes.extend(self.steps_for_tokens(&resolve(&changes)?));
         let settings = resolve(&changes)?;
-        let tokenizer = model.tokenizer()?;
         let continued = self.optimizer == OptimizerState::Continued;
-        let name = path.display().to_string();
-        let init = Box::new(Init::new(name, model, tokenizer, &self.special)?);
-        Ok((Start::Model { init, continue_optimizer: continued }, settings))
+        Ok((Start::Model { init: Box::new(init), continue_optimizer: continued }, settings))
     }
 
-    fn changes(&self) -> Vec<String> {
-        let mut changes = self.set.clone();
+    fn changes(&self, session: &Session) -> Vec<String> {
+        let says_lanes = self.preset.as_deref().is_some_and(Settings::says_lanes);
+        let mut changes: Vec<String> =
+            session.lanes(&self.out).into_iter().filter(|_| !says_lanes).chain(self.set.clone()).collect();
         changes.extend(self.lr.map(|lr| format!("lr={lr:?}")));
         changes.extend(self.batch_tokens.map(|n| format!("batch_tokens={n}")));
         changes.extend(self.steps.map(|n| format!("steps={n}")));

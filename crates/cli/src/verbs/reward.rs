@@ -10,7 +10,7 @@ use gpt::eval::Rate;
 use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
 use serde_json::json;
 
-use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init, keys};
+use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init, keys};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{count, table};
 
@@ -45,13 +45,15 @@ pub(crate) struct RewardArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
     rows: RowArgs,
 }
 
 pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let settings = args.recipe.resolve::<RewardSettings>(&[])?;
-    let init = init(&args.model, "init", &args.out, false, session)?;
+    let settings = args.recipe.resolve_shared::<RewardSettings>(&args.out, session, &[])?;
+    let init = init(&args.model, "init", &args.out, false, &args.lora, session)?;
     let tokenizer = init.needed_tokenizer()?;
     let prompter = Prompter::new(tokenizer)?;
     let rows = args.rows.reader(messages::FIELDS, session)?;

@@ -65,6 +65,7 @@ fn said(state: State) -> &'static str {
         State::Running => "running",
         State::Finished => "finished",
         State::Stopped => "stopped",
+        State::Killed => "killed",
         State::Failed => "failed",
     }
 }

@@ -9,6 +9,7 @@ use gpt::data::messages::{self, scored};
 use gpt::stage::score;
 use serde_json::json;
 
+use super::AdapterArg;
 use super::complete::Model;
 use super::stages::RowArgs;
 use crate::session::{Ended, Purpose, Session};
@@ -24,7 +25,9 @@ Examples:
 pub(crate) struct ScoreArgs {
     /// The reward model
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
     /// Items: JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     data: PathBuf,

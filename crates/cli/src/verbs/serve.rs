@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use gpt::checkpoint::Stored;
 use kernels::Precision;
-use server::{Capacity, Limits, Settings, Source};
+use server::{Capacity, Learning, Limits, Settings, Source};
 
 use crate::device::Computes;
-use crate::options::{Usage, whole};
+use crate::options::{Usage, WeightsArg, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::{eprint_line, print_json};
 
@@ -40,11 +41,13 @@ pub(crate) struct ServeArgs {
     /// repeated
     #[arg(long, value_name = "[NAME=]MODEL", required = true, num_args = 1..)]
     model: Vec<String>,
+    #[command(flatten)]
+    weights: WeightsArg,
     /// The address to listen at; others than this machine's own need a key
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
     /// The port to listen at; 0 takes a free one
-    #[arg(long, value_name = "N", default_value_t = 8000)]
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = whole::<u16>(0..=65535))]
     port: u16,
     /// Keys that open the server, one a line; MYNAH_API_KEY=KEY does as well
     #[arg(long, value_name = "FILE")]
@@ -61,6 +64,13 @@ pub(crate) struct ServeArgs {
     /// Memory for keys and values of each model in MB [default: what its slots need]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1..))]
     cache_mb: Option<u64>,
+    /// Keep what people think of answers, in this SQLite file: the page has thumbs, votes and rankings, `/rank` its
+    /// answers to rank, and at `/learn` a model learns from them
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Show the runs in this folder, step by step, and load their checkpoints on demand
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
     /// Texts that each model continues at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = whole::<u16>(1..=256))]
     slots: u16,
@@ -83,11 +93,16 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
     for model in &args.model {
         sources.extend(Source::parse(model)?);
     }
+    let stored = session.stored(args.weights)?;
     let compute = session.compute(Purpose::Service)?;
     let precision = session.precision_name(Purpose::Service)?;
     let bytes_per_value = match compute.precision() {
         Precision::F32 => 4,
         Precision::Bf16 => 2,
+    };
+    let in_blocks = match stored {
+        Stored::In(format) => format!(", weights in {format}"),
+        Stored::Exactly | Stored::AsInFile => String::new(),
     };
     let settings = Settings {
         host: args.host,
@@ -95,12 +110,16 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
         keys,
         allow_hosts: args.allow_host.clone(),
         allow_origins: args.allow_origin.clone(),
+        store: args.store.clone(),
+        runs: args.runs.iter().cloned().collect(),
+        learning: learning(args, session)?,
         capacity: Capacity {
             slots: usize::from(args.slots),
             cache_bytes: args.cache_mb.map(|mb| mb * 1_000_000),
+            stored,
         },
         limits: Limits { silence: Duration::from_secs(args.comment_after.into()), ..Limits::default() },
-        arithmetic: format!("{} {precision} {}", compute.arithmetic(), env!("CARGO_PKG_VERSION")),
+        arithmetic: format!("{} {precision}{in_blocks} {}", compute.arithmetic(), env!("CARGO_PKG_VERSION")),
         bytes_per_value,
         log: if session.quiet() { Arc::new(|_| {}) } else { Arc::new(|line| eprint_line(&line)) },
     };
@@ -112,13 +131,30 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
             IpAddr::V4(_) => format!("http://{host}:{}", address.port()),
         };
         session.close();
-        session.say(&format!("models: {} ({precision})", names.join(", ")));
+        session.say(&format!("models: {} ({precision}{in_blocks})", names.join(", ")));
         eprint_line(&format!("listening on {url}"));
         if session.json() {
             let _ = print_json(&serde_json::json!({ "listening": url, "models": names }));
         }
     })?;
     Ok(Ended::Done)
+}
+
+/// How models learn from the store, where there is one: beside what is served, they take one thread.
+fn learning(args: &ServeArgs, session: &Session) -> Result<Option<Learning>> {
+    let Some(store) = &args.store else { return Ok(None) };
+    let folder = Learning::folder(args.runs.as_deref(), store);
+    // Links and relative paths are resolved once: whoever goes on may stand elsewhere.
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above =
+        above.canonicalize().with_context(|| format!("cannot open {}: check the path", above.display()))?;
+    let name = folder.file_name().context("a folder has a name")?;
+    let mut arguments = vec!["--threads".to_owned(), "1".to_owned()];
+    arguments.extend(
+        session.typed_device().iter().flat_map(|device| ["--device".to_owned(), (*device).to_owned()]),
+    );
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(Some(Learning { program, arguments, folder: above.join(name) }))
 }
 
 /// The keys of the file, of the environment or of the command line.

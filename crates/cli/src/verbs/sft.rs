@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use gpt::data::{Conversations, ReadOptions, TooLong, messages};
+use gpt::data::{TooLong, messages};
 use gpt::stage::{SftOptions, SftSettings, sft};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
-use super::stages::{HELD_OUT, RecipeArgs, RowArgs, init as model, keys, weighted};
+use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::options::whole;
 use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::{count, plural};
+use crate::terminal::text::count;
 
 const DETAILS: &str = "\
 The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
@@ -57,6 +57,8 @@ pub(crate) struct SftArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
     rows: RowArgs,
 }
 
@@ -73,49 +75,27 @@ enum OverflowPolicy {
 pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let epochs = args.epochs.map(|epochs| format!("epochs={epochs}"));
-    let settings = args.recipe.resolve::<SftSettings>(&[epochs])?;
-    let init = model(&args.model, "init", &args.out, true, session)?;
+    let settings = args.recipe.resolve_shared::<SftSettings>(&args.out, session, &[epochs])?;
+    let init = model(&args.model, "init", &args.out, true, &args.lora, session)?;
     let tokenizer = init.tokenizer().context("a model with a chat template has a tokenizer")?;
     let template = ChatTemplate::of(tokenizer)?.context("it was given a chat template")?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
-    let options = ReadOptions {
-        template: &template,
-        tokenizer,
-        context: init.model().config.seq_len,
-        too_long: match args.overflow {
-            OverflowPolicy::Drop => TooLong::Drop,
-            OverflowPolicy::TruncateLeft => TooLong::TruncateLeft,
-            OverflowPolicy::Error => TooLong::Error,
-        },
-        max_bad: rows.max_bad,
-        columns: &rows.columns,
-        seed: session.seed(),
+    let context = init.model().config.seq_len;
+    let too_long = match args.overflow {
+        OverflowPolicy::Drop => TooLong::Drop,
+        OverflowPolicy::TruncateLeft => TooLong::TruncateLeft,
+        OverflowPolicy::Error => TooLong::Error,
     };
-    let read = |path: &PathBuf| -> Result<Conversations> {
-        let (conversations, report) = Conversations::read(path, &options, session.watcher())
-            .with_context(|| format!("cannot use {}", path.display()))?;
-        let (cut, tokens) = conversations.cut();
-        if report.used < report.lines {
-            session.say(&report.to_string());
-        }
-        if cut > 0 {
-            session.say(&format!("{cut} conversations lack their beginnings, {tokens} tokens in all"));
-        }
-        if conversations.untold_tools() > 0 {
-            session.say(&format!(
-                "{} with descriptions of tools: the chat template does not tell the model of them",
-                plural(conversations.untold_tools(), "conversation")
-            ));
-        }
-        template.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
-        Ok(conversations)
-    };
+    let read = |path| rows.conversations(path, &template, tokenizer, context, too_long);
     let (train, val) = match &args.val {
         Some(val) => (read(&args.data)?, read(val)?),
         None => read(&args.data)?.split(HELD_OUT)?,
     };
     rows.columns.check()?;
-    let reward = args.reward.as_ref().map(|path| model(path, "reward", &args.out, false, session));
+    let reward = args
+        .reward
+        .as_ref()
+        .map(|path| model(path, "reward", &args.out, false, &LoraArgs::default(), session));
     let reward = reward.transpose()?;
     let options = SftOptions {
         init: &init,

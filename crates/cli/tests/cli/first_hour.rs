@@ -243,9 +243,20 @@ fn mistakes_that_everybody_makes_once() {
 
     // Arguments.
     fails(&["complete", "--model", &run, "hello", "world"], 2, &["between quotes"]);
-    fails(&["rank", "--candidates", "c.jsonl"], 2, &["`--candidates` belongs to `mynah rank simulate`"]);
+    fails(
+        &["rank", "--store", "x.db", "--judge", "lessons"],
+        2,
+        &["`--judge` belongs to `mynah rank simulate`"],
+    );
     fails(&["gguf", "--model", &run, "--out", "x.gguf", "--dtype", "f16"], 2, &["here that is `--quant`"]);
     fails(&["--preset", "tiny"], 2, &["mynah speedrun --preset"]);
+    fails(&["serve", "--model", &run, "--port", "99999"], 2, &["not a whole number from 0 to 65535"]);
+    fails(&["-v"], 2, &["mynah --version"]);
+    fails(
+        &["pretrain", "--data", "d", "--mix", "e", "--preset", "tiny", "--out", "o"],
+        2,
+        &["e has no share", "e=0.7"],
+    );
 
     // More steps of a run that is finished.
     let longer: Vec<String> = road.pretrain("run", "50");

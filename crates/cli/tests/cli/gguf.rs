@@ -66,6 +66,45 @@ fn denser_formats_are_smaller_and_say_what_they_hold() {
     fails(&["gguf", "--model", &model, "--out", "x.gguf", "--quant", "q4_0"], 2, &["q8_0"]);
 }
 
+/// How weights are stored while text is written: as asked for, or as the file has them, whose blocks give the bits
+/// of their numbers.
+#[test]
+fn weights_are_stored_as_asked_for_or_as_in_the_file() {
+    let (road, dir) = (road(), tempfile::tempdir().expect("a directory"));
+    let (model, small) = (road.path("run"), path(dir.path(), "small.gguf"));
+    run(&["gguf", "--model", &model, "--out", &small, "--quant", "q8_0"], 0);
+    let said = |model: &str, more: &[&str]| {
+        let words =
+            ["complete", "--model", model, "def function", "--max-tokens", "24", "--temperature", "1"];
+        stdout(&[&words[..], more].concat())
+    };
+    let exact = said(&model, &["--precision", "f32"]);
+    assert_eq!(said(&model, &["--weights", "f32"]), exact);
+    assert_eq!(said(&model, &["--weights", "bf16"]), said(&model, &["--precision", "bf16"]));
+    assert_eq!(said(&small, &["--precision", "f32"]), said(&small, &["--weights", "f32"]));
+    let threads = |n| said(&model, &["--weights", "q4_0", "--threads", n]);
+    assert_eq!(threads("1"), threads("3"));
+    let complete = ["complete", "--model", &model, "x"];
+    for more in [["--weights", "f32", "--precision", "bf16"], ["--weights", "bf16", "--precision", "f32"]] {
+        fails(
+            &[&complete[..], &more].concat(),
+            2,
+            &["--weights and --precision", "leave one of the two out"],
+        );
+    }
+    fails(&[&complete[..], &["--weights", "nf4"]].concat(), 2, &["f32, bf16, q8_0, q4_0"]);
+
+    // What decides a file's items is kept with it.
+    let (text, items) = (path(dir.path(), "text.txt"), path(dir.path(), "items.jsonl"));
+    fs::write(&text, "def function(x):\n    return x\n".repeat(20)).expect("a file");
+    let words = ["eval", "--model", &model, "--tasks", &text, "--out", &items, "--weights"];
+    let bits = |weights: &str| json(&[&words[..5], &["--weights", weights]].concat());
+    assert_eq!(bits("f32"), json(&words[..5]));
+    assert_ne!(bits("q4_0"), bits("f32"));
+    run(&[&words[..], &["q8_0"]].concat(), 0);
+    fails(&[&words[..], &["q4_0"]].concat(), 1, &["items.jsonl", "weights"]);
+}
+
 #[test]
 fn what_gguf_cannot_hold_is_refused() {
     let (road, dir) = (road(), tempfile::tempdir().expect("a directory"));

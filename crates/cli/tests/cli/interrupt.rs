@@ -70,13 +70,34 @@ fn the_stages_to_a_chat_survive_kills() {
     let ppo = ["--set", "max_tokens=8", "--set", "ema=0.9", "--set", "eval_prompts=4"];
     let reviews = path(dir.path(), "reviews.jsonl");
     fs::write(&reviews, (0..40).map(review).collect::<String>()).expect("a file");
+    let judged = path(dir.path(), "judged.jsonl");
+    fs::write(&judged, (0..60).map(thumb).collect::<String>()).expect("a file");
     let task = ["--model", &pretrain, "--task", "classification", "--train", &reviews, "--val", &reviews];
-    let stages: [(&str, Vec<&str>); 5] = [
+    let grpo = [
+        "--reward",
+        "answer",
+        "--loss",
+        "dapo",
+        "--group",
+        "3",
+        "--set",
+        "max_tokens=8",
+        "--set",
+        "eval_prompts=4",
+    ];
+    let own = ["--set", "max_tokens=8", "--set", "dropout=0.1"];
+    let stages: [(&str, Vec<&str>); 8] = [
         ("finetune", task.to_vec()),
         ("sft", vec!["--model", &pretrain, "--data", &demonstrations, "--set", "dropout=0.1"]),
         ("reward", vec!["--model", &sft, "--rankings", &rankings]),
         ("ppo", [&["--model", &sft, "--reward", &reward, "--prompts", &prompts], &ppo[..]].concat()),
+        ("grpo", [&["--model", &sft, "--prompts", &prompts], &grpo[..]].concat()),
         ("dpo", vec!["--model", &sft, "--rankings", &rankings, "--set", "max_tokens=8"]),
+        (
+            "distil",
+            [&["--teacher", &sft, "--model", &pretrain, "--data", &demonstrations], &own[..]].concat(),
+        ),
+        ("kto", vec!["--model", &sft, "--data", &judged, "--set", "max_tokens=8"]),
     ];
     for (stage, options) in stages {
         survives(10, 80, |name, steps| {
@@ -93,6 +114,12 @@ fn the_stages_to_a_chat_survive_kills() {
 fn review(number: usize) -> String {
     let (text, label) = [("a good day", "good"), ("a bad day", "bad")][number % 2];
     format!("{{\"text\":\"{text} {number}\",\"label\":\"{label}\"}}\n")
+}
+
+/// An answer that is good or bad, as a line.
+fn thumb(number: usize) -> String {
+    let good = number.is_multiple_of(2);
+    format!("{{\"prompt\":\"What is {}?\",\"completion\":\"{good}\",\"label\":{good}}}\n", number / 3)
 }
 
 /// Kills a training `kills` times at random moments: it ends with the bytes of one that was left alone.

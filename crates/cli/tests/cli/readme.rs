@@ -41,7 +41,10 @@ fn every_command_runs_as_printed() {
             cargo += 1;
             continue;
         }
-        if command.starts_with("mynah serve ") {
+        if let Some((mut server, _)) = server.take_if(|_| !command.starts_with("curl ")) {
+            stop(&mut server);
+        }
+        if command.starts_with("mynah serve ") || command.starts_with("mynah rank --") {
             server = Some(serve(&command, &path, dir.path()));
             ours += 1;
             continue;
@@ -59,12 +62,16 @@ fn every_command_runs_as_printed() {
         if let Some((mut server, _)) = server.take() {
             let answer = String::from_utf8_lossy(&output.stdout);
             assert!(answer.contains("\"finish_reason\""), "{answer}");
-            server.kill().expect("it runs");
-            server.wait().expect("it ends");
+            stop(&mut server);
         }
         ours += 1;
     }
     assert!(cargo == 2 && ours > 15, "{cargo} and {ours} commands");
+}
+
+fn stop(server: &mut Child) {
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }
 
 /// Starts a server, which the next command asks: itself, and where it listens. The port is any that is free,

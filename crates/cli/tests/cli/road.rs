@@ -265,6 +265,49 @@ fn training_goes_on_from_another_model() {
     assert_eq!(model["lineage"]["parent"].as_str(), Some(road.path("run").as_str()));
 }
 
+/// Warm-up, stable, decay: the state before the fall stays, and another run ends it in more steps.
+#[test]
+fn the_stable_part_of_a_run_can_be_ended_at_any_length() {
+    let road = road();
+    let with = |name: &str, steps: &str, sets: &[&str], more: &[&str]| {
+        let mut words = road.pretrain(name, steps);
+        words
+            .extend(sets.iter().flat_map(|set| ["--set", set]).chain(more.iter().copied()).map(String::from));
+        words
+    };
+    let stable = with("stable", "30", &["keep_last=1", "decay=sqrt", "decay_steps=8", "min_lr_frac=0"], &[]);
+    run(&stable.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let rates = |name: &str| -> Vec<f64> {
+        let metrics = fs::read_to_string(format!("{}/metrics.jsonl", road.path(name))).expect("metrics");
+        let line =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["lr"].as_f64().expect("a rate");
+        metrics.lines().map(line).collect()
+    };
+    let whole = rates("stable");
+    assert!(whole[5..23].iter().all(|rate| *rate == whole[4]), "{whole:?}");
+    assert!(whole[23..].windows(2).all(|pair| pair[1] < pair[0]), "{whole:?}");
+    let steps: Vec<String> = fs::read_dir(format!("{}/checkpoints", road.path("stable")))
+        .expect("checkpoints")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| name.starts_with("step-"))
+        .collect();
+    assert!(steps.contains(&"step-000022".into()) && steps.contains(&"step-000030".into()), "{steps:?}");
+
+    let begin = format!("{}/checkpoints/step-000022", road.path("stable"));
+    let ended = with(
+        "ended",
+        "12",
+        &["warmup_steps=0", "decay=sqrt", "decay_steps=12", "min_lr_frac=0"],
+        &["--init", &begin, "--optimizer", "continued"],
+    );
+    run(&ended.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let ends = rates("ended");
+    assert_eq!((ends.len(), ends[0]), (12, whole[22]), "it goes on at the whole rate");
+
+    let long = with("long", "30", &["decay_steps=26"], &[]);
+    fails(&long.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["decay_steps is 26", "warm-up of 5"]);
+}
+
 /// A mixture says how often each part is seen; parts that do not belong together are refused.
 #[test]
 fn training_mixes_data_by_share() {

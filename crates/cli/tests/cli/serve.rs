@@ -13,16 +13,21 @@ use super::interrupt::signal;
 use super::workshop::{chat_road, fails, path, road};
 
 /// A server that was started, where it listens, and what else it says.
-struct Serving {
-    child: Child,
-    address: String,
-    told: Vec<String>,
+pub(super) struct Serving {
+    pub(super) child: Child,
+    pub(super) address: String,
+    pub(super) told: Vec<String>,
     stderr: BufReader<ChildStderr>,
 }
 
 fn serve(arguments: &[&str], key: Option<&str>) -> Serving {
+    start("serve", arguments, key)
+}
+
+/// Starts a verb that listens.
+pub(super) fn start(verb: &str, arguments: &[&str], key: Option<&str>) -> Serving {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mynah"));
-    command.args(["--threads", "1", "serve", "--port", "0"]).args(arguments);
+    command.args(["--threads", "1", verb, "--port", "0"]).args(arguments);
     command.env_remove("MYNAH_API_KEY").envs(key.map(|key| ("MYNAH_API_KEY", key)));
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
@@ -40,7 +45,7 @@ fn serve(arguments: &[&str], key: Option<&str>) -> Serving {
 
 impl Serving {
     /// A connection on which a request was written.
-    fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> TcpStream {
+    pub(super) fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
         let head = format!(
@@ -53,7 +58,7 @@ impl Serving {
     }
 
     /// Status and body.
-    fn answer(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
+    pub(super) fn answer(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
         let mut text = String::new();
         self.ask(method, path, key, body).read_to_string(&mut text).expect("it answers");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -61,7 +66,7 @@ impl Serving {
     }
 
     /// Ends it: its exit code, and all that it said since it listened.
-    fn end(mut self, name: &str) -> (Option<i32>, String) {
+    pub(super) fn end(mut self, name: &str) -> (Option<i32>, String) {
         signal(&self.child, name);
         let mut told = String::new();
         self.stderr.read_to_string(&mut told).expect("lines");
@@ -160,4 +165,19 @@ fn what_cannot_be_served_is_refused_before_it_listens() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     fails(&["serve", "--model", &named("a"), "--port", &port], 1, &["cannot listen at 127.0.0.1"]);
+}
+
+#[test]
+fn runs_are_watched_without_a_model() {
+    let (dir, _) = chat_road();
+    let serving = start("watch", &[dir.path().to_str().expect("a path"), "--quiet"], None);
+    assert_eq!(serving.answer("GET", "/", None, "").0, 303);
+    let (status, runs) = serving.answer("GET", "/v1/runs", None, "");
+    assert!(status == 200 && runs.contains("\"name\":\"road/ppo\""), "{runs}");
+    let (status, curves) = serving.answer("GET", "/v1/curves/road/ppo", None, "");
+    let curves: Value = serde_json::from_str(&curves).expect("JSON");
+    assert!(status == 200 && curves["state"] == "finished", "{curves}");
+    assert!(curves["curves"]["objective/kl"].as_array().is_some_and(|points| !points.is_empty()), "{curves}");
+    assert_eq!(serving.end("TERM").0, Some(0));
+    fails(&["watch", "nowhere", "--port", "0"], 1, &["nowhere", "check the path"]);
 }

@@ -229,6 +229,18 @@ fn rows_of_other_programs() {
             }
         }
     }
+    let judge = |data: &str| ["kto", "--model", &sft, "--data", data, "--steps", "1"].map(String::from);
+    let judged = |data: &str, parts: &[&str]| {
+        let words = judge(data);
+        fails(&[&words.each_ref().map(String::as_str)[..], &["--out", &out]].concat(), 1, parts);
+    };
+    judged(&texts, &["a ranking, not a KTO row"]);
+    judged(&other, &["40 of 40 lines"]);
+    judged(&at("lessons/demonstrations.jsonl"), &["a demonstration, not a KTO row", "mynah sft"]);
+    let (words, to) = (judge(&kto), place.path("judged"));
+    let words = [&words.each_ref().map(String::as_str)[..], &["--out", &to, "--json"]].concat();
+    let summary: Value = serde_json::from_slice(&run(&words, 0).get_output().stdout).expect("JSON");
+    assert!(summary["val_loss"].is_number() && summary["step"] == 1, "{summary}");
     let demonstrations = at("lessons/demonstrations.jsonl");
     let ppo = ["ppo", "--model", &sft, "--reward", &reward, "--prompts", &demonstrations, "--out", &out];
     fails(&ppo, 1, &["a demonstration, not a prompt"]);

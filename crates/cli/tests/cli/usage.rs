@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::workshop::{fails, json, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 24] = [
     "corpus",
     "tokenizer",
     "tokenize",
@@ -13,6 +13,7 @@ const VERBS: [&str; 20] = [
     "complete",
     "chat",
     "serve",
+    "watch",
     "show",
     "lessons",
     "sft",
@@ -20,7 +21,10 @@ const VERBS: [&str; 20] = [
     "reward",
     "score",
     "ppo",
+    "grpo",
     "dpo",
+    "kto",
+    "distil",
     "gguf",
     "report",
     "plan",
@@ -78,9 +82,12 @@ fn help_of_stages_tells_the_rules_of_their_recipes() {
     for (stage, nano, wide) in [
         ("finetune", "0.001", "6.25e-5"),
         ("sft", "0.001", "0.000125"),
+        ("distil", "0.001", "0.000125"),
         ("reward", "0.0005", "3.13e-5"),
         ("dpo", "0.0001", "8.84e-6"),
+        ("kto", "0.0001", "8.84e-6"),
         ("ppo", "5e-5", "8.84e-6"),
+        ("grpo", "0.0002", "1.77e-5"),
     ] {
         let help = stdout(&[stage, "--help"]);
         let row =
@@ -90,7 +97,7 @@ fn help_of_stages_tells_the_rules_of_their_recipes() {
             lr.contains(&format!("By size: nano {nano}")) && lr.contains(&format!("gpt2 {wide}")),
             "{lr}"
         );
-        assert_eq!(row("epochs").contains("by number"), stage != "ppo", "{help}");
+        assert_eq!(row("epochs").contains("by number"), !["ppo", "grpo"].contains(&stage), "{help}");
         assert_eq!(row("dropout").contains("By origin: 0.1"), ["finetune", "sft"].contains(&stage), "{help}");
         assert!(row("beta1").contains("0.9"), "{help}");
     }

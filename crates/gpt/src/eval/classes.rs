@@ -74,16 +74,6 @@ impl Confusion {
     }
 }
 
-/// Pearson's correlation of two lists; 0 where one of both is constant.
-pub fn pearson(a: &[f64], b: &[f64]) -> f64 {
-    let n = a.len() as f64;
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / n;
-    let (ma, mb) = (mean(a), mean(b));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(&x, &y)| f(x - ma, y - mb)).sum::<f64>();
-    let (ab, aa, bb) = (sum(&|x, y| x * y), sum(&|x, _| x * x), sum(&|_, y| y * y));
-    if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,12 +92,5 @@ mod tests {
         assert!((confusion.macro_f1() - 11.0 / 18.0).abs() < 1e-12);
         assert!((confusion.matthews() - 3.0 / 7.0).abs() < 1e-12);
         assert_eq!(Confusion::of(2, [(0, 0), (1, 0)]).matthews(), 0.0);
-    }
-
-    #[test]
-    fn correlation_is_pearsons() {
-        assert!((pearson(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]) - 1.0).abs() < 1e-12);
-        assert!((pearson(&[1.0, 2.0, 3.0], &[3.0, 1.0, 2.0]) + 0.5).abs() < 1e-12);
-        assert_eq!(pearson(&[1.0, 1.0], &[0.0, 5.0]), 0.0);
     }
 }

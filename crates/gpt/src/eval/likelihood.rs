@@ -2,6 +2,7 @@
 
 use crate::data::ValWindow;
 use crate::model::Sequences;
+use ranks::Ranks;
 use std::ops::AddAssign;
 
 /// Log-likelihood of text, and how much text it was.
@@ -33,13 +34,34 @@ impl Likelihood {
 }
 
 /// The likelihood of held-out windows; `logprob` gives the sum of a window's log-probabilities.
-pub fn likelihood(
+pub fn likelihood(windows: &[ValWindow], logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64) -> Likelihood {
+    sum(windows, logprobs(windows, logprob))
+}
+
+/// The same, of which each of `ranks` measures some windows; all have the whole.
+pub fn likelihood_over(
+    ranks: &Ranks,
+    windows: &[ValWindow],
+    logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64,
+) -> Likelihood {
+    let own: Vec<f64> = logprobs(&windows[ranks.share(windows.len())], logprob).collect();
+    sum(windows, ranks.gather(&own).into_iter())
+}
+
+/// The log-probability of each window.
+fn logprobs(
     windows: &[ValWindow],
     mut logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64,
-) -> Likelihood {
+) -> impl Iterator<Item = f64> {
+    windows.iter().map(move |ValWindow { tokens, targets, .. }| {
+        logprob(Sequences { tokens, lens: &[tokens.len()], noise: None }, targets)
+    })
+}
+
+/// The sum over windows of these log-probabilities, from the first to the last.
+fn sum(windows: &[ValWindow], logprobs: impl Iterator<Item = f64>) -> Likelihood {
     let mut total = Likelihood::default();
-    for ValWindow { tokens, targets, bytes } in windows {
-        let logprob = logprob(Sequences { tokens, lens: &[tokens.len()], noise: None }, targets);
+    for (ValWindow { targets, bytes, .. }, logprob) in windows.iter().zip(logprobs) {
         total += Likelihood { logprob, tokens: targets.len() as u64, bytes: *bytes };
     }
     total

@@ -20,12 +20,12 @@ mod task;
 mod written;
 
 pub use bootstrap::{bootstrap, mean};
-pub use classes::{ClassFigures, Confusion, pearson};
+pub use classes::{ClassFigures, Confusion};
 pub use few_shot::{Candidate, TaskResult};
 pub use figures::{Difference, Figures, difference};
 pub use interval::{Interval, Rate};
 pub use items::FIELDS;
-pub use likelihood::{Likelihood, likelihood};
+pub use likelihood::{Likelihood, likelihood, likelihood_over};
 pub use log::{Line, Log};
 pub use marked::{Rule, Terms};
 pub use next_line::{NextLine, first_line, next_lines};

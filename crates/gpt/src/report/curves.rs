@@ -78,6 +78,26 @@ fn first_charts(record: &Record) -> Vec<First> {
                 "应当升到 0 以上：被选的回答比被拒的多涨了多少。如果它一路猛涨而准确率不动，模型就是在死记训练用的对。",
             ),
         ],
+        "distil" => vec![first(
+            "val_cross_entropy",
+            "",
+            "Should fall: what held-out answers cost the student. If it rises while the loss falls, the student becomes like a teacher that does not know these answers.",
+            "应当下降：留出回答让学生付出的代价。如果它升而损失降，学生正变得像一个不懂这些回答的老师。",
+        )],
+        "kto" => vec![
+            first(
+                "val_margin",
+                "rewards/margins",
+                "Should rise above 0: how much more good answers have gained than bad ones. If it runs away in training while it stands still on held-out answers, the model learns its answers by heart.",
+                "应当升到 0 以上：好回答比坏回答多涨了多少。如果它在训练里一路猛涨而在留出回答上不动，模型就是在死记训练用的回答。",
+            ),
+            first(
+                "kl",
+                "",
+                "The point from which gains and losses are counted: how far the policy has moved from where it began, on answers to other prompts. It is 0 at first and rises slowly; where it jumps, lower the rate.",
+                "得失以它为起点：策略在别的提示的回答上离起点有多远。开始时是 0，慢慢上升；如果它跳起来，就降低学习率。",
+            ),
+        ],
         "finetune" => vec![
             first(
                 "val_accuracy",
@@ -93,10 +113,47 @@ fn first_charts(record: &Record) -> Vec<First> {
             ),
         ],
         "ppo" => ppo_charts(record, &first),
+        "grpo" => grpo_charts(&first),
         _ => Vec::new(),
     };
     charts.retain(|chart| !record.metric(chart.held_out).is_empty());
     charts
+}
+
+/// What a practitioner looks at first where answers are checked.
+fn grpo_charts(first: &dyn Fn(&'static str, &'static str, &str, &str) -> First) -> Vec<First> {
+    vec![
+        first(
+            "eval/pass@1",
+            "",
+            "Should rise: the share of answers to held-out prompts that are right.",
+            "应当上升：留出提示上的回答里答对的比例。",
+        ),
+        first(
+            "eval/reward",
+            "objective/reward",
+            "Should rise and level off: the sum of all rewards. Where it rises and the right answers do not, one of the other rewards is being exploited.",
+            "应当上升，然后走平：所有奖励之和。如果它在升而答对的比例不升，就是某个别的奖励被钻了空子。",
+        ),
+        first(
+            "groups/equal",
+            "",
+            "The share of groups that teach nothing, since all their answers got the same. Near 1 the prompts are too easy or too hard: take others, or rounds above 1.",
+            "学不到东西的组所占的比例：组里的回答得分都相同。接近 1 时提示太容易或太难：换一些提示，或让 rounds 大于 1。",
+        ),
+        first(
+            "objective/entropy",
+            "",
+            "May sink slowly: how undecided the policy is. Close to 0 it has collapsed into one answer for each prompt, and groups no longer differ.",
+            "可以慢慢下降：策略有多犹豫。接近 0 时，它对每个提示只剩一种回答，组内不再有差别。",
+        ),
+        first(
+            "eval/answer_tokens",
+            "objective/answer_tokens",
+            "Longer answers are no aim in themselves, unless the prompts ask for a derivation.",
+            "回答变长本身不是目的，除非提示要求推导。",
+        ),
+    ]
 }
 
 /// What a practitioner looks at first in PPO. Where nobody judges the answers, the entropy takes the judge's

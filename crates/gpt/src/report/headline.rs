@@ -17,7 +17,10 @@ pub(super) fn stage_title(stage: &str) -> Text {
         "sft" => both("Supervised fine-tuning", "监督微调"),
         "reward" => both("Reward model", "奖励模型"),
         "ppo" => both("PPO", "PPO 强化学习"),
+        "grpo" => both("GRPO", "GRPO 强化学习"),
         "dpo" => both("DPO", "DPO 直接偏好优化"),
+        "kto" => both("KTO", "KTO 前景优化"),
+        "distil" => both("Distillation", "知识蒸馏"),
         CHAT_ROAD | TASKS_ROAD => both("the road", "这条路"),
         other => alike(other),
     }
@@ -94,7 +97,7 @@ impl Tiles {
 pub(super) fn headline(record: &Record) -> Element {
     let mut tiles = Tiles::default();
     match record.recipe.stage.as_str() {
-        "ppo" => of_ppo(record, &mut tiles),
+        "ppo" | "grpo" => of_answers(record, &mut tiles),
         stage => of_losses(record, stage, &mut tiles),
     }
     of_work(record, &mut tiles);
@@ -105,7 +108,7 @@ pub(super) fn headline(record: &Record) -> Element {
 }
 
 /// The held-out figures of the chosen state, each beside the first that was measured.
-fn of_ppo(record: &Record, tiles: &mut Tiles) {
+fn of_answers(record: &Record, tiles: &mut Tiles) {
     let Some(chosen) = record.chosen() else { return };
     let at = |key: &str| record.at(key, chosen);
     let since = |key: &str, show: &dyn Fn(f64) -> String| {
@@ -123,6 +126,7 @@ fn of_ppo(record: &Record, tiles: &mut Tiles) {
     );
     tiles.add(both("chosen step", "选中的步"), Some(count(chosen)), why);
     for (key, label) in [
+        ("eval/pass@1", both("right answers (pass@1)", "答对的比例（pass@1）")),
         ("eval/reward", both("held-out reward", "留出奖励")),
         ("eval/gold", both("judge's score", "裁判的分数")),
         ("eval/kl", both("KL from the start", "与起点的 KL")),
@@ -148,6 +152,7 @@ fn of_losses(record: &Record, stage: &str, tiles: &mut Tiles) {
         (both("F1, mean of the classes", "F1（各类平均）"), "val_f1", false),
         (both("Pearson's correlation", "Pearson 相关"), "val_pearson", false),
         (both("held-out reward", "留出奖励"), "val_reward", false),
+        (both("good answers above bad ones", "好回答高出坏回答"), "val_margin", false),
     ] {
         let best = highest(record.metric(key));
         let shown = best.map(|(_, x)| if is_share { percent(x) } else { score(x) });
@@ -169,6 +174,13 @@ fn of_losses(record: &Record, stage: &str, tiles: &mut Tiles) {
         }
     });
     tiles.add(both("validation loss", "验证损失"), val.map(|(_, loss)| format!("{loss:.4}")), remark);
+    let text = lowest(record.metric("val_cross_entropy"));
+    let remark = text.map_or_else(Text::default, |(step, loss)| {
+        let perplexity = number(loss.exp());
+        both(format!("perplexity {perplexity}, step {step}"), format!("困惑度 {perplexity}，第 {step} 步"))
+    });
+    let text = text.map(|(_, loss)| format!("{loss:.4}"));
+    tiles.add(both("cross entropy of held-out answers", "留出回答的交叉熵"), text, remark);
     let bpb = lowest(record.metric("val_bpb")).map(|(_, bpb)| format!("{bpb:.4}"));
     tiles.add(both("bits per byte", "每字节比特数"), bpb, both("held-out text", "留出文本"));
     let loss = record.metric("loss");
@@ -230,9 +242,21 @@ pub(super) fn purpose(record: &Record) -> Option<Element> {
             "The model answers prompts, the reward model scores the answers, and what scored better than expected becomes more likely. A penalty on the distance (KL) keeps it near to where it began.",
             "模型回答提示，奖励模型给回答打分，比预期好的回答变得更可能。对距离（KL）的惩罚让它不离开起点太远。",
         ),
+        "grpo" => both(
+            "The model answers each prompt several times, the answers are checked, and those that are better than the others of their group become more likely.",
+            "模型对每个提示回答几次，逐个检查回答，比同组其他回答更好的变得更可能。",
+        ),
         "dpo" => both(
             "The model learns from rankings directly: answers that were preferred become more likely than those that were not.",
             "模型直接从排序学习：被选中的回答变得比没被选中的更可能。",
+        ),
+        "distil" => both(
+            "A small model learns what a larger one says of every next token, on answers that are given or that it writes itself.",
+            "小模型学习大模型对每个下一个 token 的分布，用给定的回答，或它自己写的回答。",
+        ),
+        "kto" => both(
+            "The model learns from answers that were called good or bad one by one: good ones become more likely, bad ones less.",
+            "模型从逐个标为好或坏的回答学习：好的变得更可能，坏的变得更不可能。",
         ),
         "finetune" => {
             both("The model learns one task from labelled texts.", "模型从带标签的文本里学会一项任务。")

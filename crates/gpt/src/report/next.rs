@@ -59,7 +59,7 @@ pub(super) fn after(record: &Record) -> Element {
                 format!("mynah sft --model {run} --data demonstrations.jsonl --out runs/sft"),
             ),
         ]),
-        "sft" => steps([
+        "sft" | "distil" => steps([
             chat(),
             (
                 both(
@@ -86,7 +86,7 @@ pub(super) fn after(record: &Record) -> Element {
                 ),
             ])
         }
-        "ppo" | "dpo" => {
+        "ppo" | "grpo" | "dpo" | "kto" => {
             let before = input("policy").or(input("init")).unwrap_or_else(|| "runs/sft".into());
             steps([
                 chat(),

@@ -404,7 +404,7 @@ fn the_page_of_ppo_is_about_the_chosen_state() {
 #[test]
 fn every_page_is_in_both_languages() {
     let endings = [None, Some(EventKind::Stopped), Some(EventKind::Failed), Some(EventKind::Finished)];
-    for stage in ["pretrain", "finetune", "sft", "reward", "ppo", "dpo", "another"] {
+    for stage in ["pretrain", "finetune", "sft", "reward", "ppo", "grpo", "dpo", "kto", "distil", "another"] {
         for ending in endings {
             let dir = Place::new();
             let mut run = RunDir::open(dir.path(), &Recipe::new(stage, toml::Table::new())).unwrap();

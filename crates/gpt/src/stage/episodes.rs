@@ -72,6 +72,17 @@ impl Rows {
         Sequences { noise: Some(Noise { seed, first_row }), ..self.sequences() }
     }
 
+    /// The sum of a value over the answer's tokens, of each episode; `by_row` is 0 where nothing is predicted.
+    pub(super) fn sums(&self, by_row: &[f64]) -> Vec<f64> {
+        let mut rest = by_row;
+        let sum = |&len: &usize| {
+            let (of_one, others) = rest.split_at(len);
+            rest = others;
+            of_one.iter().sum()
+        };
+        self.lens.iter().map(sum).collect()
+    }
+
     /// The values of the answers' tokens among those of all rows, in order.
     pub(super) fn of_answers(&self, by_row: &[f64]) -> Vec<f64> {
         self.before_tokens.iter().map(|&row| by_row[row as usize]).collect()
@@ -91,5 +102,6 @@ mod tests {
         assert_eq!(rows.before_tokens, [1, 2, 4]);
         assert_eq!(rows.last, [3, 5]);
         assert_eq!(rows.of_answers(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [1.0, 2.0, 4.0]);
+        assert_eq!(rows.sums(&[0.0, 1.0, 2.0, 0.0, 4.0, 0.0]), [3.0, 4.0]);
     }
 }

@@ -1,15 +1,16 @@
 //! A model that a stage begins from: its vocabulary grown where new special tokens ask for it, its head
 //! exchanged where the stage scores instead of predicting.
 
-use crate::checkpoint::{self, About, Checkpoint};
-use crate::model::{Config, Spec, Weights, fresh, specs};
+use crate::checkpoint::{self, About, AdapterFiles, BaseModel, Checkpoint};
+use crate::model::{Adapter, Config, Lora, Spec, Weights, fresh, set_magnitudes, specs};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
+use crate::train::{Frozen, Reference};
 use anyhow::{Context, Result, ensure};
-use kernels::{Backend, rng};
+use kernels::{Backend, BlockFormat, rng};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,18 @@ pub struct Init {
     tokenizers: Option<(Tokenizer, Tokenizer)>,
     /// Whether the embeddings of added tokens are drawn, instead of beginning at the mean of the others.
     draws: bool,
+    /// What is learned beside it, which stays as it is.
+    adapter: Option<Beside>,
+}
+
+/// An adapter to begin with.
+struct Beside {
+    /// Its shape.
+    adapter: Adapter<Spec>,
+    /// Its numbers; it begins afresh where there are none.
+    files: Option<AdapterFiles>,
+    /// What it stands beside.
+    base: BaseModel,
 }
 
 /// Weights, the two moments, and the number of updates behind them.
@@ -43,7 +56,7 @@ impl Init {
             "{name} has no tokenizer that special tokens could be added to"
         );
         let extended = tokenizer.as_ref().map(|own| own.extended(special)).transpose()?;
-        Ok(Init { name, model, tokenizers: tokenizer.zip(extended), draws: false })
+        Ok(Init { name, model, tokenizers: tokenizer.zip(extended), draws: false, adapter: None })
     }
 
     /// The model of a directory, as it is.
@@ -63,7 +76,60 @@ impl Init {
     pub fn with_chat(name: String, model: Checkpoint) -> Result<Self> {
         let own = model.needed_tokenizer()?;
         let extended = with_ours(&own)?;
-        Ok(Init { name, model, tokenizers: Some((own, extended)), draws: false })
+        Ok(Init { name, model, tokenizers: Some((own, extended)), draws: false, adapter: None })
+    }
+
+    /// The same model with an adapter beside it, which is learned in its stead: that of `files`, whose rate of
+    /// dropout is that of `lora`, or a fresh one.
+    ///
+    /// # Errors
+    /// The model lacks what `lora` names, or tokens that are to be learned.
+    pub fn beside(self, lora: &Lora, files: Option<AdapterFiles>) -> Result<Self> {
+        let (known, tokens) = (self.known_tokens(), self.tokenizer().map_or(0, Tokenizer::vocab_size));
+        ensure!(
+            tokens <= known,
+            "{} would get {} new tokens, whose embeddings an adapter does not learn: begin from a model that has a chat \
+             template, or whose tokens it needs, or leave --lora out",
+            self.name,
+            tokens.saturating_sub(known)
+        );
+        let mut adapter = match &files {
+            Some(files) => files.adapter.clone(),
+            None => self.model.fresh_adapter(lora)?,
+        };
+        adapter.lora.dropout = lora.dropout;
+        ensure!(
+            !(adapter.lora.dora && adapter.lora.dropout > 0.0),
+            "the adapter has magnitudes (DoRA) and a dropout of {}, which are not trained together: give --lora dropout=0",
+            adapter.lora.dropout
+        );
+        let (model, revision) = match &self.model.origin {
+            Some(name) => (name.repository().to_owned(), Some(name.revision().to_owned())),
+            None => (std::path::absolute(&self.model.path)?.display().to_string(), None),
+        };
+        let base = BaseModel { model, revision, digest: self.model.digest()? };
+        Ok(Init { adapter: Some(Beside { adapter, files, base }), ..self })
+    }
+
+    /// The same with the matrices of the model's blocks stored in `base`, from which they are unpacked while products
+    /// read them; exactly where there is none.
+    ///
+    /// # Panics
+    /// If nothing is learned beside it.
+    pub fn stored_in(mut self, base: Option<BlockFormat>) -> Self {
+        self.adapter.as_mut().expect("an adapter stands beside a stored base").adapter.base = base;
+        self
+    }
+
+    /// The shape of what is learned beside the model, where that stays as it is.
+    pub fn adapter(&self) -> Option<&Adapter<Spec>> {
+        self.adapter.as_ref().map(|beside| &beside.adapter)
+    }
+
+    /// Whether it scores already.
+    pub(super) fn scores(&self) -> bool {
+        let files = self.adapter.as_ref().and_then(|beside| beside.files.as_ref());
+        self.model.config.n_label.or(files.and_then(|files| files.n_label)).is_some()
     }
 
     /// The model `name` with special tokens that mean nothing yet: their embeddings are drawn from N(0, 0.02)
@@ -113,7 +179,8 @@ impl Init {
 
     /// Where a model that begins from this one comes from.
     pub(super) fn begins(&self, about: About) -> About {
-        About { parent: Some(self.origin()), adopted: self.is_adopted(), ..about }
+        let base = self.adapter.as_ref().map(|beside| beside.base.clone());
+        About { parent: Some(self.origin()), adopted: self.is_adopted(), base, ..about }
     }
 
     /// Refuses data made with another tokenizer than the model's, with or without the tokens that are added.
@@ -188,16 +255,92 @@ impl Init {
         config: &Config,
         seed: u64,
     ) -> Result<Weights<B::Tensor>> {
-        let mut upload = checkpoint::to_backend(b, config);
+        ensure!(
+            self.adapter.is_none() || config.vocab_size == self.model.config.vocab_size,
+            "the data has tokens that {} does not know, whose embeddings an adapter does not learn: leave --lora out",
+            self.name
+        );
+        let base = self.adapter().and_then(|adapter| adapter.base);
+        let mut upload = checkpoint::to_backend_in(b, config, base);
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
         let mut leaf = 0;
-        self.model.weights_as(&specs(config), |spec, values| {
+        let mut weights = self.model.weights_as(&specs(config), |spec, values| {
             leaf += 1;
-            match values {
-                Some(values) => upload(spec, self.grow(spec, values, new_rows)),
-                None => upload(spec, fresh(spec, seed, leaf)),
+            let values = match (values, self.learned(spec)?) {
+                (_, Some(values)) => values,
+                (Some(values), None) => self.grow(spec, values, new_rows),
+                (None, None) => fresh(spec, seed, leaf),
+            };
+            upload(spec, values).context("leave --base out to keep the model exactly")
+        })?;
+        drop(upload);
+        weights.adapter = self.adapter_weights(b, leaf, seed)?;
+        if let Some(Beside { files, .. }) = &self.adapter {
+            set_magnitudes(b, &mut weights, files.is_none());
+        }
+        Ok(weights)
+    }
+
+    /// What the files of an adapter have of a leaf.
+    fn learned(&self, spec: &Spec) -> Result<Option<Vec<f32>>> {
+        let files = self.adapter.as_ref().and_then(|beside| beside.files.as_ref());
+        files.map_or(Ok(None), |files| files.read(spec))
+    }
+
+    /// The adapter as it begins, beside weights of `leaf` leaves.
+    fn adapter_weights<B: Backend>(
+        &self,
+        b: &mut B,
+        mut leaf: u64,
+        seed: u64,
+    ) -> Result<Option<Adapter<B::Tensor>>> {
+        let Some(Beside { adapter, .. }) = &self.adapter else { return Ok(None) };
+        let lens: Vec<usize> = adapter.leaves().into_iter().map(Spec::len).collect();
+        let mut arena = b.arena(&lens).into_iter();
+        let tensors = adapter.map(|spec| {
+            leaf += 1;
+            let values = self.learned(spec)?.unwrap_or_else(|| fresh(spec, seed, leaf));
+            let mut tensor = arena.next().expect("an arena has a tensor for every leaf");
+            b.upload(&mut tensor, &values);
+            anyhow::Ok(tensor)
+        });
+        tensors.transposed().map(Some)
+    }
+
+    /// The policy that a training of these first `weights` stays close to: the model with the adapter that it begins with,
+    /// which adds nothing where it is a fresh one.
+    pub(super) fn reference<B: Backend>(
+        &self,
+        b: &mut B,
+        config: &Config,
+        weights: &Weights<B::Tensor>,
+        seed: u64,
+    ) -> Result<Reference<B>> {
+        let mut copy = |leaf: &B::Tensor| {
+            let mut copy = b.zeros(b.len(leaf));
+            b.copy(&mut copy, leaf);
+            copy
+        };
+        Ok(match &self.adapter {
+            None => {
+                let weights = self.weights(b, config, seed)?;
+                Reference::Apart(Box::new(Frozen::new(b, config.clone(), weights)))
             }
+            Some(Beside { files: None, .. }) => Reference::Beside(None),
+            Some(_) => Reference::Beside(weights.adapter.as_ref().map(|adapter| adapter.map(&mut copy))),
         })
+    }
+
+    /// Refuses dropout, the adapter's too, where the policy has to give the log-probabilities that its samples were
+    /// drawn with (Huang et al. 2024, detail 13).
+    pub(super) fn check_no_dropout(&self, dropout: f64) -> Result<()> {
+        const WHY: &str = "with it the policy would not give the log-probabilities of its samples";
+        ensure!(dropout == 0.0, "dropout is {dropout}: {WHY}; leave it at 0");
+        if let Some(adapter) = self.adapter() {
+            let dropout = adapter.lora.dropout;
+            ensure!(dropout == 0.0, "the adapter's dropout is {dropout}: {WHY}; give --lora dropout=0");
+        }
+        Ok(())
     }
 
     /// Weights and optimizer to go on with exactly.
@@ -205,6 +348,10 @@ impl Init {
     /// # Errors
     /// The model has no optimizer state.
     pub(super) fn optimized<B: Backend>(&self, b: &mut B, config: &Config) -> Result<Optimized<B::Tensor>> {
+        ensure!(
+            self.adapter.is_none(),
+            "a model's optimizer does not go on beside it: leave --optimizer or --lora out"
+        );
         let target = specs(config);
         let mut leaves = target.leaves().into_iter().cycle();
         let mut upload = checkpoint::to_backend(b, config);
@@ -224,6 +371,15 @@ impl Init {
     pub(super) fn record(&self, recipe: &mut Recipe, key: &str) -> Result<()> {
         let place = if self.model.origin.is_some() { self.origin().into() } else { self.model.path.clone() };
         let place: PathBuf = place;
+        if let Some(Beside { adapter, files, .. }) = &self.adapter {
+            recipe.settings.insert("lora".into(), adapter.lora.to_string().into());
+            if let Some(format) = adapter.base {
+                recipe.settings.insert("base".into(), format.to_string().into());
+            }
+            if let Some(files) = files {
+                recipe.inputs.insert(format!("{key}_adapter"), Input::new(&files.path, files.digest()?));
+            }
+        }
         recipe.note_asked(key, &self.name);
         recipe.inputs.insert(key.to_owned(), Input::new(&place, self.model.digest()?));
         if let Some(tokenizer) = self.tokenizer() {

@@ -5,12 +5,16 @@
 //! of a labelled text, an episode.
 
 use crate::train::{Lane, LaneSums};
+use anyhow::{Result, ensure};
+use ranks::Ranks;
 use std::ops::Range;
 
 /// The lanes of a step's examples.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lanes {
     count: usize,
+    /// Those that this process computes.
+    own: Range<usize>,
     /// The number of the first.
     first: usize,
 }
@@ -25,7 +29,12 @@ pub(super) struct MicroBatch {
 impl Lanes {
     /// As many as a recipe has.
     pub(super) fn new(count: usize) -> Self {
-        Lanes { count, first: 0 }
+        Lanes { count, own: 0..count, first: 0 }
+    }
+
+    /// The same, of which each of `ranks` computes some.
+    pub(super) fn of(self, ranks: &Ranks) -> Self {
+        Lanes { own: ranks.share(self.count), ..self }
     }
 
     /// Those of examples that the same step has besides: the sums of both are added at the end. In the only
@@ -35,16 +44,16 @@ impl Lanes {
     }
 
     /// How many a step has of which no two are added but at the end: what decides memory.
-    pub(super) fn in_all(self, besides: bool) -> usize {
-        if besides && self.count > 1 { 2 * self.count } else { self.count }
+    pub(super) fn in_all(&self, besides: bool) -> usize {
+        if besides && self.count > 1 { 2 * self.own.len() } else { self.own.len() }
     }
 
     /// Cuts examples of these lengths into lanes, none of which has two more than another, and those of a
     /// lane into micro-batches of at most `most` tokens, or of one example.
-    pub(super) fn cut(self, lens: impl IntoIterator<Item = usize>, most: usize) -> Vec<MicroBatch> {
+    pub(super) fn cut(&self, lens: impl IntoIterator<Item = usize>, most: usize) -> Vec<MicroBatch> {
         let lens: Vec<usize> = lens.into_iter().collect();
         let mut micro_batches = Vec::new();
-        for lane in 0..self.count {
+        for lane in self.own.clone() {
             let [start, end] = [lane, lane + 1].map(|lane| lane * lens.len() / self.count);
             let lane = if self.count > 1 { Lane::Number(self.first + lane) } else { Lane::Only };
             let places = |run: Range<usize>| start + run.start..start + run.end;
@@ -53,6 +62,25 @@ impl Lanes {
         }
         micro_batches
     }
+}
+
+/// Refuses ranks that cannot have as many lanes as each other.
+///
+/// # Errors
+/// Their number does not divide that of lanes.
+pub(super) fn check(lanes: usize, ranks: &Ranks) -> Result<()> {
+    let size = ranks.size();
+    ensure!(
+        lanes > 1 || size == 1,
+        "this run adds up its gradients in one lane, which one process does: start one, or begin another run in more lanes \
+         (--set lanes=8; --out)"
+    );
+    ensure!(
+        lanes.is_multiple_of(size),
+        "{size} processes cannot share {lanes} lanes: start a power of two that is at most {lanes}, or begin another run in \
+         more lanes (--set lanes=…)"
+    );
+    Ok(())
 }
 
 /// Cuts a list of examples of these lengths into runs that are passed through a model together: `most`
@@ -97,9 +125,10 @@ impl Untold {
     }
 
     /// The sums of what `share` makes of each piece, from the log-probabilities that come first; leaves the
-    /// others.
+    /// others. Those of all ranks are among them.
     pub(super) fn sum<const N: usize>(
         self,
+        ranks: &Ranks,
         logprobs: &mut &[f64],
         mut share: impl FnMut(&[f64]) -> [f64; N],
     ) -> [f64; N] {
@@ -109,7 +138,7 @@ impl Untold {
             *logprobs = rest;
             sums.add(lane, share(piece));
         }
-        sums.total()
+        sums.total(ranks)
     }
 }
 
@@ -155,6 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn ranks_have_lanes_of_their_own_in_order() {
+        for size in [1, 2, 4, 8] {
+            let cuts = ranks::threads(size, |ranks| cut(Lanes::new(8).of(&ranks), &[10; 21], 20));
+            assert_eq!(cuts.concat(), cut(Lanes::new(8), &[10; 21], 20), "{size} ranks");
+            assert!(cuts.iter().all(|cut| !cut.is_empty()));
+        }
+        let refused = |size, lanes| {
+            ranks::threads(size, |ranks| check(lanes, &ranks).map_err(|error| error.to_string())).remove(0)
+        };
+        assert_eq!(
+            (refused(1, 1), refused(1, 8), refused(4, 8), refused(8, 8)),
+            (Ok(()), Ok(()), Ok(()), Ok(()))
+        );
+        assert!(refused(2, 1).unwrap_err().contains("in one lane"));
+        assert!(refused(3, 8).unwrap_err().contains("3 processes cannot share 8 lanes"));
+        assert!(refused(16, 8).unwrap_err().contains("a power of two that is at most 8"));
+    }
+
+    #[test]
     fn sums_follow_the_sequences_but_in_the_only_lane() {
         let whole = pieces(Lane::Only, &[2, 3]);
         assert_eq!((whole.len(), whole.first()), (1, Some(&(0..5))));
@@ -163,7 +211,7 @@ mod tests {
         untold.push(Lane::Number(0), &[1, 2]);
         untold.push(Lane::Number(1), &[1]);
         let (mut logprobs, mut shares) = (&[1.0, 2.0, 4.0, 8.0, 16.0][..], Vec::new());
-        let sums = untold.sum(&mut logprobs, |piece| {
+        let sums = untold.sum(&Ranks::alone(), &mut logprobs, |piece| {
             shares.push(piece.to_vec());
             [piece.iter().sum(), 1.0]
         });

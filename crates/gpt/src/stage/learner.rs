@@ -1,17 +1,17 @@
 //! The model that a stage trains: where it begins, its optimizer, and what its checkpoints say.
 //!
-//! Five of the six stages train one model. PPO trains two beside two that are only read, and keeps a state of
+//! All stages but one train one model. PPO trains two beside two that are only read, and keeps a state of
 //! its own.
 
 use super::Init;
-use super::init::Optimized;
 use super::training_loop::{State, Step, shortest};
 use crate::checkpoint::{About, Checkpoint, Dtype};
-use crate::model::{self, Config, Engine, Request, Sampling};
+use crate::model::{self, Config, Engine, Request, Sampling, Weights};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Optimizer, Trainer, Update};
 use anyhow::Result;
 use kernels::Backend;
+use ranks::Ranks;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -36,15 +36,18 @@ pub(super) struct Origin<'a> {
     pub(super) seed: u64,
 }
 
-impl Origin<'_> {
-    /// The first state of a model of shape `config`.
-    fn state<B: Backend>(self, b: &mut B, config: &Config) -> Result<Optimized<B::Tensor>> {
-        let weights = match self.init {
-            Some(init) if self.continue_optimizer => return init.optimized(b, config),
-            Some(init) => init.weights(b, config, self.seed)?,
-            None => model::init(b, config, self.seed),
-        };
-        Ok((weights, [(); 2].map(|()| model::zeros(b, config)).into(), 0))
+impl<'a> Origin<'a> {
+    /// The model whose optimizer goes on.
+    fn optimized(self) -> Option<&'a Init> {
+        self.init.filter(|_| self.continue_optimizer)
+    }
+
+    /// The first weights of a model of shape `config` with a fresh optimizer.
+    fn weights<B: Backend>(self, b: &mut B, config: &Config) -> Result<Weights<B::Tensor>> {
+        match self.init {
+            Some(init) => init.weights(b, config, self.seed),
+            None => Ok(model::init(b, config, self.seed)),
+        }
     }
 }
 
@@ -78,9 +81,23 @@ impl<'a, B: Backend> Learner<'a, B> {
         dtype: Dtype,
         data_digest: String,
     ) -> Result<Self> {
-        let (weights, moments, updates) = origin.state(&mut backend, &config)?;
-        let trainer = Trainer::with_moments(&mut backend, config, weights, moments, updates);
+        let b = &mut backend;
+        let trainer = match origin.optimized() {
+            Some(init) => {
+                let (weights, moments, updates) = init.optimized(b, &config)?;
+                Trainer::with_moments(b, config, weights, moments, updates)
+            }
+            None => {
+                let weights = origin.weights(b, &config)?;
+                Trainer::new(b, config, weights)
+            }
+        };
         Ok(Learner { backend, trainer, tokenizer, origin, dtype, data_digest })
+    }
+
+    /// From now on `ranks` train it together.
+    pub(super) fn join(&mut self, ranks: &Ranks) {
+        self.trainer.join(&mut self.backend, ranks);
     }
 
     /// The end of a step: the accumulated gradient of `loss` changes the model, unless one of them is not
@@ -162,13 +179,26 @@ impl<B: Backend> State for Learner<'_, B> {
         self.trainer.save(&mut self.backend, dir, self.tokenizer, self.dtype, about)
     }
 
+    fn gather(&mut self) {
+        self.trainer.gather_moments(&mut self.backend);
+    }
+
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.trainer.restore(&mut self.backend, checkpoint)
     }
 
     fn restart(&mut self) -> Result<()> {
-        let (weights, moments, updates) = self.origin.state(&mut self.backend, &self.trainer.config)?;
-        self.trainer.take_over(&mut self.backend, weights, moments, updates);
+        let Learner { backend: b, trainer, origin, .. } = self;
+        match origin.optimized() {
+            Some(init) => {
+                let (weights, moments, updates) = init.optimized(b, &trainer.config)?;
+                trainer.take_over(b, weights, moments, updates);
+            }
+            None => {
+                let weights = origin.weights(b, &trainer.config)?;
+                trainer.restart(b, weights);
+            }
+        }
         Ok(())
     }
 }

@@ -1,13 +1,41 @@
 //! Refuses a training that this machine has no memory for, before anything is begun: otherwise the system
 //! kills it without a message.
 
-use super::Machine;
-use crate::model::{Config, EXACT_BYTES};
+use super::{Init, Machine};
+use crate::model::{Adapter, Config, Spec};
 use anyhow::{Result, ensure};
+use kernels::BlockFormat;
 
 /// How much of the memory that is left a training may take; the rest is for what the backend works with, for
 /// checkpoints while they are written, and for other programs. A training at 99 % was ended by the system.
 const SHARE: f64 = 0.9;
+
+/// A model of this shape, or one that stays as it is with an adapter beside it.
+#[derive(Clone, Copy)]
+pub(super) struct Model<'a> {
+    config: &'a Config,
+    adapter: Option<&'a Adapter<Spec>>,
+}
+
+impl<'a> Model<'a> {
+    /// What begins at `init` in the shape `config`.
+    pub(super) fn of(init: &'a Init, config: &'a Config) -> Self {
+        Model { config, adapter: init.adapter() }
+    }
+
+    /// All of a model of this shape.
+    pub(super) fn whole(config: &'a Config) -> Self {
+        Model { config, adapter: None }
+    }
+
+    fn base(&self) -> Option<BlockFormat> {
+        self.adapter.and_then(|adapter| adapter.base)
+    }
+
+    fn parameters(&self) -> usize {
+        self.adapter.map_or_else(|| self.config.parameters(), Adapter::learned)
+    }
+}
 
 /// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens and with gradients
 /// in `lanes`, where memory lacks for it.
@@ -15,19 +43,30 @@ const SHARE: f64 = 0.9;
 /// # Errors
 /// They need more than there is; both are told.
 pub(super) fn check(
-    trained: &[&Config],
-    frozen: &[&Config],
+    trained: &[Model<'_>],
+    frozen: &[Model<'_>],
     rows: usize,
     lanes: usize,
     machine: &Machine,
 ) -> Result<()> {
+    let base = trained.iter().find_map(Model::base);
+    ensure!(
+        base.is_none() || machine.device == "cpu",
+        "only the processor computes with a model whose matrices are stored in blocks: give --device cpu, or leave --base out"
+    );
     let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
-    let of = |config: &&Config| config.training_memory(rows, activation_bytes, lanes);
-    let parameters: usize = trained.iter().map(|config| config.parameters()).sum();
-    let frozen_parameters: usize = frozen.iter().map(|config| config.parameters()).sum();
-    let state_bytes = trained.iter().map(|config| of(config).state_bytes).sum::<u64>();
-    let state_bytes = state_bytes + EXACT_BYTES * frozen_parameters as u64;
-    let pass_bytes: u64 = trained.iter().chain(frozen).map(|config| of(config).pass_bytes).sum();
+    let of = |one: Model<'_>| match one.adapter {
+        Some(adapter) => one.config.training_memory_beside(adapter, rows, activation_bytes, lanes),
+        None => one.config.training_memory(rows, activation_bytes, lanes),
+    };
+    let parameters: usize = trained.iter().map(Model::parameters).sum();
+    let beneath = trained.iter().filter(|one| one.adapter.is_some()).map(|one| one.config.parameters());
+    let frozen_parameters: usize = frozen.iter().map(|one| one.config.parameters()).sum();
+    let state_bytes = trained.iter().map(|one| of(*one).state_bytes).sum::<u64>();
+    let state_bytes = state_bytes + frozen.iter().map(|one| one.config.weight_bytes(one.base())).sum::<u64>();
+    let frozen_parameters = frozen_parameters + beneath.sum::<usize>();
+    let whole = frozen.iter().map(|one| Model::whole(one.config));
+    let pass_bytes: u64 = trained.iter().copied().chain(whole).map(|one| of(one).pass_bytes).sum();
     let needed = state_bytes + pass_bytes;
     let Some(available) = machine.memory_bytes.or_else(available_bytes) else { return Ok(()) };
     let beside = match frozen_parameters {
@@ -93,7 +132,9 @@ mod tests {
         let config = shape.config(50_257, &settings);
         let memory = config.training_memory(4096, 2, 1);
         for frozen in [0, 2] {
-            let Err(error) = check(&[&config], &vec![&config; frozen], 4096, 1, &machine) else {
+            let Err(error) =
+                check(&[Model::whole(&config)], &vec![Model::whole(&config); frozen], 4096, 1, &machine)
+            else {
                 // The system does not tell, or has three terabytes.
                 return;
             };
@@ -105,5 +146,20 @@ mod tests {
             assert!(message.contains(&said), "{message}");
             assert!(frozen > 0 || message.contains("2796.1 GB for"), "{message}");
         }
+    }
+
+    #[test]
+    fn an_adapter_fits_where_the_model_does_not() {
+        let (shape, settings) = Settings::resolve("gpt2", &[]).unwrap();
+        let config = shape.config(50_257, &settings);
+        let adapter = crate::checkpoint::fresh_adapter(&config, &"r=8".parse().unwrap()).unwrap();
+        let beside = Model { config: &config, adapter: Some(&adapter) };
+        let [whole, little] =
+            [config.training_memory(4096, 4, 1), config.training_memory_beside(&adapter, 4096, 4, 1)]
+                .map(|memory| memory.state_bytes + memory.pass_bytes);
+        let between = Some((whole + little) / 2);
+        let machine = Machine { memory_bytes: between, ..Machine::unmeasured() };
+        assert!(check(&[beside], &[], 4096, 1, &machine).is_ok());
+        assert!(check(&[Model::whole(&config)], &[], 4096, 1, &machine).is_err());
     }
 }

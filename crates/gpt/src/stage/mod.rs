@@ -1,35 +1,50 @@
 //! The stages: what each trains, on what, and by which steps, read like the paper's algorithm.
 //!
-//! `pretrain`, `finetune`, `sft`, `reward`, `dpo` and `ppo` say what a step is; `training_loop` does the rest
+//! `pretrain`, `finetune`, `sft`, `distil`, `reward`, `dpo`, `kto`, `ppo` and `grpo` say what a step is; `training_loop` does the rest
 //! for all of them, and `learner` has the model that all but PPO train. `road` walks whole roads of stages.
 
 mod answers;
+mod distil;
 mod dpo;
 mod episodes;
 mod finetune;
+mod grpo;
 mod init;
+mod judged;
+mod kto;
 mod lanes;
 mod learner;
 mod memory;
 mod ppo;
 mod pretrain;
+mod prompts;
 mod ranked;
 mod reward;
 mod road;
+mod rollout;
 mod score;
 mod settings;
 mod sft;
+mod sides;
 mod training_loop;
+mod updates;
 
 pub use answers::{CandidatesOptions, candidates, candidates_each};
+pub use distil::{
+    DistilSettings, Figures as DistilFigures, Options as DistilOptions, Outcome as DistilOutcome,
+    Source as DistilSource, Store as TeacherStore, distil, store as store_teacher,
+};
 pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use finetune::{
     Decision, Examples, FinetuneSettings, Options as FinetuneOptions, Outcome as FinetuneOutcome, TaskReport,
     classify, finetune, task_of,
 };
+pub use grpo::{GrpoSettings, KlIn, Options as GrpoOptions, RewardKind, RewardSpec, grpo};
 pub use init::Init;
+pub use judged::Judgements;
+pub use kto::{KtoSettings, Options as KtoOptions, Outcome as KtoOutcome, kto};
 pub use memory::available_bytes;
-pub use ppo::{Gold, Options as PpoOptions, Outcome as PpoOutcome, PpoSettings, ppo};
+pub use ppo::{Gold, Options as PpoOptions, PpoSettings, ppo};
 pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};
 pub use ranked::Rankings;
 pub use reward::{
@@ -39,6 +54,7 @@ pub use road::{
     Budget, ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TasksOptions,
     TasksOutcome, chat_road, code_road, tasks_road,
 };
+pub use rollout::Outcome as PolicyOutcome;
 pub use score::{Scorer, score};
 pub use settings::{
     Family, OptimConfig, PRESETS, Settings, Shape, StageConfig, StageSettings, usual_vocab_size,

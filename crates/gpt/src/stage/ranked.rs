@@ -2,14 +2,15 @@
 
 use super::episodes::{Episode, Rows};
 use super::lanes::{Lanes, MicroBatch};
-use crate::data::{Epochs, Prompter, Ranking, is_held_out};
+use super::sides::Sides;
+use crate::data::{Epochs, Prompter, Ranking};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::train::Lane;
 use crate::train::run::Input;
 use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A prompt with its answers.
 #[derive(Clone, Debug)]
@@ -20,31 +21,42 @@ pub(super) struct Ranked {
     pub(super) pairs: Vec<(usize, usize)>,
     /// The rank of each answer; 1 is best.
     pub(super) ranks: Vec<u32>,
+    /// By how much the better answer of a pair is to be ahead; only of use to a reward model.
+    pub(super) margin: f64,
+}
+
+impl Ranked {
+    /// Its best answers; none where all are equally good.
+    pub(super) fn best(&self) -> impl Iterator<Item = usize> {
+        let best = self.ranks.iter().min().filter(|_| !self.pairs.is_empty());
+        (0..self.ranks.len()).filter(move |at| Some(&self.ranks[*at]) == best)
+    }
+
+    /// The tokens of its answers, each with the prompt.
+    fn tokens(&self) -> usize {
+        self.episodes.iter().map(|episode| episode.tokens.len()).sum()
+    }
 }
 
 /// Rankings to learn from and rankings to measure with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rankings {
-    pub(super) train: Vec<Ranked>,
-    pub(super) held_out: Vec<Ranked>,
-    digest: String,
-    source: Option<PathBuf>,
+    pub(super) sides: Sides<Ranked>,
 }
 
 impl Rankings {
     /// The same, read from this file: where a run's recipe looks for them.
     pub fn read_from(self, path: &Path) -> Self {
-        Rankings { source: Some(path.to_owned()), ..self }
+        Rankings { sides: self.sides.read_from(path) }
     }
 
     /// The rankings as what a run reads.
     pub(super) fn input(&self) -> Input {
-        Input::new(self.source.as_deref().unwrap_or(Path::new("rankings")), self.digest.clone())
+        self.sides.input("rankings")
     }
 
-    /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some;
-    /// which, the prompts themselves decide, so that rankings of one prompt stay together. A ranking of which
-    /// an answer does not fit the `context` is left out, and `progress` hears of it.
+    /// Makes tokens of rankings. About `fraction` of the prompts is held out, unless `held_out` has some. A ranking of
+    /// which an answer does not fit the `context` is left out, and `progress` hears of it.
     ///
     /// # Errors
     /// A prompt cannot be rendered; nothing is left on one of the two sides.
@@ -56,38 +68,33 @@ impl Rankings {
         context: usize,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        let mut rankings = Rankings::default();
-        let mut too_long = 0;
-        let splits = held_out.is_empty();
-        let all = train.iter().map(|ranking| (ranking, false));
-        for (number, (ranking, given)) in (1..).zip(all.chain(held_out.iter().map(|r| (r, true)))) {
+        let sides = Sides::new(train, held_out, fraction, |number, ranking: &Ranking| {
             let prompt = prompter
                 .prompt_with(&ranking.messages, ranking.extra.get("tools"))
                 .with_context(|| format!("the prompt of ranking {number}"))?;
             let answer = |text: &String| Episode::new(&prompt, &prompter.answer(text));
             let episodes: Vec<Episode> = ranking.completions.iter().map(answer).collect();
-            if episodes.iter().any(|episode| episode.tokens.len() > context) {
-                too_long += 1;
-                continue;
-            }
-            let bytes: Vec<u8> = prompt.iter().flat_map(|token| token.to_le_bytes()).collect();
-            hasher.update(&serde_json::to_vec(ranking)?);
-            let held_out = given || splits && is_held_out(&bytes, fraction);
-            let side = if held_out { &mut rankings.held_out } else { &mut rankings.train };
-            side.push(Ranked { episodes, pairs: ranking.pairs(), ranks: ranking.ranks.clone() });
-        }
+            let fits = episodes.iter().all(|episode| episode.tokens.len() <= context);
+            let ranked = fits.then(|| Ranked {
+                episodes,
+                pairs: ranking.pairs(),
+                ranks: ranking.ranks.clone(),
+                margin: ranking.margin(),
+            });
+            Ok((prompt, ranked))
+        })?;
+        let too_long = sides.too_long;
         if too_long > 0 {
             progress.line(&format!(
                 "{too_long} rankings have an answer that does not fit the context of {context} tokens and are left out"
             ));
         }
         ensure!(
-            !rankings.train.is_empty() && !rankings.held_out.is_empty(),
+            !sides.train.is_empty() && !sides.held_out.is_empty(),
             "{} rankings to learn from and {} to measure with, of {} that there are{}: both are needed; give more rankings, or some \
              with --val",
-            rankings.train.len(),
-            rankings.held_out.len(),
+            sides.train.len(),
+            sides.held_out.len(),
             train.len() + held_out.len(),
             if too_long > 0 {
                 format!(", of which {too_long} do not fit the context of {context} tokens")
@@ -95,42 +102,55 @@ impl Rankings {
                 String::new()
             }
         );
-        rankings.digest = hasher.finalize().to_hex().to_string();
-        Ok(rankings)
+        Ok(Rankings { sides })
     }
 
     /// How many there are to learn from, and how many are held out.
     pub fn counts(&self) -> (usize, usize) {
-        (self.train.len(), self.held_out.len())
+        self.sides.counts()
     }
 
     /// Tells these rankings from others.
     pub fn digest(&self) -> &str {
-        &self.digest
+        &self.sides.digest
     }
 
     /// The order in which they are visited.
     pub(super) fn epochs(&self, seed: u64) -> Epochs {
-        Epochs::new(self.train.len() as u64, seed, streams::RANKINGS)
+        self.sides.epochs(seed, streams::RANKINGS)
     }
 
     /// The rankings of a step, counted from 1.
     pub(super) fn batch(&self, step: u64, batch_size: usize, seed: u64) -> Vec<&Ranked> {
-        self.epochs(seed).batch(step, batch_size).map(|i| &self.train[i as usize]).collect()
+        self.sides.batch(step, batch_size, &self.epochs(seed))
     }
 }
 
-/// Whole rankings as micro-batches of at most `most` tokens: the lane, the rows of their answers, and which of
-/// `batch` they are.
-pub(super) fn rows<'a>(
-    batch: &[&'a Ranked],
-    lanes: Lanes,
-    most: usize,
-) -> Vec<(Lane, Rows, Vec<&'a Ranked>)> {
-    let lens = |ranked: &&Ranked| ranked.episodes.iter().map(|episode| episode.tokens.len()).sum();
-    let rows = |MicroBatch { lane, examples }| {
-        let rankings = batch[examples].to_vec();
-        (lane, Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes)), rankings)
+/// Some rankings of a batch, which go through a model together.
+pub(super) struct RankedRows<'a> {
+    pub(super) lane: Lane,
+    /// The tokens of the batch that come before.
+    pub(super) first_row: u64,
+    pub(super) rows: Rows,
+    pub(super) rankings: Vec<&'a Ranked>,
+}
+
+/// Whole rankings as micro-batches of at most `most` tokens.
+pub(super) fn rows<'a>(batch: &[&'a Ranked], lanes: &Lanes, most: usize) -> Vec<RankedRows<'a>> {
+    let rows = |MicroBatch { lane, examples }: MicroBatch| {
+        let (first_row, rankings) = (tokens(&batch[..examples.start]), batch[examples].to_vec());
+        let rows = Rows::of(rankings.iter().flat_map(|ranked| &ranked.episodes));
+        RankedRows { lane, first_row, rows, rankings }
     };
-    lanes.cut(batch.iter().map(lens), most).into_iter().map(rows).collect()
+    lanes.cut(batch.iter().map(|ranked| ranked.tokens()), most).into_iter().map(rows).collect()
+}
+
+/// The tokens of all answers and their prompts.
+pub(super) fn tokens(batch: &[&Ranked]) -> u64 {
+    batch.iter().map(|ranked| ranked.tokens() as u64).sum()
+}
+
+/// The pairs of all rankings.
+pub(super) fn pairs(batch: &[&Ranked]) -> usize {
+    batch.iter().map(|ranked| ranked.pairs.len()).sum()
 }

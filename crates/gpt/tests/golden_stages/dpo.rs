@@ -29,22 +29,41 @@ const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_ev
 
 #[test]
 fn dpo_is_pytorchs() {
+    holds("dpo", &[]);
+}
+
+#[test]
+fn ipo_with_supervised_fine_tuning_is_pytorchs() {
+    holds("dpo-ipo", &["loss=ipo", "sft_coef=0.3"]);
+}
+
+#[test]
+fn simpo_is_pytorchs() {
+    holds("dpo-simpo", &["loss=simpo", "gamma=0.4", "label_smoothing=0.1"]);
+}
+
+#[test]
+fn orpo_is_pytorchs() {
+    holds("dpo-orpo", &["loss=orpo", "sft_coef=1.0"]);
+}
+
+fn holds(name: &str, loss: &[&str]) {
     let fixture = Fixture::new();
     let init = fixture.base();
     let (_, [train, held_out]) = rankings(&fixture, 9..14);
     let golden = Golden::of(
-        "dpo",
+        name,
         &json!({
             "shape": fixture.shape(),
             "weights": WEIGHTS,
-            "recipe": recipe(RECIPE),
+            "recipe": recipe(&[RECIPE, loss].concat()),
             "seed": SEED,
             "train": train,
             "held_out": held_out,
         }),
     );
     let Some(golden) = golden else { return };
-    run(Reference, &fixture, &init, PACE);
+    run(Reference, &fixture, &init, &[PACE, loss].concat());
     golden.holds_metrics(&fixture.at("run"));
     golden.holds_checkpoints(&fixture.at("run"));
 }

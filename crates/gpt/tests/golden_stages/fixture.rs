@@ -41,15 +41,16 @@ impl Fixture {
 
     /// The shape of the models, as the script knows it.
     pub(crate) fn shape(&self) -> Value {
-        let Config { vocab_size, seq_len, n_layer, n_head, d_model, .. } = self.config();
-        json!({
-            "vocab_size": vocab_size, "context": seq_len, "layers": n_layer, "heads": n_head, "width": d_model,
-            "end": self.end(),
-        })
+        shape_of(&self.config(), self)
     }
 
     pub(crate) fn config(&self) -> Config {
         Config::gpt2(self.tokenizer.vocab_size(), CONTEXT, 2, 4, 16)
+    }
+
+    /// Of a model that is larger.
+    pub(crate) fn wide_config(&self) -> Config {
+        Config::gpt2(self.tokenizer.vocab_size(), CONTEXT, 3, 2, 20)
     }
 
     pub(crate) fn scoring_config(&self) -> Config {
@@ -71,7 +72,7 @@ impl Fixture {
         self.model("reward", &self.scoring_config(), REWARD_WEIGHTS)
     }
 
-    fn model(&self, name: &str, config: &Config, seed: u64) -> Init {
+    pub(crate) fn model(&self, name: &str, config: &Config, seed: u64) -> Init {
         let path = self.at(name);
         self.save(&path, config, seed);
         let model = checkpoint::open(&path, &Silent).unwrap();
@@ -148,6 +149,15 @@ impl Fixture {
     pub(crate) fn fim_tokens(&self) -> [u32; 3] {
         FIM_TOKENS.map(|name| self.tokenizer.special(name).unwrap())
     }
+}
+
+/// The shape of a model, as the script knows it.
+pub(crate) fn shape_of(config: &Config, fixture: &Fixture) -> Value {
+    let Config { vocab_size, seq_len, n_layer, n_head, d_model, .. } = config;
+    json!({
+        "vocab_size": vocab_size, "context": seq_len, "layers": n_layer, "heads": n_head, "width": d_model,
+        "end": fixture.end(),
+    })
 }
 
 /// Token shards as the script reads them.

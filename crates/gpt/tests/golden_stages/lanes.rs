@@ -2,7 +2,7 @@
 
 use crate::fixture::Fixture;
 use crate::workshop::{contents, cpu};
-use crate::{dpo, finetune, ppo, pretrain, reward, sft};
+use crate::{distil, dpo, finetune, grpo, kto, ppo, pretrain, reward, sft};
 use gpt::data::Form;
 use kernels::Cpu;
 
@@ -85,8 +85,25 @@ fn dpo_in_lanes() {
 }
 
 #[test]
+fn distillation_in_lanes() {
+    bits_are_those_of_the_lanes(distil::run_own);
+}
+
+#[test]
+fn kto_in_lanes() {
+    bits_are_those_of_the_lanes(|b, fixture, pace| {
+        kto::run(b, fixture, &fixture.base(), pace);
+    });
+}
+
+#[test]
 fn ppo_in_lanes() {
     bits_are_those_of_the_lanes(|b, fixture, pace| {
         ppo::run(b, fixture, [&fixture.base(), &fixture.reward()], fixture.mixture(), pace);
     });
+}
+
+#[test]
+fn grpo_in_lanes() {
+    bits_are_those_of_the_lanes(grpo::run_first);
 }

@@ -7,11 +7,14 @@
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
 mod candidates;
+mod distil;
 mod dpo;
 mod finetune;
 mod fixture;
 mod golden;
+mod grpo;
 mod held_out;
+mod kto;
 mod lanes;
 mod ppo;
 mod pretrain;

@@ -7,7 +7,7 @@ use crate::golden::{Golden, close, lines};
 use crate::workshop::{machine, settings};
 use gpt::data::Prompter;
 use gpt::progress::Silent;
-use gpt::stage::{Init, PpoOptions, PpoOutcome, ppo};
+use gpt::stage::{Init, PolicyOutcome, PpoOptions, ppo};
 use kernels::{Backend, Reference};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ pub(crate) fn run<B: Backend>(
     [policy, reward]: [&Init; 2],
     ptx: Vec<(PathBuf, f64)>,
     pace: &[&str],
-) -> PpoOutcome {
+) -> PolicyOutcome {
     let options = PpoOptions {
         policy,
         reward,

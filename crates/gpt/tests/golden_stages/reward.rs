@@ -3,11 +3,11 @@
 
 use crate::fixture::{Fixture, WEIGHTS, recipe, user};
 use crate::golden::{Golden, close};
-use crate::rankings::rankings;
+use crate::rankings::{rankings, with_margins};
 use crate::workshop::{machine, settings};
 use gpt::data::Prompter;
 use gpt::progress::Silent;
-use gpt::stage::{Init, RewardOptions, RewardOutcome, reward};
+use gpt::stage::{Init, Rankings, RewardOptions, RewardOutcome, reward};
 use kernels::{Backend, Reference};
 use serde_json::{json, to_value};
 
@@ -32,19 +32,24 @@ const PACE: &[&str] = &["micro_batch_tokens=110", "eval_every=1", "checkpoint_ev
 
 #[test]
 fn the_reward_model_is_pytorchs() {
-    is_pytorchs("reward", "normalise_before=true");
+    is_pytorchs("reward", &["normalise_before=true"], 0.0);
 }
 
 #[test]
 fn a_reward_model_that_begins_as_drawn_is_pytorchs() {
-    is_pytorchs("reward-drawn", "normalise_before=false");
+    is_pytorchs("reward-drawn", &["normalise_before=false"], 0.0);
 }
 
-fn is_pytorchs(name: &str, normalises: &str) {
-    let own = [RECIPE, &[normalises]].concat();
+#[test]
+fn margins_and_centring_are_pytorchs() {
+    is_pytorchs("reward-margins", &["normalise_before=false", "centre_coef=0.05"], 0.1);
+}
+
+fn is_pytorchs(name: &str, changes: &[&str], margin: f64) {
+    let own = [RECIPE, changes].concat();
     let fixture = Fixture::new();
     let init = fixture.base();
-    let (_, [train, held_out]) = rankings(&fixture, 11..18);
+    let (rankings, [train, held_out]) = with_margins(&fixture, 11..18, margin);
     let prompter = Prompter::new(&fixture.tokenizer).unwrap();
     let demonstration = |text: &str| (prompter.prompt(&user(text)).unwrap(), prompter.answer(&text[..1]));
     let demonstrations: Vec<_> = ["a", "b", "cab", "c c", "bb a"].map(demonstration).into();
@@ -61,7 +66,8 @@ fn is_pytorchs(name: &str, normalises: &str) {
         }),
     );
     let Some(golden) = golden else { return };
-    let outcome = run(Reference, &fixture, &init, &demonstrations, &[&own[..], PACE].concat());
+    let changes = [&own[..], PACE].concat();
+    let outcome = run(Reference, &fixture, &init, &rankings, &demonstrations, &changes);
     close(&to_value(outcome.evaluation).unwrap(), golden.at("/judged"), "the report");
     golden.holds_metrics(&fixture.at("run"));
     golden.holds_checkpoints(&fixture.at("run"));
@@ -71,12 +77,13 @@ fn run<B: Backend>(
     b: B,
     fixture: &Fixture,
     init: &Init,
+    rankings: &Rankings,
     demonstrations: &[(Vec<u32>, Vec<u32>)],
     changes: &[&str],
 ) -> RewardOutcome {
     let options = RewardOptions {
         init,
-        rankings: &rankings(fixture, 11..18).0,
+        rankings,
         demonstrations,
         out: fixture.at("run"),
         settings: settings(changes),
@@ -87,5 +94,5 @@ fn run<B: Backend>(
 
 /// The stage with everything switched on but normalising before.
 pub(crate) fn run_drawn<B: Backend>(b: B, fixture: &Fixture, init: &Init, pace: &[&str]) -> RewardOutcome {
-    run(b, fixture, init, &[], &[RECIPE, pace].concat())
+    run(b, fixture, init, &rankings(fixture, 11..18).0, &[], &[RECIPE, pace].concat())
 }

@@ -33,7 +33,7 @@ const RECIPE: &[&str] = &[
 /// Several micro-batches a step, and everything measured and kept after each.
 const PACE: &[&str] = &["micro_batch_tokens=48", "eval_every=1", "checkpoint_every=1", "sample_every=0"];
 
-fn sequences(fixture: &Fixture, numbers: std::ops::Range<usize>) -> Vec<Sequence> {
+pub(crate) fn sequences(fixture: &Fixture, numbers: std::ops::Range<usize>) -> Vec<Sequence> {
     let tokenizer = &fixture.tokenizer;
     let template = ChatTemplate::of(tokenizer).unwrap().unwrap();
     let sequence = |i: usize| {
@@ -44,7 +44,7 @@ fn sequences(fixture: &Fixture, numbers: std::ops::Range<usize>) -> Vec<Sequence
     numbers.map(sequence).collect()
 }
 
-fn inputs(sequences: &[Sequence]) -> Value {
+pub(crate) fn inputs(sequences: &[Sequence]) -> Value {
     sequences.iter().map(|one| json!({ "tokens": one.tokens, "targets": one.targets })).collect()
 }
 

@@ -2,6 +2,9 @@
 //! neither an interruption nor the number of threads changes a bit.
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
+mod adapters;
+mod distil;
+mod grpo;
 mod not_finite;
 mod recipes;
 #[path = "../workshop/mod.rs"]
@@ -10,12 +13,12 @@ mod workshop;
 use gpt::checkpoint;
 use gpt::data::messages::{Message, Role};
 use gpt::data::rows::Record;
-use gpt::data::{Candidates, Conversations, Prompt, Prompter, Ranking, Sequence, TooLong};
+use gpt::data::{Candidates, Conversations, Judged, Prompt, Prompter, Ranking, Sequence, TooLong};
 use gpt::model::Config;
 use gpt::progress::{Progress, Silent, Unit};
 use gpt::stage::{
-    DpoOptions, Init, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings, dpo, ppo, reward,
-    score, sft,
+    DpoOptions, Init, Judgements, KtoOptions, PpoOptions, Rankings, RewardOptions, SftOptions, StageSettings,
+    dpo, kto, ppo, reward, score, sft,
 };
 use gpt::tokenizer::Tokenizer;
 use gpt::tokenizer::chat::{ChatTemplate, with_ours};
@@ -66,6 +69,19 @@ fn rankings(init: &Init) -> Rankings {
     let (train, held_out): (Vec<_>, Vec<_>) = ((0..40).map(ranking).collect(), (0..5).map(ranking).collect());
     let prompter = Prompter::new(init.tokenizer().unwrap()).unwrap();
     Rankings::new(&train, &held_out, 0.0, &prompter, 64, &Silent).unwrap()
+}
+
+/// The right answer is good; the next letter's, and one without sense, are bad.
+fn judgements(init: &Init) -> Judgements {
+    let judged = |i: usize| Judged {
+        messages: question(i / 3),
+        completion: [answer(i / 3), answer(i / 3 + 1), "What after comes"][i % 3].into(),
+        label: i.is_multiple_of(3),
+        tools: None,
+    };
+    let [train, held_out] = [90, 15].map(|n| (0..n).map(judged).collect::<Vec<_>>());
+    let prompter = Prompter::new(init.tokenizer().unwrap()).unwrap();
+    Judgements::new(&train, &held_out, 0.0, &prompter, 64, &Silent).unwrap()
 }
 
 fn prompts(n: usize) -> Vec<Prompt> {
@@ -278,6 +294,83 @@ fn dpo_learns_rankings_and_continues_to_the_same_bits() {
     // Policy both ways, reference forward.
     costs(&whole, 4.0 / 3.0);
     answers_are_shown(&whole);
+
+    let alone = DpoOptions {
+        init: &init,
+        rankings: &rankings,
+        out: dir.path().join("alone"),
+        settings: settings(&["loss=simpo", "steps=3", "batch_size=8"]),
+        seed: 1,
+    };
+    dpo(cpu(1), &machine(), &alone, &Silent).unwrap();
+    costs(&alone.out, 1.0);
+}
+
+#[test]
+fn kto_learns_judged_answers_and_continues_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = base(dir.path(), modern);
+    let whole = init(&path);
+    let beside = init(&path).beside(&"r=4".parse().unwrap(), None).unwrap();
+    for (name, init, lr, cost) in [("whole", whole, "3e-3", 4.0 / 3.0), ("beside", beside, "1e-2", 1.0)] {
+        let judgements = judgements(&init);
+        let dir = dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let run = |out: &Path, b: Cpu, progress: &dyn Progress| {
+            let options = KtoOptions {
+                init: &init,
+                judgements: &judgements,
+                out: out.into(),
+                settings: settings(&[
+                    "steps=60",
+                    "batch_size=16",
+                    "undesirable_weight=0.5",
+                    &format!("lr={lr}"),
+                ]),
+                seed: 1,
+            };
+            let outcome = kto(b, &machine(), &options, progress).unwrap();
+            let margin = outcome.val_margin.unwrap();
+            assert!(outcome.ending.stopped || margin > 0.1, "{name}: {margin}");
+            outcome.ending.stopped
+        };
+        let run = continues(&dir, &[2, 5], run);
+        answers_are_shown(&run);
+        // As DPO; policy and reference read each answer once more, beside another prompt of as many tokens.
+        costs(&run, cost + 2.0 / 3.0);
+        // The policy begins as its reference: it gains and loses nothing.
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (first["kl"].as_f64(), first["rewards/margins"].as_f64()),
+            (Some(0.0), Some(0.0)),
+            "{name}"
+        );
+    }
+}
+
+/// Weights are told where good and bad answers are out of balance, and only there.
+#[test]
+fn answers_out_of_balance_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = init(&base(dir.path(), modern));
+    for (weight, is_told) in [("0.5", false), ("1.0", true)] {
+        let options = KtoOptions {
+            init: &init,
+            judgements: &judgements(&init),
+            out: dir.path().join(weight),
+            settings: settings(&["steps=1", "batch_size=4", &format!("undesirable_weight={weight}")]),
+            seed: 1,
+        };
+        let told = Lines::default();
+        kto(cpu(1), &machine(), &options, &told).unwrap();
+        let told = told.0.into_inner().unwrap().join("\n");
+        assert_eq!(
+            told.contains("30 good answers / (undesirable_weight · 60 bad ones) is 0.50"),
+            is_told,
+            "{told}"
+        );
+    }
 }
 
 /// Rewards that are not numbers teach nothing: such iterations are left out, told, and change no weight. What

@@ -110,7 +110,7 @@ pub(crate) fn backward(
     cuda: &Cuda,
     logprobs: &mut CudaScalars,
     dhidden: &mut CudaTensor,
-    dweight: &mut CudaTensor,
+    dweight: Option<&mut CudaTensor>,
     dlogprobs: &CudaScalars,
     dentropies: Option<&CudaScalars>,
     hidden: &CudaTensor,
@@ -122,7 +122,9 @@ pub(crate) fn backward(
     assert_shapes("head_backward", hidden, weight, targets, shape);
     assert_groups("head_backward", groups, shape.rows);
     assert_len(dhidden, hidden.len(), "dhidden");
-    assert_len(dweight, weight.len(), "dweight");
+    if let Some(dweight) = &dweight {
+        assert_len(dweight, weight.len(), "dweight");
+    }
     for list in [Some(dlogprobs), dentropies].into_iter().flatten() {
         assert_eq!(list.len(), shape.rows, "derivatives");
     }
@@ -136,7 +138,8 @@ pub(crate) fn backward(
     let value = if bf16 { 2 } else { 4 };
     let dlogits = cuda.scratch(shape.rows.min(CHUNK) * ld * value);
     let (derivatives, by_entropies) = (dlogprobs.at(), dentropies.map_or(0, CudaScalars::at));
-    let (dhidden_at, dhidden_bf, dweight_at) = (dhidden.at_mut(), dhidden.bf16(), dweight.at_mut());
+    let (dhidden_at, dhidden_bf) = (dhidden.at_mut(), dhidden.bf16());
+    let dweight_at = dweight.map(CudaTensor::at_mut);
     let (kind, vocab, ld_int, temperature) =
         (i32::from(bf16), int(shape.vocab_size), int(ld), shape.temperature);
     for first in (0..shape.rows).step_by(CHUNK) {
@@ -166,6 +169,7 @@ pub(crate) fn backward(
                 add: false,
             },
         );
+        let Some(dweight_at) = dweight_at else { continue };
         product(
             cuda,
             &Product {

@@ -1,6 +1,7 @@
 //! Which kernels an operation is made of. What it computes is said in [`Backend`](kernels::Backend).
 
 pub(crate) mod attention;
+pub(crate) mod distil;
 pub(crate) mod draw;
 pub(crate) mod head;
 pub(crate) mod linear;

@@ -15,6 +15,7 @@ enum Operation {
     Average,
     Gelu,
     GeluBackward,
+    Scale,
 }
 
 /// Values that a block goes through.
@@ -69,6 +70,27 @@ pub(crate) fn accumulate(cuda: &Cuda, sum: &mut CudaTensor, x: &CudaTensor) {
     assert_len(x, sum.len(), "x");
     let before = of(sum);
     run(cuda, Operation::Add, to(sum), before, of(x), 0.0, x.len());
+}
+
+pub(crate) fn scale(cuda: &Cuda, x: &mut CudaTensor, factor: f32) {
+    let (before, n) = (of(x), x.len());
+    run(cuda, Operation::Scale, to(x), before, NOTHING, factor, n);
+}
+
+pub(crate) fn scale_columns(
+    cuda: &Cuda,
+    x: &mut CudaTensor,
+    factors: &CudaTensor,
+    bias: Option<&CudaTensor>,
+) {
+    assert_rows(x, factors.len(), "x");
+    if let Some(bias) = bias {
+        assert_len(bias, factors.len(), "bias");
+    }
+    let (n, width, (by, by_kind)) = (x.len() as u64, factors.len() as u64, of(factors));
+    let ((add, add_kind), by_kind) = (bias.map_or(NOTHING, of), i32::from(by_kind));
+    let (at, add_kind) = (x.at_mut(), i32::from(add_kind));
+    launch!(cuda, "scale_columns", blocks(n), 256, 0; at, kind(x), by, by_kind, add, add_kind, n, width);
 }
 
 pub(crate) fn average(cuda: &Cuda, mean: &mut CudaTensor, x: &CudaTensor, decay: f32) {

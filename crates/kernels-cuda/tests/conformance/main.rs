@@ -11,12 +11,16 @@ mod lab;
 #[path = "../../../kernels/tests/conformance/operations/mod.rs"]
 mod operations;
 
-use kernels::Reference;
+use kernels::{Precision, Reference};
 use kernels_cuda::Cuda;
-use lab::{Lab, Sizes};
+use lab::{Lab, Sizes, Storage};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Of the sizes, every so-manieth runs on the emulator, which is slow.
 const STEP: usize = 14;
+
+/// What there are no kernels for, and is refused by name.
+const REFUSED: &[&str] = &["blocks"];
 
 /// Makes a test of each operation, and the list of them.
 macro_rules! conformance {
@@ -24,7 +28,7 @@ macro_rules! conformance {
         const COVERED: &[&str] = &[$(stringify!($operation)),*];
         $(#[test]
         fn $operation() {
-            conforms(operations::$operation::<Reference>, operations::$operation::<Cuda>);
+            conforms(stringify!($operation), operations::$operation::<Reference>, operations::$operation::<Cuda>);
         })*
     };
 }
@@ -37,8 +41,15 @@ fn every_operation_is_covered() {
 }
 
 /// Runs an operation on both backends in every setting and compares; twice, for runs repeat to the bit.
-fn conforms(reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, Sizes)) {
+fn conforms(name: &str, reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, Sizes)) {
     let Some((device, real)) = emulator::device() else { return };
+    if REFUSED.contains(&name) {
+        let mut lab = Lab::new(Cuda::new(device, Precision::F32, 1), Precision::F32, Storage::Native);
+        let refused = catch_unwind(AssertUnwindSafe(|| lab.run(cuda, [1; 4]))).err();
+        let message = refused.as_ref().and_then(|message| message.downcast_ref::<String>());
+        assert!(message.is_some_and(|message| message.starts_with(&format!("{name}: "))), "{message:?}");
+        return;
+    }
     for (precision, storage) in lab::SETTINGS {
         let mut reference_lab = Lab::new(Reference, precision, storage);
         let mut cuda_lab = Lab::new(Cuda::new(device.clone(), precision, 1), precision, storage);

@@ -17,6 +17,8 @@ pub(super) unsafe trait Number: Copy + Send + Sync + 'static {}
 // SAFETY: any bits are a value.
 unsafe impl Number for f32 {}
 // SAFETY: any bits are a value.
+unsafe impl Number for u8 {}
+// SAFETY: any bits are a value.
 unsafe impl Number for u16 {}
 // SAFETY: any bits are a value.
 unsafe impl Number for u32 {}

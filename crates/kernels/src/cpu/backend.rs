@@ -7,7 +7,8 @@ use super::{
 };
 use crate::shapes::append;
 use crate::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+    AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
+    TokenLogprob,
 };
 use std::ops::Range;
 
@@ -29,6 +30,10 @@ impl Backend for Cpu {
             Precision::F32 => CpuTensor::zeros_f32(len),
             Precision::Bf16 => CpuTensor::zeros_bf16(len),
         }
+    }
+
+    fn blocks(&mut self, matrix: BlockMatrix) -> CpuTensor {
+        CpuTensor::blocks(matrix)
     }
 
     fn packed(&mut self, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
@@ -86,6 +91,14 @@ impl Backend for Cpu {
 
     fn accumulate(&mut self, sum: &mut CpuTensor, x: &CpuTensor) {
         pointwise::accumulate(self, sum, x);
+    }
+
+    fn scale(&mut self, x: &mut CpuTensor, factor: f32) {
+        pointwise::scale(self, x, factor);
+    }
+
+    fn scale_columns(&mut self, x: &mut CpuTensor, factors: &CpuTensor, bias: Option<&CpuTensor>) {
+        pointwise::scale_columns(self, x, factors, bias);
     }
 
     fn average(&mut self, mean: &mut CpuTensor, x: &CpuTensor, decay: f32) {
@@ -346,7 +359,7 @@ impl Backend for Cpu {
         &mut self,
         logprobs: &mut Vec<f64>,
         dhidden: &mut CpuTensor,
-        dweight: &mut CpuTensor,
+        dweight: Option<&mut CpuTensor>,
         dlogprobs: &Vec<f64>,
         dentropies: Option<&Vec<f64>>,
         hidden: &CpuTensor,

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Level {
     /// Plain loops, vectorised by the compiler for the target's baseline.
     Portable,
-    /// 256-bit vectors with fused multiply-add (x86 since 2013).
+    /// 256-bit vectors with fused multiply-add and half precision (x86 since 2013).
     Avx2,
     /// 512-bit vectors.
     Avx512,
@@ -28,7 +28,7 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            let avx2 = has!("avx2") && has!("fma");
+            let avx2 = has!("avx2") && has!("fma") && has!("f16c");
             let avx512 = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             let bf16 = avx512 && has!("avx512bf16");
             let further = [(avx2, Self::Avx2), (avx512, Self::Avx512), (bf16, Self::Avx512Bf16)];

@@ -1,6 +1,6 @@
 //! Linear layers: three products a layer, one forward and two backward.
 
-use super::gemm::{Factor, PackedWeight, Product, pack_right};
+use super::gemm::{Codes, Factor, PackedWeight, Product, pack_right};
 use super::level::multiversion;
 use super::pool::Disjoint;
 use super::rows::cut_groups;
@@ -14,6 +14,12 @@ const BIAS_COLUMNS: usize = 512;
 
 pub(super) fn packed(cpu: &mut Cpu, weight: &CpuTensor, d_in: usize, d_out: usize) -> CpuTensor {
     assert_lengths("packed", LinearShape { rows: 0, d_in, d_out }, 0, weight, 0);
+    if let Some(matrix) = weight.as_blocks() {
+        assert_eq!(matrix.shape(), [d_out, d_in], "packed: the shape of weight");
+        if let Some(codes) = Codes::new(&mut cpu.pool, matrix) {
+            return CpuTensor::packed(PackedWeight::of_codes(codes));
+        }
+    }
     let weight = Factor::along_k(weight.values(), d_in);
     CpuTensor::packed(PackedWeight::new(cpu.kernel, &mut cpu.pool, weight, d_in, d_out))
 }

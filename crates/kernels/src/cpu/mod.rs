@@ -1,7 +1,7 @@
 //! The operations on this machine's processor; `backend` says which function does what.
 //!
 //! * `level`: what the processor can do; plain loops compiled once per level.
-//! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `tensor`: numbers in memory.
+//! * `pool`, `scratch`: threads and their working memory. `aligned`, `bf16`, `blocks`, `tensor`: numbers in memory.
 //! * `gemm`: the one matrix product; `linear` and `head` are made of it, `attention` of its tiles.
 //! * `math`: functions that vectorise. `pointwise`, `swiglu`, `rows`, `rope`, `norm`: operations bound by
 //!   memory. `draw`: tokens from logits.
@@ -11,6 +11,7 @@ mod attention;
 mod backend;
 pub mod bench;
 mod bf16;
+mod blocks;
 mod draw;
 mod gemm;
 mod head;

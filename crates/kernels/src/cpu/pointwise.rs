@@ -68,6 +68,20 @@ pub(super) fn accumulate(cpu: &mut Cpu, sum: &mut CpuTensor, x: &CpuTensor) {
     for_each_block(cpu, sum.sink(), |level, block| accumulate_block(level, x, block));
 }
 
+pub(super) fn scale(cpu: &mut Cpu, x: &mut CpuTensor, factor: f32) {
+    for_each_block(cpu, x.sink(), |level, block| scale_block(level, factor, block));
+}
+
+pub(super) fn scale_columns(cpu: &mut Cpu, x: &mut CpuTensor, factors: &CpuTensor, bias: Option<&CpuTensor>) {
+    let width = factors.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} values are not rows of {width}", x.len());
+    if let Some(bias) = bias {
+        assert_same_len(width, [bias]);
+    }
+    let (factors, bias) = (factors.values(), bias.map(CpuTensor::values));
+    for_each_block(cpu, x.sink(), |level, block| scale_columns_block(level, factors, bias, block));
+}
+
 pub(super) fn average(cpu: &mut Cpu, mean: &mut CpuTensor, x: &CpuTensor, decay: f32) {
     assert_same_len(mean.len(), [x]);
     let x = x.values();
@@ -173,6 +187,32 @@ multiversion! {
         let sum = sum.update(0, len, scratch);
         add_to(sum.values, x);
         sum.store();
+    }
+
+    fn scale_block(factor: f32, block: Block<'_>) {
+        let Block { mut out, len, scratch: [scratch, ..], .. } = block;
+        let x = out.update(0, len, scratch);
+        x.values.iter_mut().for_each(|x| *x *= factor);
+        x.store();
+    }
+
+    fn scale_columns_block(factors: Values<'_>, bias: Option<Values<'_>>, block: Block<'_>) {
+        let Block { mut out, start, len, scratch: [scratch, scratch_factors, scratch_bias] } = block;
+        let (x, width) = (out.update(0, len, scratch), factors.len());
+        let mut done = 0;
+        // Row by row, as far as they are in the block.
+        while done < len {
+            let column = (start + done) % width;
+            let end = len.min(done + width - column);
+            let factors = factors.read(column, end - done, scratch_factors);
+            let row = &mut x.values[done..end];
+            row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+            if let Some(bias) = bias {
+                add_to(row, bias.read(column, end - done, scratch_bias));
+            }
+            done = end;
+        }
+        x.store();
     }
 
     fn average_block(x: Values<'_>, decay: f32, block: Block<'_>) {

@@ -1,12 +1,15 @@
 //! The tensors of [`Cpu`](super::Cpu), and how operations see their numbers.
 //!
 //! Operations compute in `f32`. What is stored in bfloat16 is widened into a scratch row when it is read and
-//! rounded when it is written; what is stored in `f32` is used in place.
+//! rounded when it is written; what is stored in `f32` is used in place. Matrices in blocks are read by products, and
+//! otherwise as bfloat16 is.
 
 use super::aligned::Aligned;
 use super::bf16::{narrow, widen};
+use super::blocks::Blocks;
 use super::gemm::PackedWeight;
 use super::pool::Disjoint;
+use crate::BlockMatrix;
 
 /// An array of numbers in main memory. See [`Backend`](crate::Backend) for how to make one.
 pub struct CpuTensor(Storage);
@@ -15,6 +18,7 @@ enum Storage {
     F32(Aligned<f32>),
     Bf16(Aligned<u16>),
     Packed(PackedWeight),
+    Blocks(BlockMatrix),
 }
 
 impl CpuTensor {
@@ -30,6 +34,9 @@ impl CpuTensor {
     pub(super) fn packed(weight: PackedWeight) -> Self {
         Self(Storage::Packed(weight))
     }
+    pub(super) fn blocks(matrix: BlockMatrix) -> Self {
+        Self(Storage::Blocks(matrix))
+    }
 
     /// Number of values.
     pub(super) fn len(&self) -> usize {
@@ -37,6 +44,7 @@ impl CpuTensor {
             Storage::F32(values) => values.len(),
             Storage::Bf16(values) => values.len(),
             Storage::Packed(weight) => weight.len(),
+            Storage::Blocks(matrix) => matrix.len(),
         }
     }
 
@@ -45,6 +53,7 @@ impl CpuTensor {
         match &self.0 {
             Storage::F32(values) => Values::F32(values),
             Storage::Bf16(values) => Values::Bf16(values),
+            Storage::Blocks(matrix) => Values::Blocks(Blocks::of(matrix)),
             Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
         }
     }
@@ -54,7 +63,9 @@ impl CpuTensor {
         match &mut self.0 {
             Storage::F32(values) => ValuesMut::F32(values),
             Storage::Bf16(values) => ValuesMut::Bf16(values),
-            Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
+            Storage::Packed(_) | Storage::Blocks(_) => {
+                panic!("a packed weight or one in blocks stays as it is")
+            }
         }
     }
 
@@ -103,12 +114,22 @@ impl CpuTensor {
         }
     }
 
+    /// The matrix in blocks, if it is one.
+    pub(super) fn as_blocks(&self) -> Option<&BlockMatrix> {
+        match &self.0 {
+            Storage::Blocks(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// Changes the number of values, whose contents are lost.
     pub(super) fn resize(&mut self, len: usize) {
         match &mut self.0 {
             Storage::F32(values) => values.resize(len),
             Storage::Bf16(values) => values.resize(len),
-            Storage::Packed(_) => panic!("a packed weight has a fixed size"),
+            Storage::Packed(_) | Storage::Blocks(_) => {
+                panic!("a packed weight or one in blocks has a fixed size")
+            }
         }
     }
 }
@@ -123,6 +144,7 @@ impl std::fmt::Debug for CpuTensor {
             Storage::F32(_) => "f32",
             Storage::Bf16(_) => "bf16",
             Storage::Packed(_) => "packed",
+            Storage::Blocks(_) => "in blocks",
         };
         write!(f, "CpuTensor({} {kind})", self.len())
     }
@@ -133,6 +155,7 @@ impl std::fmt::Debug for CpuTensor {
 pub(super) enum Values<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
+    Blocks(Blocks<'a>),
 }
 
 impl<'a> Values<'a> {
@@ -142,6 +165,7 @@ impl<'a> Values<'a> {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+            Self::Blocks(values) => values.len(),
         }
     }
 
@@ -151,6 +175,7 @@ impl<'a> Values<'a> {
         match self {
             Self::F32(values) => Self::F32(&values[start..start + len]),
             Self::Bf16(values) => Self::Bf16(&values[start..start + len]),
+            Self::Blocks(values) => Self::Blocks(values.part(start, len)),
         }
     }
 
@@ -165,6 +190,11 @@ impl<'a> Values<'a> {
             Self::Bf16(values) => {
                 let scratch = &mut scratch[..len];
                 widen(scratch, &values[start..start + len]);
+                scratch
+            }
+            Self::Blocks(values) => {
+                let scratch = &mut scratch[..len];
+                values.unpack(scratch, start);
                 scratch
             }
         }

@@ -1,7 +1,7 @@
-//! Draws, by sorting the vocabulary.
+//! Draws, by the weights as they are defined.
 
 use super::F64Tensor;
-use crate::draw::{Draw, Drawn, TokenLogprob, assert_logits, assert_row_exists, order, score, weight};
+use crate::draw::{Draw, Drawn, TokenLogprob, all_finite, assert_logits, assert_row_exists, order};
 use crate::rng;
 
 pub(super) fn draw(out: &mut [Drawn], logits: &F64Tensor, vocab_size: usize, draws: &[Draw<'_>]) {
@@ -14,35 +14,20 @@ pub(super) fn draw(out: &mut [Drawn], logits: &F64Tensor, vocab_size: usize, dra
 }
 
 fn draw_from(logits: &[f64], draw: &Draw<'_>) -> Drawn {
-    if logits.iter().any(|&logit| !(logit as f32).is_finite()) {
+    let logits: Vec<f32> = logits.iter().map(|&logit| logit as f32).collect();
+    if !all_finite(&logits) {
         return Drawn::NotFinite;
     }
-    let added = |id| draw.added.iter().find(|added| added.0 as usize == id).map_or(0.0, |added| added.1);
-    let allowed = (0..draw.n_tokens).filter(|&id| draw.allows(id));
-    let scored = allowed.map(|id| (score(logits[id] as f32, added(id)), id as u32));
-    let mut kept: Vec<(f32, u32)> = scored.collect();
-    kept.sort_by(|&a, &b| order(a, b));
-    let Some(&(highest, first)) = kept.first() else { return Drawn::Nothing };
-    if draw.temperature <= 0.0 {
-        return Drawn::Token(first);
-    }
-    if draw.top_k > 0 {
-        kept.truncate(draw.top_k);
-    }
-    let mut weights: Vec<(u32, u64)> =
-        kept.into_iter().map(|(z, id)| (id, weight((z - highest) / draw.divisor()))).collect();
-    let total = |weights: &[(u32, u64)]| weights.iter().map(|(_, weight)| weight).sum::<u64>();
-    if draw.top_p < 1.0 {
-        let enough = draw.weight_to_keep(total(&weights));
-        let kept = (1..=weights.len()).find(|&n| total(&weights[..n]) >= enough);
-        weights.truncate(kept.expect("all of them have it"));
+    let weights = draw.weights(&logits);
+    let total = weights.iter().sum();
+    if total == 0 {
+        return Drawn::Nothing;
     }
     let [seed, stream, index] = draw.random;
-    let mut left = rng::below(seed, stream, index, total(&weights));
-    weights.sort();
-    for (id, weight) in weights {
+    let mut left = rng::below(seed, stream, index, total);
+    for (id, weight) in weights.into_iter().enumerate() {
         if left < weight {
-            return Drawn::Token(id);
+            return Drawn::Token(id as u32);
         }
         left -= weight;
     }

@@ -32,7 +32,7 @@ pub(super) fn forward(
 pub(super) fn backward(
     logprobs: &mut [f64],
     dhidden: &mut F64Tensor,
-    dweight: &mut F64Tensor,
+    mut dweight: Option<&mut F64Tensor>,
     (dlogprobs, dentropies): (&[f64], Option<&[f64]>),
     hidden: &F64Tensor,
     weight: &F64Tensor,
@@ -42,7 +42,9 @@ pub(super) fn backward(
 ) {
     assert_shapes("head_backward", logprobs, hidden, weight, targets, shape);
     assert_len(dhidden, hidden.0.len(), "dhidden");
-    assert_len(dweight, weight.0.len(), "dweight");
+    if let Some(dweight) = &dweight {
+        assert_len(dweight, weight.0.len(), "dweight");
+    }
     assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
     if let Some(dentropies) = dentropies {
         assert_eq!(dentropies.len(), shape.rows, "values of dentropies");
@@ -50,7 +52,7 @@ pub(super) fn backward(
     logprobs.fill(0.0);
     dhidden.0.fill(0.0);
     for group in rows_of_groups("head_backward", groups, shape.rows) {
-        let mut dweight_sum = vec![0.0; dweight.0.len()];
+        let mut dweight_sum = vec![0.0; weight.0.len()];
         for r in group.filter(|&r| targets[r] != NO_TARGET) {
             let hidden = row(&hidden.0, r, shape.d_model);
             let log_p = log_softmax(hidden, weight, shape);
@@ -70,7 +72,9 @@ pub(super) fn backward(
                 add_scaled(row_mut(&mut dweight_sum, j, shape.d_model), dlogit, hidden);
             }
         }
-        add_scaled(&mut dweight.0, 1.0, &dweight_sum);
+        if let Some(dweight) = &mut dweight {
+            add_scaled(&mut dweight.0, 1.0, &dweight_sum);
+        }
     }
 }
 
@@ -80,7 +84,7 @@ fn entropy(log_p: &[f64]) -> f64 {
 }
 
 /// `log softmax(hidden · weightᵀ / temperature)` of one row.
-fn log_softmax(hidden: &[f64], weight: &F64Tensor, shape: &HeadShape) -> Vec<f64> {
+pub(super) fn log_softmax(hidden: &[f64], weight: &F64Tensor, shape: &HeadShape) -> Vec<f64> {
     let logit = |w| dot(hidden, w) / f64::from(shape.temperature);
     let logits: Vec<f64> = weight.0.chunks_exact(shape.d_model).map(logit).collect();
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,8 +1,9 @@
 //! Linear layers, one product at a time.
 
-use super::{F64Tensor, add_scaled, assert_len, dot, row, row_mut, rows_of_groups};
+use super::{F64Tensor, add_scaled, assert_len, dot, row, row_mut};
 use crate::LinearShape;
-use crate::shapes::size_of_shape;
+use crate::shapes::{assert_groups, size_of_shape};
+use std::ops::Range;
 
 pub(super) fn forward(
     out: &mut F64Tensor,
@@ -69,4 +70,17 @@ fn assert_linear(
     if let Some(bias) = bias {
         assert_len(bias, d_out, "bias");
     }
+}
+
+/// The rows of each group within which gradients of weights are summed first.
+pub(super) fn rows_of_groups(
+    operation: &str,
+    groups: &[usize],
+    rows: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    assert_groups(operation, groups, rows);
+    groups.iter().scan(0, |end, rows| {
+        *end += rows;
+        Some(*end - rows..*end)
+    })
 }

@@ -5,6 +5,8 @@
 //! agree with.
 
 mod attention;
+mod blocks;
+mod distil;
 mod draw;
 mod head;
 mod linear;
@@ -13,10 +15,12 @@ mod pointwise;
 mod rope;
 mod swiglu;
 
-use crate::shapes::{append, assert_fork_fits, assert_groups, assert_rows_exist, size_of_shape};
+use crate::shapes::{append, assert_fork_fits, assert_rows_exist, size_of_shape};
 use crate::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+    AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
+    TokenLogprob,
 };
+use linear::rows_of_groups;
 use std::ops::Range;
 
 /// `f64` and naive loops.
@@ -35,24 +39,22 @@ impl Backend for Reference {
     fn zeros(&mut self, len: usize) -> F64Tensor {
         F64Tensor(vec![0.0; len])
     }
-
     fn arena(&mut self, lens: &[usize]) -> Vec<F64Tensor> {
         lens.iter().map(|&len| self.zeros(len)).collect()
     }
-
     fn activation(&mut self, len: usize) -> F64Tensor {
         self.zeros(len)
     }
-
+    fn blocks(&mut self, matrix: BlockMatrix) -> F64Tensor {
+        blocks::values(&matrix)
+    }
     fn packed(&mut self, weight: &F64Tensor, d_in: usize, d_out: usize) -> F64Tensor {
         assert_len(weight, size_of_shape("packed", &[d_out, d_in]), "weight");
         weight.clone()
     }
-
     fn len(&self, x: &F64Tensor) -> usize {
         x.0.len()
     }
-
     fn upload(&mut self, out: &mut F64Tensor, values: &[f32]) {
         assert_len(out, values.len(), "out");
         for (out, &value) in out.0.iter_mut().zip(values) {
@@ -110,12 +112,16 @@ impl Backend for Reference {
             *out = a.0[i] + b.0[i];
         }
     }
-
     fn accumulate(&mut self, sum: &mut F64Tensor, x: &F64Tensor) {
         assert_len(x, sum.0.len(), "x");
         add_scaled(&mut sum.0, 1.0, &x.0);
     }
-
+    fn scale(&mut self, x: &mut F64Tensor, factor: f32) {
+        x.0.iter_mut().for_each(|x| *x *= f64::from(factor));
+    }
+    fn scale_columns(&mut self, x: &mut F64Tensor, factors: &F64Tensor, bias: Option<&F64Tensor>) {
+        pointwise::scale_columns(x, factors, bias);
+    }
     fn average(&mut self, mean: &mut F64Tensor, x: &F64Tensor, decay: f32) {
         pointwise::average(mean, x, decay);
     }
@@ -396,7 +402,7 @@ impl Backend for Reference {
         &mut self,
         logprobs: &mut Vec<f64>,
         dhidden: &mut F64Tensor,
-        dweight: &mut F64Tensor,
+        dweight: Option<&mut F64Tensor>,
         dlogprobs: &Vec<f64>,
         dentropies: Option<&Vec<f64>>,
         hidden: &F64Tensor,
@@ -466,15 +472,6 @@ fn add_scaled(sum: &mut [f64], factor: f64, x: &[f64]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
 }
 
-/// The rows of each group within which gradients of weights are summed first.
-fn rows_of_groups(operation: &str, groups: &[usize], rows: usize) -> impl Iterator<Item = Range<usize>> {
-    assert_groups(operation, groups, rows);
-    groups.iter().scan(0, |end, rows| {
-        *end += rows;
-        Some(*end - rows..*end)
-    })
-}
-
 fn assert_len(x: &F64Tensor, len: usize, name: &str) {
     assert_eq!(x.0.len(), len, "values of {name}");
 }
@@ -487,10 +484,7 @@ fn assert_looked_up(operation: &str, values: &F64Tensor, table: &F64Tensor, rows
 
 /// Rows of `width` values in `x`.
 fn assert_rows(x: &F64Tensor, width: usize, name: &str) -> usize {
-    assert!(
-        width > 0 && x.0.len().is_multiple_of(width),
-        "{name}: {} values are not rows of {width}",
-        x.0.len()
-    );
-    x.0.len() / width
+    let len = x.0.len();
+    assert!(width > 0 && len.is_multiple_of(width), "{name}: {len} values are not rows of {width}");
+    len / width
 }

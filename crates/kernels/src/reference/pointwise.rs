@@ -54,6 +54,19 @@ pub(super) fn adamw(
     }
 }
 
+pub(super) fn scale_columns(x: &mut F64Tensor, factors: &F64Tensor, bias: Option<&F64Tensor>) {
+    let width = factors.0.len();
+    assert_rows(x, width, "x");
+    if let Some(bias) = bias {
+        assert_len(bias, width, "bias");
+    }
+    for row in x.0.chunks_exact_mut(width) {
+        for (c, x) in row.iter_mut().enumerate() {
+            *x = *x * factors.0[c] + bias.map_or(0.0, |bias| bias.0[c]);
+        }
+    }
+}
+
 pub(super) fn average(mean: &mut F64Tensor, x: &F64Tensor, decay: f32) {
     assert_len(x, mean.0.len(), "x");
     let decay = f64::from(decay);

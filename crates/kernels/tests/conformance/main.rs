@@ -3,10 +3,11 @@
 //!
 //! * here: which operations there are; the test of one of them.
 //! * `lab`: makes inputs, records outputs, says when two records agree.
-//! * `operations`: one function each, generic in the backend: the same calls for both.
+//! * `operations`: one function each, generic in the backend: the same calls for both; `distil` likewise, of [`Distil`](kernels::Distil).
 //! * `bits`: what the conventions of the trait promise beyond the right values.
 
 mod bits;
+mod distil;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lab;
@@ -29,8 +30,32 @@ macro_rules! conformance {
 operations::for_every_operation!(conformance);
 
 #[test]
+fn distil_forward() {
+    conforms(distil::distil_forward::<Both>);
+}
+
+#[test]
+fn distil_backward() {
+    conforms(distil::distil_backward::<Both>);
+}
+
+#[test]
+fn stored_forward() {
+    conforms(distil::stored_forward::<Both>);
+}
+
+#[test]
+fn stored_backward() {
+    conforms(distil::stored_backward::<Both>);
+}
+
+#[test]
 fn every_operation_is_covered() {
     operations::assert_covered(COVERED);
+    assert_eq!(
+        harness::distillations(),
+        ["distil_forward", "distil_backward", "stored_forward", "stored_backward"]
+    );
 }
 
 /// The one or the other, so that choosing among them is held to the reference too.

@@ -9,8 +9,18 @@ pub(crate) fn noise(stream: u64, len: usize) -> Vec<f32> {
 
 /// The names of the trait's methods, from its source: what a suite has to cover.
 pub(crate) fn operations() -> Vec<&'static str> {
-    let source = include_str!("../../src/backend.rs");
-    let (_, body) = source.split_once("pub trait Backend").expect("the trait is in backend.rs");
+    methods(include_str!("../../src/backend.rs"), "pub trait Backend")
+}
+
+/// Those of the trait of backends that distil.
+#[allow(dead_code, reason = "not every suite is about such a backend")]
+pub(crate) fn distillations() -> Vec<&'static str> {
+    methods(include_str!("../../src/distil.rs"), "pub trait Distil")
+}
+
+fn methods(source: &'static str, of: &str) -> Vec<&'static str> {
+    let (_, body) = source.split_once(of).expect("the trait is in its file");
+    let (body, _) = body.split_once("\n}\n").expect("it ends");
     let signatures = body.lines().filter_map(|line| line.trim().strip_prefix("fn "));
     signatures.map(|signature| signature.split('(').next().expect("a name")).collect()
 }

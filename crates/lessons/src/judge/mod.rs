@@ -112,6 +112,12 @@ fn is_correct(key: &AnswerKey, answer: &str) -> bool {
     accept.iter().any(states) && !key.reject.iter().any(rejected) && !names_a_stranger(key, &said)
 }
 
+/// Whether an answer states a phrase as whole words, whatever their case.
+pub fn states(answer: &str, phrase: &str) -> bool {
+    let phrase = without_stops(phrase);
+    !phrase.is_empty() && places(&without_stops(answer), &phrase).next().is_some()
+}
+
 /// Whether the answer is about somebody whom the right ones do not name.
 fn names_a_stranger(key: &AnswerKey, said: &[Word]) -> bool {
     let right: Vec<Vec<Word>> = key.accept.iter().chain([&key.answer]).map(|text| words(text)).collect();

@@ -114,8 +114,7 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
         (sum, story(draw, language, sum))
     } else {
         let sum = Sum::draw(draw);
-        let slots = [("term", &*sum.term()), ("spoken", &sum.spoken(language))];
-        (sum, ASK.say(draw, language, &slots))
+        (sum, ask(draw, language, &sum.term(), &sum.spoken(language)))
     };
     let off = draw.within(1..=3);
     let wrong = if draw.chance(0.5) { sum.result() + off } else { sum.result().saturating_sub(off) };
@@ -126,6 +125,11 @@ pub(super) fn lesson(draw: &mut Draw, language: Language) -> Lesson {
     // Small models know sums by heart: held out is a way of asking.
     Lesson::new(Task::Arithmetic, language, question.clone(), question, sum.equation(), wrong)
         .accepting(result)
+}
+
+/// The question for a bare sum.
+pub(super) fn ask(draw: &mut Draw, language: Language, term: &str, spoken: &str) -> String {
+    ASK.say(draw, language, &[("term", term), ("spoken", spoken)])
 }
 
 /// Things that Chinese counts with 个.

@@ -34,6 +34,11 @@ pub(crate) fn any(draw: &mut Draw, language: Language, split: Split) -> Lesson {
     }
 }
 
+/// The question for the value of a term such as `417 + 38`.
+pub(crate) fn ask_term(draw: &mut Draw, language: Language, term: &str) -> String {
+    arithmetic::ask(draw, language, term, term)
+}
+
 /// A lesson of one task.
 pub(crate) fn of_task(task: Task, draw: &mut Draw, language: Language) -> Lesson {
     match task {

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde_json::json;
+
 use super::*;
 
 fn held_out(seed: u64, n: u64) -> Vec<Lesson> {
@@ -126,4 +128,41 @@ fn the_share_is_what_is_said() {
         let error = (HELD_OUT_SHARE * (1.0 - HELD_OUT_SHARE) / n).sqrt();
         assert!((share - HELD_OUT_SHARE).abs() < 3.0 * error, "{task:?}: {share} of {n}");
     }
+}
+
+#[test]
+fn a_calculators_held_out_sums_are_in_no_demonstration() {
+    let called = |messages: &[Message]| {
+        let call = messages.iter().find_map(|message| message.calls().next().map(|(_, it)| it.clone()))?;
+        call["expression"].as_str().map(str::to_owned)
+    };
+    let demonstrations: Vec<_> = (0..4000).map(|index| calculator_demonstration(1, index)).collect();
+    let learned: HashSet<String> = demonstrations.iter().filter_map(|messages| called(messages)).collect();
+    assert!((3000..3400).contains(&learned.len()), "a fifth needs no calculator: {}", learned.len());
+    for messages in &demonstrations {
+        let Some(expression) = called(messages) else { continue };
+        let [.., result, answer] = &messages[..] else { panic!("{messages:?}") };
+        let (a, sign, b) = term(&expression);
+        let value = match sign {
+            "+" => a + b,
+            "-" => a - b,
+            _ => a * b,
+        };
+        assert!(result.role == Role::Tool && result.content == value.to_string(), "{messages:?}");
+        assert_eq!(answer.content, format!("{expression} = {value}"));
+    }
+    let tools = json!([]);
+    for index in 0..400 {
+        let prompt = calculator_prompt(1, index, &tools);
+        let answer = prompt.extra["answer"].as_str().unwrap();
+        let (expression, value) = answer.split_once(" = ").unwrap();
+        assert!(!learned.contains(expression), "{expression}");
+        assert_eq!((&prompt.extra["accept"], &prompt.extra["tools"]), (&json!([value]), &tools));
+    }
+}
+
+/// `12 + 3`.
+fn term(expression: &str) -> (i64, &str, i64) {
+    let [a, sign, b] = expression.split(' ').collect::<Vec<_>>()[..] else { panic!("{expression}") };
+    (a.parse().unwrap(), sign, b.parse().unwrap())
 }

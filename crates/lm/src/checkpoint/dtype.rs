@@ -18,6 +18,13 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// The format of this name, as it is typed and as safetensors has it.
+    pub fn named(name: &str) -> Option<Self> {
+        [("f32", Dtype::F32), ("f16", Dtype::F16), ("bf16", Dtype::Bf16)]
+            .into_iter()
+            .find_map(|(known, dtype)| known.eq_ignore_ascii_case(name).then_some(dtype))
+    }
+
     /// The format that a safetensors file names, if it is one of these.
     pub(super) fn of(dtype: safetensors::Dtype) -> Option<Self> {
         match dtype {

@@ -28,10 +28,15 @@ pub fn open(path: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
 impl ModelDir {
     /// Opens the directory or the file; see [`open`].
     pub fn open(self) -> Result<Checkpoint> {
-        if self.path.is_file() {
-            return gguf::open(self);
+        match self.adapter {
+            Some(dir) => ModelDir { adapter: None, ..self }.open()?.beside_dir(dir),
+            None if self.path.is_file() => gguf::open(self),
+            None => self.open_dir(),
         }
-        let ModelDir { path, manifest, origin, mut warnings } = self;
+    }
+
+    fn open_dir(self) -> Result<Checkpoint> {
+        let ModelDir { path, manifest, origin, mut warnings, adapter: _ } = self;
         let config_path = path.join(CONFIG);
         let (family, mut config) =
             read_config(&config_path, &mut warnings).with_context(|| config_path.display().to_string())?;
@@ -66,6 +71,7 @@ impl ModelDir {
             names: &family.names,
             specs,
             tensors,
+            adapter: None,
             vocabulary: None,
         })
     }

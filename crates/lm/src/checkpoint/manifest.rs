@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::adapter::BaseModel;
 use super::disk;
+use super::{ADAPTER_CONFIG, ADAPTER_MODEL, CONFIG, MODEL};
 
 /// The file's name.
 pub(super) const MANIFEST: &str = "mynah.json";
@@ -30,6 +32,9 @@ pub struct About {
     pub seed: u64,
     /// The model it began from; none for random weights.
     pub parent: Option<String>,
+    /// The model that an adapter stands beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseModel>,
     /// Whether the line of parents began with a model that others pretrained.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
@@ -157,8 +162,13 @@ pub fn verify(dir: &Path) -> Result<Manifest> {
         Manifest::from_bytes(&bytes)
     };
     let manifest = read().with_context(|| path.display().to_string())?;
-    for required in [super::CONFIG, super::MODEL] {
-        ensure!(manifest.files.contains_key(required), "{}: does not list {required}", path.display());
+    let lists = |name: &str| manifest.files.contains_key(name);
+    let required = match lists(ADAPTER_CONFIG) {
+        true => [ADAPTER_CONFIG, ADAPTER_MODEL],
+        false => [CONFIG, MODEL],
+    };
+    for required in required {
+        ensure!(lists(required), "{}: does not list {required}", path.display());
     }
     for (name, record) in &manifest.files {
         let path = dir.join(name);

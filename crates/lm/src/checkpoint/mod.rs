@@ -6,6 +6,7 @@
 //! optimizer.safetensors   AdamW's moments, in our layout: `m.` and `v.` + the names of `model::specs`; and, under
 //!                         `w.`, the weights that model.safetensors does not hold exactly
 //! value.safetensors …     further models of the stage, such as the value model of PPO, with their moments
+//! adapter_config.json …   in place of the first three, where an adapter was trained, as PEFT saves it
 //! mynah.json              stage, step, seed, parent, evaluation, length and BLAKE3 of every file
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! [`verify`] and [`newest_good`] find damage from elsewhere; [`open`] reads the directory of any known
 //! family, whoever wrote it. Runs, and which of their checkpoints stay, are not known here.
 
+mod adapter;
 mod disk;
 mod dtype;
 mod family;
@@ -29,24 +31,29 @@ mod number_format;
 mod road;
 mod save;
 mod shards;
+mod stored;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use adapter::{AdapterFiles, BaseModel, Merged, fresh_adapter};
 pub use disk::{Disk, Operation, Watcher};
 pub use dtype::Dtype;
 pub use family::architecture_of;
-pub use find::{ModelDir, Newest, newest_good, resolve_model, steps};
+pub use find::{ModelDir, Newest, newest_good, resolve_model, steps, with_adapter_named};
 pub use generation::{Generation, Writing};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::open;
 pub use manifest::{About, FileRecord, Manifest, Task, verify};
-pub use model::{Checkpoint, to_backend, to_host};
+pub use model::{Checkpoint, to_backend, to_backend_in, to_host};
 pub use road::{PLAN, is_finished as road_is_finished, stages as road_stages};
 pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
+pub use stored::Stored;
 
 const CONFIG: &str = "config.json";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_MODEL: &str = "adapter_model.safetensors";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const MODEL: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use kernels::Backend;
+use kernels::{Backend, BlockFormat, BlockMatrix};
 
+use super::adapter::{AdapterFiles, Base};
 use super::family::{Names, Piece};
 use super::generation::Generation;
 use super::gguf::metadata::Metadata;
@@ -34,6 +35,8 @@ pub struct Checkpoint {
     pub(super) names: &'static Names,
     pub(super) specs: Weights<Spec>,
     pub(super) tensors: TensorFiles,
+    /// What is merged into its weights as they are read, and what is told of the model without.
+    pub(super) adapter: Option<(AdapterFiles, Base)>,
     /// What a GGUF file says about its tokenizer, among others.
     pub(super) vocabulary: Option<Metadata>,
 }
@@ -52,17 +55,19 @@ impl Checkpoint {
     /// The tokenizer that lies beside it, or in its GGUF file; none where there is none: such a model
     /// can be scored and trained on token ids, not prompted with text.
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
-        if let Some(metadata) = &self.vocabulary {
+        if let Some(metadata) = self.vocabulary.as_ref().filter(|_| !Tokenizer::is_in(&self.path)) {
             let context = || format!("cannot use the tokenizer of {}", self.path.display());
             let tokenizer = vocabulary::read(metadata).with_context(context)?;
             return Ok(
                 tokenizer.map(|tokenizer| tokenizer.with_ends(self.generation.end_tokens.iter().copied()))
             );
         }
-        if !Tokenizer::is_in(&self.path) {
+        let base = self.adapter.as_ref().map(|(_, base)| &base.path);
+        let Some(dir) = [Some(&self.path), base].into_iter().flatten().find(|dir| Tokenizer::is_in(dir))
+        else {
             return Ok(None);
-        }
-        let tokenizer = Tokenizer::from_dir(&self.path)?;
+        };
+        let tokenizer = Tokenizer::from_dir(dir)?;
         Ok(Some(tokenizer.with_ends(self.generation.end_tokens.iter().copied())))
     }
 
@@ -81,7 +86,13 @@ impl Checkpoint {
 
     /// BLAKE3 of the files that hold its tensors: tells one model from another.
     pub fn digest(&self) -> Result<String> {
-        self.tensors.digest()
+        let own = self.tensors.digest()?;
+        Ok(match &self.adapter {
+            None => own,
+            Some((adapter, _)) => {
+                blake3::hash(format!("{own} {}", adapter.digest()?).as_bytes()).to_hex().to_string()
+            }
+        })
     }
 
     /// Reads the weights leaf by leaf and makes of each what `make` makes of it: [`to_host`] keeps them,
@@ -95,12 +106,12 @@ impl Checkpoint {
     pub fn weights_as<T>(
         &self,
         specs: &Weights<Spec>,
-        mut make: impl FnMut(&Spec, Option<Vec<f32>>) -> T,
+        mut make: impl FnMut(&Spec, Option<Vec<f32>>) -> Result<T>,
     ) -> Result<Weights<T>> {
         let own = self.specs.leaves();
         read_tree(specs, |spec| {
             let here = own.iter().find(|here| here.name == spec.name);
-            Ok(make(spec, here.map(|here| self.read(here)).transpose()?))
+            make(spec, here.map(|here| self.read(here)).transpose()?)
         })
     }
 
@@ -151,14 +162,55 @@ impl Checkpoint {
         })
     }
 
+    /// A leaf of such a tree.
+    ///
+    /// # Errors
+    /// The file is not there, or holds something else.
+    pub fn leaf_beside(&self, name: &str, prefix: &str, spec: &Spec) -> Result<Vec<f32>> {
+        let path = self.path.join(name);
+        ensure!(path.exists(), "{}: missing", path.display());
+        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)
+    }
+
     fn optimizer(&self) -> Result<Option<TensorFiles>> {
         let path = self.path.join(OPTIMIZER);
-        path.exists().then(|| TensorFiles::open(&[path], str::to_owned)).transpose()
+        // That of an adapter is no optimizer of what it is merged into.
+        (self.adapter.is_none() && path.exists())
+            .then(|| TensorFiles::open(&[path], str::to_owned))
+            .transpose()
     }
 
     /// A leaf, put together from the model's tensors.
     pub(super) fn read(&self, spec: &Spec) -> Result<Vec<f32>> {
-        read_pieces(&self.tensors, &self.names.pieces(&self.config, spec), spec)
+        let Some((adapter, _)) = &self.adapter else {
+            return read_pieces(&self.tensors, &self.names.pieces(&self.config, spec), spec);
+        };
+        if let Some(own) = adapter.read(spec)? {
+            return Ok(own);
+        }
+        let mut values = read_pieces(&self.tensors, &self.names.pieces(&self.config, spec), spec)?;
+        adapter.merge(spec, &mut values)?;
+        Ok(values)
+    }
+
+    /// The numbers that training an adapter goes on from: of a leaf that is learned, its weights and its two
+    /// moments.
+    ///
+    /// # Errors
+    /// It is no checkpoint of such a training, or a file cannot be read.
+    pub fn learned(&self, spec: &Spec) -> Result<[Vec<f32>; 3]> {
+        let (adapter, _) = self.adapter.as_ref().context("it holds no adapter")?;
+        let path = self.path.join(OPTIMIZER);
+        ensure!(path.exists(), "it has no optimizer state");
+        let tensors = TensorFiles::open(&[path], str::to_owned)?;
+        let exact = format!("{EXACT}{}", spec.name);
+        let weights = match tensors.contains(&exact) {
+            true => read_as_it_is(&tensors, exact, spec)?,
+            false => adapter.read(spec)?.with_context(|| format!("its adapter has no {}", spec.name))?,
+        };
+        let moment = |prefix: &str| read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec);
+        Ok([weights, moment(FIRST_MOMENT)?, moment(SECOND_MOMENT)?])
     }
 }
 
@@ -195,8 +247,32 @@ pub fn to_backend<B: Backend>(backend: &mut B, config: &Config) -> impl FnMut(&S
     }
 }
 
+/// The same of one tree, the matrices of its blocks stored in `base` where there is one.
+pub fn to_backend_in<B: Backend>(
+    backend: &mut B,
+    config: &Config,
+    base: Option<BlockFormat>,
+) -> impl FnMut(&Spec, Vec<f32>) -> Result<B::Tensor> {
+    let format_of = move |spec: &Spec| base.filter(|_| spec.is_block_matrix());
+    let mut arena = model::arena_where(backend, &specs(config), |spec| format_of(spec).is_none()).into_iter();
+    move |spec, values| {
+        let mut leaf = arena.next().expect("an arena has a tensor for every leaf");
+        let Some(format) = format_of(spec) else {
+            backend.upload(&mut leaf, &values);
+            return Ok(leaf);
+        };
+        let matrix = BlockMatrix::quantise(format, &values, [spec.shape[0], spec.shape[1]]);
+        let matrix =
+            matrix.with_context(|| format!("{} has numbers that {format} cannot hold", spec.name))?;
+        Ok(backend.blocks(matrix))
+    }
+}
+
 /// A tree of what `read` gives for each leaf.
-fn read_tree<T>(specs: &Weights<Spec>, read: impl FnMut(&Spec) -> Result<T>) -> Result<Weights<T>> {
+pub(super) fn read_tree<T>(
+    specs: &Weights<Spec>,
+    read: impl FnMut(&Spec) -> Result<T>,
+) -> Result<Weights<T>> {
     let mut leaves = specs.leaves().into_iter().map(read).collect::<Result<Vec<T>>>()?.into_iter();
     Ok(specs.map(|_| leaves.next().expect("map visits the leaves in the order of leaves()")))
 }

@@ -61,7 +61,7 @@ pub(super) fn last_stage(dir: &Path) -> Result<ModelDir> {
             run.display()
         ),
     );
-    Ok(ModelDir { path, manifest: Some(manifest), origin: None, warnings })
+    Ok(ModelDir { path, manifest: Some(manifest), origin: None, warnings, adapter: None })
 }
 
 type Found = (PathBuf, &'static str, (PathBuf, Manifest), Vec<String>);

@@ -10,15 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
 use serde_json::json;
 
+use super::adapter;
 use super::disk::Disk;
 use super::dtype::Dtype;
 use super::family::{Family, Piece, name_labels};
-use super::manifest::{About, MANIFEST, Manifest, is_plain, verify};
+use super::manifest::{About, FileRecord, MANIFEST, Manifest, Task, is_plain, verify};
 use super::writer::{Array, Writer, write_arrays};
 use super::{CONFIG, EXACT, FIRST_MOMENT, GENERATION_CONFIG, MODEL, OPTIMIZER, SECOND_MOMENT};
-use crate::model::{Config, Spec, Weights, specs};
+use crate::model::{Config, Spec, Weights, is_learned, specs, specs_of};
 
-/// Everything that goes into a checkpoint. `T` is an array, wherever it lies.
+/// Everything that goes into a checkpoint. `T` is an array, wherever it lies. Where an adapter stands beside the
+/// weights, it and what is learned besides goes there, and the rest does not.
 pub struct Contents<'a, T> {
     /// The model's shape.
     pub config: &'a Config,
@@ -181,13 +183,24 @@ fn is_step(dir: &Path) -> bool {
 fn needed_bytes<T>(contents: &Contents<'_, T>) -> Result<u64> {
     let &Contents { config, dtype, .. } = contents;
     let family = Family::for_config(config)?;
+    let specs = specs_of(config, contents.weights);
     let array = |spec: &Spec| {
+        if specs.adapter.is_some() {
+            return 4 * 4 * spec.len();
+        }
         let exact = dtype == Dtype::F32 && family.names.pieces(config, spec).iter().all(Piece::is_exact);
         let beside = if exact { 2 * 4 } else { 3 * 4 };
         (dtype.bytes() + if contents.moments.is_some() { beside } else { 0 }) * spec.len()
     };
-    let arrays: usize = specs(config).leaves().into_iter().map(array).sum();
-    let beside: usize = contents.beside.iter().map(|m| m.trees.len() * 4 * m.config.parameters()).sum();
+    let learned = |specs: &Weights<Spec>| -> Vec<Spec> {
+        specs.leaves().into_iter().filter(|spec| is_learned(specs, spec)).cloned().collect()
+    };
+    let arrays: usize = learned(&specs).iter().map(array).sum();
+    let tree = |config: &Config, tree: &Weights<T>| {
+        4 * learned(&specs_of(config, tree)).iter().map(Spec::len).sum::<usize>()
+    };
+    let of_model = |m: &Beside<'_, T>| m.trees.iter().map(|(_, of)| tree(m.config, of)).sum::<usize>();
+    let beside: usize = contents.beside.iter().map(of_model).sum();
     let files: usize = contents.files.iter().map(|(_, bytes)| bytes.len()).sum();
     Ok((arrays + beside + files + (1 << 20)) as u64)
 }
@@ -214,8 +227,7 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
         files,
         about,
     } = contents;
-    let family = Family::for_config(config)?;
-    let specs = specs(config);
+    let specs = specs_of(config, weights);
     assert_eq!(
         specs.leaves().len(),
         weights.leaves().len(),
@@ -224,8 +236,68 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
 
     disk.create_dir(dir)?;
     let mut records = BTreeMap::new();
+    for (name, bytes) in files {
+        write_file(disk, dir, name, bytes, &mut records)?;
+    }
+    let exact = match adapter::write(disk, dir, config, weights, about.base.as_ref(), read)? {
+        Some((written, exact)) => {
+            records.extend(written.into_iter().map(|(name, record)| (name.to_owned(), record)));
+            exact
+        }
+        None => {
+            let ends = Ends { eot_token, eos_token, end_tokens };
+            write_model(disk, dir, config, weights, dtype, &ends, about.task.as_ref(), read, &mut records)?
+        }
+    };
+    let under =
+        |prefix: &'static str| move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)];
+    if let Some((m, v)) = moments {
+        let mut all = arrays(&specs, m, under(FIRST_MOMENT));
+        all.extend(arrays(&specs, v, under(SECOND_MOMENT)));
+        let weights = arrays(&specs, weights, under(EXACT)).into_iter().zip(exact);
+        all.extend(weights.filter(|(_, exact)| !exact).map(|(array, _)| array));
+        let (optimizer, _) = write_arrays(disk, dir, OPTIMIZER, &all, Dtype::F32, read)?;
+        records.insert(OPTIMIZER.to_owned(), optimizer);
+    }
+
+    for Beside { name, config, trees } in beside {
+        let specs: Vec<_> = trees.iter().map(|(_, tree)| specs_of(config, tree)).collect();
+        let with_specs = trees.iter().zip(&specs);
+        let all: Vec<_> =
+            with_specs.flat_map(|((prefix, tree), specs)| arrays(specs, tree, under(prefix))).collect();
+        let (record, _) = write_arrays(disk, dir, name, &all, Dtype::F32, read)?;
+        records.insert((*name).to_owned(), record);
+    }
+
+    let mut writer = Writer::create(disk, dir, MANIFEST)?;
+    writer.write(Manifest::new(about, records).to_text()?.as_bytes())?;
+    writer.finish()?;
+    Ok(())
+}
+
+/// Tokens that begin and end texts, see [`Contents`].
+struct Ends<'a> {
+    eot_token: Option<u32>,
+    eos_token: Option<u32>,
+    end_tokens: &'a [u32],
+}
+
+/// Writes the files of a whole model, and tells of each leaf whether they give back the same bits.
+#[allow(clippy::too_many_arguments)]
+fn write_model<T>(
+    disk: &mut Disk<'_>,
+    dir: &Path,
+    config: &Config,
+    weights: &Weights<T>,
+    dtype: Dtype,
+    &Ends { eot_token, eos_token, end_tokens }: &Ends<'_>,
+    task: Option<&Task>,
+    read: &mut dyn FnMut(&T, &mut [f32]),
+    records: &mut BTreeMap<String, FileRecord>,
+) -> Result<Vec<bool>> {
+    let (family, specs) = (Family::for_config(config)?, specs(config));
     let mut config_json = family.config_json(config, eot_token, eos_token, dtype);
-    if let Some(task) = about.task.as_ref().filter(|task| !task.labels.is_empty()) {
+    if let Some(task) = task.filter(|task| !task.labels.is_empty()) {
         assert_eq!(Some(task.labels.len()), config.n_label, "every score has a name, or none");
         name_labels(&mut config_json, &task.labels);
     }
@@ -239,40 +311,28 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
     // What else ends a document ends an answer too.
     let ends = if ends.len() > 1 { json!(ends) } else { json!(ends.first()) };
     let generation = pretty(&json!({ "bos_token_id": eot_token, "eos_token_id": ends }))?;
-    let own = [(CONFIG, config_json.as_bytes()), (GENERATION_CONFIG, generation.as_bytes())];
-    for (name, bytes) in own.into_iter().chain(files.iter().copied()) {
-        assert!(is_plain(name), "{name:?} is not the name of a file in the checkpoint");
-        let mut writer = Writer::create(disk, dir, name)?;
-        writer.write(bytes)?;
-        let replaced = records.insert(name.to_owned(), writer.finish()?);
-        assert!(replaced.is_none(), "the checkpoint has two files of the name {name}");
-    }
+    write_file(disk, dir, CONFIG, config_json.as_bytes(), records)?;
+    write_file(disk, dir, GENERATION_CONFIG, generation.as_bytes(), records)?;
 
     let of_model = arrays(&specs, weights, |spec| family.names.pieces(config, spec));
     let (model, exact) = write_arrays(disk, dir, MODEL, &of_model, dtype, read)?;
     records.insert(MODEL.to_owned(), model);
-    let under =
-        |prefix: &'static str| move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)];
-    if let Some((m, v)) = moments {
-        let mut all = arrays(&specs, m, under(FIRST_MOMENT));
-        all.extend(arrays(&specs, v, under(SECOND_MOMENT)));
-        let weights = arrays(&specs, weights, under(EXACT)).into_iter().zip(exact);
-        all.extend(weights.filter(|(_, exact)| !exact).map(|(array, _)| array));
-        let (optimizer, _) = write_arrays(disk, dir, OPTIMIZER, &all, Dtype::F32, read)?;
-        records.insert(OPTIMIZER.to_owned(), optimizer);
-    }
+    Ok(exact)
+}
 
-    for Beside { name, config, trees } in beside {
-        let specs = crate::model::specs(config);
-        let all: Vec<_> =
-            trees.iter().flat_map(|(prefix, tree)| arrays(&specs, tree, under(prefix))).collect();
-        let (record, _) = write_arrays(disk, dir, name, &all, Dtype::F32, read)?;
-        records.insert((*name).to_owned(), record);
-    }
-
-    let mut writer = Writer::create(disk, dir, MANIFEST)?;
-    writer.write(Manifest::new(about, records).to_text()?.as_bytes())?;
-    writer.finish()?;
+/// Writes a file that is made already.
+fn write_file(
+    disk: &mut Disk<'_>,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    records: &mut BTreeMap<String, FileRecord>,
+) -> Result<()> {
+    assert!(is_plain(name), "{name:?} is not the name of a file in the checkpoint");
+    let mut writer = Writer::create(disk, dir, name)?;
+    writer.write(bytes)?;
+    let replaced = records.insert(name.to_owned(), writer.finish()?);
+    assert!(replaced.is_none(), "the checkpoint has two files of the name {name}");
     Ok(())
 }
 
@@ -280,12 +340,15 @@ fn pretty(json: &serde_json::Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(json)? + "\n")
 }
 
-/// Every leaf of a tree, on its way into the tensors that `pieces` names.
+/// Every leaf of a tree that is learned, on its way into the tensors that `pieces` names.
 fn arrays<'a, T>(
     specs: &'a Weights<Spec>,
     tree: &'a Weights<T>,
     pieces: impl Fn(&Spec) -> Vec<Piece>,
 ) -> Vec<Array<'a, T>> {
     let pairs = specs.leaves().into_iter().zip(tree.leaves());
-    pairs.map(|(spec, leaf)| Array { leaf, spec, pieces: pieces(spec) }).collect()
+    pairs
+        .filter(|(spec, _)| is_learned(specs, spec))
+        .map(|(spec, leaf)| Array { leaf, spec, pieces: pieces(spec) })
+        .collect()
 }

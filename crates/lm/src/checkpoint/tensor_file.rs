@@ -57,6 +57,11 @@ impl Tensor {
         Ok(Tensor { shape, format, file, start, len })
     }
 
+    /// How its numbers lie in the file.
+    pub(super) fn format(&self) -> NumberFormat {
+        self.format
+    }
+
     /// Its shape.
     pub(super) fn shape(&self) -> &[usize] {
         &self.shape

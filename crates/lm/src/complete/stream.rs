@@ -31,6 +31,13 @@ impl TextStream {
         TextStream { decoder: Utf8Stream::default(), stop, text: String::new(), told: 0, ended: false }
     }
 
+    /// The same where tokens with these bytes came before, whose text is known: a character that they leave
+    /// unfinished is told with what makes it whole.
+    pub fn after(mut self, bytes: &[u8]) -> TextStream {
+        self.decoder.push(bytes);
+        self
+    }
+
     /// Adds the bytes of a token.
     pub fn push(&mut self, bytes: &[u8]) -> Certain<'_> {
         if self.ended {
@@ -125,6 +132,14 @@ mod tests {
         assert_eq!(stream.push(b"five"), Certain { text: "", stopped: false });
         assert_eq!(stream.finish(), "");
         assert_eq!(stream.into_text(), "one ");
+    }
+
+    #[test]
+    fn a_character_that_was_begun_before_is_made_whole() {
+        let mut stream = TextStream::new(&[]).after(&"one 🙂".as_bytes()[..6]);
+        assert_eq!(stream.push(&"🙂".as_bytes()[2..]).text, "🙂");
+        let mut stream = TextStream::new(&[]).after("🙂".as_bytes());
+        assert_eq!(stream.push(b" two").text, " two");
     }
 
     #[test]

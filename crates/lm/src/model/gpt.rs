@@ -2,9 +2,9 @@
 //!
 //! State belongs to the caller: weights, gradients and activations come in as arguments.
 
-use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, norm};
+use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, Scratch, norm};
 use super::score::{ScoreActivations, ScoreGradients};
-use super::{Config, Weights, zeros};
+use super::{Config, Spec, Weights, is_learned, zeros_where};
 use kernels::{Backend, Dropout, HeadShape};
 
 /// Sequences of tokens, one after another, and how they are noised.
@@ -67,12 +67,13 @@ impl<'a, S> HeadDerivatives<'a, S> {
 pub struct Activations<B: Backend> {
     batch: BatchIds<B>,
     noise: Option<Noise>,
-    targets: B::Ids,
-    asked: HeadShape,
+    pub(super) targets: B::Ids,
+    pub(super) asked: HeadShape,
     angles: Option<B::Tensor>,
     /// The residual stream before each block, and after the last.
     residual: Vec<B::Tensor>,
     blocks: Vec<BlockActivations<B::Tensor>>,
+    scratch: Scratch<B::Tensor>,
     stats: B::Tensor,
     /// The last norm's output `[rows, d_model]`: what the head reads.
     pub hidden: B::Tensor,
@@ -116,6 +117,7 @@ impl<B: Backend> Activations<B> {
             angles: angles(b, c, c.seq_len),
             residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
             blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
+            scratch: Scratch::new(b),
             stats: b.zeros(0),
             hidden: b.activation(0),
             score: ScoreActivations::new(b),
@@ -157,6 +159,8 @@ pub struct Gradients<T> {
     /// Whether the blocks' matrices are learned. Where they are not, a third of a step's products is spared,
     /// and their gradients stay at zero.
     pub blocks_learn: bool,
+    /// Whether embeddings and the language-model head are.
+    embeddings_learn: bool,
     /// Gradient of the hidden state, written by the head.
     pub hidden: T,
     pub(super) score: ScoreGradients<T>,
@@ -165,12 +169,17 @@ pub struct Gradients<T> {
 }
 
 impl<T> Gradients<T> {
-    /// Zeros in the shape of a model.
-    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config) -> Self {
+    /// Zeros for what is learned of a model that `specs` describe: all of it, or what is beside it.
+    pub fn new<B: Backend<Tensor = T>>(b: &mut B, c: &Config, specs: &Weights<Spec>) -> Self {
+        let all = specs.adapter.is_none();
+        // Norms write theirs in any case; they are small.
+        let weights = zeros_where(b, specs, |spec| is_learned(specs, spec) || spec.shape.len() == 1);
+        let tied = all && c.tied_head && c.n_label.is_none();
         Gradients {
-            weights: zeros(b, c),
-            tied_head: (c.tied_head && c.n_label.is_none()).then(|| b.zeros(c.vocab_size * c.d_model)),
-            blocks_learn: true,
+            weights,
+            tied_head: tied.then(|| b.zeros(c.vocab_size * c.d_model)),
+            blocks_learn: all,
+            embeddings_learn: all,
             hidden: b.activation(0),
             score: ScoreGradients::new(b),
             residual: b.zeros(0),
@@ -191,6 +200,20 @@ impl<T> Gradients<T> {
             b.accumulate(&mut self.weights.wte, head);
             b.fill(head, 0.0);
         }
+    }
+
+    /// What the language-model head writes: the gradients of the hidden state, and of the head where it is learned.
+    pub(super) fn at_the_head<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &mut B,
+        c: &Config,
+    ) -> (&mut T, Option<&mut T>) {
+        let dhead = self.embeddings_learn.then(|| match &mut self.weights.lm_head {
+            Some(own) => own,
+            // A model that scores has it only where language modelling is learned beside.
+            None => self.tied_head.get_or_insert_with(|| b.zeros(c.vocab_size * c.d_model)),
+        });
+        (&mut self.hidden, dhead)
     }
 
     pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
@@ -232,9 +255,11 @@ pub fn forward<B: Backend>(
             dropout: block_dropout(c, batch.noise, i),
             groups: &[],
             learns: false,
+            adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
+            adapter_dropout: adapter_dropout(c, w, batch.noise, i),
         };
-        let attend = Attend::Within(lens);
-        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], &before[i], attend, &place);
+        let (attend, scratch) = (Attend::Within(lens), &mut a.scratch);
+        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], scratch, &before[i], attend, &place);
     }
     let last = &a.residual[c.n_layer];
     match &w.final_norm {
@@ -270,10 +295,16 @@ pub fn backward<B: Backend>(
             dropout: block_dropout(c, a.noise, i),
             groups,
             learns: g.blocks_learn,
+            adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
+            adapter_dropout: adapter_dropout(c, w, a.noise, i),
         };
-        let (dw, x) = (&mut g.weights.blocks[i], &a.residual[i]);
-        let (a, g) = (&a.blocks[i], &mut g.block);
-        block::backward(b, c, block, dw, a, g, dx, x, lens, &place);
+        let Weights { blocks, adapter, .. } = &mut g.weights;
+        let (dw, dadapter) = (&mut blocks[i], adapter.as_mut().map(|adapter| &mut adapter.blocks[i]));
+        let (a, g, x) = (&a.blocks[i], &mut g.block, &a.residual[i]);
+        block::backward(b, c, block, dw, dadapter, a, g, dx, x, lens, &place);
+    }
+    if !g.embeddings_learn {
+        return;
     }
     if let Some(dropout) = embedding_dropout(c, a.noise) {
         b.dropout(dx, c.d_model, &dropout);
@@ -308,14 +339,10 @@ pub fn head_backward<B: Backend>(
     groups: &[usize],
 ) {
     g.resize(b, c, a.asked.rows);
-    let dhead = match &mut g.weights.lm_head {
-        Some(own) => own,
-        // A model that scores has it only where language modelling is learned beside.
-        None => g.tied_head.get_or_insert_with(|| b.zeros(c.vocab_size * c.d_model)),
-    };
+    let (dhidden, dhead) = g.at_the_head(b, c);
     b.head_backward(
         logprobs,
-        &mut g.hidden,
+        dhidden,
         dhead,
         derivatives.logprobs,
         derivatives.entropies,
@@ -327,19 +354,30 @@ pub fn head_backward<B: Backend>(
     );
 }
 
-/// Stream 0 is the embedding's, then three for each block.
-fn dropout_at(c: &Config, noise: Noise, stream: usize) -> Dropout {
-    Dropout { p: c.dropout, seed: noise.seed, stream: stream as u64, first_row: noise.first_row }
+/// Stream 0 is the embedding's, then three for each block, then four for the adapters of each block.
+fn dropout_at(p: f32, noise: Noise, stream: usize) -> Dropout {
+    Dropout { p, seed: noise.seed, stream: stream as u64, first_row: noise.first_row }
 }
 
 fn embedding_dropout(c: &Config, noise: Option<Noise>) -> Option<Dropout> {
-    noise.filter(|_| c.dropout > 0.0).map(|noise| dropout_at(c, noise, 0))
+    noise.filter(|_| c.dropout > 0.0).map(|noise| dropout_at(c.dropout, noise, 0))
 }
 
 fn block_dropout(c: &Config, noise: Option<Noise>, layer: usize) -> Option<BlockDropout> {
     noise.filter(|_| c.dropout > 0.0).map(|noise| BlockDropout {
-        attention: dropout_at(c, noise, 3 * layer + 1),
-        attn_branch: dropout_at(c, noise, 3 * layer + 2),
-        mlp_branch: dropout_at(c, noise, 3 * layer + 3),
+        attention: dropout_at(c.dropout, noise, 3 * layer + 1),
+        attn_branch: dropout_at(c.dropout, noise, 3 * layer + 2),
+        mlp_branch: dropout_at(c.dropout, noise, 3 * layer + 3),
     })
+}
+
+fn adapter_dropout<T>(
+    c: &Config,
+    w: &Weights<T>,
+    noise: Option<Noise>,
+    layer: usize,
+) -> Option<[Dropout; 4]> {
+    let p = w.adapter.as_ref()?.lora.dropout;
+    let first = 3 * c.n_layer + 1 + 4 * layer;
+    noise.filter(|_| p > 0.0).map(|noise| std::array::from_fn(|matrix| dropout_at(p, noise, first + matrix)))
 }

@@ -4,7 +4,9 @@
 //! what training really takes and holds this to it.
 
 use super::block::norm::stats_width;
-use super::{Config, NormPlace};
+use kernels::BlockFormat;
+
+use super::{Adapter, Config, Lora, NormPlace, PairShape, Spec};
 
 /// Bytes of a number that is kept exactly.
 pub const EXACT_BYTES: u64 = 4;
@@ -42,6 +44,53 @@ impl Config {
         TrainingMemory {
             state_bytes: EXACT_BYTES * ((4 + waiting) * self.parameters() as u64 + tied),
             pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
+        }
+    }
+
+    /// Bytes of the weights, the matrices of blocks stored in `base`, or exactly like the rest.
+    pub fn weight_bytes(&self, base: Option<BlockFormat>) -> u64 {
+        let bytes = |spec: &Spec| match base.filter(|_| spec.is_block_matrix()) {
+            Some(format) => format.bytes(spec.len()) as u64,
+            None => EXACT_BYTES * spec.len() as u64,
+        };
+        super::specs(self).leaves().into_iter().map(bytes).sum()
+    }
+
+    /// The same of training `adapter` beside a model that stays as it is.
+    pub fn training_memory_beside(
+        &self,
+        adapter: &Adapter<Spec>,
+        rows: usize,
+        activation_bytes: u64,
+        lanes: usize,
+    ) -> TrainingMemory {
+        let waiting = lanes.max(1).ilog2() as usize;
+        let learned: usize = adapter.leaves().into_iter().map(Spec::len).sum();
+        // Norms and biases have gradients that nobody reads.
+        let specs = super::specs(self);
+        let vectors =
+            specs.leaves().into_iter().filter(|spec| spec.shape.len() == 1).map(Spec::len).sum::<usize>();
+        let state = 3 * learned + (1 + waiting) * (learned + vectors);
+        // What a pair keeps of a row, and of what one after another needs, in both directions, the widest.
+        let Lora { dora, dropout, .. } = adapter.lora;
+        let shapes = || adapter.pairs().map(|(.., pair)| &pair.shape);
+        let widest = |f: fn(&PairShape) -> usize| shapes().map(f).max().unwrap_or(0);
+        let [d_in, d_out, rank] = [widest(|s| s.d_in), widest(|s| s.d_out), widest(PairShape::rank)];
+        let mut row: usize = shapes().map(PairShape::rank).sum::<usize>() + d_in + d_out + rank;
+        row += if dropout > 0.0 { d_in } else { 0 };
+        let (mut exact, mut activations) = (0, 0);
+        if dora {
+            let outputs: usize = shapes().map(|shape| shape.d_out).sum();
+            row += outputs + 2 * d_out;
+            let matrix = widest(|shape| shape.d_in * shape.d_out);
+            (exact, activations) = (2 * outputs + matrix + rows + d_in, matrix);
+        }
+        let pass_bytes = self.pass_bytes(rows, activation_bytes, self.n_layer as u64);
+        TrainingMemory {
+            state_bytes: self.weight_bytes(adapter.base) + EXACT_BYTES * state as u64,
+            pass_bytes: pass_bytes
+                + EXACT_BYTES * exact as u64
+                + activation_bytes * (rows * row + activations) as u64,
         }
     }
 

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 /// less the optimizer.
 pub fn training_work<B: Backend>(mut b: B, c: Config, sequences: usize) -> impl FnMut() {
     let weights = some_weights(&mut b, &c);
-    let (mut a, mut g) = (Activations::new(&mut b, &c), Gradients::new(&mut b, &c));
+    let (mut a, mut g) = (Activations::new(&mut b, &c), Gradients::new(&mut b, &c, &specs(&c)));
     let lens = vec![c.seq_len; sequences];
     let tokens = some_tokens(&c, sequences * c.seq_len);
     let (mut derivatives, mut logprobs) = (b.scalars(), b.scalars());

@@ -3,7 +3,8 @@
 //! A tree is taken apart exhaustively, so that a forgotten field does not compile; names, shapes, initial
 //! values and weight decay are said once, in [`specs`].
 
-use super::{Config, NormKind, NormPlace};
+use super::{Adapter, Config, NormKind, NormPlace};
+use kernels::{Backend, BlockMatrix};
 
 /// The tree. `T` is a tensor, a gradient, a moment, a [`Spec`] …
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Weights<T> {
     /// The head that scores rows, `[n_label, d_model]`. Where the last norm has a bias, that is bias enough;
     /// several scores have none, since `transformers` knows none.
     pub score: Option<Linear<T>>,
+    /// What stands beside matrices that stay as they are; none where all is learned.
+    pub adapter: Option<Adapter<T>>,
 }
 
 /// One decoder block.
@@ -80,9 +83,36 @@ impl Spec {
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+    /// Whether it is a matrix of a block, whose products are most of a model's work and whose numbers most of its
+    /// numbers.
+    pub fn is_block_matrix(&self) -> bool {
+        self.name.starts_with("blocks.") && self.shape.len() == 2 && !self.is_adapter()
+    }
     /// Whether there are none; never, for a checked configuration.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A leaf on the host.
+pub enum Leaf {
+    /// As numbers.
+    Values(Vec<f32>),
+    /// In blocks.
+    Blocks(BlockMatrix),
+}
+
+impl Leaf {
+    /// The leaf in a backend's memory.
+    pub fn upload<B: Backend>(self, b: &mut B) -> B::Tensor {
+        match self {
+            Leaf::Values(values) => {
+                let mut tensor = b.zeros(values.len());
+                b.upload(&mut tensor, &values);
+                tensor
+            }
+            Leaf::Blocks(matrix) => b.blocks(matrix),
+        }
     }
 }
 
@@ -93,6 +123,8 @@ pub enum Init {
     Constant(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
+    /// Uniform between minus this and this.
+    Uniform(f32),
 }
 
 /// Describes every array of a model. The initialisation is GPT-1's N(0, 0.02), norms 1 and 0, biases 0; with
@@ -147,6 +179,7 @@ pub fn specs(config: &Config) -> Weights<Spec> {
             let std = if n_label == 1 { 1.0 / (d as f32 + 1.0).sqrt() } else { std };
             linear("score".into(), n_label, d, std, n_label == 1 && config.norm == NormKind::RmsNorm)
         }),
+        adapter: None,
     }
 }
 
@@ -158,7 +191,7 @@ impl<T> Weights<T> {
 
     /// All leaves, in the order of the forward pass.
     pub fn leaves(&self) -> Vec<&T> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score, adapter } = self;
         let mut leaves = vec![wte];
         leaves.extend(wpe);
         for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
@@ -173,12 +206,13 @@ impl<T> Weights<T> {
         final_norm.iter().for_each(|norm| norm.collect(&mut leaves));
         leaves.extend(lm_head);
         score.iter().for_each(|score| score.collect(&mut leaves));
+        adapter.iter().for_each(|adapter| adapter.collect(&mut leaves));
         leaves
     }
 
     /// All leaves, in the same order, to change.
     pub fn leaves_mut(&mut self) -> Vec<&mut T> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score, adapter } = self;
         let mut leaves = vec![wte];
         leaves.extend(wpe);
         for Block { norm1, qkv, q_norm, k_norm, attn_out, norm2, mlp_up, mlp_down } in blocks {
@@ -193,12 +227,13 @@ impl<T> Weights<T> {
         final_norm.iter_mut().for_each(|norm| norm.collect_mut(&mut leaves));
         leaves.extend(lm_head);
         score.iter_mut().for_each(|score| score.collect_mut(&mut leaves));
+        adapter.iter_mut().for_each(|adapter| adapter.collect_mut(&mut leaves));
         leaves
     }
 
     /// The same tree with other leaves, made in the order of [`leaves`](Self::leaves).
     pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> Weights<U> {
-        let Weights { wte, wpe, blocks, final_norm, lm_head, score } = self;
+        let Weights { wte, wpe, blocks, final_norm, lm_head, score, adapter } = self;
         Weights {
             wte: f(wte),
             wpe: wpe.as_ref().map(&mut f),
@@ -206,6 +241,7 @@ impl<T> Weights<T> {
             final_norm: final_norm.as_ref().map(|norm| norm.map(&mut f)),
             lm_head: lm_head.as_ref().map(&mut f),
             score: score.as_ref().map(|score| score.map(&mut f)),
+            adapter: adapter.as_ref().map(|adapter| adapter.map(&mut f)),
         }
     }
 }

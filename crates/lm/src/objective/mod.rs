@@ -3,13 +3,16 @@
 
 mod classification;
 mod cross_entropy;
-mod dpo;
+pub mod grpo;
 mod key_tokens;
+mod kto;
 pub mod ppo;
+mod preference;
 mod ranking;
 
 pub use classification::{ClassLoss, class_loss, probabilities, squared_error};
 pub use cross_entropy::{cross_entropy, cross_entropy_derivatives};
-pub use dpo::{dpo_loss, implicit_rewards};
 pub use key_tokens::KeyTokens;
-pub use ranking::{RankingLoss, ranking_loss};
+pub use kto::{BALANCED, Unpaired, UnpairedLoss, reference_point};
+pub use preference::{AnswerLogprobs, Preference, PreferenceLoss};
+pub use ranking::{PairTerms, RankingLoss, ranking_loss};

@@ -138,8 +138,7 @@ pub fn policy_loss(
     for ((new, old), advantage) in new.iter().zip(old).zip(advantages) {
         let difference = new - old;
         let ratio = difference.exp();
-        let free = -advantage * ratio;
-        let clipped = -advantage * ratio.clamp(1.0 - clip_range, 1.0 + clip_range);
+        let (free, clipped) = clipped_terms(*advantage, ratio, [clip_range; 2]);
         loss.value += each * free.max(clipped);
         // Where the clipped term counts, the ratio is beyond the range, and the term does not depend on it.
         let is_clipped = clipped > free;
@@ -149,6 +148,12 @@ pub fn policy_loss(
         loss.mean_ratio += each * ratio;
     }
     loss
+}
+
+/// `-A·ρ` and `-A·clip(ρ, 1-low, 1+high)`: the larger one counts, and where that is the second, the ratio is
+/// beyond its range.
+pub(super) fn clipped_terms(advantage: f64, ratio: f64, [low, high]: [f64; 2]) -> (f64, f64) {
+    (-advantage * ratio, -advantage * ratio.clamp(1.0 - low, 1.0 + high))
 }
 
 /// The loss of values of a part, its derivatives and figures.

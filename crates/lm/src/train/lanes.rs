@@ -6,8 +6,10 @@
 //! how they are cut into micro-batches; and whoever sums half of the lanes somewhere else has summed a node of
 //! the same tree. A lane without sequences is left out.
 
-use crate::model::{self, Config, Gradients, Weights};
+use super::trainer::zeros_like;
+use crate::model::{Gradients, Weights};
 use kernels::Backend;
+use ranks::Ranks;
 
 /// Which lane a micro-batch belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +78,10 @@ impl<const N: usize> LaneSums<N> {
         add(&mut self.sums, &values);
     }
 
-    /// The sums of all lanes.
-    pub fn total(mut self) -> [f64; N] {
+    /// The sums of all lanes, those of other ranks among them.
+    pub fn total(mut self, ranks: &Ranks) -> [f64; N] {
         self.join(|_| true);
+        ranks.add_up(&mut self.sums, &ranks.present(self.lane.is_some()));
         self.sums
     }
 
@@ -119,7 +122,6 @@ impl<T> LaneGradients<T> {
     pub(super) fn enter<B: Backend<Tensor = T>>(
         &mut self,
         b: &mut B,
-        c: &Config,
         gradients: &mut Gradients<T>,
         lane: Lane,
     ) {
@@ -128,12 +130,17 @@ impl<T> LaneGradients<T> {
             assert!(lane < next, "lane {next} after lane {lane}");
             gradients.finish(b);
             self.join(b, gradients, |waiting| is_complete(waiting, lane, next));
-            let mut kept = self.free.pop().unwrap_or_else(|| model::zeros(b, c));
+            let mut kept = self.free.pop().unwrap_or_else(|| zeros_like(b, &gradients.weights));
             std::mem::swap(&mut kept, &mut gradients.weights);
             self.waiting.push((lane, kept));
             gradients.clear(b);
         }
         self.lane = Some(next);
+    }
+
+    /// Whether something was accumulated in any.
+    pub(super) fn has_some(&self) -> bool {
+        self.lane.is_some()
     }
 
     /// Adds up all lanes in `gradients`.
@@ -192,7 +199,7 @@ mod tests {
                 left += value;
                 assert!(sums.waiting.len() <= 3, "one for each level at most");
             }
-            let [sum, negated] = sums.total();
+            let [sum, negated] = sums.total(&Ranks::alone());
             assert_eq!((Some(sum), sum), (tree(&lanes), -negated), "{lanes:?}");
             orders += usize::from(sum != left);
         }
@@ -205,8 +212,8 @@ mod tests {
         for value in [1e16, 1.0, -1e16] {
             sums.add(Lane::Only, [value]);
         }
-        assert_eq!(sums.total(), [1e16 + 1.0 - 1e16]);
-        assert_eq!(LaneSums::default().total(), [0.0, 0.0], "nothing was added");
+        assert_eq!(sums.total(&Ranks::alone()), [1e16 + 1.0 - 1e16]);
+        assert_eq!(LaneSums::default().total(&Ranks::alone()), [0.0, 0.0], "nothing was added");
         assert_eq!(
             (Lane::Only.by_sequence(), Lane::Number(3).by_sequence()),
             (Lane::Number(0), Lane::Number(3))

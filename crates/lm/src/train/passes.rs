@@ -1,6 +1,7 @@
 //! Passes through a model: what a training step, a frozen reference and a measurement have in common.
 
-use crate::model::{self, Activations, Config, Sequences, Targets, Weights};
+use super::Trainer;
+use crate::model::{self, Activations, Adapter, Config, Sequences, Targets, Weights};
 use kernels::{Backend, Dropout};
 
 /// The buffers of a pass and its results.
@@ -10,7 +11,7 @@ pub(super) struct Passes<B: Backend> {
     pub(super) said: [B::Scalars; 2],
     pub(super) derivatives: [B::Scalars; 2],
     /// What the head said, on the host.
-    outputs: Vec<f64>,
+    pub(super) outputs: Vec<f64>,
     pub(super) scores: Vec<f32>,
 }
 
@@ -57,6 +58,11 @@ impl<B: Backend> Passes<B> {
         Outputs { logprobs, entropies }
     }
 
+    /// The log-probabilities of the last pass, of so many rows.
+    fn told_logprobs(&self, rows: usize) -> &[f64] {
+        &self.outputs[..rows]
+    }
+
     /// Fills `scores`.
     pub(super) fn scores(
         &mut self,
@@ -78,7 +84,7 @@ pub struct Frozen<B: Backend> {
     pub config: Config,
     /// Its weights.
     pub weights: Weights<B::Tensor>,
-    passes: Passes<B>,
+    pub(super) passes: Passes<B>,
 }
 
 impl<B: Backend> Frozen<B> {
@@ -96,5 +102,35 @@ impl<B: Backend> Frozen<B> {
     pub fn scores(&mut self, b: &mut B, batch: Sequences<'_>, rows: &[u32]) -> &[f32] {
         self.passes.scores(b, &self.config, &self.weights, batch, rows, None);
         &self.passes.scores
+    }
+}
+
+/// The policy that another one, in training, stays close to.
+pub enum Reference<B: Backend> {
+    /// A model of its own.
+    Apart(Box<Frozen<B>>),
+    /// The weights of the policy, which stay as they are, with another adapter beside them or with none.
+    Beside(Option<Adapter<B::Tensor>>),
+}
+
+impl<B: Backend> Reference<B> {
+    /// Log-probabilities of targets.
+    pub fn logprobs<'a>(
+        &'a mut self,
+        b: &mut B,
+        policy: &'a mut Trainer<B>,
+        batch: Sequences<'_>,
+        targets: Targets<'_>,
+    ) -> &'a [f64] {
+        match self {
+            Reference::Apart(model) => model.logprobs(b, batch, targets),
+            Reference::Beside(adapter) => {
+                std::mem::swap(adapter, &mut policy.weights.adapter);
+                let Trainer { config, weights, passes, .. } = policy;
+                passes.outputs(b, config, weights, batch, targets, false);
+                std::mem::swap(adapter, &mut policy.weights.adapter);
+                policy.passes.told_logprobs(targets.tokens.len())
+            }
+        }
     }
 }

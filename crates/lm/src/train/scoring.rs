@@ -1,7 +1,7 @@
 //! Training a head that scores: alone, beside language modelling, or on a trunk that stays as it is.
 
 use super::{Lane, Trainer};
-use crate::model::{self, Before, HeadDerivatives, Sequences, Spec, Targets};
+use crate::model::{self, Before, HeadDerivatives, PairShape, Sequences, Spec, Targets, Weights};
 use kernels::{Backend, Dropout};
 
 /// What is learned of a model.
@@ -10,17 +10,44 @@ pub(super) enum Learns<B: Backend> {
     Everything,
     /// The head that scores, and the embeddings of these tokens, whose gradients are `kept` for a moment.
     HeadAnd { tokens: B::Ids, kept: B::Tensor },
+    /// The adapter, of whose `B`s and magnitudes some are learned in part only, and a head that scores.
+    Adapter { masks: Vec<[Option<Mask<B>>; 2]>, kept: B::Tensor },
+}
+
+/// The stretches of a `B` that are learned, and how long each is.
+pub(super) struct Mask<B: Backend> {
+    stretches: B::Ids,
+    count: usize,
+    width: usize,
 }
 
 impl<B: Backend> Learns<B> {
+    /// What is learned of a model that `specs` describe.
+    pub(super) fn of(b: &mut B, specs: &Weights<Spec>) -> Self {
+        let Some(adapter) = &specs.adapter else { return Learns::Everything };
+        let mut mask = |(stretches, width): (Vec<u32>, usize)| {
+            let mut ids = b.ids();
+            b.upload_ids(&mut ids, &stretches);
+            Mask { stretches: ids, count: stretches.len(), width }
+        };
+        let parts = |shape: &PairShape| [shape.mask(), shape.row_mask().map(|rows| (rows, 1))];
+        let masks =
+            adapter.pairs().map(|(.., pair)| parts(&pair.shape).map(|part| part.map(&mut mask))).collect();
+        Learns::Adapter { masks, kept: b.zeros(0) }
+    }
+
     /// Whether no value of the leaf is frozen.
     pub(super) fn all_of(&self, spec: &Spec) -> bool {
-        matches!(self, Learns::Everything) || spec.name.starts_with("score.")
+        match self {
+            Learns::Everything => true,
+            Learns::HeadAnd { .. } => spec.name.starts_with("score."),
+            Learns::Adapter { .. } => spec.name.starts_with("score.") || spec.is_adapter(),
+        }
     }
 
     /// Whether any value of the leaf is learned.
     pub(super) fn any_of(&self, spec: &Spec) -> bool {
-        self.all_of(spec) || spec.name == "wte"
+        self.all_of(spec) || (matches!(self, Learns::HeadAnd { .. }) && spec.name == "wte")
     }
 }
 
@@ -88,6 +115,7 @@ impl<B: Backend> Trainer<B> {
 
     /// From now on nothing is learned but the head that scores and the embeddings of `tokens`.
     pub fn freeze_trunk(&mut self, b: &mut B, tokens: &[u32]) {
+        assert!(self.weights.adapter.is_none(), "beside an adapter the trunk is frozen anyway");
         let (mut ids, kept) = (b.ids(), b.zeros(tokens.len() * self.config.d_model));
         b.upload_ids(&mut ids, tokens);
         self.learns = Learns::HeadAnd { tokens: ids, kept };
@@ -97,13 +125,41 @@ impl<B: Backend> Trainer<B> {
     /// Of a leaf that is learned in part, sets the gradients of what is frozen to zero: without decay AdamW
     /// leaves it as it is to the bit. Leaves that are frozen as a whole are no parameters of an update.
     pub(super) fn forget_frozen(&mut self, b: &mut B) {
-        self.finish(b);
-        let Self { config, learns: Learns::HeadAnd { tokens, kept }, gradients, .. } = self else { return };
-        let wte = &mut gradients.weights.wte;
-        b.gather_forward(kept, wte, tokens, config.d_model);
-        b.fill(wte, 0.0);
-        b.gather_backward(wte, kept, tokens, config.d_model);
+        let Self { config, learns, gradients, .. } = self;
+        match learns {
+            Learns::Everything => {}
+            Learns::HeadAnd { tokens, kept } => {
+                keep_rows(b, &mut gradients.weights.wte, kept, tokens, config.d_model);
+            }
+            Learns::Adapter { masks, kept } => {
+                let pairs = gradients.weights.adapter.iter_mut().flat_map(|adapter| &mut adapter.blocks);
+                for (pair, masks) in pairs.flatten().flatten().zip(masks) {
+                    let leaves = [Some(&mut pair.b), pair.magnitude.as_mut()];
+                    for (gradient, mask) in leaves.into_iter().zip(masks) {
+                        let (Some(gradient), Some(Mask { stretches, count, width })) = (gradient, mask)
+                        else {
+                            continue;
+                        };
+                        b.resize(kept, *count * *width);
+                        keep_rows(b, gradient, kept, stretches, *width);
+                    }
+                }
+            }
+        }
     }
+}
+
+/// Sets to zero all rows of a gradient but some.
+fn keep_rows<B: Backend>(
+    b: &mut B,
+    gradient: &mut B::Tensor,
+    kept: &mut B::Tensor,
+    rows: &B::Ids,
+    width: usize,
+) {
+    b.gather_forward(kept, gradient, rows, width);
+    b.fill(gradient, 0.0);
+    b.gather_backward(gradient, kept, rows, width);
 }
 
 /// How many of `rows`, which ascend, are in each of `groups` of all rows.

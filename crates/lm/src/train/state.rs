@@ -2,24 +2,30 @@
 
 use super::Trainer;
 use crate::checkpoint::{self, About, Checkpoint, Contents, Dtype};
+use crate::model::{Spec, is_learned};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::path::Path;
 use text::tokenizer::Tokenizer;
 
 impl<B: Backend> Trainer<B> {
-    /// Writes the checkpoint `dir`, from which training goes on with the same bits.
+    /// Writes the checkpoint `dir`, from which training goes on with the same bits. Of several ranks the first
+    /// writes, once the [moments](Self::gather_moments) are there.
     ///
     /// # Errors
     /// See [`checkpoint::save`].
     pub fn save(
-        &self,
+        &mut self,
         b: &mut B,
         dir: &Path,
         tokenizer: &Tokenizer,
         dtype: Dtype,
         about: About,
     ) -> Result<()> {
+        let whole = self.whole_moments.take();
+        let (first_moment, second_moment) = whole
+            .as_ref()
+            .map_or((&self.first_moment, &self.second_moment), |(first, second)| (first, second));
         let about = About { updates: self.updates(b), tokenizer_digest: Some(tokenizer.digest()), ..about };
         checkpoint::save(
             dir,
@@ -27,7 +33,7 @@ impl<B: Backend> Trainer<B> {
                 config: &self.config,
                 weights: &self.weights,
                 dtype,
-                moments: Some((&self.first_moment, &self.second_moment)),
+                moments: Some((first_moment, second_moment)),
                 beside: &[],
                 read: &mut checkpoint::from_backend(b),
                 eot_token: tokenizer.end_of_text(),
@@ -45,12 +51,48 @@ impl<B: Backend> Trainer<B> {
     /// The model has another shape; the optimizer's state is missing; a file cannot be read.
     pub fn restore(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
         ensure!(checkpoint.config == self.config, "it holds a model of another shape than this run's recipe");
-        let weights = checkpoint.exact_weights(checkpoint::to_backend(b, &self.config))?;
-        let moments = checkpoint
-            .moments(checkpoint::to_backend(b, &self.config))?
-            .context("it has no optimizer state")?;
         let updates = checkpoint.manifest.as_ref().map_or(0, |manifest| manifest.about.updates);
+        if self.weights.adapter.is_some() {
+            return self.restore_learned(b, updates, |spec| checkpoint.learned(spec));
+        }
+        let weights = checkpoint.exact_weights(checkpoint::to_backend(b, &self.config))?;
+        let moments = match self.ranks.size() {
+            1 => checkpoint.moments(checkpoint::to_backend(b, &self.config))?,
+            // No rank has room for all of them.
+            _ => checkpoint.moments(|spec, values| {
+                let values = if self.owns(spec) { values } else { Vec::new() };
+                let mut leaf = b.zeros(values.len());
+                b.upload(&mut leaf, &values);
+                leaf
+            })?,
+        };
+        let moments = moments.context("it has no optimizer state")?;
         self.take_over(b, weights, moments, updates);
+        Ok(())
+    }
+
+    /// Takes of what is learned beside weights that stay as they are what `read` gives: a leaf's values and its
+    /// two moments.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn restore_learned(
+        &mut self,
+        b: &mut B,
+        updates: u64,
+        mut read: impl FnMut(&Spec) -> Result<[Vec<f32>; 3]>,
+    ) -> Result<()> {
+        let Self { weights, first_moment, second_moment, specs, .. } = self;
+        let moments = first_moment.leaves_mut().into_iter().zip(second_moment.leaves_mut());
+        let leaves = specs.leaves().into_iter().zip(weights.leaves_mut().into_iter().zip(moments));
+        for (spec, (weight, (m, v))) in leaves.filter(|(spec, _)| is_learned(specs, spec)) {
+            let values = read(spec)?;
+            // Moments that another rank has are empty.
+            let all = [weight, m, v].into_iter().zip(&values);
+            let here = all.filter(|(leaf, values)| b.len(leaf) == values.len()).collect::<Vec<_>>();
+            here.into_iter().for_each(|(leaf, values)| b.upload(leaf, values));
+        }
+        self.set_updates(b, updates);
         Ok(())
     }
 }

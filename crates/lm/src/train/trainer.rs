@@ -7,6 +7,7 @@ use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
 use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
 use kernels::{AdamW, Backend, Parameter};
+use ranks::Ranks;
 
 /// AdamW's settings that do not change from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,24 +35,35 @@ pub struct Update {
     pub applied: bool,
 }
 
+/// AdamW's two moments of a model.
+type Moments<T> = (Weights<T>, Weights<T>);
+
 /// The state of training: weights, gradients, moments, and the buffers of a pass.
 pub struct Trainer<B: Backend> {
     /// The model's shape.
     pub config: Config,
     /// The model.
     pub weights: Weights<B::Tensor>,
-    /// AdamW's first moment.
+    /// AdamW's first moment; with [other ranks](Self::join), that of some leaves, and the others are empty.
     pub first_moment: Weights<B::Tensor>,
-    /// AdamW's second moment.
+    /// AdamW's second moment, likewise.
     pub second_moment: Weights<B::Tensor>,
     pub(super) specs: Weights<Spec>,
     pub(super) gradients: Gradients<B::Tensor>,
     pub(super) passes: Passes<B>,
     pub(super) learns: Learns<B>,
     pub(super) lanes: LaneGradients<B::Tensor>,
+    /// Who does a step together.
+    pub(super) ranks: Ranks,
+    /// The rank that has the moments of each leaf.
+    pub(super) owners: Vec<usize>,
+    /// The moments of all leaves, on the first rank before they are saved.
+    pub(super) whole_moments: Option<Moments<B::Tensor>>,
+    /// Whether the gradients are those of all ranks.
+    pub(super) whole: bool,
     /// Gradients that were set aside.
     aside: Option<Weights<B::Tensor>>,
-    accumulated: bool,
+    pub(super) accumulated: bool,
     /// Log-probabilities of the step's targets, micro-batch by micro-batch: nobody waits for them before the
     /// update.
     pub(super) results: B::Scalars,
@@ -78,9 +90,10 @@ pub struct Derivatives {
 }
 
 impl<B: Backend> Trainer<B> {
-    /// A trainer of `weights`, with moments at zero.
+    /// A trainer of `weights`, with moments at zero. Where an adapter stands beside them, that and a head that
+    /// scores are learned, and nothing else.
     pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
-        let moments = [(); 2].map(|()| model::zeros(b, &config)).into();
+        let moments = fresh_moments(b, &model::specs_of(&config, &weights));
         Self::with_moments(b, config, weights, moments, 0)
     }
 
@@ -89,20 +102,25 @@ impl<B: Backend> Trainer<B> {
         b: &mut B,
         config: Config,
         weights: Weights<B::Tensor>,
-        (first_moment, second_moment): (Weights<B::Tensor>, Weights<B::Tensor>),
+        (first_moment, second_moment): Moments<B::Tensor>,
         updates: u64,
     ) -> Self {
         let mut count = b.scalars();
+        let specs = model::specs_of(&config, &weights);
         b.upload_scalars(&mut count, &[updates as f64]);
         Trainer {
             first_moment,
             second_moment,
-            gradients: Gradients::new(b, &config),
+            gradients: Gradients::new(b, &config, &specs),
             passes: Passes::new(b, &config),
             lanes: LaneGradients::new(),
+            ranks: Ranks::alone(),
+            owners: vec![0; specs.leaves().len()],
+            whole_moments: None,
+            whole: false,
             aside: None,
-            learns: Learns::Everything,
-            specs: model::specs(&config),
+            learns: Learns::of(b, &specs),
+            specs,
             accumulated: false,
             results: b.scalars(),
             norms: b.scalars(),
@@ -173,6 +191,12 @@ impl<B: Backend> Trainer<B> {
 
     /// Clears what the last step accumulated, and what is accumulated next belongs to `lane`.
     pub(super) fn begin(&mut self, b: &mut B, lane: Lane) {
+        self.begin_step(b);
+        assert!(!self.whole, "gradients of all ranks are set aside before others are accumulated");
+        self.lanes.enter(b, &mut self.gradients, lane);
+    }
+
+    fn begin_step(&mut self, b: &mut B) {
         if !self.accumulated {
             self.clear(b);
             b.upload_scalars(&mut self.results, &[]);
@@ -180,28 +204,38 @@ impl<B: Backend> Trainer<B> {
             self.measured = 0;
             self.accumulated = true;
         }
-        self.lanes.enter(b, &self.config, &mut self.gradients, lane);
+    }
+
+    /// Begins a step in which other ranks may have something to accumulate, and this one has nothing.
+    fn begin_with_nothing(&mut self, b: &mut B) {
+        if self.ranks.size() > 1 {
+            self.begin_step(b);
+        }
     }
 
     fn clear(&mut self, b: &mut B) {
         self.gradients.clear(b);
         self.lanes.clear();
+        self.whole = false;
     }
 
     /// Makes the gradients those of all lanes.
     pub(super) fn finish(&mut self, b: &mut B) {
         self.lanes.finish(b, &mut self.gradients);
+        self.add_up_ranks(b);
     }
 
     /// Measures the norm of the gradients that were accumulated so far: after the update it is among the
     /// [norms](Self::norms).
     pub fn measure_norm(&mut self, b: &mut B) {
+        self.begin_with_nothing(b);
         self.append_norm(b);
         self.measured += 1;
     }
 
     fn append_norm(&mut self, b: &mut B) {
         self.finish(b);
+        self.forget_frozen(b);
         let Self { specs, learns, gradients, norms, .. } = self;
         let gradients = gradients.weights.leaves().into_iter().zip(specs.leaves());
         let learned = gradients.filter(|(_, spec)| learns.any_of(spec)).map(|(gradient, _)| gradient);
@@ -213,29 +247,35 @@ impl<B: Backend> Trainer<B> {
     /// the next [`accumulate`](Self::accumulate) begins a new step. Only when all of it is on its way are
     /// the step's results read.
     pub fn update(&mut self, b: &mut B, optimizer: &Optimizer, lr: f32, loss: Option<f64>) -> Update {
+        self.begin_with_nothing(b);
         assert!(self.accumulated, "update without accumulate");
-        self.accumulated = false;
-        self.forget_frozen(b);
         self.append_norm(b);
-        let Self { weights, first_moment, second_moment, specs, gradients, learns, .. } = self;
+        self.accumulated = false;
+        let loss = self.loss_of_all(b, loss);
+        let Self { weights, first_moment, second_moment, specs, gradients, learns, owners, ranks, .. } = self;
         let Self { results, norms, measured, loss: known, updates, told, told_norms, .. } = self;
         let &Optimizer { beta1, beta2, eps, eps_hat, weight_decay, grad_clip } = optimizer;
         let settings = AdamW { lr, beta1, beta2, eps, eps_hat, grad_clip };
         let moments = first_moment.leaves_mut().into_iter().zip(second_moment.leaves_mut());
         let leaves = weights.leaves_mut().into_iter().zip(gradients.weights.leaves());
-        let leaves = leaves.zip(moments).zip(specs.leaves()).filter(|(_, spec)| learns.any_of(spec));
-        let parameter = |(((weight, grad), (m, v)), spec): (_, &Spec)| {
+        let leaves = leaves.zip(moments).zip(specs.leaves()).zip(owners);
+        let own = leaves.filter(|((_, spec), owner)| learns.any_of(spec) && **owner == ranks.rank());
+        let parameter = |((((weight, grad), (m, v)), spec), _): ((_, &Spec), _)| {
             let decays = spec.decay && learns.all_of(spec);
             Parameter { weight, m, v, grad, weight_decay: if decays { weight_decay } else { 0.0 } }
         };
-        let mut parameters: Vec<_> = leaves.map(parameter).collect();
+        let mut parameters: Vec<_> = own.map(parameter).collect();
         b.upload_scalars(known, loss.as_slice());
         b.adamw(&mut parameters, &settings, updates, norms, &[results, known]);
         b.read(told, &[results, norms]);
         told_norms.clear();
         told_norms.extend(told.drain(told.len() - (*measured + 2)..));
         let applied = told_norms.pop() == Some(1.0);
-        Update { grad_norm: told_norms.pop().expect("a norm was measured"), applied }
+        let grad_norm = told_norms.pop().expect("a norm was measured");
+        if applied {
+            self.share_weights(b);
+        }
+        Update { grad_norm, applied }
     }
 
     /// Updates so far.
@@ -276,7 +316,7 @@ impl<B: Backend> Trainer<B> {
     /// can be told apart; measures the norm of what was kept.
     pub fn set_aside(&mut self, b: &mut B) {
         self.measure_norm(b);
-        let aside = self.aside.get_or_insert_with(|| model::zeros(b, &self.config));
+        let aside = self.aside.get_or_insert_with(|| zeros_like(b, &self.gradients.weights));
         for (kept, gradient) in aside.leaves_mut().into_iter().zip(self.gradients.weights.leaves()) {
             b.copy(kept, gradient);
         }
@@ -294,6 +334,7 @@ impl<B: Backend> Trainer<B> {
 
     /// The gradients that were summed since the last update, the head's share of a tied embedding included.
     pub fn gradients(&mut self, b: &mut B) -> &Weights<B::Tensor> {
+        self.begin_with_nothing(b);
         self.finish(b);
         &self.gradients.weights
     }
@@ -306,7 +347,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Begins again with `weights` and a fresh optimizer.
     pub fn restart(&mut self, b: &mut B, weights: Weights<B::Tensor>) {
-        let moments = [(); 2].map(|()| model::zeros(b, &self.config)).into();
+        let moments = fresh_moments(b, &self.specs);
         self.take_over(b, weights, moments, 0);
     }
 
@@ -315,11 +356,28 @@ impl<B: Backend> Trainer<B> {
         &mut self,
         b: &mut B,
         weights: Weights<B::Tensor>,
-        moments: (Weights<B::Tensor>, Weights<B::Tensor>),
+        moments: Moments<B::Tensor>,
         updates: u64,
     ) {
         self.weights = weights;
         (self.first_moment, self.second_moment) = moments;
+        self.keep_own_moments(b);
+        self.set_updates(b, updates);
+    }
+
+    pub(super) fn set_updates(&mut self, b: &mut B, updates: u64) {
         b.upload_scalars(&mut self.updates, &[updates as f64]);
     }
+}
+
+/// Moments of what is learned, at zero.
+pub(super) fn fresh_moments<B: Backend>(b: &mut B, specs: &Weights<Spec>) -> Moments<B::Tensor> {
+    (model::zeros_learned(b, specs), model::zeros_learned(b, specs))
+}
+
+/// Zeros in the shape of other gradients.
+pub(super) fn zeros_like<B: Backend>(b: &mut B, tree: &Weights<B::Tensor>) -> Weights<B::Tensor> {
+    let lens: Vec<usize> = tree.leaves().into_iter().map(|leaf| b.len(leaf)).collect();
+    let mut leaves = b.arena(&lens).into_iter();
+    tree.map(|_| leaves.next().expect("an arena has a tensor for every leaf"))
 }

@@ -1,7 +1,8 @@
 //! A backend that counts what crosses between the host and the memory of the one inside.
 
 use kernels::{
-    AdamW, AttentionShape, Backend, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter, TokenLogprob,
+    AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout, HeadShape, LinearShape, Parameter,
+    TokenLogprob,
 };
 use std::ops::Range;
 
@@ -126,6 +127,7 @@ impl<B: Backend> Backend for Counting<B> {
         fn zeros(len: usize) -> B::Tensor;
         fn arena(lens: &[usize]) -> Vec<B::Tensor>;
         fn activation(len: usize) -> B::Tensor;
+        fn blocks(matrix: BlockMatrix) -> B::Tensor;
         fn packed(weight: &B::Tensor, d_in: usize, d_out: usize) -> B::Tensor;
         fn ids() -> B::Ids;
         fn scalars() -> B::Scalars;
@@ -134,6 +136,8 @@ impl<B: Backend> Backend for Counting<B> {
         fn fill(out: &mut B::Tensor, value: f32);
         fn add(out: &mut B::Tensor, a: &B::Tensor, b: &B::Tensor);
         fn accumulate(sum: &mut B::Tensor, x: &B::Tensor);
+        fn scale(x: &mut B::Tensor, factor: f32);
+        fn scale_columns(x: &mut B::Tensor, factors: &B::Tensor, bias: Option<&B::Tensor>);
         fn average(mean: &mut B::Tensor, x: &B::Tensor, decay: f32);
         fn gelu_forward(out: &mut B::Tensor, x: &B::Tensor);
         fn gelu_backward(dx: &mut B::Tensor, dout: &B::Tensor, x: &B::Tensor);
@@ -228,7 +232,7 @@ impl<B: Backend> Backend for Counting<B> {
             weight: &B::Tensor, targets: &B::Ids, shape: &HeadShape
         );
         fn head_backward(
-            logprobs: &mut B::Scalars, dhidden: &mut B::Tensor, dweight: &mut B::Tensor,
+            logprobs: &mut B::Scalars, dhidden: &mut B::Tensor, dweight: Option<&mut B::Tensor>,
             dlogprobs: &B::Scalars, dentropies: Option<&B::Scalars>, hidden: &B::Tensor,
             weight: &B::Tensor, targets: &B::Ids, shape: &HeadShape, groups: &[usize]
         );

@@ -164,7 +164,8 @@ pub(crate) fn curve_agrees<B: Backend>(golden: &Golden, mut b: B, tolerance: f64
     let b = &mut b;
     let mut trainer = golden.trainer(b);
     let decay = Decay::Cosine;
-    let schedule = Schedule { lr: 1e-2, min_lr_frac: 0.1, decay, warmup_steps: 3, steps: 10 };
+    let schedule =
+        Schedule { lr: 1e-2, min_lr_frac: 0.1, decay, warmup_steps: 3, decay_steps: None, steps: 10 };
     let (tokens, targets) = (golden.ids("curve.tokens"), golden.ids("curve.targets"));
     let (losses, norms) = (golden.floats("curve.loss"), golden.floats("curve.grad_norm"));
     for step in 0..10 {

@@ -7,12 +7,12 @@ mod python;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{Layer, Limits};
+use crate::{Layer, Limits, SETUP_LIMIT};
 pub use process::{SandboxProcess, wait_any};
 use python::Python;
 
@@ -20,8 +20,6 @@ use python::Python;
 const CALL: &str = "sandbox-process";
 /// What a sandbox says on standard error when it is set up, before the program in it can say anything.
 const READY: &[u8] = b"ready\n";
-/// How long setting up a sandbox may take on a busy machine.
-const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a sandbox is made of, as it is handed from call to call of the binary.
 #[derive(Clone, Debug, Serialize, Deserialize)]

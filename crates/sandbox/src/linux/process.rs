@@ -31,6 +31,8 @@ pub struct SandboxProcess {
     output: Option<Box<dyn Pipe>>,
     errors: Option<Box<dyn Pipe>>,
     to_write: Vec<u8>,
+    /// Whether nothing is written after that.
+    is_all: bool,
     lines: Vec<u8>,
     /// How much of `lines` is known to have no line end.
     searched: usize,
@@ -58,6 +60,7 @@ impl SandboxProcess {
             output: Some(Box::new(output)),
             errors: Some(Box::new(errors)),
             to_write: Vec::new(),
+            is_all: false,
             lines: Vec::new(),
             searched: 0,
             noise_bytes: 0,
@@ -86,6 +89,12 @@ impl SandboxProcess {
     pub fn send(&mut self, line: &[u8]) {
         self.to_write.extend_from_slice(line);
         self.to_write.push(b'\n');
+        self.write();
+    }
+
+    /// Ends the program's standard input after what was sent.
+    pub fn end_input(&mut self) {
+        self.is_all = true;
         self.write();
     }
 
@@ -119,6 +128,9 @@ impl SandboxProcess {
                 // It closed its input: what it does not want to hear, it does not hear.
                 Err(_) => self.input = None,
             }
+        }
+        if self.is_all && self.to_write.is_empty() {
+            self.input = None;
         }
     }
 

@@ -106,14 +106,30 @@ fn depth(json: &[u8]) -> usize {
 /// One is of another kind: the error names it.
 pub(crate) fn fields<T: DeserializeOwned>(body: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(body).map_err(|error| {
-        let path = error.path().to_string();
-        let message = format!("{path}: {}", error.inner());
+        let (path, what) = (error.path().to_string(), plainly(&error.inner().to_string()));
         match path.as_str() {
             // A field that is missing has no path of its own.
-            "." => ApiError::invalid(error.inner()),
-            _ => ApiError::param(&path, message),
+            "." => ApiError::invalid(what),
+            _ => ApiError::param(&path, format!("{path}: {what}")),
         }
     })
+}
+
+/// What a value should have been, in the words of JSON instead of those of our types.
+fn plainly(message: &str) -> String {
+    let message = message.replace("type: sequence", "type: list").replace("type: map", "type: object");
+    let Some((found, expected)) = message.rsplit_once("expected ") else { return message };
+    let expected = match expected {
+        "u64" => "a whole number, 0 or more",
+        "u32" => "a whole number from 0 to 4294967295",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        _ if expected.starts_with("struct ") => "an object",
+        _ => return message,
+    };
+    format!("{found}expected {expected}")
 }
 
 #[cfg(test)]

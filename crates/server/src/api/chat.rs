@@ -7,6 +7,7 @@ use lm::model::{Reading, Told};
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
+use text::tokenizer::chat::Message;
 use utoipa::ToSchema;
 
 use super::answer::{collect, finish_reason};
@@ -18,6 +19,7 @@ use super::messages::{ChatMessage, messages, prompt};
 use super::params::{Params, refuse_unsupported};
 use super::stream::{Form, respond};
 use super::submit::{Ask, Asked, submit};
+use super::tools::{Written, calls, offered};
 use super::usage::Usage;
 use crate::app::{App, Caller};
 use crate::grammar::JsonConstraint;
@@ -37,6 +39,15 @@ pub(crate) struct ChatRequest {
     logprobs: Option<bool>,
     /// Those of how many of the likeliest tokens are told too, 0 to 20.
     top_logprobs: Option<u64>,
+    /// Ids of tokens with which the answer has begun, such as those of another answer up to one of its tokens:
+    /// log-probabilities tell them. Nothing is encoded anew; what is said of the answer begins after them.
+    continue_tokens: Option<Vec<u32>>,
+    /// Functions that the model may call.
+    #[schema(value_type = Option<Vec<Object>>)]
+    tools: Option<Value>,
+    /// `auto` or `none`.
+    #[schema(value_type = Option<String>)]
+    tool_choice: Option<Value>,
     response_format: Option<ResponseFormat>,
 }
 
@@ -64,7 +75,7 @@ pub(crate) async fn chat(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    refuse_unsupported(&body)?;
+    refuse_unsupported(&body, &[])?;
     let request: ChatRequest = fields(&body)?;
     let params: Params = fields(&body)?;
     let model = app.model(&request.model)?;
@@ -75,7 +86,9 @@ pub(crate) async fn chat(
     }
     let logprobs = request.logprobs()?;
     let messages = messages(&request.messages)?;
-    let asking = prompt(&model, &messages)?;
+    let drawn = request.continue_tokens.as_deref().unwrap_or_default();
+    let tools = offered(&model, request.tools.as_ref(), request.tool_choice.as_ref())?;
+    let asking = prompt(&model, &messages, tools.as_ref(), drawn)?;
     let end_tokens = model.prompter.as_ref().map_err(ApiError::invalid)?.end_tokens().to_vec();
     let constraint = match &request.response_format {
         Some(format) => format.constraint(&model).await?,
@@ -85,6 +98,7 @@ pub(crate) async fn chat(
         prefix: "chatcmpl",
         param: "messages",
         prompts: vec![asking],
+        begun: drawn.iter().flat_map(|&id| model.bytes(id).to_vec()).collect(),
         generation: &generation,
         max_tokens: generation.max_tokens,
         end_tokens,
@@ -93,16 +107,25 @@ pub(crate) async fn chat(
         constraint,
     };
     let mut asked = submit(&app, &caller, &model, ask)?;
-    let form = ChatForm { tells: logprobs.is_some(), include_usage: generation.include_usage };
+    let written = tools.map(|_| (0..asked.choices).map(|_| Written::default()).collect());
+    let form = ChatForm { tells: logprobs.is_some(), include_usage: generation.include_usage, written };
     if generation.stream {
         return respond(asked, form, generation.resumable);
     }
     let (choices, usage) = collect(&mut asked).await?;
-    let choices = choices.into_iter().enumerate().map(|(index, choice)| ChatChoice {
-        index,
-        finish_reason: choice.finish_reason(),
-        logprobs: form.tells.then(|| of_chat(&model, &choice.tokens)),
-        message: Answer { role: "assistant", content: choice.text, refusal: None },
+    let choices = choices.into_iter().enumerate().map(|(index, choice)| {
+        let finish_reason = choice.finish_reason();
+        let logprobs = form.tells.then(|| of_chat(&model, &choice.tokens));
+        let said = model.prompter.as_ref().ok().filter(|_| form.written.is_some() && finish_reason == "stop");
+        let said = said.map(|prompter| prompter.said(&choice.text)).filter(Message::calls_tools);
+        let tool_calls = said.as_ref().map(|message| calls(message, &asked.id, index)).unwrap_or_default();
+        let finish_reason = if tool_calls.is_empty() { finish_reason } else { CALLED };
+        let content = match said {
+            Some(message) => Some(message.content).filter(|content| !content.is_empty()),
+            None => Some(choice.text),
+        };
+        let message = Answer { role: "assistant", content, refusal: None, tool_calls };
+        ChatChoice { index, message, logprobs, finish_reason }
     });
     let choices = choices.collect();
     Ok(axum::Json(ChatCompletion { head: asked.head("chat.completion"), choices, usage }).into_response())
@@ -182,16 +205,21 @@ impl Asked {
             created: self.created,
             model: self.model.name.clone(),
             system_fingerprint: self.app.fingerprint(&self.model),
-            seed: self.seed,
+            seed: self.seed.clone(),
         }
     }
 }
+
+/// Why an answer ended that calls tools.
+const CALLED: &str = "tool_calls";
 
 /// Chunks of a chat.
 struct ChatForm {
     /// Whether log-probabilities are told.
     tells: bool,
     include_usage: bool,
+    /// Each choice so far, where tools may be called.
+    written: Option<Vec<Written>>,
 }
 
 impl ChatForm {
@@ -209,7 +237,8 @@ pub(super) fn json(chunk: &impl serde::Serialize) -> String {
 impl Form for ChatForm {
     fn begin(&mut self, asked: &Asked) -> Vec<String> {
         let introduce = |index| {
-            let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+            let delta =
+                Delta { role: Some("assistant"), content: Some(String::new()), tool_calls: Vec::new() };
             let choice = ChatChunkChoice { index, delta, logprobs: None, finish_reason: None };
             self.chunk(asked, vec![choice], None)
         };
@@ -218,14 +247,38 @@ impl Form for ChatForm {
 
     fn piece(&mut self, asked: &Asked, index: usize, text: String, tokens: &[Token]) -> String {
         let logprobs = self.tells.then(|| of_chat(&asked.model, tokens));
-        let delta = Delta { role: None, content: Some(text) };
+        let text = match (&mut self.written, &asked.model.prompter) {
+            (Some(written), Ok(prompter)) => written[index].push(prompter, &text),
+            _ => text,
+        };
+        let delta = Delta { content: Some(text), ..Delta::default() };
         self.chunk(asked, vec![ChatChunkChoice { index, delta, logprobs, finish_reason: None }], None)
     }
 
-    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> String {
-        let finish_reason = Some(finish_reason(ending));
-        let choice = ChatChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason };
-        self.chunk(asked, vec![choice], None)
+    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> Vec<String> {
+        let mut finish_reason = finish_reason(ending);
+        let mut deltas = Vec::new();
+        if let (Some(written), Ok(prompter)) = (&mut self.written, &asked.model.prompter) {
+            let written = std::mem::take(&mut written[index]);
+            let (rest, tool_calls) = written.end(prompter, &asked.id, index, finish_reason == "stop");
+            if !rest.is_empty() {
+                deltas.push(Delta { content: Some(rest), ..Delta::default() });
+            }
+            if !tool_calls.is_empty() {
+                finish_reason = CALLED;
+            }
+            for (number, mut call) in tool_calls.into_iter().enumerate() {
+                call.index = Some(number);
+                deltas.push(Delta { tool_calls: vec![call], ..Delta::default() });
+            }
+        }
+        let last = deltas.len();
+        deltas.push(Delta::default());
+        let chunk = |(number, delta)| {
+            let finish_reason = (number == last).then_some(finish_reason);
+            self.chunk(asked, vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason }], None)
+        };
+        deltas.into_iter().enumerate().map(chunk).collect()
     }
 
     fn usage(&mut self, asked: &Asked, usage: Usage) -> Option<String> {

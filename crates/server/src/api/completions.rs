@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use lm::model::{Logprobs, Reading, Told};
 use serde::Deserialize;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -74,13 +73,7 @@ impl Prompt {
         if !(1..=PROMPTS).contains(&prompts.len()) {
             return Err(ApiError::param(param, format!("{param}: from 1 to {PROMPTS} of them")));
         }
-        if let Some(id) = prompts.iter().flatten().find(|&&id| model.tokenizer.token_bytes(id).is_err()) {
-            let message = format!(
-                "{param}: token id {id} is not in the vocabulary of {}",
-                model.tokenizer.vocab_size()
-            );
-            return Err(ApiError::param(param, message));
-        }
+        prompts.iter().try_for_each(|prompt| model.must_know(param, prompt))?;
         Ok(prompts)
     }
 }
@@ -99,7 +92,7 @@ pub(crate) async fn completions(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    refuse_unsupported(&body)?;
+    refuse_unsupported(&body, &["tools", "tool_choice"])?;
     let format = &body["response_format"];
     if !format.is_null() && format["type"] != "text" {
         let error = ApiError::param("response_format", "response_format is for /v1/chat/completions");
@@ -118,20 +111,18 @@ pub(crate) async fn completions(
     };
     let echo = request.echo.unwrap_or(false);
     let logprobs = request.logprobs.map(|n| n as usize);
-    let form = CompletionForm {
+    let echoed = if echo { &prompts[..] } else { &[] };
+    let mut form = CompletionForm {
         logprobs: logprobs.is_some(),
         include_usage: generation.include_usage,
-        echo: if echo {
-            prompts.iter().map(|tokens| request.echo_of(&model, tokens)).collect()
-        } else {
-            Vec::new()
-        },
-        states: Vec::new(),
+        echo: echoed.iter().map(|tokens| request.echo_of(&model, tokens)).collect(),
+        states: (0..prompts.len() * generation.n).map(|_| Progress::default()).collect(),
     };
     let ask = Ask {
         prefix: "cmpl",
         param: "prompt",
         prompts,
+        begun: Vec::new(),
         generation: &generation,
         max_tokens: generation.max_tokens,
         end_tokens,
@@ -202,7 +193,7 @@ struct CompletionForm {
     include_usage: bool,
     /// The prompts where they are echoed.
     echo: Vec<Echo>,
-    /// What was told of each choice of a stream.
+    /// What was told of each choice.
     states: Vec<Progress>,
 }
 
@@ -213,49 +204,47 @@ struct Echo {
     before: usize,
 }
 
-/// A choice of a stream.
+/// A choice on its way.
 #[derive(Default)]
 struct Progress {
-    /// What was told of its prompt and not yet sent.
-    told: VecDeque<Logprobs>,
+    /// What the model said of its prompt.
+    told: Vec<Logprobs>,
     offset: Offset,
     has_begun: bool,
 }
 
 impl CompletionForm {
-    /// The echo of a choice: its prompt's text, and what was told of it.
-    fn echo(
-        &self,
+    /// What is new of a choice: text with the tokens that made it, behind its prompt where that is echoed and
+    /// was not told yet.
+    fn news(
+        &mut self,
         asked: &Asked,
         index: usize,
-        told: impl IntoIterator<Item = Logprobs>,
-        offset: &mut Offset,
-    ) -> (String, CompletionLogprobs) {
-        let mut logprobs = CompletionLogprobs::default();
-        let Some(Echo { tokens, before }) = self.echo.get(index / asked.n) else {
-            return (String::new(), logprobs);
-        };
-        let bytes: Vec<u8> =
-            tokens[*before..].iter().flat_map(|&id| asked.model.bytes(id).to_vec()).collect();
-        let mut told = told.into_iter();
-        for (at, &id) in tokens.iter().enumerate() {
-            let said = if at > 0 { told.next() } else { None };
-            let offset = if at < *before { &mut Offset::default() } else { &mut *offset };
-            logprobs.push(&asked.model, offset, id, said.as_ref());
+        text: String,
+        tokens: &[Token],
+        ending: Option<Ending>,
+    ) -> CompletionChoice {
+        let state = &mut self.states[index];
+        let (mut whole, mut logprobs) = (String::new(), CompletionLogprobs::default());
+        let begins = !std::mem::replace(&mut state.has_begun, true);
+        if begins && let Some(echo) = self.echo.get(index / asked.n) {
+            whole = echo.tell(asked, state, &mut logprobs);
         }
-        (String::from_utf8_lossy(&bytes).into_owned(), logprobs)
+        for token in tokens {
+            logprobs.push(&asked.model, &mut state.offset, token.id, token.logprobs.as_ref());
+        }
+        let is_told = self.logprobs && (begins || !tokens.is_empty());
+        CompletionChoice {
+            index,
+            text: whole + &text,
+            logprobs: is_told.then_some(logprobs),
+            finish_reason: ending.map(finish_reason),
+        }
     }
 
-    fn whole(&self, asked: &Asked, index: usize, choice: Choice) -> CompletionChoice {
-        let finish_reason = Some(choice.finish_reason());
-        let mut offset = Offset::default();
-        let (echo, mut logprobs) =
-            self.echo(asked, index, choice.told.into_iter().flat_map(logprobs_of), &mut offset);
-        for token in &choice.tokens {
-            logprobs.push(&asked.model, &mut offset, token.id, token.logprobs.as_ref());
-        }
-        let logprobs = self.logprobs.then_some(logprobs);
-        CompletionChoice { index, text: echo + &choice.text, logprobs, finish_reason }
+    fn whole(&mut self, asked: &Asked, index: usize, choice: Choice) -> CompletionChoice {
+        choice.told.into_iter().for_each(|told| self.told(index, told));
+        self.news(asked, index, choice.text, &choice.tokens, choice.ending)
     }
 
     fn chunk(&self, asked: &Asked, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> String {
@@ -264,43 +253,36 @@ impl CompletionForm {
     }
 }
 
-fn logprobs_of(told: Told) -> Vec<Logprobs> {
-    if let Told::Logprobs(logprobs) = told { logprobs } else { Vec::new() }
+impl Echo {
+    /// The text of the prompt, and what was said of its tokens: nothing of the first.
+    fn tell(&self, asked: &Asked, state: &mut Progress, logprobs: &mut CompletionLogprobs) -> String {
+        let Echo { tokens, before } = self;
+        for (at, &id) in tokens.iter().enumerate() {
+            let said = at.checked_sub(1).and_then(|at| state.told.get(at));
+            let offset = if at < *before { &mut Offset::default() } else { &mut state.offset };
+            logprobs.push(&asked.model, offset, id, said);
+        }
+        state.told = Vec::new();
+        let bytes: Vec<u8> =
+            tokens[*before..].iter().flat_map(|&id| asked.model.bytes(id).to_vec()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 impl Form for CompletionForm {
-    fn begin(&mut self, asked: &Asked) -> Vec<String> {
-        self.states = (0..asked.choices).map(|_| Progress::default()).collect();
+    fn begin(&mut self, _: &Asked) -> Vec<String> {
         Vec::new()
     }
 
     fn piece(&mut self, asked: &Asked, index: usize, text: String, tokens: &[Token]) -> String {
-        let mut state = std::mem::take(&mut self.states[index]);
-        let (echo, mut logprobs) = match std::mem::replace(&mut state.has_begun, true) {
-            true => (String::new(), CompletionLogprobs::default()),
-            false => self.echo(asked, index, std::mem::take(&mut state.told), &mut state.offset),
-        };
-        for token in tokens {
-            logprobs.push(&asked.model, &mut state.offset, token.id, token.logprobs.as_ref());
-        }
-        self.states[index] = state;
-        let logprobs = self.logprobs.then_some(logprobs);
-        let choice = CompletionChoice { index, text: echo + &text, logprobs, finish_reason: None };
-        self.chunk(asked, vec![choice], None)
+        let news = self.news(asked, index, text, tokens, None);
+        self.chunk(asked, vec![news], None)
     }
 
-    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> String {
+    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> Vec<String> {
         // What has no text of its own still echoes its prompt.
-        let mut state = std::mem::take(&mut self.states[index]);
-        let (text, logprobs) = match state.has_begun {
-            true => (String::new(), None),
-            false => {
-                let (text, logprobs) = self.echo(asked, index, state.told, &mut state.offset);
-                (text, self.logprobs.then_some(logprobs))
-            }
-        };
-        let finish_reason = Some(finish_reason(ending));
-        self.chunk(asked, vec![CompletionChoice { index, text, logprobs, finish_reason }], None)
+        let news = self.news(asked, index, String::new(), &[], Some(ending));
+        vec![self.chunk(asked, vec![news], None)]
     }
 
     fn usage(&mut self, asked: &Asked, usage: Usage) -> Option<String> {
@@ -308,7 +290,9 @@ impl Form for CompletionForm {
     }
 
     fn told(&mut self, index: usize, told: Told) {
-        self.states[index].told.extend(logprobs_of(told));
+        if let Told::Logprobs(logprobs) = told {
+            self.states[index].told.extend(logprobs);
+        }
     }
 
     fn tells_tokens(&self) -> bool {

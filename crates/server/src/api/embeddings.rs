@@ -93,6 +93,7 @@ pub(crate) async fn embeddings(
         prefix: "embd",
         param: "input",
         prompts,
+        begun: Vec::new(),
         generation: &generation,
         max_tokens: Some(0),
         end_tokens: Vec::new(),

@@ -81,6 +81,11 @@ impl ApiError {
         error.of("model").code("model_not_found")
     }
 
+    /// Somebody else was first.
+    pub(crate) fn conflict(message: impl Display) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, "invalid_request_error", message).code("conflict")
+    }
+
     /// There is no such address.
     pub(crate) fn not_found(message: impl Display) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message).code("not_found")
@@ -150,6 +155,16 @@ impl ApiError {
     /// The engine failed, and may not the next time.
     pub(crate) fn failed(message: impl Display) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    /// Whether what was asked is at fault.
+    pub(crate) fn is_askers(&self) -> bool {
+        self.status == StatusCode::BAD_REQUEST
+    }
+
+    /// Whether there is no room now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     #[cfg(test)]

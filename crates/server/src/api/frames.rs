@@ -1,9 +1,11 @@
 //! Answers and their chunks, as clients read them: those of chats and those of completions.
 
 use serde::Serialize;
+use serde_json::Number;
 use utoipa::ToSchema;
 
 use super::logprobs::{ChatLogprobs, CompletionLogprobs};
+use super::tools::ToolCall;
 use super::usage::Usage;
 
 /// What every answer begins with.
@@ -16,8 +18,9 @@ pub(crate) struct Head {
     pub(crate) model: String,
     /// Model, arithmetic and program: equal fingerprints give equal answers to equal requests with a seed.
     pub(crate) system_fingerprint: String,
-    /// What decided the draws.
-    pub(crate) seed: u64,
+    /// What decided the draws, as it was given.
+    #[schema(value_type = i64)]
+    pub(crate) seed: Number,
 }
 
 /// The answer of a chat.
@@ -35,7 +38,7 @@ pub(crate) struct ChatChoice {
     pub(crate) index: usize,
     pub(crate) message: Answer,
     pub(crate) logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`.
+    /// `stop`, `length` or `tool_calls`.
     pub(crate) finish_reason: &'static str,
 }
 
@@ -43,8 +46,11 @@ pub(crate) struct ChatChoice {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Answer {
     pub(crate) role: &'static str,
-    pub(crate) content: String,
+    /// Null where it does nothing but call tools.
+    pub(crate) content: Option<String>,
     pub(crate) refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
 }
 
 /// A chunk of a chat's answer.
@@ -74,6 +80,8 @@ pub(crate) struct Delta {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
 }
 
 /// A completion, or a chunk of one.

@@ -27,6 +27,8 @@ pub(crate) struct ChatLogprob {
 /// A token and its log-probability.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Named {
+    /// Its number in the vocabulary.
+    id: u32,
     /// Its text; U+FFFD for what is no whole character.
     token: String,
     /// Natural logarithm.
@@ -35,9 +37,9 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn new(model: &Model, id: u32, logprob: f64) -> Named {
+    pub(super) fn new(model: &Model, id: u32, logprob: f64) -> Named {
         let bytes = model.bytes(id).to_vec();
-        Named { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes }
+        Named { id, token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes }
     }
 }
 

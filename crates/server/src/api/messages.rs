@@ -6,17 +6,22 @@ use text::tokenizer::chat::{Message, Role};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::tools::{called, check_order};
 use crate::model::Model;
 
 /// One message.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(crate) struct ChatMessage {
-    /// `system`, `developer`, `user` or `assistant`.
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
     role: String,
-    /// What is said.
+    /// What is said, or what a tool returned.
     content: Option<Content>,
-    #[schema(value_type = Option<Object>)]
+    /// What the assistant called.
+    #[schema(value_type = Option<Vec<Object>>)]
     tool_calls: Option<Value>,
+    /// Which call a tool answers.
+    tool_call_id: Option<String>,
+    name: Option<String>,
 }
 
 /// A text, or parts of one.
@@ -44,22 +49,26 @@ pub(crate) fn messages(of: &[ChatMessage]) -> Result<Vec<Message>, ApiError> {
     if of.is_empty() {
         return Err(ApiError::param("messages", "messages: a conversation without a message"));
     }
-    of.iter().enumerate().map(|(i, message)| message.read(i)).collect()
+    let messages =
+        of.iter().enumerate().map(|(i, message)| message.read(i)).collect::<Result<Vec<_>, _>>()?;
+    check_order(&messages)?;
+    Ok(messages)
 }
 
 impl ChatMessage {
     fn read(&self, i: usize) -> Result<Message, ApiError> {
+        let place = format!("messages[{i}]");
         let calls = self.tool_calls.as_ref().filter(|calls| !calls.is_null());
-        if calls.is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty())) {
-            return Err(ApiError::unsupported(&format!("messages[{i}].tool_calls")));
-        }
+        let calls = calls.map_or_else(|| Ok(Vec::new()), |calls| called(&place, calls))?;
         let role = match self.role.as_str() {
             "system" | "developer" => Role::System,
             "user" => Role::User,
             "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
             other => {
-                let message =
-                    format!("messages[{i}].role: there is no role {other:?}: system, user or assistant");
+                let message = format!(
+                    "messages[{i}].role: there is no role {other:?}: system, user, assistant or tool"
+                );
                 return Err(ApiError::param(&format!("messages[{i}].role"), message));
             }
         };
@@ -79,20 +88,36 @@ impl ChatMessage {
                 }
                 text
             }
+            None if role == Role::Assistant && !calls.is_empty() => String::new(),
             None => {
                 let param = format!("messages[{i}].content");
                 return Err(ApiError::param(&param, format!("{param}: missing")));
             }
         };
-        Ok(Message::new(role, text))
+        let mut message = Message::new(role, text);
+        if role == Role::Assistant && !calls.is_empty() {
+            message.more.insert("tool_calls".into(), calls.into());
+        }
+        for (name, value) in [("tool_call_id", &self.tool_call_id), ("name", &self.name)] {
+            if let Some(value) = value.as_ref().filter(|_| role == Role::Tool) {
+                message.more.insert(name.into(), value.as_str().into());
+            }
+        }
+        Ok(message)
     }
 }
 
-/// The tokens that ask for the next message, or to go on with the last one where that is the assistant's.
+/// The tokens that ask for the next message, or to go on with the last one where that is the assistant's;
+/// then those that were drawn of it already.
 ///
 /// # Errors
-/// The model has no chat template, or it refuses the conversation.
-pub(crate) fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
+/// The model has no chat template, or it refuses the conversation; a token is unknown, or ends an answer.
+pub(crate) fn prompt(
+    model: &Model,
+    messages: &[Message],
+    tools: Option<&Value>,
+    drawn: &[u32],
+) -> Result<Vec<u32>, ApiError> {
     let prompter = model.prompter.as_ref().map_err(ApiError::invalid)?;
     if !prompter.is_chat() {
         let name = &model.name;
@@ -104,10 +129,31 @@ pub(crate) fn prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>, Ap
         ));
     }
     let tokens = match messages {
-        [before @ .., Message { role: Role::Assistant, content, .. }] => {
-            prompter.prompt_to_continue(before, content)
+        [.., last] if last.calls_tools() => {
+            let message = "messages: the last one calls tools, and what they return is missing";
+            return Err(ApiError::param("messages", message));
         }
-        messages => prompter.prompt(messages),
+        [before @ .., Message { role: Role::Assistant, content, .. }] => {
+            prompter.prompt_to_continue(before, tools, content)
+        }
+        messages => prompter.prompt_with(messages, tools),
     };
-    tokens.map_err(|error| ApiError::param("messages", format!("messages: {error:#}")))
+    let tokens = tokens.map_err(|error| ApiError::param("messages", format!("messages: {error:#}")))?;
+    model.must_know("continue_tokens", drawn)?;
+    if let Some(id) = drawn.iter().find(|id| prompter.end_tokens().contains(id)) {
+        let message = format!("continue_tokens: token {id} ends an answer: nothing follows it");
+        return Err(ApiError::param("continue_tokens", message));
+    }
+    Ok([&tokens, drawn].concat())
+}
+
+impl Model {
+    /// # Errors
+    /// An id that was given as `param` is not in the vocabulary.
+    pub(super) fn must_know(&self, param: &str, ids: &[u32]) -> Result<(), ApiError> {
+        let Some(id) = ids.iter().find(|&&id| self.tokenizer.token_bytes(id).is_err()) else { return Ok(()) };
+        let size = self.tokenizer.vocab_size();
+        let message = format!("{param}: token id {id} is not in the vocabulary of {size}");
+        Err(ApiError::param(param, message))
+    }
 }

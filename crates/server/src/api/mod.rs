@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod body;
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod distribution;
 pub(crate) mod embeddings;
 pub(crate) mod error;
 mod frames;
@@ -15,6 +16,7 @@ mod params;
 pub(crate) mod score;
 mod stream;
 mod submit;
+mod tools;
 mod usage;
 
 pub(crate) use error::ApiError;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::app::App;
-use crate::model::Kind;
+use crate::model::{Kind, Source};
 use crate::worker::{Entry, State as ModelState};
 
 /// The models.
@@ -17,6 +17,18 @@ use crate::worker::{Entry, State as ModelState};
 pub(crate) struct ModelList {
     object: &'static str,
     data: Vec<ModelCard>,
+    offers: Offers,
+}
+
+/// What the server has besides models.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Offers {
+    /// Whether it keeps what people think of answers.
+    feedback: bool,
+    /// Whether it shows runs.
+    runs: bool,
+    /// Whether its models learn from what is kept.
+    learning: bool,
 }
 
 /// A model.
@@ -42,10 +54,15 @@ pub(crate) struct ModelCard {
     /// BLAKE3 of its weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
+    /// That of its answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<String>,
+    /// What computes them: instruction set, precision, version. With the weights it is in the fingerprint.
+    arithmetic: String,
 }
 
 impl ModelCard {
-    fn of(name: &str, entry: &Entry) -> ModelCard {
+    fn of(app: &App, name: &str, entry: &Entry) -> ModelCard {
         let mut card = ModelCard {
             id: name.to_owned(),
             object: "model",
@@ -56,6 +73,8 @@ impl ModelCard {
             context_length: None,
             kind: None,
             digest: None,
+            system_fingerprint: None,
+            arithmetic: app.arithmetic.clone(),
         };
         match &entry.state {
             ModelState::Unloaded => {}
@@ -71,6 +90,7 @@ impl ModelCard {
                 card.created = model.created;
                 (card.context_length, card.kind) = (Some(model.context()), Some(kind));
                 card.digest = Some(model.digest.clone());
+                card.system_fingerprint = Some(app.fingerprint(model));
             }
         }
         card
@@ -94,8 +114,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, description = "All of them, loaded or not", body = ModelList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.entries().iter().map(|(name, entry)| ModelCard::of(name, entry)).collect();
-    Json(ModelList { object: "list", data })
+    let data = app.entries().iter().map(|(name, entry)| ModelCard::of(&app, name, entry)).collect();
+    let offers =
+        Offers { feedback: app.station.is_some(), runs: app.runs.is_some(), learning: app.learn.is_some() };
+    Json(ModelList { object: "list", data, offers })
 }
 
 /// Tells of a model.
@@ -109,7 +131,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, Name(name): Name) -> Result
 fn card(app: &App, name: &str) -> Result<Json<ModelCard>, ApiError> {
     let entries = app.entries();
     let entry = entries.get(name).ok_or_else(|| app.no_model(name))?;
-    Ok(Json(ModelCard::of(name, entry)))
+    Ok(Json(ModelCard::of(app, name, entry)))
 }
 
 /// Loads a model that was named when the server started.
@@ -117,7 +139,15 @@ fn card(app: &App, name: &str) -> Result<Json<ModelCard>, ApiError> {
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "It is loaded", body = ModelCard)))]
 pub(crate) async fn load(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<ModelCard>, ApiError> {
-    set_loaded(&app, &name, true).await
+    let source = source(&app, &name)?;
+    // To its end, whether or not somebody still waits for it.
+    let loading = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.load(source).await }
+    });
+    let loaded = loading.await.unwrap_or_else(|_| Err("it was not read to its end".to_owned()));
+    loaded.map_err(ApiError::out_of_order)?;
+    card(&app, &name)
 }
 
 /// Lets a model go; who waits for its answer hears that it is gone.
@@ -128,13 +158,11 @@ pub(crate) async fn unload(
     State(app): State<Arc<App>>,
     Name(name): Name,
 ) -> Result<Json<ModelCard>, ApiError> {
-    set_loaded(&app, &name, false).await
+    app.door.let_go(source(&app, &name)?).await.map_err(ApiError::out_of_order)?;
+    card(&app, &name)
 }
 
-async fn set_loaded(app: &App, name: &str, loaded: bool) -> Result<Json<ModelCard>, ApiError> {
-    if !app.entries().contains_key(name) {
-        return Err(app.no_model(name));
-    }
-    app.door.set_loaded(name, loaded).await.map_err(ApiError::out_of_order)?;
-    card(app, name)
+/// Where a model comes from.
+fn source(app: &App, name: &str) -> Result<Source, ApiError> {
+    app.entries().remove(name).map(|entry| entry.source).ok_or_else(|| app.no_model(name))
 }

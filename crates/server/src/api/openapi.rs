@@ -4,7 +4,7 @@ use axum::Json;
 use serde_json::{Value, json};
 use utoipa::{OpenApi, ToSchema};
 
-use super::{chat, completions, embeddings, error, frames, models, params, score};
+use super::{chat, completions, distribution, embeddings, error, frames, models, params, score};
 
 /// The body of a chat.
 #[derive(ToSchema)]
@@ -27,22 +27,56 @@ pub(crate) struct CompletionBody {
     params: params::Params,
 }
 
+/// The body of what asks for a distribution.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub(crate) struct DistributionBody {
+    #[serde(flatten)]
+    request: distribution::DistributionRequest,
+    #[serde(flatten)]
+    params: params::Params,
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "mynah", description = "OpenAI's interface to the models of mynah"),
     paths(
         chat::chat,
         completions::completions,
+        distribution::distribution,
         embeddings::embeddings,
         score::score,
         models::list,
         models::get,
         models::load,
         models::unload,
+        crate::station::rate::me,
+        crate::station::rate::next,
+        crate::station::rate::previous,
+        crate::station::rate::draft,
+        crate::station::rate::submit,
+        crate::station::own::report,
+        crate::station::own::raters,
+        crate::station::own::invite,
+        crate::station::chat::status,
+        crate::station::chat::rank,
+        crate::station::chat::thumb,
+        crate::runs::all,
+        crate::runs::steps,
+        crate::runs::ask,
+        crate::runs::curves,
+        crate::runs::alarm,
+        crate::learn::routes::told,
+        crate::learn::routes::begin,
+        crate::learn::routes::stop,
+        crate::learn::routes::resume,
+        crate::learn::routes::doubted,
+        crate::learn::routes::doubt,
         crate::http::routes::health,
         crate::http::routes::ready,
         crate::http::routes::metrics,
         crate::http::routes::stream,
+        crate::http::routes::forget,
         openapi
     ),
     components(schemas(frames::ChatChunk, error::ErrorResponse))

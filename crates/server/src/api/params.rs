@@ -2,7 +2,7 @@
 
 use lm::model::Sampling;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -51,7 +51,7 @@ pub(crate) struct Params {
     n: Option<u64>,
     /// Texts that end an answer.
     stop: Option<OneOrMany>,
-    /// Decides every draw; one is drawn and told where it is missing.
+    /// Decides every draw, a whole number; one is drawn and told where it is missing.
     #[schema(value_type = Option<i64>)]
     seed: Option<Value>,
     /// Taken from the logits of tokens that came before, -2 to 2.
@@ -71,6 +71,8 @@ pub(crate) struct Params {
 #[derive(Clone, Debug)]
 pub(crate) struct Generation {
     pub(crate) sampling: Sampling,
+    /// The seed as it was given, or drawn.
+    pub(crate) seed: Number,
     /// None for as many as the context has room for.
     pub(crate) max_tokens: Option<usize>,
     pub(crate) n: usize,
@@ -111,15 +113,17 @@ impl Params {
         if self.stream_options.is_some() && !stream {
             return Err(ApiError::param("stream_options", "stream_options needs stream: true"));
         }
+        let (seed, bits) = self.seed()?;
         let sampling = Sampling {
             temperature: temperature.unwrap_or(1.0),
             top_k: top_k.unwrap_or(0),
             top_p: top_p.or(writing.top_p).unwrap_or(1.0),
-            seed: self.seed()?,
+            seed: bits,
         };
         let max_tokens = self.max_completion_tokens.or(self.max_tokens).map(|n| n as usize);
         Ok(Generation {
             sampling,
+            seed,
             max_tokens,
             n: n as usize,
             stop: self.stops(&writing.stop)?,
@@ -145,16 +149,18 @@ impl Params {
         Ok(given.into_iter().chain(of_model.iter().cloned()).collect())
     }
 
-    fn seed(&self) -> Result<u64, ApiError> {
-        let number = |value: &Value| value.as_u64().or_else(|| value.as_i64().map(|seed| seed as u64));
-        match self.seed.as_ref().filter(|seed| !seed.is_null()) {
-            Some(seed) => number(seed).ok_or_else(|| ApiError::param("seed", "seed must be a whole number")),
-            None => {
-                let random =
-                    getrandom::u64().map_err(|error| ApiError::failed(format!("no seed: {error}")))?;
-                Ok(random >> (u64::BITS - SEED_BITS))
-            }
-        }
+    /// The seed, and the bits that decide. Negative ones are seeds, too.
+    fn seed(&self) -> Result<(Number, u64), ApiError> {
+        let Some(given) = self.seed.as_ref().filter(|seed| !seed.is_null()) else {
+            let random = getrandom::u64().map_err(|error| ApiError::failed(format!("no seed: {error}")))?;
+            let drawn = random >> (u64::BITS - SEED_BITS);
+            return Ok((drawn.into(), drawn));
+        };
+        let whole = given.as_number().and_then(|number| {
+            let bits = number.as_u64().or_else(|| number.as_i64().map(|seed| seed as u64))?;
+            Some((number.clone(), bits))
+        });
+        whole.ok_or_else(|| ApiError::param("seed", "seed must be a whole number, from -2^63 to 2^64 - 1"))
     }
 
     fn biases(&self, vocabulary: usize) -> Result<Vec<(u32, f32)>, ApiError> {
@@ -189,13 +195,12 @@ fn within(param: &str, value: Option<f64>, least: f64, most: f64) -> Result<Opti
     }
 }
 
-/// Refuses what is asked of other models than those here. `tools: []` and the like ask for nothing.
-pub(crate) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
-    const FIELDS: [&str; 10] = [
-        "tools",
+/// Refuses what is asked of other models than those here, and `besides` it these fields. `tools: []` and the like ask
+/// for nothing.
+pub(crate) fn refuse_unsupported(body: &Value, besides: &[&str]) -> Result<(), ApiError> {
+    const FIELDS: [&str; 8] = [
         "functions",
         "function_call",
-        "tool_choice",
         "audio",
         "modalities",
         "prediction",
@@ -203,7 +208,7 @@ pub(crate) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
         "chat_template",
         "chat_template_kwargs",
     ];
-    for field in FIELDS {
+    for &field in FIELDS.iter().chain(besides) {
         let asks = match (field, &body[field]) {
             (_, Value::Null) => false,
             (_, Value::Array(items)) if items.is_empty() => false,

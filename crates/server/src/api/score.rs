@@ -18,7 +18,7 @@ use super::params::{OneOrMany, Params};
 use super::submit::{Ask, submit};
 use super::usage::Usage;
 use crate::app::{App, Caller};
-use crate::model::Kind;
+use crate::model::{Kind, Model};
 
 /// Answers to be scored: the completions of a prompt or a conversation, or the last message of one.
 #[derive(Deserialize, ToSchema)]
@@ -54,7 +54,9 @@ struct Score {
 
 #[derive(Serialize, ToSchema)]
 struct TokenScore {
+    /// Its text; U+FFFD for what is no whole character.
     token: String,
+    bytes: Vec<u8>,
     score: f32,
 }
 
@@ -79,15 +81,65 @@ pub(crate) async fn score(
         return Err(ApiError::param("model", message));
     }
     let (conversation, answers) = request.items()?;
+    let param = if request.completions.is_some() { "completions" } else { "messages" };
+    let Read { answers, usage } = read(&app, &caller, &model, param, &conversation, &answers).await?;
+    let per_token = request.per_token.unwrap_or(false);
+    let data = answers.into_iter().enumerate().map(|(index, scores)| {
+        let tokens = scores.iter().map(|&(id, score)| {
+            let bytes = model.bytes(id).to_vec();
+            TokenScore { token: String::from_utf8_lossy(&bytes).into_owned(), bytes, score }
+        });
+        let tokens = per_token.then(|| tokens.collect());
+        Score { index, score: last(&scores), tokens }
+    });
+    let (data, model) = (data.collect(), model.name.clone());
+    Ok(Json(Scores { object: "list", model, data, usage }).into_response())
+}
+
+/// The rewards of answers to a conversation.
+///
+/// # Errors
+/// They cannot be read; the server has no room for them now.
+pub(crate) async fn rewards(
+    app: &Arc<App>,
+    caller: &Caller,
+    model: &Arc<Model>,
+    conversation: &[Message],
+    answers: &[String],
+) -> Result<Vec<f64>, ApiError> {
+    let read = read(app, caller, model, "completions", conversation, answers).await?;
+    Ok(read.answers.iter().map(|scores| f64::from(last(scores))).collect())
+}
+
+/// What a model said of answers.
+struct Read {
+    /// Each token of each answer, with the score after it.
+    answers: Vec<Vec<(u32, f32)>>,
+    usage: Usage,
+}
+
+fn last(scores: &[(u32, f32)]) -> f32 {
+    scores.last().map_or(0.0, |(_, score)| *score)
+}
+
+async fn read(
+    app: &Arc<App>,
+    caller: &Caller,
+    model: &Arc<Model>,
+    param: &'static str,
+    conversation: &[Message],
+    answers: &[String],
+) -> Result<Read, ApiError> {
     let prompter = model.prompter.as_ref().map_err(ApiError::invalid)?;
-    let asking = prompter.prompt(&conversation);
+    let asking = prompter.prompt(conversation);
     let asking = asking.map_err(|error| ApiError::param("messages", format!("messages: {error:#}")))?;
     let answers: Vec<Vec<u32>> = answers.iter().map(|answer| prompter.answer(answer)).collect();
-    let generation = fields::<Params>(&serde_json::json!({}))?.check(&model)?;
+    let generation = fields::<Params>(&serde_json::json!({}))?.check(model)?;
     let ask = Ask {
         prefix: "score",
-        param: if request.completions.is_some() { "completions" } else { "messages" },
+        param,
         prompts: answers.iter().map(|answer| [&asking[..], answer].concat()).collect(),
+        begun: Vec::new(),
         generation: &generation,
         max_tokens: Some(0),
         end_tokens: Vec::new(),
@@ -95,19 +147,14 @@ pub(crate) async fn score(
         reading: Reading::Scores,
         constraint: None,
     };
-    let mut asked = submit(&app, &caller, &model, ask)?;
+    let mut asked = submit(app, caller, model, ask)?;
     let (choices, usage) = collect(&mut asked).await?;
-    let per_token = request.per_token.unwrap_or(false);
-    let data = choices.into_iter().zip(&answers).enumerate().map(|(index, (choice, answer))| {
+    let scores = choices.into_iter().zip(answers).map(|(choice, answer)| {
         let rows = rows(choice);
         let of_answer = &rows[rows.len().saturating_sub(answer.len())..];
-        let name = |id: u32| String::from_utf8_lossy(model.bytes(id)).into_owned();
-        let tokens = answer.iter().zip(of_answer).map(|(&id, &score)| TokenScore { token: name(id), score });
-        let tokens = per_token.then(|| tokens.collect());
-        Score { index, score: of_answer.last().copied().unwrap_or(0.0), tokens }
+        answer.into_iter().zip(of_answer.iter().copied()).collect()
     });
-    let (data, model) = (data.collect(), model.name.clone());
-    Ok(Json(Scores { object: "list", model, data, usage }).into_response())
+    Ok(Read { answers: scores.collect(), usage })
 }
 
 impl ScoreRequest {

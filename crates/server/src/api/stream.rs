@@ -3,9 +3,11 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::{Either, select};
 use futures_util::stream::unfold;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,7 +32,7 @@ pub(crate) trait Form: Send + 'static {
     /// What is new of a choice: text, with the tokens that made it.
     fn piece(&mut self, asked: &Asked, index: usize, text: String, tokens: &[Token]) -> String;
     /// The end of a choice.
-    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> String;
+    fn end(&mut self, asked: &Asked, index: usize, ending: Ending) -> Vec<String>;
     /// The usage, where it was asked for.
     fn usage(&mut self, asked: &Asked, usage: Usage) -> Option<String>;
     /// What was told of a choice's prompt.
@@ -100,7 +102,7 @@ impl<F: Form> Events<F> {
                     self.piece(index, text);
                 }
                 let end = self.form.end(&self.asked, index, ending);
-                self.ready.push_back(data(end));
+                self.ready.extend(end.into_iter().map(data));
                 self.usage.add(&usage, index % self.asked.n == 0);
                 self.open -= 1;
                 if self.open == 0 {
@@ -150,26 +152,26 @@ pub(crate) fn respond(asked: Asked, form: impl Form, resumable: bool) -> Result<
     }
     let (app, id) = (Arc::clone(&asked.app), asked.id.clone());
     let kept = app.kept.begin(&id, asked.owner, app.limits.silence)?;
-    let mut events = Events::new(asked, form);
-    let (buffer, of) = (Arc::clone(&kept), Arc::clone(&app));
+    let events = Events::new(asked, form);
+    let buffer = Arc::clone(&kept);
     tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            if !buffer.push(event) {
-                buffer.push(error_event(&ApiError::failed("the answer is longer than what is kept of one")));
-                break;
-            }
-            if buffer.is_forgotten() {
-                break;
-            }
-        }
+        fill(events, &buffer).await;
         buffer.finish();
-        drop(events);
-        while !buffer.is_forgotten() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        of.kept.end(&id);
+        buffer.unwanted().await;
+        app.kept.end(&id);
     });
     Ok(read(kept, 0))
+}
+
+/// Keeps events until they are over or nobody wants them: the request goes with them.
+async fn fill(mut events: Events<impl Form>, buffer: &Buffer) {
+    let mut unwanted = pin!(buffer.unwanted());
+    while let Either::Left((Some(event), _)) = select(pin!(events.next()), unwanted.as_mut()).await {
+        if !buffer.push(event) {
+            buffer.push(error_event(&ApiError::failed("the answer is longer than what is kept of one")));
+            return;
+        }
+    }
 }
 
 /// Events on a connection that ends with them, as clients expect of one that failed.
@@ -194,6 +196,8 @@ pub(crate) struct Buffer {
     owner: u64,
     inner: Mutex<Inner>,
     news: Notify,
+    /// Wakes who waits for it to be unwanted.
+    dropped: Notify,
     silence: Duration,
 }
 
@@ -201,6 +205,7 @@ struct Inner {
     events: Vec<String>,
     bytes: usize,
     is_over: bool,
+    is_dropped: bool,
     readers: usize,
     /// When its last reader left.
     left: Instant,
@@ -210,10 +215,22 @@ impl Kept {
     fn begin(&self, id: &str, owner: u64, silence: Duration) -> Result<Arc<Buffer>, ApiError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= KEPT_STREAMS {
+            // One that was heard to its end a while ago is the least likely to be asked for again.
+            let heard = streams.iter().filter_map(|(id, buffer)| Some((buffer.heard_since()?, id.clone())));
+            heard.min().map(|(_, id)| streams.remove(&id));
+        }
+        if streams.len() >= KEPT_STREAMS {
             return Err(ApiError::busy(format!("{KEPT_STREAMS} resumable streams are kept already"), 10));
         }
-        let inner = Inner { events: Vec::new(), bytes: 0, is_over: false, readers: 0, left: Instant::now() };
-        let buffer = Arc::new(Buffer { owner, inner: Mutex::new(inner), news: Notify::new(), silence });
+        let inner = Mutex::new(Inner {
+            events: Vec::new(),
+            bytes: 0,
+            is_over: false,
+            is_dropped: false,
+            readers: 0,
+            left: Instant::now(),
+        });
+        let buffer = Arc::new(Buffer { owner, inner, news: Notify::new(), dropped: Notify::new(), silence });
         streams.insert(id.to_owned(), Arc::clone(&buffer));
         Ok(buffer)
     }
@@ -227,14 +244,34 @@ impl Kept {
     /// # Errors
     /// There is no such stream any more, or it is somebody else's.
     pub(crate) fn response(&self, id: &str, owner: u64, from: usize) -> Result<Response, ApiError> {
+        Ok(read(self.get(id, owner)?, from))
+    }
+
+    /// Ends a stream of `owner`'s: nobody wants the rest of the answer, nor what there is of it.
+    ///
+    /// # Errors
+    /// As `response`.
+    pub(crate) fn forget(&self, id: &str, owner: u64) -> Result<(), ApiError> {
+        let buffer = self.get(id, owner)?;
+        self.end(id);
+        buffer.with(|inner| inner.is_dropped = true);
+        buffer.dropped.notify_one();
+        Ok(())
+    }
+
+    fn get(&self, id: &str, owner: u64) -> Result<Arc<Buffer>, ApiError> {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let buffer = streams.get(id).filter(|buffer| buffer.owner == owner);
-        let buffer = buffer.ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))?;
-        Ok(read(Arc::clone(buffer), from))
+        buffer.cloned().ok_or_else(|| ApiError::not_found(format!("there is no stream {id:?}")))
     }
 }
 
 impl Buffer {
+    /// Since when nobody hears a stream that is over.
+    fn heard_since(&self) -> Option<Instant> {
+        self.with(|inner| (inner.is_over && inner.readers == 0).then_some(inner.left))
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -259,8 +296,12 @@ impl Buffer {
         self.news.notify_waiters();
     }
 
-    fn is_forgotten(&self) -> bool {
-        self.with(|inner| inner.readers == 0 && inner.left.elapsed() > KEPT)
+    /// Waits until somebody drops it, or nobody has read it for long enough.
+    async fn unwanted(&self) {
+        let is = |inner: &mut Inner| inner.is_dropped || (inner.readers == 0 && inner.left.elapsed() > KEPT);
+        while !self.with(is) {
+            let _ = timeout(Duration::from_secs(1), self.dropped.notified()).await;
+        }
     }
 
     fn event(&self, number: usize) -> Option<Option<String>> {

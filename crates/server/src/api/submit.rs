@@ -1,6 +1,7 @@
 //! From checked requests to jobs of the worker.
 
 use lm::model::{Reading, Request};
+use serde_json::Number;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -24,7 +25,7 @@ pub(crate) struct Asked {
     pub(crate) id: String,
     /// Seconds since 1970.
     pub(crate) created: u64,
-    pub(crate) seed: u64,
+    pub(crate) seed: Number,
     /// Choices of a prompt.
     pub(crate) n: usize,
     /// All choices.
@@ -40,6 +41,8 @@ pub(crate) struct Ask<'a> {
     /// The field that has the prompts.
     pub(crate) param: &'static str,
     pub(crate) prompts: Vec<Vec<u32>>,
+    /// The bytes of an answer's tokens that are part of its prompt: told already.
+    pub(crate) begun: Vec<u8>,
     pub(crate) generation: &'a Generation,
     pub(crate) max_tokens: Option<usize>,
     pub(crate) end_tokens: Vec<u32>,
@@ -72,8 +75,8 @@ pub(crate) fn submit(
     model: &Arc<Model>,
     ask: Ask<'_>,
 ) -> Result<Asked, ApiError> {
-    let Ask { prefix, param, prompts, generation, max_tokens, end_tokens, logprobs, reading, constraint } =
-        ask;
+    let Ask { prefix, param, prompts, begun, generation, max_tokens, end_tokens, .. } = ask;
+    let Ask { logprobs, reading, constraint, .. } = ask;
     let choices = prompts.len() * generation.n;
     let mut requests = Vec::with_capacity(choices);
     for prompt in prompts {
@@ -101,7 +104,8 @@ pub(crate) fn submit(
         let Some(permit) = permits.split(1) else { break };
         let constraint = constraint.as_ref().map(|constraint| Box::new(constraint.another()) as _);
         let (model, stop, to) = (model.name.clone(), generation.stop.clone(), to.clone());
-        app.door.run(Job { model, request, constraint, stop, index, to, permit });
+        let begun = begun.clone();
+        app.door.run(Job { model, request, constraint, begun, stop, index, to, permit });
     }
     Ok(Asked {
         app: Arc::clone(app),
@@ -109,7 +113,7 @@ pub(crate) fn submit(
         updates,
         id: format!("{prefix}-{}", caller.id),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-        seed: generation.sampling.seed,
+        seed: generation.seed.clone(),
         n: generation.n,
         choices,
         received: caller.received,

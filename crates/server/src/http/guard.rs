@@ -126,23 +126,38 @@ impl Guard {
         if self.keys.is_empty() {
             return Ok(0);
         }
+        let given = self.bearer(address, headers)?;
+        // Hashes are compared in constant time.
+        let is =
+            |known: &blake3::Hash| given.as_ref().is_some_and(|key| *known == blake3::hash(key.as_bytes()));
+        match (1..).zip(&self.keys).find(|(_, known)| is(known)) {
+            Some((number, _)) => Ok(number),
+            None if headers.contains_key(AUTHORIZATION) => Err(self.wrong_key(address)),
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+
+    /// What is given as a key or a token.
+    ///
+    /// # Errors
+    /// Too many wrong ones came from this address.
+    pub(crate) fn bearer(&self, address: IpAddr, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         if self.has_guessed(address) {
             return Err(ApiError::busy("too many wrong keys came from this address", 60));
         }
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, key) = header.and_then(|value| value.split_once(' ')).unwrap_or_default();
-        let given = blake3::hash(key.trim().as_bytes());
-        // Hashes are compared in constant time.
-        let known = (1..).zip(&self.keys).find(|(_, known)| **known == given);
-        match known.filter(|_| scheme.eq_ignore_ascii_case("bearer")) {
-            Some((number, _)) => Ok(number),
-            None => {
-                if header.is_some() {
-                    self.count_wrong(address);
-                }
-                Err(ApiError::unauthorized())
-            }
-        }
+        let (scheme, given) = header.and_then(|value| value.split_once(' ')).unwrap_or_default();
+        Ok(scheme.eq_ignore_ascii_case("bearer").then(|| given.trim().to_owned()))
+    }
+
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Counts a wrong key, which is what the error says.
+    pub(crate) fn wrong_key(&self, address: IpAddr) -> ApiError {
+        self.count_wrong(address);
+        ApiError::unauthorized()
     }
 
     fn has_guessed(&self, address: IpAddr) -> bool {

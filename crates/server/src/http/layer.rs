@@ -17,6 +17,7 @@ use std::time::Instant;
 use super::routes;
 use crate::api::ApiError;
 use crate::app::{App, Caller};
+use crate::station::is_station;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,18 @@ pub(crate) async fn around(State(app): State<Arc<App>>, mut request: Request, ne
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut allowed = None;
-    let mut response = match check(&app, peer, &request, &mut allowed) {
+    let address = peer.map_or([0, 0, 0, 0].into(), |peer| peer.address.ip());
+    let mut checked = check(&app, peer, &request, &mut allowed);
+    if let (Ok(None), Some(station)) = (&checked, &app.station) {
+        let headers = request.headers().clone();
+        match station.admit(&app, address, &path, &headers).await {
+            Ok(role) => drop(request.extensions_mut().insert(role)),
+            Err(error) => checked = Err(error.into()),
+        }
+    }
+    let mut response = match checked {
         Ok(owner) => {
+            let owner = owner.unwrap_or_default();
             request.extensions_mut().insert(Caller { owner, id: id.clone(), received });
             next.run(request).await
         }
@@ -82,12 +93,13 @@ impl From<ApiError> for Refusal {
     }
 }
 
+/// Whose request it is; none where the ranking station knows.
 fn check(
     app: &App,
     peer: Option<Peer>,
     request: &Request,
     allowed: &mut Option<String>,
-) -> Result<u64, Refusal> {
+) -> Result<Option<u64>, Refusal> {
     let (method, headers, uri) = (request.method(), request.headers(), request.uri());
     let is_open = routes::is_open(uri.path());
     if peer.is_some_and(|peer| peer.is_reserve) && uri.path() != routes::HEALTH {
@@ -102,15 +114,18 @@ fn check(
         return Err(Refusal::Preflight);
     }
     if is_open {
-        return Ok(0);
+        return Ok(Some(0));
+    }
+    if app.station.is_some() && is_station(uri.path()) {
+        return Ok(None);
     }
     let address = peer.map_or([0, 0, 0, 0].into(), |peer| peer.address.ip());
-    Ok(app.guard.check_key(address, headers)?)
+    Ok(Some(app.guard.check_key(address, headers)?))
 }
 
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];

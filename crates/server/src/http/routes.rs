@@ -13,8 +13,11 @@ use std::sync::atomic::Ordering;
 use super::layer::around;
 use super::pages;
 use crate::api::models::Name;
-use crate::api::{ApiError, chat, completions, embeddings, models, openapi, score};
+use crate::api::{ApiError, chat, completions, distribution, embeddings, models, openapi, score};
 use crate::app::{App, Caller};
+use crate::learn::routes as learn;
+use crate::runs;
+use crate::station::{chat as chat_feedback, own, rate};
 use crate::worker::State as ModelState;
 
 /// A place that is served.
@@ -37,13 +40,33 @@ pub(crate) fn routes() -> Vec<Route> {
     let mut routes = vec![
         at("/v1/chat/completions", post(chat::chat)),
         at("/v1/completions", post(completions::completions)),
+        at("/v1/distribution", post(distribution::distribution)),
         at("/v1/embeddings", post(embeddings::embeddings)),
         at("/v1/score", post(score::score)),
-        at("/v1/streams/{id}", get(stream)),
+        at("/v1/streams/{id}", get(stream).delete(forget)),
         at("/v1/models", get(models::list)),
         at("/v1/models/{*model}", get(models::get)),
         at("/v1/load/{*model}", post(models::load)),
         at("/v1/unload/{*model}", post(models::unload)),
+        at("/v1/rank/me", get(rate::me)),
+        at("/v1/rank/next", post(rate::next)),
+        at("/v1/rank/previous", post(rate::previous)),
+        at("/v1/rank/draft", post(rate::draft)),
+        at("/v1/rank/submit", post(rate::submit)),
+        at("/v1/rank/report", get(own::report)),
+        at("/v1/rank/raters", get(own::raters).post(own::invite)),
+        at("/v1/runs", get(runs::all).post(runs::ask)),
+        at("/v1/runs/{*run}", get(runs::steps)),
+        at("/v1/curves/{*run}", get(runs::curves)),
+        at("/v1/alarm/{*run}", get(runs::alarm)),
+        at("/v1/learn", get(learn::told).post(learn::begin)),
+        at("/v1/learn/stop", post(learn::stop)),
+        at("/v1/learn/resume", post(learn::resume)),
+        at("/v1/doubts", post(learn::doubt)),
+        at("/v1/doubts/{*model}", get(learn::doubted)),
+        at("/v1/feedback", get(chat_feedback::status)),
+        at("/v1/feedback/rankings", post(chat_feedback::rank)),
+        at("/v1/feedback/thumbs", post(chat_feedback::thumb)),
         at(HEALTH, get(health)),
         at("/ready", get(ready)),
         at("/metrics", get(metrics)),
@@ -117,4 +140,17 @@ pub(crate) async fn stream(
 ) -> Result<Response, ApiError> {
     let Query(From { from }) = query.map_err(|_| ApiError::param("from", "from must be a whole number"))?;
     app.kept.response(&id, caller.owner, from)
+}
+
+/// Ends a stream whose request said `resumable`, and the answer with it.
+#[utoipa::path(delete, path = "/v1/streams/{id}", tag = "text",
+    params(("id" = String, Path, description = "The answer's id")),
+    responses((status = 204, description = "It is over"), (status = 404, description = "There is none any more")))]
+pub(crate) async fn forget(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Name(id): Name,
+) -> Result<StatusCode, ApiError> {
+    app.kept.forget(&id, caller.owner)?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,7 @@
 //! A server on small random models, and a client.
 
 use kernels::{Cpu, CpuOptions, Precision};
-use lm::checkpoint::{About, Contents, Dtype, from_backend, save};
+use lm::checkpoint::{About, Contents, Dtype, Stored, from_backend, save};
 use lm::model::{Config, init};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -96,7 +96,7 @@ impl Server {
                 Source { name: name.into(), path }
             })
             .collect();
-        let capacity = Capacity { slots: 4, cache_bytes: None };
+        let capacity = Capacity { slots: 4, cache_bytes: None, stored: Stored::AsInFile };
         let mut settings = Settings { port: 0, capacity, arithmetic: "test".into(), ..Settings::default() };
         change(&mut settings);
         let (stop, (sender, ready)) = (Arc::new(AtomicBool::new(false)), channel());

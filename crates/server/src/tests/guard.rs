@@ -9,7 +9,7 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 /// What needs no key, once more: the pages' files and whether the server lives.
 fn is_open(path: &str) -> bool {
-    const PAGES: [&str; 8] = [
+    const PAGES: [&str; 37] = [
         "/",
         "/page/icon.svg",
         "/page/style.css",
@@ -17,15 +17,50 @@ fn is_open(path: &str) -> bool {
         "/page/api.js",
         "/page/markdown.js",
         "/page/store.js",
+        "/page/dice.js",
+        "/page/dom.js",
+        "/page/again.js",
+        "/page/message.js",
+        "/page/reward.js",
+        "/page/why.js",
         "/page/words.js",
+        "/rank",
+        "/page/rank.css",
+        "/page/rank.js",
+        "/page/order.js",
+        "/page/owner.js",
+        "/runs",
+        "/page/runs.css",
+        "/page/runs.js",
+        "/page/curves.css",
+        "/page/curves.js",
+        "/page/run-words.js",
+        "/page/ranking.css",
+        "/page/ranking.js",
+        "/page/feedback.js",
+        "/page/rank-words.js",
+        "/learn",
+        "/page/learn.css",
+        "/page/learn.js",
+        "/page/learn-words.js",
+        "/page/doubts.js",
+        "/page/alarm.js",
+        "/page/rollouts.css",
+        "/page/rollouts.js",
     ];
     path == "/health" || PAGES.contains(&path)
 }
 
 #[test]
 fn every_route_and_method_needs_the_key() {
-    let server = Server::start(|settings| settings.keys = vec!["secret".into(), "other".into()]);
-    let paths = routes().into_iter().map(|route| route.path.replace("{*model}", "chat").replace("{id}", "x"));
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(|settings| {
+        settings.keys = vec!["secret".into(), "other".into()];
+        settings.store = Some(dir.path().join("feedback.db"));
+    });
+    let paths = routes()
+        .into_iter()
+        .map(|route| route.path.replace("{*model}", "chat").replace("{*run}", "x").replace("{id}", "x"));
     let paths: Vec<String> = paths
         .chain(
             [

@@ -84,6 +84,41 @@ fn a_field_that_is_wrong_is_named() {
 }
 
 #[test]
+fn what_is_wrong_is_said_in_the_words_of_the_interface() {
+    let server = Server::start(|_| {});
+    for (more, said) in [
+        (json!({ "max_tokens": -1 }), "whole number, 0 or more"),
+        (json!({ "top_k": "many" }), "whole number, 0 or more"),
+        (json!({ "n": 1.5 }), "whole number, 0 or more"),
+        (json!({ "continue_tokens": [-1] }), "whole number from 0 to 4294967295"),
+        (json!({ "temperature": "hot" }), "expected a number"),
+        (json!({ "stream": 1 }), "expected true or false"),
+        (json!({ "messages": "x" }), "expected a list"),
+        (json!({ "messages": [1] }), "expected an object"),
+        (json!({ "logit_bias": [1] }), "expected an object"),
+        (json!({ "seed": 0.5 }), "must be a whole number"),
+    ] {
+        let message = server.post(CHAT, &question(more.clone())).json()["error"]["message"].to_string();
+        assert!(message.contains(said), "{more}: {message}");
+        let is_ours =
+            ["u64", "u32", "f64", "struct", "map,", "sequence"].iter().any(|it| message.contains(it));
+        assert!(!is_ours, "{message}");
+    }
+}
+
+#[test]
+fn a_seed_is_told_as_it_was_given() {
+    let server = Server::start(|_| {});
+    for seed in [json!(0), json!(-1), json!(i64::MIN), json!(u64::MAX)] {
+        let ask = || server.answer(CHAT, &question(json!({ "seed": seed, "max_tokens": 9 })));
+        let answer = ask();
+        assert_eq!((&answer["seed"], &answer["choices"]), (&seed, &ask()["choices"]));
+    }
+    let beyond = server.post(CHAT, &question(json!({ "seed": 1e30 })));
+    assert_eq!((beyond.status, &beyond.json()["error"]["param"]), (400, &json!("seed")), "{}", beyond.body);
+}
+
+#[test]
 fn a_body_that_is_wrong_is_refused() {
     let server = Server::start(|_| {});
     let json = [("content-type", "application/json")];

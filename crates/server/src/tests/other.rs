@@ -5,12 +5,18 @@ use super::fixture::{Server, cpu, tokenizer};
 use lm::checkpoint;
 use lm::model::{Activations, Sequences, forward, scores};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::time::{Duration, Instant};
 use text::data::Prompter;
 use text::progress::Silent;
 use text::tokenizer::chat::{Message, Role};
 
 fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u8).collect()
 }
 
 #[test]
@@ -95,6 +101,9 @@ fn scores_are_the_reward_models() {
             .map(|token| token["score"].as_f64().unwrap() as f32)
             .collect();
         assert_eq!(per_token, expected, "to the bit");
+        let spelled: Vec<u8> =
+            of["tokens"].as_array().unwrap().iter().flat_map(|token| bytes(&token["bytes"])).collect();
+        assert_eq!(spelled, [answer.as_bytes(), b"<|im_end|>"].concat());
         assert_eq!(of["score"].as_f64().unwrap() as f32, *expected.last().unwrap());
         let messages =
             json!([{ "role": "user", "content": "the cat" }, { "role": "assistant", "content": answer }]);
@@ -135,6 +144,44 @@ fn models_come_and_go() {
     assert_eq!(failed.status, 503, "{}", failed.body);
     assert_eq!(server.get("/v1/models/other").json()["state"], "failed");
     assert_eq!(server.post("/v1/load/none", &json!({})).status, 404);
+}
+
+#[test]
+#[cfg(unix)]
+fn others_are_answered_while_a_model_is_read() {
+    let server = Server::start(|_| {});
+    server.post("/v1/unload/other", &json!({}));
+    // A file that is read no sooner than something is written to it.
+    let file = server.models.path().join("other/mynah.json");
+    let kept = file.with_extension("kept");
+    std::fs::rename(&file, &kept).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| server.post("/v1/load/other", &json!({})));
+        let again = scope.spawn(|| server.post("/v1/load/other", &json!({})));
+        let asking = scope.spawn(|| server.answer(CHAT, &question(json!({ "max_tokens": 5 }))));
+        let since = Instant::now();
+        while !asking.is_finished() && since.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let is_answered = asking.is_finished() && !loading.is_finished() && !again.is_finished();
+        assert_eq!(server.get("/v1/models/other").json()["state"], "unloaded");
+        let mut pipe = std::fs::File::options().write(true).open(&file).unwrap();
+        // Whoever opens it again finds a file.
+        let text = std::fs::read(&kept).unwrap();
+        std::fs::rename(&kept, &file).unwrap();
+        pipe.write_all(&text).unwrap();
+        drop(pipe);
+        assert!(is_answered, "an answer waited for the file");
+        for loaded in [loading, again] {
+            let loaded = loaded.join().unwrap();
+            assert_eq!(loaded.json()["state"], "loaded", "{}", loaded.body);
+        }
+    });
+    let other = question(json!({ "model": "other", "max_tokens": 2 }));
+    let card = server.get("/v1/models/other").json();
+    assert_eq!(server.answer(CHAT, &other)["system_fingerprint"], card["system_fingerprint"]);
+    assert_eq!(card["arithmetic"], "test");
 }
 
 #[test]
@@ -183,7 +230,7 @@ fn the_interface_describes_itself() {
     assert_eq!((server.get("/health").body.as_str(), server.get("/ready").status), ("ok\n", 200));
     let api = server.get("/openapi.json").json();
     let documented = api["paths"].as_object().unwrap();
-    let pages = |path: &str| path == "/" || path.starts_with("/page/");
+    let pages = |path: &str| ["/", "/rank", "/runs", "/learn"].contains(&path) || path.starts_with("/page/");
     for route in crate::http::routes::routes().into_iter().filter(|route| !pages(route.path)) {
         let path = route.path.replace("{*", "{");
         assert!(documented.contains_key(&path), "{path} is not in /openapi.json");

@@ -1,8 +1,9 @@
 //! A panic within a pass.
 
 use super::fixture::{cpu, write};
-use crate::model::{Capacity, Source};
+use crate::model::{Capacity, Source, read};
 use crate::worker::{Fault, Job, Shared, Update, Worker};
+use lm::checkpoint::Stored;
 use lm::model::{Constraint, Request};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,15 +28,16 @@ fn a_panic_fails_the_requests_of_its_pass_and_nothing_else() {
     let source = Source { name: "chat".into(), path: dir.path().join("chat") };
     write(&source.path, 1, false, &mut cpu);
     let shared = Arc::<Shared>::default();
-    let one_slot = Capacity { slots: 1, cache_bytes: None };
-    let (mut worker, door) = Worker::new(cpu, Arc::clone(&shared), one_slot, 4);
-    worker.load(&source, &Silent).unwrap();
+    let one_slot = Capacity { slots: 1, cache_bytes: None, stored: Stored::AsInFile };
+    let (mut worker, door) = Worker::new(cpu, Arc::clone(&shared));
+    worker.take(read(&source, one_slot, 4, &Silent).unwrap());
     let room = Arc::new(Semaphore::new(2));
     let ask = |constraint: Option<Box<dyn Constraint>>| -> Receiver<Update> {
         let (to, updates) = channel(64);
         let request = Request { prompt: vec![1, 2, 3], max_tokens: 5, ..Request::default() };
         let permit = Arc::clone(&room).try_acquire_owned().unwrap();
-        door.run(Job { model: "chat".into(), request, constraint, stop: Vec::new(), index: 0, to, permit });
+        let (model, begun, stop) = ("chat".into(), Vec::new(), Vec::new());
+        door.run(Job { model, request, constraint, begun, stop, index: 0, to, permit });
         updates
     };
     // The second waits for the slot of the first.

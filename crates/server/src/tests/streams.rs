@@ -127,6 +127,44 @@ fn a_resumable_stream_that_is_too_long_says_so() {
 }
 
 #[test]
+fn a_resumable_stream_ends_when_it_is_deleted() {
+    let server = Server::start(|settings| {
+        settings.capacity.slots = 1;
+        settings.keys = vec!["one".into(), "two".into()];
+    });
+    let keys = ["one", "two"].map(|key| format!("Bearer {key}"));
+    let send = |method: &str, path: &str, key: &str| server.send(method, path, &[("authorization", key)], "");
+    let mut body = long(true);
+    body["resumable"] = true.into();
+    let keyed = |body: &Value| {
+        let head = server.head(CHAT, &body.to_string());
+        server.raw(&head.replacen("Host", &format!("Authorization: {}\r\nHost", keys[0]), 1))
+    };
+    let mut reader = keyed(&body);
+    let id =
+        |head: String| head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap().to_owned();
+    let path = format!("/v1/streams/chatcmpl-{}", id(read_head(&mut reader)));
+    // The first holds the slot; who waits hears nothing, and is let go all the same.
+    let mut waiting = keyed(&body);
+    let other = format!("/v1/streams/chatcmpl-{}", id(read_head(&mut waiting)));
+    assert_eq!(send("DELETE", &path, &keys[1]).status, 404, "it is somebody else's");
+    assert_eq!(send("DELETE", &other, &keys[0]).status, 204);
+    assert_eq!(send("GET", &other, &keys[0]).status, 404);
+    assert_eq!(send("DELETE", &path, &keys[0]).status, 204);
+    assert_eq!(send("DELETE", &path, &keys[0]).status, 404, "once");
+    let free =
+        |text: String| ["running", "waiting"].iter().all(|name| text.contains(&format!("mynah_{name} 0\n")));
+    let since = std::time::Instant::now();
+    while !free(send("GET", "/metrics", &keys[0]).body) {
+        assert!(since.elapsed() < Duration::from_secs(5), "it is computed to its end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("[DONE]"), "who reads it hears that it did not come to its end");
+}
+
+#[test]
 fn a_resumable_stream_goes_on_without_its_reader() {
     let server = Server::start(|_| {});
     let body = question(json!({ "seed": 4, "max_tokens": 60, "stream": true, "resumable": true }));
@@ -151,4 +189,13 @@ fn a_resumable_stream_goes_on_without_its_reader() {
     assert!(rest.body.starts_with("id: 3\n"), "{}", rest.body);
     assert_eq!(server.get("/v1/streams/chatcmpl-none").status, 404);
     assert_eq!(server.get(&format!("{path}?from=x")).status, 400);
+}
+
+#[test]
+fn streams_that_were_heard_make_room_for_others() {
+    let server = Server::start(|_| {});
+    for seed in 0..70 {
+        let body = question(json!({ "seed": seed, "max_tokens": 2, "stream": true, "resumable": true }));
+        assert_eq!(server.post(CHAT, &body).status, 200, "{seed}");
+    }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Job {
     pub(crate) model: String,
     pub(crate) request: Request,
     pub(crate) constraint: Option<Box<dyn Constraint>>,
+    /// The bytes of what its text has begun with, told before.
+    pub(crate) begun: Vec<u8>,
     /// Texts that end it.
     pub(crate) stop: Vec<String>,
     /// Which of the request's choices it is.
@@ -67,8 +69,8 @@ pub(crate) enum Ending {
 
 impl Job {
     pub(super) fn into_running(self) -> (Request, Option<Box<dyn Constraint>>, Running) {
-        let Job { request, constraint, stop, index, to, permit, .. } = self;
-        let (text, unsent) = (TextStream::new(&stop), VecDeque::new());
+        let Job { request, constraint, begun, stop, index, to, permit, .. } = self;
+        let (text, unsent) = (TextStream::new(&stop).after(&begun), VecDeque::new());
         let running = Running { index, text, to, unsent, is_stopped: false, is_over: false, _permit: permit };
         (request, constraint, running)
     }

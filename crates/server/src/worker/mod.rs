@@ -7,20 +7,18 @@ mod job;
 
 pub(crate) use job::{Ending, Fault, Job, Token, Update};
 
-use anyhow::Result;
 use kernels::Backend;
 use lm::model::{Engine, Event, RequestId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use text::progress::Silent;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
-use crate::model::{Capacity, Model, Source, load};
+use crate::model::{Arriving, Model, Read, Source};
 use job::Running;
 
 /// How long the worker waits for news while every client that it works for has enough to read.
@@ -38,6 +36,14 @@ pub(crate) struct Shared {
     /// Requests that have one.
     pub(crate) running: AtomicUsize,
     pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    /// Says how a model is.
+    pub(crate) fn set_state(&self, source: &Source, state: State) {
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        models.insert(source.name.clone(), Entry { source: source.clone(), state });
+    }
 }
 
 /// A model that was named at the start.
@@ -68,30 +74,44 @@ impl Door {
         let _ = self.commands.send(Command::Run(Box::new(job)));
     }
 
-    /// Loads a model that was named at the start, or lets it go; hears whether that went well.
-    pub(crate) async fn set_loaded(&self, name: &str, loaded: bool) -> Result<(), String> {
+    /// Hands a model over, and hears when it can be asked.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub(crate) async fn take(&self, read: Read) -> Result<(), String> {
+        self.tell(|answer| Command::Take(Box::new(read), answer)).await
+    }
+
+    /// Lets a model go. Who still waited for it hears that it is gone.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub(crate) async fn let_go(&self, source: Source) -> Result<(), String> {
+        self.tell(|answer| Command::LetGo(source, answer)).await
+    }
+
+    async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), String> {
         let (answer, heard) = oneshot::channel();
-        let name = name.to_owned();
-        let sent = self.commands.send(Command::SetLoaded { name, loaded, answer });
-        let gone = || "the server is stopping".to_owned();
-        sent.map_err(|_| gone())?;
-        heard.await.unwrap_or_else(|_| Err(gone()))
+        // Where nobody hears the command, its answer's channel closes.
+        let _ = self.commands.send(command(answer));
+        heard.await.map_err(|_| "the server is stopping".to_owned())
     }
 }
 
 enum Command {
     Run(Box<Job>),
-    SetLoaded { name: String, loaded: bool, answer: oneshot::Sender<Result<(), String>> },
+    Take(Box<Read>, oneshot::Sender<()>),
+    LetGo(Source, oneshot::Sender<()>),
 }
 
 /// Owner of the backend and of all engines.
 pub(crate) struct Worker<B: Backend> {
     backend: B,
     models: BTreeMap<String, Served<B>>,
+    /// Models on their way, and who waits for them.
+    arriving: VecDeque<(Arriving<B>, oneshot::Sender<()>)>,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    capacity: Capacity,
-    bytes_per_value: u64,
 }
 
 struct Served<B: Backend> {
@@ -101,41 +121,47 @@ struct Served<B: Backend> {
 }
 
 impl<B: Backend> Worker<B> {
-    pub(crate) fn new(
-        backend: B,
-        shared: Arc<Shared>,
-        capacity: Capacity,
-        bytes_per_value: u64,
-    ) -> (Worker<B>, Door) {
+    pub(crate) fn new(backend: B, shared: Arc<Shared>) -> (Worker<B>, Door) {
         let (sender, commands) = channel();
-        let models = BTreeMap::new();
-        let worker = Worker { backend, models, commands, shared, capacity, bytes_per_value };
+        let (models, arriving) = (BTreeMap::new(), VecDeque::new());
+        let worker = Worker { backend, models, arriving, commands, shared };
         (worker, Door { commands: sender })
     }
 
-    /// Loads a model.
-    ///
-    /// # Errors
-    /// It cannot be.
-    pub(crate) fn load(&mut self, source: &Source, progress: &dyn text::progress::Progress) -> Result<()> {
-        let (model, engine) = load(&mut self.backend, source, self.capacity, self.bytes_per_value, progress)?;
+    /// Takes a model in.
+    pub(crate) fn take(&mut self, read: Read) {
+        let mut arriving = read.arrive();
+        while arriving.go_on(&mut self.backend) {}
+        self.serve(arriving);
+    }
+
+    /// Takes the next leaf of a model in that is on its way: whether there is one.
+    fn welcome(&mut self) -> bool {
+        let Some((first, _)) = self.arriving.front_mut() else { return false };
+        if !first.go_on(&mut self.backend)
+            && let Some((arrived, answer)) = self.arriving.pop_front()
+        {
+            self.serve(arrived);
+            let _ = answer.send(());
+        }
+        true
+    }
+
+    fn serve(&mut self, arrived: Arriving<B>) {
+        let source = arrived.source.clone();
+        let (model, engine) = arrived.finish(&mut self.backend);
         let model = Arc::new(model);
         self.models
             .insert(source.name.clone(), Served { model: Arc::clone(&model), engine, jobs: BTreeMap::new() });
-        self.set_state(source, State::Loaded(model));
-        Ok(())
-    }
-
-    fn set_state(&self, source: &Source, state: State) {
-        let mut models = self.shared.models.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        models.insert(source.name.clone(), Entry { source: source.clone(), state });
+        self.shared.set_state(&source, State::Loaded(model));
     }
 
     /// Works until every door is gone.
     pub(crate) fn work(mut self) {
         self.shared.ready.store(true, Ordering::Release);
         loop {
-            let is_idle = self.models.values().all(|served| served.jobs.is_empty());
+            let has_jobs = self.models.values().any(|served| !served.jobs.is_empty());
+            let is_idle = !has_jobs && self.arriving.is_empty();
             if is_idle {
                 match self.commands.recv() {
                     Ok(command) => self.obey(command),
@@ -145,7 +171,7 @@ impl<B: Backend> Worker<B> {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
-            let mut moved = false;
+            let mut moved = self.welcome();
             for served in self.models.values_mut() {
                 moved |= served.round(&mut self.backend, &self.shared);
             }
@@ -173,38 +199,19 @@ impl<B: Backend> Worker<B> {
                 Some(served) => served.take(*job),
                 None => job.refuse(),
             },
-            Command::SetLoaded { name, loaded, answer } => {
-                let done = if loaded { self.load_again(&name) } else { self.unload(&name) };
-                let _ = answer.send(done);
+            Command::Take(read, answer) => self.arriving.push_back((read.arrive(), answer)),
+            Command::LetGo(source, answer) => {
+                self.let_go(&source);
+                let _ = answer.send(());
             }
         }
     }
 
-    fn load_again(&mut self, name: &str) -> Result<(), String> {
-        if self.models.contains_key(name) {
-            return Ok(());
-        }
-        let source = self.source(name)?;
-        self.load(&source, &Silent).map_err(|error| {
-            let why = format!("{error:#}");
-            self.set_state(&source, State::Failed(why.clone()));
-            why
-        })
-    }
-
-    /// Lets a model go. Who still waited for it hears that it is gone.
-    fn unload(&mut self, name: &str) -> Result<(), String> {
-        let source = self.source(name)?;
-        if let Some(served) = self.models.remove(name) {
+    fn let_go(&mut self, source: &Source) {
+        if let Some(served) = self.models.remove(&source.name) {
             served.jobs.into_values().for_each(|running| running.fail(Fault::Unloaded));
         }
-        self.set_state(&source, State::Unloaded);
-        Ok(())
-    }
-
-    fn source(&self, name: &str) -> Result<Source, String> {
-        let models = self.shared.models.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        models.get(name).map(|entry| entry.source.clone()).ok_or_else(|| format!("no model {name:?}"))
+        self.shared.set_state(source, State::Unloaded);
     }
 }
 

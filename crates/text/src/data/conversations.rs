@@ -222,6 +222,11 @@ impl Conversations {
         self.tokens.len() as u64
     }
 
+    /// Tokens of the longest conversation.
+    pub fn longest(&self) -> usize {
+        (0..self.ends.len()).map(|i| self.place(i).len()).max().unwrap_or(0)
+    }
+
     /// How many tokens an epoch predicts.
     pub fn predictions(&self) -> u64 {
         self.targets.iter().filter(|&&target| target != NO_TARGET).count() as u64

@@ -35,7 +35,7 @@ pub use epochs::Epochs;
 pub use fim::{Cut, Fim};
 pub use held_out::is_held_out;
 pub use labelled::{Form, Label, Labelled, NoGold, answer_of};
-pub use messages::{Candidates, Demonstration, Prompt, Ranking};
+pub use messages::{Candidates, Demonstration, Judged, Prompt, Ranking};
 pub use mixture::{Exposure, MixedWindows, Mixture, Part};
 pub use permutation::Permutation;
 pub use prompter::Prompter;

@@ -5,7 +5,7 @@
 
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, Message, Role};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::ops::Deref;
 
@@ -98,12 +98,54 @@ impl<T: Deref<Target = Tokenizer> + Clone> Prompter<T> {
         }
     }
 
+    /// Refuses where conversations cannot have tools.
+    ///
+    /// # Errors
+    /// There is no chat template, or it leaves out tools, calls of them, or what they return.
+    pub fn check_tools(&self) -> Result<()> {
+        let knows = self.template.as_ref().is_some_and(ChatTemplate::knows_tools);
+        ensure!(
+            knows,
+            "the model's chat template has no place for tools, calls of tools or what they return: take a model whose \
+             template has them (Qwen2.5, Qwen3, Llama 3.1), or train one with `mynah sft` on conversations with \
+             tool_calls"
+        );
+        Ok(())
+    }
+
+    /// The message that the assistant gave by writing `text`, as [`ChatTemplate::said`] reads it.
+    pub fn said(&self, text: &str) -> Message {
+        match &self.template {
+            Some(template) => template.said(text),
+            None => Message::new(Role::Assistant, text),
+        }
+    }
+
+    /// How many bytes of an answer that is being written are content, and not the beginning of a call.
+    pub fn content_len(&self, text: &str) -> usize {
+        self.template.as_ref().map_or(text.len(), |template| template.content_len(text))
+    }
+
+    /// The tokens between an answer and the next one, as [`ChatTemplate::after_answer`] has them.
+    ///
+    /// # Errors
+    /// There is no chat template, or its refusals.
+    pub fn after_answer(&self, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
+        let template = self.template.as_ref().context("the model has no chat template")?;
+        template.after_answer(&self.tokenizer, messages, tools)
+    }
+
     /// The tokens that ask to go on with an answer that has begun with `text`.
     ///
     /// # Errors
     /// Those of [`prompt`](Self::prompt).
-    pub fn prompt_to_continue(&self, messages: &[Message], text: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.prompt(messages)?;
+    pub fn prompt_to_continue(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+        text: &str,
+    ) -> Result<Vec<u32>> {
+        let mut tokens = self.prompt_with(messages, tools)?;
         tokens.extend(self.beginning(text));
         Ok(tokens)
     }

@@ -159,6 +159,21 @@ pub struct Lines<T> {
 }
 
 impl<T> Lines<T> {
+    /// Refuses a file of which too much is bad, or nothing can be used.
+    fn check(&self, max_bad: f64) -> Result<()> {
+        let Lines { rows, report, .. } = self;
+        ensure!(
+            report.bad() as f64 <= max_bad * report.lines as f64,
+            "{} of {} lines are bad, of which at most {} % may be\n{report}",
+            report.bad(),
+            report.lines,
+            max_bad * 100.0
+        );
+        ensure!(report.lines > 0, "{} is empty: it has no rows", report.file);
+        ensure!(!rows.is_empty(), "there is nothing to use\n{report}");
+        Ok(())
+    }
+
     /// Takes out the rows that have a fault, which only all of them together show.
     ///
     /// # Errors
@@ -215,17 +230,35 @@ pub fn read_rows<T: Send>(
     failure.and(read)?;
     reader.parse()?;
 
-    let Lines { rows, report, .. } = &reader.lines;
-    ensure!(
-        report.bad() as f64 <= max_bad * report.lines as f64,
-        "{} of {} lines are bad, of which at most {} % may be\n{report}",
-        report.bad(),
-        report.lines,
-        max_bad * 100.0
-    );
-    ensure!(report.lines > 0, "{} is empty: it has no rows", report.file);
-    ensure!(!rows.is_empty(), "there is nothing to use\n{report}");
+    reader.lines.check(max_bad)?;
     Ok(reader.lines)
+}
+
+/// Records that are no lines of a file, such as those of a database, as if they were the lines of `path`.
+///
+/// # Errors
+/// As [`read_rows`], but for reading.
+pub fn records_of<T: Send>(
+    path: &Path,
+    records: Vec<Record>,
+    max_bad: f64,
+    row: impl Fn(Record) -> Result<T, Fault>,
+) -> Result<Lines<T>> {
+    let report = LineReport { file: path.display().to_string(), ..LineReport::default() };
+    let mut lines = Lines { rows: Vec::new(), numbers: Vec::new(), report };
+    for (number, record) in (1..).zip(records) {
+        lines.report.lines += 1;
+        match row(record) {
+            Ok(row) => {
+                lines.rows.push(row);
+                lines.numbers.push(number);
+            }
+            Err(fault) => lines.report.add(number, fault),
+        }
+    }
+    lines.report.used = lines.rows.len() as u64;
+    lines.check(max_bad)?;
+    Ok(lines)
 }
 
 /// Lines on their way to rows.

@@ -1,12 +1,12 @@
 //! Special tokens for a tokenizer that is there already: a model learns to mark what its first training did
 //! not have.
 
-use super::files::CONFIG;
+use super::files::{CONFIG, json_of, library_of};
 use super::format::{self, Contents};
 use super::{Tokenizer, check_specials};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tokenizers::{AddedToken, Tokenizer as Library};
+use tokenizers::AddedToken;
 
 /// What [`Tokenizer::extended`] does.
 pub(super) fn extended(tokenizer: &Tokenizer, special: &[String]) -> Result<Tokenizer> {
@@ -23,15 +23,14 @@ pub(super) fn extended(tokenizer: &Tokenizer, special: &[String]) -> Result<Toke
         return Ok(format::parse(contents)?.with_ends(tokenizer.ends.iter().copied()));
     }
 
-    let parse = |json: &str| json.parse::<Library>().map_err(|error| anyhow!("{error}"));
-    let mut library = parse(&tokenizer.json)?;
+    let mut library = library_of(&tokenizer.json)?;
     let tokens: Vec<_> = new.iter().map(|name| AddedToken::from(name.as_str(), true)).collect();
     let known: Vec<bool> = new.iter().map(|name| library.token_to_id(name).is_some()).collect();
     library.add_special_tokens(&tokens);
-    let json = library.to_string(true).map_err(|error| anyhow!("{error}"))?;
+    let json = json_of(&library)?;
 
     // The library counts on from the number of tokens, here and whenever the file is read.
-    let read_again = parse(&json)?;
+    let read_again = library_of(&json)?;
     let mut ids = Vec::with_capacity(new.len());
     for (&name, known) in new.iter().zip(known) {
         let id = library.token_to_id(name).with_context(|| format!("{name} was not added"))?;

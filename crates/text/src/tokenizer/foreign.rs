@@ -2,6 +2,7 @@
 //! library follows the file.
 
 use super::bpe::ByteIds;
+use super::files::library_of;
 use anyhow::{Result, anyhow};
 use std::collections::HashMap;
 use tokenizers::normalizers::Sequence as Normalizers;
@@ -33,8 +34,7 @@ impl Foreign {
     /// From the content of `tokenizer.json`, the ids of the bytes, and the special tokens with the tokens
     /// that take their place where the library makes one of text (a vocabulary may have it among its words).
     pub(super) fn new(json: &str, byte_ids: ByteIds, as_text: HashMap<u32, Vec<u32>>) -> Result<Foreign> {
-        let mut library =
-            json.parse::<Library>().map_err(|error| anyhow!("the tokenizers library says: {error}"))?;
+        let mut library = library_of(json)?;
         library.set_encode_special_tokens(true);
         // A file may ask for cut or filled-up texts, or for tokens around them; here a text's tokens are all
         // of its tokens and no others.

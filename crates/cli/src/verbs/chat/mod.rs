@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gpt::chat::{Answer, Chat};
+use gpt::chat::{Answer, Chat, Tools};
 use gpt::complete::Options;
 use gpt::data::messages::{Message, Role};
 use gpt::model::{Finish, NotFinite, Sampling};
 use gpt::progress::Progress;
+use gpt::tools::Toolbox;
 use kernels::Backend;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use self::command::{COMMANDS, Command, HELP};
+use super::AdapterArg;
 use super::complete::{Model, SamplingArgs, reason, stops};
-use crate::options::whole;
+use super::tools::ToolArgs;
+use crate::options::{WeightsArg, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::plural;
 use crate::terminal::{Asking, Input, Typed, print, print_json};
@@ -33,6 +36,7 @@ stops an answer or clears the line, Ctrl-D ends.
 Examples:
   mynah chat --model runs/sft
   mynah chat --model hf:HuggingFaceTB/SmolLM2-135M-Instruct --system 'Answer in one sentence.'
+  mynah chat --model runs/sft --tool calculator
   printf 'What is the capital of France?\\nAnd of Spain?\\n' | mynah chat --model runs/sft --temperature 0 --json";
 
 /// Where the model's files do not say it: a small model's likeliest words are its best (`docs/LOG.md`).
@@ -44,7 +48,11 @@ const TEMPERATURE: f32 = 0.0;
 pub(crate) struct ChatArgs {
     /// A run directory, a checkpoint, a Hugging Face model directory, a GGUF file, or hf:OWNER/NAME
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
+    #[command(flatten)]
+    weights: WeightsArg,
     /// What holds for the whole conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
@@ -53,13 +61,15 @@ pub(crate) struct ChatArgs {
     max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    tools: ToolArgs,
     /// End an answer before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
 }
 
 pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
-    let model = Model::load(&args.model, Purpose::Text, session)?;
+    let model = Model::load_stored(&args.model, session.stored(args.weights)?, Purpose::Text, session)?;
     let options = Options {
         max_tokens: args.max_tokens.or(model.generation.writing.max_tokens).unwrap_or(256),
         sampling: args.sampling.resolve(&model.generation, TEMPERATURE, session),
@@ -67,7 +77,8 @@ pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
         suffix: None,
         task: None,
     };
-    talk(model, args.system.as_deref().unwrap_or(""), options, session)
+    let tools = args.tools.open()?;
+    talk(model, args.system.as_deref().unwrap_or(""), options, tools, session)
         .with_context(|| format!("cannot chat with {}", args.model.display()))?;
     Ok(Ended::Done)
 }
@@ -77,16 +88,23 @@ pub(crate) fn talk_to(path: &Path, session: &Session) -> Result<()> {
     const TEMPERATURE: f32 = 0.5;
     let sampling = Sampling { temperature: TEMPERATURE, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = Options { max_tokens: 64, sampling, stop: Vec::new(), suffix: None, task: None };
-    talk(Model::load(path, Purpose::Text, session)?, "", options, session)
+    talk(Model::load(path, Purpose::Text, session)?, "", options, None, session)
 }
 
 /// Talks with a model until somebody has enough.
-fn talk(model: Model, system: &str, options: Options, session: &Session) -> Result<()> {
+fn talk(
+    model: Model,
+    system: &str,
+    options: Options,
+    tools: Option<Toolbox>,
+    session: &Session,
+) -> Result<()> {
     let Model { mut compute, config, weights, tokenizer, .. } = model;
     let chat = Chat::new(&mut compute, &config, &weights, &tokenizer)?;
     // It has a copy of its own.
     drop(weights);
-    let mut talk = Talk { chat, options, session, messages: Vec::new(), answers: 0, told: 0 };
+    let tools = tools.map(|tools| chat.check_tools().map(|()| Shown { tools, session })).transpose()?;
+    let mut talk = Talk { chat, tools, options, session, messages: Vec::new(), answers: 0, told: 0 };
     talk.print_notes();
     talk.set_system(system);
     if std::io::stdin().is_terminal() {
@@ -95,9 +113,33 @@ fn talk(model: Model, system: &str, options: Options, session: &Session) -> Resu
     talk.listen()
 }
 
+/// Tools whose calls are shown.
+struct Shown<'a> {
+    tools: Toolbox,
+    session: &'a Session,
+}
+
+impl Tools for Shown<'_> {
+    fn descriptions(&self) -> &Value {
+        self.tools.descriptions()
+    }
+
+    fn call(&mut self, name: &str, arguments: &Value) -> Result<String> {
+        let returned = self.tools.call(name, arguments)?;
+        let given: Vec<_> = arguments.as_object().into_iter().flat_map(Map::values).map(plain).collect();
+        self.session.say(&format!("{name}({}) → {returned}", given.join(", ")));
+        Ok(returned)
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// A conversation and how it goes on.
 struct Talk<'a, B: Backend> {
     chat: Chat<'a, B>,
+    tools: Option<Shown<'a>>,
     options: Options,
     session: &'a Session,
     messages: Vec<Message>,
@@ -128,7 +170,8 @@ impl<B: Backend> Talk<'_, B> {
                 }
                 Command::Retry => match self.messages.last() {
                     Some(Message { role: Role::Assistant, .. }) => {
-                        self.messages.pop();
+                        let asked = self.messages.iter().rposition(|message| message.role == Role::User);
+                        self.messages.truncate(asked.map_or(0, |at| at + 1));
                         if self.options.sampling.temperature == 0.0 {
                             let hint =
                                 "at temperature 0 the answer stays the same: /temperature 0.8 draws others";
@@ -162,11 +205,13 @@ impl<B: Backend> Talk<'_, B> {
     /// Answers the last message. A message that cannot be answered is taken back, and the conversation goes
     /// on.
     fn answer(&mut self) -> Result<()> {
-        let Talk { chat, options, session, messages, answers, .. } = self;
+        let Talk { chat, tools, options, session, messages, answers, .. } = self;
         let (terminal, json) = (session.watcher(), session.json());
         terminal.listen_again();
         let mut heard = Ok(());
-        let answer = chat.answer(messages, *answers, options, |text| {
+        let has_tools = tools.is_some();
+        let tools = tools.as_mut().map(|tools| tools as &mut dyn Tools);
+        let answer = chat.answer_with(tools, messages, *answers, options, |text| {
             if !json {
                 heard = print(text.as_bytes());
             }
@@ -176,7 +221,7 @@ impl<B: Backend> Talk<'_, B> {
             }
         });
         heard?;
-        let Answer { text, tokens, finish, left_out_messages } = match answer {
+        let Answer { messages: said, tokens, finish, left_out_messages } = match answer {
             Ok(answer) => answer,
             // Not this message is at fault but the model: it answers none.
             Err(error) if error.chain().any(|cause| cause.is::<NotFinite>()) => return Err(error),
@@ -192,17 +237,22 @@ impl<B: Backend> Talk<'_, B> {
             }
         };
         *answers += 1;
-        let message = Message::new(Role::Assistant, text);
         match json {
-            true => print_json(&json!({
-                "message": message,
-                "tokens": tokens,
-                "finish_reason": reason(finish),
-                "left_out_messages": left_out_messages,
-            }))?,
+            true => {
+                let mut line = json!({
+                    "message": said.last(),
+                    "tokens": tokens,
+                    "finish_reason": reason(finish),
+                    "left_out_messages": left_out_messages,
+                });
+                if has_tools {
+                    line["messages"] = json!(said);
+                }
+                print_json(&line)?;
+            }
             false => print(b"\n")?,
         }
-        messages.push(message);
+        messages.extend(said);
         if terminal.is_interrupted() {
             session.say("stopped");
         } else if finish == Finish::Length {

@@ -17,11 +17,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::report::{report, sweeps};
+use super::AdapterArg;
 use super::complete::{Model, temperature};
 use super::grade::Walls;
 use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
-use crate::options::{Usage, whole};
+use crate::options::{Usage, WeightsArg, WeightsName, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
 
@@ -51,7 +52,11 @@ Examples:
 pub(crate) struct EvalArgs {
     /// The model
     #[arg(long, value_name = "MODEL", required_unless_present = "list")]
-    model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArg,
+    #[command(flatten)]
+    weights: WeightsArg,
     /// Tasks, separated by commas; `all` for all that are made by rule
     #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present = "list")]
     tasks: Vec<String>,
@@ -103,6 +108,13 @@ pub(crate) struct EvalArgs {
     /// Columns of files that have other names, such as question=query,answers=choices
     #[arg(long, value_name = "FIELD=COLUMN,…", value_delimiter = ',', value_parser = field)]
     fields: Vec<(String, String)>,
+}
+
+impl EvalArgs {
+    /// Figures are in `f32`, unless weights are asked for that products in bf16 read.
+    fn purpose(&self) -> Purpose<'static> {
+        if self.weights.weights == Some(WeightsName::Bf16) { Purpose::Text } else { Purpose::Figures }
+    }
 }
 
 fn rule(text: &str) -> Result<Rule, String> {
@@ -221,6 +233,7 @@ struct Settings<'a> {
     temperature: Option<f64>,
     seed: String,
     precision: &'static str,
+    weights: Option<&'static str>,
 }
 
 fn recipe<'a>(
@@ -230,10 +243,13 @@ fn recipe<'a>(
     shared: Option<&[Overlap]>,
     session: &Session,
 ) -> Result<Recipe> {
-    let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, .. } = *args;
-    let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Figures)?);
+    let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, weights, .. } = *args;
+    session.stored(weights)?;
+    let (seed, precision) = (session.seed().to_string(), session.precision_name(args.purpose())?);
     let (rule, temperature) = (rule.name(), temperature.map(shortest));
-    let settings = Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision };
+    let weights = weights.name();
+    let settings =
+        Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision, weights };
     let mut recipe =
         super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
     for (number, (name, task)) in tasks.enumerate() {
@@ -270,7 +286,7 @@ fn evaluate(
     session: &Session,
 ) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut compute, config, weights, tokenizer, .. } =
-        Model::load(model, Purpose::Figures, session)?;
+        Model::load_stored(model, session.stored(args.weights)?, args.purpose(), session)?;
     let mut candidate = Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox)?;
     let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {

@@ -81,6 +81,7 @@ fn to_json(
         "architecture": model.architecture(),
         "parameters": model.config.parameters(),
         "dtype": model.dtype(),
+        "adapter": model.adapted().map(|(lora, _)| lora.to_string()),
         "config": config_json(&model.config),
         "tokenizer": tokenizer.map(|t| json!({
             "vocab_size": t.vocab_size(), "digest": t.digest(), "chat_template": t.chat_template().ok().flatten(), "warnings": t.warnings(),
@@ -145,6 +146,9 @@ fn describe(model: &Checkpoint, tokenizer: &Result<Option<Tokenizer>>, not_finit
     ];
     if !not_finite.is_empty() {
         rows.push(["not finite".into(), format!("{}: it cannot be used", not_finite.join(", "))]);
+    }
+    if let Some((lora, base)) = model.adapted() {
+        rows.push(["adapter".into(), format!("{lora}, beside {}", base.display())]);
     }
     if let Some(origin) = &model.origin {
         rows.insert(1, ["from".into(), origin.to_string()]);

@@ -28,9 +28,10 @@ pub(super) fn run(args: &SpeedrunArgs, scale: &str, session: &Session) -> Result
     session.result(&to_json(&results), || describe(&results))?;
     session.say(&format!("the page about it: {}", report.display()));
     session.say(&format!("talk to it: mynah chat --model {}", run.display()));
+    let (road, store) = (options.out.display(), options.out.join("feedback.db"));
     session.say(&format!(
-        "or in a browser, with each of its stages: mynah serve --model {}, at http://127.0.0.1:8000",
-        options.out.display()
+        "choose, compare and rank its stages in a browser: mynah serve --model {road} --store {}, at http://127.0.0.1:8000",
+        store.display()
     ));
     if !args.no_chat && !session.json() && std::io::stdin().is_terminal() {
         session.say("");

@@ -10,12 +10,10 @@ use anyhow::{Result, bail, ensure};
 
 use super::plain::{hex, text, texts};
 use super::{Kind, Problem, Verdict};
-use crate::sandbox::{Closed, Sandbox, SandboxProcess, wait_any};
+use crate::sandbox::{Closed, SETUP_LIMIT, Sandbox, SandboxProcess, wait_any};
 
 const WORKER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("worker.py"));
 const GRADER: &str = concat!(include_str!("plain.py"), "\n\n", include_str!("grader.py"));
-/// How long both sandboxes may take to be set up on a busy machine.
-const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The verdict on `completion`.
 pub(super) fn run(

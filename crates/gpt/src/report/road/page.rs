@@ -125,10 +125,14 @@ fn next_steps(dir: &Path, results: &ChatResults) -> Element {
         (both("Talk to the model.", "和模型对话。"), format!("mynah chat --model {}", at("ppo"))),
         (
             both(
-                "Talk to the model of every stage, in a browser at http://127.0.0.1:8000.",
-                "在浏览器里与每个阶段的模型对话：http://127.0.0.1:8000。",
+                "Talk to the model of every stage, compare two blind and rank their answers, in a browser at http://127.0.0.1:8000.",
+                "在浏览器里与每个阶段的模型对话，盲测比较两个模型，给回答排序：http://127.0.0.1:8000。",
             ),
-            format!("mynah serve --model {}", quoted(&dir.display().to_string())),
+            format!(
+                "mynah serve --model {} --store {}",
+                quoted(&dir.display().to_string()),
+                quoted(&dir.join("feedback.db").display().to_string())
+            ),
         ),
         (
             both(

@@ -5,7 +5,7 @@ use super::inputs::{Inputs, Rows};
 use super::{Evaluation, Finetuning};
 use crate::checkpoint::{Checkpoint, Task};
 use crate::data::{Form, Labelled};
-use crate::eval::{ClassFigures, Confusion, Interval, Rate, bootstrap, pearson};
+use crate::eval::{ClassFigures, Confusion, Interval, Rate, bootstrap};
 use crate::model::{Config, Weights};
 use crate::objective::probabilities;
 use crate::progress::{Progress, Stopped, Unit};
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use text::statistics::pearson;
 
 /// Figures of a classifier on held-out texts. What the task does not have is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

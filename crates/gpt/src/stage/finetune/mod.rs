@@ -17,7 +17,7 @@ use self::examples::Example;
 use self::inputs::{Rows, lens, outputs, spread};
 use super::lanes::{Lanes, MicroBatch, Untold, pieces};
 use super::learner::{Learner, question};
-use super::memory;
+use super::memory::{self, Model};
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
@@ -73,7 +73,7 @@ pub fn finetune<B: Backend>(
     recipe.inputs.insert("examples".into(), options.examples.input());
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
-    memory::check(&[&config], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
+    memory::check(&[Model::of(options.init, &config)], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
@@ -117,6 +117,10 @@ impl<'a, B: Backend> Finetuning<'a, B> {
         );
         let digest = examples.digest().to_owned();
         let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, digest)?;
+        ensure!(
+            !own.freeze_trunk || options.init.adapter().is_none(),
+            "freeze_trunk is set: an adapter changes what it would keep; leave one of the two out"
+        );
         if own.freeze_trunk {
             learner.trainer.freeze_trunk(&mut learner.backend, &examples.inputs.marks());
         }
@@ -229,14 +233,15 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         // Forward, backward to the inputs, and backward to the weights cost alike.
         let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
         let tokens = pass.first_row;
-        let flops = passes * training_flops(&self.learner.trainer.config, tokens, pass.sequences);
+        let flops = passes * training_flops(&self.learner.trainer, tokens, pass.sequences);
         let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
-        let [loss] = sums.total();
+        let ranks = self.learner.trainer.ranks().clone();
+        let [loss] = sums.total(&ranks);
         let done = |mut logprobs: &[f64]| {
             let mut by = by_logprobs.iter();
             let share =
                 |piece: &[f64]| [piece.iter().zip(by.by_ref()).map(|(logprob, by)| logprob * by).sum()];
-            let [text_loss] = untold.sum(&mut logprobs, share);
+            let [text_loss] = untold.sum(&ranks, &mut logprobs, share);
             let mut metrics = metrics([("loss", loss.into())]);
             if settings.own.aux_lm > 0.0 {
                 metrics.insert("aux/loss".to_owned(), (text_loss / settings.own.aux_lm).into());

@@ -7,27 +7,28 @@
 
 mod figures;
 mod iteration;
-mod prompts;
 mod settings;
 mod state;
 
 pub use settings::PpoSettings;
 
 use self::figures::SHOWN;
-use self::iteration::Rollout;
-use self::prompts::TokenizedPrompt;
+use self::iteration::Experience;
 use super::answers::{Answers, text};
 use super::lanes::Lanes;
+use super::memory::{self, Model};
+use super::prompts::TokenizedPrompt;
+use super::rollout::{Outcome, Rollout};
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics};
-use super::{Ending, Init, Machine, StageSettings, memory};
+use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, metrics};
+use super::{Init, Machine, StageSettings};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
-use crate::train::{Frozen, Schedule, Trainer};
+use crate::train::{Frozen, Reference, Schedule, Trainer};
 use anyhow::Result;
 use kernels::{Backend, rng};
 use serde_json::{Map, Value};
@@ -58,17 +59,6 @@ pub struct Options<'a> {
     pub seed: u64,
 }
 
-/// How a run ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What every stage says of it; a step is an iteration.
-    pub ending: Ending,
-    /// Held-out figures before the first iteration; none where a run was resumed.
-    pub before: Option<Map<String, Value>>,
-    /// Held-out figures of the state that the run ended with.
-    pub after: Map<String, Value>,
-}
-
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
 ///
 /// # Errors
@@ -83,17 +73,18 @@ pub fn ppo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
+    let trained = [Model::of(options.policy, both[0]), Model::of(options.reward, both[1])];
+    // Beside an adapter the reference is the policy without what it learns.
+    let frozen = if options.policy.adapter().is_some() { &trained[1..] } else { &trained };
     let optim = &settings.optim;
     let lanes = Lanes::new(optim.lanes).in_all(settings.own.ptx_coef > 0.0);
-    memory::check(&both, &both, optim.micro_batch_tokens, lanes, machine)?;
+    memory::check(&trained, frozen, optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = training.evaluate()?.metrics.into_iter();
-    let after = after.map(|(name, value)| Ok((name.to_owned(), finite(name, value)?.into())));
-    let after = after.collect::<Result<_>>()?;
+    let after = training.evaluate()?.finite()?;
     Ok(Outcome { ending, before: training.before, after })
 }
 
@@ -110,7 +101,7 @@ struct Ppo<'a, B: Backend> {
     /// The moving average of the policy, where there is one.
     average: Option<Weights<B::Tensor>>,
     value: Trainer<B>,
-    reference: Frozen<B>,
+    reference: Reference<B>,
     reward: Frozen<B>,
     kl: KlController,
     /// Whether a model says the same to the bit whatever it is asked along with it, as on the processor.
@@ -129,14 +120,14 @@ impl<B: Backend> Training for Ppo<'_, B> {
     /// prompts draw the same random numbers every time.
     fn evaluate(&mut self) -> Result<Evaluation> {
         let n = self.held_out.len();
-        let Answers { episodes, ended } = self.answer_held_out(n)?;
-        let mut rollout = Rollout { episodes, prompts: (0..n).collect(), ended, ..Rollout::default() };
-        self.score(&mut rollout);
-        let (reward, kl) = (rollout.mean_score(), rollout.kl());
+        let answers = self.answer_held_out(n)?;
+        let experience = self.score(Rollout::new((0..n).collect(), answers));
+        let Experience { rollout, scores, .. } = &experience;
+        let (reward, kl) = (experience.mean_score(), rollout.kl());
         let objective = reward - self.settings.own.kl_coef * kl;
         let mut metrics = vec![("eval/reward", reward), ("eval/kl", kl), ("eval/objective", objective)];
         let mut line = format!("reward {reward:.3}, KL {kl:.3}");
-        let mut sorted = rollout.scores.clone();
+        let mut sorted = scores.clone();
         sorted.sort_by(f64::total_cmp);
         metrics.push(("eval/reward_median", sorted[sorted.len() / 2]));
         metrics.push(("eval/answer_tokens", rollout.answer_tokens()));

@@ -1,6 +1,5 @@
 //! The state from which PPO resumes: the four models, how they begin, and what a checkpoint holds of them.
 
-use super::prompts::ask;
 use super::{Options, Ppo, PpoSettings};
 use crate::checkpoint::{self, About, Beside, Checkpoint, Contents};
 use crate::data::{Mixture, Prompter};
@@ -8,6 +7,7 @@ use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::stage::Machine;
+use crate::stage::prompts::{ask, digest};
 use crate::stage::score::check_reward;
 use crate::stage::settings::Resolved;
 use crate::stage::training_loop::State;
@@ -40,12 +40,14 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let b = &mut backend;
         let prompter = Prompter::new(policy.needed_tokenizer()?)?;
         check_reward(reward, policy)?;
-        ensure!(
-            settings.optim.dropout == 0.0,
-            "dropout is {}: with it the policy would not give the log-probabilities of its samples (Huang et al. 2024, \
-             detail 13); leave it at 0",
-            settings.optim.dropout
-        );
+        policy.check_no_dropout(settings.optim.dropout)?;
+        if policy.adapter().is_some() {
+            ensure!(
+                own.ema == 0.0,
+                "ema is {}: there is no moving average of an adapter; leave it at 0",
+                own.ema
+            );
+        }
         let config = policy.config(0.0);
         ensure!(config.n_label.is_none(), "{} scores: the policy must be a language model", policy.name());
         let value_config = reward.config(0.0);
@@ -67,15 +69,18 @@ impl<'a, B: Backend> Ppo<'a, B> {
             let windows = data.windows(config.seq_len, options.seed)?;
             anyhow::Ok((data, windows))
         });
-        let [trained, reference] = [(); 2].map(|()| policy.weights(b, &config, options.seed));
-        let [value, scores] = [(); 2].map(|()| reward.weights(b, &value_config, options.seed));
+        let trained = policy.weights(b, &config, options.seed)?;
+        let reference = policy.reference(b, &config, &trained, options.seed)?;
+        let value = reward.weights(b, &value_config, options.seed)?;
+        // What the value model learns begins at nothing, and is none of the reward model's.
+        let scores = Weights { adapter: None, ..reward.weights(b, &value_config, options.seed)? };
         let mut ppo = Ppo {
             same_bits: machine.device == "cpu",
-            policy: Trainer::new(b, config.clone(), trained?),
+            policy: Trainer::new(b, config.clone(), trained),
             average: None,
-            value: Trainer::new(b, value_config.clone(), value?),
-            reference: Frozen::new(b, config, reference?),
-            reward: Frozen::new(b, value_config, scores?),
+            value: Trainer::new(b, value_config.clone(), value),
+            reference,
+            reward: Frozen::new(b, value_config, scores),
             kl: KlController::new(own.kl_coef, own.kl_target, own.kl_horizon),
             ptx: ptx.transpose()?,
             steps: settings.optim.steps.context("the recipe of PPO has steps")?,
@@ -110,7 +115,7 @@ impl<B: Backend> State for Ppo<'_, B> {
         let Self { options, settings, backend, prompter, policy, average, value, kl, .. } = self;
         let about = About {
             updates: policy.updates(backend),
-            data_digest: Some(state_digest(options)?),
+            data_digest: Some(digest(options.prompts, options.held_out)?),
             tokenizer_digest: Some(prompter.tokenizer().digest()),
             state: BTreeMap::from([
                 (VALUE_UPDATES.to_owned(), value.updates(backend) as f64),
@@ -178,6 +183,12 @@ fn restore_beside<B: Backend>(
     file: &str,
     updates: u64,
 ) -> Result<()> {
+    if trainer.weights.adapter.is_some() {
+        return trainer.restore_learned(b, updates, |spec| {
+            let [weights, m, v] = TREES.map(|prefix| checkpoint.leaf_beside(file, prefix, spec));
+            Ok([weights?, m?, v?])
+        });
+    }
     let config = trainer.config.clone();
     let mut tree = |prefix| checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b, &config));
     let [weights, m, v] = TREES;
@@ -195,19 +206,13 @@ pub(super) fn recipe(
     let mut recipe = settings.recipe("ppo", options.seed, machine)?;
     options.policy.record(&mut recipe, "policy")?;
     options.reward.record(&mut recipe, "reward")?;
-    recipe.inputs.insert("prompts".into(), Input::new(Path::new("prompts"), state_digest(options)?));
+    recipe.inputs.insert(
+        "prompts".into(),
+        Input::new(Path::new("prompts"), digest(options.prompts, options.held_out)?),
+    );
     for (number, (path, weight)) in (1..).zip(&options.ptx) {
         let digest = crate::data::TokenShards::open(path)?.digest().to_owned();
         recipe.inputs.insert(format!("ptx {number}"), Input::new(path, format!("{digest} × {weight}")));
     }
     Ok(recipe)
-}
-
-/// A digest of the prompts, of training and held out.
-fn state_digest(options: &Options<'_>) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for prompts in [options.prompts, options.held_out] {
-        hasher.update(&serde_json::to_vec(prompts)?);
-    }
-    Ok(hasher.finalize().to_hex().to_string())
 }

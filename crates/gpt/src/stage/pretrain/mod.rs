@@ -11,13 +11,14 @@ mod state;
 pub use begin::Start;
 pub use data::Source;
 
-use super::lanes::{Lanes, MicroBatch, Untold};
+use super::lanes::{self, Lanes, MicroBatch, Untold};
 use super::learner::Learner;
+use super::memory::{self, Model};
 use super::training_loop::{self, Evaluation, Guessing, Machine, State, Step, Training, metrics};
-use super::{Ending, Settings, memory};
+use super::{Ending, Settings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, ValWindow};
-use crate::eval::{Likelihood, likelihood};
+use crate::eval::{Likelihood, likelihood_over};
 use crate::model::{Noise, Sequences};
 use crate::objective::{KeyTokens, cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
@@ -68,14 +69,18 @@ pub fn pretrain<B: Backend>(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    lanes::check(options.settings.lanes, &machine.ranks)?;
     let data = Data::open(options, progress)?;
     let config = options.start.config(&options.settings, &data)?;
     let settings = &options.settings;
-    memory::check(&[&config], &[], settings.pass_tokens(), settings.lanes, machine)?;
+    let trained = options.start.init().map_or(Model::whole(&config), |init| Model::of(init, &config));
+    let own_lanes = Lanes::new(settings.lanes).of(&machine.ranks).in_all(false);
+    memory::check(&[trained], &[], settings.pass_tokens(), own_lanes, machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let of_data = Arc::clone(data.tokenizer());
     let tokenizer = options.start.tokenizer(&of_data);
     let mut training = Pretraining::new(backend, options, data, tokenizer, progress)?;
+    training.learner.join(&machine.ranks);
     let pace = options.settings.pace();
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
@@ -107,10 +112,11 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         let counted = settings.sequences() * self.data.predictions(settings);
         let flops = tokens as f64 * self.learner.trainer.config.training_flops_per_token();
         self.validation = None;
+        let ranks = self.learner.trainer.ranks().clone();
         let mut done = self.learner.update(&settings.optimizer(), lr, None, |mut logprobs| {
             let mut weights = weights.into_iter();
             // That of key tokens weighted, and the same without their weights.
-            let [loss, plain_loss] = untold.sum(&mut logprobs, |sequence| {
+            let [loss, plain_loss] = untold.sum(&ranks, &mut logprobs, |sequence| {
                 let share = cross_entropy(sequence, counted);
                 [weights.next().unwrap_or(1.0) * share, share]
             });
@@ -161,8 +167,8 @@ impl<B: Backend> Training for Pretraining<'_, B> {
 }
 
 impl<B: Backend> Pretraining<'_, B> {
-    /// The gradient of the step's mean loss, micro-batch by micro-batch. Returns that loss's pieces, and the
-    /// weight of every sequence in it.
+    /// The gradient of the step's mean loss, micro-batch by micro-batch of this rank's lanes. Returns that
+    /// loss's pieces, and the weight of every sequence in it.
     fn accumulate(&mut self, step: u64) -> Result<(Untold, Vec<f64>)> {
         let settings = &self.options.settings;
         let (sequences, seq_len) = (settings.sequences(), settings.seq_len);
@@ -170,7 +176,8 @@ impl<B: Backend> Pretraining<'_, B> {
         let noise_seed = rng::bits(self.options.seed, streams::PRETRAIN_DROPOUT, step);
         let (mut untold, mut weights) = (Untold::default(), Vec::with_capacity(sequences));
         let windows = repeat_n(seq_len, sequences);
-        for MicroBatch { lane, examples } in Lanes::new(settings.lanes).cut(windows, settings.pass_tokens()) {
+        let lanes = Lanes::new(settings.lanes).of(self.learner.trainer.ranks());
+        for MicroBatch { lane, examples } in lanes.cut(windows, settings.pass_tokens()) {
             let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
             let Learner { backend, trainer, .. } = learner;
             let (first, lane) = (examples.start, lane.by_sequence());
@@ -183,12 +190,19 @@ impl<B: Backend> Pretraining<'_, B> {
             untold.push(lane, &batch.lens);
             weights.extend(batch.tokens.chunks(seq_len).map(|tokens| key_tokens.weight(tokens)));
         }
+        if self.learner.trainer.ranks().size() > 1 {
+            // A stream then stands where it would after the whole step, whoever read what of it.
+            self.data.batch(step, sequences - 1..sequences, sequences, &mut self.batch, self.progress)?;
+        }
         Ok((untold, weights))
     }
 
-    /// Held-out likelihood over fixed windows.
+    /// Held-out likelihood over fixed windows, of which each rank measures some.
     fn validate(&mut self) -> Likelihood {
         let Self { learner: Learner { backend, trainer, .. }, val_windows, .. } = self;
-        likelihood(val_windows, |window, targets| trainer.evaluate(backend, window, targets).iter().sum())
+        let ranks = trainer.ranks().clone();
+        likelihood_over(&ranks, val_windows, |window, targets| {
+            trainer.evaluate(backend, window, targets).iter().sum()
+        })
     }
 }

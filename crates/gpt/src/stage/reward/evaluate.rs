@@ -1,11 +1,12 @@
 //! How good a reward model is on rankings that it has not seen.
 
 use super::Rewarding;
-use crate::eval::{Rate, pearson};
+use crate::eval::Rate;
 use crate::objective::ranking_loss;
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use text::statistics::pearson;
 
 /// Pairs that the model was about as sure of.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -59,7 +60,7 @@ const BINS: usize = 5;
 impl<B: Backend> Rewarding<'_, B> {
     /// Measures the model as it is.
     pub(super) fn measure(&mut self) -> RewardReport {
-        let held_out = &self.options.rankings.held_out;
+        let held_out = &self.options.rankings.sides.held_out;
         let scores = self.scores(held_out.iter().flat_map(|ranked| &ranked.episodes));
         let (mut all, mut by_gap, mut by_k) = (Count::default(), BTreeMap::new(), BTreeMap::new());
         let mut bins = [(0.0, Count::default()); BINS];
@@ -70,7 +71,7 @@ impl<B: Backend> Rewarding<'_, B> {
             if ranked.pairs.is_empty() {
                 continue;
             }
-            loss += ranking_loss(rewards, &ranked.pairs).value;
+            loss += ranking_loss(rewards, &ranked.pairs, self.settings.own.terms(ranked)).value;
             prompts += 1;
             for &(better, worse) in &ranked.pairs {
                 let difference = rewards[better] - rewards[worse];

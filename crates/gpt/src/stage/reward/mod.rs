@@ -10,17 +10,17 @@ mod normalise;
 pub use evaluate::{Bin, RewardReport};
 
 use super::episodes::Episode;
-use super::lanes::Lanes;
+use super::lanes::{self, Lanes};
 use super::learner::{Learner, question};
-use super::memory;
-use super::ranked::{Rankings, rows};
+use super::memory::{self, Model};
+use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::score::at_last_tokens;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
-use crate::objective::ranking_loss;
+use crate::objective::{PairTerms, ranking_loss};
 use crate::progress::Progress;
 use crate::streams;
 use crate::train::{LaneSums, Trainer};
@@ -41,6 +41,9 @@ described! {
         /// Whether the scores of demonstrations get mean 0 and variance 1 before training, too, and not only
         /// after it.
         pub normalise_before: bool,
+        /// Weight of the square of the sum of a pair's scores, which keeps scores around 0 while they are learned.
+        #[serde(default)]
+        pub centre_coef: f64,
     }
 }
 
@@ -50,7 +53,15 @@ impl StageConfig for RewardSettings {
 
     fn check(&self) -> Result<()> {
         at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
+        let centre = self.centre_coef;
+        ensure!(centre.is_finite() && centre >= 0.0, "centre_coef is {centre}: it must not be negative");
         Ok(())
+    }
+}
+
+impl RewardSettings {
+    fn terms(&self, ranked: &Ranked) -> PairTerms {
+        PairTerms { margin: ranked.margin, centre: self.centre_coef }
     }
 }
 
@@ -92,13 +103,21 @@ pub fn reward<B: Backend>(
 ) -> Result<Outcome> {
     let fit = Fit { stage: "reward", init: options.init, examples: options.rankings.counts().0 };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
+    lanes::check(settings.optim.lanes, &machine.ranks)?;
     let mut recipe = settings.recipe("reward", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("rankings".into(), options.rankings.input());
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
-    memory::check(&[&config], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
+    memory::check(
+        &[Model::of(options.init, &config)],
+        &[],
+        optim.micro_batch_tokens,
+        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        machine,
+    )?;
     let mut training = Rewarding::new(backend, options, &settings)?;
+    training.learner.join(&machine.ranks);
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
     let ending =
@@ -155,7 +174,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
                 "{}, with a new head, gives demonstrations scores that are not finite",
                 init.name()
             );
-        } else if init.model().config.n_label.is_none() {
+        } else if !init.scores() {
             let Learner { backend, trainer: Trainer { config, weights, .. }, .. } = &mut self.learner;
             normalise::transform(backend, config, weights, DRAWN_HEAD, 0.0);
         }
@@ -167,7 +186,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
     fn normalise(&mut self) -> f64 {
         let options = self.options;
         let demonstrations: Vec<Episode> = match options.demonstrations {
-            [] => options.rankings.train.iter().flat_map(|ranked| ranked.episodes.clone()).collect(),
+            [] => options.rankings.sides.train.iter().flat_map(|ranked| ranked.episodes.clone()).collect(),
             some => some.iter().map(|(prompt, answer)| Episode::new(prompt, answer)).collect(),
         };
         let scores = self.scores(&demonstrations);
@@ -190,37 +209,38 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
-        let (mut sums, mut right, mut pairs, mut tokens) = (LaneSums::default(), 0, 0, 0);
+        let (mut sums, mut right) = (LaneSums::default(), 0);
+        let (pairs, tokens) = (pairs(&batch), tokens(&batch));
         let seed = rng::bits(self.options.seed, streams::REWARD_DROPOUT, step);
         let Learner { backend, trainer, .. } = &mut self.learner;
-        for (lane, rows, rankings) in rows(&batch, Lanes::new(optim.lanes), optim.micro_batch_tokens) {
-            let noised = rows.noised(seed, tokens);
-            tokens += noised.tokens.len() as u64;
+        let ranks = trainer.ranks().clone();
+        let lanes = Lanes::new(optim.lanes).of(&ranks);
+        for RankedRows { lane, first_row, rows, rankings } in rows(&batch, &lanes, optim.micro_batch_tokens) {
+            let noised = rows.noised(seed, first_row);
             trainer.accumulate_scores(backend, noised, &rows.last, lane, |scores, derivatives| {
                 let mut first = 0;
                 for ranked in rankings {
                     let place = first..first + ranked.episodes.len();
                     first = place.end;
                     let rewards: Vec<f64> = scores[place.clone()].iter().map(|&s| f64::from(s)).collect();
-                    let one = ranking_loss(&rewards, &ranked.pairs);
+                    let one = ranking_loss(&rewards, &ranked.pairs, own.terms(ranked));
                     sums.add(lane, [one.value / elements]);
                     right += one.right;
-                    pairs += ranked.pairs.len();
                     for (out, derivative) in derivatives[place].iter_mut().zip(one.derivatives) {
                         *out = (derivative / elements) as f32;
                     }
                 }
             });
         }
-        let [loss] = sums.total();
-        let accuracy = right as f64 / pairs.max(1) as f64;
+        let [loss] = sums.total(&ranks);
+        let accuracy = ranks.count(right) as f64 / pairs.max(1) as f64;
         let sequences = batch.iter().map(|ranked| ranked.episodes.len()).sum();
         let done = Step {
             metrics: metrics([("loss", loss.into()), ("accuracy", accuracy.into()), ("pairs", pairs.into())]),
             columns: vec![format!("loss {loss:.4}"), format!("{:.1} % of pairs right", 100.0 * accuracy)],
             loss: Some(loss),
             tokens,
-            flops: training_flops(&trainer.config, tokens, sequences),
+            flops: training_flops(trainer, tokens, sequences),
             ..Step::default()
         };
         let lr = optim.schedule(self.steps).at(step);
@@ -247,7 +267,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
         const SHOWN: usize = 2;
         let mut samples = Vec::new();
-        for ranked in self.options.rankings.held_out.iter().take(SHOWN) {
+        for ranked in self.options.rankings.sides.held_out.iter().take(SHOWN) {
             let scores = self.scores(&ranked.episodes);
             let by_score = |a: &usize, b: &usize| scores[*a].total_cmp(&scores[*b]);
             let (best, worst) = ((0..scores.len()).max_by(by_score), (0..scores.len()).min_by(by_score));

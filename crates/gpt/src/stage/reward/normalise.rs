@@ -21,6 +21,10 @@ pub(super) fn transform<B: Backend>(
         map(b, bias, |_, x| gain * x + shift);
         return;
     }
+    // Of a model that stays as it is, a norm is nothing that an adapter's files could tell: scores keep their mean.
+    if weights.adapter.is_some() {
+        return;
+    }
     let norm = match config.norm_place {
         NormPlace::Pre => weights.final_norm.as_mut(),
         NormPlace::Post => weights.blocks.last_mut().map(|block| &mut block.norm2),

@@ -4,7 +4,7 @@ use crate::nearest::nearest;
 use anyhow::{Result, bail, ensure};
 
 /// Names that other programs have for what is a key here.
-const ELSEWHERE: [(&str, &str); 34] = [
+const ELSEWHERE: [(&str, &str); 36] = [
     ("learning_rate", "lr"),
     ("max_lr", "lr"),
     ("min_lr", "min_lr_frac"),
@@ -39,6 +39,8 @@ const ELSEWHERE: [(&str, &str); 34] = [
     ("kl", "kl_coef"),
     ("init_kl_coef", "kl_coef"),
     ("max_new_tokens", "max_tokens"),
+    ("center_rewards_coefficient", "centre_coef"),
+    ("rpo_alpha", "sft_coef"),
 ];
 
 /// Refuses the first key that is not among the `known` ones, with the one that was meant.

@@ -16,7 +16,7 @@ described! {
         pub lr: f64,
         /// What is left of it at the end, as a fraction; 1 is a constant rate.
         pub min_lr_frac: f64,
-        /// How the rate falls to that: cosine or linear.
+        /// How the rate falls to that: cosine, linear or sqrt (1 - √x).
         #[serde(default)]
         pub decay: Decay,
         /// Steps of linear warm-up.
@@ -96,6 +96,7 @@ impl OptimConfig {
             min_lr_frac: self.min_lr_frac as f32,
             decay: self.decay,
             warmup_steps: self.warmup_steps,
+            decay_steps: None,
             steps,
         }
     }
@@ -122,6 +123,7 @@ impl OptimConfig {
             checkpoint_every: self.checkpoint_every.unwrap_or(eval_every),
             sample_every: self.sample_every.unwrap_or(eval_every),
             keep_last: self.keep_last,
+            kept: None,
             best,
         }
     }

@@ -24,8 +24,16 @@ described! {
         /// What is left of it at the end, as a fraction.
         #[serde(default = "tenth")]
         pub min_lr_frac: f64,
+        /// How the rate falls to that: cosine, linear or sqrt (1 - √x).
+        #[serde(default, skip_serializing_if = "Decay::is_usual")]
+        pub decay: Decay,
         /// Steps of linear warm-up.
         pub warmup_steps: u64,
+        /// Steps of the fall at the end of the run, before which the rate stays what it is (warm-up, stable, decay);
+        /// without it the rate falls from the warm-up on. The state before the fall is kept: other runs can end it
+        /// otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub decay_steps: Option<u64>,
         /// Decoupled weight decay of matrices and embeddings.
         #[serde(default = "tenth")]
         pub weight_decay: f64,
@@ -123,6 +131,11 @@ impl Settings {
         Ok((shape, settings))
     }
 
+    /// Whether the preset `name`, or the file, says how many lanes there are.
+    pub fn says_lanes(name: &str) -> bool {
+        presets::table(name).is_ok_and(|table| table.contains_key("lanes"))
+    }
+
     /// The same for training that begins from `model`, whose shape it has: the preset, if there is one, says
     /// how to train and not what.
     ///
@@ -177,6 +190,13 @@ impl Settings {
             ("micro_batch_tokens", self.micro_batch_tokens as u64),
         ])?;
         keys::check_lanes(self.lanes)?;
+        ensure!(
+            self.decay_steps.is_none_or(|fall| fall >= 1 && self.warmup_steps + fall <= self.steps),
+            "decay_steps is {}: it is at least 1, and with the warm-up of {} at most the {} steps of the run",
+            self.decay_steps.unwrap_or(0),
+            self.warmup_steps,
+            self.steps
+        );
         for (key, value) in [("lr", self.lr), ("eps", self.eps), ("key_token_alpha", self.key_token_alpha)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
         }
@@ -208,8 +228,9 @@ impl Settings {
         Schedule {
             lr: self.lr as f32,
             min_lr_frac: self.min_lr_frac as f32,
-            decay: Decay::Cosine,
+            decay: self.decay,
             warmup_steps: self.warmup_steps,
+            decay_steps: self.decay_steps,
             steps: self.steps,
         }
     }
@@ -222,6 +243,7 @@ impl Settings {
             checkpoint_every: self.checkpoint_every,
             sample_every: self.sample_every,
             keep_last: self.keep_last,
+            kept: self.decay_steps.and_then(|fall| self.steps.checked_sub(fall)),
             best: Best { metric: "val_loss", highest: false, at_the_end: false },
         }
     }

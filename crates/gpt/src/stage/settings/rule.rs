@@ -41,6 +41,9 @@ pub(in crate::stage) struct Fit<'a> {
     pub(in crate::stage) examples: usize,
 }
 
+/// The rate of an adapter is so many times that of the whole model (Schulman et al. 2025, "LoRA Without Regret").
+const ADAPTER_RATE: f64 = 10.0;
+
 /// The models whose values `--help` tells.
 const SHOWN: [(&str, usize); 3] = [("nano", 192), ("baby", 384), ("gpt2", 768)];
 
@@ -58,7 +61,13 @@ impl Rule {
     pub(super) fn decide(&self, fit: &Fit<'_>) -> (toml::Value, String) {
         let Config { d_model, n_layer, dropout, .. } = fit.init.model().config;
         match self {
-            Rule::Size(rate) => (rate.at(d_model).into(), format!("{d_model} wide")),
+            Rule::Size(rate) => {
+                let (value, why) = (rate.at(d_model), format!("{d_model} wide"));
+                match fit.init.adapter() {
+                    Some(_) => (shortened(ADAPTER_RATE * value).into(), format!("{why}, of an adapter")),
+                    None => (value.into(), why),
+                }
+            }
             Rule::Examples { seen, most } => {
                 let epochs = epochs(*seen, *most, fit.examples);
                 (toml::Value::Integer(epochs as i64), format!("{} examples", fit.examples))
@@ -115,15 +124,21 @@ impl BySize {
     fn at(&self, d_model: usize) -> f64 {
         let narrower = (self.width as f64 / d_model as f64).min(1.0);
         let value = self.value * narrower.powf(self.power);
-        format!("{value:.2e}").parse().unwrap_or(value)
+        shortened(value)
     }
+}
+
+/// A rate to three digits.
+fn shortened(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stage::{
-        DpoSettings, FinetuneSettings, PpoSettings, RewardSettings, SftSettings, StageConfig,
+        DistilSettings, DpoSettings, FinetuneSettings, GrpoSettings, KtoSettings, PpoSettings,
+        RewardSettings, SftSettings, StageConfig,
     };
 
     fn rule(defaults: &str, key: &str) -> Rule {
@@ -137,8 +152,11 @@ mod tests {
         for (defaults, expected) in [
             (FinetuneSettings::DEFAULTS, [1e-3, 1e-3, 2.5e-4, 1.11e-4, 6.25e-5]),
             (SftSettings::DEFAULTS, [1e-3, 1e-3, 3.54e-4, 1.92e-4, 1.25e-4]),
+            (DistilSettings::DEFAULTS, [1e-3, 1e-3, 3.54e-4, 1.92e-4, 1.25e-4]),
             (RewardSettings::DEFAULTS, [5e-4, 5e-4, 1.25e-4, 5.56e-5, 3.13e-5]),
             (DpoSettings::DEFAULTS, [1e-4, 1e-4, 2.97e-5, 1.46e-5, 8.84e-6]),
+            (KtoSettings::DEFAULTS, [1e-4, 1e-4, 2.97e-5, 1.46e-5, 8.84e-6]),
+            (GrpoSettings::DEFAULTS, [2e-4, 2e-4, 5.95e-5, 2.92e-5, 1.77e-5]),
             (PpoSettings::DEFAULTS, [5e-5, 5e-5, 2.1e-5, 1.27e-5, 8.84e-6]),
         ] {
             let Rule::Size(rate) = rule(defaults, "lr") else { panic!("{defaults}") };
@@ -151,8 +169,10 @@ mod tests {
         for (defaults, expected) in [
             (FinetuneSettings::DEFAULTS, [10, 10, 3, 2, 1]),
             (SftSettings::DEFAULTS, [8, 8, 4, 2, 1]),
+            (DistilSettings::DEFAULTS, [8, 8, 4, 2, 1]),
             (RewardSettings::DEFAULTS, [3, 3, 1, 1, 1]),
             (DpoSettings::DEFAULTS, [3, 3, 1, 1, 1]),
+            (KtoSettings::DEFAULTS, [3, 3, 3, 2, 1]),
         ] {
             let Rule::Examples { seen, most } = rule(defaults, "epochs") else { panic!("{defaults}") };
             assert_eq!([0, 500, 8_000, 16_000, 1_000_000].map(|n| epochs(seen, most, n)), expected);

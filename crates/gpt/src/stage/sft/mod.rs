@@ -5,9 +5,9 @@
 
 mod answers;
 
-use super::lanes::{Lanes, MicroBatch, Untold, pieces};
+use super::lanes::{self, Lanes, MicroBatch, Untold, pieces};
 use super::learner::Learner;
-use super::memory;
+use super::memory::{self, Model};
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
@@ -15,7 +15,7 @@ use super::training_loop::{
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
-use crate::model::{Config, Noise, Sequences};
+use crate::model::{Noise, Sequences};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::progress::Progress;
 use crate::streams;
@@ -103,11 +103,14 @@ pub fn sft<B: Backend>(
     let fit = Fit { stage: "sft", init: options.init, examples: options.train.per_epoch() as usize };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let judges = options.reward.map(|reward| reward.config(0.0));
-    let frozen: Vec<&Config> = judges.iter().collect();
+    let frozen: Vec<Model<'_>> = judges.iter().map(Model::whole).collect();
     let (optim, mixes) = (&settings.optim, settings.own.ptx_share > 0.0);
-    let lanes = Lanes::new(optim.lanes).in_all(mixes);
-    memory::check(&[&options.init.config(0.0)], &frozen, optim.micro_batch_tokens, lanes, machine)?;
+    lanes::check(optim.lanes, &machine.ranks)?;
+    let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(mixes);
+    let config = options.init.config(0.0);
+    memory::check(&[Model::of(options.init, &config)], &frozen, optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Sft::new(backend, options, &settings)?;
+    training.learner.join(&machine.ranks);
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     for (key, data) in [("train", options.train), ("val", options.val)] {
@@ -180,7 +183,7 @@ impl<'a, B: Backend> Sft<'a, B> {
 
     /// The gradient of `weight` times the mean loss of the batch, of which nothing is left out; returns that
     /// mean's pieces and its number of targets. `first_row` rows of the step come before it.
-    fn accumulate(&mut self, step: u64, lanes: Lanes, weight: f64, first_row: u64) -> (Untold, usize) {
+    fn accumulate(&mut self, step: u64, lanes: &Lanes, weight: f64, first_row: u64) -> (Untold, usize) {
         let Self { learner, batch, derivatives, options, settings, .. } = self;
         let Learner { backend, trainer, .. } = learner;
         let counted = batch.predictions();
@@ -206,7 +209,8 @@ impl<'a, B: Backend> Sft<'a, B> {
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let counted = batch.predictions();
-        let (lanes, mut sums) = (Lanes::new(settings.optim.lanes), LaneSums::default());
+        let lanes = Lanes::new(settings.optim.lanes).of(trainer.ranks());
+        let mut sums = LaneSums::default();
         for MicroBatch { lane, examples } in
             lanes.cut(batch.lens.iter().copied(), settings.optim.micro_batch_tokens)
         {
@@ -217,7 +221,7 @@ impl<'a, B: Backend> Sft<'a, B> {
                 sums.add(lane, [cross_entropy(&logprobs[piece], counted)]);
             }
         }
-        let [loss] = sums.total();
+        let [loss] = sums.total(trainer.ranks());
         loss
     }
 }
@@ -227,9 +231,10 @@ impl<B: Backend> Training for Sft<'_, B> {
         let own = &self.settings.own;
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
-        let mut flops = training_flops(&self.learner.trainer.config, tokens, own.batch_size);
-        let lanes = Lanes::new(self.settings.optim.lanes);
-        let (demonstrated, counted) = self.accumulate(step, lanes, 1.0 - own.ptx_share, 0);
+        let mut flops = training_flops(&self.learner.trainer, tokens, own.batch_size);
+        let ranks = self.learner.trainer.ranks().clone();
+        let lanes = Lanes::new(self.settings.optim.lanes).of(&ranks);
+        let (demonstrated, counted) = self.accumulate(step, &lanes, 1.0 - own.ptx_share, 0);
         let mut mixed_in = None;
         if let Some((_, windows)) = &mut self.ptx {
             let sequences = (own.ptx_share * own.batch_size as f64).ceil() as usize;
@@ -237,16 +242,25 @@ impl<B: Backend> Training for Sft<'_, B> {
             let demonstrations = tokens;
             let ptx_tokens = self.batch.tokens.len() as u64;
             tokens += ptx_tokens;
-            flops += training_flops(&self.learner.trainer.config, ptx_tokens, sequences);
-            mixed_in = Some(self.accumulate(step, lanes.besides(), own.ptx_share, demonstrations));
+            flops += training_flops(&self.learner.trainer, ptx_tokens, sequences);
+            // The tree of all demonstrations is one of the two halves: with other ranks it is summed first.
+            let Learner { backend, trainer, .. } = &mut self.learner;
+            if ranks.size() > 1 {
+                trainer.set_aside(backend);
+            }
+            mixed_in = Some(self.accumulate(step, &lanes.besides(), own.ptx_share, demonstrations));
+            let Learner { backend, trainer, .. } = &mut self.learner;
+            if ranks.size() > 1 {
+                trainer.take_back(backend);
+            }
         }
         let optim = &self.settings.optim;
         let lr = optim.schedule(self.steps).at(step);
         Ok(self.learner.update(&optim.optimizer(), lr, None, |mut logprobs| {
-            let [loss] = demonstrated.sum(&mut logprobs, |piece| [cross_entropy(piece, counted)]);
+            let [loss] = demonstrated.sum(&ranks, &mut logprobs, |piece| [cross_entropy(piece, counted)]);
             let mut metrics = metrics([("loss", loss.into())]);
             if let Some((mixed_in, counted)) = mixed_in {
-                let [loss] = mixed_in.sum(&mut logprobs, |piece| [cross_entropy(piece, counted)]);
+                let [loss] = mixed_in.sum(&ranks, &mut logprobs, |piece| [cross_entropy(piece, counted)]);
                 metrics.insert("ptx/loss".to_owned(), loss.into());
             }
             let columns = vec![format!("loss {loss:.4}")];

@@ -3,7 +3,7 @@
 
 use super::sound::{Fault, far_above};
 use super::{Step, Training, TrainingLoop};
-use crate::checkpoint;
+use crate::checkpoint::{self, About};
 use crate::model::NotFinite;
 use crate::report;
 use crate::train::run::{CHECKPOINTS, EventKind};
@@ -88,13 +88,20 @@ impl TrainingLoop<'_> {
     /// Takes the newest checkpoint off the shelf where nothing tells that its state was sound: all steps
     /// since are bad, and it was not measured, as somebody had stopped the run.
     fn set_aside_unmeasured(&mut self) -> Result<()> {
-        let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?.found;
-        let Some((_, manifest)) = newest.filter(|_| self.saved == self.sound) else { return Ok(()) };
-        if Some(manifest.about.step) == self.saved && manifest.about.evaluation.is_empty() {
-            self.run.set_aside_after(self.saved.and_then(|step| step.checked_sub(1)))?;
-            self.saved = self.run.checkpoints()?.last().map(|checkpoint| checkpoint.step);
-            self.sound = self.saved;
+        if self.saved != self.sound {
+            return Ok(());
         }
+        let saved = self.saved;
+        self.saved = self.run.lead(|run| {
+            let newest = checkpoint::newest_good(&run.path().join(CHECKPOINTS))?.found;
+            let is_unmeasured = |about: &About| Some(about.step) == saved && about.evaluation.is_empty();
+            if !newest.is_some_and(|(_, manifest)| is_unmeasured(&manifest.about)) {
+                return Ok(saved);
+            }
+            run.set_aside_after(saved.and_then(|step| step.checked_sub(1)))?;
+            Ok(run.checkpoints()?.last().map(|checkpoint| checkpoint.step))
+        })?;
+        self.sound = self.saved;
         Ok(())
     }
 
@@ -112,7 +119,7 @@ impl TrainingLoop<'_> {
             None => "no step left a sound state, so that the run holds no model".into(),
         };
         let told = set_aside.and_then(|()| self.event(EventKind::Failed, why.to_owned()));
-        let told = told.and_then(|()| report::write(self.run.path()));
+        let told = told.and_then(|()| self.run.lead(|run| report::write(run.path())));
         let besides = told.err().map_or_else(String::new, |error| format!(" (what is more: {error:#})"));
         anyhow!(
             "training failed at step {}: {why}; {kept}{besides}. Try a lower learning rate (--lr{lr}) or a longer warm-up (--set \

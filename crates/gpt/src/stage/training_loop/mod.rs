@@ -6,6 +6,7 @@
 //! same bytes.
 
 mod bad_steps;
+mod shared_run;
 mod sound;
 mod status;
 #[cfg(test)]
@@ -14,15 +15,17 @@ mod training;
 
 pub(super) use sound::finite;
 pub(super) use training::{
-    Best, Evaluation, Guessing, Pace, State, Step, Training, metrics, shortest, training_flops,
+    Best, Evaluation, Guessing, Pace, State, Step, Training, metrics, reading_flops, shortest, training_flops,
 };
 
+use self::shared_run::SharedRun;
 use self::sound::{Fault, fault};
 use crate::checkpoint::{self, About};
 use crate::progress::{Progress, Unit};
 use crate::report;
-use crate::train::run::{CHECKPOINTS, Event, EventKind, Recipe, RunDir};
+use crate::train::run::{CHECKPOINTS, Event, EventFile, EventKind, Recipe};
 use anyhow::{Context, Result};
+use ranks::Ranks;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -53,6 +56,10 @@ pub struct Machine {
     pub peak_flops: f64,
     /// The command that trains on it, for the page; empty where it is no command.
     pub command: String,
+    /// Whether metrics are written for TensorBoard as well.
+    pub tensorboard: bool,
+    /// The processes that train together, of which each has such a machine.
+    pub ranks: Ranks,
 }
 
 impl Machine {
@@ -65,6 +72,8 @@ impl Machine {
             precision: "f32".into(),
             peak_flops: f64::INFINITY,
             command: String::new(),
+            tensorboard: false,
+            ranks: Ranks::alone(),
         }
     }
 }
@@ -72,7 +81,7 @@ impl Machine {
 /// A run in progress: everything about it but what its stage is.
 pub(super) struct TrainingLoop<'a> {
     name: String,
-    run: RunDir,
+    run: SharedRun,
     recipe_digest: String,
     settings: &'a toml::Table,
     seed: u64,
@@ -96,6 +105,8 @@ pub(super) struct TrainingLoop<'a> {
     evaluation: Option<Evaluation>,
     /// Why the run ended before its last step.
     ended: Option<String>,
+    /// The metrics once more, for TensorBoard.
+    events: Option<EventFile>,
 }
 
 /// Runs a stage in its run directory to the end, or from where it was interrupted.
@@ -114,7 +125,7 @@ pub(super) fn train(
     let digest = blake3::hash(toml::to_string(&recipe.settings)?.as_bytes()).to_hex().to_string();
     let mut training_loop = TrainingLoop {
         name: recipe.stage.clone(),
-        run: RunDir::open(out, recipe)?,
+        run: SharedRun::open(&machine.ranks, out, recipe)?,
         recipe_digest: digest,
         settings: &recipe.settings,
         seed,
@@ -130,11 +141,12 @@ pub(super) fn train(
         rolled_back_to: None,
         evaluation: None,
         ended: None,
+        events: None,
     };
     training_loop.resume(training)?;
     progress.begin(&training_loop.name, pace.steps, Unit::Count);
     progress.done_before(training_loop.step);
-    while !training_loop.is_over() && !progress.should_stop() {
+    while !training_loop.is_over() && !machine.ranks.any(progress.should_stop()) {
         training_loop.next_step(training)?;
         progress.advance(1);
     }
@@ -158,6 +170,7 @@ impl TrainingLoop<'_> {
         let due = |every: u64| every > 0 && (self.step.is_multiple_of(every) || self.is_over());
         let (evaluates, samples, saves) =
             (due(self.pace.eval_every), due(self.pace.sample_every), due(self.pace.checkpoint_every));
+        let saves = saves || self.pace.kept == Some(self.step);
         // What is saved is sound, so it is measured before.
         let measured = if evaluates || saves { Some(training.evaluate()) } else { None };
         let measured = measured.transpose().map_err(|error| self.overflowed(error))?;
@@ -199,17 +212,28 @@ impl TrainingLoop<'_> {
         ];
         metrics
             .extend(marks.into_iter().filter(|mark| mark.1).map(|(name, _)| (name.to_owned(), true.into())));
-        self.run.metrics.append(&metrics)?;
         let mut timings = Map::from_iter([("step".to_owned(), self.step.into())]);
         for (name, value) in [("step_secs", seconds), ("tokens_per_sec", tokens_per_sec), ("mfu", mfu)] {
             timings.insert(name.to_owned(), value.into());
         }
-        self.run.timings.append(&timings)?;
-        for rollout in &step.rollouts {
-            let mut line = Map::from_iter([("step".to_owned(), self.step.into())]);
-            line.extend(rollout.clone());
-            self.run.rollout(&line)?;
-        }
+        let (events, number) = (&mut self.events, self.step);
+        self.run.lead(|run| {
+            run.metrics.append(&metrics)?;
+            run.timings.append(&timings)?;
+            if let Some(events) = events {
+                let all = metrics.iter().chain(&timings).filter(|(name, _)| *name != "step");
+                events.scalars(
+                    number,
+                    all.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))),
+                )?;
+            }
+            for rollout in &step.rollouts {
+                let mut line = Map::from_iter([("step".to_owned(), number.into())]);
+                line.extend(rollout.clone());
+                run.rollout(&line)?;
+            }
+            Ok(())
+        })?;
         match evaluation {
             Some(evaluation) => {
                 self.progress.line(&format!("{}  validation: {}", self.place(), evaluation.line));
@@ -223,15 +247,18 @@ impl TrainingLoop<'_> {
     fn resume(&mut self, training: &mut dyn Training) -> Result<()> {
         match self.newest(training)? {
             Some(about) => {
-                self.run.truncate_after(about.step)?;
+                let first_loss = self.run.lead(|run| {
+                    run.truncate_after(about.step)?;
+                    run.metric("loss", 1)
+                })?;
                 (self.step, self.saved, self.ended) = (about.step, Some(about.step), about.ended);
-                (self.sound, self.first_loss) = (self.saved, self.run.metric("loss", 1)?);
+                (self.sound, self.first_loss) = (self.saved, first_loss);
                 self.event(EventKind::Resumed, self.machine.description.clone())?;
                 self.introduce_machine();
                 self.progress.line(&format!("continuing after step {}", self.step));
             }
             None => {
-                self.run.restart()?;
+                self.run.lead(|run| run.restart())?;
                 self.event(EventKind::Started, self.machine.description.clone())?;
                 self.introduce_machine();
                 let before = training.begin(self.progress)?;
@@ -242,29 +269,40 @@ impl TrainingLoop<'_> {
                 self.loss_before = before.as_ref().and_then(Evaluation::loss);
             }
         }
+        if self.machine.tensorboard {
+            let (events, next) = (&mut self.events, self.step + 1);
+            self.run.lead(|run| {
+                *events = Some(EventFile::begin(&run.path().join("tensorboard"), next)?);
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
     /// Gives the newest good checkpoint of the run to the stage, if there is one.
     fn newest(&mut self, training: &mut dyn Training) -> Result<Option<About>> {
-        let newest = checkpoint::newest_good(&self.run.path().join(CHECKPOINTS))?;
-        for damaged in newest.damaged {
+        let (damaged, found) = self.run.lead(|run| {
+            let newest = checkpoint::newest_good(&run.path().join(CHECKPOINTS))?;
+            Ok((newest.damaged, newest.found.map(|(path, manifest)| (path, manifest.about))))
+        })?;
+        for damaged in damaged {
             self.progress.line(&format!("not used: {damaged}"));
             self.event(EventKind::DamagedCheckpoint, damaged)?;
         }
-        let Some((path, manifest)) = newest.found else { return Ok(None) };
+        let Some((path, about)) = found else { return Ok(None) };
         self.restore(training, &path)?;
-        Ok(Some(manifest.about))
+        Ok(Some(about))
     }
 
     fn restore(&self, training: &mut dyn Training, path: &Path) -> Result<()> {
-        let checkpoint = checkpoint::open(path, self.progress)?;
-        training.restore(&checkpoint).with_context(|| format!("cannot go on from {}", path.display()))
+        let restored = checkpoint::open(path, self.progress).and_then(|checkpoint| {
+            training.restore(&checkpoint).with_context(|| format!("cannot go on from {}", path.display()))
+        });
+        self.run.ranks().together(restored)
     }
 
     /// Writes the checkpoint of the current step and removes those that the rule does not keep.
     fn save(&mut self, training: &mut dyn Training, selected: Option<u64>) -> Result<()> {
-        self.run.sync()?;
         let evaluation = self.evaluation.iter().flat_map(|evaluation| &evaluation.metrics);
         let about = About {
             stage: self.name.clone(),
@@ -276,14 +314,21 @@ impl TrainingLoop<'_> {
             ended: self.ended.clone(),
             ..About::default()
         };
-        training.save(&self.run.checkpoint_path(self.step), about)?;
+        let Pace { best: Best { metric, highest, .. }, keep_last, kept, .. } = self.pace;
+        training.gather();
+        self.run.lead(|run| {
+            run.sync()?;
+            training.save(&run.checkpoint_path(about.step), about)?;
+            let best = run.best_checkpoint(metric, highest)?;
+            run.retain(keep_last, &[best, kept].into_iter().flatten().collect::<Vec<_>>())
+        })?;
         self.saved = Some(self.step);
-        let Best { metric, highest, .. } = self.pace.best;
-        self.run.retain(self.pace.keep_last, self.run.best_checkpoint(metric, highest)?)
+        Ok(())
     }
 
     fn event(&mut self, event: EventKind, detail: String) -> Result<()> {
-        self.run.event(&Event { step: self.step, event, detail })
+        let event = Event { step: self.step, event, detail };
+        self.run.lead(|run| run.event(&event))
     }
 
     /// The end, reached or asked for: what is not saved yet is saved, and the page is written.
@@ -299,7 +344,7 @@ impl TrainingLoop<'_> {
         }
         let kind = if stopped { EventKind::Stopped } else { EventKind::Finished };
         self.event(kind, self.ended.clone().unwrap_or_default())?;
-        let report = report::write(self.run.path())?;
+        let report = self.run.lead(|run| report::write(run.path()))?;
         if stopped {
             self.progress.line(&format!("stopped after step {}; the same command continues", self.step));
         }
@@ -309,7 +354,9 @@ impl TrainingLoop<'_> {
     /// Puts the best state in place of the last one, where a checkpoint has a better one.
     fn select(&mut self, training: &mut dyn Training) -> Result<Option<u64>> {
         let Best { metric, highest, .. } = self.pace.best;
-        let Some((best, value)) = self.run.best_step(metric, highest, self.step)? else { return Ok(None) };
+        let step = self.step;
+        let best = self.run.lead(|run| run.best_step(metric, highest, step))?;
+        let Some((best, value)) = best else { return Ok(None) };
         if best == self.step {
             return Ok(None);
         }

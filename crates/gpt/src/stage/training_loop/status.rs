@@ -30,10 +30,11 @@ impl TrainingLoop<'_> {
     pub(super) fn sample(&mut self, training: &mut dyn Training) -> Result<()> {
         let samples = training.samples()?;
         self.progress.samples(&samples, self.is_over());
-        for (prompt, completion) in samples {
-            self.run.sample(&Sample { step: self.step, prompt, completion })?;
-        }
-        Ok(())
+        let step = self.step;
+        self.run.lead(|run| {
+            let mut samples = samples.into_iter();
+            samples.try_for_each(|(prompt, completion)| run.sample(&Sample { step, prompt, completion }))
+        })
     }
 
     /// The machine, and what its figures are, once for all stages of a road.

@@ -4,6 +4,7 @@ use super::*;
 use crate::checkpoint::{Checkpoint, Contents, Dtype, from_host, newest_good};
 use crate::model::{Config, NotFinite, specs};
 use crate::progress::Silent;
+use crate::train::run::RunDir;
 use serde_json::json;
 use std::fs;
 use tempfile::tempdir;
@@ -101,8 +102,15 @@ fn run_with(out: &Path, script: &mut Script<'_>, every: u64, best: Best) -> Resu
     let recipe = Recipe::new("sft", toml::toml! { lr = 1e9 warmup_steps = 7 dropout = 0.2 });
     let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
     let steps = script.steps.len() as u64;
-    let pace =
-        Pace { steps, eval_every: every, checkpoint_every: every, sample_every: 0, keep_last: 1, best };
+    let pace = Pace {
+        steps,
+        eval_every: every,
+        checkpoint_every: every,
+        sample_every: 0,
+        keep_last: 1,
+        kept: None,
+        best,
+    };
     train(out, &recipe, pace, 1, &machine, script, &Silent)
 }
 
@@ -116,6 +124,35 @@ fn newest(out: &Path) -> Option<About> {
 
 fn events(out: &Path) -> String {
     fs::read_to_string(out.join("events.jsonl")).unwrap()
+}
+
+#[test]
+fn tensorboard_has_a_file_for_each_time_that_a_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = Recipe::new("sft", toml::Table::new());
+    let machine = Machine { tensorboard: true, ..Machine::unmeasured() };
+    let best = Best { metric: "val_loss", highest: false, at_the_end: false };
+    let script = [(5.0, 4.9, 0.5), (4.0, 4.1, 0.6), (3.0, 3.3, 0.6)];
+    for steps in [2, 3] {
+        let pace = Pace {
+            steps,
+            eval_every: 1,
+            checkpoint_every: 1,
+            sample_every: 0,
+            keep_last: 1,
+            kept: None,
+            best,
+        };
+        train(dir.path(), &recipe, pace, 1, &machine, &mut Script::new(&script), &Silent).unwrap();
+    }
+    let files = fs::read_dir(dir.path().join("tensorboard")).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<Vec<u8>> = files.map(|path| fs::read(path).unwrap()).collect();
+    files.sort_by_key(|bytes| std::cmp::Reverse(bytes.len()));
+    let times =
+        |bytes: &[u8], name: &str| bytes.windows(name.len()).filter(|of| *of == name.as_bytes()).count();
+    let counts: Vec<[usize; 2]> =
+        files.iter().map(|bytes| [times(bytes, "val_loss"), times(bytes, "tokens_per_sec")]).collect();
+    assert_eq!(counts, [[2, 2], [1, 1]], "a value for each step, once");
 }
 
 #[test]
@@ -199,7 +236,15 @@ fn a_state_that_is_saved_is_measured_before() {
     let recipe = Recipe::new("sft", toml::Table::new());
     let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
-    let pace = Pace { steps: 3, eval_every: 9, checkpoint_every: 1, sample_every: 0, keep_last: 9, best };
+    let pace = Pace {
+        steps: 3,
+        eval_every: 9,
+        checkpoint_every: 1,
+        sample_every: 0,
+        keep_last: 9,
+        kept: None,
+        best,
+    };
     train(dir.path(), &recipe, pace, 1, &machine, &mut Script::new(&steps), &Silent).unwrap();
     let kept: Vec<u64> =
         crate::train::run::checkpoints(dir.path()).unwrap().iter().map(|one| one.step).collect();

@@ -1,9 +1,12 @@
 //! What the loop asks of a stage: a step, an evaluation, samples, and the state that checkpoints hold.
 
+use super::sound::finite;
 use crate::checkpoint::{About, Checkpoint};
 use crate::model::Config;
 use crate::progress::Progress;
+use crate::train::Trainer;
 use anyhow::Result;
+use kernels::Backend;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -24,6 +27,11 @@ pub(in crate::stage) trait Training {
     /// See [`State::save`].
     fn save(&mut self, dir: &Path, about: About) -> Result<()> {
         self.state().save(dir, about)
+    }
+
+    /// See [`State::gather`].
+    fn gather(&mut self) {
+        self.state().gather();
     }
 
     /// See [`State::restore`].
@@ -48,6 +56,9 @@ pub(in crate::stage) trait Training {
 pub(in crate::stage) trait State {
     /// Writes the checkpoint `dir`; `about` knows step, seed and evaluation.
     fn save(&mut self, dir: &Path, about: About) -> Result<()>;
+
+    /// Brings what ranks have in parts to the first one, which alone [saves](Self::save) it. All ranks call it.
+    fn gather(&mut self) {}
 
     /// Takes the state of a checkpoint that [`save`](Self::save) wrote.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
@@ -87,9 +98,21 @@ pub(in crate::stage) fn metrics<'n>(
 }
 
 /// Floating-point operations of learning from `sequences` sequences with `tokens` tokens in all.
-pub(in crate::stage) fn training_flops(config: &Config, tokens: u64, sequences: usize) -> f64 {
+pub(in crate::stage) fn training_flops<B: Backend>(
+    trainer: &Trainer<B>,
+    tokens: u64,
+    sequences: usize,
+) -> f64 {
     let len = tokens as f64 / sequences.max(1) as f64;
-    tokens as f64 * config.training_flops_per_token_of(len)
+    // Beside an adapter, matrices that stay as they are have no gradients: one of three products.
+    let passes = if trainer.weights.adapter.is_some() { 2.0 / 3.0 } else { 1.0 };
+    passes * tokens as f64 * trainer.config.training_flops_per_token_of(len)
+}
+
+/// Floating-point operations of a pass without gradients: a third of one with them.
+pub(in crate::stage) fn reading_flops(config: &Config, tokens: u64, sequences: usize) -> f64 {
+    let len = tokens as f64 / sequences.max(1) as f64;
+    tokens as f64 / 3.0 * config.training_flops_per_token_of(len)
 }
 
 /// What a loss is where nothing is known.
@@ -110,6 +133,19 @@ pub(in crate::stage) struct Evaluation {
     pub(in crate::stage) line: String,
 }
 
+impl Evaluation {
+    /// The figures of the state that a run ends with.
+    ///
+    /// # Errors
+    /// One of them is not finite.
+    pub(in crate::stage) fn finite(self) -> Result<Map<String, Value>> {
+        self.metrics
+            .into_iter()
+            .map(|(name, value)| Ok((name.to_owned(), finite(name, value)?.into())))
+            .collect()
+    }
+}
+
 /// When things are due. What is 0 is never due; the last step is due for everything else.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stage) struct Pace {
@@ -119,6 +155,8 @@ pub(in crate::stage) struct Pace {
     pub(in crate::stage) sample_every: u64,
     /// Checkpoints that are kept, besides the best one.
     pub(in crate::stage) keep_last: usize,
+    /// The step whose state is saved and kept whatever else is.
+    pub(in crate::stage) kept: Option<u64>,
     /// Which checkpoint is the best.
     pub(in crate::stage) best: Best,
 }

@@ -216,6 +216,7 @@ fn words<'a>(values: Values<'a>) -> &'a [u32] {
         match values {
             Values::F32(values) => values.align_to().1,
             Values::Bf16(values) => values.align_to().1,
+            Values::Blocks(_) => panic!("only weights are in blocks"),
         }
     }
 }

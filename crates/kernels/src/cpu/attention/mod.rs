@@ -218,6 +218,7 @@ multiversion! {
             match values {
                 Values::F32(values) => out.copy_from_slice(&values[start..start + head_dim]),
                 Values::Bf16(values) => widen(out, &values[start..start + head_dim]),
+                Values::Blocks(values) => values.unpack(out, start),
             }
         }
     }

@@ -4,6 +4,8 @@
 //! its column alone.
 
 use super::super::{Level, Precision};
+#[cfg(target_arch = "x86_64")]
+use super::codes::Codes;
 use super::tile::Tile;
 
 /// What a packed word holds.
@@ -67,6 +69,14 @@ impl Kernel {
     /// Whether it multiplies by panels of halves: memory gives a lone row's weights in half the time.
     pub(super) fn takes_halves(self) -> bool {
         self.level == Level::Avx2 && self.word == Word::RoundedF32
+    }
+
+    /// How many units of codes a product of so many rows reads side by side as they are; none where they are
+    /// unpacked first.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn units_of_codes(self, codes: &Codes, rows: usize) -> Option<usize> {
+        let reads = self.level == Level::Avx2 && self.word == Word::F32;
+        reads.then(|| super::codes_avx2::units(codes, rows)).flatten()
     }
 
     /// Multiply-adds on registers alone, as a yardstick: `steps` times [`peak_flops`](Self::peak_flops)

@@ -17,6 +17,9 @@
 //! * Small products within one thread, as attention needs them: [`Kernel::pack_left`],
 //!   [`Kernel::pack_right`], [`Kernel::multiply`].
 
+mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
 mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod kernel_avx2;
@@ -35,6 +38,7 @@ mod small;
 mod tests;
 mod tile;
 
+pub(super) use codes::Codes;
 pub(super) use kernel::Kernel;
 pub(super) use layout::{Blocks, UNIT};
 pub(super) use pack::Factor;

@@ -1,9 +1,13 @@
 //! From matrices as they are stored to panels as kernels read them.
 
+use super::super::Level;
 use super::super::bf16::{from_bf16, round_bf16};
+use super::super::blocks::unpack;
 use super::super::level::multiversion;
+use super::super::scratch::Buffer;
 use super::super::tensor::Values;
 use super::kernel::{Kernel, Word};
+use std::ops::Range;
 
 /// A matrix as a factor of a product: seen as *lines* (rows of the left factor, columns of the right one)
 /// along k.
@@ -23,6 +27,29 @@ impl<'a> Factor<'a> {
     /// Neighbours in memory are neighbouring lines: element (line, k) is `values[k · stride + line]`.
     pub(crate) fn across_k(values: Values<'a>, stride: usize) -> Self {
         Self { values, stride, along_k: false }
+    }
+
+    /// The elements of `lines × ks` as a factor whose first line and k these are, unpacked into `buffer` where they
+    /// are in blocks; else all of it, from the first on.
+    pub(super) fn readable<'b>(
+        self,
+        level: Level,
+        lines: Range<usize>,
+        ks: Range<usize>,
+        buffer: &'b mut Buffer,
+    ) -> (Factor<'b>, [usize; 2])
+    where
+        'a: 'b,
+    {
+        let Values::Blocks(blocks) = self.values else { return (self, [0, 0]) };
+        let (outer, inner) =
+            if self.along_k { (lines.clone(), ks.clone()) } else { (ks.clone(), lines.clone()) };
+        let width = inner.len();
+        let values = buffer.floats(outer.len() * width);
+        for (out, row) in values.chunks_exact_mut(width).zip(outer) {
+            unpack(level, out, blocks, row * self.stride + inner.start);
+        }
+        (Factor { values: Values::F32(values), stride: width, ..self }, [lines.start, ks.start])
     }
 
     /// The `lines × k` elements from (`line`, `k`) on.
@@ -108,8 +135,15 @@ multiversion! {
             Values::F32(values) if round => pack_values(panel, values, window, width, |x| round_bf16(x).to_bits()),
             Values::F32(values) => pack_values(panel, values, window, width, f32::to_bits),
             Values::Bf16(values) => pack_values(panel, values, window, width, |x| from_bf16(x).to_bits()),
+            Values::Blocks(_) => not_unpacked(),
         }
     }
+}
+
+/// What packs whole right factors makes them [readable](Factor::readable) first, and no other factor is in blocks.
+#[cold]
+pub(super) fn not_unpacked() -> ! {
+    panic!("a matrix in blocks can only be the weight of a linear layer")
 }
 
 #[inline(always)]

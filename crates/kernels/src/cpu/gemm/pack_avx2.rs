@@ -2,7 +2,7 @@
 
 use super::super::bf16::{from_bf16, round_bf16};
 use super::super::tensor::Values;
-use super::pack::Window;
+use super::pack::{Window, not_unpacked};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
@@ -44,6 +44,7 @@ pub(super) unsafe fn along_k(panel: &mut [u32], window: Window<'_>, width: usize
                 },
                 |i| from_bf16(x[i]).to_bits(),
             ),
+            Values::Blocks(_) => not_unpacked(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::super::tensor::Values;
 use super::kernel::Word;
 use super::kernel_avx512::round;
 use super::layout::UNIT;
-use super::pack::Window;
+use super::pack::{Window, not_unpacked};
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
@@ -262,6 +262,7 @@ unsafe fn pack<T: Target>(word: Word, target: T, strips: usize, window: Window<'
             }
             (Word::Bf16Pair, Values::F32(x)) => pairs(PairsOfFloats(x.as_ptr()), target, strips, window),
             (Word::Bf16Pair, Values::Bf16(x)) => pairs(PairsOfHalves(x.as_ptr()), target, strips, window),
+            (_, Values::Blocks(_)) => not_unpacked(),
         }
     }
 }

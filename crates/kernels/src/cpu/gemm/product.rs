@@ -7,6 +7,7 @@ use super::super::aligned::Aligned;
 use super::super::pool::{Disjoint, Pool};
 use super::super::scratch::Scratch;
 use super::super::tensor::Sink;
+use super::codes::Codes;
 use super::kernel::Kernel;
 use super::layout::{Block, Blocks, Columns, UNIT};
 use super::pack::Factor;
@@ -50,13 +51,20 @@ enum Packed<'a> {
     Words(&'a [u32]),
     /// The upper halves of words whose lower ones are zero.
     Halves(&'a [u16]),
+    Codes(&'a Codes),
 }
 
 impl Packed<'_> {
-    fn len(self) -> usize {
+    /// Whether it is a factor of these columns and blocks.
+    fn fits(self, columns: Columns, blocks: &Blocks) -> bool {
+        let len = columns.padded() * blocks.words();
         match self {
-            Packed::Words(words) => words.len(),
-            Packed::Halves(halves) => halves.len(),
+            Packed::Words(words) => words.len() == len,
+            Packed::Halves(halves) => halves.len() == len,
+            Packed::Codes(codes) => {
+                let [d_out, d_in] = codes.shape();
+                d_out.next_multiple_of(UNIT) == columns.padded() && d_in == blocks.k()
+            }
         }
     }
 }
@@ -71,6 +79,7 @@ pub(crate) struct PackedWeight {
 enum Stored {
     Words(Aligned<u32>),
     Halves(Aligned<u16>),
+    Codes(Codes),
 }
 
 impl Stored {
@@ -101,6 +110,12 @@ impl PackedWeight {
         Self { stored: Stored::new(kernel, words), d_in, d_out }
     }
 
+    /// A weight in blocks, which stays in them.
+    pub(crate) fn of_codes(codes: Codes) -> Self {
+        let [d_out, d_in] = codes.shape();
+        Self { stored: Stored::Codes(codes), d_in, d_out }
+    }
+
     /// Number of values of the matrix.
     pub(crate) fn len(&self) -> usize {
         self.d_in * self.d_out
@@ -112,6 +127,7 @@ impl PackedWeight {
         Right(match &self.stored {
             Stored::Words(words) => Packed::Words(words),
             Stored::Halves(halves) => Packed::Halves(halves),
+            Stored::Codes(codes) => Packed::Codes(codes),
         })
     }
 }
@@ -141,13 +157,17 @@ pub(crate) fn pack_right<'a>(
     assert_eq!(words.len(), columns.padded() * blocks.words(), "a right factor of another size");
     let target = Disjoint::new(&mut *words);
     let groups = columns.panels().div_ceil(PACK_PANELS);
-    pool.run(groups * blocks.iter().len(), &|chunk, _| {
+    pool.run(groups * blocks.iter().len(), &|chunk, scratch| {
         let block = blocks.get(chunk / groups);
         let first = chunk % groups * PACK_PANELS;
         let panels = first..columns.panels().min(first + PACK_PANELS);
+        let lines = columns.range(panels.start).start..columns.range(panels.end - 1).end;
         // A few k of all panels at a time, because they are neighbours in memory if the factor lies across k.
         for skipped in (0..block.len).step_by(PACK_K) {
             let len = PACK_K.min(block.len - skipped);
+            let (k, [buffer, ..]) = (block.start + skipped, &mut scratch.buffers);
+            let (factor, [first_line, first_k]) =
+                factor.readable(kernel.level, lines.clone(), k..k + len, buffer);
             for panel in panels.clone() {
                 let (start, range) = (columns.start(panel), columns.range(panel));
                 let width = columns.start(panel + 1) - start;
@@ -156,7 +176,7 @@ pub(crate) fn pack_right<'a>(
                 let words = unsafe {
                     target.slice(start * blocks.words() + word * width, len.div_ceil(kernel.step()) * width)
                 };
-                let window = factor.window(range.start, range.len(), block.start + skipped, len);
+                let window = factor.window(range.start - first_line, range.len(), k - first_k, len);
                 kernel.pack_panel(words, window, width);
             }
         }
@@ -168,11 +188,7 @@ impl Product<'_> {
     /// Computes it into `out`.
     pub(crate) fn run(&self, kernel: Kernel, pool: &mut Pool, out: Sink<'_>) {
         let columns = Columns::new(self.n, kernel.max_units());
-        assert_eq!(
-            self.right.0.len(),
-            columns.padded() * self.blocks.words(),
-            "a right factor of another size"
-        );
+        assert!(self.right.0.fits(columns, self.blocks), "a right factor of another size");
         assert_eq!(out.len(), self.m * self.n, "a result of another size");
         assert!(self.bias.is_none_or(|bias| bias.len() == self.n), "a bias of another size");
         assert!(!self.add || matches!(out, Sink::F32(_)), "only f32 is added to");
@@ -204,7 +220,7 @@ impl Product<'_> {
         panels: Range<usize>,
         scratch: &mut Scratch,
     ) {
-        let [left, sums, ..] = &mut scratch.buffers;
+        let [left, sums, unpacked, ..] = &mut scratch.buffers;
         let first_column = columns.start(panels.start);
         // Where the sum so far lies while it is not final: in the result itself if that is `f32`.
         let width = columns.start(panels.end) - first_column;
@@ -232,30 +248,65 @@ impl Product<'_> {
             let (to, to_stride) =
                 if index == last { (target, self.n) } else { (Out::F32(partial), partial_stride) };
             let share_of_tile = words.div_ceil(PREFETCH_WORDS) * share;
-            for panel in panels.clone() {
+            let tile = |panel: usize, row: usize, right: *const u32, next: *const u32| {
                 let range = columns.range(panel);
-                let right = self.right_panel(columns, panel, block);
-                let next =
-                    if panel + 1 < panels.end { self.right_panel(columns, panel + 1, block) } else { right };
                 let offset = range.start - first_column;
+                let add = partial.wrapping_add(row * partial_stride + offset).cast_const();
+                let bias = self.bias.filter(|_| index == last).map(|bias| bias[range.start..].as_ptr());
+                Tile {
+                    words,
+                    left: left[row * words..].as_ptr(),
+                    right,
+                    is_halves: matches!(self.right.0, Packed::Halves(_)),
+                    prefetch: (next.wrapping_add(row / kernel.mr() * share_of_tile * UNIT), share),
+                    rows: (rows.len() - row).min(kernel.mr()),
+                    units: columns.units(panel),
+                    cols: range.len(),
+                    out: to.offset(row * to_stride + offset),
+                    out_stride: to_stride,
+                    add: if index > 0 || self.add { add } else { std::ptr::null() },
+                    add_stride: partial_stride,
+                    bias: bias.unwrap_or(std::ptr::null()),
+                }
+            };
+            #[cfg(target_arch = "x86_64")]
+            if let Packed::Codes(codes) = self.right.0
+                && let Some(units) = kernel.units_of_codes(codes, rows.len())
+            {
+                let mut panel = panels.start;
+                while panel < panels.end {
+                    let (one, two) = (panel, (panel + units - 1).min(panels.end - 1));
+                    let [one, two] =
+                        [one, two].map(|panel| tile(panel, 0, std::ptr::null(), std::ptr::null()));
+                    let tiles = [one, two];
+                    let tiles = if panel + units <= panels.end { &tiles[..units] } else { &tiles[..1] };
+                    // SAFETY: as below; a panel of this level is a unit, and blocks but the last have an even
+                    // number of terms.
+                    unsafe { super::codes_avx2::run(codes, panel, block.start, tiles) };
+                    panel += tiles.len();
+                }
+                continue;
+            }
+            for panel in panels.clone() {
+                let right = match self.right.0 {
+                    Packed::Codes(codes) => {
+                        let width = columns.units(panel) * UNIT;
+                        let first = columns.start(panel) / UNIT;
+                        let unpacked = unpacked.words(words * width);
+                        let terms = block.start..block.start + block.len;
+                        codes.unpack(kernel, unpacked, first..first + width / UNIT, terms);
+                        unpacked.as_ptr()
+                    }
+                    _ => self.right_panel(columns, panel, block),
+                };
+                let next = match self.right.0 {
+                    Packed::Words(_) | Packed::Halves(_) if panel + 1 < panels.end => {
+                        self.right_panel(columns, panel + 1, block)
+                    }
+                    _ => right,
+                };
                 for row in (0..rows.len()).step_by(kernel.mr()) {
-                    let add = partial.wrapping_add(row * partial_stride + offset).cast_const();
-                    let bias = self.bias.filter(|_| index == last).map(|bias| bias[range.start..].as_ptr());
-                    let tile = Tile {
-                        words,
-                        left: left[row * words..].as_ptr(),
-                        right,
-                        is_halves: matches!(self.right.0, Packed::Halves(_)),
-                        prefetch: (next.wrapping_add(row / kernel.mr() * share_of_tile * UNIT), share),
-                        rows: (rows.len() - row).min(kernel.mr()),
-                        units: columns.units(panel),
-                        cols: range.len(),
-                        out: to.offset(row * to_stride + offset),
-                        out_stride: to_stride,
-                        add: if index > 0 || self.add { add } else { std::ptr::null() },
-                        add_stride: partial_stride,
-                        bias: bias.unwrap_or(std::ptr::null()),
-                    };
+                    let tile = tile(panel, row, right, next);
                     // SAFETY: the panels hold `words` words; `out` has `m · n` elements, of which this
                     // chunk's rows and columns are its own; `partial` is the same, or scratch of `rows ·
                     // width`.
@@ -273,6 +324,7 @@ impl Product<'_> {
         match self.right.0 {
             Packed::Words(words) => words[panel][part..].as_ptr(),
             Packed::Halves(halves) => halves[panel][part..].as_ptr().cast(),
+            Packed::Codes(_) => panic!("codes are unpacked first"),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The language-model head: logits exist for a chunk of rows at a time, and turn into their gradients in
 //! place.
 //!
-//! Here are the products and what surrounds them; what happens to a row of logits is in [`softmax`].
+//! Here are the products and what surrounds them; what happens to a row of logits is in [`softmax`], and where a teacher's
+//! stand beside them in [`distil`].
 //!
 //! Rows without a target are left out of the products. A chunk holds whole groups of rows (or an even part of
 //! one that is too large), whose rows are blocks of their own in the weight's gradient: what a group
 //! contributes does not depend on its neighbours.
 
+mod distil;
 mod softmax;
 
 use super::gemm::{Blocks, Factor, Kernel, Product, Right, pack_right};
@@ -42,6 +44,7 @@ pub(super) struct HeadMemory {
     hidden_packed: Buffer,
     logits: Buffer,
     dhidden: Buffer,
+    teacher: distil::TeacherMemory,
 }
 
 pub(super) fn forward(
@@ -54,7 +57,7 @@ pub(super) fn forward(
     shape: &HeadShape,
 ) {
     let outputs = Outputs { logprobs, entropies };
-    run(cpu, outputs, None, hidden, weight, targets, shape, &[shape.rows]);
+    run(cpu, outputs, None, hidden, weight, None, targets, shape, &[shape.rows]);
 }
 
 /// `derivatives` are those of the loss by each log-probability, and by each entropy if the loss has them.
@@ -63,7 +66,7 @@ pub(super) fn backward(
     cpu: &mut Cpu,
     logprobs: &mut [f64],
     dhidden: &mut CpuTensor,
-    dweight: &mut CpuTensor,
+    dweight: Option<&mut CpuTensor>,
     (dlogprobs, dentropies): (&[f64], Option<&[f64]>),
     hidden: &CpuTensor,
     weight: &CpuTensor,
@@ -72,18 +75,20 @@ pub(super) fn backward(
     groups: &[usize],
 ) {
     assert_eq!(dhidden.len(), hidden.len(), "values of dhidden");
-    assert_eq!(dweight.len(), weight.len(), "values of dweight");
+    let learned = dweight.as_ref().map_or(weight.len(), |dweight| dweight.len());
+    assert_eq!(learned, weight.len(), "values of dweight");
     assert_eq!(dlogprobs.len(), shape.rows, "values of dlogprobs");
     if let Some(dentropies) = dentropies {
         assert_eq!(dentropies.len(), shape.rows, "values of dentropies");
     }
     assert_groups("head_backward", groups, shape.rows);
-    let gradients = Gradients { dlogprobs, dentropies, dhidden: dhidden.sink(), dweight: dweight.sink() };
+    let dweight = dweight.map(CpuTensor::sink);
+    let gradients = Gradients { dlogprobs, dentropies, dhidden: dhidden.sink(), dweight };
     let outputs = Outputs { logprobs, entropies: None };
-    run(cpu, outputs, Some(gradients), hidden, weight, targets, shape, groups);
+    run(cpu, outputs, Some(gradients), hidden, weight, None, targets, shape, groups);
 }
 
-/// What is told of every row.
+/// What is told of every row: the log-probability of its target, or the divergence from a teacher.
 struct Outputs<'a> {
     logprobs: &'a mut [f64],
     entropies: Option<&'a mut [f64]>,
@@ -94,7 +99,7 @@ struct Gradients<'a> {
     dlogprobs: &'a [f64],
     dentropies: Option<&'a [f64]>,
     dhidden: Sink<'a>,
-    dweight: Sink<'a>,
+    dweight: Option<Sink<'a>>,
 }
 
 /// Rows of a chunk at most.
@@ -118,6 +123,7 @@ fn run(
     mut gradients: Option<Gradients<'_>>,
     hidden: &CpuTensor,
     weight: &CpuTensor,
+    teacher: Option<distil::Teacher<'_>>,
     targets: &[u32],
     shape: &HeadShape,
     groups: &[usize],
@@ -129,7 +135,11 @@ fn run(
         assert_eq!(values.map_or(rows, <[f64]>::len), rows, "values of {name}");
     }
     assert_eq!(targets.len(), rows, "targets");
-    let operation = if gradients.is_some() { "head_backward" } else { "head_forward" };
+    let operation = match &teacher {
+        Some(teacher) => teacher.operation,
+        None if gradients.is_some() => "head_backward",
+        None => "head_forward",
+    };
     assert!(vocab_size > 0 && d_model > 0, "{operation}: an empty head");
     assert!(u32::try_from(rows).is_ok(), "{operation}: {rows} rows are more than 32 bits count");
     assert_eq!(hidden.len(), size_of_shape(operation, &[rows, d_model]), "values of hidden");
@@ -165,6 +175,8 @@ fn run(
         pack_right(*kernel, pool, words, Factor::across_k(weight.values(), d_model), vocab, d_model)
     });
 
+    let mut teacher = teacher.map(|teacher| teacher.begin(*kernel, pool, &mut memory.teacher, shape));
+
     let mut pieces = pieces.iter().peekable();
     while let Some(first) = pieces.next() {
         let mut range = first.clone();
@@ -182,14 +194,20 @@ fn run(
             rows: &rows[range],
             shape,
         };
-        let gathered = step.gather(hidden.values(), &mut memory.hidden);
-        step.logits(memory.logits.floats(step.rows.len() * vocab_size), gathered, for_logits, depth);
+        let gathered = step.gather(hidden.values(), d_model, &mut memory.hidden);
         let logits = memory.logits.floats(step.rows.len() * vocab_size);
-        step.softmax(logits, &mut outputs, targets, gradients.as_ref());
+        step.logits(logits, (gathered, d_model), for_logits, depth);
+        let logits = memory.logits.floats(step.rows.len() * vocab_size);
+        match &mut teacher {
+            None => step.softmax(logits, &mut outputs, targets, gradients.as_ref()),
+            Some(teacher) => teacher.diverge(&mut step, logits, outputs.logprobs, gradients.as_ref()),
+        }
         if let (Some(gradients), Some(for_dhidden)) = (&mut gradients, for_dhidden) {
             let dlogits = step.dlogits(&mut memory.logits);
             step.dhidden(gradients.dhidden.reborrow(), &mut memory.dhidden, dlogits, for_dhidden, vocab);
-            step.dweight(gradients.dweight.reborrow(), &mut memory.hidden_packed, dlogits, gathered, chunk);
+            if let Some(dweight) = &mut gradients.dweight {
+                step.dweight(dweight.reborrow(), &mut memory.hidden_packed, dlogits, gathered, chunk);
+            }
         }
     }
 }
@@ -231,9 +249,9 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Copies the chunk's rows of `hidden` together.
-    fn gather<'b>(&mut self, hidden: Values<'_>, buffer: &'b mut Buffer) -> Values<'b> {
-        let (rows, width) = (self.rows, self.shape.d_model);
+    /// Copies the chunk's rows of `hidden`, `width` values each, together.
+    fn gather<'b>(&mut self, hidden: Values<'_>, width: usize, buffer: &'b mut Buffer) -> Values<'b> {
+        let rows = self.rows;
         match hidden {
             Values::F32(hidden) => {
                 let to = buffer.floats(rows.len() * width);
@@ -245,15 +263,22 @@ impl Step<'_> {
                 copy_rows(self.pool, to, hidden, rows, width);
                 Values::Bf16(to)
             }
+            Values::Blocks(_) => panic!("only weights are in blocks"),
         }
     }
 
-    fn logits(&mut self, logits: &mut [f32], hidden: Values<'_>, weight: Right<'_>, depth: &Blocks) {
+    fn logits(
+        &mut self,
+        logits: &mut [f32],
+        (hidden, d_model): (Values<'_>, usize),
+        weight: Right<'_>,
+        depth: &Blocks,
+    ) {
         let product = Product {
             m: self.rows.len(),
             n: self.shape.vocab_size,
             blocks: depth,
-            left: Factor::along_k(hidden, self.shape.d_model),
+            left: Factor::along_k(hidden, d_model),
             right: weight,
             bias: None,
             add: false,

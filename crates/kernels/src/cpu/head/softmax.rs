@@ -63,7 +63,7 @@ impl Step<'_> {
 }
 
 /// The memory of the first half of a row, for as many values of half the size.
-fn first_half(row: &mut [f32]) -> &mut [u16] {
+pub(super) fn first_half(row: &mut [f32]) -> &mut [u16] {
     let len = row.len();
     // SAFETY: every bit pattern is a `u16`, whose alignment is smaller.
     let (_, halves, _) = unsafe { row.align_to_mut::<u16>() };
@@ -72,7 +72,7 @@ fn first_half(row: &mut [f32]) -> &mut [u16] {
 
 multiversion! {
     /// The largest logit, and the sum of `exps[i] = exp(scale · (logits[i] - max))`.
-    fn exp_row(exps: &mut [f32], logits: &[f32], scale: f32) -> (f32, f32) {
+    pub(super) fn exp_row(exps: &mut [f32], logits: &[f32], scale: f32) -> (f32, f32) {
         let mut lanes = [f32::NEG_INFINITY; LANES];
         let (whole, rest) = logits.as_chunks::<LANES>();
         for logits in whole {
@@ -119,7 +119,7 @@ multiversion! {
     }
 
     /// `out = factor · x`.
-    fn scale_row(out: &mut [f32], x: &[f32], factor: f32) {
+    pub(super) fn scale_row(out: &mut [f32], x: &[f32], factor: f32) {
         for (out, x) in out.iter_mut().zip(x) {
             *out = factor * x;
         }

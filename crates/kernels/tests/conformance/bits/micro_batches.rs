@@ -2,7 +2,7 @@
 
 use super::{D_IN, D_OUT, ROWS, Tensor, assert_same_bits, in_every_setting};
 use crate::lab::Lab;
-use kernels::{AttentionShape, Backend, Cpu, HeadShape, LinearShape, NO_TARGET};
+use kernels::{AttentionShape, Backend, Cpu, Distil, DistilShape, HeadShape, LinearShape, NO_TARGET};
 use std::ops::Range;
 
 /// Groups of unequal lengths, as sequences are.
@@ -142,13 +142,41 @@ fn head_backward_in_micro_batches() {
             lab.backend.head_backward(
                 &mut Vec::new(),
                 &mut dhidden,
-                dweight,
+                Some(dweight),
                 &rows_of(&dlogprobs, &rows, 1).to_vec(),
                 Some(&rows_of(&dentropies, &rows, 1).to_vec()),
                 &hidden,
                 &weight,
                 &rows_of(&targets, &rows, 1).to_vec(),
                 &shape,
+                &groups(&rows),
+            );
+        });
+    });
+}
+
+#[test]
+fn distil_backward_in_micro_batches() {
+    in_every_setting(|lab, setting| {
+        let (hidden, theirs) = (lab.noise(ROWS * D_IN), lab.noise(ROWS * 5));
+        let mut targets = lab.indices(ROWS, D_OUT);
+        targets[17..23].fill(NO_TARGET);
+        let derivatives: Vec<f64> = lab.noise(ROWS).into_iter().map(f64::from).collect();
+        let (weight, teacher_weight) = (lab.exact(D_OUT * D_IN), lab.exact(D_OUT * 5));
+        assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
+            let student = HeadShape { rows: rows.len(), d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let hidden = lab.activation_of(rows_of(&hidden, &rows, D_IN));
+            let theirs = lab.activation_of(rows_of(&theirs, &rows, 5));
+            let mut dhidden = lab.activation(rows.len() * D_IN);
+            lab.backend.distil_backward(
+                &mut Vec::new(),
+                &mut dhidden,
+                Some(dweight),
+                &rows_of(&derivatives, &rows, 1).to_vec(),
+                [&hidden, &weight],
+                [&theirs, &teacher_weight],
+                &rows_of(&targets, &rows, 1).to_vec(),
+                &DistilShape { student, teacher_d_model: 5, beta: 0.3 },
                 &groups(&rows),
             );
         });

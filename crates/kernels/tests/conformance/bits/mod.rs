@@ -4,7 +4,9 @@
 mod micro_batches;
 
 use crate::lab::{self, Lab};
-use kernels::{AttentionShape, Backend, CacheSpan, Cpu, HeadShape, Level, LinearShape};
+use kernels::{
+    AttentionShape, Backend, BlockFormat, BlockMatrix, CacheSpan, Cpu, HeadShape, Level, LinearShape,
+};
 
 type Tensor = <Cpu as Backend>::Tensor;
 
@@ -62,6 +64,42 @@ fn linear_forward_row_by_row_and_packed() {
         let x = lab.noise(ROWS * D_IN);
         let (plain, packed) = (forward(lab, &x, &weight), forward(lab, &x, &packed));
         assert_same_bits(&plain, &packed, &format!("{setting}, plain or packed"));
+    });
+}
+
+/// Values in blocks give the bits that they give elsewhere, in rows of whole blocks and in others.
+#[test]
+fn linear_layers_in_blocks_plain_and_packed() {
+    in_every_setting(|lab, setting| {
+        for (format, d_in) in BlockFormat::ALL.into_iter().flat_map(|format| [(format, D_IN), (format, 448)])
+        {
+            let values = lab.noise(D_OUT * d_in);
+            let matrix = BlockMatrix::quantise(format, &values, [D_OUT, d_in]).expect("small values");
+            let plain = lab.exact_of(&matrix.values());
+            let blocks = lab.backend.blocks(matrix);
+            let packed = lab.backend.packed(&blocks, d_in, D_OUT);
+            let forward = |lab: &mut Lab<Cpu>, x: &[f32], weight: &Tensor| {
+                let shape = LinearShape { rows: x.len() / d_in, d_in, d_out: D_OUT };
+                let (x, mut out) = (lab.activation_of(x), lab.activation(shape.rows * D_OUT));
+                lab.backend.linear_forward(&mut out, &x, weight, None, shape);
+                lab.host(&out)
+            };
+            assert_rows_are_independent(lab, setting, d_in, |lab, x| forward(lab, x, &packed));
+            let x = lab.noise(ROWS * d_in);
+            let expected = forward(lab, &x, &plain);
+            for weight in [&blocks, &packed] {
+                let what = format!("{setting}, {format}, rows of {d_in}, plain or in blocks");
+                assert_same_bits(&expected, &forward(lab, &x, weight), &what);
+            }
+            let dout = lab.activation(ROWS * D_OUT);
+            let shape = LinearShape { rows: ROWS, d_in, d_out: D_OUT };
+            let [dx, again] = [&plain, &blocks].map(|weight| {
+                let mut dx = lab.activation(ROWS * d_in);
+                lab.backend.linear_backward_input(&mut dx, &dout, weight, shape);
+                lab.host(&dx)
+            });
+            assert_same_bits(&dx, &again, &format!("{setting}, {format}, rows of {d_in}, backward"));
+        }
     });
 }
 
@@ -173,7 +211,7 @@ fn head_row_by_row() {
             lab.backend.head_backward(
                 &mut Vec::new(),
                 &mut dhidden,
-                &mut dweight,
+                Some(&mut dweight),
                 &vec![0.3; rows],
                 Some(&vec![0.2; rows]),
                 &hidden,

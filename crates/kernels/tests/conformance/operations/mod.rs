@@ -11,7 +11,7 @@ use crate::lab::{Lab, Sizes};
 use kernels::{AdamW, AttentionShape, Backend, Dropout, Parameter};
 
 /// Groups of unequal lengths, of `most` rows at most, some of none.
-fn groups(rows: usize, most: usize) -> Vec<usize> {
+pub(crate) fn groups(rows: usize, most: usize) -> Vec<usize> {
     let (mut groups, mut left) = (Vec::new(), rows);
     for wanted in [most, most / 2, 1].into_iter().cycle() {
         if left == 0 {
@@ -64,6 +64,26 @@ pub(crate) fn accumulate<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes)
     let (mut sum, x) = (lab.exact(rows * width), lab.activation(rows * width));
     lab.backend.accumulate(&mut sum, &x);
     lab.record("sum", &sum, Exact);
+}
+
+pub(crate) fn scale<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (mut x, mut stream) = (lab.activation(rows * width), lab.exact(rows * width));
+    lab.backend.scale(&mut x, -2.5);
+    lab.record("x", &x, Product);
+    lab.backend.scale(&mut stream, -2.5);
+    lab.record("stream", &stream, Exact);
+}
+
+pub(crate) fn scale_columns<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
+    let (mut x, mut stream) = (lab.activation(rows * width), lab.exact(rows * width));
+    let (factors, bias) = (lab.exact(width), lab.exact(width));
+    lab.backend.scale_columns(&mut stream, &factors, Some(&bias));
+    lab.record("stream", &stream, Exact);
+    lab.backend.scale_columns(&mut x, &factors, None);
+    lab.record("x", &x, Product);
+    let by = lab.activation(rows * width);
+    lab.backend.scale_columns(&mut x, &by, None);
+    lab.record("value by value", &x, Product);
 }
 
 pub(crate) fn average<B: Backend>(lab: &mut Lab<B>, [rows, width, ..]: Sizes) {
@@ -378,11 +398,14 @@ pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
 macro_rules! for_every_operation {
     ($make:ident) => {
         $make! {
+                blocks
                 copy
                 resize
                 fill
                 add
                 accumulate
+                scale
+                scale_columns
                 average
                 gelu_forward
                 gelu_backward

@@ -3,7 +3,33 @@
 use super::groups;
 use crate::lab::Error::{Exact, Product};
 use crate::lab::{Lab, Sizes};
-use kernels::{AttentionShape, Backend, CacheSpan, Dropout, LinearShape};
+use kernels::{AttentionShape, Backend, BlockFormat, BlockMatrix, CacheSpan, Dropout, LinearShape};
+
+/// A weight in blocks of every format, as products and the few others that may read it see it.
+pub(crate) fn blocks<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
+    let shape = LinearShape { rows, d_in, d_out };
+    for format in BlockFormat::ALL {
+        let values = lab.noise_of_sums(d_out * d_in, d_in.max(d_out));
+        let matrix = BlockMatrix::quantise(format, &values, [d_out, d_in]).expect("small values");
+        let weight = lab.backend.blocks(matrix);
+        let packed = lab.backend.packed(&weight, d_in, d_out);
+        let (x, dout) = (lab.activation(rows * d_in), lab.activation(rows * d_out));
+        for weight in [&weight, &packed] {
+            let mut out = lab.activation(rows * d_out);
+            lab.backend.linear_forward(&mut out, &x, weight, None, shape);
+            lab.record("out", &out, Product);
+        }
+        let mut dx = lab.activation(rows * d_in);
+        lab.backend.linear_backward_input(&mut dx, &dout, &weight, shape);
+        lab.record("dx", &dx, Product);
+        let (mut copy, mut sum) = (lab.exact(d_out * d_in), lab.exact(d_out * d_in));
+        lab.backend.copy(&mut copy, &weight);
+        lab.record("copy", &copy, Exact);
+        lab.backend.accumulate(&mut sum, &weight);
+        lab.record("sum", &sum, Exact);
+        lab.record("values", &weight, Exact);
+    }
+}
 
 /// Of rows between operations and of rows that are kept exactly, as those after a norm behind the sublayer
 /// are.

@@ -97,12 +97,12 @@ pub(crate) fn head_backward<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     let [dlogprobs, dentropies]: [Vec<f64>; 2] =
         [(); 2].map(|()| lab.noise(shape.rows).into_iter().map(f64::from).collect());
     let [dlogprobs, dentropies] = [dlogprobs, dentropies].map(|values| lab.scalars_of(&values));
-    for dentropies in [None, Some(&dentropies)] {
+    for (dentropies, learned) in [(None, true), (Some(&dentropies), true), (None, false)] {
         let mut logprobs = lab.scalars_of(&[0.5, -0.5]);
         lab.backend.head_backward(
             &mut logprobs,
             &mut dhidden,
-            &mut dweight,
+            learned.then_some(&mut dweight),
             &dlogprobs,
             dentropies,
             &hidden,

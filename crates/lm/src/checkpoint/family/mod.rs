@@ -179,6 +179,11 @@ pub fn architecture_of(config: &Config) -> Result<&'static str> {
     Family::for_config(config).map(|family| family.class(config))
 }
 
+/// Whether the family of such models keeps its linear layers as `Conv1D`.
+pub(super) fn keeps_conv1d(config: &Config) -> Result<bool> {
+    Ok(Family::for_config(config)?.names.keeps_conv1d())
+}
+
 /// Labels of a `config.json` that lists none.
 const DEFAULT_LABELS: usize = 2;
 

@@ -94,6 +94,11 @@ impl Names {
         tensor.map(|tensor| tensor.theirs).unwrap_or_else(|| panic!("the table of names lacks {ours}"))
     }
 
+    /// Whether a tensor is kept as `[d_in, d_out]`.
+    pub(super) fn keeps_conv1d(&self) -> bool {
+        self.tensors.iter().copied().flatten().any(|tensor| tensor.order == Order::Transposed)
+    }
+
     /// Whether the tensor of this name carries nothing learned.
     pub(in super::super) fn is_buffer(&self, name: &str) -> bool {
         self.buffers.contains(&generalise(name).0.as_str())

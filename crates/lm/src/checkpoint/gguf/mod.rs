@@ -41,7 +41,7 @@ pub(super) fn open(model: ModelDir) -> Result<Checkpoint> {
 }
 
 fn understand(model: ModelDir) -> Result<Checkpoint> {
-    let ModelDir { path, manifest, origin, mut warnings } = model;
+    let ModelDir { path, manifest, origin, mut warnings, adapter: _ } = model;
     let file = disk::open(&path)?;
     let header::Header { metadata, tensors } = header::read(&file)?;
     let parts = metadata.unsigned("split.count")?.unwrap_or(1);
@@ -79,6 +79,7 @@ fn understand(model: ModelDir) -> Result<Checkpoint> {
         specs,
         tensors,
         generation: Generation::of_gguf(&metadata)?,
+        adapter: None,
         vocabulary: Some(metadata),
     })
 }

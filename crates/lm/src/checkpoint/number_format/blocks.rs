@@ -1,18 +1,7 @@
-//! A block of integers → numbers, one function a format. `x` has room for just one block, and `block` is one.
+//! A block of integers → numbers, one function for each format that is only read. `x` has room for just one block, and
+//! `block` is one.
 
 use half::f16;
-
-/// `d:f16 q:i8[32]`
-pub(super) fn q8_0(x: &mut [f32], block: &[u8]) {
-    let d = half_at(block, 0);
-    x.iter_mut().zip(&block[2..]).for_each(|(x, &q)| *x = d * f32::from(q as i8));
-}
-
-/// `d:f16 q:u4[32]`
-pub(super) fn q4_0(x: &mut [f32], block: &[u8]) {
-    let d = half_at(block, 0);
-    nibbles(x, &block[2..], |_, q| d * (f32::from(q) - 8.0));
-}
 
 /// `d:f16 m:f16 q:u4[32]`
 pub(super) fn q4_1(x: &mut [f32], block: &[u8]) {

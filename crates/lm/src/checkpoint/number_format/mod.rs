@@ -5,8 +5,8 @@ mod blocks;
 
 use std::fmt;
 
-use anyhow::{Result, ensure};
-use half::f16;
+use anyhow::{Context, Result};
+use kernels::BlockFormat;
 
 use super::dtype::Dtype;
 
@@ -75,8 +75,8 @@ impl NumberFormat {
     pub(super) fn decode(self, out: &mut [f32], bytes: &[u8]) {
         let decode: fn(&mut [f32], &[u8]) = match self {
             NumberFormat::Float(dtype) => return dtype.decode(out, bytes),
-            NumberFormat::Q8_0 => blocks::q8_0,
-            NumberFormat::Q4_0 => blocks::q4_0,
+            NumberFormat::Q8_0 => |x, block| BlockFormat::Q8_0.dequantise(x, block),
+            NumberFormat::Q4_0 => |x, block| BlockFormat::Q4_0.dequantise(x, block),
             NumberFormat::Q4_1 => blocks::q4_1,
             NumberFormat::Q5_0 => blocks::q5_0,
             NumberFormat::Q5_1 => blocks::q5_1,
@@ -96,25 +96,17 @@ impl NumberFormat {
     /// # Errors
     /// A value is beyond what the format can hold.
     pub(super) fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
-        match self {
+        let format = match self {
             NumberFormat::Float(dtype) => return dtype.encode(values),
-            NumberFormat::Q8_0 => {}
+            NumberFormat::Q8_0 => BlockFormat::Q8_0,
             _ => panic!("{self} is not written"),
-        }
-        let mut bytes = Vec::with_capacity(values.len() / SMALL * (2 + SMALL));
-        for block in values.chunks_exact(SMALL) {
-            let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            let d = largest / 127.0;
-            let fits = f16::from_f32(d).is_finite() && block.iter().all(|x| x.is_finite());
-            ensure!(
-                fits,
+        };
+        format.quantise(values).with_context(|| {
+            let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            format!(
                 "it holds {largest:e} or what is no number, which {self} cannot: choose another number format (--quant)"
-            );
-            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            bytes.extend_from_slice(&f16::from_f32(d).to_le_bytes());
-            bytes.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
-        }
-        Ok(bytes)
+            )
+        })
     }
 }
 

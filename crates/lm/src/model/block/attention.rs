@@ -1,8 +1,9 @@
 //! The attention branch: queries, keys and values, normalised and rotated where the model does so, attention,
 //! the output projection, dropout.
 
-use super::super::{Block, Config};
-use super::{Place, linear_backward};
+use super::super::{Block, Config, Pair};
+use super::linear::{Kept, Scratch};
+use super::{ATTN_OUT, Place, QKV};
 use kernels::{AttentionShape, Backend};
 
 /// What a row may look at.
@@ -21,6 +22,8 @@ pub(super) struct Activations<T> {
     qkv: T,
     attended: T,
     lse: T,
+    /// What the adapters of the two products keep.
+    kept: [Kept<T>; 2],
 }
 
 impl<T> Activations<T> {
@@ -31,11 +34,12 @@ impl<T> Activations<T> {
             qkv: b.activation(0),
             attended: b.activation(0),
             lse: b.zeros(0),
+            kept: [(); 2].map(|()| Kept::new(b)),
         }
     }
 
     pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
-        let Self { raw, head_stats, qkv, attended, lse } = self;
+        let Self { raw, head_stats, qkv, attended, lse, kept: _ } = self;
         let s = shape(c, 0);
         b.resize(qkv, rows * s.qkv_width());
         if c.qk_norm {
@@ -88,15 +92,17 @@ pub(super) fn forward<B: Backend>(
     w: &Block<B::Tensor>,
     a: &mut Activations<B::Tensor>,
     out: &mut B::Tensor,
+    scratch: &mut Scratch<B::Tensor>,
     x: &B::Tensor,
     attend: Attend<'_, B>,
     place: &Place<'_, B>,
 ) {
-    let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
+    let (s, rows) = (shape(c, place.layer), b.len(x) / c.d_model);
+    let [kept_qkv, kept_out] = &mut a.kept;
     let dropout = place.dropout.as_ref();
 
     let projected = if c.qk_norm { &mut a.raw } else { &mut a.qkv };
-    b.linear_forward(projected, x, &w.qkv.weight, w.qkv.bias.as_ref(), to_qkv);
+    place.linear(c, &w.qkv, QKV, rows).forward(b, projected, kept_qkv, scratch, x);
     if let (Some(q), Some(k)) = (&w.q_norm, &w.k_norm) {
         b.head_norm_forward(&mut a.qkv, &mut a.head_stats, &a.raw, q, k, c.norm_eps, &s);
     }
@@ -112,7 +118,7 @@ pub(super) fn forward<B: Backend>(
             b.attention_cached(&mut a.attended, keys, values, &a.qkv, spans, capacity, &s);
         }
     }
-    b.linear_forward(out, &a.attended, &w.attn_out.weight, w.attn_out.bias.as_ref(), to_out);
+    place.linear(c, &w.attn_out, ATTN_OUT, rows).forward(b, out, kept_out, scratch, &a.attended);
     if let Some(d) = dropout {
         b.dropout(out, c.d_model, &d.attn_branch);
     }
@@ -125,22 +131,26 @@ pub(super) fn backward<B: Backend>(
     c: &Config,
     w: &Block<B::Tensor>,
     dw: &mut Block<B::Tensor>,
+    [dqkv, dattn_out]: [Option<&mut Pair<B::Tensor>>; 2],
     a: &Activations<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
+    scratch: &mut Scratch<B::Tensor>,
     dx: &mut B::Tensor,
     dout: &mut B::Tensor,
     x: &B::Tensor,
     lens: &B::Ids,
     place: &Place<'_, B>,
 ) {
-    let (s, [to_qkv, to_out, ..]) = (shape(c, place.layer), c.products(b.len(x) / c.d_model));
+    let (s, rows) = (shape(c, place.layer), b.len(x) / c.d_model);
+    let [kept_qkv, kept_out] = &a.kept;
     let (dropout, groups) = (place.dropout.as_ref(), place.groups);
 
     if let Some(d) = dropout {
         b.dropout(dout, c.d_model, &d.attn_branch);
     }
-    linear_backward(b, &mut dw.attn_out, dout, &a.attended, to_out, place);
-    b.linear_backward_input(&mut g.attended, dout, &w.attn_out.weight, to_out);
+    let to_out = place.linear(c, &w.attn_out, ATTN_OUT, rows);
+    let learned = place.learned(&mut dw.attn_out, dattn_out);
+    to_out.backward(b, &mut g.attended, learned, scratch, dout, &a.attended, kept_out);
     let dropped = dropout.map(|d| &d.attention);
     b.attention_backward(&mut g.qkv, &g.attended, &a.attended, &a.lse, &a.qkv, lens, &s, dropped);
     if let Some(angles) = place.angles {
@@ -151,6 +161,6 @@ pub(super) fn backward<B: Backend>(
         b.head_norm_backward(&mut g.raw, dq, dk, &g.qkv, &a.raw, &a.head_stats, q, k, &s, groups);
     }
     let projected = if c.qk_norm { &g.raw } else { &g.qkv };
-    linear_backward(b, &mut dw.qkv, projected, x, to_qkv, place);
-    b.linear_backward_input(dx, projected, &w.qkv.weight, to_qkv);
+    let to_qkv = place.linear(c, &w.qkv, QKV, rows);
+    to_qkv.backward(b, dx, place.learned(&mut dw.qkv, dqkv), scratch, projected, x, kept_qkv);
 }

@@ -1,22 +1,25 @@
 //! The feed-forward branch: up, the activation, down, dropout.
 
-use super::super::{Block, Config, Linear, Mlp};
-use super::{Place, linear_backward};
+use super::super::{Block, Config, Mlp, Pair};
+use super::linear::{Kept, Scratch};
+use super::{MLP_DOWN, MLP_UP, Place};
 use kernels::Backend;
 
 /// What the branch leaves behind for its backward pass.
 pub(super) struct Activations<T> {
     up: T,
     active: T,
+    /// What the adapters of the two products keep.
+    kept: [Kept<T>; 2],
 }
 
 impl<T> Activations<T> {
     pub(super) fn new<B: Backend<Tensor = T>>(b: &mut B) -> Self {
-        Activations { up: b.activation(0), active: b.activation(0) }
+        Activations { up: b.activation(0), active: b.activation(0), kept: [(); 2].map(|()| Kept::new(b)) }
     }
 
     pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
-        let Self { up, active } = self;
+        let Self { up, active, kept: _ } = self;
         b.resize(up, rows * c.up_width());
         b.resize(active, rows * c.d_ff);
     }
@@ -26,18 +29,20 @@ impl<T> Activations<T> {
 pub(super) type Gradients<T> = Activations<T>;
 
 /// `out = mlp(x)`, before the residual sum.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn forward<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Block<B::Tensor>,
     a: &mut Activations<B::Tensor>,
     out: &mut B::Tensor,
+    scratch: &mut Scratch<B::Tensor>,
     x: &B::Tensor,
     place: &Place<'_, B>,
 ) {
-    activate(b, c, w, a, x);
-    let [.., to_out] = c.products(b.len(x) / c.d_model);
-    b.linear_forward(out, &a.active, &w.mlp_down.weight, w.mlp_down.bias.as_ref(), to_out);
+    activate(b, c, w, a, scratch, x, place);
+    let Activations { active, kept: [_, kept], .. } = a;
+    place.linear(c, &w.mlp_down, MLP_DOWN, b.len(x) / c.d_model).forward(b, out, kept, scratch, active);
     if let Some(d) = &place.dropout {
         b.dropout(out, c.d_model, &d.mlp_branch);
     }
@@ -52,18 +57,19 @@ pub(super) fn add_forward<B: Backend>(
     a: &mut Activations<B::Tensor>,
     out: &mut B::Tensor,
     branch: &mut B::Tensor,
+    scratch: &mut Scratch<B::Tensor>,
     residual: &B::Tensor,
     x: &B::Tensor,
     place: &Place<'_, B>,
 ) {
-    if place.dropout.is_some() {
-        forward(b, c, w, a, branch, x, place);
+    let to_out = place.linear(c, &w.mlp_down, MLP_DOWN, b.len(x) / c.d_model);
+    if place.dropout.is_some() || to_out.pair.is_some() {
+        forward(b, c, w, a, branch, scratch, x, place);
         return b.add(out, residual, branch);
     }
-    activate(b, c, w, a, x);
-    let [.., to_out] = c.products(b.len(x) / c.d_model);
-    let Linear { weight, bias } = &w.mlp_down;
-    b.linear_add_forward(out, branch, residual, &a.active, weight, bias.as_ref(), to_out);
+    activate(b, c, w, a, scratch, x, place);
+    let (weight, bias) = (&w.mlp_down.weight, w.mlp_down.bias.as_ref());
+    b.linear_add_forward(out, branch, residual, &a.active, weight, bias, to_out.shape);
 }
 
 /// `a.active = activation(up(x))`.
@@ -72,16 +78,20 @@ fn activate<B: Backend>(
     c: &Config,
     w: &Block<B::Tensor>,
     a: &mut Activations<B::Tensor>,
+    scratch: &mut Scratch<B::Tensor>,
     x: &B::Tensor,
+    place: &Place<'_, B>,
 ) {
-    let [.., to_up, _] = c.products(b.len(x) / c.d_model);
-    let Linear { weight, bias } = &w.mlp_up;
+    let to_up = place.linear(c, &w.mlp_up, MLP_UP, b.len(x) / c.d_model);
+    let Activations { up, active, kept: [kept, _] } = a;
+    if c.mlp == Mlp::Gelu && to_up.pair.is_none() {
+        let (weight, bias) = (&w.mlp_up.weight, w.mlp_up.bias.as_ref());
+        return b.linear_gelu_forward(active, up, x, weight, bias, to_up.shape);
+    }
+    to_up.forward(b, up, kept, scratch, x);
     match c.mlp {
-        Mlp::Gelu => b.linear_gelu_forward(&mut a.active, &mut a.up, x, weight, bias.as_ref(), to_up),
-        Mlp::SwiGlu => {
-            b.linear_forward(&mut a.up, x, weight, bias.as_ref(), to_up);
-            b.swiglu_forward(&mut a.active, &a.up, c.d_ff);
-        }
+        Mlp::Gelu => b.gelu_forward(active, up),
+        Mlp::SwiGlu => b.swiglu_forward(active, up, c.d_ff),
     }
 }
 
@@ -92,26 +102,33 @@ pub(super) fn backward<B: Backend>(
     c: &Config,
     w: &Block<B::Tensor>,
     dw: &mut Block<B::Tensor>,
+    [dup, ddown]: [Option<&mut Pair<B::Tensor>>; 2],
     a: &Activations<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
+    scratch: &mut Scratch<B::Tensor>,
     dx: &mut B::Tensor,
     dout: &mut B::Tensor,
     x: &B::Tensor,
     place: &Place<'_, B>,
 ) {
-    let [.., to_up, to_out] = c.products(b.len(x) / c.d_model);
+    let rows = b.len(x) / c.d_model;
+    let [kept_up, kept_down] = &a.kept;
     if let Some(d) = &place.dropout {
         b.dropout(dout, c.d_model, &d.mlp_branch);
     }
-    linear_backward(b, &mut dw.mlp_down, dout, &a.active, to_out, place);
-    let down = &w.mlp_down.weight;
-    match c.mlp {
-        Mlp::Gelu => b.linear_gelu_backward_input(&mut g.up, &mut g.active, dout, down, &a.up, to_out),
-        Mlp::SwiGlu => {
-            b.linear_backward_input(&mut g.active, dout, down, to_out);
-            b.swiglu_backward(&mut g.up, &g.active, &a.up, c.d_ff);
+    let to_out = place.linear(c, &w.mlp_down, MLP_DOWN, rows);
+    let learned = place.learned(&mut dw.mlp_down, ddown);
+    if c.mlp == Mlp::Gelu && to_out.pair.is_none() {
+        to_out.backward_weight(b, learned, scratch, dout, &a.active, kept_down);
+        let (down, shape) = (&w.mlp_down.weight, to_out.shape);
+        b.linear_gelu_backward_input(&mut g.up, &mut g.active, dout, down, &a.up, shape);
+    } else {
+        to_out.backward(b, &mut g.active, learned, scratch, dout, &a.active, kept_down);
+        match c.mlp {
+            Mlp::Gelu => b.gelu_backward(&mut g.up, &g.active, &a.up),
+            Mlp::SwiGlu => b.swiglu_backward(&mut g.up, &g.active, &a.up, c.d_ff),
         }
     }
-    linear_backward(b, &mut dw.mlp_up, &g.up, x, to_up, place);
-    b.linear_backward_input(dx, &g.up, &w.mlp_up.weight, to_up);
+    let to_up = place.linear(c, &w.mlp_up, MLP_UP, rows);
+    to_up.backward(b, dx, place.learned(&mut dw.mlp_up, dup), scratch, &g.up, x, kept_up);
 }

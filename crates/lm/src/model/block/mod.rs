@@ -4,14 +4,23 @@
 //! them (GPT-1) it is `norm(x + f(x))`. What `f` is stands in `attention` and `mlp`.
 
 pub(super) mod attention;
+mod linear;
 mod mlp;
 pub(super) mod norm;
 
 pub(super) use attention::Attend;
+pub(super) use linear::Scratch;
 
-use super::{Block, Config, Linear, NormPlace};
-use kernels::{Backend, Dropout, LinearShape};
+use super::{Block, Config, Linear, NormPlace, OfMatrices, Pair};
+use kernels::{Backend, Dropout};
+use linear::{Layer, Learned};
 use norm::stats_width;
+
+/// The matrices of a block, in the order of [`Config::products`] and of [`OfMatrices`].
+const QKV: usize = 0;
+const ATTN_OUT: usize = 1;
+const MLP_UP: usize = 2;
+const MLP_DOWN: usize = 3;
 
 /// What a block leaves behind for its backward pass. `rows` × `d_model` unless said otherwise.
 pub(super) struct BlockActivations<T> {
@@ -76,6 +85,7 @@ pub(super) struct BlockGradients<T> {
     mlp: mlp::Gradients<T>,
     /// Of the sum after the feed-forward layer, in post-norm blocks.
     end: T,
+    scratch: Scratch<T>,
 }
 
 impl<T> BlockGradients<T> {
@@ -86,11 +96,12 @@ impl<T> BlockGradients<T> {
             attention: attention::Gradients::new(b),
             mlp: mlp::Gradients::new(b),
             end: b.zeros(0),
+            scratch: Scratch::new(b),
         }
     }
 
     pub(super) fn resize<B: Backend<Tensor = T>>(&mut self, b: &mut B, c: &Config, rows: usize) {
-        let Self { branch, input, attention, mlp, end } = self;
+        let Self { branch, input, attention, mlp, end, scratch: _ } = self;
         for x in [branch, input] {
             b.resize(x, rows * c.d_model);
         }
@@ -116,6 +127,37 @@ pub(super) struct Place<'a, B: Backend> {
     pub(super) groups: &'a [usize],
     /// Whether matrices are learned, so that their gradients are wanted.
     pub(super) learns: bool,
+    /// What stands beside its matrices.
+    pub(super) adapter: Option<&'a OfMatrices<Pair<B::Tensor>>>,
+    /// Where values that adapters read are dropped, in training.
+    pub(super) adapter_dropout: Option<[Dropout; 4]>,
+}
+
+impl<'a, B: Backend> Place<'a, B> {
+    /// One of the block's matrices, with what stands beside it.
+    fn linear(
+        &self,
+        c: &Config,
+        linear: &'a Linear<B::Tensor>,
+        matrix: usize,
+        rows: usize,
+    ) -> Layer<'a, B::Tensor> {
+        let pair = self.adapter.and_then(|pairs| pairs[matrix].as_ref());
+        let dropout = self.adapter_dropout.map(|dropout| dropout[matrix]);
+        Layer { linear, shape: c.products(rows)[matrix], pair: pair.map(|pair| (pair, dropout)) }
+    }
+
+    /// What is learned of it.
+    fn learned<'g>(
+        &self,
+        linear: &'g mut Linear<B::Tensor>,
+        pair: Option<&'g mut Pair<B::Tensor>>,
+    ) -> Learned<'g, B::Tensor>
+    where
+        'a: 'g,
+    {
+        Learned { linear: self.learns.then_some(linear), pair, groups: self.groups }
+    }
 }
 
 /// Where a block drops values: a stream of random numbers for each of its three places.
@@ -134,6 +176,7 @@ pub(super) fn forward<B: Backend>(
     w: &Block<B::Tensor>,
     a: &mut BlockActivations<B::Tensor>,
     out: &mut B::Tensor,
+    scratch: &mut Scratch<B::Tensor>,
     x: &B::Tensor,
     attend: Attend<'_, B>,
     place: &Place<'_, B>,
@@ -141,14 +184,14 @@ pub(super) fn forward<B: Backend>(
     match c.norm_place {
         NormPlace::Pre => {
             norm::forward(b, c, &w.norm1, &mut a.norm1, &mut a.stats1, x);
-            attention::forward(b, c, w, &mut a.attention, &mut a.branch, &a.norm1, attend, place);
+            attention::forward(b, c, w, &mut a.attention, &mut a.branch, scratch, &a.norm1, attend, place);
             norm::add_forward(b, c, &w.norm2, &mut a.mid, &mut a.norm2, &mut a.stats2, x, &a.branch);
-            mlp::add_forward(b, c, w, &mut a.mlp, out, &mut a.branch, &a.mid, &a.norm2, place);
+            mlp::add_forward(b, c, w, &mut a.mlp, out, &mut a.branch, scratch, &a.mid, &a.norm2, place);
         }
         NormPlace::Post => {
-            attention::forward(b, c, w, &mut a.attention, &mut a.branch, x, attend, place);
+            attention::forward(b, c, w, &mut a.attention, &mut a.branch, scratch, x, attend, place);
             norm::add_forward(b, c, &w.norm1, &mut a.mid, &mut a.norm1, &mut a.stats1, x, &a.branch);
-            mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, &a.norm1, place);
+            mlp::forward(b, c, w, &mut a.mlp, &mut a.branch, scratch, &a.norm1, place);
             norm::add_forward(b, c, &w.norm2, &mut a.end, out, &mut a.stats2, &a.norm1, &a.branch);
         }
     }
@@ -162,6 +205,7 @@ pub(super) fn backward<B: Backend>(
     c: &Config,
     w: &Block<B::Tensor>,
     dw: &mut Block<B::Tensor>,
+    dadapter: Option<&mut OfMatrices<Pair<B::Tensor>>>,
     a: &BlockActivations<B::Tensor>,
     g: &mut BlockGradients<B::Tensor>,
     dx: &mut B::Tensor,
@@ -170,40 +214,60 @@ pub(super) fn backward<B: Backend>(
     place: &Place<'_, B>,
 ) {
     let groups = place.groups;
-    let BlockGradients { branch, input, attention, mlp, end } = g;
+    let BlockGradients { branch, input, attention, mlp, end, scratch } = g;
+    let dpairs = dadapter.map(|pairs| pairs.each_mut().map(Option::as_mut));
+    let [dqkv, dattn_out, dup, ddown] = dpairs.unwrap_or_default();
+    let (dof_attention, dof_mlp) = ([dqkv, dattn_out], [dup, ddown]);
     match c.norm_place {
         NormPlace::Pre => {
             b.copy(branch, dx);
-            mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm2, place);
+            mlp::backward(b, c, w, dw, dof_mlp, &a.mlp, mlp, scratch, input, branch, &a.norm2, place);
             norm::backward(b, c, &w.norm2, &mut dw.norm2, dx, input, &a.mid, &a.stats2, groups);
             b.copy(branch, dx);
-            attention::backward(b, c, w, dw, &a.attention, attention, input, branch, &a.norm1, lens, place);
+            let (of_attention, x_of) = (&a.attention, &a.norm1);
+            attention::backward(
+                b,
+                c,
+                w,
+                dw,
+                dof_attention,
+                of_attention,
+                attention,
+                scratch,
+                input,
+                branch,
+                x_of,
+                lens,
+                place,
+            );
             norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, input, x, &a.stats1, groups);
         }
         NormPlace::Post => {
             b.fill(end, 0.0);
             norm::backward(b, c, &w.norm2, &mut dw.norm2, end, dx, &a.end, &a.stats2, groups);
             b.copy(branch, end);
-            mlp::backward(b, c, w, dw, &a.mlp, mlp, input, branch, &a.norm1, place);
+            mlp::backward(b, c, w, dw, dof_mlp, &a.mlp, mlp, scratch, input, branch, &a.norm1, place);
             b.accumulate(end, input);
             b.fill(dx, 0.0);
             norm::backward(b, c, &w.norm1, &mut dw.norm1, dx, end, &a.mid, &a.stats1, groups);
             b.copy(branch, dx);
-            attention::backward(b, c, w, dw, &a.attention, attention, input, branch, x, lens, place);
+            let of_attention = &a.attention;
+            attention::backward(
+                b,
+                c,
+                w,
+                dw,
+                dof_attention,
+                of_attention,
+                attention,
+                scratch,
+                input,
+                branch,
+                x,
+                lens,
+                place,
+            );
             b.accumulate(dx, input);
         }
-    }
-}
-
-fn linear_backward<B: Backend>(
-    b: &mut B,
-    dw: &mut Linear<B::Tensor>,
-    dout: &B::Tensor,
-    x: &B::Tensor,
-    shape: LinearShape,
-    place: &Place<'_, B>,
-) {
-    if place.learns {
-        b.linear_backward_weight(&mut dw.weight, dw.bias.as_mut(), dout, x, shape, place.groups);
     }
 }

@@ -1,6 +1,6 @@
 //! The pass of an engine: new rows over the keys and values of those before them.
 
-use crate::model::block::{self, Attend, BlockActivations, Place, attention, norm};
+use crate::model::block::{self, Attend, BlockActivations, Place, Scratch, attention, norm};
 use crate::model::gpt::angles;
 use crate::model::{Config, Weights};
 use kernels::{Backend, CacheSpan, LinearShape};
@@ -16,6 +16,7 @@ pub struct Cache<B: Backend> {
     angles: Option<B::Tensor>,
     residual: [B::Tensor; 2],
     block: BlockActivations<B::Tensor>,
+    scratch: Scratch<B::Tensor>,
     stats: B::Tensor,
     hidden: B::Tensor,
     last: B::Tensor,
@@ -71,6 +72,7 @@ impl<B: Backend> Cache<B> {
             angles: angles(b, c, capacity),
             residual: [b.zeros(0), b.zeros(0)],
             block: BlockActivations::new(b, c),
+            scratch: Scratch::new(b),
             stats: b.zeros(0),
             hidden: b.activation(0),
             last: b.activation(0),
@@ -164,6 +166,7 @@ pub fn forward_cached<B: Backend>(
         angles,
         residual: [x, next],
         block: a,
+        scratch,
         stats,
         hidden,
         last,
@@ -184,9 +187,17 @@ pub fn forward_cached<B: Backend>(
     for (i, block) in w.blocks.iter().enumerate() {
         let attend =
             Attend::Cached { keys: &mut keys[i], values: &mut values[i], spans, capacity: *capacity };
-        let place =
-            Place { layer: i, positions, angles: angles.as_ref(), dropout: None, groups: &[], learns: false };
-        block::forward(b, c, block, a, next, x, attend, &place);
+        let place = Place {
+            layer: i,
+            positions,
+            angles: angles.as_ref(),
+            dropout: None,
+            groups: &[],
+            learns: false,
+            adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
+            adapter_dropout: None,
+        };
+        block::forward(b, c, block, a, next, scratch, x, attend, &place);
         std::mem::swap(x, next);
     }
     match &w.final_norm {

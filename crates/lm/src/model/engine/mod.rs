@@ -8,6 +8,7 @@
 //!
 //! * `request`: what is asked and answered. `sampling`: how tokens are drawn.
 //! * `reading`: what is told of a prompt's own tokens.
+//! * `decoding`: weights as an engine has them, and engines that are made leaf by leaf.
 //! * `slots`: who holds which keys and values. `cache`: the pass over them. `step`: which rows are in a pass,
 //!   `budget` how many.
 //! * `continuations`, `beam`: likelihoods and beam search, which take the slots for themselves.
@@ -16,6 +17,7 @@ mod beam;
 mod budget;
 mod cache;
 mod continuations;
+mod decoding;
 mod reading;
 mod request;
 mod sampling;
@@ -26,12 +28,14 @@ mod tests;
 
 pub use beam::Beams;
 pub use cache::{Cache, forward_cached};
+pub use decoding::Making;
 pub use kernels::TokenLogprob;
 pub use request::{Constraint, Event, Finish, Generated, Logprobs, Reading, Request, RequestId, Told, Usage};
 pub use sampling::Sampling;
 
-use super::{Config, NotFinite, Weights, specs};
+use super::{Config, NotFinite, Weights};
 use budget::{Budget, MOST_ROWS};
+use decoding::decoding_weights;
 use kernels::Backend;
 use slots::{Running, Slot, Waiting};
 use std::collections::VecDeque;
@@ -79,9 +83,21 @@ impl<B: Backend> Engine<B> {
     ) -> Self {
         assert!(slots > 0, "an engine needs a slot");
         assert!((1..=config.seq_len).contains(&capacity), "{capacity} positions of {}", config.seq_len);
+        let weights = decoding_weights(b, config, weights);
+        Engine::of(b, config, weights, slots, capacity)
+    }
+
+    /// An engine of weights in the layout of decoding.
+    fn of(
+        b: &mut B,
+        config: &Config,
+        weights: Weights<B::Tensor>,
+        slots: usize,
+        capacity: usize,
+    ) -> Engine<B> {
         Engine {
             config: config.clone(),
-            weights: decoding_weights(b, config, weights),
+            weights,
             cache: Cache::new(b, config, slots, capacity),
             slots: (0..slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
@@ -268,30 +284,4 @@ impl<B: Backend> Engine<B> {
         }
         Ok(())
     }
-}
-
-/// Matrices packed, everything else copied; the head is always a matrix of its own here, because the
-/// embedding must stay readable row by row.
-fn decoding_weights<B: Backend>(
-    b: &mut B,
-    config: &Config,
-    weights: &Weights<B::Tensor>,
-) -> Weights<B::Tensor> {
-    let mut leaves = weights.leaves().into_iter();
-    let mut decoding = specs(config).map(|spec| {
-        let leaf = leaves.next().expect("specs describe every leaf");
-        match spec.shape[..] {
-            [d_out, d_in] if !matches!(spec.name.as_str(), "wte" | "wpe") => b.packed(leaf, d_in, d_out),
-            _ => {
-                let mut copy = b.zeros(b.len(leaf));
-                b.copy(&mut copy, leaf);
-                copy
-            }
-        }
-    });
-    // A model that scores writes nothing.
-    if config.tied_head && config.n_label.is_none() {
-        decoding.lm_head = Some(b.packed(&weights.wte, config.d_model, config.vocab_size));
-    }
-    decoding
 }

@@ -59,12 +59,12 @@ pub(super) fn set_aside_after(run_dir: &Path, step: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the newest `keep_last` (at least one) and `best`; removes the others.
-pub(super) fn retain(run_dir: &Path, keep_last: usize, best: Option<u64>) -> Result<()> {
+/// Keeps the newest `keep_last` (at least one) and those of the steps `kept`; removes the others.
+pub(super) fn retain(run_dir: &Path, keep_last: usize, kept: &[u64]) -> Result<()> {
     let found = checkpoints(run_dir)?;
     let old = found.len().saturating_sub(keep_last.max(1));
     for checkpoint in &found[..old] {
-        if Some(checkpoint.step) == best {
+        if kept.contains(&checkpoint.step) {
             continue;
         }
         // A half-removed directory must never look like a checkpoint: it loses its name first.

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use text::output::refuse_inputs;
@@ -11,6 +12,9 @@ use super::{CONFIG, Recipe, TEMPORARY, write_atomically};
 
 /// Name of the file that is locked.
 pub(super) const LOCK: &str = "run.lock";
+/// Whoever looks whether a run is going on holds its lock for a moment: no reason to refuse it.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Creates the directory of a run or of a road, or opens it again if `recipe` agrees with the one stored
 /// there. It is this process's for as long as the file that is returned lives.
@@ -37,7 +41,15 @@ fn lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).open(&lock_path).with_context(context)?;
-    match file.try_lock() {
+    let mut taken = file.try_lock();
+    for _ in 0..LOOKS {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOOK);
+        taken = file.try_lock();
+    }
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();

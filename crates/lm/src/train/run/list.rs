@@ -16,8 +16,9 @@ const DEPTH: usize = 6;
 
 /// Which figure tells how good a model of a stage is, and whether more is better. Whatever is not listed is
 /// told by its validation loss.
-const FIGURES: [(&str, &str, bool); 4] = [
+const FIGURES: [(&str, &str, bool); 5] = [
     ("ppo", "eval/reward", true),
+    ("grpo", "eval/reward", true),
     ("reward", "val_accuracy", true),
     ("dpo", "val_accuracy", true),
     ("finetune", "val_accuracy", true),
@@ -32,8 +33,10 @@ pub enum State {
     Running,
     /// All is done.
     Finished,
-    /// Somebody stopped it, or it was killed: the same command goes on.
+    /// Somebody stopped it: the same command goes on.
     Stopped,
+    /// It ended without a word, by a kill or a crash: the same command goes on.
+    Killed,
     /// It ended in numbers that are not finite, or exploded.
     Failed,
 }
@@ -73,15 +76,33 @@ pub struct Listed {
 pub fn list(dir: &Path) -> Result<Vec<Listed>> {
     fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     let mut found = Vec::new();
-    look(dir, DEPTH, &mut found);
+    look(dir, DEPTH, &mut |dir, recipe| found.extend(listed(dir, &recipe).ok()));
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-fn look(dir: &Path, depth: usize, found: &mut Vec<Listed>) {
+/// The runs in `dir` and its folders, by path, with their recipes: no journal is read.
+pub fn find(dir: &Path) -> Vec<(PathBuf, Recipe)> {
+    let mut found = Vec::new();
+    look(dir, DEPTH, &mut |dir, recipe| {
+        if dir.join(CHECKPOINTS).is_dir() {
+            found.push((dir.to_owned(), recipe));
+        }
+    });
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// How the run in `dir` stands, by what happened to it last.
+pub fn state_of(dir: &Path) -> State {
+    let events = read_lines::<Event>(&dir.join(EVENTS));
+    state(dir, events.ok().and_then(|events| events.items.last().map(|event| event.event)))
+}
+
+fn look(dir: &Path, depth: usize, found: &mut dyn FnMut(&Path, Recipe)) {
     let recipe = dir.join(CONFIG).exists().then(|| Recipe::load(dir).ok()).flatten();
     let is_run = recipe.is_some() && dir.join(CHECKPOINTS).is_dir();
-    found.extend(recipe.and_then(|recipe| listed(dir, &recipe).ok()));
+    recipe.into_iter().for_each(|recipe| found(dir, recipe));
     // Within a run there are checkpoints only.
     let Some(depth) = depth.checked_sub(1).filter(|_| !is_run) else { return };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -97,7 +118,7 @@ fn listed(dir: &Path, recipe: &Recipe) -> Result<Listed> {
     let stage = recipe.stage.clone();
     let path = dir.to_owned();
     if let Some(is_finished) = checkpoint::road_is_finished(dir) {
-        let state = state(dir, is_finished.then_some(EventKind::Finished));
+        let state = state(dir, Some(if is_finished { EventKind::Finished } else { EventKind::Stopped }));
         return Ok(Listed { path, stage, state, steps: None, parent: None, best: None });
     }
     let events: Lines<Event> = read_lines(&dir.join(EVENTS))?;
@@ -124,7 +145,8 @@ fn state(dir: &Path, last: Option<EventKind>) -> State {
     match last {
         Some(EventKind::Finished) => State::Finished,
         Some(EventKind::Failed) => State::Failed,
-        _ => State::Stopped,
+        Some(EventKind::Stopped) => State::Stopped,
+        _ => State::Killed,
     }
 }
 

@@ -17,8 +17,10 @@
 
 mod checkpoints;
 mod claim;
+mod curves;
 mod journal;
 mod list;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 
@@ -31,8 +33,11 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoints::{SavedStep, TEMPORARY, checkpoint_path, checkpoints};
 pub use claim::claim;
+pub use curves::{Curves, Point, Told};
 pub use journal::{Journal, Lines, read_lines};
-pub use list::{Figure, Listed, State, list};
+pub use list::{Figure, Listed, State, find, list, state_of};
+
+pub use tensorboard::EventFile;
 pub use text::output::{CONFIG, FORMAT, Input, Recipe, write_atomically};
 
 /// File name of the metrics, one object a step.
@@ -248,8 +253,8 @@ impl RunDir {
         Ok(judged.min_by(|a, b| if highest { b.1.total_cmp(&a.1) } else { a.1.total_cmp(&b.1) }))
     }
 
-    /// Removes checkpoints, except the newest `keep_last` (at least one) and `best`.
-    pub fn retain(&self, keep_last: usize, best: Option<u64>) -> Result<()> {
-        checkpoints::retain(&self.path, keep_last, best)
+    /// Removes checkpoints, except the newest `keep_last` (at least one) and those of the steps `kept`.
+    pub fn retain(&self, keep_last: usize, kept: &[u64]) -> Result<()> {
+        checkpoints::retain(&self.path, keep_last, kept)
     }
 }

@@ -48,6 +48,21 @@ fn a_recipe_survives_its_file() {
 }
 
 #[test]
+fn a_glance_at_a_run_is_no_reason_to_refuse_it() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RunDir::open(dir.path(), &recipe()).unwrap());
+    let glance = File::open(dir.path().join("run.lock")).unwrap();
+    glance.lock_shared().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(40));
+            glance.unlock().unwrap();
+        });
+        RunDir::open(dir.path(), &recipe()).unwrap();
+    });
+}
+
+#[test]
 fn a_different_recipe_is_refused_with_every_difference() {
     let dir = tempfile::tempdir().unwrap();
     drop(RunDir::open(dir.path(), &recipe()).unwrap());
@@ -214,9 +229,10 @@ fn the_newest_and_the_best_checkpoints_stay() {
         Some(200),
         "300 was never saved; 1,000,000 is later"
     );
-    run.retain(1, run.best_checkpoint("val_loss", false).unwrap()).unwrap();
+    let best = run.best_checkpoint("val_loss", false).unwrap();
+    run.retain(1, best.as_slice()).unwrap();
     assert_eq!(steps(&run), [200, 1_000_000]);
-    run.retain(0, None).unwrap();
+    run.retain(0, &[]).unwrap();
     assert_eq!(steps(&run), [1_000_000], "the newest always stays");
     assert_eq!(fs::read_dir(dir.path().join(CHECKPOINTS)).unwrap().count(), 1);
 }
@@ -244,7 +260,7 @@ fn damaged_checkpoints_do_not_take_the_place_of_good_ones() {
     run.truncate_after(10).unwrap();
     assert_eq!(steps(&run), [10]);
     checkpoint(&run, 15);
-    run.retain(1, None).unwrap();
+    run.retain(1, &[]).unwrap();
     assert_eq!(steps(&run), [15]);
     [20, 30].into_iter().for_each(|step| checkpoint(&run, step));
     run.restart().unwrap();

@@ -59,17 +59,18 @@ impl Kind {
     pub(super) fn instead_of(self, wanted: &str) -> Fault {
         let (what, hint) = match self {
             Kind::Demonstration => ("a demonstration", "it has one answer, to be learned by `mynah sft`"),
-            Kind::Prompt => {
-                ("a prompt", "it has no answer; `mynah candidates` samples some, `mynah ppo` learns from it")
-            }
+            Kind::Prompt => (
+                "a prompt",
+                "it has no answer; `mynah candidates` samples some, `mynah ppo` and `mynah grpo` learn from it",
+            ),
             Kind::Candidates => ("candidates", "its answers have no ranks; `mynah rank` gives them some"),
             Kind::Ranking => {
                 ("a ranking", "it says which answer is better; `mynah reward` and `mynah dpo` learn from it")
             }
             Kind::Kto => (
                 "a KTO row",
-                "it has one answer, which its label calls good or bad, and no other to compare with; `mynah sft` learns \
-                 from those with label true",
+                "it has one answer, which its label calls good or bad, and no other to compare with; `mynah kto` learns \
+                 from it, `mynah sft` from those with label true",
             ),
             Kind::Labelled => ("a labelled text", "`mynah finetune` learns from it"),
             Kind::Text => ("a text", "`mynah corpus` takes it, for `mynah pretrain`"),

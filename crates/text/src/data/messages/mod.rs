@@ -87,7 +87,25 @@ pub struct Ranking {
     pub extra: Record,
 }
 
+/// An answer to a prompt, called good or bad without any other to compare with (Ethayarajh et al. 2024).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// The prompt.
+    pub messages: Vec<Message>,
+    /// The answer.
+    pub completion: String,
+    /// Whether it is good.
+    pub label: bool,
+    /// The tools that the assistant could call, as templates are told of them.
+    pub tools: Option<Value>,
+}
+
 impl Ranking {
+    /// By how much the better answer of a pair is to be ahead, as TRL has it in the field `margin`; 0 where nothing is said.
+    pub fn margin(&self) -> f64 {
+        margin_of(&self.extra).and_then(margin).unwrap_or(0.0)
+    }
+
     /// The pairs (better, worse) of answers, in order. Ties make no pair, and neither do two answers of the
     /// same text.
     pub fn pairs(&self) -> Vec<(usize, usize)> {
@@ -199,6 +217,27 @@ pub fn answered(record: Record) -> Result<Candidates, Fault> {
     Ok(Candidates { messages, completions: answer.into_iter().collect(), extra })
 }
 
+/// An answer that is called good or bad: a [`demonstration`] in any form with a `label` beside it, true or false.
+pub fn judged(mut record: Record) -> Result<Judged, Fault> {
+    const WANTED: &str = "a KTO row";
+    match Kind::of(&record) {
+        None | Some(Kind::Kto) => {}
+        Some(Kind::Demonstration) if record.contains_key("label") => {}
+        Some(kind) => return Err(kind.instead_of(WANTED)),
+    }
+    let Some(label) = goodness(&record) else {
+        let detail = match record.get("label") {
+            Some(label) => format!("label is {label}: it says whether the answer is good, true or false"),
+            None => "label: whether the answer is good, true or false".into(),
+        };
+        return Err(Fault::bad("no label", detail));
+    };
+    record.shift_remove("label");
+    let Demonstration { mut messages, tools } = demonstration(record)?;
+    let completion = messages.pop().map(answer_of).transpose()?.unwrap_or_default();
+    Ok(Judged { messages, completion, label, tools })
+}
+
 /// Ranked answers: a prompt with `completions` and `ranks`; a prompt with `chosen` and `rejected`; or these
 /// alone, as two conversations that differ in the last answer, lists of messages or texts of `Human:` and
 /// `Assistant:`. A prompt that stands beside whole conversations repeats what they say, and does not matter.
@@ -219,6 +258,10 @@ pub fn ranking(record: Record) -> Result<Ranking, Fault> {
         }
         _ => return Err(Fault::bad("missing field", "of chosen and rejected there is only one")),
     };
+    if let Some(value) = margin_of(&ranking.extra).filter(|value| margin(value).is_none()) {
+        let detail = format!("margin is {value}: it is a number that is not negative");
+        return Err(Fault::bad("wrong margin", detail));
+    }
     if ranking.completions.len() == 1 {
         return Err(Fault::left_out("one answer, no pair", ""));
     }
@@ -227,6 +270,16 @@ pub fn ranking(record: Record) -> Result<Ranking, Fault> {
         return Err(Fault::left_out("equal answers, no pair", detail));
     }
     Ok(ranking)
+}
+
+fn margin_of(extra: &Record) -> Option<&Value> {
+    extra.get("margin").filter(|value| !value.is_null())
+}
+
+/// A number, which tables may have as a text.
+fn margin(value: &Value) -> Option<f64> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    number.filter(|margin| margin.is_finite() && *margin >= 0.0)
 }
 
 /// Two answers, of which the first is better.

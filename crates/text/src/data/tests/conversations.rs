@@ -7,7 +7,7 @@ use kernels::NO_TARGET;
 use serde_json::json;
 
 use crate::data::messages::{Message, Role};
-use crate::data::rows::Severity;
+use crate::data::rows::{LineReport, Severity};
 use crate::data::{Batch, Columns, Conversations, ReadOptions, Sequence, TooLong};
 use crate::progress::Silent;
 use crate::tokenizer::Tokenizer;
@@ -21,25 +21,32 @@ fn chat() -> (Tokenizer, ChatTemplate) {
     (tokenizer, template)
 }
 
-fn read(
+/// The same with another template.
+fn with_template(source: &str) -> (Tokenizer, ChatTemplate) {
+    let tokenizer = chat().0;
+    let mut config: serde_json::Value = serde_json::from_str(tokenizer.config_json()).unwrap();
+    config["chat_template"] = source.into();
+    let tokenizer = Tokenizer::from_texts(tokenizer.to_json().to_owned(), config.to_string()).unwrap();
+    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
+    (tokenizer, template)
+}
+
+fn read(lines: &str, context: usize, too_long: TooLong) -> anyhow::Result<(Conversations, LineReport)> {
+    read_by(&chat(), lines, context, too_long)
+}
+
+fn read_by(
+    (tokenizer, template): &(Tokenizer, ChatTemplate),
     lines: &str,
     context: usize,
     too_long: TooLong,
-) -> anyhow::Result<(Conversations, crate::data::rows::LineReport)> {
-    let (tokenizer, template) = chat();
+) -> anyhow::Result<(Conversations, LineReport)> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("demonstrations.jsonl");
     fs::write(&path, lines).unwrap();
     let columns = Columns::default();
-    let options = ReadOptions {
-        template: &template,
-        tokenizer: &tokenizer,
-        context,
-        too_long,
-        max_bad: 0.5,
-        columns: &columns,
-        seed: 7,
-    };
+    let options =
+        ReadOptions { template, tokenizer, context, too_long, max_bad: 0.5, columns: &columns, seed: 7 };
     Conversations::read(&path, &options, &Silent)
 }
 
@@ -194,13 +201,18 @@ fn fine_tuning() -> String {
 
 #[test]
 fn what_the_template_has_no_place_for_is_told() {
-    let (data, report) = read(&fine_tuning(), 1000, TooLong::Error).unwrap();
-    assert_eq!(learned(&data, &chat().0), ["d<|im_end|>", "b<|im_end|>"]);
+    let plain = with_template(WITHOUT_TOOLS);
+    let (data, report) = read_by(&plain, &fine_tuning(), 1000, TooLong::Error).unwrap();
+    assert_eq!(learned(&data, &plain.0), ["d<|im_end|>", "b<|im_end|>"]);
     let left_out = |kind: &str| (report.faults[kind].examples[0].line, report.faults[kind].severity);
     assert_eq!(left_out("no answer to learn from"), (2, Severity::LeftOut));
     assert_eq!(left_out("calls of tools, for which the chat template has no place"), (3, Severity::LeftOut));
     assert_eq!((report.used, data.untold_tools()), (2, 1));
 }
+
+/// A template that writes neither tools nor calls.
+const WITHOUT_TOOLS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// A template that writes tools, calls and what was returned, as those of Hermes and Qwen do.
 const WITH_TOOLS: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}\
@@ -210,25 +222,9 @@ const WITH_TOOLS: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}
 
 #[test]
 fn calls_are_learned_and_what_a_tool_returned_is_not() {
-    let tokenizer = chat().0;
-    let mut config: serde_json::Value = serde_json::from_str(tokenizer.config_json()).unwrap();
-    config["chat_template"] = WITH_TOOLS.into();
-    let tokenizer = Tokenizer::from_texts(tokenizer.to_json().to_owned(), config.to_string()).unwrap();
-    let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("demonstrations.jsonl");
-    fs::write(&path, fine_tuning()).unwrap();
-    let columns = Columns::default();
-    let options = ReadOptions {
-        template: &template,
-        tokenizer: &tokenizer,
-        context: 1000,
-        too_long: TooLong::Error,
-        max_bad: 0.5,
-        columns: &columns,
-        seed: 7,
-    };
-    let (data, report) = Conversations::read(&path, &options, &Silent).unwrap();
+    let with_tools = with_template(WITH_TOOLS);
+    let (data, report) = read_by(&with_tools, &fine_tuning(), 1000, TooLong::Error).unwrap();
+    let tokenizer = with_tools.0;
     let called =
         "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 2}}</tool_call><|im_end|>5.<|im_end|>";
     assert_eq!(learned(&data, &tokenizer), ["d<|im_end|>", called, "b<|im_end|>"]);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::data::messages::{
-    Message, Ranking, Role, answered, candidates, demonstration, prompt, ranking, scored,
+    Message, Ranking, Role, answered, candidates, demonstration, judged, prompt, ranking, scored,
 };
 use crate::data::rows::{Fault, Severity};
 
@@ -170,9 +170,35 @@ fn rows_of_the_wrong_kind_are_called_by_name() {
             ("a KTO row with label false".to_owned(), Severity::LeftOut)
         );
     }
+    for (row, wanted) in [
+        (&asked, "a prompt, not a KTO row"),
+        (&shown, "a demonstration, not a KTO row"),
+        (&pair, "a ranking, not a KTO row"),
+    ] {
+        assert_eq!(fault(judged(record(row))), bad(wanted));
+    }
     // Another label is no verdict on the answer.
     let row = json!({ "prompt": "a", "completion": "b", "label": 2 });
     assert_eq!(demonstration(record(&row)).unwrap().messages.len(), 2);
+}
+
+#[test]
+fn answers_are_called_good_or_bad() {
+    let said = |row: &Value| judged(record(row)).map(|it| (it.messages.len(), it.completion, it.label));
+    for (label, wanted) in
+        [(json!(true), true), (json!("False"), false), (json!(1), true), (json!(0.0), false)]
+    {
+        let row = json!({ "prompt": "a", "completion": "b", "label": label });
+        assert_eq!(said(&row).unwrap(), (1, "b".to_owned(), wanted));
+    }
+    let whole = json!({ "messages": [user("a"), assistant("b"), user("c"), assistant("d")], "label": false });
+    assert_eq!(said(&whole).unwrap(), (3, "d".to_owned(), false));
+    let lists = json!({ "prompt": [user("a")], "completion": [assistant("b")], "label": true });
+    assert_eq!(said(&lists).unwrap(), (1, "b".to_owned(), true));
+    for label in [json!(2), json!("good"), json!(null)] {
+        let row = json!({ "prompt": "a", "completion": "b", "label": label });
+        assert_eq!(fault(judged(record(&row))), ("no label".to_owned(), Severity::Bad), "{label}");
+    }
 }
 
 /// A conversation in which a tool is asked, in OpenAI's form, with a call whose arguments are these.

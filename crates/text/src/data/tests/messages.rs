@@ -116,6 +116,14 @@ fn rankings_have_five_forms() {
 }
 
 #[test]
+fn a_margin_is_a_number_that_tables_write_as_text() {
+    for (margin, read) in [(json!(0.5), 0.5), (json!(" 2 "), 2.0), (json!(0), 0.0), (json!(null), 0.0)] {
+        let row = json!({ "prompt": "p", "chosen": "a", "rejected": "b", "margin": margin });
+        assert_eq!(ranking(record(row)).unwrap().margin(), read);
+    }
+}
+
+#[test]
 fn all_pairs_of_a_ranking_but_ties() {
     let line = json!({ "prompt": "p", "completions": ["a", "b", "c", "d", "a"], "ranks": [1, 3, 2, 2, 3] });
     let pairs = ranking(record(line)).unwrap().pairs();
@@ -155,6 +163,16 @@ fn rankings_without_a_pair_are_left_out_and_bad_ones_bad() {
             Severity::Bad,
         ),
         (json!({ "prompt": " ", "chosen": "a", "rejected": "b" }), "empty message", Severity::Bad),
+        (
+            json!({ "prompt": "p", "chosen": "a", "rejected": "b", "margin": -0.5 }),
+            "wrong margin",
+            Severity::Bad,
+        ),
+        (
+            json!({ "prompt": "p", "chosen": "a", "rejected": "b", "margin": "wide" }),
+            "wrong margin",
+            Severity::Bad,
+        ),
     ] {
         let fault = ranking(record(value.clone())).unwrap_err();
         assert_eq!((fault.kind.as_str(), fault.severity), (kind, severity), "{value}");

@@ -54,7 +54,7 @@ fn an_answer_has_the_tokens_that_stand_after_a_prompt() {
             };
             let mut whole = prompter.prompt(asked).unwrap();
             whole.extend(prompter.answer(content));
-            let begun = prompter.prompt_to_continue(asked, content).unwrap();
+            let begun = prompter.prompt_to_continue(asked, None, content).unwrap();
             assert_eq!(begun, whole[..whole.len() - 1], "an answer that goes on has no end yet");
             let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
             assert!(content.trim() != content || ids.starts_with(&whole), "{}: {messages:?}", golden["name"]);

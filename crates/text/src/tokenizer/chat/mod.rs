@@ -8,6 +8,7 @@
 //!
 //! Ids are those of `apply_chat_template`, but where a message spells a special token.
 
+mod calls;
 mod jinja;
 mod layout;
 mod ours;
@@ -77,6 +78,15 @@ impl Message {
     /// Whether it calls tools.
     pub fn calls_tools(&self) -> bool {
         self.more.contains_key("tool_calls")
+    }
+
+    /// The calls of tools in it: names of functions, and their arguments.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let calls = self.more.get("tool_calls").and_then(Value::as_array);
+        calls.into_iter().flatten().map(|call| {
+            let function = &call["function"];
+            (function["name"].as_str().unwrap_or_default(), &function["arguments"])
+        })
     }
 
     /// Whether a model learns to say it: it is the assistant's, and has no `weight` of 0 (OpenAI's
@@ -176,6 +186,47 @@ impl ChatTemplate {
     /// Whether the template tells the model of the tools that it may call.
     pub fn mentions_tools(&self) -> bool {
         self.tools.descriptions
+    }
+
+    /// Whether conversations can have tools: the template tells the model of them, and writes calls and what they
+    /// returned.
+    pub fn knows_tools(&self) -> bool {
+        self.tools.is_whole()
+    }
+
+    /// The message that the assistant gave by writing `text`: its content, and the calls of tools in it.
+    pub fn said(&self, text: &str) -> Message {
+        self.tools.form.read(text)
+    }
+
+    /// How many bytes of an answer that is being written are content, and not the beginning of a call.
+    pub fn content_len(&self, text: &str) -> usize {
+        self.tools.form.content_len(text)
+    }
+
+    /// The tokens that follow those of an answer, its end included, where messages after it ask for the next: what
+    /// tools returned. The answer is the last of the assistant's in `messages`; what a model drew is kept as it drew
+    /// it, since other tokens may spell the same text, and templates write some of it otherwise later on.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub fn after_answer(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&Value>,
+    ) -> Result<Vec<u32>> {
+        let last = |role| messages.iter().rposition(|message| message.role == role);
+        let (Some(asked), Some(answered)) = (last(Role::User), last(Role::Assistant)) else {
+            bail!("there is no answer that something could follow")
+        };
+        // What was said before does not matter, nor what the answer says beside its calls.
+        let answer = Message { content: String::new(), ..messages[answered].clone() };
+        let turn = [&messages[asked..=asked], &[answer], &messages[answered + 1..]].concat();
+        let layout = self.layout(&turn, tools, true)?;
+        ensure!(layout.is_whole(1), "the chat template leaves calls of tools out or takes them apart");
+        let Encoded { mut tokens, answers } = layout.encode(tokenizer, self.end);
+        Ok(tokens.split_off(answers[0].end))
     }
 
     /// The tokens that ask the model for the next answer of a conversation.

@@ -6,10 +6,9 @@ use super::Tokenizer;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
-/// Messages between `<|im_start|>ROLE` and `<|im_end|>`, as in ChatML (OpenAI 2023).
-pub const OURS: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
-    {{ message.content }}<|im_end|>\n\
-    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+/// Messages between `<|im_start|>ROLE` and `<|im_end|>`, as in ChatML (OpenAI 2023). Tools stand before them, a
+/// signature a line, which is short enough for small contexts; calls as Qwen2.5 writes them.
+pub const OURS: &str = include_str!("ours.jinja").trim_ascii_end();
 
 const BEGIN: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";

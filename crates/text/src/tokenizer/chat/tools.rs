@@ -1,5 +1,6 @@
 //! What a chat template writes of tools: their descriptions, the calls of the assistant, what they returned.
 
+use super::calls::CallForm;
 use super::jinja::Renderer;
 use super::{Message, Role};
 use anyhow::Result;
@@ -11,6 +12,8 @@ pub(super) struct ToolUse {
     pub(super) descriptions: bool,
     calls: bool,
     results: bool,
+    /// How the assistant's calls are written.
+    pub(super) form: CallForm,
     /// Whether the content of a message that does nothing but call tools is null, as OpenAI writes it; else
     /// it is empty.
     null_calls: bool,
@@ -42,7 +45,8 @@ impl ToolUse {
             way.null_calls = null_calls;
             let text = write(way, &[asks, calls, result, says], None)?;
             if text.contains("probecall") {
-                return Ok(ToolUse { calls: true, results: text.contains("proberesult"), ..way });
+                let (results, form) = (text.contains("proberesult"), CallForm::of(&text));
+                return Ok(ToolUse { calls: true, results, form, ..way });
             }
         }
         // Of no concern to the template, but it may write the role as it writes others.
@@ -66,6 +70,11 @@ impl ToolUse {
             value["content"] = Value::Null;
         }
         Ok(value)
+    }
+
+    /// Whether a model can be told of tools, call them, and be told what they return.
+    pub(super) fn is_whole(self) -> bool {
+        self.descriptions && self.calls && self.results
     }
 
     /// What of these messages is not written.

@@ -178,7 +178,15 @@ impl<B: Backend> Walk<'_, B> {
                 Some(Budget::Flops(flops)) => (self.scale.size_of(flops, config)?, None),
                 Some(Budget::Minutes(minutes)) => {
                     let speeds = Speeds::measure(self.backend, config);
-                    (self.scale.size_in(stages_secs(minutes), first, config, speeds)?, Some(speeds))
+                    let size = self.scale.size_in(stages_secs(minutes), first, config, speeds)?;
+                    let secs = self.scale.secs_from(first, size, config, speeds)?;
+                    if secs > stages_secs(minutes) {
+                        self.progress.line(&format!(
+                            "no road is shorter than this one, which takes about {:.1} minutes here and not {minutes}",
+                            secs / 60.0
+                        ));
+                    }
+                    (size, Some(speeds))
                 }
             };
             self.progress.line(&self.scale.describe(size, config, speeds)?);

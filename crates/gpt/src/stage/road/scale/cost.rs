@@ -97,10 +97,19 @@ impl Scale {
         config: &Config,
         speeds: Speeds,
     ) -> Result<f64> {
+        largest(secs, |size| self.secs_from(first, size, config, speeds))
+    }
+
+    /// Seconds that the stages from `first` on take at a size.
+    pub(in crate::stage::road) fn secs_from(
+        &self,
+        first: Stage,
+        size: f64,
+        config: &Config,
+        speeds: Speeds,
+    ) -> Result<f64> {
         let stages = Stage::ALL.into_iter().skip_while(|stage| *stage != first);
-        largest(secs, |size| {
-            stages.clone().map(|stage| self.secs(stage, size, config, speeds)).sum::<Result<f64>>()
-        })
+        stages.map(|stage| self.secs(stage, size, config, speeds)).sum()
     }
 
     /// The size at which the whole road takes `flops` operations.
@@ -176,5 +185,12 @@ mod tests {
         assert!(size(1.0, Stage::Compare) > 10.0 * size(1.0, Stage::Pretrain));
         let left = scale.secs(Stage::Dpo, size(1.0, Stage::Dpo), &config, speeds(1.0)).unwrap();
         assert!(left < 600.0);
+        // No road is as short as a second.
+        let first = Stage::Pretrain;
+        let secs = |budget| {
+            let size = scale.size_in(budget, first, &config, speeds(1.0)).unwrap();
+            scale.secs_from(first, size, &config, speeds(1.0)).unwrap()
+        };
+        assert!(secs(600.0) > 580.0 && secs(600.0) <= 600.0 && secs(1.0) > 10.0);
     }
 }

@@ -3,6 +3,7 @@
 use super::super::budget::Speeds;
 use super::{Amount, Scale, Stage};
 use crate::model::Config;
+use crate::numbers::plural;
 use anyhow::Result;
 
 impl Scale {
@@ -18,7 +19,7 @@ impl Scale {
         let (prompts, k) = (self.prompts(size), self.k);
         let trained = |amount: Amount, of: &str| {
             let (steps, batch_size) = amount.at(size);
-            format!("{steps} steps of {batch_size} {of}")
+            format!("{} of {batch_size} {of}", plural(steps, "step"))
         };
         let mut text = String::from("The plan:");
         for stage in Stage::ALL {

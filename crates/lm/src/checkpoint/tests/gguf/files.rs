@@ -8,7 +8,9 @@ use tempfile::tempdir;
 use super::super::families::shapes;
 use super::super::variant::{floats, parse};
 use super::*;
-use crate::model::{Biases, Positions, Rope, RopeScaling, specs};
+use crate::checkpoint::Stored;
+use crate::model::{Biases, Leaf, Positions, Rope, RopeScaling, Weights, specs};
+use kernels::BlockFormat;
 use text::progress::{Progress, Stopped, Unit};
 
 #[test]
@@ -90,6 +92,52 @@ fn every_shape_that_can_be_written_comes_back() {
         assert_eq!(open(&again).unwrap().weights(to_host).unwrap(), model.weights(to_host).unwrap());
     }
     assert_eq!(written, ["gpt2", "gpt2", "llama", "llama", "llama", "llama", "qwen2", "qwen3"]);
+}
+
+/// A file's q8_0 stays in blocks, in our order of rows, with the numbers that it has; blocks that are asked for are
+/// nearly those of the model.
+#[test]
+fn matrices_in_blocks_are_read_as_blocks() {
+    let shelf = tempdir().unwrap();
+    let llama = Config { n_kv_head: 2, d_ff: 64, qk_norm: false, ..Config::modern(7, 5, 2, 4, 32) };
+    for (config, of_file) in [
+        (Config { tied_head: true, ..llama.clone() }, Quant::Q8_0),
+        (Config { tied_head: false, ..llama.clone() }, Quant::Q8_0),
+        (llama, Quant::F16),
+    ] {
+        let model = saved(&shelf.path().join(format!("{of_file:?}-{}", config.tied_head)), &config);
+        let out = shelf.path().join(format!("{of_file:?}-{}.gguf", config.tied_head));
+        write(&model, of_file, &out).unwrap();
+        let file = open(&out).unwrap();
+        let in_blocks = |stored| {
+            let mut names = Vec::new();
+            let weights = file.stored_weights(stored, |spec, leaf| match leaf {
+                Leaf::Values(values) => values,
+                Leaf::Blocks(matrix) => {
+                    names.push(spec.name.clone());
+                    assert_eq!(matrix.shape(), [spec.shape[0], spec.shape[1]]);
+                    matrix.values()
+                }
+            });
+            (names, weights.unwrap())
+        };
+        let values = file.weights(to_host).unwrap();
+        let (names, read) = in_blocks(Stored::AsInFile);
+        assert_eq!((names.len() > 7, of_file), (of_file == Quant::Q8_0, of_file), "{names:?}");
+        assert_eq!(Weights { lm_head: values.lm_head.clone(), ..read }, values, "{of_file:?}");
+        assert_eq!(in_blocks(Stored::Exactly), (Vec::new(), values.clone()));
+        let (names, read) = in_blocks(Stored::In(BlockFormat::Q4_0));
+        assert_eq!(names.len(), 4 * config.n_layer + 1, "the matrices of blocks and the head: {names:?}");
+        let off = |x: &[f32], y: &[f32]| {
+            let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            x.iter().zip(y).map(|(x, y)| (x - y).abs() / largest).fold(0.0, f32::max)
+        };
+        assert!(off(values.head(), read.head()) < 0.005, "the head in 8 bits");
+        assert_eq!(read.wte, values.wte);
+        let off = off(&values.blocks[1].qkv.weight, &read.blocks[1].qkv.weight);
+        assert!((0.01..0.13).contains(&off), "{off}");
+        assert_eq!(file.unpacked_note(), None);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod hostile;
 mod shapes;
+mod tools;
 
 use super::*;
 use serde_json::{Value, json};

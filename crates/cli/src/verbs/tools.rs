@@ -1,0 +1,56 @@
+//! `--tool`: what a model may call while it answers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use gpt::sandbox::{Limits, Sandbox};
+use gpt::tools::{CallLimits, Toolbox};
+
+use crate::options::whole;
+
+/// A tool by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ToolName {
+    Calculator,
+    Python,
+}
+
+/// Which tools there are, and how long a call of one may take.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ToolArgs {
+    /// What the model may call while it answers; may be repeated. Programs run in a sandbox, as those of `mynah grade`
+    #[arg(long = "tool", value_name = "calculator|python", value_enum, hide_possible_values = true)]
+    pub(super) names: Vec<ToolName>,
+    /// Seconds that a call may take
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..), default_value_t = 5, requires = "names")]
+    tool_secs: u64,
+}
+
+impl ToolArgs {
+    /// What of them decides an answer.
+    pub(super) fn settings(&self) -> Option<String> {
+        (!self.names.is_empty()).then(|| format!("{:?} {} s", self.names, self.tool_secs))
+    }
+
+    /// The tools, if there are any.
+    ///
+    /// # Errors
+    /// Programs cannot be run here.
+    pub(super) fn open(&self) -> Result<Option<Toolbox>> {
+        let mut names = self.names.clone();
+        names.dedup();
+        let limits = CallLimits { time: Duration::from_secs(self.tool_secs), ..CallLimits::default() };
+        let mut tools = Toolbox::new(limits);
+        for name in &names {
+            tools = match name {
+                ToolName::Calculator => tools.with_calculator(),
+                ToolName::Python => {
+                    let sandbox = Sandbox::open(Limits::new(limits.time), &[]);
+                    tools.with_python(sandbox.context("the tool python runs programs in a sandbox")?)
+                }
+            };
+        }
+        Ok((!names.is_empty()).then_some(tools))
+    }
+}

@@ -1,0 +1,103 @@
+//! The bytes of a run do not depend on how many processes do it, and processes that could not make them are
+//! refused.
+
+use std::fs;
+use std::io::Write;
+
+use crate::launcher::Launcher;
+use crate::work::{alone, assert_same, words, work};
+
+pub(crate) const TESTS: crate::Tests = crate::tests![
+    pretraining_is_the_same_run_for_one_two_and_four,
+    what_comes_after_is_the_same_too,
+    other_recipes_and_programs_are_refused,
+    what_one_process_does_is_refused_by_name,
+    lanes_that_cannot_be_shared_are_refused,
+];
+
+fn pretraining_is_the_same_run_for_one_two_and_four(launcher: &Launcher) {
+    let work = work();
+    let name = |size: usize| format!("{launcher:?} {size}");
+    let alone_in_lanes = format!("{launcher:?} alone");
+    alone(&[work.pretrain(&alone_in_lanes, 15), words(&["--set", "lanes=8"])].concat());
+    let expected = work.result(&alone_in_lanes);
+    for size in [1, 2, 4] {
+        let said = launcher.run(size, &work.pretrain(&name(size), 15));
+        assert_same(&work.result(&name(size)), &expected, &format!("{size} processes"));
+        let told = said.matches("validation:").count();
+        assert_eq!(told, 3, "one process speaks: {said}");
+    }
+    let in_one_lane = format!("{launcher:?} in one lane");
+    alone(&work.pretrain(&in_one_lane, 15));
+    let others = work.result(&in_one_lane);
+    assert!(others[0] != expected[0], "the order of additions has to tell");
+}
+
+fn what_comes_after_is_the_same_too(launcher: &Launcher) {
+    let work = work();
+    let name = |stage: &str, size: usize| format!("{launcher:?} {stage} {size}");
+    launcher.run(2, &work.pretrain(&name("base", 2), 5));
+    for (stage, model) in [("sft", "base"), ("reward", "sft"), ("dpo", "sft"), ("kto", "sft")] {
+        for size in [1, 2, 4] {
+            let model = name(model, 2);
+            launcher.run(size, &work.stage(&name(stage, size), stage, &model));
+            assert_same(
+                &work.result(&name(stage, size)),
+                &work.result(&name(stage, 1)),
+                &format!("{stage} of {size} processes"),
+            );
+        }
+    }
+}
+
+fn other_recipes_and_programs_are_refused(launcher: &Launcher) {
+    let (work, program) = (work(), env!("CARGO_BIN_EXE_mynah").to_owned());
+    let name = format!("{launcher:?} other recipes");
+    let usual = work.pretrain(&name, 5);
+    let other = [usual.clone(), words(&["--lr", "0.123"])].concat();
+    let parts = [(1, program.clone(), usual.clone()), (1, program.clone(), other)];
+    let ended = launcher.start_each(&parts, &[]).end();
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.said.contains("settings.lr") && ended.said.contains("0.123"), "{}", ended.said);
+    assert!(!work.metrics(&name).exists(), "nothing was begun");
+
+    let copy = work.path("mynah");
+    fs::copy(&program, &copy).expect("the program can be copied");
+    let mut file = fs::OpenOptions::new().append(true).open(&copy).expect("it can be changed");
+    file.write_all(b"another build").expect("it can be changed");
+    drop(file);
+    let ended = launcher.start_each(&[(1, program, usual.clone()), (1, copy, usual)], &[]).end();
+    assert_ne!(ended.code, Some(0));
+    assert!(
+        ended.said.contains("the program is mynah") && ended.said.contains("on rank 1"),
+        "{}",
+        ended.said
+    );
+    assert!(!work.metrics(&name).exists(), "nothing was begun");
+}
+
+fn what_one_process_does_is_refused_by_name(launcher: &Launcher) {
+    for verb in [
+        &["chat", "--model", "nowhere"][..],
+        &["serve", "--model", "nowhere"],
+        &["ppo", "--model", "a", "--reward", "b", "--prompts", "c", "--out", "d"],
+    ] {
+        let ended = launcher.start(2, &words(verb)).end();
+        assert_ne!(ended.code, Some(0), "{}", ended.said);
+        let refused = format!("`mynah {}` is done by one process", verb[0]);
+        assert_eq!(ended.said.matches(&refused).count(), 1, "{}", ended.said);
+        assert!(ended.said.contains("pretrain, sft, reward, dpo, kto"), "{}", ended.said);
+    }
+}
+
+fn lanes_that_cannot_be_shared_are_refused(launcher: &Launcher) {
+    let (work, name) = (work(), format!("{launcher:?} lanes"));
+    for (size, changes, why) in [
+        (3, &[][..], "3 processes cannot share 8 lanes"),
+        (2, &["--set", "lanes=1"], "in one lane, which one process does"),
+    ] {
+        let ended = launcher.start(size, &[work.pretrain(&name, 5), words(changes)].concat()).end();
+        assert!(ended.code != Some(0) && ended.said.contains(why), "{}", ended.said);
+    }
+    assert!(!work.metrics(&name).exists(), "nothing was begun");
+}

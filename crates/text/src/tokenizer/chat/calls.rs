@@ -1,0 +1,129 @@
+//! Calls of tools in what a model wrote, as its chat template writes them.
+
+use super::{Message, Role};
+use serde_json::{Map, Value, json};
+
+/// What stands before and after a call, as Qwen2.5 and mynah's own template have it.
+const TAGS: [&str; 2] = ["<tool_call>", "</tool_call>"];
+
+/// How a template writes the assistant's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CallForm {
+    /// Each as JSON between [`TAGS`], after the content.
+    #[default]
+    Tagged,
+    /// One, as JSON in place of a content (Llama 3.1).
+    Bare,
+}
+
+impl CallForm {
+    /// The form of what a template wrote of a call.
+    pub(super) fn of(written: &str) -> CallForm {
+        if written.contains(TAGS[0]) { CallForm::Tagged } else { CallForm::Bare }
+    }
+
+    /// What the assistant said by writing `text`: content, and the calls that are whole. Where one is malformed
+    /// none is a call, and all of it is content.
+    pub(super) fn read(self, text: &str) -> Message {
+        let calls = match self {
+            CallForm::Tagged => tagged(text),
+            CallForm::Bare => call(text).map(|call| ("", vec![call])),
+        };
+        let Some((content, calls)) = calls.filter(|(_, calls)| !calls.is_empty()) else {
+            return Message::new(Role::Assistant, text);
+        };
+        let mut message = Message::new(Role::Assistant, content.trim_end());
+        message.more.insert("tool_calls".into(), calls.into());
+        message
+    }
+
+    /// How much of an answer that goes on is content for certain: what comes before that which may be a call.
+    pub(super) fn content_len(self, text: &str) -> usize {
+        match self {
+            CallForm::Tagged => {
+                let tag = TAGS[0];
+                let begun = |len: &usize| text.ends_with(&tag[..*len]);
+                text.find(tag).unwrap_or_else(|| text.len() - (1..tag.len()).rev().find(begun).unwrap_or(0))
+            }
+            CallForm::Bare if text.trim_start().is_empty() || text.trim_start().starts_with('{') => 0,
+            CallForm::Bare => text.len(),
+        }
+    }
+}
+
+/// The content before the first tag, and the calls.
+fn tagged(text: &str) -> Option<(&str, Vec<Value>)> {
+    let (content, mut rest) = text.split_once(TAGS[0])?;
+    let mut calls = Vec::new();
+    loop {
+        let (inside, after) = rest.split_once(TAGS[1])?;
+        calls.push(call(inside)?);
+        match after.split_once(TAGS[0]) {
+            Some((_, next)) => rest = next,
+            None => return Some((content, calls)),
+        }
+    }
+}
+
+/// A call of JSON: a name, and arguments, which some call parameters.
+fn call(text: &str) -> Option<Value> {
+    let mut call: Map<String, Value> = serde_json::from_str(text.trim()).ok()?;
+    let arguments = ["arguments", "parameters"].into_iter().find_map(|name| call.remove(name))?;
+    let name = call.remove("name").filter(Value::is_string)?;
+    arguments
+        .is_object()
+        .then(|| json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: &str = r#"{"name": "add", "arguments": {"a": 1}}"#;
+
+    fn calls(form: CallForm, text: &str) -> (String, Vec<(String, Value)>) {
+        let message = form.read(text);
+        let calls = message.more.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+        let of = |call: &Value| {
+            (call["function"]["name"].as_str().unwrap().to_owned(), call["function"]["arguments"].clone())
+        };
+        (message.content, calls.iter().map(of).collect())
+    }
+
+    #[test]
+    fn calls_are_read_as_templates_write_them() {
+        let add = || ("add".to_owned(), json!({ "a": 1 }));
+        let tagged = |text: &str| calls(CallForm::Tagged, text);
+        assert_eq!(tagged(&format!("<tool_call>\n{ADD}\n</tool_call>")), (String::new(), vec![add()]));
+        let two = format!("I look.\n<tool_call>{ADD}</tool_call>\n<tool_call>\n{ADD}\n</tool_call>\n");
+        assert_eq!(tagged(&two), ("I look.".into(), vec![add(), add()]));
+        let bare = |text: &str| calls(CallForm::Bare, text);
+        assert_eq!(bare(&ADD.replace("arguments", "parameters")), (String::new(), vec![add()]));
+        assert_eq!(bare(&format!("So: {ADD}")), (format!("So: {ADD}"), vec![]));
+    }
+
+    #[test]
+    fn what_is_malformed_is_text() {
+        for text in [
+            "2 + 3 = 5",
+            "<tool_call>",
+            "<tool_call>{\"name\": \"add\"}</tool_call>",
+            "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>",
+            "<tool_call>{\"name\": \"add\", \"arguments\": \"a\"}</tool_call>",
+            &format!("<tool_call>{ADD}</tool_call><tool_call>{{</tool_call>"),
+            &format!("<tool_call>{ADD}"),
+        ] {
+            assert_eq!(calls(CallForm::Tagged, text), (text.to_owned(), vec![]));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_call_is_held_back() {
+        for (text, shown) in
+            [("abc", 3), ("abc<", 3), ("a<tool", 1), ("a<tox", 5), ("a<tool_call>{", 1), ("<<", 1)]
+        {
+            assert_eq!(CallForm::Tagged.content_len(text), shown, "{text}");
+        }
+        assert_eq!([" ", "{\"a", "So"].map(|text| CallForm::Bare.content_len(text)), [0, 0, 2]);
+    }
+}
