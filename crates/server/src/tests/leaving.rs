@@ -1,14 +1,18 @@
 //! Clients that go away.
 
 use super::answers::{CHAT, question};
-use super::fixture::{Server, read_some};
-use serde_json::{Value, json};
+use super::fixture::{Server, read_some, tokenizer};
+use serde_json::{Map, Value, json};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// Long answers: many choices of a model that has one slot.
+/// Long answers: many choices of a model that has one slot. None ends early, so that they are more than sockets hold.
 pub(super) fn long(stream: bool) -> Value {
-    question(json!({ "n": 16, "max_tokens": 290, "stream": stream, "logprobs": true, "top_logprobs": 20 }))
+    let never: Map<String, Value> =
+        tokenizer().end_tokens().iter().map(|id| (id.to_string(), json!(-100))).collect();
+    question(json!({
+        "n": 16, "max_tokens": 290, "logit_bias": never, "stream": stream, "logprobs": true, "top_logprobs": 20,
+    }))
 }
 
 /// How a client goes away.
