@@ -27,6 +27,10 @@ impl Backend for Cuda {
         panic!("blocks: no kernel reads weights in {}: keep them exactly", matrix.format());
     }
 
+    fn share(&mut self, weight: &mut CudaTensor) -> CudaTensor {
+        weight.share()
+    }
+
     fn packed(&mut self, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
         linear::packed(self, weight, d_in, d_out)
     }

@@ -127,6 +127,19 @@ impl CudaTensor {
         lens.iter().map(tensor).collect()
     }
 
+    /// Another handle of the same values, which are only read from then on. What products read of it is made anew.
+    pub(crate) fn share(&self) -> Self {
+        let Self { memory, at, len, bf16, .. } = self;
+        CudaTensor {
+            memory: memory.clone(),
+            at: *at,
+            len: *len,
+            capacity: *len,
+            bf16: *bf16,
+            twin: RefCell::default(),
+        }
+    }
+
     /// Changes the length; contents are lost, memory is kept when it shrinks.
     pub(crate) fn resize(&mut self, device: &Arc<dyn Device>, len: usize) {
         *self.twin.get_mut() = None;

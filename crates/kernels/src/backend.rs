@@ -42,6 +42,10 @@ pub trait Backend {
     /// of [`linear_forward`](Self::linear_forward) may be such a tensor; results have the same bits.
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor;
 
+    /// A second handle of a weight. Both are read only from then on; the memory, which a backend has once for all handles
+    /// if it can, is freed with the last of them.
+    fn share(&mut self, weight: &mut Self::Tensor) -> Self::Tensor;
+
     /// Number of values.
     fn len(&self, x: &Self::Tensor) -> usize;
     /// Host → tensor. Lengths must agree.

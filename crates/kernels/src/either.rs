@@ -147,6 +147,13 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
         }
     }
 
+    fn share(&mut self, weight: &mut Self::Tensor) -> Self::Tensor {
+        match self {
+            First(b) => First(b.share(weight.first_mut())),
+            Second(b) => Second(b.share(weight.second_mut())),
+        }
+    }
+
     fn packed(&mut self, weight: &Self::Tensor, d_in: usize, d_out: usize) -> Self::Tensor {
         match self {
             First(b) => First(b.packed(weight.first(), d_in, d_out)),

@@ -334,6 +334,7 @@ fn every_operation_that_multiplies_sizes_is_listed() {
         "zeros",
         "arena",
         "activation",
+        "share",
         "len",
         "upload",
         "download",

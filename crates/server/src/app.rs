@@ -143,8 +143,10 @@ impl App {
             return Ok(());
         }
         let (of, capacity, bytes_per_value) = (source.clone(), self.capacity, self.bytes_per_value);
+        let shared = Arc::clone(&self.shared);
         let reading = tokio::task::spawn_blocking(move || {
-            model::read(&of, capacity, bytes_per_value, &Silent).map_err(|error| format!("{error:#}"))
+            let held = |digest: &str| shared.holder(digest);
+            model::read(&of, capacity, bytes_per_value, held, &Silent).map_err(|error| format!("{error:#}"))
         });
         match reading.await.unwrap_or_else(|_| Err("reading it failed".to_owned())) {
             Ok(read) => self.door.take(read).await,

@@ -65,10 +65,11 @@ where
         settings.store.as_deref().map(feedback::Store::open).transpose()?.map(station::Station::new);
     let learned = settings.learning.as_ref().map(|learning| learning.folder.as_path());
     let runs = runs::Runs::new(&settings.runs, learned)?;
-    let shared = Arc::default();
+    let shared = Arc::<worker::Shared>::default();
     let (mut worker, door) = worker::Worker::new(backend, Arc::clone(&shared));
     for source in sources {
-        let read = model::read(source, settings.capacity, settings.bytes_per_value, progress);
+        let held = |digest: &str| shared.holder(digest);
+        let read = model::read(source, settings.capacity, settings.bytes_per_value, held, progress);
         worker.take(read.with_context(|| format!("cannot serve {}", source.path.display()))?);
     }
     let guard = http::guard::Guard::new(&settings, address);

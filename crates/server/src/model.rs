@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use kernels::Backend;
 use lm::checkpoint::{self, Checkpoint, Generation, Stored};
-use lm::model::{Config, Engine, Leaf, Making, Weights};
+use lm::model::{Adapter, Config, Engine, Leaf, Making, Spec, leaf_names, specs};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -79,6 +80,8 @@ pub(crate) struct Model {
     pub(crate) kind: Kind,
     /// BLAKE3 of its weights, in hexadecimal.
     pub(crate) digest: String,
+    /// The same without the adapter that stands beside them.
+    pub(crate) base_digest: String,
     /// Seconds since 1970 when it was loaded.
     pub(crate) created: u64,
     grammars: OnceLock<Result<Grammars, String>>,
@@ -125,13 +128,18 @@ pub struct Capacity {
 
 /// A model whose files were read and checked. What is left to do is the backend's.
 pub(crate) struct Read {
-    source: Source,
+    pub(crate) source: Source,
     model: Model,
-    weights: Weights<Leaf>,
+    /// By name. Where the base is in memory already, only what stands beside it.
+    leaves: Vec<(String, Leaf)>,
+    adapter: Option<Adapter<Spec>>,
+    /// The model in memory whose weights it shares.
+    pub(crate) shares: Option<String>,
     slots: usize,
 }
 
-/// Reads a model.
+/// Reads a model. An adapter stays beside its base, whose weights are in memory once for all that share them: `held`
+/// names the model that has those of this digest.
 ///
 /// # Errors
 /// It cannot be read, has no tokenizer, or its slots do not fit the cache.
@@ -139,6 +147,7 @@ pub(crate) fn read(
     source: &Source,
     capacity: Capacity,
     bytes_per_value: u64,
+    held: impl Fn(&str) -> Option<String>,
     progress: &dyn Progress,
 ) -> Result<Read> {
     let opened: Checkpoint = checkpoint::open(&source.path, progress)?;
@@ -154,9 +163,33 @@ pub(crate) fn read(
         config.vocab_size
     );
     let slots = slots(&config, capacity, bytes_per_value)?;
-    let weights = opened.stored_weights(capacity.stored, |_, leaf| leaf)?;
-    if capacity.stored == Stored::AsInFile {
-        opened.unpacked_note().iter().for_each(tell);
+    let digest = opened.digest().context("cannot read the weights again")?;
+    let generation = opened.generation.clone();
+    // One with magnitudes is made of whole matrices: it is merged.
+    let is_merged = opened.adapted().is_some_and(|(lora, _)| lora.dora);
+    let (base, beside) = if is_merged { (opened, None) } else { opened.apart() };
+    let base_digest = base.digest().context("cannot read the weights again")?;
+    let shares = held(&base_digest);
+    let mut leaves = Vec::new();
+    if shares.is_none() {
+        let mut weights = base.stored_weights(capacity.stored, |_, leaf| leaf)?;
+        let names = leaf_names(&base.config, weights.lm_head.is_some());
+        let take = |leaf: &mut Leaf| std::mem::replace(leaf, Leaf::Values(Vec::new()));
+        leaves.extend(names.into_iter().zip(weights.leaves_mut().into_iter().map(take)));
+        if capacity.stored == Stored::AsInFile {
+            base.unpacked_note().iter().for_each(tell);
+        }
+    }
+    if let Some(files) = &beside {
+        // A head that scores, which the adapter brings, is in the place of the base's that writes.
+        let specs = specs(&config);
+        leaves.retain(|(name, _)| name != "lm_head" || config.n_label.is_none());
+        let score = specs.score.iter().flat_map(|score| iter::once(&score.weight).chain(&score.bias));
+        for spec in score.chain(files.adapter.leaves()) {
+            if let Some(values) = files.read(spec)? {
+                leaves.push((spec.name.clone(), Leaf::Values(values)));
+            }
+        }
     }
     let tokenizer = Arc::new(tokenizer);
     let prompter = Prompter::new(Arc::clone(&tokenizer)).map_err(|error| format!("{error:#}"));
@@ -165,23 +198,26 @@ pub(crate) fn read(
         kind: config.n_label.map_or(Kind::Writes, Kind::Scores),
         prompter,
         tokenizer,
-        digest: opened.digest().context("cannot read the weights again")?,
-        generation: opened.generation.clone(),
+        digest,
+        base_digest,
+        generation,
         config,
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         grammars: OnceLock::new(),
     };
-    Ok(Read { source: source.clone(), model, weights, slots })
+    let adapter = beside.map(|files| files.adapter);
+    Ok(Read { source: source.clone(), model, leaves, adapter, shares, slots })
 }
 
 impl Read {
     /// What the backend has to do: to take the weights in, lay them out for decoding, and make room for keys
-    /// and values.
-    pub(crate) fn arrive<B: Backend>(self) -> Arriving<B> {
-        let Read { source, model, mut weights, slots } = self;
-        let making = Making::new(&model.config, slots, weights.lm_head.is_some());
-        let take = |leaf: &mut Leaf| std::mem::replace(leaf, Leaf::Values(Vec::new()));
-        let leaves: Vec<Leaf> = weights.leaves_mut().into_iter().map(take).collect();
+    /// and values. `holder` is the engine of the model whose weights it shares.
+    pub(crate) fn arrive<B: Backend>(self, b: &mut B, holder: Option<&mut Engine<B>>) -> Arriving<B> {
+        let Read { source, model, leaves, adapter, shares: _, slots } = self;
+        let mut making = Making::new(&model.config, slots, adapter);
+        if let Some(holder) = holder {
+            making = making.sharing(b, holder);
+        }
         Arriving { source, making, model, leaves: leaves.into_iter() }
     }
 }
@@ -191,14 +227,14 @@ pub(crate) struct Arriving<B: Backend> {
     pub(crate) source: Source,
     model: Model,
     making: Making<B>,
-    leaves: vec::IntoIter<Leaf>,
+    leaves: vec::IntoIter<(String, Leaf)>,
 }
 
 impl<B: Backend> Arriving<B> {
     /// Takes the next leaf in: whether there was one.
     pub(crate) fn go_on(&mut self, b: &mut B) -> bool {
         let next = self.leaves.next();
-        next.map(|leaf| self.making.take(b, leaf)).is_some()
+        next.map(|(name, leaf)| self.making.take(b, &name, leaf)).is_some()
     }
 
     /// The model and its engine, after the last leaf.

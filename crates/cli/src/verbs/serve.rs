@@ -20,12 +20,14 @@ use crate::terminal::{eprint_line, print_json};
 const EXAMPLES: &str = "\
 Models are asked as OpenAI's are: POST /v1/chat/completions, /v1/completions (with suffix for models that have learned
 fill-in-the-middle), /v1/embeddings, /v1/score (reward models); /openapi.json lists everything. Clients take
-http://127.0.0.1:8000/v1 for their base URL. A road offers each of its stages by its name. One line for each request goes to
+http://127.0.0.1:8000/v1 for their base URL. A road offers each of its stages by its name. BASE+ADAPTER is an adapter beside
+its base, whose weights are in memory once for all that share them. One line for each request goes to
 standard error; --quiet leaves them out. Ctrl-C lets answers come to their end, a second one does not.
 
 Examples:
   mynah serve --model runs/first
   mynah serve --model old=runs/sft --model new=runs/ppo --model runs/reward
+  mynah serve --model base --model kind=base+runs/kind --model terse=base+runs/terse
   mynah serve --model hf:HuggingFaceTB/SmolLM2-135M-Instruct --host 0.0.0.0 --api-key-file key.txt
   curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"model\": \"sft\", \"messages\": [{\"role\": \"user\", \"content\": \"2 + 3?\"}]}'";

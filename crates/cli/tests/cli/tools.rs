@@ -64,9 +64,9 @@ fn taught() -> String {
     chat
 }
 
-fn says(model: &str, tool: &str, asked: &str) -> Value {
+fn says(model: &str, tool: &str, secs: &str, asked: &str) -> Value {
     let words =
-        ["chat", "--model", model, "--tool", tool, "--tool-secs", "2", "--precision", "f32", "--json"];
+        ["chat", "--model", model, "--tool", tool, "--tool-secs", secs, "--precision", "f32", "--json"];
     let assert = mynah(&words).write_stdin(asked.to_owned()).assert().success();
     serde_json::from_slice(&assert.get_output().stdout).expect("a line is JSON")
 }
@@ -74,7 +74,7 @@ fn says(model: &str, tool: &str, asked: &str) -> Value {
 #[test]
 fn a_model_calls_tools_and_goes_on() {
     let model = model();
-    let answer = says(model, "calculator", "sum");
+    let answer = says(model, "calculator", "60", "sum");
     let said = answer["messages"].as_array().expect("messages");
     let roles: Vec<_> = said.iter().map(|message| message["role"].as_str().unwrap_or_default()).collect();
     assert_eq!(roles, ["assistant", "tool", "assistant"], "{answer}");
@@ -121,14 +121,14 @@ fn a_model_calls_tools_and_goes_on() {
 #[cfg(target_os = "linux")]
 #[test]
 fn programs_of_a_model_are_run_and_ended() {
-    for (asked, returned) in [
-        ("run", "2"),
-        ("hang", "error: it was not done in 2 s"),
-        ("flood", "error: it printed more than it may"),
-        ("fork", "error: "),
-        ("quit", "error: it was ended"),
+    for (asked, secs, returned) in [
+        ("run", "60", "2"),
+        ("hang", "2", "error: it was not done in 2 s"),
+        ("flood", "60", "error: it printed more than it may"),
+        ("fork", "10", "error: "),
+        ("quit", "60", "error: it was ended"),
     ] {
-        let answer = says(model(), "python", asked);
+        let answer = says(model(), "python", secs, asked);
         let heard = answer["messages"][1]["content"].as_str().expect("a result");
         assert!(heard.starts_with(returned), "{asked}: {answer}");
         assert_eq!(answer["message"]["role"], "assistant");

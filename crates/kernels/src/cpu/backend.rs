@@ -40,6 +40,10 @@ impl Backend for Cpu {
         linear::packed(self, weight, d_in, d_out)
     }
 
+    fn share(&mut self, weight: &mut CpuTensor) -> CpuTensor {
+        weight.share()
+    }
+
     fn len(&self, x: &CpuTensor) -> usize {
         x.len()
     }

@@ -10,6 +10,7 @@ use super::blocks::Blocks;
 use super::gemm::PackedWeight;
 use super::pool::Disjoint;
 use crate::BlockMatrix;
+use std::sync::Arc;
 
 /// An array of numbers in main memory. See [`Backend`](crate::Backend) for how to make one.
 pub struct CpuTensor(Storage);
@@ -17,8 +18,10 @@ pub struct CpuTensor(Storage);
 enum Storage {
     F32(Aligned<f32>),
     Bf16(Aligned<u16>),
-    Packed(PackedWeight),
-    Blocks(BlockMatrix),
+    /// A weight that several tensors are, and nobody writes.
+    Shared(Arc<Aligned<f32>>),
+    Packed(Arc<PackedWeight>),
+    Blocks(Arc<BlockMatrix>),
 }
 
 impl CpuTensor {
@@ -32,16 +35,31 @@ impl CpuTensor {
         Aligned::arena(lens).into_iter().map(|values| Self(Storage::F32(values))).collect()
     }
     pub(super) fn packed(weight: PackedWeight) -> Self {
-        Self(Storage::Packed(weight))
+        Self(Storage::Packed(Arc::new(weight)))
     }
     pub(super) fn blocks(matrix: BlockMatrix) -> Self {
-        Self(Storage::Blocks(matrix))
+        Self(Storage::Blocks(Arc::new(matrix)))
+    }
+
+    /// Another handle of the same values, which are only read from then on.
+    pub(super) fn share(&mut self) -> Self {
+        if let Storage::F32(values) = &mut self.0 {
+            let values = std::mem::replace(values, Aligned::zeros(0));
+            self.0 = Storage::Shared(Arc::new(values));
+        }
+        Self(match &self.0 {
+            Storage::Shared(values) => Storage::Shared(Arc::clone(values)),
+            Storage::Packed(weight) => Storage::Packed(Arc::clone(weight)),
+            Storage::Blocks(matrix) => Storage::Blocks(Arc::clone(matrix)),
+            Storage::F32(_) | Storage::Bf16(_) => panic!("an activation is no weight"),
+        })
     }
 
     /// Number of values.
     pub(super) fn len(&self) -> usize {
         match &self.0 {
             Storage::F32(values) => values.len(),
+            Storage::Shared(values) => values.len(),
             Storage::Bf16(values) => values.len(),
             Storage::Packed(weight) => weight.len(),
             Storage::Blocks(matrix) => matrix.len(),
@@ -52,6 +70,7 @@ impl CpuTensor {
     pub(super) fn values(&self) -> Values<'_> {
         match &self.0 {
             Storage::F32(values) => Values::F32(values),
+            Storage::Shared(values) => Values::F32(values),
             Storage::Bf16(values) => Values::Bf16(values),
             Storage::Blocks(matrix) => Values::Blocks(Blocks::of(matrix)),
             Storage::Packed(_) => panic!("a packed weight is for linear_forward only"),
@@ -63,8 +82,8 @@ impl CpuTensor {
         match &mut self.0 {
             Storage::F32(values) => ValuesMut::F32(values),
             Storage::Bf16(values) => ValuesMut::Bf16(values),
-            Storage::Packed(_) | Storage::Blocks(_) => {
-                panic!("a packed weight or one in blocks stays as it is")
+            Storage::Shared(_) | Storage::Packed(_) | Storage::Blocks(_) => {
+                panic!("a weight that is shared, packed or in blocks stays as it is")
             }
         }
     }
@@ -81,6 +100,7 @@ impl CpuTensor {
     pub(super) fn f32s(&self) -> &[f32] {
         match &self.0 {
             Storage::F32(values) => values,
+            Storage::Shared(values) => values,
             _ => not_exact(),
         }
     }
@@ -127,8 +147,8 @@ impl CpuTensor {
         match &mut self.0 {
             Storage::F32(values) => values.resize(len),
             Storage::Bf16(values) => values.resize(len),
-            Storage::Packed(_) | Storage::Blocks(_) => {
-                panic!("a packed weight or one in blocks has a fixed size")
+            Storage::Shared(_) | Storage::Packed(_) | Storage::Blocks(_) => {
+                panic!("a weight that is shared, packed or in blocks has a fixed size")
             }
         }
     }
@@ -142,6 +162,7 @@ impl std::fmt::Debug for CpuTensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.0 {
             Storage::F32(_) => "f32",
+            Storage::Shared(_) => "shared f32",
             Storage::Bf16(_) => "bf16",
             Storage::Packed(_) => "packed",
             Storage::Blocks(_) => "in blocks",

@@ -21,7 +21,7 @@ pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positio
 pub use distil::{Teaching, divergences, divergences_backward};
 pub use engine::{
     Beams, Cache, Constraint, Engine, Event, Finish, Generated, Logprobs, Making, Reading, Request,
-    RequestId, Sampling, TokenLogprob, Told, Usage, forward_cached,
+    RequestId, Sampling, TokenLogprob, Told, Usage, forward_cached, leaf_names,
 };
 pub use gpt::{
     Activations, Gradients, HeadDerivatives, Noise, Sequences, Targets, backward, forward, head_backward,

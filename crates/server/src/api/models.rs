@@ -54,6 +54,9 @@ pub(crate) struct ModelCard {
     /// BLAKE3 of its weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
+    /// The same without an adapter that stands beside them; models of equal ones have them in memory once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_digest: Option<String>,
     /// That of its answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<String>,
@@ -73,6 +76,7 @@ impl ModelCard {
             context_length: None,
             kind: None,
             digest: None,
+            base_digest: None,
             system_fingerprint: None,
             arithmetic: app.arithmetic.clone(),
         };
@@ -90,6 +94,7 @@ impl ModelCard {
                 card.created = model.created;
                 (card.context_length, card.kind) = (Some(model.context()), Some(kind));
                 card.digest = Some(model.digest.clone());
+                card.base_digest = Some(model.base_digest.clone());
                 card.system_fingerprint = Some(app.fingerprint(model));
             }
         }

@@ -1,8 +1,8 @@
 //! A server on small random models, and a client.
 
-use kernels::{Cpu, CpuOptions, Precision};
-use lm::checkpoint::{About, Contents, Dtype, Stored, from_backend, save};
-use lm::model::{Config, init};
+use kernels::{Cpu, CpuOptions, Precision, rng};
+use lm::checkpoint::{self, About, BaseModel, Contents, Dtype, Stored, from_backend, from_host, save};
+use lm::model::{Config, Linear, Lora, Spec, init, specs};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -79,6 +79,43 @@ pub(super) fn write(dir: &Path, seed: u64, scores: bool, backend: &mut Cpu) {
     save(dir, contents).unwrap();
 }
 
+/// Writes an adapter beside such a model, whose values change what it says, or with which it scores.
+pub(super) fn write_adapter(dir: &Path, base: &Path, seed: u64, scores: bool) {
+    let opened = checkpoint::open(base, &Silent).unwrap();
+    let lora: Lora = "r=4,alpha=32,targets=all".parse().unwrap();
+    let adapter = opened.fresh_adapter(&lora).unwrap();
+    let mut weights = opened.weights(checkpoint::to_host).unwrap();
+    let config = Config { n_label: scores.then_some(1), ..opened.config.clone() };
+    let mut number = 0;
+    let mut values = |spec: &Spec| -> Vec<f32> {
+        number += 1;
+        (0..spec.len() as u64).map(|i| rng::normal(seed, number, i) as f32 * 0.1).collect()
+    };
+    weights.adapter = Some(adapter.map(&mut values));
+    weights.score = specs(&config).score.map(|score| Linear { weight: values(&score.weight), bias: None });
+    let model = base.to_str().unwrap().to_owned();
+    let base = BaseModel { model, revision: None, digest: opened.digest().unwrap() };
+    let contents = Contents {
+        config: &config,
+        weights: &weights,
+        dtype: Dtype::F32,
+        moments: None,
+        beside: &[],
+        read: &mut from_host,
+        eot_token: None,
+        eos_token: None,
+        end_tokens: &[],
+        files: &[],
+        about: About {
+            stage: if scores { "reward" } else { "sft" }.into(),
+            step: 1,
+            base: Some(base),
+            ..About::default()
+        },
+    };
+    save(dir, contents).unwrap();
+}
+
 pub(super) fn cpu() -> Cpu {
     Cpu::new(CpuOptions { threads: 1, precision: Precision::F32, ..CpuOptions::default() })
 }
@@ -86,9 +123,17 @@ pub(super) fn cpu() -> Cpu {
 impl Server {
     /// With the models `chat`, `other` and `reward`.
     pub(super) fn start(change: impl FnOnce(&mut Settings)) -> Server {
+        Server::start_with(|_| Vec::new(), change)
+    }
+
+    /// With more models, which are written into the folder of the others.
+    pub(super) fn start_with(
+        more: impl FnOnce(&Path) -> Vec<Source>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Server {
         let models = tempfile::tempdir().unwrap();
         let mut cpu = cpu();
-        let sources: Vec<Source> = [("chat", 1, false), ("other", 2, false), ("reward", 3, true)]
+        let mut sources: Vec<Source> = [("chat", 1, false), ("other", 2, false), ("reward", 3, true)]
             .into_iter()
             .map(|(name, seed, scores)| {
                 let path = models.path().join(name);
@@ -96,6 +141,7 @@ impl Server {
                 Source { name: name.into(), path }
             })
             .collect();
+        sources.extend(more(models.path()));
         let capacity = Capacity { slots: 4, cache_bytes: None, stored: Stored::AsInFile };
         let mut settings = Settings { port: 0, capacity, arithmetic: "test".into(), ..Settings::default() };
         change(&mut settings);

@@ -1,5 +1,6 @@
 //! A server on small models, asked over sockets.
 
+mod adapters;
 mod answers;
 mod distribution;
 mod fixture;

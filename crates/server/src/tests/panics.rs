@@ -30,7 +30,7 @@ fn a_panic_fails_the_requests_of_its_pass_and_nothing_else() {
     let shared = Arc::<Shared>::default();
     let one_slot = Capacity { slots: 1, cache_bytes: None, stored: Stored::AsInFile };
     let (mut worker, door) = Worker::new(cpu, Arc::clone(&shared));
-    worker.take(read(&source, one_slot, 4, &Silent).unwrap());
+    worker.take(read(&source, one_slot, 4, |_| None, &Silent).unwrap());
     let room = Arc::new(Semaphore::new(2));
     let ask = |constraint: Option<Box<dyn Constraint>>| -> Receiver<Update> {
         let (to, updates) = channel(64);

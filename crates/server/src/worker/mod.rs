@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
-use crate::model::{Arriving, Model, Read, Source};
+use crate::model::{Arriving, Kind, Model, Read, Source};
 use job::Running;
 
 /// How long the worker waits for news while every client that it works for has enough to read.
@@ -39,6 +39,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The name of a loaded model that has the weights of this digest, whole.
+    pub(crate) fn holder(&self, base_digest: &str) -> Option<String> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = models.values().filter_map(|entry| match &entry.state {
+            State::Loaded(model) => Some(model),
+            State::Unloaded | State::Failed(_) => None,
+        });
+        // What scores has no head that writes.
+        let found = loaded.find(|model| model.kind == Kind::Writes && model.base_digest == base_digest);
+        found.map(|model| model.name.clone())
+    }
+
     /// Says how a model is.
     pub(crate) fn set_state(&self, source: &Source, state: State) {
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
@@ -130,9 +142,23 @@ impl<B: Backend> Worker<B> {
 
     /// Takes a model in.
     pub(crate) fn take(&mut self, read: Read) {
-        let mut arriving = read.arrive();
+        let Some(mut arriving) = self.arrive(read) else { return };
         while arriving.go_on(&mut self.backend) {}
         self.serve(arriving);
+    }
+
+    /// The beginning of a model; none where that is gone whose weights it was to share.
+    fn arrive(&mut self, read: Read) -> Option<Arriving<B>> {
+        let mut holder = None;
+        if let Some(name) = &read.shares {
+            holder = self.models.get_mut(name).map(|served| &mut served.engine);
+            if holder.is_none() {
+                let why = "the model whose weights it was to share was let go meanwhile: load it again";
+                self.shared.set_state(&read.source, State::Failed(why.into()));
+                return None;
+            }
+        }
+        Some(read.arrive(&mut self.backend, holder))
     }
 
     /// Takes the next leaf of a model in that is on its way: whether there is one.
@@ -199,7 +225,10 @@ impl<B: Backend> Worker<B> {
                 Some(served) => served.take(*job),
                 None => job.refuse(),
             },
-            Command::Take(read, answer) => self.arriving.push_back((read.arrive(), answer)),
+            Command::Take(read, answer) => match self.arrive(*read) {
+                Some(arriving) => self.arriving.push_back((arriving, answer)),
+                None => drop(answer.send(())),
+            },
             Command::LetGo(source, answer) => {
                 self.let_go(&source);
                 let _ = answer.send(());

@@ -67,6 +67,37 @@ fn linear_forward_row_by_row_and_packed() {
     });
 }
 
+/// Whichever handle is read, and whichever goes first.
+#[test]
+fn linear_layers_of_shared_weights() {
+    in_every_setting(|lab, setting| {
+        let values = lab.noise(D_OUT * D_IN);
+        let matrix = BlockMatrix::quantise(BlockFormat::Q8_0, &values, [D_OUT, D_IN]).expect("small values");
+        let x = lab.noise(ROWS * D_IN);
+        let x = lab.activation_of(&x);
+        let forward = |lab: &mut Lab<Cpu>, weight: &Tensor| {
+            let shape = LinearShape { rows: ROWS, d_in: D_IN, d_out: D_OUT };
+            let mut out = lab.activation(ROWS * D_OUT);
+            lab.backend.linear_forward(&mut out, &x, weight, None, shape);
+            lab.host(&out)
+        };
+        let exact = lab.exact_of(&values);
+        let weights = [lab.backend.packed(&exact, D_IN, D_OUT), exact, lab.backend.blocks(matrix)];
+        for mut weight in weights {
+            let expected = forward(lab, &weight);
+            let second = lab.backend.share(&mut weight);
+            let mut third = lab.backend.share(&mut weight);
+            assert_same_bits(&expected, &forward(lab, &weight), &format!("{setting}, the first handle"));
+            drop(weight);
+            assert_same_bits(&expected, &forward(lab, &second), &format!("{setting}, the second handle"));
+            drop(second);
+            let last = lab.backend.share(&mut third);
+            drop(third);
+            assert_same_bits(&expected, &forward(lab, &last), &format!("{setting}, the last handle"));
+        }
+    });
+}
+
 /// Values in blocks give the bits that they give elsewhere, in rows of whole blocks and in others.
 #[test]
 fn linear_layers_in_blocks_plain_and_packed() {

@@ -453,7 +453,8 @@ pub(crate) use for_every_operation;
 pub(crate) fn assert_covered(covered: &[&str]) {
     // Every other test makes, fills and reads tensors, those of the optimizer in an arena; `bits` compares
     // `packed` with the plain matrix.
-    const IN_PASSING: &[&str] = &["zeros", "arena", "activation", "packed", "len", "upload", "download"];
+    const IN_PASSING: &[&str] =
+        &["zeros", "arena", "activation", "packed", "share", "len", "upload", "download"];
     /// Lists that other tests upload, to longer and to shorter ones, and read.
     const LISTS: &[&str] = &["ids", "upload_ids", "scalars", "upload_scalars", "read"];
     let mut needed = crate::harness::operations();

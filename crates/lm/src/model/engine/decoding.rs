@@ -1,8 +1,9 @@
 //! Weights as an engine has them: matrices packed, everything else as it is.
 
 use super::Engine;
-use crate::model::{Config, Leaf, Pair, Spec, Weights, specs, specs_of};
+use crate::model::{Adapter, Config, Leaf, Pair, Spec, Weights, specs, specs_of};
 use kernels::Backend;
+use std::collections::BTreeMap;
 
 /// The shape `[d_out, d_in]` of a leaf that is packed: a matrix, but for the embeddings, which are read row by
 /// row.
@@ -68,42 +69,60 @@ pub struct Making<B: Backend> {
     config: Config,
     slots: usize,
     specs: Weights<Spec>,
-    /// In the order of [`Weights::leaves`].
-    leaves: Vec<B::Tensor>,
-    tied_head: Option<B::Tensor>,
+    /// Leaves in the layout of decoding, by their names.
+    leaves: BTreeMap<String, B::Tensor>,
 }
 
-/// Where the head of a model stands whose head is its embedding: it has a leaf of its own only in blocks.
-fn head_spec(specs: &Weights<Spec>) -> Spec {
-    Spec { name: "lm_head".into(), ..specs.wte.clone() }
+/// The name of the head of a model whose head is its embedding, where it is laid out besides.
+const HEAD: &str = "lm_head";
+
+/// The names of the leaves of a model without an adapter, which has a head of its own or not, in the order of
+/// [`Weights::leaves`].
+pub fn leaf_names(config: &Config, has_head: bool) -> Vec<String> {
+    let mut specs = specs(config);
+    specs.lm_head = has_head.then(|| Spec { name: HEAD.into(), ..specs.wte.clone() });
+    specs.leaves().into_iter().map(|spec| spec.name.clone()).collect()
 }
 
 impl<B: Backend> Making<B> {
-    /// The beginning of an engine that continues `slots` sequences at once, of weights with a head of their own or
+    /// The beginning of an engine that continues `slots` sequences at once, of a model with an adapter beside it or
     /// without.
-    pub fn new(config: &Config, slots: usize, has_head: bool) -> Making<B> {
-        let (config, mut specs) = (config.clone(), specs(config));
-        if has_head && specs.lm_head.is_none() {
-            specs.lm_head = Some(head_spec(&specs));
-        }
-        Making { config, slots, specs, leaves: Vec::new(), tied_head: None }
+    pub fn new(config: &Config, slots: usize, adapter: Option<Adapter<Spec>>) -> Making<B> {
+        assert!(slots > 0, "an engine needs a slot");
+        let specs = Weights { adapter, ..specs(config) };
+        Making { config: config.clone(), slots, specs, leaves: BTreeMap::new() }
     }
 
-    /// Takes the next leaf in.
+    /// Has the weights of an engine, all that are the model's as well: their memory is both engines'. An adapter that
+    /// stands beside them there is not taken.
+    pub fn sharing(mut self, b: &mut B, other: &mut Engine<B>) -> Making<B> {
+        let adapter = other.weights.adapter.take();
+        let names = leaf_names(&other.config, other.weights.lm_head.is_some());
+        let shared = other.weights.leaves_mut().into_iter().map(|leaf| b.share(leaf));
+        self.leaves.extend(names.into_iter().zip(shared));
+        other.weights.adapter = adapter;
+        self
+    }
+
+    /// Takes a leaf in. A head that is the embedding's may come by itself, in blocks.
     ///
     /// # Panics
-    /// If there is none any more, or it has another length.
-    pub fn take(&mut self, b: &mut B, leaf: Leaf) {
-        let spec = self.specs.leaves()[self.leaves.len()];
+    /// If the model has none of this name, or it has another length.
+    pub fn take(&mut self, b: &mut B, name: &str, leaf: Leaf) {
+        let of = if name == HEAD && self.specs.lm_head.is_none() { "wte" } else { name };
+        let leaves = self.specs.leaves();
+        let spec = leaves.into_iter().find(|spec| spec.name == of).expect("a leaf of the model");
         let leaf = leaf.upload(b);
-        assert_eq!(b.len(&leaf), spec.len(), "values of {}", spec.name);
-        if spec.name == "wte" && is_head_tied(&self.config) && self.specs.lm_head.is_none() {
-            self.tied_head = Some(b.packed(&leaf, self.config.d_model, self.config.vocab_size));
+        assert_eq!(b.len(&leaf), spec.len(), "values of {name}");
+        if name == "wte" && is_head_tied(&self.config) && !self.leaves.contains_key(HEAD) {
+            let head = b.packed(&leaf, self.config.d_model, self.config.vocab_size);
+            self.leaves.insert(HEAD.into(), head);
         }
-        self.leaves.push(match packed_shape(spec) {
+        let leaf = match packed_shape(&Spec { name: name.into(), ..spec.clone() }) {
             Some([d_out, d_in]) => b.packed(&leaf, d_in, d_out),
             None => leaf,
-        });
+        };
+        self.leaves.insert(name.into(), leaf);
     }
 
     /// The engine.
@@ -111,11 +130,11 @@ impl<B: Backend> Making<B> {
     /// # Panics
     /// If a leaf is missing.
     pub fn finish(self, b: &mut B) -> Engine<B> {
-        let Making { config, slots, specs, leaves, tied_head } = self;
-        let mut leaves = leaves.into_iter();
-        let mut weights = specs.map(|_| leaves.next().expect("every leaf was taken in"));
-        weights.lm_head = weights.lm_head.or(tied_head);
-        assert!(slots > 0, "an engine needs a slot");
+        let Making { config, slots, specs, mut leaves } = self;
+        let mut weights = specs.map(|spec| leaves.remove(&spec.name).expect("every leaf was taken in"));
+        if is_head_tied(&config) {
+            weights.lm_head = leaves.remove(HEAD);
+        }
         Engine::of(b, &config, weights, slots, config.seq_len)
     }
 }
@@ -123,8 +142,8 @@ impl<B: Backend> Making<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Event, Reading, Request, init};
-    use kernels::{BlockFormat, BlockMatrix, Reference};
+    use crate::model::{Event, Init, Lora, LowRank, PairShape, Reading, Request, init};
+    use kernels::{BlockFormat, BlockMatrix, F64Tensor, Reference};
 
     /// All that an engine says of a request.
     fn said(engine: &mut Engine<Reference>, reading: Reading) -> Vec<Event> {
@@ -142,7 +161,7 @@ mod tests {
         let b = &mut Reference;
         let exact = init(b, &config, 1);
         let mut specs = specs(&config);
-        specs.lm_head = Some(head_spec(&specs));
+        specs.lm_head = Some(Spec { name: HEAD.into(), ..specs.wte.clone() });
         let in_blocks = |spec: &Spec| spec.is_block_matrix() || spec.name == "lm_head";
         let mut matrices = specs.leaves().into_iter().map(|spec| {
             let leaf =
@@ -159,8 +178,8 @@ mod tests {
                 false => Leaf::Values(values),
             }
         });
-        let leaves = specs.map(|_| matrices.next().unwrap());
-        let mut making = Making::new(&config, 2, true);
+        let mut leaves = specs.map(|_| matrices.next().unwrap());
+        let mut making = Making::new(&config, 2, None);
         let mut untied = leaves.map(|leaf| match leaf {
             Leaf::Values(values) => values.clone(),
             Leaf::Blocks(matrix) => matrix.values(),
@@ -169,9 +188,8 @@ mod tests {
             Leaf::Values(values) => Leaf::Values(values.clone()).upload(b),
             Leaf::Blocks(matrix) => Leaf::Blocks(matrix.clone()).upload(b),
         });
-        let mut leaves = leaves;
-        for leaf in leaves.leaves_mut() {
-            making.take(b, std::mem::replace(leaf, Leaf::Values(Vec::new())));
+        for (name, leaf) in leaf_names(&config, true).iter().zip(leaves.leaves_mut()) {
+            making.take(b, name, std::mem::replace(leaf, Leaf::Values(Vec::new())));
         }
         let reading = Reading::Logprobs(2);
         let made = said(&mut making.finish(b), reading);
@@ -181,6 +199,61 @@ mod tests {
         let mut values = values.into_iter();
         let plain = super::specs(&config).map(|_| Leaf::Values(values.next().unwrap()).upload(b));
         assert_eq!(said(&mut Engine::new(b, &config, &plain, 2), reading), made);
+    }
+
+    /// An adapter stands beside shared weights, and goes with its engine.
+    #[test]
+    fn engines_that_share_weights_say_what_each_says_alone() {
+        let tied = Config { d_ff: 16, ..Config::gpt2(29, 12, 2, 2, 8) };
+        for config in [tied.clone(), Config { tied_head: false, ..tied }] {
+            let b = &mut Reference;
+            let (mut weights, reading) = (init(b, &config, 1), Reading::Logprobs(2));
+            let alone = said(&mut Engine::new(b, &config, &weights, 2), reading);
+            let mut first = made(b, &config, &weights);
+            let pair = |matrix: &str, d_in, d_out| Pair {
+                shape: PairShape {
+                    d_in,
+                    d_out,
+                    scale: 2.0,
+                    pieces: vec![LowRank { rows: 0..d_out, rank: 2 }],
+                },
+                a: spec(format!("{matrix}.a"), vec![2, d_in]),
+                b: spec(format!("{matrix}.b"), vec![d_out, 2]),
+                magnitude: None,
+            };
+            let block = |i| [None, Some(pair(&format!("{i}.attn_out"), 8, 8)), None, None];
+            let blocks = (0..2).map(block).collect();
+            let adapter = Adapter { lora: Lora::default(), base: None, blocks };
+            let mut other = Making::new(&config, 2, Some(adapter.clone())).sharing(b, &mut first);
+            weights.adapter = Some(adapter.map(|spec| {
+                let values: Vec<f32> = (0..spec.len()).map(|i| (i as f32).sin()).collect();
+                other.take(b, &spec.name, Leaf::Values(values.clone()));
+                Leaf::Values(values).upload(b)
+            }));
+            let expected = said(&mut Engine::new(b, &config, &weights, 2), reading);
+            let mut other = other.finish(b);
+            let mut third = Making::new(&config, 2, None).sharing(b, &mut other).finish(b);
+            assert_ne!(expected, alone);
+            assert_eq!(said(&mut other, reading), expected);
+            assert_eq!(said(&mut first, reading), alone);
+            drop(first);
+            assert_eq!(said(&mut third, reading), alone);
+        }
+    }
+
+    fn spec(name: String, shape: Vec<usize>) -> Spec {
+        Spec { name, shape, init: Init::Constant(0.0), decay: false }
+    }
+
+    /// An engine of these weights, made leaf by leaf.
+    fn made(b: &mut Reference, config: &Config, weights: &Weights<F64Tensor>) -> Engine<Reference> {
+        let mut making = Making::new(config, 2, None);
+        for (name, leaf) in leaf_names(config, weights.lm_head.is_some()).iter().zip(weights.leaves()) {
+            let mut values = vec![0.0; b.len(leaf)];
+            b.download(&mut values, leaf);
+            making.take(b, name, Leaf::Values(values));
+        }
+        making.finish(b)
     }
 
     #[test]
@@ -193,13 +266,7 @@ mod tests {
         ] {
             let b = &mut Reference;
             let weights = init(b, &config, 1);
-            let mut making = Making::new(&config, 2, false);
-            for leaf in weights.leaves() {
-                let mut values = vec![0.0; b.len(leaf)];
-                b.download(&mut values, leaf);
-                making.take(b, Leaf::Values(values));
-            }
-            let made = said(&mut making.finish(b), reading);
+            let made = said(&mut made(b, &config, &weights), reading);
             let expected = said(&mut Engine::new(b, &config, &weights, 2), reading);
             assert!(expected.len() > 1 && made == expected, "{made:?}, {expected:?}");
         }

@@ -28,7 +28,7 @@ mod tests;
 
 pub use beam::Beams;
 pub use cache::{Cache, forward_cached};
-pub use decoding::Making;
+pub use decoding::{Making, leaf_names};
 pub use kernels::TokenLogprob;
 pub use request::{Constraint, Event, Finish, Generated, Logprobs, Reading, Request, RequestId, Told, Usage};
 pub use sampling::Sampling;
