@@ -42,9 +42,9 @@ fn killed_with_four_and_continued_with_one_and_two(launcher: &Launcher) {
 fn reinforcement_goes_on_as_well(launcher: &Launcher) {
     let work = work();
     let [whole, broken] = ["ppo whole", "ppo broken"].map(|name| format!("{launcher:?} {name}"));
-    let (steps, out) = (14, work.path(&broken));
+    let (steps, out) = (9, work.path(&broken));
     launcher.run(1, &work.ppo(&whole, steps));
-    for (size, rank, step) in [(4, 1, 5), (1, 0, 9)] {
+    for (size, rank, step) in [(4, 1, 3), (1, 0, 6)] {
         let mut job = launcher.start(size, &work.ppo(&broken, steps));
         job.wait_for_steps(&work.metrics(&broken), step);
         signal(rank, &out, Signal::KILL);

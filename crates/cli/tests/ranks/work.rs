@@ -104,7 +104,7 @@ impl Work {
     /// So many iterations of PPO, whose pretraining mix is measured in the first update of each, into the run `name`.
     pub(crate) fn ppo(&self, name: &str, steps: usize) -> Vec<String> {
         let [model, reward] = ["sft", "reward"].map(|name| self.model(name));
-        let [prompts, tokens] = ["prompts.jsonl", "tokens"].map(|name| self.path(name));
+        let [prompts, tokens] = ["prompts.jsonl", "chat tokens"].map(|name| self.path(name));
         let data = ["--model", &model, "--reward", &reward, "--prompts", &prompts, "--ptx", &tokens];
         let steps = steps.to_string();
         let verb = [&["ppo", "--steps", &steps], &data[..]].concat();
@@ -112,17 +112,17 @@ impl Work {
             name,
             &verb,
             &[
-                "eval_every=2",
+                "eval_every=3",
                 "checkpoint_every=2",
                 "sample_every=3",
                 "keep_last=3",
-                "batch_size=10",
+                "batch_size=9",
                 "minibatches=2",
-                "epochs=2",
-                "max_tokens=6",
-                "eval_prompts=6",
+                "epochs=1",
+                "max_tokens=5",
+                "eval_prompts=3",
                 "ptx_coef=0.5",
-                "ptx_tokens=600",
+                "ptx_tokens=300",
                 "ema=0.9",
             ],
         )
@@ -163,6 +163,11 @@ impl Work {
             alone(&self.pretrain(&path("base"), 5));
             alone(&self.stage(&path("sft"), "sft", &path("base")));
             alone(&self.stage(&path("reward"), "reward", &path("sft")));
+            let checkpoints = self.dir.path().join(path("sft")).join("checkpoints");
+            let step = sorted(&checkpoints).pop().expect("a run has a checkpoint");
+            let tokenizer = checkpoints.join(step).join("tokenizer.json").display().to_string();
+            let [corpus, out] = ["corpus", "chat tokens"].map(|name| self.path(name));
+            alone(&words(&["tokenize", "--corpus", &corpus, "--tokenizer", &tokenizer, "--out", &out]));
         });
         self.path(&path(name))
     }

@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use crate::checkpoint::{self, About, Checkpoint, Contents, Dtype};
-use crate::model::{Spec, Weights, is_learned};
+use crate::model::{Config, Spec, Weights, is_learned};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::path::Path;
@@ -68,7 +68,9 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// The model has another shape; the optimizer's state is missing; a file cannot be read.
     pub fn restore(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
-        ensure!(checkpoint.config == self.config, "it holds a model of another shape than this run's recipe");
+        // Beside an adapter it is the base's, which may have been trained with another dropout.
+        let theirs = Config { dropout: self.config.dropout, ..checkpoint.config.clone() };
+        ensure!(theirs == self.config, "it holds a model of another shape than this run's recipe");
         let updates = checkpoint.manifest.as_ref().map_or(0, |manifest| manifest.about.updates);
         if self.weights.adapter.is_some() {
             return self.restore_learned(b, updates, |spec| checkpoint.learned(spec));
