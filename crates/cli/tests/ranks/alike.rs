@@ -11,13 +11,14 @@ pub(crate) const TESTS: crate::Tests = crate::tests![
     pretraining_is_the_same_run_for_one_two_and_four,
     what_comes_after_is_the_same_too,
     reinforcement_is_the_same_run,
-    distillation_and_classifiers_are_the_same_too,
     candidates_are_the_same_file,
     evaluations_say_the_same,
     other_recipes_and_programs_are_refused,
     what_one_process_does_is_refused_by_name,
     lanes_that_cannot_be_shared_are_refused,
 ];
+/// What does not depend on who carries the bytes.
+pub(crate) const ONCE: crate::Tests = crate::tests![the_other_stages_are_the_same_too];
 
 fn pretraining_is_the_same_run_for_one_two_and_four(launcher: &Launcher) {
     let work = work();
@@ -56,25 +57,25 @@ fn what_comes_after_is_the_same_too(launcher: &Launcher) {
 
 fn reinforcement_is_the_same_run(launcher: &Launcher) {
     let work = work();
-    let name = |stage: &str, size: usize| format!("{launcher:?} {stage} {size}");
-    let command = |stage: &str, name: &str| if stage == "ppo" { work.ppo(name, 5) } else { work.grpo(name) };
-    for (stage, sizes) in [("ppo", &[1, 2, 4][..]), ("grpo", &[4])] {
-        alone(&[command(stage, &name(stage, 0)), words(&["--set", "lanes=8"])].concat());
-        let expected = work.result(&name(stage, 0));
-        assert!(expected.iter().any(|(name, lines)| name == "rollouts.jsonl" && !lines.is_empty()));
-        for &size in sizes {
-            launcher.run(size, &command(stage, &name(stage, size)));
-            assert_same(&work.result(&name(stage, size)), &expected, &format!("{stage} of {size} processes"));
-        }
+    let name = |size: usize| format!("{launcher:?} ppo {size}");
+    alone(&[work.ppo(&name(0), 5), words(&["--set", "lanes=8"])].concat());
+    let expected = work.result(&name(0));
+    assert!(expected.iter().any(|(name, lines)| name == "rollouts.jsonl" && !lines.is_empty()));
+    for size in [1, 2, 4] {
+        launcher.run(size, &work.ppo(&name(size), 5));
+        assert_same(&work.result(&name(size)), &expected, &format!("{size} processes"));
     }
 }
 
-fn distillation_and_classifiers_are_the_same_too(launcher: &Launcher) {
+fn the_other_stages_are_the_same_too(launcher: &Launcher) {
     let work = work();
-    let model = work.model("sft");
+    let [base, sft] = ["base", "sft"].map(|name| work.model(name));
     let name = |stage: &str, size: usize| format!("{launcher:?} {stage} {size}");
-    for (stage, model) in [("distil", &model), ("finetune", &work.model("base"))] {
-        let command = |size: usize| work.stage(&name(stage, size), stage, model);
+    for (stage, model) in [("grpo", &sft), ("distil", &sft), ("finetune", &base)] {
+        let command = |size: usize| match stage {
+            "grpo" => work.grpo(&name(stage, size)),
+            _ => work.stage(&name(stage, size), stage, model),
+        };
         alone(&[command(0), words(&["--set", "lanes=8"])].concat());
         launcher.run(4, &command(4));
         let results = [0, 4].map(|size| work.result(&name(stage, size)));

@@ -11,11 +11,12 @@ use crate::work::{assert_same, work};
 
 pub(crate) const TESTS: crate::Tests = crate::tests![
     killed_with_four_and_continued_with_one_and_two,
-    reinforcement_goes_on_as_well,
-    candidates_go_on_as_well,
     who_hangs_is_noticed,
     who_is_asked_to_stop_stops_all
 ];
+
+/// What does not depend on who carries the bytes.
+pub(crate) const ONCE: crate::Tests = crate::tests![reinforcement_goes_on_as_well, candidates_go_on_as_well];
 
 /// Steps of the runs; they are stopped somewhere before.
 const STEPS: usize = 60;
@@ -42,7 +43,7 @@ fn killed_with_four_and_continued_with_one_and_two(launcher: &Launcher) {
 fn reinforcement_goes_on_as_well(launcher: &Launcher) {
     let work = work();
     let [whole, broken] = ["ppo whole", "ppo broken"].map(|name| format!("{launcher:?} {name}"));
-    let (steps, out) = (9, work.path(&broken));
+    let (steps, out) = (12, work.path(&broken));
     launcher.run(1, &work.ppo(&whole, steps));
     for (size, rank, step) in [(4, 1, 3), (1, 0, 6)] {
         let mut job = launcher.start(size, &work.ppo(&broken, steps));
