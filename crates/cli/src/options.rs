@@ -140,6 +140,28 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "not a number such as 0.5 or 1e-3".into())
 }
 
+/// Bytes a second: `1.25GB/s`, `800M`, or as networks are called, `10Gbit/s`.
+pub(crate) fn bytes_a_second(text: &str) -> Result<f64, String> {
+    let wrong = || "not bytes a second such as 1.25GB/s or 10Gbit/s".to_string();
+    let amount = text.strip_suffix("/s").unwrap_or(text);
+    let digits = amount.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = amount[digits.len()..].to_ascii_lowercase();
+    let (scale, bytes) = match unit.strip_suffix("bit") {
+        Some(scale) => (scale, 1.0 / 8.0),
+        None => (unit.strip_suffix('b').unwrap_or(&unit), 1.0),
+    };
+    let factor = match scale {
+        "" => 1.0,
+        "k" => 1e3,
+        "m" => 1e6,
+        "g" => 1e9,
+        "t" => 1e12,
+        _ => return Err(wrong()),
+    };
+    let number = digits.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.map(|number| number * factor * bytes).ok_or_else(wrong)
+}
+
 /// A number that may be written short: `20M` is 20,000,000, `1.5G` is 1,500,000,000.
 pub(crate) fn amount(text: &str) -> Result<u64, String> {
     let wrong = || "not a whole number such as 20000000, 20_000_000 or 20M".to_string();
@@ -188,6 +210,18 @@ mod tests {
         assert_eq!(whole::<u64>(1..)("0"), Err("not a whole number from 1 up".into()));
         assert_eq!(whole::<u8>(0..)("256"), Err("not a whole number from 0 up".into()), "it has no room");
         assert!(amount("-5").unwrap_err().contains("below 0"));
+    }
+
+    #[test]
+    fn speeds_of_networks_have_units() {
+        for (text, expected) in
+            [("1.25GB/s", 1.25e9), ("10Gbit/s", 1.25e9), ("800m", 8e8), ("2KB", 2e3), ("5", 5.0)]
+        {
+            assert_eq!(bytes_a_second(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "fast", "-1GB/s", "0", "1GB/h", "1 GB", "infGB", "1Xbit/s", "NaN"] {
+            assert!(bytes_a_second(wrong).unwrap_err().contains("10Gbit/s"), "{wrong}");
+        }
     }
 
     #[test]

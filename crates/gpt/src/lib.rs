@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod dealt;
 pub mod eval;
 pub mod report;
 pub mod stage;

@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod communicator;
+mod deal;
 mod launch;
 #[cfg(unix)]
 mod mpi;

@@ -8,12 +8,14 @@ use gpt::chat::Chat;
 use gpt::complete::Options;
 use gpt::data::messages::{self, prompt};
 use gpt::data::{Candidates, Prompt, Prompter};
+use gpt::dealt::{Listener, agree};
 use gpt::model::Sampling;
-use gpt::output::{Input, Lines, Recipe, digest};
+use gpt::output::{Input, Recipe, digest};
 use gpt::progress::{Silent, Stopped};
 use gpt::stage::{CandidatesOptions, Scorer, candidates_each};
 use gpt::tokenizer::Tokenizer;
 use gpt::tools::candidates_with_tools;
+use ranks::Ranks;
 
 use crate::device::Compute;
 use serde::Serialize;
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 
 use super::AdapterArg;
 use super::complete::Model;
+use super::lines::SharedLines;
 use super::out::{Force, RULE, kept, model, say_finished, shortest};
 use super::stages::RowArgs;
 use super::tools::ToolArgs;
@@ -100,7 +103,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let prompts = rows.read(&args.prompts, prompt)?;
     rows.columns.check()?;
-    let mut lines = Lines::open(&out, &recipe(args, &prompts, session)?)?;
+    let mut lines = SharedLines::open(&session.ranks(), &out, &recipe(args, &prompts, session)?)?;
     let mut answered = lines.kept().lines().count();
     if lines.is_finished() {
         say_finished(&out, session);
@@ -141,7 +144,7 @@ fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Resul
 fn sample(
     args: &CandidatesArgs,
     prompts: &[Prompt],
-    lines: &mut Lines,
+    lines: &mut SharedLines,
     answered: &mut usize,
     session: &Session,
 ) -> Result<()> {
@@ -150,50 +153,85 @@ fn sample(
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };
-    let mut judge = args.best_by.as_ref().map(|path| Judge::load(path, session)).transpose()?;
+    let judge = args.best_by.as_ref().map(|path| Judge::load(path, session)).transpose()?;
     let at_once = if judge.is_some() { JUDGED_AT_ONCE.div_ceil(options.k) } else { 1 };
-    let (done, mut waiting) = (*answered, Vec::new());
-    let mut write = |waiting: &mut Vec<Candidates>| -> Result<()> {
-        let text = match &mut judge {
-            Some(judge) => judge.best(waiting).with_context(|| {
-                format!("cannot tell the best answers to the prompts after the first {answered}")
-            })?,
-            None => waiting.iter().map(|found| format!("{}\n", json!(found))).collect(),
-        };
-        *answered += waiting.len();
-        waiting.clear();
-        lines.push(&text)
+    let (ranks, done) = (session.ranks(), *answered);
+    let mut writer = Writer {
+        ranks: ranks.clone(),
+        judge,
+        at_once,
+        waiting: Vec::new(),
+        own: Vec::new(),
+        lines,
+        answered,
     };
-    let mut hear = |found| {
-        waiting.push(found);
-        if waiting.len() < at_once { Ok(()) } else { write(&mut waiting) }
-    };
+    let share = (&ranks, done);
     let sampled = match args.tools.open()? {
         Some(mut tools) => {
             let mut chat = Chat::new(&mut compute, &config, &weights, &tokenizer)?;
             let each = Options { max_tokens: args.max_tokens, sampling, ..Options::default() };
             let each = (options.k, &each);
-            candidates_with_tools(&mut chat, &mut tools, prompts, each, done, &mut hear, session.watcher())
+            let watcher = session.watcher();
+            candidates_with_tools(&mut chat, &mut tools, prompts, each, share, &mut writer, watcher)
         }
         None => {
-            let of = (&config, &weights);
-            candidates_each(
-                &mut compute,
-                of,
-                &prompter,
-                prompts,
-                &options,
-                done,
-                &mut hear,
-                session.watcher(),
-            )
+            let (of, watcher) = ((&config, &weights), session.watcher());
+            candidates_each(&mut compute, of, &prompter, prompts, &options, share, &mut writer, watcher)
         }
     };
-    if sampled.as_ref().err().is_none_or(|error| error.is::<Stopped>()) && !waiting.is_empty() {
-        write(&mut waiting)?;
-    }
     prompter.notes().iter().for_each(|note| session.say(&format!("note: {note}")));
     sampled
+}
+
+/// Writes candidates as they come, or the best of them.
+struct Writer<'a> {
+    ranks: Ranks,
+    judge: Option<Judge>,
+    /// Prompts whose candidates are written at once.
+    at_once: usize,
+    waiting: Vec<Candidates>,
+    /// Lines of this rank's own prompts, which all hear of at the end of a round.
+    own: Vec<Vec<u8>>,
+    lines: &'a mut SharedLines,
+    answered: &'a mut usize,
+}
+
+impl Writer<'_> {
+    fn write(&mut self) -> Result<()> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let texts: Vec<String> = match &mut self.judge {
+            Some(judge) => judge.best(&mut waiting).with_context(|| {
+                format!("cannot tell the best answers to the prompts after the first {}", self.answered)
+            })?,
+            None => waiting.iter().map(|found| format!("{}\n", json!(found))).collect(),
+        };
+        if self.ranks.size() > 1 {
+            self.own.extend(texts.into_iter().map(String::into_bytes));
+            return Ok(());
+        }
+        *self.answered += texts.len();
+        self.lines.push(&texts.concat())
+    }
+}
+
+impl Listener<Candidates> for Writer<'_> {
+    fn hear(&mut self, found: Candidates) -> Result<()> {
+        self.waiting.push(found);
+        if self.waiting.len() < self.at_once { Ok(()) } else { self.write() }
+    }
+
+    fn end_round(&mut self, count: usize, outcome: Result<()>) -> Result<()> {
+        let keeps = outcome.as_ref().err().is_none_or(|error| error.is::<Stopped>());
+        let written = if keeps && !self.waiting.is_empty() { self.write() } else { Ok(()) };
+        if self.ranks.size() > 1 {
+            // What comes after a prompt that a rank did not come to is made again.
+            let all = self.ranks.collect_lists(&std::mem::take(&mut self.own), count);
+            let whole: Vec<Vec<u8>> = all.into_iter().take_while(|line| !line.is_empty()).collect();
+            *self.answered += whole.len();
+            self.lines.push(&String::from_utf8(whole.concat()).context("lines are text")?)?;
+        }
+        agree(&self.ranks, written.and(outcome))
+    }
 }
 
 /// A reward model that chooses among answers.
@@ -212,7 +250,7 @@ impl Judge {
     }
 
     /// The lines of prompts with their best answers alone.
-    fn best(&mut self, found: &mut [Candidates]) -> Result<String> {
+    fn best(&mut self, found: &mut [Candidates]) -> Result<Vec<String>> {
         let prompter = Prompter::new(&self.tokenizer)?;
         let rewards = self.scorer.score(&mut self.compute, &prompter, found, &Silent)?;
         Ok(found

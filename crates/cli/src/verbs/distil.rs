@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::out::{Force, kept, model, recipe, say_finished, shortest};
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, RowReader, init, keys};
-use crate::options::{number, whole};
+use crate::options::{Usage, number, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, plural};
 
@@ -92,6 +92,10 @@ fn read(path: &Path, model: &Init, context: usize, rows: &RowReader<'_>) -> Resu
 
 /// Writes what a teacher says of the data.
 fn keep(args: &DistilArgs, file: &Path, session: &Session) -> Result<Ended> {
+    if session.ranks().size() > 1 {
+        let usage = "what a teacher says is written by one process: start it without mpirun";
+        return Err(Usage(usage.into()).into());
+    }
     let out = session.out(file, args.force.force, &[&args.teacher, &args.data])?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let teacher = init(&args.teacher, "teacher", file, true, &LoraArgs::default(), session)?;
@@ -127,7 +131,9 @@ fn train(args: &DistilArgs, student: &Path, out: &Path, session: &Session) -> Re
         vec!["lmbda=0".to_owned(), format!("temperature={:?}", shortest(stored.temperature()))]
     });
     let epochs = args.epochs.map(|epochs| format!("epochs={epochs}"));
-    let settings = args.recipe.resolve_after::<DistilSettings>(usual.unwrap_or_default(), &[epochs])?;
+    let mut usual = usual.unwrap_or_default();
+    usual.extend(session.lanes(out));
+    let settings = args.recipe.resolve_after::<DistilSettings>(usual, &[epochs])?;
     let student = init(student, "init", out, true, &args.lora, session)?;
     let asked = match &stored {
         Some(_) => None,

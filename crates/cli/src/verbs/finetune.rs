@@ -64,11 +64,12 @@ pub(crate) struct FinetuneArgs {
 
 pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let settings = args.recipe.resolve::<FinetuneSettings>(&[
+    let further = [
         args.aux_lm.map(|weight| format!("aux_lm={weight:?}")),
         args.freeze_trunk.then(|| "freeze_trunk=true".to_owned()),
         args.epochs.map(|epochs| format!("epochs={epochs}")),
-    ])?;
+    ];
+    let settings = args.recipe.resolve_shared::<FinetuneSettings>(&args.out, session, &further)?;
     let with_marks = |name, model| Init::with_marks(name, model, &Examples::marks());
     let init = args.lora.init(&args.model, "init", &args.out, session, with_marks)?;
     let (train, val) = labelled(args, session)?;

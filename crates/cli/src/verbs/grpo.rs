@@ -76,7 +76,8 @@ fn reward(text: &str) -> Result<RewardSpec, String> {
 
 pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let usual = args.loss.as_deref().map(GrpoSettings::usual_of).unwrap_or_default();
+    let mut usual = args.loss.as_deref().map(GrpoSettings::usual_of).unwrap_or_default();
+    usual.extend(session.lanes(&args.out));
     let group = args.group.map(|group| format!("group={group}"));
     let settings = args.recipe.resolve_after::<GrpoSettings>(usual, &[group])?;
     let policy = init(&args.model, "policy", &args.out, false, &args.lora, session)?;

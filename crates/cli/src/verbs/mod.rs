@@ -15,6 +15,7 @@ mod grade;
 mod grpo;
 mod kto;
 mod lessons;
+mod lines;
 mod manual;
 mod merge;
 mod out;
@@ -83,7 +84,8 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that several processes do together (`mpirun`), by their names.
-pub(crate) const SHARED: [&str; 5] = ["pretrain", "sft", "reward", "dpo", "kto"];
+pub(crate) const SHARED: [&str; 11] =
+    ["pretrain", "finetune", "sft", "distil", "candidates", "reward", "ppo", "dpo", "kto", "grpo", "eval"];
 
 /// Runs a verb; none is `speedrun`.
 pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {

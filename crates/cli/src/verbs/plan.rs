@@ -5,33 +5,42 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint::fresh_adapter;
-use gpt::model::{Adapter, Config, Lora};
-use gpt::plan::{BF16_BYTES, Device, Estimate, Plan};
+use gpt::model::{Adapter, Config, Lora, Spec, specs};
+use gpt::plan::{BF16_BYTES, Device, Estimate, Network, Plan, Scaling};
 use gpt::stage::{available_bytes, usual_vocab_size};
 use kernels::{BlockFormat, Cpu, HeadShape};
+use serde::Serialize;
 use serde_json::json;
 
 use super::pretrain::resolve;
-use crate::options::{Usage, amount, number, whole};
+use crate::options::{Usage, amount, bytes_a_second, number, whole};
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::{bytes, count, scaled, secs, table};
+use crate::terminal::text::{bytes, count, plural, scaled, secs, table};
 
 const DETAILS: &str = "\
 Training itself runs on the processor (`this`): other devices can be planned for, and there is no backend for them here. Memory is
 for one micro-batch of the recipe. Time is operations over the device's peak times its utilisation; the usual share is
-0.3 to 0.5 of a GPU's peak, and 0.65 to 0.75 of what `mynah bench peak` measures on a processor.
+0.3 to 0.5 of a GPU's peak, and 0.65 to 0.75 of what `mynah bench peak` measures on a processor. For several, a table says what a
+step of the recipe takes of 1 to 1,024 processes over a network, and from how many on twice as many are less than 1.2 times as
+fast; the formula is in docs/cluster.md.
 
 Examples:
   mynah plan --preset baby
   mynah plan --preset gpt2 --device h100 --price 2.5
-  mynah plan --preset gpt3-175b --device h100 --count 1024 --tokens 300B";
+  mynah plan --preset gpt3-175b --device h100 --count 1024 --tokens 300B
+  mynah plan --preset gpt2 --count 8 --bandwidth 25Gbit/s --latency-us 10";
 
 /// The processor's name among devices.
 const THIS: &str = "this";
 /// The shares of the peak that are reached where none is given: on a processor as measured, on others as
 /// usual.
 const UTILISATION: [f64; 2] = [0.7, 0.4];
+/// The network where nobody says: usual Ethernet of 10 Gbit/s.
+const LATENCY_US: f64 = 20.0;
+const BANDWIDTH: f64 = 1.25e9;
+/// Processes of the last row at least.
+const MOST: u64 = 1024;
 
 /// Tell what training a model takes: operations, memory, time and cost
 #[derive(Debug, Args)]
@@ -52,6 +61,12 @@ pub(crate) struct PlanArgs {
     /// Devices, each with a copy of the model
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1..))]
     count: u32,
+    /// Of the network between several: microseconds that a message takes beside its bytes [default: 20]
+    #[arg(long, value_name = "F", value_parser = microseconds)]
+    latency_us: Option<f64>,
+    /// Of the network between several: 1.25GB/s, 10Gbit/s [default: 10Gbit/s]
+    #[arg(long, value_name = "B/s", value_parser = bytes_a_second)]
+    bandwidth: Option<f64>,
     /// The share of the peak that is reached [default: 0.7 of this processor's, 0.4 of others']
     #[arg(long, value_name = "F", value_parser = fraction)]
     utilisation: Option<f64>,
@@ -67,6 +82,11 @@ pub(crate) struct PlanArgs {
     /// Change any recipe key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+fn microseconds(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|micros| micros.is_finite() && *micros >= 0.0);
+    value.ok_or_else(|| "not a number from 0 up".into())
 }
 
 fn devices() -> String {
@@ -118,9 +138,82 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
         let utilisation = args.utilisation.unwrap_or(usual);
         estimates.push(plan.on(&config, device, args.count, utilisation, args.price));
     }
-    let told = json!({ "preset": args.preset, "vocab_size": vocab_size, "plan": plan, "on": estimates });
-    session.result(&told, || text(&plan, &config, &estimates))?;
+    let scalings = scalings(args, &plan, (&config, adapter.as_ref()), settings.sequences(), &estimates);
+    let mut told = json!({ "preset": args.preset, "vocab_size": vocab_size, "plan": plan, "on": estimates });
+    if !scalings.is_empty() {
+        told["over_ranks"] = json!(scalings);
+    }
+    session.result(&told, || text(&plan, &config, &estimates) + &over_ranks(&scalings))?;
     Ok(Ended::Done)
+}
+
+/// A step over processes on each device, where several are asked for or a network is told.
+fn scalings(
+    args: &PlanArgs,
+    plan: &Plan,
+    (config, adapter): (&Config, Option<&Adapter<Spec>>),
+    sequences: usize,
+    estimates: &[Estimate],
+) -> Vec<Scaled> {
+    if args.count == 1 && args.latency_us.is_none() && args.bandwidth.is_none() {
+        return Vec::new();
+    }
+    let network = Network {
+        latency_secs: args.latency_us.unwrap_or(LATENCY_US) * 1e-6,
+        bytes_per_sec: args.bandwidth.unwrap_or(BANDWIDTH),
+    };
+    let leaves = adapter.map_or_else(|| specs(config).leaves().len(), |adapter| adapter.leaves().len());
+    let step = (sequences as u64, config.seq_len as u64);
+    let scaling = |estimate: &Estimate| {
+        let flops = estimate.device.flops * estimate.utilisation;
+        let (device, most) = (estimate.device.name.clone(), MOST.max(args.count.into()));
+        let scaling = plan.over_ranks(step, flops, network, leaves as u64, most);
+        Scaled { device, scaling }
+    };
+    estimates.iter().map(scaling).collect()
+}
+
+/// Steps over processes of a device.
+#[derive(Serialize)]
+struct Scaled {
+    device: String,
+    #[serde(flatten)]
+    scaling: Scaling,
+}
+
+fn over_ranks(scalings: &[Scaled]) -> String {
+    let mut text = String::new();
+    for Scaled { device, scaling: Scaling { network, sequences, steps, stops_at } } in scalings {
+        let Network { latency_secs, bytes_per_sec } = network;
+        text += &format!(
+            "\n  a step of {} over processes, each {device}, with {}B/s and {:.0} µs a message between them:\n",
+            plural(*sequences, "sequence"),
+            scaled(*bytes_per_sec),
+            1e6 * latency_secs
+        );
+        let head = ["processes", "step", "computes", "bytes", "messages", "speed-up", "tokens/s"];
+        let mut rows = vec![head.map(String::from)];
+        rows.extend(steps.iter().map(|step| {
+            [
+                count(step.ranks),
+                format!("{:.4} s", step.step_secs),
+                format!("{:.4} s", step.compute_secs),
+                format!("{:.4} s", step.bytes_secs),
+                format!("{:.4} s", step.latency_secs),
+                format!("{:.2}", step.speed_up),
+                scaled(step.tokens_per_sec),
+            ]
+        }));
+        text += &table(&rows);
+        text += &match stops_at {
+            Some(ranks) => format!(
+                "  it stops scaling at {}: twice as many processes are less than 1.2 times as fast\n",
+                count(*ranks)
+            ),
+            None => "  it scales to the last of them\n".to_owned(),
+        };
+    }
+    text
 }
 
 /// What this processor works with, which is no other device's.

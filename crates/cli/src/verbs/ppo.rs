@@ -76,7 +76,7 @@ fn score_of(judge: Judge, prompt: &Prompt, answer: &str) -> f64 {
 pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
     let kl_coef = args.kl_coef.map(|kl_coef| format!("kl_coef={kl_coef:?}"));
-    let settings = args.recipe.resolve::<PpoSettings>(&[kl_coef])?;
+    let settings = args.recipe.resolve_shared::<PpoSettings>(&args.out, session, &[kl_coef])?;
     let policy = init(&args.model, "policy", &args.out, false, &args.lora, session)?;
     let mut reward = init(&args.reward, "reward", &args.out, false, &LoraArgs::default(), session)?;
     if let Some(adapter) = policy.adapter() {

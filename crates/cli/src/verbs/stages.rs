@@ -52,11 +52,6 @@ impl RecipeArgs {
     }
 
     /// The resolved recipe: defaults, then `--set`, then flags, `further` ones among them.
-    pub(crate) fn resolve<S: StageConfig>(&self, further: &[Option<String>]) -> Result<StageSettings<S>> {
-        self.resolve_after(Vec::new(), further)
-    }
-
-    /// The same, with other defaults.
     pub(crate) fn resolve_after<S: StageConfig>(
         &self,
         defaults: Vec<String>,

@@ -61,6 +61,24 @@ fn a_plan_tells_what_training_takes() {
 }
 
 #[test]
+fn a_plan_tells_how_far_a_step_scales() {
+    let words = ["plan", "--preset", "gpt2", "--device", "t4"];
+    assert!(json(&words)["over_ranks"].is_null());
+    let network = |bandwidth| [&words[..], &["--bandwidth", bandwidth, "--latency-us", "5"]].concat();
+    let plan = json(&network("10Gbit/s"));
+    let scaling = &plan["over_ranks"][0];
+    assert_eq!((&scaling["device"], &scaling["network"]["bytes_per_sec"]), (&"t4".into(), &1.25e9.into()));
+    let steps = scaling["steps"].as_array().expect("rows");
+    assert_eq!((steps.len(), &steps[0]["ranks"], &steps[10]["ranks"]), (11, &1.into(), &1024.into()));
+    let stops =
+        |bandwidth| json(&network(bandwidth))["over_ranks"][0]["stops_at"].as_u64().expect("a number");
+    assert!(stops("1Gbit/s") < stops("100Gbit/s"));
+    let page = stdout(&[&words[..], &["--count", "8"]].concat());
+    assert!(page.contains("speed-up") && page.contains("it stops scaling at"), "{page}");
+    fails(&network("fast"), 2, &["10Gbit/s"]);
+}
+
+#[test]
 fn help_of_pretraining_lists_the_recipe_with_its_values() {
     let help = stdout(&["pretrain", "--help"]);
     let keys = "n_layer n_head d_model d_ff seq_len dropout lr min_lr_frac warmup_steps weight_decay beta1 beta2 eps \

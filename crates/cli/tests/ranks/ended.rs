@@ -1,5 +1,7 @@
 //! Processes that die, hang or are asked to stop: the job ends, and the next start goes on to the same bytes.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -12,6 +14,9 @@ pub(crate) const TESTS: crate::Tests = crate::tests![
     who_hangs_is_noticed,
     who_is_asked_to_stop_stops_all
 ];
+
+/// What does not depend on who carries the bytes.
+pub(crate) const ONCE: crate::Tests = crate::tests![reinforcement_goes_on_as_well, candidates_go_on_as_well];
 
 /// Steps of the runs; they are stopped somewhere before.
 const STEPS: usize = 60;
@@ -33,6 +38,39 @@ fn killed_with_four_and_continued_with_one_and_two(launcher: &Launcher) {
     let said = launcher.run(2, &command);
     assert!(said.contains("continuing after step"), "{said}");
     assert_same(&work.result(&broken), &work.result(&whole), "killed and continued");
+}
+
+fn reinforcement_goes_on_as_well(launcher: &Launcher) {
+    let work = work();
+    let [whole, broken] = ["ppo whole", "ppo broken"].map(|name| format!("{launcher:?} {name}"));
+    let (steps, out) = (12, work.path(&broken));
+    launcher.run(1, &work.ppo(&whole, steps));
+    for (size, rank, step) in [(4, 1, 3), (1, 0, 6)] {
+        let mut job = launcher.start(size, &work.ppo(&broken, steps));
+        job.wait_for_steps(&work.metrics(&broken), step);
+        signal(rank, &out, Signal::KILL);
+        assert_ne!(job.end().code, Some(0));
+    }
+    let said = launcher.run(2, &work.ppo(&broken, steps));
+    assert!(said.contains("continuing after step"), "{said}");
+    assert_same(&work.result(&broken), &work.result(&whole), "killed and continued");
+}
+
+fn candidates_go_on_as_well(launcher: &Launcher) {
+    let work = work();
+    let [whole, broken] = ["all candidates", "candidates"].map(|name| format!("{launcher:?} {name}"));
+    let of = |name: &str| work.candidates(name, "many.jsonl", &[]);
+    launcher.run(1, &of(&whole));
+    let mut job = launcher.start(2, &of(&broken));
+    let file = work.path(&broken);
+    job.wait_for_steps(Path::new(&file), 1);
+    signal(1, &file, Signal::TERM);
+    let ended = job.end();
+    assert!(ended.code == Some(130) && ended.said.contains("the same command goes on"), "{ended:?}");
+    let said = launcher.run(4, &of(&broken));
+    assert!(said.contains("are answered already"), "{said}");
+    let read = |name: &str| fs::read_to_string(work.path(name)).expect("it is there");
+    assert_eq!(read(&broken), read(&whole));
 }
 
 fn who_hangs_is_noticed(launcher: &Launcher) {

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for kind in [Kind::OpenMpi, Kind::Mpich] {
         let found = Arc::new(Launcher::find(kind));
-        for (name, test) in [alike::TESTS, ended::TESTS].into_iter().flatten() {
+        let once = if kind == Kind::OpenMpi { [alike::ONCE, ended::ONCE] } else { [&[][..]; 2] };
+        for (name, test) in [alike::TESTS, ended::TESTS].into_iter().chain(once).flatten() {
             let found = Arc::clone(&found);
             trials.push(Trial::ignorable_test(format!("{name} ({})", kind.name()), move || {
                 match found.as_ref() {

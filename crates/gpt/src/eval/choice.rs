@@ -3,6 +3,7 @@
 use super::few_shot::Candidate;
 use super::marked::{Marked, Rule, marked};
 use super::task::Item;
+use crate::tokenizer::Tokenizer;
 use anyhow::Result;
 use kernels::Backend;
 use serde_json::{Map, Value, json};
@@ -11,11 +12,9 @@ use serde_json::{Map, Value, json};
 const NO_QUESTION: &str = "Answer:";
 
 impl<B: Backend> Candidate<'_, B> {
-    /// The tokens of ` answer` after `asked`: those of both texts together beyond those of the first alone.
+    /// See [`tokens_of_answer`].
     pub(super) fn answer(&self, asked: &str, answer: &str) -> Vec<u32> {
-        let before = self.tokenizer.encode(asked).len();
-        let whole = self.tokenizer.encode(&format!("{asked} {}", answer.trim_start()));
-        whole[before.min(whole.len())..].to_vec()
+        tokens_of_answer(self.tokenizer, asked, answer)
     }
 
     pub(super) fn choice(
@@ -71,4 +70,11 @@ impl<B: Backend> Candidate<'_, B> {
         let told = self.completer.score_continuations(prompt, &answers)?;
         Ok(told.iter().map(|tokens| tokens.iter().map(|token| token.logprob).sum()).collect())
     }
+}
+
+/// The tokens of ` answer` after `asked`: those of both texts together beyond those of the first alone.
+pub(super) fn tokens_of_answer(tokenizer: &Tokenizer, asked: &str, answer: &str) -> Vec<u32> {
+    let before = tokenizer.encode(asked).len();
+    let whole = tokenizer.encode(&format!("{asked} {}", answer.trim_start()));
+    whole[before.min(whole.len())..].to_vec()
 }

@@ -4,6 +4,7 @@
 //! An example is an item with its right answer; examples are separated by a blank line and come before the
 //! item. Choices are compared by likelihood under three rules, free answers are written to the end of a line.
 
+use super::choice::tokens_of_answer;
 use super::figures::{Figures, summary};
 use super::log::{Log, TaskLog};
 use super::marked::{Marked, Terms, TokenizedPrompt, Weighed, bits_per_byte, marked};
@@ -11,18 +12,19 @@ use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
 use crate::complete::Completer;
 use crate::model::{Config, TokenLogprob, Weights};
-use crate::progress::{Progress, Stopped, Unit};
+use crate::progress::{Progress, Unit};
 use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
 use kernels::Backend;
+use ranks::Ranks;
 use serde_json::json;
 use std::collections::HashMap;
 
 /// Answers that are written at once.
 pub(super) const SLOTS: usize = 8;
-/// What is said where somebody asks to stop.
-pub(super) const UNFINISHED: &str = "the evaluation was not finished";
+/// Items that a process examines before it hears of what others have found.
+const AT_ONCE: usize = 8;
 
 /// The result of evaluating one task.
 #[derive(Clone, Debug)]
@@ -42,10 +44,13 @@ pub struct Candidate<'a, B: Backend> {
     pub(super) unconditional: HashMap<String, f64>,
     /// Where the programs that it writes are run.
     pub(super) sandbox: Option<&'a Sandbox>,
+    /// Who has a copy of it, and items of their own.
+    pub(super) ranks: Ranks,
 }
 
 impl<'a, B: Backend> Candidate<'a, B> {
-    /// Prepares a model. `sandbox` is where programs are run, if any are.
+    /// Prepares a model, of which each of `ranks` has a copy: items are dealt to them. `sandbox` is where programs
+    /// are run, if any are.
     ///
     /// # Errors
     /// The model scores texts instead of predicting them; the tokenizer has more tokens than the model.
@@ -55,9 +60,11 @@ impl<'a, B: Backend> Candidate<'a, B> {
         weights: &Weights<B::Tensor>,
         tokenizer: &'a Tokenizer,
         sandbox: Option<&'a Sandbox>,
+        ranks: &Ranks,
     ) -> Result<Self> {
         let completer = Completer::new(backend, config, weights, tokenizer, SLOTS)?;
-        Ok(Candidate { completer, tokenizer, unconditional: HashMap::new(), sandbox })
+        let (unconditional, ranks) = (HashMap::new(), ranks.clone());
+        Ok(Candidate { completer, tokenizer, unconditional, sandbox, ranks })
     }
 
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody
@@ -100,26 +107,25 @@ impl<'a, B: Backend> Candidate<'a, B> {
     }
 
     fn items(&mut self, log: &mut TaskLog<'_, '_>, progress: &dyn Progress) -> Result<()> {
-        let (task, terms) = (log.task, log.terms);
+        let (task, terms, tokenizer, ranks) = (log.task, log.terms, self.tokenizer, self.ranks.clone());
+        let each = if ranks.size() == 1 { 1 } else { AT_ONCE };
         let about = format!("{} ({} shots)", task.name, terms.shots);
         progress.begin(&about, task.items.len() as u64, Unit::Count);
-        for (index, item) in task.items.iter().enumerate() {
-            if progress.should_stop() {
-                bail!(Stopped(UNFINISHED));
-            }
-            let tokens = match &item.wanted {
-                Wanted::LastWord(word) => self.answer(&item.asked, word).len(),
-                _ => 0,
-            };
-            if !log.has(index, tokens)? {
+        let tokens = |item: &Item| match &item.wanted {
+            Wanted::LastWord(word) => tokens_of_answer(tokenizer, &item.asked, word).len(),
+            _ => 0,
+        };
+        log.examine(&ranks, each, tokens, progress, |items| {
+            let marked = |&index: &usize| {
+                let item = &task.items[index];
                 let marked = match &item.wanted {
                     Wanted::Text => self.text(&item.asked),
                     _ => self.item(task, index, terms),
                 };
-                log.add(index, marked.with_context(|| format!("{}, item {}", task.name, index + 1))?)?;
-            }
-            progress.advance(1);
-        }
+                marked.with_context(|| format!("{}, item {}", task.name, index + 1))
+            };
+            items.iter().map(marked).collect()
+        })?;
         progress.end();
         let texts = task.items.iter().all(|item| item.wanted == Wanted::Text);
         ensure!(

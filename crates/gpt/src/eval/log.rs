@@ -4,9 +4,16 @@
 use super::marked::{Marked, Rule, Terms, bits_per_byte};
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
+use crate::dealt::{agree, own, rounds};
+use crate::progress::{Progress, Stopped};
 use anyhow::{Context, Result, ensure};
+use ranks::Ranks;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::ops::Range;
+
+/// What is said where somebody asks to stop.
+pub(super) const UNFINISHED: &str = "the evaluation was not finished";
 
 /// A line.
 pub type Line = Map<String, Value>;
@@ -60,28 +67,88 @@ impl<'a, 'l> TaskLog<'a, 'l> {
         TaskLog { task, terms, overlap, log, all: Vec::new() }
     }
 
-    /// Whether the log has item `index` already. `tokens` are those of the word that ends a text.
-    pub(super) fn has(&mut self, index: usize, tokens: usize) -> Result<bool> {
+    /// The items that are not in the log yet, in rounds of `each` a rank: `examine` says what those gave that are
+    /// this rank's; each of them takes all. `tokens` says those of the word that ends an item's text.
+    pub(super) fn examine(
+        &mut self,
+        ranks: &Ranks,
+        each: usize,
+        tokens: impl Fn(&Item) -> usize,
+        progress: &dyn Progress,
+        mut examine: impl FnMut(&[usize]) -> Result<Vec<Marked>>,
+    ) -> Result<()> {
+        let items = &self.task.items;
+        while self.all.len() < items.len() && self.has(tokens(&items[self.all.len()]))? {}
+        progress.advance(self.all.len() as u64);
+        for round in rounds(self.all.len()..items.len(), ranks, each) {
+            let chosen: Vec<usize> = own(&round, ranks).collect();
+            let outcome = match progress.should_stop() {
+                true => Err(Stopped(UNFINISHED).into()),
+                false => examine(&chosen),
+            };
+            let found = agree(ranks, outcome)?;
+            if ranks.size() == 1 {
+                found.into_iter().try_for_each(|marked| self.add(marked))?;
+            } else {
+                self.add_all(ranks, &round, found, &tokens)?;
+            }
+            progress.advance(round.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Whether the log has the next item already. `tokens` are those of the word that ends its text.
+    fn has(&mut self, tokens: usize) -> Result<bool> {
         let number = self.all.len();
         let Some(line) = self.log.take(&self.task.name, number)? else { return Ok(false) };
-        let marked = marked_again(&line, &self.task.items[index], tokens)?;
-        self.all.push(Marked { item: index, ..marked });
+        self.take(&line, tokens)?;
         Ok(true)
     }
 
-    /// Takes what item `index` gave.
-    pub(super) fn add(&mut self, index: usize, mut marked: Marked) -> Result<()> {
-        let (number, shots) = (self.all.len(), self.terms.shots);
-        let head = [("task", json!(self.task.name)), ("shots", json!(marked.shown)), ("item", json!(number))];
+    /// Takes what the next item gave, from its line.
+    fn take(&mut self, line: &Line, tokens: usize) -> Result<()> {
+        let item = self.all.len();
+        let marked = marked_again(line, &self.task.items[item], tokens)?;
+        self.all.push(Marked { item, ..marked });
+        Ok(())
+    }
+
+    /// Takes what the next item gave.
+    fn add(&mut self, mut marked: Marked) -> Result<()> {
+        let item = self.all.len();
+        let line = self.line(item, &mut marked);
+        self.log.hear(&line)?;
+        self.all.push(Marked { item, ..marked });
+        Ok(())
+    }
+
+    /// Takes what the items of a round gave, of which this rank has its own: the line of an item says all.
+    fn add_all(
+        &mut self,
+        ranks: &Ranks,
+        round: &Range<usize>,
+        found: Vec<Marked>,
+        tokens: impl Fn(&Item) -> usize,
+    ) -> Result<()> {
+        let line = |(item, mut marked)| Ok(serde_json::to_vec(&self.line(item, &mut marked))?);
+        let lines: Vec<Vec<u8>> = own(round, ranks).zip(found).map(line).collect::<Result<_>>()?;
+        for (item, line) in round.clone().zip(ranks.collect_lists(&lines, round.len())) {
+            let line: Line = serde_json::from_slice(&line).context("a line is JSON")?;
+            self.log.hear(&line)?;
+            self.take(&line, tokens(&self.task.items[item]))?;
+        }
+        Ok(())
+    }
+
+    /// The line of an item; takes the record.
+    fn line(&self, item: usize, marked: &mut Marked) -> Line {
+        let shots = self.terms.shots;
+        let head = [("task", json!(self.task.name)), ("shots", json!(marked.shown)), ("item", json!(item))];
         let asked = (marked.shown < shots).then(|| ("shots_asked", shots.into()));
-        let overlaps = self.overlap.map(|overlap| ("overlaps", json!(overlap.items[index])));
+        let overlaps = self.overlap.map(|overlap| ("overlaps", json!(overlap.items[item])));
         let named = |(name, value): (&str, Value)| (name.to_owned(), value);
         let record = std::mem::take(&mut marked.record);
-        let line =
-            head.into_iter().chain(asked).map(named).chain(record).chain(overlaps.map(named)).collect();
-        self.log.hear(&line)?;
-        self.all.push(Marked { item: index, ..marked });
-        Ok(())
+        head.into_iter().chain(asked).map(named).chain(record).chain(overlaps.map(named)).collect()
     }
 }
 

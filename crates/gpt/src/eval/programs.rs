@@ -2,8 +2,8 @@
 //! judged by [`code`].
 
 use super::code::{Kind, Problem, TIMEOUT, grade};
-use super::few_shot::{Candidate, UNFINISHED};
-use super::log::{TaskLog, share_passed};
+use super::few_shot::Candidate;
+use super::log::{TaskLog, UNFINISHED, share_passed};
 use super::marked::{Marked, Terms, marked};
 use super::task::{Task, Wanted};
 use crate::model::{Request, Sampling};
@@ -33,15 +33,9 @@ impl<B: Backend> Candidate<'_, B> {
         let problems = problems(task)?;
         let room = terms.max_tokens.unwrap_or(MAX_TOKENS.min(self.completer.context() / 2));
         let asked = task.items.iter().map(|item| self.ask(item, &[], room)).collect::<Result<Vec<_>>>()?;
-        let each = terms.programs.max(1);
-        let mut done = 0;
-        while done < problems.len() && log.has(done, 0)? {
-            done += 1;
-        }
+        let (each, ranks) = (terms.programs.max(1), self.ranks.clone());
         progress.begin(&task.name, problems.len() as u64, Unit::Count);
-        progress.advance(done as u64);
-        let all: Vec<usize> = (done..problems.len()).collect();
-        for some in all.chunks((AT_ONCE / each).max(1)) {
+        log.examine(&ranks, AT_ONCE / each, |_| 0, progress, |some| {
             let requests: Vec<Request> = some
                 .iter()
                 .flat_map(|&item| (0..each).map(move |at| (item, item * each + at)))
@@ -60,7 +54,7 @@ impl<B: Backend> Candidate<'_, B> {
             };
             grade(sandbox, &programs, TIMEOUT, progress, &mut hear)?;
             let of_each = written.chunks(each).zip(verdicts.chunks(each));
-            for (&item, (completions, verdicts)) in some.iter().zip(of_each) {
+            let marked = some.iter().zip(of_each).map(|(&item, (completions, verdicts))| {
                 let told = completions.iter().zip(verdicts).map(|(text, verdict)| {
                     json!({ "completion": text, "passed": verdict.passed(), "result": verdict.kind, "detail": verdict.detail })
                 });
@@ -69,10 +63,10 @@ impl<B: Backend> Candidate<'_, B> {
                 });
                 let verdicts: Vec<Kind> = verdicts.iter().map(|verdict| verdict.kind).collect();
                 let score = share_passed(&verdicts);
-                log.add(item, Marked { verdicts, ..marked(score, record, &asked[item]) })?;
-            }
-            progress.advance(some.len() as u64);
-        }
+                Marked { verdicts, ..marked(score, record, &asked[item]) }
+            });
+            Ok(marked.collect())
+        })?;
         progress.end();
         Ok(())
     }

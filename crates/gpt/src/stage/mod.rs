@@ -4,6 +4,7 @@
 //! for all of them, and `learner` has the model that all but PPO train. `road` walks whole roads of stages.
 
 mod answers;
+mod candidates;
 mod distil;
 mod dpo;
 mod episodes;
@@ -29,7 +30,7 @@ mod sides;
 mod training_loop;
 mod updates;
 
-pub use answers::{CandidatesOptions, candidates, candidates_each};
+pub use candidates::{CandidatesOptions, candidates, candidates_each};
 pub use distil::{
     DistilSettings, Figures as DistilFigures, Options as DistilOptions, Outcome as DistilOutcome,
     Source as DistilSource, Store as TeacherStore, distil, store as store_teacher,

@@ -13,6 +13,7 @@ use crate::model::{Config, Targets};
 use crate::train::{Lane, LaneSums, Reference, Trainer};
 use anyhow::{Result, ensure};
 use kernels::Backend;
+use ranks::Ranks;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
@@ -98,7 +99,8 @@ impl Rollout {
         Rollout { episodes, prompts, ended, ..Rollout::default() }
     }
 
-    /// Fills in what the policy and its reference say of the tokens, in passes of `most`.
+    /// Fills in what the policy and its reference say of the tokens, in passes of `most`. Answers are dealt to the
+    /// policy's ranks, and each gets all of it.
     pub(super) fn ask<B: Backend>(
         &mut self,
         b: &mut B,
@@ -107,15 +109,22 @@ impl Rollout {
         temperature: f32,
         most: usize,
     ) {
-        for Part { rows, .. } in self.parts(&self.all(), Lanes::new(1), most) {
+        let (ranks, lens) = (policy.ranks().clone(), self.lens());
+        let (mut logprobs, mut entropies, mut ref_logprobs) = (Vec::new(), Vec::new(), Vec::new());
+        for Part { rows, .. } in self.parts(&self.dealt(&ranks), Lanes::new(1), most) {
             let targets = Targets { tokens: &rows.targets, temperature };
             let said = policy.outputs(b, rows.sequences(), targets);
-            self.logprobs.extend(rows.of_answers(said.logprobs));
-            self.entropies.extend(rows.of_answers(said.entropies));
+            logprobs.extend(rows.of_answers(said.logprobs));
+            entropies.extend(rows.of_answers(said.entropies));
             if let Some(reference) = &mut reference {
                 let said = reference.logprobs(b, policy, rows.sequences(), targets);
-                self.ref_logprobs.extend(rows.of_answers(said));
+                ref_logprobs.extend(rows.of_answers(said));
             }
+        }
+        self.logprobs = ranks.collect(&logprobs, &lens);
+        self.entropies = ranks.collect(&entropies, &lens);
+        if reference.is_some() {
+            self.ref_logprobs = ranks.collect(&ref_logprobs, &lens);
         }
     }
 
@@ -164,9 +173,9 @@ impl Rollout {
         self.episodes.iter().scan(0, span).collect()
     }
 
-    /// The places of all episodes.
-    pub(super) fn all(&self) -> Vec<usize> {
-        (0..self.episodes.len()).collect()
+    /// The places of the episodes that this one of `ranks` reads.
+    pub(super) fn dealt(&self, ranks: &Ranks) -> Vec<usize> {
+        ranks.dealt(self.episodes.len()).collect()
     }
 
     /// Some episodes, in parts of at most `most` tokens.

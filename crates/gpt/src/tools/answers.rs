@@ -4,55 +4,77 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail};
 use kernels::Backend;
+use ranks::Ranks;
 use serde_json::{Value, json};
 
 use crate::chat::{Answer, Chat, Tools};
 use crate::complete::Options;
 use crate::data::{Candidates, Prompt};
+use crate::dealt::{Listener, own, rounds};
 use crate::progress::{Progress, Stopped, Unit};
 
-/// Samples `k` answers to each prompt, which may ask `tools` on their way: `hear` gets the candidates of each prompt as
-/// soon as they are whole. A completion is the last message; all that was said before it, calls and what they
+/// Prompts that a process answers before it hears of what others have answered: each takes long.
+const AT_ONCE: usize = 4;
+
+/// Samples `k` answers to each prompt, which may ask `tools` on their way: `listener` gets the candidates of each prompt as
+/// soon as they are whole, of those that are dealt to this one of `ranks`. A completion is the last message; all that was said before it, calls and what they
 /// returned, stands in the further field `said`. The first `done` prompts are passed over: an answer is a function of
 /// the seed, of its prompt's place and of its own, as far as tools are.
 ///
 /// # Errors
 /// A prompt cannot be rendered, or leaves no room for an answer; logits are not finite; nothing can be called any
-/// more; those of `hear`; somebody asked to stop.
+/// more; those of the listener; somebody asked to stop.
+#[expect(clippy::too_many_arguments, reason = "a model, what it is asked, and who hears")]
 pub fn candidates_with_tools<B: Backend>(
     chat: &mut Chat<'_, B>,
     tools: &mut dyn Tools,
     prompts: &[Prompt],
     (k, options): (usize, &Options),
-    done: usize,
-    hear: &mut dyn FnMut(Candidates) -> Result<()>,
+    (ranks, done): (&Ranks, usize),
+    listener: &mut dyn Listener<Candidates>,
     progress: &dyn Progress,
 ) -> Result<()> {
     chat.check_tools()?;
     progress.begin("candidates", prompts.len() as u64, Unit::Count);
     progress.advance(done as u64);
-    for (number, prompt) in prompts.iter().enumerate().skip(done) {
-        let (mut completions, mut said) = (Vec::with_capacity(k), Vec::with_capacity(k));
-        for answer in 0..k {
-            let until_stopped = |_: &str| match progress.should_stop() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            };
-            let draw = (number * k + answer) as u64;
-            let Answer { mut messages, .. } = chat
-                .answer_with(Some(&mut *tools), &prompt.messages, draw, options, until_stopped)
-                .with_context(|| format!("prompt {}", number + 1))?;
-            completions.extend(messages.pop().map(|last| last.content));
-            said.push(json!(messages));
-        }
-        if progress.should_stop() {
-            bail!(Stopped("not every prompt was answered"));
-        }
-        let mut extra = prompt.extra.clone();
-        extra.insert("said".into(), Value::Array(said));
-        hear(Candidates { messages: prompt.messages.clone(), completions, extra })?;
-        progress.advance(1);
+    for round in rounds(done..prompts.len(), ranks, AT_ONCE) {
+        let outcome = own(&round, ranks).try_for_each(|number| {
+            let candidates = answer(chat, tools, (number, &prompts[number]), (k, options), progress)?;
+            progress.advance(1);
+            listener.hear(candidates)
+        });
+        listener.end_round(round.len(), outcome)?;
+        progress.advance((round.len() - own(&round, ranks).count()) as u64);
     }
     progress.end();
     Ok(())
+}
+
+/// The candidates of the prompt of this number.
+fn answer<B: Backend>(
+    chat: &mut Chat<'_, B>,
+    tools: &mut dyn Tools,
+    (number, prompt): (usize, &Prompt),
+    (k, options): (usize, &Options),
+    progress: &dyn Progress,
+) -> Result<Candidates> {
+    let (mut completions, mut said) = (Vec::with_capacity(k), Vec::with_capacity(k));
+    for answer in 0..k {
+        let until_stopped = |_: &str| match progress.should_stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let draw = (number * k + answer) as u64;
+        let Answer { mut messages, .. } = chat
+            .answer_with(Some(&mut *tools), &prompt.messages, draw, options, until_stopped)
+            .with_context(|| format!("prompt {}", number + 1))?;
+        completions.extend(messages.pop().map(|last| last.content));
+        said.push(json!(messages));
+    }
+    if progress.should_stop() {
+        bail!(Stopped("not every prompt was answered"));
+    }
+    let mut extra = prompt.extra.clone();
+    extra.insert("said".into(), Value::Array(said));
+    Ok(Candidates { messages: prompt.messages.clone(), completions, extra })
 }

@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use crate::checkpoint::{self, About, Checkpoint, Contents, Dtype};
-use crate::model::{Spec, is_learned};
+use crate::model::{Config, Spec, Weights, is_learned};
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
 use std::path::Path;
@@ -22,18 +22,14 @@ impl<B: Backend> Trainer<B> {
         dtype: Dtype,
         about: About,
     ) -> Result<()> {
-        let whole = self.whole_moments.take();
-        let (first_moment, second_moment) = whole
-            .as_ref()
-            .map_or((&self.first_moment, &self.second_moment), |(first, second)| (first, second));
         let about = About { updates: self.updates(b), tokenizer_digest: Some(tokenizer.digest()), ..about };
-        checkpoint::save(
+        let saved = checkpoint::save(
             dir,
             Contents {
                 config: &self.config,
                 weights: &self.weights,
                 dtype,
-                moments: Some((first_moment, second_moment)),
+                moments: Some(self.moments()),
                 beside: &[],
                 read: &mut checkpoint::from_backend(b),
                 eot_token: tokenizer.end_of_text(),
@@ -42,7 +38,29 @@ impl<B: Backend> Trainer<B> {
                 files: &tokenizer.files(),
                 about,
             },
-        )
+        );
+        self.forget_gathered();
+        saved
+    }
+
+    /// The moments as checkpoints have them: of several ranks the first has them whole, once they are
+    /// [gathered](Self::gather_moments).
+    pub fn moments(&self) -> (&Weights<B::Tensor>, &Weights<B::Tensor>) {
+        let own = (&self.first_moment, &self.second_moment);
+        self.whole_moments.as_ref().map_or(own, |(first, second)| (first, second))
+    }
+
+    /// Forgets what was gathered, when it is saved.
+    pub fn forget_gathered(&mut self) {
+        self.whole_moments = None;
+    }
+
+    /// The moment of a leaf, of which a checkpoint has these values; empty where another rank has it.
+    pub fn own_moment(&self, b: &mut B, spec: &Spec, values: Vec<f32>) -> B::Tensor {
+        let values = if self.owns(spec) { values } else { Vec::new() };
+        let mut leaf = b.zeros(values.len());
+        b.upload(&mut leaf, &values);
+        leaf
     }
 
     /// Takes the state that [`save`](Self::save) wrote.
@@ -50,7 +68,9 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// The model has another shape; the optimizer's state is missing; a file cannot be read.
     pub fn restore(&mut self, b: &mut B, checkpoint: &Checkpoint) -> Result<()> {
-        ensure!(checkpoint.config == self.config, "it holds a model of another shape than this run's recipe");
+        // Beside an adapter it is the base's, which may have been trained with another dropout.
+        let theirs = Config { dropout: self.config.dropout, ..checkpoint.config.clone() };
+        ensure!(theirs == self.config, "it holds a model of another shape than this run's recipe");
         let updates = checkpoint.manifest.as_ref().map_or(0, |manifest| manifest.about.updates);
         if self.weights.adapter.is_some() {
             return self.restore_learned(b, updates, |spec| checkpoint.learned(spec));
@@ -59,12 +79,7 @@ impl<B: Backend> Trainer<B> {
         let moments = match self.ranks.size() {
             1 => checkpoint.moments(checkpoint::to_backend(b, &self.config))?,
             // No rank has room for all of them.
-            _ => checkpoint.moments(|spec, values| {
-                let values = if self.owns(spec) { values } else { Vec::new() };
-                let mut leaf = b.zeros(values.len());
-                b.upload(&mut leaf, &values);
-                leaf
-            })?,
+            _ => checkpoint.moments(|spec, values| self.own_moment(b, spec, values))?,
         };
         let moments = moments.context("it has no optimizer state")?;
         self.take_over(b, weights, moments, updates);

@@ -10,9 +10,10 @@ use gpt::corpus::{Documents, Report, Split};
 use gpt::data::Columns;
 use gpt::eval::code;
 use gpt::eval::{Candidate, FIELDS, Line, Log, Overlap, Rule, Task, TaskResult, Terms, generated, overlaps};
-use gpt::output::{Input, Lines, Out, Recipe, digest};
+use gpt::output::{Input, Out, Recipe, digest};
 use gpt::report::sweeps_page;
 use gpt::sandbox::Sandbox;
+use gpt::train::run::refuse_other_recipes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +21,7 @@ use self::report::{report, sweeps};
 use super::AdapterArg;
 use super::complete::{Model, temperature};
 use super::grade::Walls;
+use super::lines::SharedLines;
 use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
 use crate::options::{Usage, WeightsArg, WeightsName, whole};
@@ -165,14 +167,18 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     let model = args.model.as_ref().context("--model is needed")?;
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
     let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
-    let plotted = plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose()?;
+    let ranks = session.ranks();
+    refuse_other_recipes(&ranks, &recipe)?;
+    let plotted = ranks.lead(|| plot.as_ref().map(|plot| plot.is_finished(&recipe, &[])).transpose())?;
     let (results, others) = {
-        let mut file = out.as_ref().map(|out| Lines::open(out, &recipe)).transpose()?;
-        let items = file.as_ref().map_or("", Lines::kept);
+        let mut file = out.as_ref().map(|out| SharedLines::open(&ranks, out, &recipe)).transpose()?;
+        let items = file.as_ref().map_or("", SharedLines::kept);
         let items = items.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
         let items = items.context("an item that is there already is no JSON")?;
-        let (finished, stays) =
-            (file.as_ref().is_some_and(Lines::is_finished), file.as_ref().is_some_and(Lines::stays));
+        let (finished, stays) = (
+            file.as_ref().is_some_and(SharedLines::is_finished),
+            file.as_ref().is_some_and(SharedLines::stays),
+        );
         match &out {
             Some(out) if finished => say_finished(out, session),
             Some(_) if !items.is_empty() => {
@@ -190,7 +196,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
                 .map_err(|error| if stays { kept(error) } else { error })
         };
         let results = evaluate(model, &mut Log::new(items, &mut hear))?;
-        file.map(Lines::finish).transpose()?;
+        file.map(SharedLines::finish).transpose()?;
         let other = |model: &PathBuf| evaluate(model, &mut Log::new(Vec::new(), &mut |_| Ok(())));
         (results, args.against.as_ref().map(other).transpose()?)
     };
@@ -200,7 +206,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
         } else {
             let sweeps = sweeps(&results, args.shots.len());
             let page = sweeps_page(&model.display().to_string(), &sweeps, &Session::command());
-            plot.write(&recipe, page.as_bytes(), &[])?;
+            ranks.lead(|| plot.write(&recipe, page.as_bytes(), &[]))?;
         }
     }
     report(&results, others.as_deref(), session)?;
@@ -287,7 +293,8 @@ fn evaluate(
 ) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut compute, config, weights, tokenizer, .. } =
         Model::load_stored(model, session.stored(args.weights)?, args.purpose(), session)?;
-    let mut candidate = Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox)?;
+    let mut candidate =
+        Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox, &session.ranks())?;
     let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {

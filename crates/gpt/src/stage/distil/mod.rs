@@ -10,7 +10,7 @@ mod teacher;
 pub use self::store::{Store, store};
 pub use self::teacher::Source;
 use self::teacher::{check_pair, show};
-use super::lanes::{Lanes, MicroBatch, Untold, passes, pieces};
+use super::lanes::{self, Lanes, MicroBatch, Untold, passes, pieces};
 use super::learner::Learner;
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
@@ -136,6 +136,7 @@ pub fn distil<B: Distilling>(
     let fit = Fit { stage: "distil", init: options.init, examples: options.train.per_epoch() as usize };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     let optim = &settings.optim;
+    lanes::check(optim.lanes, &machine.ranks)?;
     let config = options.init.config(0.0);
     let theirs = match options.teacher {
         Source::Model(teacher) => Some(teacher.language_config(0.0)?),
@@ -149,7 +150,7 @@ pub fn distil<B: Distilling>(
         &[Model::of(options.init, &config)],
         &theirs.iter().map(Model::whole).collect::<Vec<_>>(),
         optim.micro_batch_tokens,
-        optim.lanes,
+        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         machine,
     )?;
     let mut recipe = settings.recipe("distil", options.seed, machine)?;
@@ -162,6 +163,7 @@ pub fn distil<B: Distilling>(
         recipe.inputs.insert(key.into(), Input::new(data.source().unwrap_or(Path::new(key)), data.digest()));
     }
     let mut training = Distil::new(backend, options, &settings)?;
+    training.student.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: settings.own.select_best };
     let epoch = options.train.epochs().steps(1, settings.own.batch_size);
     let pace = optim.pace(training.steps, epoch, best);
@@ -225,10 +227,9 @@ impl<'a, B: Distilling> Distil<'a, B> {
         let Learner { backend, trainer, .. } = student;
         let (own, optim, counted) = (&settings.own, &settings.optim, batch.predictions());
         let seed = rng::bits(options.seed, streams::DISTIL_DROPOUT, step);
+        let lanes = Lanes::new(optim.lanes).of(trainer.ranks());
         let mut untold = Untold::default();
-        for MicroBatch { lane, examples } in
-            Lanes::new(optim.lanes).cut(batch.lens.iter().copied(), optim.micro_batch_tokens)
-        {
+        for MicroBatch { lane, examples } in lanes.cut(batch.lens.iter().copied(), optim.micro_batch_tokens) {
             let part = batch.part(examples);
             let derivative = |&target: &u32| if target == NO_TARGET { 0.0 } else { 1.0 / counted as f64 };
             let derivatives: Vec<f64> = part.targets.iter().map(derivative).collect();
@@ -250,9 +251,8 @@ impl<'a, B: Distilling> Distil<'a, B> {
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
         let (counted, mut sums) = (batch.predictions(), LaneSums::default());
-        for MicroBatch { lane, examples } in
-            Lanes::new(optim.lanes).cut(batch.lens.iter().copied(), optim.micro_batch_tokens)
-        {
+        let lanes = Lanes::new(optim.lanes).of(trainer.ranks());
+        for MicroBatch { lane, examples } in lanes.cut(batch.lens.iter().copied(), optim.micro_batch_tokens) {
             let part = batch.part(examples);
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
             let targets = Targets { tokens: part.targets, temperature: own.temperature as f32 };

@@ -41,8 +41,15 @@ impl<B: Distilling> Distil<'_, B> {
         };
         self.student.trainer.release_pass(&mut self.student.backend);
         let model = (&self.student.trainer.config, &self.student.trainer.weights);
-        let Answers { episodes, ended } =
-            answer(&mut self.student.backend, model, &self.prompter, asked, room, sampling, 0)?;
+        let Answers { episodes, ended } = answer(
+            &mut self.student.backend,
+            model,
+            &self.prompter,
+            asked,
+            room,
+            sampling,
+            self.student.trainer.ranks(),
+        )?;
         let n = episodes.len().max(1) as f64;
         let sampled = Sampled {
             ended: ended.iter().filter(|ended| **ended).count() as f64 / n,

@@ -15,7 +15,7 @@ pub use settings::FinetuneSettings;
 
 use self::examples::Example;
 use self::inputs::{Rows, lens, outputs, spread};
-use super::lanes::{Lanes, MicroBatch, Untold, pieces};
+use super::lanes::{self, Lanes, MicroBatch, Untold, pieces};
 use super::learner::{Learner, question};
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved};
@@ -72,9 +72,12 @@ pub fn finetune<B: Backend>(
     options.init.record(&mut recipe, "init")?;
     recipe.inputs.insert("examples".into(), options.examples.input());
     let optim = &settings.optim;
+    lanes::check(optim.lanes, &machine.ranks)?;
     let config = options.init.scoring_config(0.0, 1);
-    memory::check(&[Model::of(options.init, &config)], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
+    let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(false);
+    memory::check(&[Model::of(options.init, &config)], &[], optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
+    training.learner.join(&machine.ranks);
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
     let epoch = options.examples.epochs(options.seed).steps(1, settings.own.batch_size);
@@ -87,6 +90,7 @@ pub fn finetune<B: Backend>(
 }
 
 /// What the rows of a pass share with those of the other passes of their step.
+#[derive(Clone, Copy)]
 struct Pass {
     noise: u64,
     head_noise: u64,
@@ -205,7 +209,9 @@ impl<B: Backend> Training for Finetuning<'_, B> {
     fn step(&mut self, step: u64) -> Result<Step> {
         let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
         let batch = examples.batch(step, settings.own.batch_size, *seed);
-        let mut pass = Pass {
+        let (ranks, texts) = (self.learner.trainer.ranks().clone(), sequences(batch.iter().copied()));
+        let lanes = Lanes::new(settings.optim.lanes).of(&ranks);
+        let all = Pass {
             noise: rng::bits(*seed, streams::FINETUNE_DROPOUT, step),
             head_noise: rng::bits(*seed, streams::FINETUNE_HEAD_DROPOUT, step),
             first_row: 0,
@@ -215,8 +221,11 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         };
         let (mut sums, mut right) = (LaneSums::default(), 0);
         let (mut untold, mut by_logprobs) = (Untold::default(), Vec::new());
-        let (lanes, texts) = (Lanes::new(settings.optim.lanes), sequences(batch.iter().copied()));
         for MicroBatch { lane, examples } in lanes.cut(lens(&texts), settings.optim.micro_batch_tokens) {
+            let before = &texts[..examples.start];
+            let first_row = lens(before).sum::<usize>() as u64;
+            let first_sequence = before.iter().map(|example| example.len() as u64).sum();
+            let pass = Pass { first_row, first_sequence, ..all };
             let rows = Rows::of(&texts, examples);
             let (losses, right_ones, by_logprob) = self.accumulate(&batch, &rows, &pass, lane);
             for piece in pieces(lane, &vec![1; losses.len()]) {
@@ -227,16 +236,13 @@ impl<B: Backend> Training for Finetuning<'_, B> {
                 untold.push(lane, &rows.lens);
                 by_logprobs.extend(by_logprob);
             }
-            pass.first_row += rows.tokens.len() as u64;
-            pass.first_sequence += rows.lens.len() as u64;
         }
         // Forward, backward to the inputs, and backward to the weights cost alike.
         let passes = if settings.own.freeze_trunk { 2.0 / 3.0 } else { 1.0 };
-        let tokens = pass.first_row;
-        let flops = passes * training_flops(&self.learner.trainer, tokens, pass.sequences);
+        let tokens = lens(&texts).sum::<usize>() as u64;
+        let flops = passes * training_flops(&self.learner.trainer, tokens, all.sequences);
         let (optimizer, lr) = (settings.optim.optimizer(), self.rate(step));
-        let ranks = self.learner.trainer.ranks().clone();
-        let [loss] = sums.total(&ranks);
+        let ([loss], right) = (sums.total(&ranks), ranks.count(right));
         let done = |mut logprobs: &[f64]| {
             let mut by = by_logprobs.iter();
             let share =

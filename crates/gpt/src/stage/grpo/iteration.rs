@@ -99,7 +99,7 @@ impl<B: Backend> Grpo<'_, B> {
         let sampling = Sampling { temperature: temperature as f32, seed, ..Sampling::default() };
         let Learner { backend, trainer, .. } = &mut self.policy;
         let policy = (&trainer.config, &trainer.weights);
-        answers::answer(backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
+        answers::answer(backend, policy, &self.prompter, prompts, max_tokens, sampling, trainer.ranks())
             .context("the policy")
     }
 
@@ -111,7 +111,8 @@ impl<B: Backend> Grpo<'_, B> {
         let answered = prompts.iter().zip(texts).zip(whole);
         let judged: Vec<Answer<'_>> =
             answered.map(|((&i, text), whole)| Answer { prompt: asked[i].prompt, text, whole }).collect();
-        let mut graded = self.rewards.grade(&mut self.policy.backend, &judged)?;
+        let Learner { backend, trainer, .. } = &mut self.policy;
+        let mut graded = self.rewards.grade(backend, &judged, trainer.ranks())?;
         self.tell_failures(&graded);
         let GrpoSettings { max_tokens, .. } = self.settings.own;
         let cache = self.settings.own.overlong_tokens();

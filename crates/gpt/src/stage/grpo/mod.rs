@@ -16,7 +16,7 @@ pub use settings::{GrpoSettings, KlIn};
 
 use self::measure::SHOWN;
 use self::rewards::Rewards;
-use super::lanes::Lanes;
+use super::lanes::{self, Lanes};
 use super::learner::Learner;
 use super::memory::{self, Model};
 use super::prompts::{TokenizedPrompt, ask, digest};
@@ -71,6 +71,7 @@ pub fn grpo<B: Backend>(
 ) -> Result<Outcome> {
     let fit = Fit { stage: "grpo", init: options.policy, examples: options.prompts.len() };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
+    lanes::check(settings.optim.lanes, &machine.ranks)?;
     let recipe = recipe(options, &settings, machine)?;
     let config = options.policy.config(0.0);
     let models = options.reward_models.iter().map(|model| model.config(0.0)).collect::<Vec<_>>();
@@ -83,10 +84,11 @@ pub fn grpo<B: Backend>(
         &[Model::of(options.policy, &config)],
         &frozen,
         optim.micro_batch_tokens,
-        optim.lanes,
+        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         machine,
     )?;
     let mut training = Grpo::new(backend, machine, options, &settings, progress)?;
+    training.policy.join(&machine.ranks);
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
     let ending =
@@ -172,7 +174,7 @@ impl<'a, B: Backend> Grpo<'a, B> {
 
     /// How the examples of an update are cut.
     fn lanes(&self) -> Lanes {
-        Lanes::new(self.settings.optim.lanes)
+        Lanes::new(self.settings.optim.lanes).of(self.policy.trainer.ranks())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::model::{Sampling, Sequences};
 use crate::objective::ppo::{PolicyLoss, gae, policy_loss, token_rewards, value_loss, whiten};
 use crate::objective::{cross_entropy, cross_entropy_derivatives};
 use crate::stage::answers::{self, Answers};
+use crate::stage::episodes::Episode;
 use crate::stage::lanes::{Lanes, MicroBatch, Untold, pieces};
 use crate::stage::rollout::{Learning, Minibatch, Part, Piece, Rollout, at};
 use crate::stage::score::rewards;
@@ -68,24 +69,36 @@ impl<B: Backend> Ppo<'_, B> {
         let PpoSettings { temperature, max_tokens, .. } = self.settings.own;
         let sampling = Sampling { temperature: temperature as f32, seed, ..Sampling::default() };
         let policy = (&self.policy.config, &self.policy.weights);
-        answers::answer(&mut self.backend, policy, &self.prompter, prompts, max_tokens, sampling, 0)
-            .context("the policy")
+        answers::answer(
+            &mut self.backend,
+            policy,
+            &self.prompter,
+            prompts,
+            max_tokens,
+            sampling,
+            self.policy.ranks(),
+        )
+        .context("the policy")
     }
 
-    /// What the four models say of the episodes.
+    /// What the four models say of the episodes: each rank asks its copies of them about those that are dealt to
+    /// it, and hears of all.
     pub(super) fn score(&mut self, mut rollout: Rollout) -> Experience {
         let (b, own, most) = (&mut self.backend, &self.settings.own, self.settings.optim.micro_batch_tokens);
         rollout.ask(b, &mut self.policy, Some(&mut self.reference), own.temperature as f32, most);
-        let mut found = Vec::with_capacity(rollout.logprobs.len());
-        for Part { rows, .. } in rollout.parts(&rollout.all(), Lanes::new(1), most) {
-            let values = self.value.scores(b, rows.sequences(), &rows.before_tokens);
-            found.extend(values.iter().map(|&value| f64::from(value)));
+        let ranks = self.policy.ranks();
+        let (dealt, mut values) = (rollout.dealt(ranks), Vec::new());
+        for Part { rows, .. } in rollout.parts(&dealt, Lanes::new(1), most) {
+            let found = self.value.scores(b, rows.sequences(), &rows.before_tokens);
+            values.extend(found.iter().map(|&value| f64::from(value)));
         }
+        let values = ranks.collect(&values, &rollout.lens());
         let whole = answers::whole(&rollout.episodes, &rollout.ended, &self.prompter);
-        let scores = rewards(&mut self.reward, b, &whole).into_iter().zip(&rollout.ended);
+        let whole: Vec<Episode> = dealt.iter().map(|&place| whole[place].clone()).collect();
+        let scores = ranks.collect(&rewards(&mut self.reward, b, &whole), &vec![1; rollout.episodes.len()]);
         let penalised = |(score, &ended)| if ended { score } else { score - own.missing_end_penalty };
-        let scores = scores.map(penalised).collect();
-        Experience { rollout, values: found, scores, ..Experience::default() }
+        let scores = scores.into_iter().zip(&rollout.ended).map(penalised).collect();
+        Experience { rollout, values, scores, ..Experience::default() }
     }
 
     /// The `part`-th minibatch of a pass: each pass cuts the episodes in a random order of its own.
@@ -93,7 +106,8 @@ impl<B: Backend> Ppo<'_, B> {
         let (own, optim, n) = (&self.settings.own, &self.settings.optim, rollout.episodes.len());
         let order = Permutation::new(n as u64, self.options.seed, streams::PPO_MINIBATCHES.at(pass));
         let chosen = rollout.chosen(&order, part, own.minibatches);
-        rollout.minibatch(&chosen, Lanes::new(optim.lanes), optim.micro_batch_tokens, is_first && part == 0)
+        let lanes = Lanes::new(optim.lanes).of(self.policy.ranks());
+        rollout.minibatch(&chosen, lanes, optim.micro_batch_tokens, is_first && part == 0)
     }
 
     /// One step of the policy up the clipped objective, with its entropy bonus and the pretraining mix; `number` counts
@@ -147,12 +161,15 @@ impl<B: Backend> Ppo<'_, B> {
         let Some((_, windows)) = ptx else { return Ok(None) };
         let (own, seq_len) = (&settings.own, policy.config.seq_len);
         let sequences = (own.ptx_tokens / seq_len).max(1);
-        if is_first {
+        // With other ranks the tree of the objective is summed first: it is one of the two halves.
+        let sets_aside = is_first || policy.ranks().size() > 1;
+        if sets_aside {
             policy.set_aside(b);
         }
         let (mut batch, mut derivatives) = (Batch::default(), Vec::new());
         let (mut untold, counted) = (Untold::default(), sequences * windows.predictions());
-        let (lanes, most) = (Lanes::new(settings.optim.lanes).besides(), settings.optim.micro_batch_tokens);
+        let lanes = Lanes::new(settings.optim.lanes).of(policy.ranks()).besides();
+        let most = settings.optim.micro_batch_tokens;
         for MicroBatch { lane, examples } in lanes.cut(repeat_n(seq_len, sequences), most) {
             windows.batch(number + 1, examples, sequences, &mut batch)?;
             cross_entropy_derivatives(&mut derivatives, &batch.targets, counted);
@@ -163,6 +180,8 @@ impl<B: Backend> Ppo<'_, B> {
         }
         if is_first {
             policy.measure_norm(b);
+        }
+        if sets_aside {
             policy.take_back(b);
         }
         Ok(Some((untold, counted)))

@@ -15,7 +15,7 @@ pub use settings::PpoSettings;
 use self::figures::SHOWN;
 use self::iteration::Experience;
 use super::answers::{Answers, text};
-use super::lanes::Lanes;
+use super::lanes::{self, Lanes};
 use super::memory::{self, Model};
 use super::prompts::TokenizedPrompt;
 use super::rollout::{Outcome, Rollout};
@@ -71,13 +71,14 @@ pub fn ppo<B: Backend>(
 ) -> Result<Outcome> {
     let fit = Fit { stage: "ppo", init: options.policy, examples: options.prompts.len() };
     let settings = options.settings.fit(&fit, &options.out, progress)?;
+    lanes::check(settings.optim.lanes, &machine.ranks)?;
     let recipe = state::recipe(options, &settings, machine)?;
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
     let trained = [Model::of(options.policy, both[0]), Model::of(options.reward, both[1])];
     // Beside an adapter the reference is the policy without what it learns.
     let frozen = if options.policy.adapter().is_some() { &trained[1..] } else { &trained };
     let optim = &settings.optim;
-    let lanes = Lanes::new(optim.lanes).in_all(settings.own.ptx_coef > 0.0);
+    let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(settings.own.ptx_coef > 0.0);
     memory::check(&trained, frozen, optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };

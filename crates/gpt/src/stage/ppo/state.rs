@@ -93,6 +93,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
             held_out,
         };
         ppo.average = ppo.first_average();
+        ppo.policy.join(&mut ppo.backend, &machine.ranks);
+        ppo.value.join(&mut ppo.backend, &machine.ranks);
         Ok(ppo)
     }
 
@@ -131,7 +133,7 @@ impl<B: Backend> State for Ppo<'_, B> {
             config: &policy.config,
             weights: average.as_ref().unwrap_or(&policy.weights),
             dtype: settings.optim.dtype,
-            moments: average.is_none().then_some((&policy.first_moment, &policy.second_moment)),
+            moments: average.is_none().then_some(policy.moments()),
             beside: &beside,
             read: &mut checkpoint::from_backend(backend),
             eot_token: prompter.tokenizer().end_of_text(),
@@ -140,7 +142,15 @@ impl<B: Backend> State for Ppo<'_, B> {
             files: &prompter.tokenizer().files(),
             about,
         };
-        checkpoint::save(dir, contents)
+        let saved = checkpoint::save(dir, contents);
+        policy.forget_gathered();
+        value.forget_gathered();
+        saved
+    }
+
+    fn gather(&mut self) {
+        self.policy.gather_moments(&mut self.backend);
+        self.value.gather_moments(&mut self.backend);
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
@@ -172,8 +182,8 @@ impl<B: Backend> State for Ppo<'_, B> {
 
 /// Everything that a model's training goes on from, by prefix.
 fn trees<B: Backend>(trainer: &Trainer<B>) -> Vec<(&'static str, &Weights<B::Tensor>)> {
-    let Trainer { weights, first_moment, second_moment, .. } = trainer;
-    TREES.into_iter().zip([weights, first_moment, second_moment]).collect()
+    let (first_moment, second_moment) = trainer.moments();
+    TREES.into_iter().zip([&trainer.weights, first_moment, second_moment]).collect()
 }
 
 fn restore_beside<B: Backend>(
@@ -190,9 +200,13 @@ fn restore_beside<B: Backend>(
         });
     }
     let config = trainer.config.clone();
-    let mut tree = |prefix| checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b, &config));
     let [weights, m, v] = TREES;
-    let (weights, moments) = (tree(weights)?, (tree(m)?, tree(v)?));
+    let weights = checkpoint.beside(file, &config, weights, checkpoint::to_backend(b, &config))?;
+    let mut moment = |prefix| match trainer.ranks().size() {
+        1 => checkpoint.beside(file, &config, prefix, checkpoint::to_backend(b, &config)),
+        _ => checkpoint.beside(file, &config, prefix, |spec, values| trainer.own_moment(b, spec, values)),
+    };
+    let moments = (moment(m)?, moment(v)?);
     trainer.take_over(b, weights, moments, updates);
     Ok(())
 }

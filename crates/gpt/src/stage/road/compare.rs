@@ -14,6 +14,7 @@ use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Result, ensure};
 use kernels::Backend;
+use ranks::Ranks;
 
 /// What the answers of one model were, and what the judge and the reward model say of them.
 pub(super) struct Measured {
@@ -98,7 +99,15 @@ impl<'a, B: Backend> Comparison<'a, B> {
         let repeated = asked.iter().flat_map(|tokens| std::iter::repeat_n(tokens.clone(), best_of)).collect();
         let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: self.seed };
         let weights = (&model.config, &model.weights);
-        let found = answers::answer(&mut self.b, weights, &own, repeated, self.max_tokens, sampling, 0)?;
+        let found = answers::answer(
+            &mut self.b,
+            weights,
+            &own,
+            repeated,
+            self.max_tokens,
+            sampling,
+            &Ranks::alone(),
+        )?;
         let mut texts = found.texts(&own)?;
         if !own.is_chat() {
             texts.iter_mut().for_each(|text| text.truncate(text.find('\n').unwrap_or(text.len())));

@@ -1,7 +1,7 @@
 //! The run directory of processes that train together: the first of them has it, and alone reads and writes
 //! it. The others hear what came of that; checkpoints are all that they read of it themselves.
 
-use crate::train::run::{RunDir, checkpoint_path};
+use crate::train::run::{RunDir, checkpoint_path, refuse_other_recipes};
 use anyhow::{Context, Result};
 use ranks::Ranks;
 use serde::Serialize;
@@ -53,23 +53,6 @@ impl SharedRun {
     pub(super) fn checkpoint_path(&self, step: u64) -> PathBuf {
         checkpoint_path(&self.path, step)
     }
-}
-
-fn refuse_other_recipes(ranks: &Ranks, recipe: &Recipe) -> Result<()> {
-    if ranks.size() == 1 {
-        return Ok(());
-    }
-    let of_first = ranks.lead(|| toml::to_string(recipe).context("a recipe is TOML"))?;
-    let of_first: Recipe = toml::from_str(&of_first).context("the first rank's recipe cannot be read")?;
-    let differences = of_first.differences(recipe);
-    ranks.together(match differences.is_empty() {
-        true => Ok(()),
-        false => Err(anyhow::anyhow!(
-            "this process is asked for something else than the first one (there → here):\n  {}\nStart all processes with the \
-             same command, where they find the same data",
-            differences.join("\n  ")
-        )),
-    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! For that, the line of step S must be written and [`RunDir::sync`] called before the checkpoint of step S
 //! gets its name.
 
+mod alike;
 mod checkpoints;
 mod claim;
 mod curves;
@@ -31,6 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub use alike::refuse_other_recipes;
 pub use checkpoints::{SavedStep, TEMPORARY, checkpoint_path, checkpoints};
 pub use claim::claim;
 pub use curves::{Curves, Point, Told};

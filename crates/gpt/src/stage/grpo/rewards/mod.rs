@@ -20,11 +20,13 @@ use crate::stage::score::{check_reward, rewards};
 use crate::train::Frozen;
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
+use ranks::Ranks;
 use regex::Regex;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// An answer that is to be judged.
+#[derive(Clone)]
 pub(super) struct Answer<'a> {
     pub(super) prompt: &'a Prompt,
     pub(super) text: String,
@@ -157,36 +159,27 @@ impl<'a, B: Backend> Rewards<'a, B> {
         Ok(())
     }
 
-    /// What answers get.
+    /// What answers get. They are dealt to `ranks`, since what becomes of a program may depend on the moment, and
+    /// all have to hear the same; a reward program reads them one after another, and the first rank asks it for all.
     ///
     /// # Errors
     /// A sandbox cannot be set up.
-    pub(super) fn grade(&mut self, b: &mut B, answers: &[Answer<'_>]) -> Result<Graded> {
-        let mut given = Vec::with_capacity(self.judging.len());
-        for judging in &mut self.judging {
-            given.push(match &mut judging.how {
-                How::Key => each(answers, |answer| Ok(key::stated(&answer.prompt.extra, &answer.text))),
-                How::Number => each(answers, |answer| Ok(key::equals(&answer.prompt.extra, &answer.text))),
-                How::Pattern(pattern) => {
-                    each(answers, |answer| Ok(f64::from(pattern.is_match(&answer.text))))
-                }
-                How::Length => each(answers, |answer| {
-                    Judge::Length.score(&answer.prompt.extra, &answer.text).map_err(|fault| fault.detail)
-                }),
-                How::Model(model) => {
-                    let whole: Vec<Episode> = answers.iter().map(|answer| answer.whole.clone()).collect();
-                    let finite = |score: f64| {
-                        if score.is_finite() { Ok(score) } else { Err(format!("it gives {score}")) }
-                    };
-                    rewards(model, b, &whole).into_iter().map(finite).collect()
-                }
-                How::Tests => tested(needed(self.sandbox)?, answers)?,
-                How::Program(source) => {
-                    code::numbers(needed(self.sandbox)?, source, &lines(answers)?, self.program_time)?
-                }
+    pub(super) fn grade(&mut self, b: &mut B, answers: &[Answer<'_>], ranks: &Ranks) -> Result<Graded> {
+        let count = answers.len();
+        let dealt: Vec<Answer<'_>> = ranks.dealt(count).map(|place| answers[place].clone()).collect();
+        let Self { judging, sandbox, program_time } = self;
+        let mut given = Vec::with_capacity(judging.len());
+        for Judging { how, .. } in judging {
+            let is_program = matches!(how, How::Program(_));
+            let mut judge = |answers: &[Answer<'_>]| judge(how, b, *sandbox, *program_time, answers);
+            given.push(match is_program {
+                true => ranks.lead(|| texts(judge(answers)?))?,
+                false => ranks.collect_lists(&texts(judge(&dealt)?)?, count),
             });
         }
-        Ok(self.add_up(given, answers.len()))
+        let given = given.into_iter().map(|texts| texts.iter().map(|text| read(text)).collect());
+        let given = given.collect::<Result<_>>()?;
+        Ok(self.add_up(given, count))
     }
 
     fn add_up(&self, given: Vec<Vec<Given>>, answers: usize) -> Graded {
@@ -230,6 +223,43 @@ impl Graded {
             right: places.iter().map(|&at| self.right[at]).collect(),
         }
     }
+}
+
+/// What a reward gives answers.
+fn judge<B: Backend>(
+    how: &mut How<B>,
+    b: &mut B,
+    sandbox: Option<&Sandbox>,
+    program_time: Duration,
+    answers: &[Answer<'_>],
+) -> Result<Vec<Given>> {
+    Ok(match how {
+        How::Key => each(answers, |answer| Ok(key::stated(&answer.prompt.extra, &answer.text))),
+        How::Number => each(answers, |answer| Ok(key::equals(&answer.prompt.extra, &answer.text))),
+        How::Pattern(pattern) => each(answers, |answer| Ok(f64::from(pattern.is_match(&answer.text)))),
+        How::Length => each(answers, |answer| {
+            Judge::Length.score(&answer.prompt.extra, &answer.text).map_err(|fault| fault.detail)
+        }),
+        How::Model(model) => {
+            let whole: Vec<Episode> = answers.iter().map(|answer| answer.whole.clone()).collect();
+            let finite =
+                |score: f64| if score.is_finite() { Ok(score) } else { Err(format!("it gives {score}")) };
+            rewards(model, b, &whole).into_iter().map(finite).collect()
+        }
+        How::Tests => tested(needed(sandbox)?, answers)?,
+        How::Program(source) => code::numbers(needed(sandbox)?, source, &lines(answers)?, program_time)?,
+    })
+}
+
+/// What was given, as ranks tell each other: bits, as JSON has no numbers that are not finite.
+fn texts(given: Vec<Given>) -> Result<Vec<Vec<u8>>> {
+    given.into_iter().map(|given| Ok(serde_json::to_vec(&given.map(f64::to_bits))?)).collect()
+}
+
+/// The reverse.
+fn read(text: &[u8]) -> Result<Given> {
+    let given: Result<u64, String> = serde_json::from_slice(text).context("what was given is JSON")?;
+    Ok(given.map(f64::from_bits))
 }
 
 fn each(answers: &[Answer<'_>], judge: impl Fn(&Answer<'_>) -> Given) -> Vec<Given> {

@@ -1,6 +1,10 @@
 //! What training a model takes, estimated before it begins: tokens, operations, memory by part, time and
 //! cost.
 
+mod ranks;
+
+pub use ranks::{Network, Scaling, SharedStep};
+
 use serde::Serialize;
 
 use crate::model::{Adapter, Config, Spec, TrainingMemory};
@@ -165,7 +169,8 @@ impl Plan {
     }
 
     /// The training on `devices` of a kind, at a share of their peak, for a price of an hour of one. Their
-    /// talking to each other costs nothing here: it is part of the utilisation that is stated.
+    /// talking to each other costs nothing here: it is part of the utilisation that is stated, or what
+    /// [`over_ranks`](Self::over_ranks) says.
     pub fn on(
         &self,
         config: &Config,
