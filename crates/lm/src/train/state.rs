@@ -26,7 +26,8 @@ impl<B: Backend> Trainer<B> {
         let (first_moment, second_moment) = whole
             .as_ref()
             .map_or((&self.first_moment, &self.second_moment), |(first, second)| (first, second));
-        let about = About { updates: self.updates(b), tokenizer_digest: Some(tokenizer.digest()), ..about };
+        let (updates, optimizer) = (self.updates(b), self.method);
+        let about = About { updates, optimizer, tokenizer_digest: Some(tokenizer.digest()), ..about };
         checkpoint::save(
             dir,
             Contents {
@@ -57,9 +58,12 @@ impl<B: Backend> Trainer<B> {
         }
         let weights = checkpoint.exact_weights(checkpoint::to_backend(b, &self.config))?;
         let moments = match self.ranks.size() {
-            1 => checkpoint.moments(checkpoint::to_backend(b, &self.config))?,
+            1 => {
+                let upload = checkpoint::moments_to_backend(b, &self.config, self.method);
+                checkpoint.moments(self.method, upload)?
+            }
             // No rank has room for all of them.
-            _ => checkpoint.moments(|spec, values| {
+            _ => checkpoint.moments(self.method, |spec, values| {
                 let values = if self.owns(spec) { values } else { Vec::new() };
                 let mut leaf = b.zeros(values.len());
                 b.upload(&mut leaf, &values);

@@ -73,7 +73,13 @@ pub fn finetune<B: Backend>(
     recipe.inputs.insert("examples".into(), options.examples.input());
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
-    memory::check(&[Model::of(options.init, &config)], &[], optim.micro_batch_tokens, optim.lanes, machine)?;
+    memory::check(
+        &[Model::of(options.init, &config).by(optim.optimizer)],
+        &[],
+        optim.micro_batch_tokens,
+        optim.lanes,
+        machine,
+    )?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
     let best = Best { metric, highest: true, at_the_end: false };
@@ -116,7 +122,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             init.name()
         );
         let digest = examples.digest().to_owned();
-        let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, digest)?;
+        let mut learner = Learner::new(backend, init, config, *seed, optim, digest)?;
         ensure!(
             !own.freeze_trunk || options.init.adapter().is_none(),
             "freeze_trunk is set: an adapter changes what it would keep; leave one of the two out"
