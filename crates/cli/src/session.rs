@@ -61,6 +61,12 @@ impl Session {
         }
     }
 
+    /// The same for work of its own: with this seed, in this precision, its results as text.
+    pub(crate) fn with_seed(&self, seed: u64, precision: &str) -> Result<Self> {
+        let precision = Some(PrecisionName::named(precision).context("no precision has this name")?);
+        Ok(Session::new(Global { seed, precision, json: false, ..self.global.clone() }))
+    }
+
     pub(crate) fn seed(&self) -> u64 {
         self.global.seed
     }
@@ -333,8 +339,12 @@ impl Session {
         std::iter::once("mynah".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
     }
 
-    /// Gives the library's thread pool the number of threads asked for.
+    /// Gives the library's thread pool the number of threads asked for, the first time that it is needed.
     pub(crate) fn start_threads(&self) -> Result<()> {
+        static STARTED: OnceLock<()> = OnceLock::new();
+        if STARTED.set(()).is_err() {
+            return Ok(());
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads());
         pool.build_global().context("cannot start the threads")
     }

@@ -34,11 +34,9 @@ impl Backend for Cuda {
     fn packed(&mut self, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
         linear::packed(self, weight, d_in, d_out)
     }
-
     fn len(&self, x: &CudaTensor) -> usize {
         x.len()
     }
-
     fn upload(&mut self, out: &mut CudaTensor, values: &[f32]) {
         assert_eq!(out.len(), values.len(), "upload: values");
         if values.is_empty() {
@@ -498,5 +496,8 @@ impl Backend for Cuda {
         finite: &[&CudaScalars],
     ) {
         optimizer::adamw(self, parameters, settings, updates, norms, finite);
+    }
+    fn newton_schulz(&mut self, x: &mut CudaTensor, work: [&mut CudaTensor; 3], rows: usize, columns: usize) {
+        self.in_f32(|cuda| kernels::newton_schulz(cuda, x, work, rows, columns));
     }
 }

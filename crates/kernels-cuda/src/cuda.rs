@@ -70,6 +70,13 @@ impl Cuda {
         self.device.free_bytes()
     }
 
+    /// What `work` does, with products of `f32`.
+    pub(crate) fn in_f32(&mut self, work: impl FnOnce(&mut Self)) {
+        let precision = std::mem::replace(&mut self.precision, Precision::F32);
+        work(self);
+        self.precision = precision;
+    }
+
     pub(crate) fn is_bf16(&self) -> bool {
         self.precision == Precision::Bf16
     }

@@ -471,4 +471,17 @@ pub trait Backend {
         norms: &mut Self::Scalars,
         finite: &[&Self::Scalars],
     );
+
+    /// Five Newton–Schulz steps (Jordan et al. 2024, "Muon") on the matrix `x`, `[rows, columns]` and of norm 1
+    /// at most, which leave its singular vectors and bring its singular values to about 1: each is `A = x xᵀ`,
+    /// `x = 3.4445 x + (-4.775 A + 2.0315 A²) x`, or the same of the transpose where that has fewer rows. `x` and
+    /// `work` are kept exactly, and products are of `f32` in any precision. What becomes of `work`, its lengths
+    /// too, is unspecified.
+    fn newton_schulz(
+        &mut self,
+        x: &mut Self::Tensor,
+        work: [&mut Self::Tensor; 3],
+        rows: usize,
+        columns: usize,
+    );
 }

@@ -276,6 +276,19 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
             }
         }
     }
+
+    fn newton_schulz(
+        &mut self,
+        x: &mut Self::Tensor,
+        work: [&mut Self::Tensor; 3],
+        rows: usize,
+        columns: usize,
+    ) {
+        match self {
+            First(b) => b.newton_schulz(x.first_mut(), work.map(|x| x.first_mut()), rows, columns),
+            Second(b) => b.newton_schulz(x.second_mut(), work.map(|x| x.second_mut()), rows, columns),
+        }
+    }
 }
 
 /// References to one of the two.

@@ -355,9 +355,14 @@ impl AdamW {
             return None;
         }
         *updates += 1.0;
-        let (t, clip) = (*updates, f64::from(self.grad_clip));
-        let grad_scale = if clip > 0.0 && norm > clip { (clip / norm) as f32 } else { 1.0 };
-        Some(Step { t, eps: self.eps_at(t), grad_scale })
+        let t = *updates;
+        Some(Step { t, eps: self.eps_at(t), grad_scale: self.grad_scale(norm) })
+    }
+
+    /// The factor on gradients of this norm: what clipping leaves of them.
+    pub fn grad_scale(&self, norm: f64) -> f32 {
+        let clip = f64::from(self.grad_clip);
+        if clip > 0.0 && norm > clip { (clip / norm) as f32 } else { 1.0 }
     }
 
     /// √(v̂) + ε̂/√(1 − β₂ᵗ) = (√v + ε̂)/√(1 − β₂ᵗ).

@@ -136,6 +136,7 @@ struct Tensors {
     dgains: [Tensor; 2],
     m: Tensor,
     v: Tensor,
+    work: [Tensor; 3],
     resized: Tensor,
     indices: Vec<u32>,
     lens: Vec<u32>,
@@ -184,6 +185,7 @@ impl Tensors {
             dnorm: cpu.zeros(WIDTH),
             gains: [(); 2].map(|()| cpu.zeros(ATTENTION.head_dim)),
             dgains: [(); 2].map(|()| cpu.zeros(ATTENTION.head_dim)),
+            work: [(); 3].map(|()| cpu.zeros(0)),
             resized: cpu.activation(0),
             indices: (0..ROWS as u32).collect(),
             lens: LENS.to_vec(),
@@ -363,5 +365,9 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let (weight, m, v, grad) = (&mut t.weight, &mut t.m, &mut t.v, &t.dweight);
         let mut parameters = [Parameter { weight, m, v, grad, weight_decay: 0.1 }];
         cpu.adamw(&mut parameters, &ADAMW, &mut t.updates, &mut t.norms, &[&t.dlogprobs]);
+    }),
+    ("newton_schulz", |cpu, t| {
+        let [a, b, c] = &mut t.work;
+        cpu.newton_schulz(&mut t.m, [a, b, c], LINEAR.d_out, LINEAR.d_in);
     }),
 ];

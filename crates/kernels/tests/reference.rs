@@ -242,3 +242,25 @@ fn a_norm_is_that_of_all_tensors() {
     Reference.norm(&mut norms, &[&tensor(&[3.0]), &tensor(&[]), &tensor(&[0.0, -4.0])]);
     assert_eq!(norms, [1.0, 5.0]);
 }
+
+/// Golden values of `tools/golden_muon.py`, in `f64`; the same of the transpose.
+#[test]
+fn newton_schulz_is_the_papers() {
+    let matrix = [1.0, 2.0, 3.0, -1.0, 0.5, 2.0];
+    let golden = [0.524892439, 0.480721020, 0.436549602, -0.856846355, -0.140640679, 0.575564997];
+    let norm = matrix.iter().map(|x| x * x).sum::<f64>().sqrt() + 1e-7;
+    let transposed = |x: &[f64]| [x[0], x[3], x[1], x[4], x[2], x[5]];
+    let steps = |values: [f64; 6], rows: usize, columns: usize| {
+        let mut x = tensor(&values.map(|x| x / norm));
+        let [mut a, mut b, mut c] = [(); 3].map(|()| tensor(&[]));
+        Reference.newton_schulz(&mut x, [&mut a, &mut b, &mut c], rows, columns);
+        x.0
+    };
+    let close = |got: &[f64], expected: &[f64]| {
+        got.iter().zip(expected).all(|(x, expected)| (x - expected).abs() < 2e-9)
+    };
+    let wide = steps(matrix, 2, 3);
+    assert!(close(&wide, &golden), "{wide:?}");
+    let tall = steps(transposed(&matrix), 3, 2);
+    assert!(close(&tall, &transposed(&golden)), "{tall:?}");
+}

@@ -227,6 +227,11 @@ fn operations<B: Distil>() -> Vec<(&'static str, usize, Refused<B>)> {
             let (logits, draws) = (b.zeros(0), [DRAW; 4]);
             b.draw(&mut [Drawn::Nothing; 4], &logits, HUGE, &draws);
         }),
+        ("newton_schulz", 2, |b, case| {
+            let [mut x, mut a, mut c, mut d] = [(); 4].map(|()| b.zeros(0));
+            let (rows, columns) = [(HUGE, 4), (4, HUGE)][case];
+            b.newton_schulz(&mut x, [&mut a, &mut c, &mut d], rows, columns);
+        }),
     ]
 }
 

@@ -7,7 +7,7 @@
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Backend, BlockFormat, Cpu, HeadShape, Precision};
 use lm::checkpoint::{self, fresh_adapter};
-use lm::model::{self, Adapter, Config, Noise, NormPlace, Sequences, Spec};
+use lm::model::{self, Adapter, Config, Method, Noise, NormPlace, Sequences, Spec};
 use lm::train::{Lane, Optimizer, Trainer};
 use peak_alloc::PeakAlloc;
 
@@ -19,7 +19,13 @@ const SEQUENCES: usize = 4;
 
 /// The bytes that one step of a fresh trainer, a micro-batch in each lane, leaves allocated, and those of them
 /// that it gives back where an engine is to take the place of its pass.
-fn taken(b: &mut Cpu, config: &Config, adapter: Option<&Adapter<Spec>>, lanes: usize) -> (usize, usize) {
+fn taken(
+    b: &mut Cpu,
+    config: &Config,
+    adapter: Option<&Adapter<Spec>>,
+    lanes: usize,
+    method: Method,
+) -> (usize, usize) {
     let before = MEMORY.current_usage();
     let mut upload = checkpoint::to_backend_in(b, config, adapter.and_then(|adapter| adapter.base));
     let mut leaf = 0;
@@ -29,7 +35,7 @@ fn taken(b: &mut Cpu, config: &Config, adapter: Option<&Adapter<Spec>>, lanes: u
     });
     drop(upload);
     weights.adapter = adapter.map(|adapter| adapter.map(|spec| b.zeros(spec.len())));
-    let mut trainer = Trainer::new(b, config.clone(), weights);
+    let mut trainer = Trainer::by(method, b, config.clone(), weights);
     let (tokens, lens) = (vec![1; SEQUENCES * SEQ_LEN], [SEQ_LEN; SEQUENCES]);
     let rows = Sequences { tokens: &tokens, lens: &lens, noise: Some(Noise { seed: 1, first_row: 0 }) };
     for lane in 0..lanes {
@@ -57,12 +63,15 @@ fn main() {
         for (name, config) in &configs {
             let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
             // The first time, the backend's own memory grows with it.
-            taken(&mut b, config, None, 1);
-            for lanes in [1, 2, 8] {
-                let (taken, given_back) = taken(&mut b, config, None, lanes);
+            taken(&mut b, config, None, 1, Method::Muon);
+            for (lanes, method) in
+                [(1, Method::AdamW), (2, Method::AdamW), (8, Method::AdamW), (2, Method::Muon)]
+            {
+                let (taken, given_back) = taken(&mut b, config, None, lanes, method);
                 let told = config.training_memory(SEQUENCES * SEQ_LEN, activation_bytes, lanes);
+                let told = told.by(method, config);
                 let ratio = taken as f64 / told.bytes() as f64;
-                let what = format!("{name}, {precision:?}, {lanes} lanes");
+                let what = format!("{name}, {precision:?}, {lanes} lanes, {method}");
                 assert!((0.995..1.02).contains(&ratio), "{what}: took {taken}, told {told:?}");
                 let ratio = given_back as f64 / told.pass_bytes as f64;
                 assert!((0.5..1.0).contains(&ratio), "{what}: gave {given_back} back, told {told:?}");
@@ -80,9 +89,9 @@ fn main() {
             let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
             let config = Config { n_kv_head: 2, ..Config::modern(600, SEQ_LEN, 3, 8, 128) };
             let adapter = Adapter { base, ..fresh_adapter(&config, &lora.parse().unwrap()).unwrap() };
-            taken(&mut b, &config, Some(&adapter), 1);
+            taken(&mut b, &config, Some(&adapter), 1, Method::AdamW);
             for lanes in [1, 4] {
-                let (taken, _) = taken(&mut b, &config, Some(&adapter), lanes);
+                let (taken, _) = taken(&mut b, &config, Some(&adapter), lanes, Method::AdamW);
                 let rows = SEQUENCES * SEQ_LEN;
                 let told = config.training_memory_beside(&adapter, rows, activation_bytes, lanes);
                 let ratio = taken as f64 / told.bytes() as f64;
@@ -94,7 +103,8 @@ fn main() {
         // What the backend works with is what the first step takes and the second does not.
         let config = Config::gpt2(20_000, SEQ_LEN, 1, 4, 128);
         let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
-        let works_with = taken(&mut b, &config, None, 1).0 - taken(&mut b, &config, None, 1).0;
+        let works_with = taken(&mut b, &config, None, 1, Method::AdamW).0
+            - taken(&mut b, &config, None, 1, Method::AdamW).0;
         let rows = SEQUENCES * SEQ_LEN;
         let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
         let told = b.working_bytes(&config.products(rows), &head);

@@ -32,6 +32,7 @@ mod sft;
 mod show;
 mod speedrun;
 mod stages;
+mod sweep;
 mod tokenize;
 mod tokenizer;
 mod tools;
@@ -77,6 +78,7 @@ pub(crate) enum Verb {
     Runs(runs::RunsArgs),
     Watch(watch::WatchArgs),
     Plan(plan::PlanArgs),
+    Sweep(sweep::SweepArgs),
     Bench(bench::BenchArgs),
     Speedrun(speedrun::SpeedrunArgs),
     Completions(manual::CompletionsArgs),
@@ -122,6 +124,7 @@ pub(crate) fn run(verb: Option<Verb>, session: &Session) -> Result<Ended> {
         Verb::Runs(args) => runs::run(&args, session),
         Verb::Watch(args) => watch::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
+        Verb::Sweep(args) => sweep::run(&args, session),
         Verb::Grade(args) => grade::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Speedrun(args) => speedrun::run(&args, session),

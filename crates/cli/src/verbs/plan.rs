@@ -123,6 +123,7 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
         settings.lanes,
         activation_bytes,
         working_bytes,
+        settings.optimizer,
     );
     let mut estimates = Vec::new();
     for name in &args.device {
@@ -237,7 +238,7 @@ fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
         row("operations in all", format!("{:.2e}", plan.flops)),
         row("weights", bytes(memory.weights)),
         row("gradients", bytes(memory.gradients)),
-        row("AdamW's moments", bytes(memory.moments)),
+        row("the optimizer's moments", bytes(memory.moments)),
         row(&format!("a pass over {} tokens", count(plan.micro_batch_tokens)), bytes(memory.activations)),
         row("the same, blocks recomputed", bytes(memory.activations_recomputed)),
         row("what the processor works with", bytes(memory.working)),

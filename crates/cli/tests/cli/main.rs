@@ -23,6 +23,7 @@ mod road;
 mod serve;
 mod speedrun;
 mod stages;
+mod sweep;
 mod terminal;
 mod tools;
 mod usage;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::workshop::{fails, json, mynah, path, road, run, stderr, stdout};
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "corpus",
     "tokenizer",
     "tokenize",
@@ -28,6 +28,7 @@ const VERBS: [&str; 24] = [
     "gguf",
     "report",
     "plan",
+    "sweep",
     "bench",
     "speedrun",
 ];

@@ -9,6 +9,7 @@ use crate::work::{alone, assert_same, words, work};
 
 pub(crate) const TESTS: crate::Tests = crate::tests![
     pretraining_is_the_same_run_for_one_two_and_four,
+    muon_is_the_same_run_for_one_two_and_four,
     what_comes_after_is_the_same_too,
     reinforcement_is_the_same_run,
     candidates_are_the_same_file,
@@ -36,6 +37,20 @@ fn pretraining_is_the_same_run_for_one_two_and_four(launcher: &Launcher) {
     alone(&work.pretrain(&in_one_lane, 15));
     let others = work.result(&in_one_lane);
     assert!(others[0] != expected[0], "the order of additions has to tell");
+}
+
+/// Each matrix is orthogonalised by the process that has its momentum.
+fn muon_is_the_same_run_for_one_two_and_four(launcher: &Launcher) {
+    let work = work();
+    let name = |size: usize| format!("{launcher:?} muon {size}");
+    let muon = |name: &str| [work.pretrain(name, 10), words(&["--set", "optimizer=muon"])].concat();
+    let alone_in_lanes = format!("{launcher:?} muon alone");
+    alone(&[muon(&alone_in_lanes), words(&["--set", "lanes=8"])].concat());
+    let expected = work.result(&alone_in_lanes);
+    for size in [1, 2, 4] {
+        launcher.run(size, &muon(&name(size)));
+        assert_same(&work.result(&name(size)), &expected, &format!("muon of {size} processes"));
+    }
 }
 
 fn what_comes_after_is_the_same_too(launcher: &Launcher) {

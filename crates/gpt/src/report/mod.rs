@@ -31,6 +31,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trials;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub use sweep::{Sweep, sweeps_page};
 pub use tasks::{Predicted, TaskAccuracy, TasksResults, Written, write_tasks_road};
 pub use terminal::{chart, sparkline};
 pub use text::Text;
+pub use trials::{TrialResult, Trials};
 
 use crate::train::run::{Recipe, write_atomically};
 use chart::CLIFF;
@@ -59,6 +61,8 @@ use record::Record;
 pub const REPORT: &str = "report.html";
 /// What the recipe of the road to a chat is called.
 pub const CHAT_ROAD: &str = "speedrun";
+/// What that of a sweep is.
+pub const SWEEP: &str = "sweep";
 /// What that of the road of task tokens is.
 pub const TASKS_ROAD: &str = "speedrun --task-tokens";
 
@@ -72,6 +76,7 @@ pub fn write(dir: &Path) -> Result<PathBuf> {
     let path = dir.join(REPORT);
     let page = match Recipe::load(dir)?.stage.as_str() {
         CHAT_ROAD => road::page(dir, &results_of(dir)?),
+        SWEEP => trials::page(&results_of(dir)?),
         TASKS_ROAD => tasks::page(dir, &results_of(dir)?),
         _ => page(Record::read(dir)?),
     };

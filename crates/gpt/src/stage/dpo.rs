@@ -146,7 +146,7 @@ pub fn dpo<B: Backend>(
     let is_apart = settings.own.loss.has_reference() && options.init.adapter().is_none();
     let apart = if is_apart { &[Model::whole(&config)][..] } else { &[] };
     memory::check(
-        &[Model::of(options.init, &config)],
+        &[Model::of(options.init, &config).by(optim.optimizer)],
         apart,
         optim.micro_batch_tokens,
         Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
@@ -178,7 +178,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let (Options { init, rankings, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
         let config = init.language_config(optim.dropout as f32)?;
         let digest = rankings.digest().to_owned();
-        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim.dtype, digest)?;
+        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim, digest)?;
         let weights = &policy.trainer.weights;
         let reference = match own.loss.has_reference() {
             true => Some(init.reference(&mut policy.backend, &config, weights, *seed)?),

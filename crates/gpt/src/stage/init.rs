@@ -2,7 +2,7 @@
 //! exchanged where the stage scores instead of predicting.
 
 use crate::checkpoint::{self, About, AdapterFiles, BaseModel, Checkpoint};
-use crate::model::{Adapter, Config, Lora, Spec, Weights, fresh, set_magnitudes, specs};
+use crate::model::{Adapter, Config, Lora, Method, Spec, Weights, fresh, set_magnitudes, specs};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
@@ -346,21 +346,35 @@ impl Init {
     /// Weights and optimizer to go on with exactly.
     ///
     /// # Errors
-    /// The model has no optimizer state.
-    pub(super) fn optimized<B: Backend>(&self, b: &mut B, config: &Config) -> Result<Optimized<B::Tensor>> {
+    /// The model has no optimizer state, or that of another optimizer.
+    pub(super) fn optimized<B: Backend>(
+        &self,
+        b: &mut B,
+        config: &Config,
+        method: Method,
+    ) -> Result<Optimized<B::Tensor>> {
         ensure!(
             self.adapter.is_none(),
             "a model's optimizer does not go on beside it: leave --optimizer or --lora out"
         );
         let target = specs(config);
         let mut leaves = target.leaves().into_iter().cycle();
-        let mut upload = checkpoint::to_backend(b, config);
         let mut next = |values, new_rows| {
             let spec = leaves.next().expect("a model has arrays");
-            upload(spec, self.grow(spec, values, new_rows))
+            (spec, self.grow(spec, values, new_rows))
         };
-        let weights = self.model.exact_weights(|_, values| next(values, NewRows::Mean))?;
-        let moments = self.model.moments(|_, values| next(values, NewRows::Zero))?.with_context(|| {
+        let mut upload = checkpoint::to_backend(b, config);
+        let weights = self.model.exact_weights(|_, values| {
+            let (spec, values) = next(values, NewRows::Mean);
+            upload(spec, values)
+        })?;
+        drop(upload);
+        let mut upload = checkpoint::moments_to_backend(b, config, method);
+        let moments = self.model.moments(method, |_, values| {
+            let (spec, values) = next(values, NewRows::Zero);
+            upload(spec, values)
+        });
+        let moments = moments?.with_context(|| {
             format!("{} has no optimizer state to go on with: begin with a fresh one", self.name)
         })?;
         let updates = self.model.manifest.as_ref().map_or(0, |manifest| manifest.about.updates);

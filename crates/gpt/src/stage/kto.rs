@@ -123,7 +123,7 @@ pub fn kto<B: Backend>(
     // Beside an adapter the reference is the policy without what it learns.
     let apart = if options.init.adapter().is_none() { &[Model::whole(&config)][..] } else { &[] };
     memory::check(
-        &[Model::of(options.init, &config)],
+        &[Model::of(options.init, &config).by(optim.optimizer)],
         apart,
         optim.micro_batch_tokens,
         Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
@@ -181,7 +181,7 @@ impl<'a, B: Backend> Kto<'a, B> {
         let (Options { init, judgements, seed, .. }, optim, own) = (options, &settings.optim, &settings.own);
         let config = init.language_config(optim.dropout as f32)?;
         let digest = judgements.sides.digest.clone();
-        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim.dtype, digest)?;
+        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim, digest)?;
         let weights = &policy.trainer.weights;
         let reference = init.reference(&mut policy.backend, &config, weights, *seed)?;
         Ok(Kto {

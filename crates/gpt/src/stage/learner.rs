@@ -3,13 +3,13 @@
 //! All stages but one train one model. PPO trains two beside two that are only read, and keeps a state of
 //! its own.
 
-use super::Init;
 use super::training_loop::{State, Step, shortest};
+use super::{Init, OptimConfig};
 use crate::checkpoint::{About, Checkpoint, Dtype};
-use crate::model::{self, Config, Engine, Request, Sampling, Weights};
+use crate::model::{self, Config, Engine, Method, Request, Sampling, Weights};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Optimizer, Trainer, Update};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::Backend;
 use ranks::Ranks;
 use std::ops::ControlFlow;
@@ -34,6 +34,8 @@ pub(super) struct Origin<'a> {
     pub(super) continue_optimizer: bool,
     /// Decides the random weights.
     pub(super) seed: u64,
+    /// What learns it.
+    pub(super) method: Method,
 }
 
 impl<'a> Origin<'a> {
@@ -52,8 +54,8 @@ impl<'a> Origin<'a> {
 }
 
 impl<'a, B: Backend> Learner<'a, B> {
-    /// A model of shape `config` that begins at `init` with a fresh optimizer. Its checkpoints have the
-    /// format `dtype` and name their data by `data_digest`.
+    /// A model of shape `config` that begins at `init` with a fresh optimizer. Its checkpoints name their data by
+    /// `data_digest`.
     ///
     /// # Errors
     /// `init` has no tokenizer, or its weights cannot be read.
@@ -62,17 +64,18 @@ impl<'a, B: Backend> Learner<'a, B> {
         init: &'a Init,
         config: Config,
         seed: u64,
-        dtype: Dtype,
+        optim: &OptimConfig,
         data_digest: String,
     ) -> Result<Self> {
-        let origin = Origin { init: Some(init), continue_optimizer: false, seed };
+        let &OptimConfig { optimizer: method, dtype, .. } = optim;
+        let origin = Origin { init: Some(init), continue_optimizer: false, seed, method };
         Self::from_origin(backend, origin, config, init.needed_tokenizer()?, dtype, data_digest)
     }
 
     /// The same from any origin, with the tokenizer that goes with the model.
     ///
     /// # Errors
-    /// The weights or moments to begin from cannot be read.
+    /// The weights or moments to begin from cannot be read; Muon for an adapter.
     pub(super) fn from_origin(
         mut backend: B,
         origin: Origin<'a>,
@@ -81,15 +84,20 @@ impl<'a, B: Backend> Learner<'a, B> {
         dtype: Dtype,
         data_digest: String,
     ) -> Result<Self> {
-        let b = &mut backend;
+        let (b, method) = (&mut backend, origin.method);
+        let adapter = origin.init.and_then(Init::adapter);
+        ensure!(
+            adapter.is_none() || method == Method::AdamW,
+            "optimizer={method} learns the matrices of blocks, and beside --lora these stay as they are: leave one out"
+        );
         let trainer = match origin.optimized() {
             Some(init) => {
-                let (weights, moments, updates) = init.optimized(b, &config)?;
-                Trainer::with_moments(b, config, weights, moments, updates)
+                let (weights, moments, updates) = init.optimized(b, &config, method)?;
+                Trainer::with_moments(method, b, config, weights, moments, updates)
             }
             None => {
                 let weights = origin.weights(b, &config)?;
-                Trainer::new(b, config, weights)
+                Trainer::by(method, b, config, weights)
             }
         };
         Ok(Learner { backend, trainer, tokenizer, origin, dtype, data_digest })
@@ -191,7 +199,7 @@ impl<B: Backend> State for Learner<'_, B> {
         let Learner { backend: b, trainer, origin, .. } = self;
         match origin.optimized() {
             Some(init) => {
-                let (weights, moments, updates) = init.optimized(b, &trainer.config)?;
+                let (weights, moments, updates) = init.optimized(b, &trainer.config, origin.method)?;
                 trainer.take_over(b, weights, moments, updates);
             }
             None => {

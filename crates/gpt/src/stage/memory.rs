@@ -2,7 +2,7 @@
 //! kills it without a message.
 
 use super::{Init, Machine};
-use crate::model::{Adapter, Config, Spec};
+use crate::model::{Adapter, Config, Method, Spec};
 use anyhow::{Result, ensure};
 use kernels::BlockFormat;
 
@@ -15,17 +15,23 @@ const SHARE: f64 = 0.9;
 pub(super) struct Model<'a> {
     config: &'a Config,
     adapter: Option<&'a Adapter<Spec>>,
+    method: Method,
 }
 
 impl<'a> Model<'a> {
     /// What begins at `init` in the shape `config`.
     pub(super) fn of(init: &'a Init, config: &'a Config) -> Self {
-        Model { config, adapter: init.adapter() }
+        Model { config, adapter: init.adapter(), method: Method::AdamW }
     }
 
     /// All of a model of this shape.
     pub(super) fn whole(config: &'a Config) -> Self {
-        Model { config, adapter: None }
+        Model { config, adapter: None, method: Method::AdamW }
+    }
+
+    /// The same with another optimizer.
+    pub(super) fn by(self, method: Method) -> Self {
+        Model { method, ..self }
     }
 
     fn base(&self) -> Option<BlockFormat> {
@@ -57,7 +63,7 @@ pub(super) fn check(
     let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
     let of = |one: Model<'_>| match one.adapter {
         Some(adapter) => one.config.training_memory_beside(adapter, rows, activation_bytes, lanes),
-        None => one.config.training_memory(rows, activation_bytes, lanes),
+        None => one.config.training_memory(rows, activation_bytes, lanes).by(one.method, one.config),
     };
     let parameters: usize = trained.iter().map(Model::parameters).sum();
     let beneath = trained.iter().filter(|one| one.adapter.is_some()).map(|one| one.config.parameters());
@@ -74,9 +80,13 @@ pub(super) fn check(
         n => format!(", and {n} frozen ones"),
     };
     let in_lanes = if lanes > 1 { format!(" in {lanes} lanes") } else { String::new() };
+    let moments = match trained.iter().all(|one| one.method == Method::AdamW) {
+        true => "two moments",
+        false => "their moments",
+    };
     ensure!(
         needed as f64 <= SHARE * available as f64,
-        "training needs {} of memory: {} for {parameters} parameters with their gradients{in_lanes} and two moments{beside}, {} for what \
+        "training needs {} of memory: {} for {parameters} parameters with their gradients{in_lanes} and {moments}{beside}, {} for what \
          a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller model, {}a \
          smaller seq_len",
         gigabytes(needed),
@@ -153,7 +163,7 @@ mod tests {
         let (shape, settings) = Settings::resolve("gpt2", &[]).unwrap();
         let config = shape.config(50_257, &settings);
         let adapter = crate::checkpoint::fresh_adapter(&config, &"r=8".parse().unwrap()).unwrap();
-        let beside = Model { config: &config, adapter: Some(&adapter) };
+        let beside = Model { adapter: Some(&adapter), ..Model::whole(&config) };
         let [whole, little] =
             [config.training_memory(4096, 4, 1), config.training_memory_beside(&adapter, 4096, 4, 1)]
                 .map(|memory| memory.state_bytes + memory.pass_bytes);

@@ -27,6 +27,7 @@ mod score;
 mod settings;
 mod sft;
 mod sides;
+pub mod sweep;
 mod training_loop;
 mod updates;
 

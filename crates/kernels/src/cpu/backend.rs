@@ -1,5 +1,6 @@
 //! [`Cpu`] as a [`Backend`]: which function does what.
 
+use super::gemm::Kernel;
 use super::pool::Disjoint;
 use super::tensor::{Sink, Values};
 use super::{
@@ -412,6 +413,12 @@ impl Backend for Cpu {
         finite: &[&Vec<f64>],
     ) {
         optimizer::adamw(self, parameters, settings, updates, norms, finite);
+    }
+
+    fn newton_schulz(&mut self, x: &mut CpuTensor, work: [&mut CpuTensor; 3], rows: usize, columns: usize) {
+        let kernel = std::mem::replace(&mut self.kernel, Kernel::new(self.options.level, Precision::F32));
+        crate::newton_schulz(self, x, work, rows, columns);
+        self.kernel = kernel;
     }
 }
 

@@ -11,6 +11,7 @@ mod draw;
 mod head;
 mod linear;
 mod norm;
+mod orthogonal;
 mod pointwise;
 mod rope;
 mod swiglu;
@@ -455,6 +456,10 @@ impl Backend for Reference {
         finite: &[&Vec<f64>],
     ) {
         pointwise::adamw(parameters, settings, updates, norms, finite);
+    }
+
+    fn newton_schulz(&mut self, x: &mut F64Tensor, _: [&mut F64Tensor; 3], rows: usize, columns: usize) {
+        orthogonal::newton_schulz(x, rows, columns);
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::adapter::BaseModel;
 use super::disk;
 use super::{ADAPTER_CONFIG, ADAPTER_MODEL, CONFIG, MODEL};
+use crate::model::Method;
 
 /// The file's name.
 pub(super) const MANIFEST: &str = "mynah.json";
@@ -28,6 +29,9 @@ pub struct About {
     pub step: u64,
     /// Optimizer updates behind it: steps without those that were left out because something was not finite.
     pub updates: u64,
+    /// The optimizer whose moments it holds, where it holds any.
+    #[serde(default, skip_serializing_if = "Method::is_usual")]
+    pub optimizer: Method,
     /// The seed that decided everything random.
     pub seed: u64,
     /// The model it began from; none for random weights.

@@ -3,8 +3,8 @@
 //! ```text
 //! config.json  model.safetensors  generation_config.json     as GPT2LMHeadModel, LlamaForCausalLM … save them
 //! tokenizer.json  tokenizer_config.json                      the tokenizer's, carried along
-//! optimizer.safetensors   AdamW's moments, in our layout: `m.` and `v.` + the names of `model::specs`; and, under
-//!                         `w.`, the weights that model.safetensors does not hold exactly
+//! optimizer.safetensors   the optimizer's moments, in our layout: `m.` and `v.` + the names of `model::specs` (no
+//!                         `v.` of what Muon learns); and, under `w.`, the weights that model.safetensors does not hold exactly
 //! value.safetensors …     further models of the stage, such as the value model of PPO, with their moments
 //! adapter_config.json …   in place of the first three, where an adapter was trained, as PEFT saves it
 //! mynah.json              stage, step, seed, parent, evaluation, length and BLAKE3 of every file
@@ -46,7 +46,7 @@ pub use generation::{Generation, Writing};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::open;
 pub use manifest::{About, FileRecord, Manifest, Task, verify};
-pub use model::{Checkpoint, to_backend, to_backend_in, to_host};
+pub use model::{Checkpoint, moments_to_backend, to_backend, to_backend_in, to_host};
 pub use road::{PLAN, is_finished as road_is_finished, stages as road_stages};
 pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
 pub use stored::Stored;

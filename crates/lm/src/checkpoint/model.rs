@@ -13,7 +13,7 @@ use super::gguf::vocabulary;
 use super::manifest::Manifest;
 use super::tensor_file::TensorFiles;
 use super::{EXACT, FIRST_MOMENT, OPTIMIZER, SECOND_MOMENT};
-use crate::model::{self, Config, Spec, Weights, specs};
+use crate::model::{self, Config, Method, Spec, Weights, specs};
 use text::hub::Name;
 use text::tokenizer::Tokenizer;
 
@@ -128,19 +128,33 @@ impl Checkpoint {
         })
     }
 
-    /// The optimizer's first and second moments, read likewise; none where there is no
-    /// `optimizer.safetensors`.
+    /// The first and second moments of an optimizer, read likewise; none where there is no `optimizer.safetensors`.
+    /// What [has no second moment](Method::has_second_moment) has no values there.
+    ///
+    /// # Errors
+    /// They are another optimizer's.
     pub fn moments<T>(
         &self,
+        method: Method,
         mut make: impl FnMut(&Spec, Vec<f32>) -> T,
     ) -> Result<Option<(Weights<T>, Weights<T>)>> {
         let Some(tensors) = self.optimizer()? else { return Ok(None) };
-        let mut read = |prefix: &str| {
+        let held = self.manifest.as_ref().map_or(Method::AdamW, |manifest| manifest.about.optimizer);
+        ensure!(
+            held == method,
+            "{} has moments of {held}, which {method} cannot go on with: begin with a fresh optimizer, or set \
+             optimizer={held}",
+            self.path.join(OPTIMIZER).display()
+        );
+        let mut read = |prefix: &str, has: &dyn Fn(&Spec) -> bool| {
             read_tree(&self.specs, |spec| {
-                Ok(make(spec, read_as_it_is(&tensors, format!("{prefix}{}", spec.name), spec)?))
+                let name = format!("{prefix}{}", spec.name);
+                let values = if has(spec) { read_as_it_is(&tensors, name, spec)? } else { Vec::new() };
+                Ok(make(spec, values))
             })
         };
-        Ok(Some((read(FIRST_MOMENT)?, read(SECOND_MOMENT)?)))
+        let first = read(FIRST_MOMENT, &|_| true)?;
+        Ok(Some((first, read(SECOND_MOMENT, &|spec| method.has_second_moment(&self.specs, spec))?)))
     }
 
     /// A tree of the further model that was saved under this file name ([`Beside`](super::Beside)).
@@ -242,6 +256,24 @@ pub fn to_backend<B: Backend>(backend: &mut B, config: &Config) -> impl FnMut(&S
             arena = model::arena(backend, &specs).into_iter();
             arena.next().expect("a model has leaves")
         });
+        backend.upload(&mut leaf, &values);
+        leaf
+    }
+}
+
+/// The same of the moments of an optimizer: first all first ones, then the second ones that there are.
+pub fn moments_to_backend<B: Backend>(
+    backend: &mut B,
+    config: &Config,
+    method: Method,
+) -> impl FnMut(&Spec, Vec<f32>) -> B::Tensor {
+    let specs = specs(config);
+    let mut moments =
+        model::arena(backend, &specs)
+            .into_iter()
+            .chain(model::arena_where(backend, &specs, |spec| method.has_second_moment(&specs, spec)));
+    move |_, values| {
+        let mut leaf = moments.next().expect("a model has two trees of moments");
         backend.upload(&mut leaf, &values);
         leaf
     }

@@ -253,7 +253,8 @@ fn fill<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) -> Result
         |prefix: &'static str| move |spec: &Spec| vec![Piece::whole(format!("{prefix}{}", spec.name), spec)];
     if let Some((m, v)) = moments {
         let mut all = arrays(&specs, m, under(FIRST_MOMENT));
-        all.extend(arrays(&specs, v, under(SECOND_MOMENT)));
+        let second = arrays(&specs, v, under(SECOND_MOMENT)).into_iter();
+        all.extend(second.filter(|array| about.optimizer.has_second_moment(&specs, array.spec)));
         let weights = arrays(&specs, weights, under(EXACT)).into_iter().zip(exact);
         all.extend(weights.filter(|(_, exact)| !exact).map(|(array, _)| array));
         let (optimizer, _) = write_arrays(disk, dir, OPTIMIZER, &all, Dtype::F32, read)?;

@@ -6,7 +6,7 @@
 use super::block::norm::stats_width;
 use kernels::BlockFormat;
 
-use super::{Adapter, Config, Lora, NormPlace, PairShape, Spec};
+use super::{Adapter, Config, Lora, Method, NormPlace, PairShape, Spec, maps};
 
 /// Bytes of a number that is kept exactly.
 pub const EXACT_BYTES: u64 = 4;
@@ -21,7 +21,7 @@ const PASS_BYTES: u64 = 1_500_000_000;
 /// Bytes that training takes, besides the backend's working memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingMemory {
-    /// Weights, gradients, those of lanes that wait, and AdamW's two moments.
+    /// Weights, gradients, those of lanes that wait, and the optimizer's moments: AdamW's two, unless it is [another](Self::by).
     pub state_bytes: u64,
     /// What a micro-batch leaves for its backward pass, and the gradients between operations.
     pub pass_bytes: u64,
@@ -31,6 +31,24 @@ impl TrainingMemory {
     /// Both.
     pub fn bytes(&self) -> u64 {
         self.state_bytes + self.pass_bytes
+    }
+
+    /// The same with another optimizer for all of `config`: Muon has no second moment of what it learns, and works with the
+    /// momentum of an array, two of its maps and two squares of their shorter side.
+    pub fn by(self, method: Method, config: &Config) -> Self {
+        let specs = super::specs(config);
+        let matrices = || specs.leaves().into_iter().filter(|spec| method.is_muons(spec));
+        let maps =
+            matrices().flat_map(|spec| maps(config, spec).into_iter().map(|map| [map.len(), spec.shape[1]]));
+        let (mut map, mut square) = (0, 0);
+        for [rows, columns] in maps {
+            map = map.max(rows * columns);
+            square = square.max(rows.min(columns).pow(2));
+        }
+        let works_with = matrices().map(Spec::len).max().unwrap_or(0) + 2 * map + 2 * square;
+        let spared: usize = matrices().map(Spec::len).sum();
+        let state_bytes = self.state_bytes + EXACT_BYTES * works_with as u64 - EXACT_BYTES * spared as u64;
+        TrainingMemory { state_bytes, ..self }
     }
 }
 

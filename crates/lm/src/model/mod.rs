@@ -8,6 +8,7 @@ mod engine;
 mod gpt;
 mod lora;
 mod memory;
+mod method;
 mod not_finite;
 mod rope;
 mod score;
@@ -29,6 +30,7 @@ pub use gpt::{
 };
 pub use lora::{Adapted, Lora, ends_in};
 pub use memory::{EXACT_BYTES, PASS_TOKENS, TrainingMemory};
+pub use method::{Method, maps};
 pub use not_finite::NotFinite;
 pub use rope::{Rope, RopeScaling};
 pub use score::{Before, scores, scores_backward};

@@ -7,7 +7,7 @@ pub use ranks::{Network, Scaling, SharedStep};
 
 use serde::Serialize;
 
-use crate::model::{Adapter, Config, Spec, TrainingMemory};
+use crate::model::{Adapter, Config, Method, Spec, TrainingMemory, specs};
 
 /// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
 pub const TOKENS_PER_PARAMETER: u64 = 20;
@@ -58,9 +58,9 @@ impl Device {
 pub struct Memory {
     /// Weights, as they are stored.
     pub weights: u64,
-    /// Their gradients, those of a tied head and of lanes before they are added up.
+    /// Their gradients, those of a tied head and of lanes before they are added up, and what Muon works with.
     pub gradients: u64,
-    /// AdamW's two moments.
+    /// The optimizer's moments: AdamW's two, one of a matrix that Muon learns.
     pub moments: u64,
     /// What a micro-batch leaves for its backward pass.
     pub activations: u64,
@@ -120,7 +120,8 @@ pub struct Estimate {
 impl Plan {
     /// Of training a model, or an `adapter` beside it, on so many tokens, in micro-batches of so many, whose gradients are summed in
     /// `lanes`, on values of `activation_bytes` bytes between operations, with a backend that works with
-    /// `working_bytes` besides.
+    /// `working_bytes` besides, by an optimizer.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         config: &Config,
         adapter: Option<&Adapter<Spec>>,
@@ -129,6 +130,7 @@ impl Plan {
         lanes: usize,
         activation_bytes: u64,
         working_bytes: u64,
+        method: Method,
     ) -> Self {
         let parameters = config.parameters() as u64;
         let chinchilla_tokens = TOKENS_PER_PARAMETER * parameters;
@@ -142,8 +144,12 @@ impl Plan {
         let (rows, bytes) = (micro_batch_tokens, activation_bytes);
         let TrainingMemory { state_bytes, pass_bytes } = match adapter {
             Some(adapter) => config.training_memory_beside(adapter, rows, bytes, lanes),
-            None => config.training_memory(rows, bytes, lanes),
+            None => config.training_memory(rows, bytes, lanes).by(method, config),
         };
+        let specs = specs(config);
+        let without_second =
+            specs.leaves().into_iter().filter(|spec| adapter.is_none() && method.is_muons(spec));
+        let moments = 8 * arrays - 4 * without_second.map(Spec::len).sum::<usize>() as u64;
         let beside = if adapter.is_some() { 4 * arrays } else { 0 };
         let weights = config.weight_bytes(adapter.and_then(|adapter| adapter.base)) + beside;
         Plan {
@@ -157,8 +163,8 @@ impl Plan {
             micro_batch_tokens: micro_batch_tokens as u64,
             memory: Memory {
                 weights,
-                gradients: state_bytes - weights - 8 * arrays,
-                moments: 8 * arrays,
+                gradients: state_bytes - weights - moments,
+                moments,
                 activations: pass_bytes,
                 activations_recomputed: config.recomputed_pass_bytes(micro_batch_tokens, activation_bytes),
                 working: working_bytes,
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
-        let plan = Plan::new(&config, None, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1);
+        let plan = Plan::new(&config, None, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1, Method::AdamW);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
         // The paper counts 6 operations a parameter, without attention's; these are counted here, and the
         // embedding's are not.
@@ -229,12 +235,22 @@ mod tests {
     fn the_largest_micro_batch_fits_and_one_more_does_not() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let device = Device::named("rtx4090").unwrap();
-        let plan = Plan::new(&config, None, None, 4096, 1, BF16_BYTES, 0);
+        let plan = Plan::new(&config, None, None, 4096, 1, BF16_BYTES, 0, Method::AdamW);
         assert_eq!(plan.tokens, 20 * plan.parameters);
         let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
         let takes = |sequences: u64| {
-            Plan::new(&config, None, None, sequences as usize * config.seq_len, 1, BF16_BYTES, 0).memory.total
-                as f64
+            Plan::new(
+                &config,
+                None,
+                None,
+                sequences as usize * config.seq_len,
+                1,
+                BF16_BYTES,
+                0,
+                Method::AdamW,
+            )
+            .memory
+            .total as f64
         };
         let room = 0.9 * device.memory_bytes.unwrap() as f64;
         assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");

@@ -2,6 +2,7 @@
 
 mod distil;
 mod lanes;
+mod muon;
 mod over_ranks;
 mod passes;
 pub mod run;

@@ -7,7 +7,7 @@
 
 use super::Trainer;
 use super::over_ranks::{download, groups, upload};
-use crate::model::{self, Spec, Weights, is_learned};
+use crate::model::{self, Method, Spec, Weights, is_learned};
 use kernels::Backend;
 use ranks::Ranks;
 
@@ -60,11 +60,11 @@ impl<B: Backend> Trainer<B> {
         if self.ranks.size() == 1 {
             return;
         }
-        let Self { first_moment, second_moment, specs, owners, ranks, .. } = self;
-        for moment in [first_moment, second_moment] {
+        let Self { first_moment, second_moment, method, specs, owners, ranks, .. } = self;
+        for (moment, second) in [(first_moment, false), (second_moment, true)] {
             let mut leaf_owners = owners.iter();
             let mut own = model::zeros_where(b, specs, |spec| {
-                leaf_owners.next() == Some(&ranks.rank()) && is_learned(specs, spec)
+                leaf_owners.next() == Some(&ranks.rank()) && has_moment(*method, specs, spec, second)
             });
             for (kept, leaf) in own.leaves_mut().into_iter().zip(moment.leaves()) {
                 if b.len(kept) == b.len(leaf) {
@@ -105,13 +105,14 @@ impl<B: Backend> Trainer<B> {
         if self.ranks.size() == 1 {
             return;
         }
-        let Self { first_moment, second_moment, specs, owners, ranks, .. } = self;
-        let gather = |b: &mut B, moment: &Weights<B::Tensor>| {
-            let mut whole = ranks.is_first().then(|| model::zeros_learned(b, specs));
+        let Self { first_moment, second_moment, method, specs, owners, ranks, .. } = self;
+        let gather = |b: &mut B, moment: &Weights<B::Tensor>, second: bool| {
+            let has = |spec: &Spec| has_moment(*method, specs, spec, second);
+            let mut whole = ranks.is_first().then(|| model::zeros_where(b, specs, has));
             let mut leaves = whole.as_mut().map(|whole| whole.leaves_mut().into_iter());
             for ((leaf, spec), owner) in moment.leaves().into_iter().zip(specs.leaves()).zip(owners.iter()) {
                 let to = leaves.as_mut().and_then(Iterator::next);
-                if !is_learned(specs, spec) {
+                if !has(spec) {
                     continue;
                 }
                 let mut values = vec![0.0; spec.len()];
@@ -125,10 +126,15 @@ impl<B: Backend> Trainer<B> {
             }
             whole
         };
-        let whole = [gather(b, first_moment), gather(b, second_moment)];
+        let whole = [gather(b, first_moment, false), gather(b, second_moment, true)];
         let [first, second] = whole;
         self.whole_moments = first.zip(second);
     }
+}
+
+/// Whether a leaf has a first moment, or a second one.
+fn has_moment(method: Method, specs: &Weights<Spec>, spec: &Spec, second: bool) -> bool {
+    if second { method.has_second_moment(specs, spec) } else { is_learned(specs, spec) }
 }
 
 #[cfg(test)]

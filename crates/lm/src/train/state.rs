@@ -22,7 +22,8 @@ impl<B: Backend> Trainer<B> {
         dtype: Dtype,
         about: About,
     ) -> Result<()> {
-        let about = About { updates: self.updates(b), tokenizer_digest: Some(tokenizer.digest()), ..about };
+        let (updates, optimizer) = (self.updates(b), self.method);
+        let about = About { updates, optimizer, tokenizer_digest: Some(tokenizer.digest()), ..about };
         let saved = checkpoint::save(
             dir,
             Contents {
@@ -77,9 +78,12 @@ impl<B: Backend> Trainer<B> {
         }
         let weights = checkpoint.exact_weights(checkpoint::to_backend(b, &self.config))?;
         let moments = match self.ranks.size() {
-            1 => checkpoint.moments(checkpoint::to_backend(b, &self.config))?,
+            1 => {
+                let upload = checkpoint::moments_to_backend(b, &self.config, self.method);
+                checkpoint.moments(self.method, upload)?
+            }
             // No rank has room for all of them.
-            _ => checkpoint.moments(|spec, values| self.own_moment(b, spec, values))?,
+            _ => checkpoint.moments(self.method, |spec, values| self.own_moment(b, spec, values))?,
         };
         let moments = moments.context("it has no optimizer state")?;
         self.take_over(b, weights, moments, updates);

@@ -3,13 +3,15 @@
 //! The backend comes in with every call: a stage trains several models on one.
 
 use super::lanes::{Lane, LaneGradients};
+use super::muon::{Matrix, Muon};
 use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
-use crate::model::{self, Config, Gradients, HeadDerivatives, Sequences, Spec, Targets, Weights};
+use crate::model::{self, Config, Gradients, HeadDerivatives, Method, Sequences, Spec, Targets, Weights};
 use kernels::{AdamW, Backend, Parameter};
 use ranks::Ranks;
 
-/// AdamW's settings that do not change from step to step.
+/// An optimizer's settings that do not change from step to step; those of Muon are [its own](Method::Muon), but for
+/// decay and clipping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {
     /// Decay of the first moment.
@@ -35,7 +37,7 @@ pub struct Update {
     pub applied: bool,
 }
 
-/// AdamW's two moments of a model.
+/// The two moments of a model.
 type Moments<T> = (Weights<T>, Weights<T>);
 
 /// The state of training: weights, gradients, moments, and the buffers of a pass.
@@ -44,10 +46,13 @@ pub struct Trainer<B: Backend> {
     pub config: Config,
     /// The model.
     pub weights: Weights<B::Tensor>,
-    /// AdamW's first moment; with [other ranks](Self::join), that of some leaves, and the others are empty.
+    /// What learns it.
+    pub(super) method: Method,
+    /// The first moment; with [other ranks](Self::join), that of some leaves, and the others are empty.
     pub first_moment: Weights<B::Tensor>,
-    /// AdamW's second moment, likewise.
+    /// The second moment, likewise; that of what [Muon](Method::is_muons) learns is empty too.
     pub second_moment: Weights<B::Tensor>,
+    muon: Option<Muon<B>>,
     pub(super) specs: Weights<Spec>,
     pub(super) gradients: Gradients<B::Tensor>,
     pub(super) passes: Passes<B>,
@@ -93,12 +98,18 @@ impl<B: Backend> Trainer<B> {
     /// A trainer of `weights`, with moments at zero. Where an adapter stands beside them, that and a head that
     /// scores are learned, and nothing else.
     pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
-        let moments = fresh_moments(b, &model::specs_of(&config, &weights));
-        Self::with_moments(b, config, weights, moments, 0)
+        Self::by(Method::AdamW, b, config, weights)
+    }
+
+    /// The same with another optimizer.
+    pub fn by(method: Method, b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
+        let moments = fresh_moments(b, &model::specs_of(&config, &weights), method);
+        Self::with_moments(method, b, config, weights, moments, 0)
     }
 
     /// A trainer whose optimizer goes on.
     pub fn with_moments(
+        method: Method,
         b: &mut B,
         config: Config,
         weights: Weights<B::Tensor>,
@@ -109,6 +120,8 @@ impl<B: Backend> Trainer<B> {
         let specs = model::specs_of(&config, &weights);
         b.upload_scalars(&mut count, &[updates as f64]);
         Trainer {
+            method,
+            muon: Muon::of(b, method, &config, &specs),
             first_moment,
             second_moment,
             gradients: Gradients::new(b, &config, &specs),
@@ -254,17 +267,23 @@ impl<B: Backend> Trainer<B> {
         let loss = self.loss_of_all(b, loss);
         let Self { weights, first_moment, second_moment, specs, gradients, learns, owners, ranks, .. } = self;
         let Self { results, norms, measured, loss: known, updates, told, told_norms, .. } = self;
+        let Self { method, muon, config, .. } = self;
         let &Optimizer { beta1, beta2, eps, eps_hat, weight_decay, grad_clip } = optimizer;
         let settings = AdamW { lr, beta1, beta2, eps, eps_hat, grad_clip };
         let moments = first_moment.leaves_mut().into_iter().zip(second_moment.leaves_mut());
         let leaves = weights.leaves_mut().into_iter().zip(gradients.weights.leaves());
         let leaves = leaves.zip(moments).zip(specs.leaves()).zip(owners);
         let own = leaves.filter(|((_, spec), owner)| learns.any_of(spec) && **owner == ranks.rank());
-        let parameter = |((((weight, grad), (m, v)), spec), _): ((_, &Spec), _)| {
+        let (mut parameters, mut matrices) = (Vec::new(), Vec::new());
+        for (((weight, grad), (m, v)), spec) in own.map(|(leaf, _)| leaf) {
             let decays = spec.decay && learns.all_of(spec);
-            Parameter { weight, m, v, grad, weight_decay: if decays { weight_decay } else { 0.0 } }
-        };
-        let mut parameters: Vec<_> = own.map(parameter).collect();
+            let weight_decay = if decays { weight_decay } else { 0.0 };
+            if method.is_muons(spec) {
+                matrices.push(Matrix { spec, weight, m, grad, weight_decay });
+            } else {
+                parameters.push(Parameter { weight, m, v, grad, weight_decay });
+            }
+        }
         b.upload_scalars(known, loss.as_slice());
         b.adamw(&mut parameters, &settings, updates, norms, &[results, known]);
         b.read(told, &[results, norms]);
@@ -273,6 +292,11 @@ impl<B: Backend> Trainer<B> {
         let applied = told_norms.pop() == Some(1.0);
         let grad_norm = told_norms.pop().expect("a norm was measured");
         if applied {
+            let grad_scale = settings.grad_scale(grad_norm);
+            for matrix in matrices {
+                let muon = muon.as_mut().expect("what learns its matrices is there");
+                muon.update(b, config, matrix, lr, grad_scale);
+            }
             self.share_weights(b);
         }
         Update { grad_norm, applied }
@@ -347,7 +371,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Begins again with `weights` and a fresh optimizer.
     pub fn restart(&mut self, b: &mut B, weights: Weights<B::Tensor>) {
-        let moments = fresh_moments(b, &self.specs);
+        let moments = fresh_moments(b, &self.specs, self.method);
         self.take_over(b, weights, moments, 0);
     }
 
@@ -371,8 +395,9 @@ impl<B: Backend> Trainer<B> {
 }
 
 /// Moments of what is learned, at zero.
-pub(super) fn fresh_moments<B: Backend>(b: &mut B, specs: &Weights<Spec>) -> Moments<B::Tensor> {
-    (model::zeros_learned(b, specs), model::zeros_learned(b, specs))
+fn fresh_moments<B: Backend>(b: &mut B, specs: &Weights<Spec>, method: Method) -> Moments<B::Tensor> {
+    let second = model::zeros_where(b, specs, |spec| method.has_second_moment(specs, spec));
+    (model::zeros_learned(b, specs), second)
 }
 
 /// Zeros in the shape of other gradients.

@@ -129,6 +129,7 @@ impl<B: Backend> Backend for Counting<B> {
         fn activation(len: usize) -> B::Tensor;
         fn blocks(matrix: BlockMatrix) -> B::Tensor;
         fn packed(weight: &B::Tensor, d_in: usize, d_out: usize) -> B::Tensor;
+        fn share(weight: &mut B::Tensor) -> B::Tensor;
         fn ids() -> B::Ids;
         fn scalars() -> B::Scalars;
         fn copy(out: &mut B::Tensor, x: &B::Tensor);
@@ -242,5 +243,6 @@ impl<B: Backend> Backend for Counting<B> {
             parameters: &mut [Parameter<'_, B::Tensor>], settings: &AdamW, updates: &mut B::Scalars,
             norms: &mut B::Scalars, finite: &[&B::Scalars]
         );
+        fn newton_schulz(x: &mut B::Tensor, work: [&mut B::Tensor; 3], rows: usize, columns: usize);
     }
 }

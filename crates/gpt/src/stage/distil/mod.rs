@@ -147,7 +147,7 @@ pub fn distil<B: Distilling>(
         }
     };
     memory::check(
-        &[Model::of(options.init, &config)],
+        &[Model::of(options.init, &config).by(optim.optimizer)],
         &theirs.iter().map(Model::whole).collect::<Vec<_>>(),
         optim.micro_batch_tokens,
         Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
@@ -193,7 +193,7 @@ impl<'a, B: Distilling> Distil<'a, B> {
             (options, &settings.optim, &settings.own);
         let config = init.language_config(optim.dropout as f32)?;
         let mut context = config.seq_len;
-        let mut student = Learner::new(backend, init, config, *seed, optim.dtype, train.digest())?;
+        let mut student = Learner::new(backend, init, config, *seed, optim, train.digest())?;
         let teacher = match teacher {
             Source::Store(store) => Teacher::stored(&mut student.backend, store.k),
             Source::Model(teacher) => {

@@ -75,7 +75,8 @@ pub fn finetune<B: Backend>(
     lanes::check(optim.lanes, &machine.ranks)?;
     let config = options.init.scoring_config(0.0, 1);
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(false);
-    memory::check(&[Model::of(options.init, &config)], &[], optim.micro_batch_tokens, lanes, machine)?;
+    let model = Model::of(options.init, &config).by(optim.optimizer);
+    memory::check(&[model], &[], optim.micro_batch_tokens, lanes, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };
@@ -120,7 +121,7 @@ impl<'a, B: Backend> Finetuning<'a, B> {
             init.name()
         );
         let digest = examples.digest().to_owned();
-        let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, digest)?;
+        let mut learner = Learner::new(backend, init, config, *seed, optim, digest)?;
         ensure!(
             !own.freeze_trunk || options.init.adapter().is_none(),
             "freeze_trunk is set: an adapter changes what it would keep; leave one of the two out"

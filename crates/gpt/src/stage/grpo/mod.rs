@@ -81,7 +81,7 @@ pub fn grpo<B: Backend>(
     let frozen: Vec<Model<'_>> = reference.into_iter().chain(&models).map(Model::whole).collect();
     let optim = &settings.optim;
     memory::check(
-        &[Model::of(options.policy, &config)],
+        &[Model::of(options.policy, &config).by(optim.optimizer)],
         &frozen,
         optim.micro_batch_tokens,
         Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
@@ -130,7 +130,7 @@ impl<'a, B: Backend> Grpo<'a, B> {
         init.check_no_dropout(optim.dropout)?;
         let config = init.language_config(0.0)?;
         let digest = digest(options.prompts, options.held_out)?;
-        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim.dtype, digest)?;
+        let mut policy = Learner::new(backend, init, config.clone(), *seed, optim, digest)?;
         let time = Duration::from_secs_f64(own.program_secs);
         let b = &mut policy.backend;
         let rewards = Rewards::new(b, options.rewards, options.reward_models, init, options.sandbox, time)?;

@@ -23,13 +23,13 @@ use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, metrics};
 use super::{Init, Machine, StageSettings};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
-use crate::model::Weights;
+use crate::model::{Method, Weights};
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
 use crate::train::{Frozen, Reference, Schedule, Trainer};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -73,6 +73,11 @@ pub fn ppo<B: Backend>(
     let settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
     let recipe = state::recipe(options, &settings, machine)?;
+    let optimizer = settings.optim.optimizer;
+    ensure!(
+        optimizer == Method::AdamW,
+        "optimizer={optimizer} is nothing that PPO has: its two models are learned by AdamW; leave it out"
+    );
     let both = [&options.policy.config(0.0), &options.reward.config(0.0)];
     let trained = [Model::of(options.policy, both[0]), Model::of(options.reward, both[1])];
     // Beside an adapter the reference is the policy without what it learns.

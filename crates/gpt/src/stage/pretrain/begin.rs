@@ -1,7 +1,7 @@
 //! What a run begins with: random weights, or those of a model that is there already.
 
 use super::data::Data;
-use crate::model::Config;
+use crate::model::{Config, Method};
 use crate::stage::learner::Origin;
 use crate::stage::{Init, Settings, Shape};
 use crate::tokenizer::Tokenizer;
@@ -53,8 +53,8 @@ impl Start {
     }
 
     /// The same as what a model in training begins from.
-    pub(super) fn origin(&self, seed: u64) -> Origin<'_> {
+    pub(super) fn origin(&self, seed: u64, method: Method) -> Origin<'_> {
         let continue_optimizer = matches!(self, Start::Model { continue_optimizer: true, .. });
-        Origin { init: self.init(), continue_optimizer, seed }
+        Origin { init: self.init(), continue_optimizer, seed, method }
     }
 }

@@ -75,6 +75,7 @@ pub fn pretrain<B: Backend>(
     let settings = &options.settings;
     let trained = options.start.init().map_or(Model::whole(&config), |init| Model::of(init, &config));
     let own_lanes = Lanes::new(settings.lanes).of(&machine.ranks).in_all(false);
+    let trained = trained.by(settings.optimizer);
     memory::check(&[trained], &[], settings.pass_tokens(), own_lanes, machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let of_data = Arc::clone(data.tokenizer());

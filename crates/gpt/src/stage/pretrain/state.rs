@@ -27,7 +27,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let val_windows = data.val_windows(settings, progress)?;
         let key_tokens = key_tokens(settings, data.tokenizer(), progress)?;
         let config = options.start.config(settings, &data)?;
-        let origin = options.start.origin(options.seed);
+        let origin = options.start.origin(options.seed, settings.optimizer);
         let learner =
             Learner::from_origin(backend, origin, config, tokenizer, settings.dtype, data.digest())?;
         Ok(Pretraining {

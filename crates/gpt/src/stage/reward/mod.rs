@@ -110,7 +110,7 @@ pub fn reward<B: Backend>(
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
     memory::check(
-        &[Model::of(options.init, &config)],
+        &[Model::of(options.init, &config).by(optim.optimizer)],
         &[],
         optim.micro_batch_tokens,
         Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
@@ -149,7 +149,7 @@ impl<'a, B: Backend> Rewarding<'a, B> {
         let digest = rankings.digest().to_owned();
         let mut rewarding = Rewarding {
             steps: optim.steps.unwrap_or(rankings.epochs(*seed).steps(own.epochs, own.batch_size)),
-            learner: Learner::new(backend, init, config, *seed, optim.dtype, digest)?,
+            learner: Learner::new(backend, init, config, *seed, optim, digest)?,
             options,
             settings,
         };

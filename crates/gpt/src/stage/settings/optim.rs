@@ -2,6 +2,7 @@
 
 use super::keys;
 use crate::checkpoint::Dtype;
+use crate::model::Method;
 use crate::stage::training_loop::{Best, Pace};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Result, ensure};
@@ -21,6 +22,10 @@ described! {
         pub decay: Decay,
         /// Steps of linear warm-up.
         pub warmup_steps: u64,
+        /// What learns: adamw, or muon for the matrices of blocks (Jordan et al. 2024) and AdamW for the rest, with one
+        /// rate for both.
+        #[serde(default, skip_serializing_if = "Method::is_usual")]
+        pub optimizer: Method,
         /// Decoupled weight decay of matrices and embeddings.
         pub weight_decay: f64,
         /// AdamW's decay of the first moment.

@@ -3,7 +3,7 @@
 use super::presets::{self, apply};
 use super::{Shape, at_least_one, keys};
 use crate::checkpoint::Dtype;
-use crate::model::{Config, PASS_TOKENS};
+use crate::model::{Config, Method, PASS_TOKENS};
 use crate::stage::training_loop::{Best, Pace};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, ensure};
@@ -34,6 +34,10 @@ described! {
         /// otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub decay_steps: Option<u64>,
+        /// What learns: adamw, or muon for the matrices of blocks (Jordan et al. 2024) and AdamW for the rest, with one
+        /// rate for both.
+        #[serde(default, skip_serializing_if = "Method::is_usual")]
+        pub optimizer: Method,
         /// Decoupled weight decay of matrices and embeddings.
         #[serde(default = "tenth")]
         pub weight_decay: f64,
@@ -248,7 +252,7 @@ impl Settings {
         }
     }
 
-    /// AdamW's settings.
+    /// The optimizer's settings.
     pub fn optimizer(&self) -> Optimizer {
         Optimizer {
             beta1: self.beta1 as f32,

@@ -108,7 +108,13 @@ pub fn sft<B: Backend>(
     lanes::check(optim.lanes, &machine.ranks)?;
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(mixes);
     let config = options.init.config(0.0);
-    memory::check(&[Model::of(options.init, &config)], &frozen, optim.micro_batch_tokens, lanes, machine)?;
+    memory::check(
+        &[Model::of(options.init, &config).by(optim.optimizer)],
+        &frozen,
+        optim.micro_batch_tokens,
+        lanes,
+        machine,
+    )?;
     let mut training = Sft::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
@@ -159,7 +165,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             let windows = data.windows(config.seq_len, *seed)?;
             anyhow::Ok((data, windows))
         });
-        let mut learner = Learner::new(backend, init, config, *seed, optim.dtype, train.digest())?;
+        let mut learner = Learner::new(backend, init, config, *seed, optim, train.digest())?;
         let mut reward = None;
         if let Some(judge) = options.reward {
             check_reward(judge, init)?;

@@ -394,6 +394,17 @@ pub(crate) fn adamw<B: Backend>(lab: &mut Lab<B>, sizes: Sizes) {
     }
 }
 
+/// On noise of norm 1.
+pub(crate) fn newton_schulz<B: Backend>(lab: &mut Lab<B>, [rows, columns, ..]: Sizes) {
+    let noise = lab.noise(rows * columns);
+    let norm = noise.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let values: Vec<f32> = noise.iter().map(|x| x / norm).collect();
+    let mut x = lab.exact_of(&values);
+    let [mut a, mut b, mut c] = [3, 0, 1].map(|len| lab.exact(len));
+    lab.backend.newton_schulz(&mut x, [&mut a, &mut b, &mut c], rows, columns);
+    lab.record("x", &x, Exact);
+}
+
 /// Gives the list of all operations to a macro: what every backend is held to.
 macro_rules! for_every_operation {
     ($make:ident) => {
@@ -444,6 +455,7 @@ macro_rules! for_every_operation {
                 clear
                 norm
                 adamw
+                newton_schulz
         }
     };
 }

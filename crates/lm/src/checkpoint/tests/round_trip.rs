@@ -7,7 +7,7 @@ use tempfile::tempdir;
 
 use super::super::*;
 use super::{FILES, about, golden_dir, open, random, save_step, tiny, with_contents};
-use crate::model::Weights;
+use crate::model::{Method, Weights};
 
 #[test]
 fn what_is_saved_is_loaded() {
@@ -17,7 +17,7 @@ fn what_is_saved_is_loaded() {
     assert_eq!(checkpoint.config, tiny());
     assert!(checkpoint.warnings.is_empty(), "{:?}", checkpoint.warnings);
     assert_eq!(checkpoint.weights(to_host).unwrap(), random(&tiny(), 3));
-    let moments = checkpoint.moments(to_host).unwrap();
+    let moments = checkpoint.moments(Method::AdamW, to_host).unwrap();
     assert_eq!(moments, Some((random(&tiny(), 103), random(&tiny(), 203))));
     assert_eq!(checkpoint.manifest.unwrap().about, about(3));
     for (name, bytes) in FILES {
@@ -59,7 +59,7 @@ fn a_head_of_its_own_is_kept() {
     let checkpoint = open(&dir).unwrap();
     assert_eq!(checkpoint.config, config);
     assert_eq!(checkpoint.weights(to_host).unwrap(), weights);
-    assert_eq!(checkpoint.moments(to_host).unwrap(), None);
+    assert_eq!(checkpoint.moments(Method::AdamW, to_host).unwrap(), None);
 }
 
 #[test]

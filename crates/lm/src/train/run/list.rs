@@ -25,6 +25,11 @@ const FIGURES: [(&str, &str, bool); 5] = [
 ];
 const LOSS: (&str, bool) = ("val_loss", false);
 
+/// The figure that tells how good a model of a stage is, and whether more of it is better.
+pub fn figure_of(stage: &str) -> (&'static str, bool) {
+    FIGURES.iter().find(|(of, ..)| *of == stage).map_or(LOSS, |(_, name, highest)| (*name, *highest))
+}
+
 /// How a run or a road stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,8 +128,7 @@ fn listed(dir: &Path, recipe: &Recipe) -> Result<Listed> {
     }
     let events: Lines<Event> = read_lines(&dir.join(EVENTS))?;
     let metrics: Lines<Map<String, Value>> = read_lines(&dir.join(METRICS))?;
-    let (name, highest) =
-        FIGURES.iter().find(|(of, ..)| *of == stage).map_or(LOSS, |(_, name, highest)| (*name, *highest));
+    let (name, highest) = figure_of(&stage);
     let parent = ["init", "policy"].into_iter().find_map(|key| parent(recipe, key));
     Ok(Listed {
         state: state(dir, events.items.last().map(|event| event.event)),

@@ -37,7 +37,7 @@ pub use checkpoints::{SavedStep, TEMPORARY, checkpoint_path, checkpoints};
 pub use claim::claim;
 pub use curves::{Curves, Point, Told};
 pub use journal::{Journal, Lines, read_lines};
-pub use list::{Figure, Listed, State, find, list, state_of};
+pub use list::{Figure, Listed, State, figure_of, find, list, state_of};
 
 pub use tensorboard::EventFile;
 pub use text::output::{CONFIG, FORMAT, Input, Recipe, write_atomically};
