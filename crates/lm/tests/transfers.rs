@@ -4,7 +4,7 @@
 
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, Precision};
-use lm::model::{self, Config, Sequences, specs};
+use lm::model::{self, Config, Method, Sequences, specs};
 use lm::plan::{Network, Plan};
 use lm::train::{Lane, Optimizer, Trainer};
 use ranks::{Communicator, Ranks};
@@ -73,32 +73,24 @@ impl Communicator for Mirror {
 fn step(config: &Config, rank: usize, size: usize) -> Sent {
     let sent = Arc::new(Mutex::new(Sent::default()));
     let ranks = Ranks::new(Mirror { rank, size, sent: Arc::clone(&sent) });
-    let options =
-        CpuOptions { level: Level::detect(), threads: 2, precision: Precision::F32, ..CpuOptions::default() };
+    let options = CpuOptions { level: Level::detect(), threads: 2, precision: Precision::F32 };
     let cpu = &mut Cpu::new(options);
     let weights = model::init(cpu, config, 1);
     let mut trainer = Trainer::new(cpu, config.clone(), weights);
     trainer.join(cpu, &ranks);
     let rows = Sequences { tokens: &[1, 2, 3], lens: &[3], noise: None };
     trainer.accumulate(cpu, rows, &[2, 3, 4], &[-0.3; 3], Lane::Number(rank));
-    let optimizer = Optimizer {
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        eps_hat: false,
-        weight_decay: 0.1,
-        grad_clip: 1.0,
-    };
+    let optimizer =
+        Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     assert!(trainer.update(cpu, &optimizer, 1e-3, None).applied);
-    let sent = *sent.lock().unwrap();
-    sent
+    *sent.lock().unwrap()
 }
 
 #[test]
 fn a_step_sends_the_bytes_that_are_planned() {
     // Five million numbers, in two buckets.
     let config = Config { tied_head: true, ..Config::gpt2(40_000, 32, 2, 2, 128) };
-    let plan = Plan::new(&config, None, None, 32, 8, 4, 0);
+    let plan = Plan::new(&config, None, None, 32, 8, 4, 0, Method::AdamW);
     let leaves = specs(&config).leaves().len() as u64;
     let network = Network { latency_secs: 0.0, bytes_per_sec: 1.0 };
     let scaling = plan.over_ranks((8, 32), 1e9, network, leaves, 8);
