@@ -5,9 +5,10 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory, TokenParser};
 use lm::model::Constraint;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use text::tokenizer::Tokenizer;
+use text::tokenizer::chat::CallFrame;
 
 /// Bytes of a schema, at most.
 const SCHEMA_BYTES: usize = 16 << 10;
@@ -18,6 +19,7 @@ const SCHEMA_PROPERTIES: usize = 256;
 pub(crate) struct Grammars {
     factory: ParserFactory,
     n_tokens: usize,
+    specials: Vec<String>,
 }
 
 impl Grammars {
@@ -39,7 +41,8 @@ impl Grammars {
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Grammars { factory, n_tokens })
+        let specials = tokenizer.specials().iter().map(|(name, _)| name.clone()).collect();
+        Ok(Grammars { factory, n_tokens, specials })
     }
 
     /// What follows the schema, with at most one white space between tokens: small models love spaces.
@@ -47,15 +50,32 @@ impl Grammars {
     /// # Errors
     /// The schema is too large, refers to other documents, or cannot be followed.
     pub(crate) fn of_schema(&self, schema: &Value) -> Result<JsonConstraint> {
-        check(schema)?;
-        let mut schema = schema.clone();
-        let options = JsonCompileOptions {
-            whitespace_flexible: false,
-            whitespace_pattern: Some("[ \\n]?".to_owned()),
-            ..JsonCompileOptions::default()
+        let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(read(schema)?));
+        JsonConstraint::new(parser, self.n_tokens)
+    }
+
+    /// A call of one of these functions, by their names and the schemas of their arguments, as a chat template writes
+    /// calls.
+    ///
+    /// # Errors
+    /// Those of [`of_schema`](Self::of_schema).
+    pub(crate) fn of_call(&self, frame: CallFrame, functions: &[(String, Value)]) -> Result<JsonConstraint> {
+        // A special token is no text, and JSON's strings are those of the grammar.
+        let word = |word: &&str| match self.specials.iter().any(|special| special == word) {
+            true => (*word).to_owned(),
+            false => json!(word).to_string(),
         };
-        options.apply_to(&mut schema);
-        let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(schema));
+        let words = |words: &[&str]| words.iter().map(word).collect::<Vec<_>>().join(" ");
+        let calls: Vec<String> = (0..functions.len()).map(|i| format!("call{i}")).collect();
+        let mut grammar =
+            format!("start: {} ({}) {}\n", words(frame.open), calls.join(" | "), words(frame.close));
+        for (call, (name, schema)) in calls.iter().zip(functions) {
+            let schema = read(schema).with_context(|| format!("the parameters of {name}"))?;
+            let before = format!("{{\"name\": {}, \"{}\": ", json!(name), frame.arguments);
+            grammar += &format!("{call}: {} arguments_of_{call} \"}}\"\n", json!(before));
+            grammar += &format!("arguments_of_{call}: %json {schema}\n");
+        }
+        let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar));
         JsonConstraint::new(parser, self.n_tokens)
     }
 
@@ -66,6 +86,19 @@ impl Grammars {
     pub(crate) fn of_object(&self) -> Result<JsonConstraint> {
         self.of_schema(&Value::Object(Map::from_iter([("type".to_owned(), "object".into())])))
     }
+}
+
+/// A schema as the library takes it: with at most one white space between tokens.
+fn read(schema: &Value) -> Result<Value> {
+    check(schema)?;
+    let mut schema = schema.clone();
+    let options = JsonCompileOptions {
+        whitespace_flexible: false,
+        whitespace_pattern: Some("[ \\n]?".to_owned()),
+        ..JsonCompileOptions::default()
+    };
+    options.apply_to(&mut schema);
+    Ok(schema)
 }
 
 /// Refuses what would cost others much, or would change how the schema is read.
@@ -170,6 +203,35 @@ mod tests {
             }
         }
         tokenizer.decode(&tokens).unwrap()
+    }
+
+    /// Calls have their template's form, whether its words are special tokens or text.
+    #[test]
+    fn a_call_is_one_of_the_functions() {
+        const TAGGED: CallFrame =
+            CallFrame { open: &["<call>", "\n"], arguments: "arguments", close: &["\n", "</call>"] };
+        const BARE: CallFrame = CallFrame { open: &[], arguments: "parameters", close: &[] };
+        let schema = json!({ "type": "object", "properties": { "yes": { "type": "boolean" } }, "required": ["yes"],
+            "additionalProperties": false });
+        let functions = [("na\"me".to_owned(), schema)];
+        let plain = tokenizer();
+        let special = plain.extended(&["<call>".to_owned(), "</call>".to_owned()]).unwrap();
+        for tokenizer in [&plain, &special] {
+            let grammars = Grammars::new(tokenizer, tokenizer.end_of_text()).unwrap();
+            let call =
+                |frame| follow(&mut grammars.of_call(frame, &functions).unwrap(), tokenizer, b"t", 200);
+            let read = |text: &str, key: &str| {
+                let call: Value = serde_json::from_str(text.trim()).unwrap();
+                assert!(call["name"] == "na\"me" && call[key]["yes"].is_boolean(), "{text}");
+            };
+            let tagged = call(TAGGED);
+            read(tagged.strip_prefix("<call>\n").unwrap().strip_suffix("\n</call>").unwrap(), "arguments");
+            read(&call(BARE), "parameters");
+        }
+        let grammars = Grammars::new(&plain, plain.end_of_text()).unwrap();
+        let remote = json!({ "properties": { "a": { "$ref": "http://elsewhere" } } });
+        let error = grammars.of_call(BARE, &[("f".into(), remote)]).err().unwrap();
+        assert!(format!("{error:#}").contains("the parameters of f: the schema refers to"), "{error:#}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::submit::{Ask, Asked, submit};
 use super::tools::{Written, calls, offered};
 use super::usage::Usage;
 use crate::app::{App, Caller};
-use crate::grammar::JsonConstraint;
+use crate::grammar::{Grammars, JsonConstraint};
 use crate::model::{Kind, Model};
 use crate::worker::{Ending, Token};
 
@@ -88,11 +88,16 @@ pub(crate) async fn chat(
     let messages = messages(&request.messages)?;
     let drawn = request.continue_tokens.as_deref().unwrap_or_default();
     let tools = offered(&model, request.tools.as_ref(), request.tool_choice.as_ref())?;
-    let asking = prompt(&model, &messages, tools.as_ref(), drawn)?;
+    let asking = prompt(&model, &messages, tools.as_ref().map(|offered| &offered.tools), drawn)?;
     let end_tokens = model.prompter.as_ref().map_err(ApiError::invalid)?.end_tokens().to_vec();
-    let constraint = match &request.response_format {
-        Some(format) => format.constraint(&model).await?,
+    let called = match &tools {
+        Some(offered) => offered.constraint(&model).await?,
         None => None,
+    };
+    // A call has a form of its own.
+    let constraint = match &request.response_format {
+        Some(format) if called.is_none() => format.constraint(&model).await?,
+        _ => called,
     };
     let ask = Ask {
         prefix: "chatcmpl",
@@ -147,7 +152,7 @@ impl ChatRequest {
 }
 
 impl ResponseFormat {
-    /// What the answer has to follow. Compiled on a thread of its own: a large schema takes its time.
+    /// What the answer has to follow.
     async fn constraint(&self, model: &Arc<Model>) -> Result<Option<JsonConstraint>, ApiError> {
         const PARAM: &str = "response_format";
         let schema = match (self.kind.as_str(), &self.json_schema) {
@@ -165,20 +170,29 @@ impl ResponseFormat {
                 return Err(ApiError::param(PARAM, message));
             }
         };
-        let model = Arc::clone(model);
-        let compile = move || {
-            let grammars = model.grammars().map_err(ApiError::invalid)?;
-            let constraint = match &schema {
-                Some(schema) => grammars.of_schema(schema),
-                None => grammars.of_object(),
-            };
-            constraint.map_err(|error| ApiError::param(PARAM, format!("response_format: {error:#}")))
-        };
-        let compiled = tokio::task::spawn_blocking(compile).await;
-        compiled
-            .map_err(|_| ApiError::param(PARAM, "response_format: the schema cannot be followed"))?
-            .map(Some)
+        let made = constrained(model, PARAM, move |_, grammars| match &schema {
+            Some(schema) => grammars.of_schema(schema),
+            None => grammars.of_object(),
+        });
+        made.await.map(Some)
     }
+}
+
+/// What an answer has to follow. Compiled on a thread of its own: a large schema takes its time.
+///
+/// # Errors
+/// `param` cannot be followed, as `make` says.
+pub(super) async fn constrained(
+    model: &Arc<Model>,
+    param: &'static str,
+    make: impl FnOnce(&Model, &Grammars) -> anyhow::Result<JsonConstraint> + Send + 'static,
+) -> Result<JsonConstraint, ApiError> {
+    let model = Arc::clone(model);
+    let compiled = tokio::task::spawn_blocking(move || {
+        let grammars = model.grammars().map_err(ApiError::invalid)?;
+        make(&model, grammars).map_err(|error| ApiError::param(param, format!("{param}: {error:#}")))
+    });
+    compiled.await.map_err(|_| ApiError::param(param, format!("{param}: the schema cannot be followed")))?
 }
 
 impl Model {

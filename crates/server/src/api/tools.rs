@@ -1,5 +1,6 @@
 //! Tools that clients offer: who may be called, what was called, and calls in answers.
 
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use text::tokenizer::Tokenizer;
 use text::tokenizer::chat::{Message, Role};
 use utoipa::ToSchema;
 
+use super::chat::constrained;
 use super::error::ApiError;
+use crate::grammar::JsonConstraint;
 use crate::model::Model;
 
 /// A call of a tool, as clients read it.
@@ -32,25 +35,64 @@ pub(crate) struct FunctionCall {
     pub(crate) arguments: String,
 }
 
+/// The tools that a model is told of.
+pub(crate) struct Offered {
+    /// As templates take them.
+    pub(crate) tools: Value,
+    /// Those of which it has to call one: by their names, the schemas of their arguments.
+    pub(crate) must_call: Option<Vec<(String, Value)>>,
+}
+
+/// What a client wants to be called.
+enum Choice {
+    /// What the model likes, if anything.
+    Auto,
+    Nothing,
+    /// One of them.
+    Any,
+    /// This one.
+    One(String),
+}
+
+impl Choice {
+    fn of(choice: Option<&Value>) -> Result<Choice, ApiError> {
+        Ok(match choice.unwrap_or(&Value::Null) {
+            Value::Null => Choice::Auto,
+            Value::String(choice) if choice == "auto" => Choice::Auto,
+            Value::String(choice) if choice == "none" => Choice::Nothing,
+            Value::String(choice) if choice == "required" => Choice::Any,
+            of => match (of["type"].as_str(), of["function"]["name"].as_str()) {
+                (Some("function"), Some(name)) => Choice::One(name.to_owned()),
+                _ => {
+                    let message = "tool_choice is one of auto, none, required and \
+                                   {\"type\": \"function\", \"function\": {\"name\": …}}";
+                    return Err(ApiError::param("tool_choice", message));
+                }
+            },
+        })
+    }
+}
+
 /// The tools that a model is told of; none where none are, or where it shall call none.
 ///
 /// # Errors
-/// They are no functions; it shall call one of them whatever it thinks; its chat template has no place for them.
+/// They are no functions; none of them is the one that it shall call; its chat template has no place for them.
 pub(crate) fn offered(
     model: &Model,
     tools: Option<&Value>,
     choice: Option<&Value>,
-) -> Result<Option<Value>, ApiError> {
-    match choice {
-        None | Some(Value::Null) => {}
-        Some(Value::String(choice)) if choice == "auto" => {}
-        Some(Value::String(choice)) if choice == "none" => return Ok(None),
-        Some(_) => {
-            let message = "tool_choice: the model decides whether it calls a tool: give auto or none";
-            return Err(ApiError::param("tool_choice", message).code("unsupported_parameter"));
-        }
+) -> Result<Option<Offered>, ApiError> {
+    let choice = Choice::of(choice)?;
+    if matches!(choice, Choice::Nothing) {
+        return Ok(None);
     }
-    let Some(tools) = tools.filter(|tools| !tools.is_null()) else { return Ok(None) };
+    let tools = tools.filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
+    let Some(tools) = tools.filter(|tools| !tools.is_null()) else {
+        return match choice {
+            Choice::Auto | Choice::Nothing => Ok(None),
+            _ => Err(ApiError::param("tool_choice", "tool_choice: there are no tools to call")),
+        };
+    };
     let list = tools.as_array().ok_or_else(|| ApiError::param("tools", "tools: not a list"))?;
     for (i, tool) in list.iter().enumerate() {
         let param = format!("tools[{i}]");
@@ -62,15 +104,45 @@ pub(crate) fn offered(
             return Err(ApiError::param("tools", format!("{param}.function.name: missing")));
         }
     }
-    if list.is_empty() {
-        return Ok(None);
-    }
     let prompter = model.prompter.as_ref().map_err(ApiError::invalid)?;
     let checked = prompter.check_tools();
     checked.map_err(|error| {
         ApiError::param("tools", format!("tools: {error:#}")).code("unsupported_parameter")
     })?;
-    Ok(Some(tools.clone()))
+    let functions = list.iter().map(|tool| {
+        let parameters = &tool["function"]["parameters"];
+        let any = || json!({ "type": "object" });
+        let schema = if parameters.is_null() { any() } else { parameters.clone() };
+        (tool["function"]["name"].as_str().unwrap_or_default().to_owned(), schema)
+    });
+    let must_call = match choice {
+        Choice::Auto | Choice::Nothing => None,
+        Choice::Any => Some(functions.collect()),
+        Choice::One(name) => {
+            let one: Vec<_> = functions.filter(|(of, _)| *of == name).take(1).collect();
+            if one.is_empty() {
+                let message = format!("tool_choice: none of the tools is called {name:?}");
+                return Err(ApiError::param("tool_choice", message));
+            }
+            Some(one)
+        }
+    };
+    Ok(Some(Offered { tools: tools.clone(), must_call }))
+}
+
+impl Offered {
+    /// What the answer has to follow where a tool must be called.
+    ///
+    /// # Errors
+    /// A schema cannot be followed.
+    pub(crate) async fn constraint(&self, model: &Arc<Model>) -> Result<Option<JsonConstraint>, ApiError> {
+        let Some(functions) = self.must_call.clone() else { return Ok(None) };
+        let made = constrained(model, "tools", move |model, grammars| {
+            let frame = model.prompter.as_ref().ok().and_then(Prompter::call_frame);
+            grammars.of_call(frame.context("the model has no chat template")?, &functions)
+        });
+        made.await.map(Some)
+    }
 }
 
 /// Calls in a message of a client's, their arguments as templates write them.

@@ -14,3 +14,4 @@ mod panics;
 mod runs;
 mod station;
 mod streams;
+mod tools;

@@ -4,7 +4,7 @@
 //! the very tokens that are sampled.
 
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer::chat::{ChatTemplate, Message, Role};
+use crate::tokenizer::chat::{CallFrame, ChatTemplate, Message, Role};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::ops::Deref;
@@ -119,6 +119,11 @@ impl<T: Deref<Target = Tokenizer> + Clone> Prompter<T> {
             Some(template) => template.said(text),
             None => Message::new(Role::Assistant, text),
         }
+    }
+
+    /// What a call of a tool looks like; none without a chat template.
+    pub fn call_frame(&self) -> Option<CallFrame> {
+        self.template.as_ref().map(ChatTemplate::call_frame)
     }
 
     /// How many bytes of an answer that is being written are content, and not the beginning of a call.

@@ -16,7 +16,28 @@ pub(super) enum CallForm {
     Bare,
 }
 
+/// What stands around the name and the arguments of a call: `open {"name": …, KEY: …} close`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallFrame {
+    /// What begins a call: tokens of their own, or none.
+    pub open: &'static [&'static str],
+    /// The key of its arguments.
+    pub arguments: &'static str,
+    /// What ends it.
+    pub close: &'static [&'static str],
+}
+
 impl CallForm {
+    /// What a call looks like.
+    pub(super) fn frame(self) -> CallFrame {
+        match self {
+            CallForm::Tagged => {
+                CallFrame { open: &[TAGS[0], "\n"], arguments: "arguments", close: &["\n", TAGS[1]] }
+            }
+            CallForm::Bare => CallFrame { open: &[], arguments: "parameters", close: &[] },
+        }
+    }
+
     /// The form of what a template wrote of a call.
     pub(super) fn of(written: &str) -> CallForm {
         if written.contains(TAGS[0]) { CallForm::Tagged } else { CallForm::Bare }

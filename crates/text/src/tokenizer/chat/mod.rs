@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tools::ToolUse;
 use twin::Chat;
 
+pub use calls::CallFrame;
 pub use ours::{OURS, with_ours};
 pub(super) use ours::{template_of, token_names};
 
@@ -197,6 +198,11 @@ impl ChatTemplate {
     /// The message that the assistant gave by writing `text`: its content, and the calls of tools in it.
     pub fn said(&self, text: &str) -> Message {
         self.tools.form.read(text)
+    }
+
+    /// What a call of a tool looks like.
+    pub fn call_frame(&self) -> CallFrame {
+        self.tools.form.frame()
     }
 
     /// How many bytes of an answer that is being written are content, and not the beginning of a call.
