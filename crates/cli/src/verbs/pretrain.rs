@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use gpt::data::{BLOCK_TOKENS, StreamOptions};
+use gpt::corpus::Split;
+use gpt::data::{BLOCK_TOKENS, StreamOptions, TokenShards};
+use gpt::model::Config;
 use gpt::stage::{
-    Ending, Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Source, Start, pretrain,
+    Budget, Ending, Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Sized, Source, Start,
+    pretrain, sized, training_flops,
 };
+use gpt::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::stages::LoraArgs;
@@ -21,7 +25,8 @@ The run directory holds config.toml, metrics.jsonl, report.html, and checkpoints
 directories. Ctrl-C saves and stops; the same command again continues, bit for bit.
 
 Examples:
-  mynah pretrain --data tokens --preset tiny --out runs/first
+  mynah pretrain --data tokens --minutes 5 --out runs/first
+  mynah pretrain --data tokens --preset tiny --out runs/small
   mynah pretrain --data tokens --preset baby --out runs/code --tokens 20M --lr 1e-3 --set warmup_steps=200
   mynah pretrain --mix code=0.7,prose=0.3 --preset baby --out runs/mixed
   mynah pretrain --data tokens --preset baby --out runs/plots --key-token plt --key-token fit
@@ -50,8 +55,14 @@ pub(crate) struct PretrainArgs {
     block_tokens: Option<u64>,
     #[command(flatten, next_help_heading = "What a stream reads")]
     choice: ChoiceArgs,
-    #[arg(long, value_name = "NAME", required_unless_present = "init", help = preset_help())]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["init", "minutes", "flops"], help = preset_help())]
     preset: Option<String>,
+    /// In place of a preset: train about so many minutes on this machine, and choose shape, rate and batch for that
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with_all = ["preset", "init", "steps", "tokens", "flops"])]
+    minutes: Option<f64>,
+    /// The same for so many floating-point operations, which any machine can repeat, such as 1e14
+    #[arg(long, value_name = "F", value_parser = number, conflicts_with_all = ["preset", "init", "steps", "tokens"])]
+    flops: Option<f64>,
     /// Run directory
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -131,6 +142,10 @@ impl PretrainArgs {
     /// Where the weights come from, and the recipe: preset, then `--set`, then the flags.
     fn recipe(&self, session: &Session) -> Result<(Start, Settings)> {
         let mut changes = self.changes(session);
+        if let Some(budget) = self.budget()? {
+            let (shape, settings) = self.sized(budget, &changes, session)?;
+            return Ok((Start::Random(shape), settings));
+        }
         let Some(path) = &self.init else {
             if self.lora.is_given() {
                 let usage = "--lora, --adapter and --base are beside a model: name it with --init";
@@ -154,6 +169,50 @@ impl PretrainArgs {
         let settings = resolve(&changes)?;
         let continued = self.optimizer == OptimizerState::Continued;
         Ok((Start::Model { init: Box::new(init), continue_optimizer: continued }, settings))
+    }
+
+    /// What the training may cost, where that is to decide its recipe.
+    fn budget(&self) -> Result<Option<Budget>> {
+        let (name, value, budget) = match (self.minutes, self.flops) {
+            (Some(minutes), _) => ("--minutes", minutes, Budget::Minutes(minutes)),
+            (None, Some(flops)) => ("--flops", flops, Budget::Flops(flops)),
+            (None, None) => return Ok(None),
+        };
+        let is_positive = value.is_finite() && value > 0.0;
+        let usage =
+            || Usage(format!("{name} {value}: give a number above 0, such as --minutes 10 or --flops 1e14"));
+        ensure!(is_positive, usage());
+        Ok(Some(budget))
+    }
+
+    /// The recipe for a budget: that of the run where it has begun, since a machine is never twice as fast as it was.
+    fn sized(&self, budget: Budget, changes: &[String], session: &Session) -> Result<(Shape, Settings)> {
+        if let Some(begun) = Settings::of_run(&self.out, changes)? {
+            session.say(&format!("{} has begun: its recipe holds", self.out.display()));
+            return Ok(begun);
+        }
+        let (mut vocab_size, mut tokens) = (0, None);
+        for dir in self.data.iter().chain(self.mix.iter().map(|(dir, _)| dir)) {
+            let shards = TokenShards::open(dir)?;
+            vocab_size = vocab_size.max(shards.vocab_size());
+            tokens = Some(tokens.unwrap_or(0) + shards.len(Split::Train));
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            vocab_size = Tokenizer::from_file(tokenizer)?.vocab_size();
+        }
+        let computes = session.computes(Purpose::Training(&self.out))?;
+        session.start_threads()?;
+        if matches!(budget, Budget::Minutes(_)) && session.ranks().size() > 1 {
+            let usage = "--minutes is measured, and processes would choose otherwise: give --flops";
+            return Err(Usage(usage.into()).into());
+        }
+        let may_cost = |config: &Config| match budget {
+            Budget::Minutes(minutes) => training_flops(computes(), config, 60.0 * minutes),
+            Budget::Flops(flops) => flops,
+        };
+        let Sized { shape, settings, why } = sized(may_cost, vocab_size, tokens, changes)?;
+        why.iter().for_each(|line| session.say(line));
+        Ok((shape, settings))
     }
 
     fn changes(&self, session: &Session) -> Vec<String> {

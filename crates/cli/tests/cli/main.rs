@@ -21,6 +21,7 @@ mod rank;
 mod readme;
 mod road;
 mod serve;
+mod sized;
 mod speedrun;
 mod stages;
 mod sweep;

@@ -45,8 +45,7 @@ pub(crate) struct ChatRequest {
     /// Functions that the model may call.
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Value>,
-    /// `auto` or `none`.
-    #[schema(value_type = Option<String>)]
+    /// `auto`, `none`, `required`, or `{"type": "function", "function": {"name": …}}`.
     tool_choice: Option<Value>,
     response_format: Option<ResponseFormat>,
 }

@@ -58,8 +58,9 @@ pub(super) fn stages_secs(minutes: f64) -> f64 {
     60.0 * minutes / DATA_OVERHEAD
 }
 
-/// The operations of training that this machine does in `secs` at this time, for a model of shape `c`.
-pub(super) fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
+/// The operations of training that this machine does in `secs` at this time, for a model of shape `c`; measured in
+/// about a second.
+pub fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
     secs / OVERHEAD * passes_per_sec(b, c)
 }
 

@@ -37,6 +37,7 @@ mod presets;
 mod pretrain;
 mod rule;
 mod shape;
+mod sized;
 mod stage;
 
 pub(super) use keys::at_least_one;
@@ -45,5 +46,6 @@ pub use presets::{PRESETS, usual_vocab_size};
 pub use pretrain::Settings;
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
+pub use sized::{Sized, sized};
 pub(super) use stage::{Resolved, recipe};
 pub use stage::{StageConfig, StageSettings};

@@ -6,8 +6,10 @@ use crate::checkpoint::Dtype;
 use crate::model::{Config, Method, PASS_TOKENS};
 use crate::stage::training_loop::{Best, Pace};
 use crate::train::{Decay, Optimizer, Schedule};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::Path;
 
 described! {
     /// Everything that decides a pretraining besides its data, its seed and where it begins.
@@ -124,7 +126,34 @@ impl Settings {
     /// # Errors
     /// An unknown preset, key or value is named, together with what there is.
     pub fn resolve(name: &str, changes: &[String]) -> Result<(Shape, Self)> {
-        let mut table = presets::table(name)?;
+        Settings::of_table(presets::table(name)?, name, changes)
+    }
+
+    /// The recipe of the run in this directory, with `changes`; none where none has begun there.
+    ///
+    /// # Errors
+    /// Its recipe cannot be read, or is that of another stage; a change is none.
+    pub fn of_run(dir: &Path, changes: &[String]) -> Result<Option<(Shape, Self)>> {
+        let path = dir.join("config.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let context = || format!("{} is no recipe of a pretraining", path.display());
+        let mut recipe: toml::Table = toml::from_str(&text).with_context(context)?;
+        let Some(toml::Value::Table(mut table)) = recipe.remove("settings") else {
+            return Err(anyhow!("it has no settings")).with_context(context);
+        };
+        if let Some(toml::Value::Table(runtime)) = recipe.remove("runtime") {
+            table.extend(runtime);
+        }
+        table.retain(|key, _| Self::keys().any(|known| known == key));
+        Settings::of_table(table, "the run", changes).with_context(context).map(Some)
+    }
+
+    /// The same of a table's keys.
+    pub(super) fn of_table(mut table: toml::Table, name: &str, changes: &[String]) -> Result<(Shape, Self)> {
         keys::check(&apply(&mut table, changes)?, Self::keys())?;
         let (shape, training) = split(table);
         let context = || format!("the recipe made of {name} and --set is not valid");
