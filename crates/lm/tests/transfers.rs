@@ -81,14 +81,8 @@ fn step(config: &Config, rank: usize, size: usize) -> Sent {
     trainer.join(cpu, &ranks);
     let rows = Sequences { tokens: &[1, 2, 3], lens: &[3], noise: None };
     trainer.accumulate(cpu, rows, &[2, 3, 4], &[-0.3; 3], Lane::Number(rank));
-    let optimizer = Optimizer {
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        eps_hat: false,
-        weight_decay: 0.1,
-        grad_clip: 1.0,
-    };
+    let optimizer =
+        Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
     assert!(trainer.update(cpu, &optimizer, 1e-3, None).applied);
     let sent = *sent.lock().unwrap();
     sent
