@@ -1,9 +1,9 @@
 //! What training a model takes, estimated before it begins: tokens, operations, memory by part, time and
 //! cost.
 
-mod ranks;
+mod scaling;
 
-pub use ranks::{Network, Scaling, SharedStep};
+pub use scaling::{Network, Scaling, SharedStep};
 
 use serde::Serialize;
 
