@@ -243,6 +243,8 @@ impl<B: Backend> Backend for Counting<B> {
             parameters: &mut [Parameter<'_, B::Tensor>], settings: &AdamW, updates: &mut B::Scalars,
             norms: &mut B::Scalars, finite: &[&B::Scalars]
         );
-        fn newton_schulz(x: &mut B::Tensor, work: [&mut B::Tensor; 3], rows: usize, columns: usize);
+        fn newton_schulz(
+            x: &mut B::Tensor, work: [&mut B::Tensor; 3], rows: usize, columns: usize
+        );
     }
 }
