@@ -185,9 +185,9 @@ impl Tried {
 /// Tokens of the context.
 fn seq_len(width: usize) -> usize {
     match width {
-        ..=128 => 128,
-        ..=512 => 256,
-        ..=640 => 512,
+        0..=128 => 128,
+        129..=512 => 256,
+        513..=640 => 512,
         _ => 1024,
     }
 }
