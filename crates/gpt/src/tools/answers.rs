@@ -24,7 +24,6 @@ const AT_ONCE: usize = 4;
 /// # Errors
 /// A prompt cannot be rendered, or leaves no room for an answer; logits are not finite; nothing can be called any
 /// more; those of the listener; somebody asked to stop.
-#[expect(clippy::too_many_arguments, reason = "a model, what it is asked, and who hears")]
 pub fn candidates_with_tools<B: Backend>(
     chat: &mut Chat<'_, B>,
     tools: &mut dyn Tools,
