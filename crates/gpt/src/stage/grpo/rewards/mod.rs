@@ -341,6 +341,45 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_is_told_to_the_bit() {
+        let given: Vec<Given> = vec![Ok(0.1), Ok(-0.0), Ok(f64::NAN), Ok(f64::INFINITY), Err("hung".into())];
+        let bits = |given: &Given| given.clone().map(f64::to_bits);
+        let told = texts(given.clone()).unwrap().iter().map(|text| read(text).unwrap()).collect::<Vec<_>>();
+        assert_eq!(told.iter().map(bits).collect::<Vec<_>>(), given.iter().map(bits).collect::<Vec<_>>());
+    }
+
+    /// Answers are judged by whom they were dealt to, and by keys and lengths as one process judges them.
+    #[test]
+    fn ranks_judge_what_one_process_judges() {
+        let prompt = |answer: &str| {
+            let extra = serde_json::from_value(json!({ "answer": answer })).unwrap();
+            Prompt { messages: Vec::new(), extra }
+        };
+        let prompts = [prompt("7"), prompt("12")];
+        let said = ["7", "It is 12.", "7 or 8", "12", ""];
+        let answers = || -> Vec<Answer<'_>> {
+            let answer = |(at, text): (usize, &&str)| Answer {
+                prompt: &prompts[at % 2],
+                text: (*text).to_owned(),
+                whole: Episode::default(),
+            };
+            said.iter().enumerate().map(answer).collect()
+        };
+        let graded = |ranks: &Ranks| {
+            let mut rewards = rewards(&["answer", "length:0.5"]);
+            rewards.judging[1].how = How::Length;
+            let graded = rewards.grade(&mut Reference::default(), &answers(), ranks).unwrap();
+            (graded.given, graded.totals, graded.right)
+        };
+        let alone = graded(&Ranks::alone());
+        assert!(
+            alone.1.contains(&Some(0.0)) && alone.1.iter().flatten().any(|total| *total >= 1.0),
+            "{alone:?}"
+        );
+        assert_eq!(ranks::threads(3, |ranks| graded(&ranks)), vec![alone; 3]);
+    }
+
+    #[test]
     fn where_nothing_tells_right_from_wrong_nothing_is_right() {
         let graded = rewards(&["length"]).add_up(vec![vec![Ok(1.0)]], 1);
         assert_eq!((graded.totals, graded.right), (vec![Some(1.0)], vec![None]));
