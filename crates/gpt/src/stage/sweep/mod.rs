@@ -250,7 +250,8 @@ fn measured(dir: &Path, metric: &str, highest: bool, result: TrialResult) -> Res
     let number = |line: &Map<String, Value>, key: &str| line.get(key).and_then(Value::as_f64);
     let tokens = lines.iter().filter_map(|line| number(line, "tokens")).next_back();
     let per_token = config.as_ref().map(|config| config.training_flops_per_token());
-    let (mut best, mut curve): (Option<(f64, u64)>, Vec<(f64, f64)>) = (None, Vec::new());
+    let mut best: Option<(f64, u64)> = None;
+    let mut curve = Vec::new();
     for line in &lines {
         let Some(value) = number(line, metric) else { continue };
         let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
