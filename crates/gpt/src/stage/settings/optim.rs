@@ -22,8 +22,8 @@ described! {
         pub decay: Decay,
         /// Steps of linear warm-up.
         pub warmup_steps: u64,
-        /// What learns: adamw, or muon for the matrices of blocks (Jordan et al. 2024) and AdamW for the rest, with one
-        /// rate for both.
+        /// What learns: adamw, which is the default, or muon for the matrices of blocks (Jordan et al. 2024) and AdamW for
+        /// the rest, with one rate for both.
         #[serde(default, skip_serializing_if = "Method::is_usual")]
         pub optimizer: Method,
         /// Decoupled weight decay of matrices and embeddings.
