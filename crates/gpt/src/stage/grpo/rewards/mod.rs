@@ -368,7 +368,7 @@ mod tests {
         let graded = |ranks: &Ranks| {
             let mut rewards = rewards(&["answer", "length:0.5"]);
             rewards.judging[1].how = How::Length;
-            let graded = rewards.grade(&mut Reference::default(), &answers(), ranks).unwrap();
+            let graded = rewards.grade(&mut Reference, &answers(), ranks).unwrap();
             (graded.given, graded.totals, graded.right)
         };
         let alone = graded(&Ranks::alone());
