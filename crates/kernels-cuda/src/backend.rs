@@ -22,15 +22,12 @@ impl Backend for Cuda {
     fn activation(&mut self, len: usize) -> CudaTensor {
         CudaTensor::new(self.device(), len, self.is_bf16())
     }
-
     fn blocks(&mut self, matrix: BlockMatrix) -> CudaTensor {
         panic!("blocks: no kernel reads weights in {}: keep them exactly", matrix.format());
     }
-
     fn share(&mut self, weight: &mut CudaTensor) -> CudaTensor {
         weight.share()
     }
-
     fn packed(&mut self, weight: &CudaTensor, d_in: usize, d_out: usize) -> CudaTensor {
         linear::packed(self, weight, d_in, d_out)
     }
@@ -482,7 +479,6 @@ impl Backend for Cuda {
     fn clear(&mut self, tensors: &mut [&mut CudaTensor]) {
         optimizer::clear(self, tensors);
     }
-
     fn norm(&mut self, out: &mut CudaScalars, tensors: &[&CudaTensor]) {
         optimizer::norm(self, out, tensors);
     }
