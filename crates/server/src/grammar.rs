@@ -55,7 +55,8 @@ impl Grammars {
     }
 
     /// A call of one of these functions, by their names and the schemas of their arguments, as a chat template writes
-    /// calls.
+    /// calls. Where a schema does not say whether there may be other arguments than those it names, there are none: a
+    /// model that has to write something would make them up.
     ///
     /// # Errors
     /// Those of [`of_schema`](Self::of_schema).
@@ -70,7 +71,10 @@ impl Grammars {
         let mut grammar =
             format!("start: {} ({}) {}\n", words(frame.open), calls.join(" | "), words(frame.close));
         for (call, (name, schema)) in calls.iter().zip(functions) {
-            let schema = read(schema).with_context(|| format!("the parameters of {name}"))?;
+            let mut schema = read(schema).with_context(|| format!("the parameters of {name}"))?;
+            if let Some(schema) = schema.as_object_mut().filter(|schema| schema.contains_key("properties")) {
+                schema.entry("additionalProperties").or_insert(false.into());
+            }
             let before = format!("{{\"name\": {}, \"{}\": ", json!(name), frame.arguments);
             grammar += &format!("{call}: {} arguments_of_{call} \"}}\"\n", json!(before));
             grammar += &format!("arguments_of_{call}: %json {schema}\n");

