@@ -137,7 +137,8 @@ mod tests {
                 Matrix { spec: &spec, weight: &mut weight, m: &mut m, grad: &grad, weight_decay: 0.1 };
             muon.update(b, &config, matrix, 0.02, 0.5);
             for (x, golden) in weight.0.iter().zip(golden) {
-                assert!((x - golden).abs() < 1e-8, "{:?}", weight.0);
+                // Rates and coefficients are of `f32`.
+                assert!((x - golden).abs() < 1e-7, "{:?}", weight.0);
             }
         }
     }
