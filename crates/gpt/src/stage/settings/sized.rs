@@ -73,29 +73,24 @@ pub fn sized(
     changes: &[String],
 ) -> Result<Sized> {
     let seen = tokens.map_or(f64::INFINITY, |tokens| tokens as f64);
+    let is_good = |of: &&Tried| of.tokens <= GOOD_EPOCHS * seen;
+    let is_enough = |of: &&Tried| of.per_parameter() >= TOKENS_PER_PARAMETER / 4.0;
     let mut tried: Vec<Tried> = Vec::new();
     for (width, layers) in SHAPES {
-        let tried_now = Tried::new(width, layers, vocab_size, &mut flops)?;
+        let now = Tried::new(width, layers, vocab_size, seen, &mut flops)?;
         // A larger one would have too few tokens.
-        let is_beyond = tried_now.per_parameter() < TOKENS_PER_PARAMETER;
-        tried.push(tried_now);
-        if is_beyond && tried.last().is_some_and(|last| last.tokens <= GOOD_EPOCHS * seen) {
+        let is_last = !is_enough(&&now) || now.per_parameter() < TOKENS_PER_PARAMETER && is_good(&&now);
+        tried.push(now);
+        if is_last {
             break;
         }
     }
     let near = |of: &&Tried| (of.per_parameter() / TOKENS_PER_PARAMETER).ln().abs();
     let by_size = tried.iter().min_by(|a, b| near(a).total_cmp(&near(b))).context("there are shapes")?;
-    let by_data = tried.iter().find(|of| of.tokens <= GOOD_EPOCHS * seen).or(tried.last());
-    let by_data = by_data.context("there are shapes")?;
-    let is_short_of_data = by_data.parameters > by_size.parameters;
-    // Beyond so few tokens a parameter a larger one learns no more.
-    let chosen = if is_short_of_data {
-        let enough = |of: &&Tried| of.per_parameter() >= TOKENS_PER_PARAMETER / 4.0;
-        tried.iter().filter(|of| of.parameters <= by_data.parameters).rfind(enough).unwrap_or(by_size)
-    } else {
-        by_size
-    };
-    chosen.recipe(seen, is_short_of_data, changes)
+    // Larger ones read the data less often; beyond so few tokens a parameter they learn no more.
+    let mut larger = tried.iter().filter(|of| of.parameters >= by_size.parameters).filter(is_enough);
+    let chosen = larger.clone().find(is_good).or(larger.next_back()).unwrap_or(by_size);
+    chosen.recipe(seen, chosen.parameters > by_size.parameters, changes)
 }
 
 /// A shape and what the budget makes of it.
@@ -107,6 +102,8 @@ struct Tried {
     flops: f64,
     /// That it can read for that.
     tokens: f64,
+    /// Those of them that teach something.
+    useful: f64,
 }
 
 impl Tried {
@@ -114,27 +111,33 @@ impl Tried {
         width: usize,
         layers: usize,
         vocab_size: usize,
+        seen: f64,
         flops: &mut impl FnMut(&Config) -> f64,
     ) -> Result<Tried> {
         let (shape, settings) = Settings::of_table(shape_table(width, layers), "the chosen shape", &[])?;
         let config = shape.config(vocab_size, &settings);
         let may_cost = flops(&config);
         let tokens = may_cost / config.training_flops_per_token();
-        Ok(Tried { width, layers, parameters: config.parameters() as f64, flops: may_cost, tokens })
+        let (parameters, useful) = (config.parameters() as f64, tokens.min(MOST_EPOCHS * seen));
+        Ok(Tried { width, layers, parameters, flops: may_cost, tokens, useful })
     }
 
     fn per_parameter(&self) -> f64 {
-        self.tokens / self.parameters
+        self.useful / self.parameters
     }
 
     fn recipe(&self, seen: f64, is_short_of_data: bool, changes: &[String]) -> Result<Sized> {
-        let &Tried { width, layers, parameters, flops, .. } = self;
-        let tokens = self.tokens.min(MOST_EPOCHS * seen);
+        let &Tried { width, layers, parameters, flops, useful: tokens, .. } = self;
         let mut table = shape_table(width, layers);
         let seq_len = seq_len(width) as f64;
         let lr = between(&RATES, width as f64);
         let batch = (between(&BATCHES, tokens) / seq_len).round().max(1.0) * seq_len;
         let steps = (tokens / batch).round() as u64;
+        let is_left = tokens < 0.99 * self.tokens;
+        ensure!(
+            steps >= LEAST_STEPS || !is_left,
+            "the data has {seen} tokens, and {steps} steps read them {MOST_EPOCHS} times: give more text"
+        );
         ensure!(
             steps >= LEAST_STEPS,
             "{flops:.1e} operations are {steps} steps of the smallest model that is worth a training: give ten times as many"
@@ -171,10 +174,10 @@ impl Tried {
         if seen.is_finite() {
             why.push(format!("the data has {:.1} million tokens: {:.1} epochs", seen / 1e6, tokens / seen));
         }
-        let left = 100.0 * (1.0 - tokens / self.tokens);
-        if left >= 1.0 {
+        if is_left {
             why.push(format!(
-                "{left:.0} % of the budget is left: beyond {MOST_EPOCHS} epochs nothing more is learned; more text would help"
+                "{:.0} % of the budget is left: beyond {MOST_EPOCHS} epochs nothing more is learned; more text would help",
+                100.0 * (1.0 - tokens / self.tokens)
             ));
         }
         let (shape, settings) = Settings::of_table(table, "the chosen recipe", changes)?;
@@ -289,6 +292,17 @@ mod tests {
         assert!(trained(&tiny) <= 16.0 * 20_000.0 * 1.05, "{}", trained(&tiny));
         assert!(tiny.why.iter().any(|line| line.contains("of the budget is left")), "{:?}", tiny.why);
         assert!(little.why[0].contains("too often"), "{:?}", little.why);
+        // No budget makes a large model of next to nothing, nor is one tried.
+        let mut largest = 0;
+        let tried = |config: &Config| {
+            largest = largest.max(config.parameters());
+            1e16
+        };
+        let rich = sized(tried, 2048, Some(20_000), &[]).unwrap();
+        assert_eq!(config(&rich).d_model, 64);
+        assert!(largest < 1_000_000, "{largest}");
+        let error = sized(|_| 1e16, 2048, Some(100), &[]).unwrap_err();
+        assert!(format!("{error:#}").contains("give more text"), "{error:#}");
     }
 
     #[test]
