@@ -74,7 +74,7 @@ pub(crate) enum WeightsName {
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct WeightsArg {
     /// How weights are stored while they are read: in blocks of 8 or 4 bits they are read faster, and less exactly
-    /// [default: as products take them; the q8_0 and q4_0 of a GGUF file as they are]
+    /// [default: as products take them; the blocks of a GGUF file as they are]
     #[arg(long, value_enum, value_name = "f32|bf16|q8_0|q4_0", hide_possible_values = true)]
     pub(crate) weights: Option<WeightsName>,
 }

@@ -210,6 +210,14 @@ impl Session {
         self.global.device.as_deref().and_then(|name| DeviceName::parse(name).ok())
     }
 
+    /// Whether the run `out` trains on a GPU.
+    ///
+    /// # Errors
+    /// The device that is asked for is not there.
+    pub(crate) fn trains_on_gpu(&self, out: &Path) -> Result<bool> {
+        Ok(self.device(Purpose::Training(out))?.is_gpu())
+    }
+
     fn device(&self, purpose: Purpose) -> Result<Device> {
         let begun_on = match purpose {
             Purpose::Training(run) => DeviceName::begun_on(run),

@@ -23,7 +23,7 @@ pub mod rng;
 pub mod shapes;
 
 pub use backend::Backend;
-pub use blocks::{BlockFormat, BlockMatrix, NF4};
+pub use blocks::{Band, BlockFormat, BlockMatrix, NF4};
 pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
 pub use distil::Distil;
 pub use draw::{Draw, Drawn, TokenLogprob, all_finite};

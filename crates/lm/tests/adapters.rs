@@ -13,8 +13,8 @@ use families::{LENS, batch, golden_path, logits, worst};
 use kernels::{Backend, BlockFormat, BlockMatrix, Cpu, CpuOptions, NO_TARGET, Precision, Reference, rng};
 use lm::checkpoint::{self, About, AdapterFiles, Checkpoint, Dtype};
 use lm::model::{
-    self, Activations, Adapted, Adapter, Config, Lora, LowRank, Method, Noise, Pair, PairShape, Sequences,
-    Spec, Weights, adapter_specs, specs,
+    self, Activations, Adapted, Adapter, BaseStorage, Config, Lora, LowRank, Method, Noise, Pair, PairShape,
+    Sequences, Spec, Weights, adapter_specs, specs,
 };
 use lm::objective::{cross_entropy, cross_entropy_derivatives};
 use lm::plan::{BF16_BYTES, Plan};
@@ -88,7 +88,7 @@ fn tensor<B: Backend>(b: &mut B, values: &[f32]) -> B::Tensor {
 fn logits_are_those_of_peft_beside_the_weights_and_merged_into_them() {
     for name in LOGITS {
         let (expected, tokens) = (floats(&format!("{name}.logits")), ids(name, "tokens"));
-        let merged = base(name).with_adapter(&adapter_path(name)).unwrap();
+        let merged = base(name).with_adapter(&adapter_path(name), &Silent).unwrap();
         let b = &mut cpu();
         let weights = merged.weights(checkpoint::to_backend(b, &merged.config)).unwrap();
         let of_merged = logits(b, &merged.config, &weights, batch(&tokens, &LENS));
@@ -106,14 +106,14 @@ fn logits_are_those_of_peft_beside_the_weights_and_merged_into_them() {
 }
 
 fn base_files(name: &str) -> AdapterFiles {
-    base(name).with_adapter(&adapter_path(name)).unwrap().apart().1.unwrap()
+    base(name).with_adapter(&adapter_path(name), &Silent).unwrap().apart().1.unwrap()
 }
 
 #[test]
 fn scores_are_those_of_peft() {
     let name = "llama-score";
     let (expected, tokens) = (floats(&format!("{name}.scores")), ids(name, "tokens"));
-    let model = base(name).with_adapter(&adapter_path(name)).unwrap();
+    let model = base(name).with_adapter(&adapter_path(name), &Silent).unwrap();
     assert_eq!((model.config.n_label, model.architecture()), (Some(2), "LlamaForCausalLM"));
     let b = &mut cpu();
     let weights = model.weights(checkpoint::to_backend(b, &model.config)).unwrap();
@@ -158,9 +158,13 @@ fn a_base_in_blocks_is_its_values() {
     let config = Config { n_kv_head: 2, d_ff: 80, ..Config::modern(101, 32, 2, 4, 48) };
     let tokens: Vec<u32> = (0..64).map(|i| rng::below(1, 1, i, 101) as u32).collect();
     let (lens, base_of) = ([32; 2], |spec: &Spec, format| {
+        let shape = || [spec.shape[0], spec.shape[1]];
         let values = model::fresh(spec, 5, spec.len() as u64);
-        let quantise = || BlockMatrix::quantise(format, &values, [spec.shape[0], spec.shape[1]]).unwrap();
-        spec.is_block_matrix().then(quantise)
+        let matrix = || match BlockFormat::MADE.contains(&format) {
+            true => BlockMatrix::quantise(format, &values, shape()).unwrap(),
+            false => BlockMatrix::noise(format, shape(), spec.len() as u64),
+        };
+        spec.is_block_matrix().then(matrix)
     });
     let optimizer =
         Optimizer { beta1: 0.9, beta2: 0.95, eps: 1e-8, eps_hat: false, weight_decay: 0.1, grad_clip: 1.0 };
@@ -218,7 +222,7 @@ fn directories_of_peft_come_back_as_they_were() {
         // And training goes on from it with the same bits.
         let before: Vec<_> =
             trainer.weights.leaves().into_iter().map(|leaf| families::host(b, leaf)).collect();
-        let mut again = base.with_adapter(&place).unwrap();
+        let mut again = base.with_adapter(&place, &Silent).unwrap();
         // That of its base, whose training is over.
         again.config.dropout = 0.1;
         trainer.restore(b, &again).unwrap();
@@ -269,7 +273,11 @@ fn adapter(config: &Config, dropout: f32, dora: bool) -> Adapter<Spec> {
         ]
     };
     let lora = Lora { dropout, dora, targets: Adapted::All, ..Lora::default() };
-    adapter_specs(&Adapter { lora, base: None, blocks: (0..config.n_layer).map(|_| block()).collect() })
+    adapter_specs(&Adapter {
+        lora,
+        base: BaseStorage::NUMBERS,
+        blocks: (0..config.n_layer).map(|_| block()).collect(),
+    })
 }
 
 fn by_differences(config: &Config, dropout: f32, dora: bool, lane: Lane) {

@@ -7,7 +7,7 @@
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Backend, BlockFormat, Cpu, HeadShape, Precision};
 use lm::checkpoint::{self, fresh_adapter};
-use lm::model::{self, Adapter, Config, Method, Noise, NormPlace, Sequences, Spec};
+use lm::model::{self, Adapter, BaseStorage, Config, Leaf, Method, Noise, NormPlace, Sequences, Spec};
 use lm::train::{Lane, Optimizer, Trainer};
 use peak_alloc::PeakAlloc;
 
@@ -27,11 +27,19 @@ fn taken(
     method: Method,
 ) -> (usize, usize) {
     let before = MEMORY.current_usage();
-    let mut upload = checkpoint::to_backend_in(b, config, adapter.and_then(|adapter| adapter.base));
+    let format = |spec: &Spec| match adapter?.base {
+        BaseStorage::In(format) => spec.is_block_matrix().then_some(format),
+        BaseStorage::AsItIs { .. } => None,
+    };
+    let mut upload = checkpoint::to_backend_where(b, config, |spec| format(spec).is_none());
     let mut leaf = 0;
     let mut weights = model::specs(config).map(|spec| {
         leaf += 1;
-        upload(spec, model::fresh(spec, 1, leaf)).unwrap()
+        let values = model::fresh(spec, 1, leaf);
+        upload(match format(spec) {
+            Some(format) => Leaf::Blocks(checkpoint::quantised(spec, format, &values).unwrap()),
+            None => Leaf::Values(values),
+        })
     });
     drop(upload);
     weights.adapter = adapter.map(|adapter| adapter.map(|spec| b.zeros(spec.len())));
@@ -80,11 +88,11 @@ fn main() {
 
         // Beside a model that stays as it is.
         for (lora, base) in [
-            ("r=8", None),
-            ("r=4,dropout=0.1,targets=q_proj+v_proj+down_proj", None),
-            ("r=4,dora", None),
-            ("r=8", Some(BlockFormat::Q8_0)),
-            ("r=4,dora", Some(BlockFormat::Nf4)),
+            ("r=8", BaseStorage::NUMBERS),
+            ("r=4,dropout=0.1,targets=q_proj+v_proj+down_proj", BaseStorage::NUMBERS),
+            ("r=4,dora", BaseStorage::NUMBERS),
+            ("r=8", BaseStorage::In(BlockFormat::Q8_0)),
+            ("r=4,dora", BaseStorage::In(BlockFormat::Nf4)),
         ] {
             let mut b = Cpu::new(CpuOptions { threads: 2, precision, level: Level::detect() });
             let config = Config { n_kv_head: 2, ..Config::modern(600, SEQ_LEN, 3, 8, 128) };

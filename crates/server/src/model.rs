@@ -176,9 +176,6 @@ pub(crate) fn read(
         let names = leaf_names(&base.config, weights.lm_head.is_some());
         let take = |leaf: &mut Leaf| std::mem::replace(leaf, Leaf::Values(Vec::new()));
         leaves.extend(names.into_iter().zip(weights.leaves_mut().into_iter().map(take)));
-        if capacity.stored == Stored::AsInFile {
-            base.unpacked_note().iter().for_each(tell);
-        }
     }
     if let Some(files) = &beside {
         // A head that scores, which the adapter brings, is in the place of the base's that writes.

@@ -149,9 +149,6 @@ impl Model {
             Stored::Exactly => model.weights(checkpoint::to_backend(&mut compute, &model.config))?,
             _ => model.stored_weights(stored, |_, leaf| leaf.upload(&mut compute))?,
         };
-        if let Some(note) = model.unpacked_note().filter(|_| stored == Stored::AsInFile) {
-            session.say(&format!("note: {note}"));
-        }
         Ok(Model { compute, config: model.config, weights, tokenizer, generation: model.generation })
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct GgufArgs {
     #[command(flatten)]
     force: Force,
     /// Number format of matrices [default: f32, as they are]
-    #[arg(long, value_enum, value_name = "f16|q8_0", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "f16|q8_0|q4_0", hide_possible_values = true)]
     quant: Option<QuantName>,
 }
 
@@ -46,6 +46,8 @@ enum QuantName {
     F16,
     #[value(name = "q8_0")]
     Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 pub(crate) fn run(args: &GgufArgs, session: &Session) -> Result<Ended> {
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &GgufArgs, session: &Session) -> Result<Ended> {
         None => Quant::F32,
         Some(QuantName::F16) => Quant::F16,
         Some(QuantName::Q8_0) => Quant::Q8_0,
+        Some(QuantName::Q4_0) => Quant::Q4_0,
     };
     let name = name(&args.out);
     let settings = json!({ "quant": format!("{quant:?}"), "name": name });

@@ -44,7 +44,7 @@ fn dtype(name: &str) -> Result<Dtype, String> {
 pub(crate) fn run(args: &MergeArgs, session: &Session) -> Result<Ended> {
     let mut model = checkpoint::open(&args.model, session.terminal())?;
     if let Some(adapter) = &args.adapter {
-        model = model.with_adapter(adapter)?;
+        model = model.with_adapter(adapter, session.watcher())?;
     }
     model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
     let written = model.merge(&args.out, args.dtype).with_context(|| {

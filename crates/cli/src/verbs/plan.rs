@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint::fresh_adapter;
-use gpt::model::{Adapter, Config, Lora, Spec, specs};
+use gpt::model::{Adapter, BaseStorage, Config, Lora, Spec, specs};
 use gpt::plan::{BF16_BYTES, Device, Estimate, Network, Plan, Scaling};
 use gpt::stage::{available_bytes, usual_vocab_size};
 use kernels::{BlockFormat, Cpu, HeadShape};
@@ -114,7 +114,8 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
     let adapter = args.lora.as_ref().map(|lora| fresh_adapter(&config, lora));
     let adapter = adapter.transpose().map_err(|error| Usage(format!("--lora: {error:#}")))?;
-    let adapter = adapter.map(|adapter| Adapter { base: args.base, ..adapter });
+    let adapter = adapter
+        .map(|adapter| Adapter { base: args.base.map_or(BaseStorage::NUMBERS, BaseStorage::In), ..adapter });
     let plan = Plan::new(
         &config,
         adapter.as_ref(),

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     let mut reward = init(&args.reward, "reward", &args.out, false, &LoraArgs::default(), session)?;
     if let Some(adapter) = policy.adapter() {
         // The value model begins at the reward model, and is trained as the policy is.
-        reward = reward.beside(&adapter.lora, None)?.stored_in(adapter.base);
+        reward = reward.beside(&adapter.lora, None)?.stored(args.lora.stored(&args.out, session)?);
     }
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let (prompts, held_out) = rows.prompts(&args.prompts, args.val.as_deref())?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use gpt::checkpoint::{self, Checkpoint};
+use gpt::checkpoint::{self, Checkpoint, Stored};
 use gpt::data::messages::{judged, prompt, ranking};
 use gpt::data::rows::{Fault, Lines, MAX_BAD, Record, records_of};
 use gpt::data::{Columns, Conversations, Judged, Prompt, Ranking, ReadOptions, TooLong, is_held_out};
@@ -92,7 +92,7 @@ pub(crate) struct LoraArgs {
     /// Go on with this adapter beside the model: a run that trained one, a checkpoint or the directory of PEFT
     #[arg(long, value_name = "ADAPTER", help_heading = "Recipe")]
     adapter: Option<PathBuf>,
-    /// How the matrices beneath the adapter are stored [default: exactly]
+    /// How the matrices beneath the adapter are stored [default: as in its file]
     #[arg(long, value_name = "q8_0|q4_0|nf4", value_parser = BlockFormat::from_str, help_heading = "Recipe")]
     base: Option<BlockFormat>,
 }
@@ -106,6 +106,16 @@ impl LoraArgs {
     /// Whether any flag of it was given.
     pub(crate) fn is_given(&self) -> bool {
         self.is_asked() || self.base.is_some()
+    }
+
+    /// How the matrices beneath are stored in the run `out`: a GGUF file's blocks stay as they are where the device
+    /// computes with blocks.
+    pub(crate) fn stored(&self, out: &Path, session: &Session) -> Result<Stored> {
+        Ok(match self.base {
+            Some(format) => Stored::In(format),
+            None if session.trains_on_gpu(out)? => Stored::Exactly,
+            None => Stored::AsInFile,
+        })
     }
 
     /// The model at `path` with what is learned beside it, made of it by `init`.
@@ -131,13 +141,13 @@ impl LoraArgs {
         );
         let mut files = None;
         if let Some(adapter) = &self.adapter {
-            (model, files) = model.with_adapter(adapter)?.apart();
+            (model, files) = model.with_adapter(adapter, session.watcher())?.apart();
         }
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let init = init(path.display().to_string(), model)?;
         match (self.lora.clone(), files) {
             (None, None) => Ok(init),
-            (Some(lora), None) => Ok(init.beside(&lora, None)?.stored_in(self.base)),
+            (Some(lora), None) => Ok(init.beside(&lora, None)?.stored(self.stored(out, session)?)),
             (lora, Some(files)) => {
                 let own = files.adapter.lora.clone();
                 let dropout = lora.as_ref().map_or(own.dropout, |lora| lora.dropout);
@@ -145,7 +155,7 @@ impl LoraArgs {
                     let usage = "--lora beside --adapter: the adapter's own settings hold, and only dropout may be given";
                     return Err(Usage(usage.into()).into());
                 }
-                Ok(init.beside(&Lora { dropout, ..own }, Some(files))?.stored_in(self.base))
+                Ok(init.beside(&Lora { dropout, ..own }, Some(files))?.stored(self.stored(out, session)?))
             }
         }
     }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::workshop::{fails, json, keys, path, road, run, stdout};
 
 /// A run that trained an adapter beside the road's model, for the tokens that it was made of.
-fn adapted(dir: &Path, name: &str, more: &[&str]) -> String {
+pub(super) fn adapted(dir: &Path, name: &str, more: &[&str]) -> String {
     let (out, base, tokens) = (path(dir, name), road().path("run"), road().path("tokens"));
     let words =
         ["pretrain", "--data", &tokens, "--init", &base, "--preset", "tiny", "--out", &out, "--steps", "8"];

@@ -7,6 +7,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
+use crate::adapters::adapted;
 use crate::hub_server::Server;
 use crate::workshop::{mynah, path, road};
 
@@ -106,6 +107,25 @@ fn a_model_is_shown_and_continues_text() {
     assert_eq!(place.run(&again, 0).0, local);
     let (offline, told) = ended(place.mynah(&again).env("HF_HUB_OFFLINE", "1"), 0);
     assert_eq!((offline, told.as_str()), (local, ""));
+}
+
+#[test]
+fn an_adapter_of_the_hub_stands_beside_its_base() {
+    let place = Place::new();
+    let base = road().path("run");
+    let trained = adapted(place.home.path(), "adapted", &["--lora", "r=4"]);
+    place.commit_dir(&Path::new(&trained).join("checkpoints/step-000008"), &[]);
+    let complete = |model: &[&str]| {
+        let words = ["def f", "--max-tokens", "8", "--temperature", "1", "--precision", "f32"];
+        place.run(&[&["complete"], model, &words[..]].concat(), 0).0
+    };
+    let expected = complete(&["--model", &trained]);
+    assert_eq!(complete(&["--model", &base, "--adapter", "hf:someone/tiny"]), expected);
+    // Alone it is beside the base that it names.
+    assert_eq!(complete(&["--model", "hf:someone/tiny"]), expected);
+    assert_ne!(complete(&["--model", &base]), expected);
+    let (_, told) = place.run(&["complete", "--model", &base, "--adapter", "hf:no/body", "x"], 1);
+    assert!(told.contains("no such model"), "{told}");
 }
 
 #[test]

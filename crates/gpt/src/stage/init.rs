@@ -1,8 +1,10 @@
 //! A model that a stage begins from: its vocabulary grown where new special tokens ask for it, its head
 //! exchanged where the stage scores instead of predicting.
 
-use crate::checkpoint::{self, About, AdapterFiles, BaseModel, Checkpoint};
-use crate::model::{Adapter, Config, Lora, Method, Spec, Weights, fresh, set_magnitudes, specs};
+use crate::checkpoint::{self, About, AdapterFiles, BaseModel, Checkpoint, Stored};
+use crate::model::{
+    Adapter, BaseStorage, Config, Leaf, Lora, Method, Spec, Weights, fresh, set_magnitudes, specs,
+};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
@@ -10,7 +12,7 @@ use crate::tokenizer::chat::with_ours;
 use crate::train::run::{Input, Recipe};
 use crate::train::{Frozen, Reference};
 use anyhow::{Context, Result, ensure};
-use kernels::{Backend, BlockFormat, rng};
+use kernels::{Backend, rng};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -111,12 +113,17 @@ impl Init {
         Ok(Init { adapter: Some(Beside { adapter, files, base }), ..self })
     }
 
-    /// The same with the matrices of the model's blocks stored in `base`, from which they are unpacked while products
-    /// read them; exactly where there is none.
+    /// The same with the matrices of the model's blocks stored so; from blocks they are unpacked while products read
+    /// them.
     ///
     /// # Panics
     /// If nothing is learned beside it.
-    pub fn stored_in(mut self, base: Option<BlockFormat>) -> Self {
+    pub fn stored(mut self, stored: Stored) -> Self {
+        let base = match stored {
+            Stored::Exactly => BaseStorage::NUMBERS,
+            Stored::AsInFile => BaseStorage::AsItIs { spared: self.model.spared_bytes() },
+            Stored::In(format) => BaseStorage::In(format),
+        };
         self.adapter.as_mut().expect("an adapter stands beside a stored base").adapter.base = base;
         self
     }
@@ -260,8 +267,13 @@ impl Init {
             "the data has tokens that {} does not know, whose embeddings an adapter does not learn: leave --lora out",
             self.name
         );
-        let base = self.adapter().and_then(|adapter| adapter.base);
-        let mut upload = checkpoint::to_backend_in(b, config, base);
+        let base = self.adapter().map_or(BaseStorage::NUMBERS, |adapter| adapter.base);
+        let is_in_blocks = |spec: &Spec| match base {
+            BaseStorage::NUMBERS => false,
+            BaseStorage::AsItIs { .. } => spec.is_block_matrix() && self.model.is_in_blocks(spec),
+            BaseStorage::In(_) => spec.is_block_matrix(),
+        };
+        let mut upload = checkpoint::to_backend_where(b, config, |spec| !is_in_blocks(spec));
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
         let mut leaf = 0;
         let mut weights = self.model.weights_as(&specs(config), |spec, values| {
@@ -271,7 +283,17 @@ impl Init {
                 (Some(values), None) => self.grow(spec, values, new_rows),
                 (None, None) => fresh(spec, seed, leaf),
             };
-            upload(spec, values).context("leave --base out to keep the model exactly")
+            let leaf = match base {
+                BaseStorage::In(format) if is_in_blocks(spec) => Leaf::Blocks(
+                    checkpoint::quantised(spec, format, &values)
+                        .context("leave --base out to keep the model exactly")?,
+                ),
+                BaseStorage::AsItIs { .. } if is_in_blocks(spec) => {
+                    self.model.blocks_in_file(spec)?.map_or(Leaf::Values(values), Leaf::Blocks)
+                }
+                _ => Leaf::Values(values),
+            };
+            Ok(upload(leaf))
         })?;
         drop(upload);
         weights.adapter = self.adapter_weights(b, leaf, seed)?;
@@ -387,7 +409,7 @@ impl Init {
         let place: PathBuf = place;
         if let Some(Beside { adapter, files, .. }) = &self.adapter {
             recipe.settings.insert("lora".into(), adapter.lora.to_string().into());
-            if let Some(format) = adapter.base {
+            if let BaseStorage::In(format) = adapter.base {
                 recipe.settings.insert("base".into(), format.to_string().into());
             }
             if let Some(files) = files {

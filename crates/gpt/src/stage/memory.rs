@@ -2,9 +2,8 @@
 //! kills it without a message.
 
 use super::{Init, Machine};
-use crate::model::{Adapter, Config, Method, Spec};
+use crate::model::{Adapter, BaseStorage, Config, Method, Spec};
 use anyhow::{Result, ensure};
-use kernels::BlockFormat;
 
 /// How much of the memory that is left a training may take; the rest is for what the backend works with, for
 /// checkpoints while they are written, and for other programs. A training at 99 % was ended by the system.
@@ -34,8 +33,8 @@ impl<'a> Model<'a> {
         Model { method, ..self }
     }
 
-    fn base(&self) -> Option<BlockFormat> {
-        self.adapter.and_then(|adapter| adapter.base)
+    fn base(&self) -> BaseStorage {
+        self.adapter.map_or(BaseStorage::NUMBERS, |adapter| adapter.base)
     }
 
     fn parameters(&self) -> usize {
@@ -55,9 +54,8 @@ pub(super) fn check(
     lanes: usize,
     machine: &Machine,
 ) -> Result<()> {
-    let base = trained.iter().find_map(Model::base);
     ensure!(
-        base.is_none() || machine.device == "cpu",
+        machine.device == "cpu" || !trained.iter().any(|one| one.base().is_in_blocks()),
         "only the processor computes with a model whose matrices are stored in blocks: give --device cpu, or leave --base out"
     );
     let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };

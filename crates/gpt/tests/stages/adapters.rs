@@ -3,9 +3,9 @@
 
 use crate::workshop::{continues, costs, cpu, machine, modern, settings};
 use crate::{answers_are_shown, base, demonstrations, init, prompts, rankings};
-use gpt::checkpoint::{self, Checkpoint};
+use gpt::checkpoint::{self, Checkpoint, Quant, Stored};
 use gpt::data::Prompt;
-use gpt::model::{Config, Lora};
+use gpt::model::{BaseStorage, Config, Lora};
 use gpt::progress::{Progress, Silent};
 use gpt::stage::{DpoOptions, Init, PpoOptions, RewardOptions, SftOptions, dpo, ppo, reward, sft};
 use kernels::{BlockFormat, Cpu};
@@ -18,12 +18,12 @@ fn fresh(path: &Path, lora: &str) -> Init {
 
 /// The same, its matrices stored in blocks.
 fn stored(path: &Path, lora: &str, base: BlockFormat) -> Init {
-    fresh(path, lora).stored_in(Some(base))
+    fresh(path, lora).stored(Stored::In(base))
 }
 
 /// The model with the adapter of a run beside it, to go on with.
 fn going_on(path: &Path, run: &Path) -> Init {
-    let (base, files) = checkpoint::open(path, &Silent).unwrap().with_adapter(run).unwrap().apart();
+    let (base, files) = checkpoint::open(path, &Silent).unwrap().with_adapter(run, &Silent).unwrap().apart();
     let files = files.unwrap();
     let (tokenizer, lora) = (base.tokenizer().unwrap(), files.adapter.lora.clone());
     let init = Init::new(path.display().to_string(), base, tokenizer, &[]).unwrap();
@@ -107,6 +107,28 @@ fn an_adapter_learns_beside_blocks_about_what_it_learns_beside_exact_weights() {
     }
 }
 
+/// The blocks of a file are its numbers: beside them the same is learned, to the bit.
+#[test]
+fn an_adapter_learns_beside_the_blocks_of_a_file_what_it_learns_beside_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = checkpoint::open(&base(dir.path(), modern), &Silent).unwrap();
+    let file = dir.path().join("model.gguf");
+    let tokenizer = model.needed_tokenizer().unwrap();
+    checkpoint::write_gguf(&model, &tokenizer, "tiny", Quant::Q8_0, &file, &Silent).unwrap();
+    let adapters = [("numbers", Stored::Exactly), ("blocks", Stored::AsInFile)].map(|(name, stored)| {
+        let init = fresh(&file, "r=4").stored(stored);
+        let spared = match init.adapter().unwrap().base {
+            BaseStorage::AsItIs { spared } => spared,
+            BaseStorage::In(format) => panic!("{format} was not asked for"),
+        };
+        assert_eq!(spared > 0, stored == Stored::AsInFile, "{name}");
+        let run = taught(dir.path(), &init, name);
+        let files = checkpoint::open(&run, &Silent).unwrap().apart().1.unwrap();
+        std::fs::read(files.path.join("adapter_model.safetensors")).unwrap()
+    });
+    assert!(adapters[0] == adapters[1]);
+}
+
 /// As PEFT writes them, and as nobody types them here.
 #[test]
 fn magnitudes_are_not_trained_with_dropout() {
@@ -146,7 +168,7 @@ fn adapters_climb_a_reward_and_stay_close_to_what_they_began_with() {
         let path = base(&dir, shape);
         let sft = taught(&dir, &fresh(&path, "r=4"), "sft");
 
-        let beside = fresh(&path, "r=4").stored_in(base_format);
+        let beside = fresh(&path, "r=4").stored(base_format.map_or(Stored::Exactly, Stored::In));
         let rankings = rankings(&beside);
         let rewards = dir.join("reward");
         std::fs::create_dir(&rewards).unwrap();
@@ -171,8 +193,8 @@ fn adapters_climb_a_reward_and_stay_close_to_what_they_began_with() {
             outcome.ending.stopped
         });
 
-        let policy = going_on(&path, &sft).stored_in(base_format);
-        let reward = fresh(&rewarding, "r=4").stored_in(base_format);
+        let policy = going_on(&path, &sft).stored(base_format.map_or(Stored::Exactly, Stored::In));
+        let reward = fresh(&rewarding, "r=4").stored(base_format.map_or(Stored::Exactly, Stored::In));
         let asked = prompts(20);
         let noisy = fresh(&path, "r=4,dropout=0.1");
         let refused =
@@ -206,7 +228,7 @@ fn dpo_beside_a_model_begins_at_no_difference() {
     for (name, init) in [
         ("fresh", fresh(&path, "r=4,dropout=0.05")),
         ("going on", going_on(&path, &taught)),
-        ("in blocks", going_on(&path, &taught).stored_in(Some(BlockFormat::Nf4))),
+        ("in blocks", going_on(&path, &taught).stored(Stored::In(BlockFormat::Nf4))),
     ] {
         let rankings = rankings(&init);
         let dir = dir.path().join(name);

@@ -1,13 +1,12 @@
 //! Matrices in blocks, unpacked a stretch at a time while products pack them.
 
 use super::level::multiversion;
-use crate::{BlockFormat, BlockMatrix};
+use crate::BlockMatrix;
 
 /// Values to read that are in blocks: a stretch of a flattened matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks<'a> {
-    format: BlockFormat,
-    bytes: &'a [u8],
+    matrix: &'a BlockMatrix,
     /// Where in the matrix the stretch begins.
     start: usize,
     len: usize,
@@ -16,7 +15,7 @@ pub(super) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// All values of a matrix.
     pub(super) fn of(matrix: &'a BlockMatrix) -> Self {
-        Blocks { format: matrix.format(), bytes: matrix.bytes(), start: 0, len: matrix.len() }
+        Blocks { matrix, start: 0, len: matrix.len() }
     }
 
     /// Number of values.
@@ -36,7 +35,7 @@ impl<'a> Blocks<'a> {
     #[inline(always)]
     pub(super) fn unpack(self, out: &mut [f32], start: usize) {
         let part = self.part(start, out.len());
-        self.format.unpack(out, self.bytes, part.start);
+        self.matrix.unpack(out, part.start);
     }
 }
 
@@ -51,23 +50,27 @@ multiversion! {
 mod tests {
     use super::super::Level;
     use super::*;
+    use crate::BlockFormat;
 
     #[test]
     fn any_stretch_is_what_the_blocks_hold() {
-        let values: Vec<f32> = (0..7 * 91).map(|i| crate::rng::uniform(3, 4, i) - 0.5).collect();
-        for format in BlockFormat::ALL {
-            let matrix = BlockMatrix::quantise(format, &values, [7, 91]).expect("small values");
+        let whole = BlockFormat::ALL.map(|format| BlockMatrix::noise(format, [7, 91], 1));
+        let of_two = |first, second| {
+            let [first, second] = [first, second].map(|format| BlockMatrix::noise(format, [4, 91], 2));
+            BlockMatrix::of_bands(91, [first.bands(), second.bands()].concat())
+        };
+        let mixed = of_two(BlockFormat::Q4K, BlockFormat::Q8_0);
+        for matrix in whole.into_iter().chain([mixed]) {
             let expected = matrix.values();
-            for (start, len) in [(0, 637), (0, 64), (32, 32), (31, 2), (64, 0), (100, 77), (600, 37)] {
+            for (start, len) in
+                [(0, 637), (0, 64), (32, 32), (31, 2), (64, 0), (100, 77), (600, 37), (300, 120)]
+            {
                 for level in Level::available() {
                     let mut out = vec![f32::NAN; len];
-                    unpack(
-                        level,
-                        &mut out,
-                        Blocks::of(&matrix).part(start / 2, 637 - start / 2),
-                        start - start / 2,
-                    );
-                    assert_eq!(out, expected[start..][..len], "{format}, {len} from {start}, {level}");
+                    let part = Blocks::of(&matrix).part(start / 2, 637 - start / 2);
+                    unpack(level, &mut out, part, start - start / 2);
+                    let what = format!("{:?}, {len} from {start}, {level}", matrix.bands()[0].format);
+                    assert_eq!(out, expected[start..][..len], "{what}");
                 }
             }
         }

@@ -103,15 +103,12 @@ pub fn resolve_model(path: &Path, progress: &dyn Progress) -> Result<ModelDir> {
     if let Some((base, adapter)) = taken_apart(path) {
         let base = resolve_model(&base, progress)?;
         ensure!(base.adapter.is_none(), "{} is a model with an adapter already", base.path.display());
-        return Ok(ModelDir { adapter: Some(resolve_adapter(&adapter)?), ..base });
+        return Ok(ModelDir { adapter: Some(resolve_adapter(&adapter, progress)?), ..base });
     }
     let Some(name) = Name::of(path)? else {
         return beside_base(resolve_local(path)?, progress);
     };
-    let model = Hub::from_env()?.model(&name, progress)?;
-    let local = resolve_local(&model.path)?;
-    // Its files were held against the digests of the hub.
-    Ok(ModelDir { origin: Some(model.name), warnings: Vec::new(), ..local })
+    beside_base(resolve_on_hub(&name, progress)?, progress)
 }
 
 /// `BASE+ADAPTER`: the name of a model with an adapter beside it.
@@ -132,13 +129,25 @@ fn taken_apart(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((base.into(), adapter.into()))
 }
 
+/// What the hub has under this name, fetched.
+fn resolve_on_hub(name: &Name, progress: &dyn Progress) -> Result<ModelDir> {
+    let model = Hub::from_env()?.model(name, progress)?;
+    let local = resolve_local(&model.path)?;
+    // Its files were held against the digests of the hub.
+    Ok(ModelDir { origin: Some(model.name), warnings: Vec::new(), ..local })
+}
+
 /// Finds the adapter that `path` names: a run directory that trained one (its newest good checkpoint), a
-/// checkpoint, or the directory of PEFT.
+/// checkpoint, the directory of PEFT, or one of the hub.
 ///
 /// # Errors
 /// Nothing is there, it is a whole model, or every checkpoint is damaged.
-pub(super) fn resolve_adapter(path: &Path) -> Result<AdapterDir> {
-    let ModelDir { path: dir, manifest, warnings, .. } = resolve_local(path)?;
+pub(super) fn resolve_adapter(path: &Path, progress: &dyn Progress) -> Result<AdapterDir> {
+    let found = match Name::of(path)? {
+        Some(name) => resolve_on_hub(&name, progress)?,
+        None => resolve_local(path)?,
+    };
+    let ModelDir { path: dir, manifest, warnings, .. } = found;
     ensure!(
         is_adapter(&dir),
         "{} is a model and no adapter, which has a file {ADAPTER_CONFIG}: name it with --model, without --adapter",

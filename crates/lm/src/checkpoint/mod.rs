@@ -46,10 +46,10 @@ pub use generation::{Generation, Writing};
 pub use gguf::{Quant, Written, write as write_gguf};
 pub use load::open;
 pub use manifest::{About, FileRecord, Manifest, Task, verify};
-pub use model::{Checkpoint, moments_to_backend, to_backend, to_backend_in, to_host};
+pub use model::{Checkpoint, moments_to_backend, to_backend, to_backend_where, to_host};
 pub use road::{PLAN, is_finished as road_is_finished, stages as road_stages};
 pub use save::{Beside, Contents, from_backend, from_host, save, save_on};
-pub use stored::Stored;
+pub use stored::{Stored, fresh_in_blocks, quantised};
 
 const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use kernels::{Backend, BlockFormat, BlockMatrix};
+use kernels::Backend;
 
 use super::adapter::{AdapterFiles, Base};
 use super::family::{Names, Piece};
@@ -13,7 +13,7 @@ use super::gguf::vocabulary;
 use super::manifest::Manifest;
 use super::tensor_file::TensorFiles;
 use super::{EXACT, FIRST_MOMENT, OPTIMIZER, SECOND_MOMENT};
-use crate::model::{self, Config, Method, Spec, Weights, specs};
+use crate::model::{self, Config, Leaf, Method, Spec, Weights, specs};
 use text::hub::Name;
 use text::tokenizer::Tokenizer;
 
@@ -279,24 +279,20 @@ pub fn moments_to_backend<B: Backend>(
     }
 }
 
-/// The same of one tree, the matrices of its blocks stored in `base` where there is one.
-pub fn to_backend_in<B: Backend>(
+/// The same of one tree, of which the leaves that `has_numbers` names have numbers, and the others blocks.
+pub fn to_backend_where<B: Backend>(
     backend: &mut B,
     config: &Config,
-    base: Option<BlockFormat>,
-) -> impl FnMut(&Spec, Vec<f32>) -> Result<B::Tensor> {
-    let format_of = move |spec: &Spec| base.filter(|_| spec.is_block_matrix());
-    let mut arena = model::arena_where(backend, &specs(config), |spec| format_of(spec).is_none()).into_iter();
-    move |spec, values| {
-        let mut leaf = arena.next().expect("an arena has a tensor for every leaf");
-        let Some(format) = format_of(spec) else {
-            backend.upload(&mut leaf, &values);
-            return Ok(leaf);
-        };
-        let matrix = BlockMatrix::quantise(format, &values, [spec.shape[0], spec.shape[1]]);
-        let matrix =
-            matrix.with_context(|| format!("{} has numbers that {format} cannot hold", spec.name))?;
-        Ok(backend.blocks(matrix))
+    has_numbers: impl FnMut(&Spec) -> bool,
+) -> impl FnMut(Leaf) -> B::Tensor {
+    let mut arena = model::arena_where(backend, &specs(config), has_numbers).into_iter();
+    move |leaf| {
+        let mut tensor = arena.next().expect("an arena has a tensor for every leaf");
+        match leaf {
+            Leaf::Values(values) => backend.upload(&mut tensor, &values),
+            Leaf::Blocks(matrix) => tensor = backend.blocks(matrix),
+        }
+        tensor
     }
 }
 

@@ -190,6 +190,16 @@ impl TensorFiles {
         Ok(finite)
     }
 
+    /// The bytes of a tensor as they are in the file.
+    pub(super) fn bytes(&self, tensor: &Tensor) -> Result<Vec<u8>> {
+        let (path, file) = &self.files[tensor.file];
+        let Some(len) = tensor.byte_len() else { panic!("a tensor of {} was not refused", tensor.format) };
+        let mut bytes = vec![0; len as usize];
+        system::read_exact_at(file, &mut bytes, tensor.start)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(bytes)
+    }
+
     /// Whether two tensors hold the same bits, as `f32`.
     pub(super) fn equal(&self, a: &Tensor, b: &Tensor) -> Result<bool> {
         if a.shape != b.shape {

@@ -20,11 +20,32 @@ pub const MATRICES: [&str; 4] = ["qkv", "attn_out", "mlp_up", "mlp_down"];
 pub struct Adapter<T> {
     /// What it was asked to be.
     pub lora: Lora,
-    /// How the matrices of blocks are stored that it is trained beside; exactly where there is none (QLoRA, Dettmers et
-    /// al. 2023).
-    pub base: Option<BlockFormat>,
+    /// How the matrices of blocks are stored that it is trained beside (QLoRA, Dettmers et al. 2023).
+    pub base: BaseStorage,
     /// Its pairs, block by block.
     pub blocks: Vec<OfMatrices<Pair<T>>>,
+}
+
+/// How the matrices of blocks are stored beside which an adapter is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseStorage {
+    /// With the values of the model's file: as numbers, or in the blocks that it has, which take so many bytes less.
+    AsItIs {
+        /// Those bytes.
+        spared: u64,
+    },
+    /// In blocks of this format.
+    In(BlockFormat),
+}
+
+impl BaseStorage {
+    /// As numbers.
+    pub const NUMBERS: BaseStorage = BaseStorage::AsItIs { spared: 0 };
+
+    /// Whether some of it is in blocks.
+    pub fn is_in_blocks(self) -> bool {
+        self != Self::NUMBERS
+    }
 }
 
 /// What stands beside a matrix. Its rank is the sum of its pieces'.

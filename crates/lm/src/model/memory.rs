@@ -4,9 +4,8 @@
 //! what training really takes and holds this to it.
 
 use super::block::norm::stats_width;
-use kernels::BlockFormat;
 
-use super::{Adapter, Config, Lora, Method, NormPlace, PairShape, Spec, maps};
+use super::{Adapter, BaseStorage, Config, Lora, Method, NormPlace, PairShape, Spec, maps};
 
 /// Bytes of a number that is kept exactly.
 pub const EXACT_BYTES: u64 = 4;
@@ -65,13 +64,17 @@ impl Config {
         }
     }
 
-    /// Bytes of the weights, the matrices of blocks stored in `base`, or exactly like the rest.
-    pub fn weight_bytes(&self, base: Option<BlockFormat>) -> u64 {
-        let bytes = |spec: &Spec| match base.filter(|_| spec.is_block_matrix()) {
-            Some(format) => format.bytes(spec.len()) as u64,
-            None => EXACT_BYTES * spec.len() as u64,
+    /// Bytes of the weights, the matrices of blocks stored in `base`.
+    pub fn weight_bytes(&self, base: BaseStorage) -> u64 {
+        let bytes = |spec: &Spec| match base {
+            BaseStorage::In(format) if spec.is_block_matrix() => format.bytes(spec.len()) as u64,
+            _ => EXACT_BYTES * spec.len() as u64,
         };
-        super::specs(self).leaves().into_iter().map(bytes).sum()
+        let bytes: u64 = super::specs(self).leaves().into_iter().map(bytes).sum();
+        match base {
+            BaseStorage::AsItIs { spared } => bytes - spared,
+            BaseStorage::In(_) => bytes,
+        }
     }
 
     /// The same of training `adapter` beside a model that stays as it is.

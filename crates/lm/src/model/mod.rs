@@ -16,7 +16,8 @@ mod speed;
 mod weights;
 
 pub use adapter::{
-    Adapter, LowRank, MATRICES, OfMatrices, Pair, PairShape, adapter_specs, set_magnitudes, weight_name,
+    Adapter, BaseStorage, LowRank, MATRICES, OfMatrices, Pair, PairShape, adapter_specs, set_magnitudes,
+    weight_name,
 };
 pub use config::{Biases, Config, DEFAULT_BAND, Mlp, NormKind, NormPlace, Positions};
 pub use distil::{Teaching, divergences, divergences_backward};

@@ -7,7 +7,7 @@ pub use scaling::{Network, Scaling, SharedStep};
 
 use serde::Serialize;
 
-use crate::model::{Adapter, Config, Method, Spec, TrainingMemory, specs};
+use crate::model::{Adapter, BaseStorage, Config, Method, Spec, TrainingMemory, specs};
 
 /// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
 pub const TOKENS_PER_PARAMETER: u64 = 20;
@@ -151,7 +151,8 @@ impl Plan {
             specs.leaves().into_iter().filter(|spec| adapter.is_none() && method.is_muons(spec));
         let moments = 8 * arrays - 4 * without_second.map(Spec::len).sum::<usize>() as u64;
         let beside = if adapter.is_some() { 4 * arrays } else { 0 };
-        let weights = config.weight_bytes(adapter.and_then(|adapter| adapter.base)) + beside;
+        let weights =
+            config.weight_bytes(adapter.map_or(BaseStorage::NUMBERS, |adapter| adapter.base)) + beside;
         Plan {
             parameters,
             learned,

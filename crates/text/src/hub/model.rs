@@ -1,4 +1,4 @@
-//! A model of the hub: which files of a repository are needed to load it.
+//! A model of the hub, or an adapter: which files of a repository are needed to load it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use crate::progress::Progress;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// What makes a repository without a configuration of a model one of an adapter (PEFT).
+const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 /// What is fetched besides, where it is there: how to speak, and the tokenizer in its forms.
 const COMPANIONS: &[&str] = &[
     "generation_config.json",
@@ -43,6 +45,8 @@ pub struct Model {
 enum Weights {
     Single,
     Sharded,
+    /// Beside those of another model.
+    Adapter,
 }
 
 /// The part of `model.safetensors.index.json` that tells the files.
@@ -52,7 +56,7 @@ struct Index {
 }
 
 impl Hub {
-    /// The model `name`, fetched where it is not in the cache.
+    /// The model or the adapter `name`, fetched where it is not in the cache.
     ///
     /// # Errors
     /// The repository or revision does not exist, is restricted, holds no model that can be read, cannot be
@@ -66,15 +70,20 @@ impl Hub {
         }
         let weights = find_weights(&repository)?;
         let companions = COMPANIONS.iter().copied().filter(|file| repository.has(file));
-        let mut files: Vec<&str> = std::iter::once(CONFIG).chain(companions).collect();
+        let mut files: Vec<&str> = companions.collect();
         match weights {
             Weights::Single => {
-                files.push(WEIGHTS);
+                files.extend([CONFIG, WEIGHTS]);
+                repository.fetch(&files, progress)?;
+            }
+            Weights::Adapter => {
+                files.extend(ADAPTER);
                 repository.fetch(&files, progress)?;
             }
             Weights::Sharded => {
                 repository.fetch(&[INDEX], progress)?;
                 let shards = shards(&repository)?;
+                files.push(CONFIG);
                 files.extend(shards.iter().map(String::as_str));
                 repository.fetch(&files, progress)?;
             }
@@ -85,6 +94,10 @@ impl Hub {
 
 /// Where the weights are, or why there are none.
 fn find_weights(repository: &Repository<'_>) -> Result<Weights> {
+    let is_adapter = !repository.has(CONFIG) && ADAPTER.iter().all(|file| repository.has(file));
+    if is_adapter {
+        return Ok(Weights::Adapter);
+    }
     if !repository.is_listed()
         && !(repository.has(CONFIG) && (repository.has(WEIGHTS) || repository.has(INDEX)))
     {

@@ -4,11 +4,14 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use gpt::model::{self, Engine, Request, Sampling};
+use gpt::checkpoint::{self, Stored};
+use gpt::model::{self, Engine, Leaf, Request, Sampling, Weights};
+use kernels::Backend;
 use serde_json::json;
 
 use super::{Bench, largest, median, peak_memory_bytes, random_tokens, smallest};
 use crate::device::Computes;
+use crate::options::WeightsArg;
 use crate::precision;
 use crate::session::Purpose;
 use crate::terminal::text::count;
@@ -19,7 +22,7 @@ const REPETITIONS: usize = 5;
 
 impl Bench<'_> {
     /// Times `batch` sequences decoded together, and their prefill apart.
-    pub(super) fn decode(&self, batch: usize, temperature: f32) -> Result<()> {
+    pub(super) fn decode(&self, batch: usize, temperature: f32, weights: WeightsArg) -> Result<()> {
         let config = &self.config;
         ensure!(
             config.seq_len >= PROMPT_TOKENS + NEW_TOKENS,
@@ -28,9 +31,10 @@ impl Bench<'_> {
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
+        let stored = self.session.stored(weights)?;
         let mut compute = self.session.compute(Purpose::Text)?;
         let mut engine = {
-            let weights = model::init(&mut compute, config, self.session.seed());
+            let weights = self.weights(&mut compute, stored)?;
             Engine::new(&mut compute, config, &weights, batch)
         };
         // Another owner each time: what was read before is not to be found in the cache.
@@ -66,6 +70,7 @@ impl Bench<'_> {
             "bench": "decode",
             "preset": self.name,
             "precision": precision::name(compute.precision()),
+            "weights": weights.name(),
             "device": compute.device(),
             "threads": self.session.threads(),
             "batch": batch,
@@ -86,10 +91,32 @@ impl Bench<'_> {
             format!(
                 "decode    {} in {}, {batch} at once: {} tokens/s, prefill {:.1} ms\n",
                 self.name,
-                precision::name(compute.precision()),
+                weights.name().unwrap_or_else(|| precision::name(compute.precision())),
                 count(decode as u64),
                 1e3 * median(&prefills)
             )
         })
+    }
+
+    /// Those of the model; fresh ones of a preset.
+    fn weights<B: Backend>(&self, b: &mut B, stored: Stored) -> Result<Weights<B::Tensor>> {
+        let (config, seed) = (&self.config, self.session.seed());
+        match (&self.model, stored) {
+            (Some(model), _) => model.stored_weights(stored, |spec, leaf| {
+                let leaf = match leaf {
+                    // The context that is measured may be shorter.
+                    Leaf::Values(mut values) if spec.name == "wpe" => {
+                        values.truncate(config.seq_len * config.d_model);
+                        Leaf::Values(values)
+                    }
+                    leaf => leaf,
+                };
+                leaf.upload(b)
+            }),
+            (None, Stored::In(format)) => {
+                checkpoint::fresh_in_blocks(config, seed, format, |_, leaf| leaf.upload(b))
+            }
+            (None, _) => Ok(model::init(b, config, seed)),
+        }
     }
 }

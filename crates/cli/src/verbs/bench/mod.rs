@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpt::checkpoint;
+use gpt::checkpoint::{self, Checkpoint};
 use gpt::model::Config;
 use gpt::stage::usual_vocab_size;
 use gpt::train::Optimizer;
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::complete::temperature;
 use super::pretrain::resolve;
-use crate::options::whole;
+use crate::options::{WeightsArg, whole};
 use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::scaled;
@@ -35,6 +35,7 @@ Examples:
   mynah bench train --preset gpt2 --steps 5 --json
   mynah bench decode --batch 16
   mynah bench decode --batch 16 --temperature 1
+  mynah bench decode --weights q8_0
   mynah bench ppo --steps 3
   mynah bench decode --model path/to/model --batch 1";
 
@@ -55,7 +56,7 @@ pub(crate) struct BenchArgs {
     /// Shape of the model, by name
     #[arg(long, value_name = "NAME", default_value = "baby")]
     preset: String,
-    /// Shape of this model instead, with a context of at most 1,024 tokens
+    /// This model's shape instead, with a context of at most 1,024 tokens; decoding takes its weights, too
     #[arg(long, value_name = "MODEL", conflicts_with = "preset")]
     model: Option<PathBuf>,
     /// Training steps that are timed, after two that are not; of PPO iterations, after one
@@ -70,6 +71,8 @@ pub(crate) struct BenchArgs {
     /// Temperature of what is decoded; 0 takes the likeliest token
     #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature)]
     temperature: f32,
+    #[command(flatten)]
+    weights: WeightsArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,6 +97,8 @@ struct Bench<'a> {
     /// The preset or the model.
     name: String,
     config: Config,
+    /// The model, if it is one.
+    model: Option<Checkpoint>,
     optimizer: Optimizer,
 }
 
@@ -101,12 +106,13 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &[])?;
     // Rounded up, as is customary where speed is measured.
     let vocab_size = usual_vocab_size(&args.preset).next_multiple_of(64);
-    let (name, config) = match &args.model {
-        Some(path) => (path.display().to_string(), checkpoint::open(path, session.watcher())?.config),
+    let model = args.model.as_ref().map(|path| checkpoint::open(path, session.watcher())).transpose()?;
+    let (name, config) = match &model {
+        Some(model) => (model.path.display().to_string(), model.config.clone()),
         None => (args.preset.clone(), shape.config(vocab_size, &settings)),
     };
     let config = Config { dropout: 0.0, seq_len: config.seq_len.min(LONGEST_CONTEXT), ..config };
-    let bench = Bench { session, name, config, optimizer: settings.optimizer() };
+    let bench = Bench { session, name, config, model, optimizer: settings.optimizer() };
     let wanted = |what| args.what.is_none_or(|only| only == what);
     if wanted(What::Peak) {
         bench.peak()?;
@@ -119,7 +125,7 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     }
     if wanted(What::Decode) {
         for batch in args.batch.map_or(vec![1, 16], |batch| vec![usize::from(batch)]) {
-            bench.decode(batch, args.temperature)?;
+            bench.decode(batch, args.temperature, args.weights)?;
         }
     }
     if wanted(What::Draw) {

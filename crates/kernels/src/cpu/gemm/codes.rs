@@ -1,9 +1,7 @@
-//! A weight in blocks as the right factor of its product: it stays in as many bytes, which lie as kernels read them.
+//! A weight in blocks as the right factor of its product: it stays in about as many bytes, which lie as kernels read them.
 //!
-//! Units of 16 columns, one after another; of each, block after block along k; of a block, the scales of its columns,
-//! then their codes: a byte each in q8_0, `[k][column]`; in the others half a byte each, `[pair of k][column]`, the
-//! first k in the lower half. Values that are unpacked are those that the plain matrix would have been packed from, so
-//! that products have the same bits.
+//! Units of 16 columns, one after another; of each, block after block along k, which [`UnitBlock`] describes. Values that
+//! are unpacked are those that the plain matrix would have been packed from, so that products have the same bits.
 
 use super::super::aligned::Aligned;
 use super::super::bf16::{round_bf16, to_bf16};
@@ -11,41 +9,74 @@ use super::super::level::multiversion;
 use super::super::pool::{Disjoint, Pool};
 use super::kernel::{Kernel, Word};
 use super::layout::UNIT;
-use crate::blocks::{BlockFormat, BlockMatrix, NF4};
+use crate::blocks::{Band, BlockFormat, BlockMatrix, Factors, Integers, NF4};
 use half::f16;
 use std::ops::Range;
 
 /// The weight.
 pub(crate) struct Codes {
-    pub(super) format: BlockFormat,
-    bytes: Aligned<u8>,
+    /// Its rows, from the first on: all but the last have whole units.
+    bands: Vec<Units>,
     d_out: usize,
     d_in: usize,
 }
 
+/// Neighbouring units in one format.
+struct Units {
+    format: BlockFormat,
+    count: usize,
+    bytes: Aligned<u8>,
+}
+
+/// What a block of 16 columns has, and where it begins: of every column `d`, then `m`; for every group the factors of
+/// `d`, then those of `m`; then the codes' lower bits, then their upper ones. Codes of less than a byte share one with
+/// their next along k, the first in the lowest bits: `[byte along k][column]`.
+#[derive(Clone, Copy)]
+pub(super) struct UnitBlock {
+    pub(super) m: usize,
+    pub(super) factors: usize,
+    pub(super) low: usize,
+    pub(super) high: usize,
+    pub(super) bytes: usize,
+}
+
+impl UnitBlock {
+    #[inline(always)]
+    pub(super) const fn of(format: BlockFormat) -> Self {
+        let len = format.block_len();
+        let (scale, low_bits, integers) = match format.integers() {
+            Some(integers) => (2, integers.low_bits, integers),
+            None => (4, 4, NO_INTEGERS),
+        };
+        let m = UNIT * scale;
+        let factors = m + if integers.m.is_some() { 2 * UNIT } else { 0 };
+        let low = factors + len / integers.group_len * integers.factors.count() * UNIT;
+        let high = low + len * low_bits / 8 * UNIT;
+        Self { m, factors, low, high, bytes: high + len * integers.high_bits / 8 * UNIT }
+    }
+}
+
+/// Of a format whose codes are places in a table: one scale a block.
+const NO_INTEGERS: Integers = Integers {
+    low_bits: 4,
+    high_bits: 0,
+    zero: 0,
+    group_len: BlockFormat::Nf4.block_len(),
+    factors: Factors::None,
+    d: 0,
+    m: None,
+};
+
 impl Codes {
-    /// The same values in this layout; none where a block has values of two rows.
+    /// The same values in this layout; none where a block has values of two rows, or a unit rows of two formats.
     pub(crate) fn new(pool: &mut Pool, matrix: &BlockMatrix) -> Option<Self> {
-        let (format, [d_out, d_in]) = (matrix.format(), matrix.shape());
-        let blocks = d_in / format.block_len();
-        if !d_in.is_multiple_of(format.block_len()) {
+        let ([d_out, d_in], (last, others)) = (matrix.shape(), matrix.bands().split_last()?);
+        let fit = matrix.bands().iter().all(|band| d_in.is_multiple_of(band.format.block_len()));
+        if !fit || others.iter().any(|band| !band.rows.is_multiple_of(UNIT)) {
             return None;
         }
-        let (units, of_unit) = (d_out.div_ceil(UNIT), blocks * UNIT * format.block_bytes());
-        let mut bytes = Aligned::zeros(units * of_unit);
-        let target = Disjoint::new(&mut bytes);
-        pool.run(units, &|unit, _| {
-            // SAFETY: every chunk takes its own unit.
-            let unit_bytes = unsafe { target.slice(unit * of_unit, of_unit) };
-            let blocks_of_unit = unit_bytes.chunks_exact_mut(UNIT * format.block_bytes());
-            for (index, to) in blocks_of_unit.enumerate() {
-                for column in 0..UNIT.min(d_out - unit * UNIT) {
-                    let at = ((unit * UNIT + column) * blocks + index) * format.block_bytes();
-                    put_column(format, to, column, &matrix.bytes()[at..][..format.block_bytes()]);
-                }
-            }
-        });
-        Some(Self { format, bytes, d_out, d_in })
+        let bands = others.iter().chain([last]).map(|band| Units::new(pool, band, d_in)).collect();
+        Some(Self { bands, d_out, d_in })
     }
 
     /// `[d_out, d_in]`.
@@ -53,10 +84,21 @@ impl Codes {
         [self.d_out, self.d_in]
     }
 
-    /// The blocks of a unit.
-    pub(super) fn unit(&self, unit: usize) -> &[u8] {
-        let len = self.d_in / self.format.block_len() * UNIT * self.format.block_bytes();
-        &self.bytes[unit * len..][..len]
+    /// Its formats.
+    pub(super) fn formats(&self) -> impl Iterator<Item = BlockFormat> {
+        self.bands.iter().map(|band| band.format)
+    }
+
+    /// The format and the blocks of a unit.
+    pub(super) fn unit(&self, mut unit: usize) -> (BlockFormat, &[u8]) {
+        for band in &self.bands {
+            if unit < band.count {
+                let len = band.bytes.len() / band.count;
+                return (band.format, &band.bytes[unit * len..][..len]);
+            }
+            unit -= band.count;
+        }
+        panic!("a unit outside of the weight")
     }
 
     /// Writes the terms `k` of some units as a kernel's panel of columns, `[word][column]`.
@@ -67,31 +109,61 @@ impl Codes {
             "a panel of another size"
         );
         for (column, unit) in (0..).step_by(UNIT).zip(units) {
-            let (first, unit) = (k.start, self.unit(unit));
-            unpack_unit(
-                kernel.level,
-                panel,
-                [width, column],
-                unit,
-                self.format,
-                [first, k.len()],
-                kernel.word,
-            );
+            let (format, unit) = self.unit(unit);
+            let (place, terms) = ([width, column], [k.start, k.len()]);
+            unpack_unit(kernel.level, panel, place, unit, format, terms, kernel.word);
         }
+    }
+}
+
+impl Units {
+    fn new(pool: &mut Pool, band: &Band, d_in: usize) -> Self {
+        let (format, blocks) = (band.format, d_in / band.format.block_len());
+        let (count, of_block) = (band.rows.div_ceil(UNIT), UnitBlock::of(format).bytes);
+        let mut bytes = Aligned::zeros(count * blocks * of_block);
+        let target = Disjoint::new(&mut bytes);
+        pool.run(count, &|unit, _| {
+            // SAFETY: every chunk takes its own unit.
+            let unit_bytes = unsafe { target.slice(unit * blocks * of_block, blocks * of_block) };
+            for (index, to) in unit_bytes.chunks_exact_mut(of_block).enumerate() {
+                for column in 0..UNIT.min(band.rows - unit * UNIT) {
+                    let at = ((unit * UNIT + column) * blocks + index) * format.block_bytes();
+                    put_column(format, to, column, &band.bytes[at..][..format.block_bytes()]);
+                }
+            }
+        });
+        Self { format, count, bytes }
     }
 }
 
 /// Puts a block of one column among those of its unit.
 fn put_column(format: BlockFormat, unit: &mut [u8], column: usize, block: &[u8]) {
-    let (scale, codes) = block.split_at(format.scale_bytes());
-    let (scales, unit_codes) = unit.split_at_mut(UNIT * scale.len());
-    scales[column * scale.len()..][..scale.len()].copy_from_slice(scale);
+    let (at, integers) = (UnitBlock::of(format), format.integers().unwrap_or(NO_INTEGERS));
+    let mut put =
+        |to: usize, bytes: &[u8]| unit[to + column * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
+    put(0, &block[integers.d..][..at.m / UNIT]);
+    if let Some(m) = integers.m {
+        put(at.m, &block[m..][..2]);
+    }
+    for group in 0..format.block_len() / integers.group_len {
+        let factors = format.factors(block, group);
+        for (index, &factor) in factors[..integers.factors.count()].iter().enumerate() {
+            put(at.factors + (group * integers.factors.count() + index) * UNIT, &[factor]);
+        }
+    }
+    let mut put_bits = |to: usize, bits: usize, k: usize, value: u8| {
+        let codes = 8 / bits;
+        unit[to + k / codes * UNIT + column] |= value << (bits * (k % codes));
+    };
     for k in 0..format.block_len() {
-        match format {
-            BlockFormat::Q8_0 => unit_codes[k * UNIT + column] = codes[k],
-            BlockFormat::Q4_0 | BlockFormat::Nf4 => {
-                unit_codes[k / 2 * UNIT + column] |= format.nibble(codes, k) << (4 * (k % 2));
-            }
+        let code = format.code(block, k);
+        if integers.low_bits == 8 {
+            put_bits(at.low, 8, k, code);
+            continue;
+        }
+        put_bits(at.low, 4, k, code & 15);
+        if integers.high_bits > 0 {
+            put_bits(at.high, integers.high_bits, k, code >> 4);
         }
     }
 }
@@ -107,16 +179,17 @@ multiversion! {
         terms: [usize; 2],
         word: Word,
     ) {
+        let (block_len, of_block) = (format.block_len(), UnitBlock::of(format).bytes);
+        let group_len = format.integers().unwrap_or(NO_INTEGERS).group_len;
         let ([width, column], [start, len]) = (place, terms);
-        let block_len = format.block_len();
         let mut at = start;
         while at < start + len {
-            let block = &unit[at / block_len * UNIT * format.block_bytes()..][..UNIT * format.block_bytes()];
-            let (scales, codes) = block.split_at(UNIT * format.scale_bytes());
-            let scales = scales_of(format, scales);
-            let end = (start + len).min((at / block_len + 1) * block_len);
+            let block = &unit[at / block_len * of_block..][..of_block];
+            let group = at % block_len / group_len;
+            let scales = scales_of(format, block, group);
+            let end = (start + len).min((at / group_len + 1) * group_len);
             for k in at..end {
-                let values = values_of(format, &scales, codes, k % block_len);
+                let values = values_of(format, &scales, block, k % block_len);
                 let words = &mut panel[(k - start) / word.step() * width + column..][..UNIT];
                 match word {
                     Word::F32 => words.iter_mut().zip(values).for_each(|(word, x)| *word = x.to_bits()),
@@ -136,33 +209,58 @@ multiversion! {
     }
 }
 
+/// The scales of a group's columns, and what their values are less.
+type Scales = [[f32; UNIT]; 2];
+
 #[inline(always)]
-fn scales_of(format: BlockFormat, bytes: &[u8]) -> [f32; UNIT] {
-    std::array::from_fn(|column| match format {
-        BlockFormat::Q8_0 | BlockFormat::Q4_0 => {
-            f16::from_le_bytes([bytes[2 * column], bytes[2 * column + 1]]).to_f32()
-        }
-        BlockFormat::Nf4 => f32::from_le_bytes([0, 1, 2, 3].map(|byte| bytes[4 * column + byte])),
-    })
+fn scales_of(format: BlockFormat, block: &[u8], group: usize) -> Scales {
+    let at = UnitBlock::of(format);
+    let half = |at: usize, c: usize| f16::from_le_bytes([block[at + 2 * c], block[at + 2 * c + 1]]).to_f32();
+    let Some(integers) = format.integers() else {
+        let absmax = |c: usize| f32::from_le_bytes([0, 1, 2, 3].map(|byte| block[4 * c + byte]));
+        return [std::array::from_fn(absmax), [0.0; UNIT]];
+    };
+    let factors = &block[at.factors + group * integers.factors.count() * UNIT..];
+    let scale = |c: usize| match integers.factors {
+        Factors::None => half(0, c),
+        Factors::Signed => half(0, c) * f32::from(factors[c] as i8),
+        Factors::Pair => half(0, c) * f32::from(factors[c]),
+    };
+    let least = |c: usize| match (integers.m, integers.factors) {
+        (None, _) => 0.0,
+        (_, Factors::Pair) => half(at.m, c) * f32::from(factors[UNIT + c]),
+        _ => -half(at.m, c),
+    };
+    [std::array::from_fn(scale), std::array::from_fn(least)]
 }
 
 /// The values of a block's columns at one k.
 #[inline(always)]
-fn values_of(format: BlockFormat, scales: &[f32; UNIT], codes: &[u8], k: usize) -> [f32; UNIT] {
-    let mut values = [0.0; UNIT];
-    match format {
-        BlockFormat::Q8_0 => {
-            let codes = &codes[k * UNIT..][..UNIT];
-            (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8));
-        }
-        BlockFormat::Q4_0 => {
-            let (codes, shift) = (&codes[k / 2 * UNIT..][..UNIT], 4 * (k % 2) as u32);
-            (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from((codes[c] >> shift & 15) as i8 - 8));
-        }
-        BlockFormat::Nf4 => {
-            let (codes, shift) = (&codes[k / 2 * UNIT..][..UNIT], 4 * (k % 2) as u32);
-            (0..UNIT).for_each(|c| values[c] = scales[c] * NF4[usize::from(codes[c] >> shift & 15)]);
-        }
+fn values_of(format: BlockFormat, [scales, leasts]: &Scales, block: &[u8], k: usize) -> [f32; UNIT] {
+    let (at, mut values) = (UnitBlock::of(format), [0.0; UNIT]);
+    let bits = |from: usize, bits: usize| {
+        let (codes, shift) = (8 / bits, (bits * (k % (8 / bits))) as u32);
+        let (bytes, mask) = (&block[from + k / codes * UNIT..][..UNIT], ((1 << bits) - 1) as u8);
+        std::array::from_fn::<u8, UNIT, _>(|c| bytes[c] >> shift & mask)
+    };
+    let Some(integers) = format.integers() else {
+        let codes = bits(at.low, 4);
+        (0..UNIT).for_each(|c| values[c] = scales[c] * NF4[usize::from(codes[c])]);
+        return values;
+    };
+    if integers.low_bits == 8 {
+        let codes = &block[at.low + k * UNIT..][..UNIT];
+        (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8));
+        return values;
+    }
+    let mut codes = bits(at.low, 4);
+    if integers.high_bits > 0 {
+        let high = bits(at.high, integers.high_bits);
+        (0..UNIT).for_each(|c| codes[c] |= high[c] << 4);
+    }
+    (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8 - integers.zero));
+    if integers.m.is_some() {
+        (0..UNIT).for_each(|c| values[c] -= leasts[c]);
     }
     values
 }

@@ -3,24 +3,22 @@
 //! A column's sum is one chain of multiply-adds, in the order of every kernel. Two units side by side are chains
 //! enough that the processor never waits for one.
 
-use super::codes::Codes;
+use super::codes::{Codes, UnitBlock};
 use super::layout::UNIT;
 use super::tile::{Tile, finish};
 use crate::BlockFormat;
+use crate::blocks::{Factors, Integers};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
 /// Rows of the panels of rows.
 const MR: usize = 6;
-/// Values of a block, bytes of its scales.
-const LEN: usize = 32;
-const SCALES: usize = 2 * UNIT;
 
 /// How many units are computed side by side for so many rows; none where codes are rather unpacked for several
-/// tiles, or are no whole numbers.
+/// tiles, or are no integers.
 pub(super) fn units(codes: &Codes, rows: usize) -> Option<usize> {
-    let is_whole = matches!(codes.format, BlockFormat::Q8_0 | BlockFormat::Q4_0);
-    (is_whole && rows <= MR).then_some(if rows <= 2 { 2 } else { 1 })
+    let are_integers = codes.formats().all(|format| format.integers().is_some());
+    (are_integers && rows <= MR).then_some(if rows <= 2 { 2 } else { 1 })
 }
 
 /// Computes neighbouring tiles, of the units from `unit` on and the terms from `start` on: one, or as many as
@@ -28,31 +26,77 @@ pub(super) fn units(codes: &Codes, rows: usize) -> Option<usize> {
 ///
 /// # Safety
 ///
-/// As [`Kernel::run`](super::Kernel::run) but for `right`, on a processor with AVX2; `start` is even, and the codes
-/// have the terms and units.
+/// As [`Kernel::run`](super::Kernel::run) but for `right`, on a processor with AVX2; the first term and the
+/// number of terms are even, and the codes have the terms and units.
 pub(super) unsafe fn run(codes: &Codes, unit: usize, start: usize, tiles: &[Tile]) {
+    let (format, first) = codes.unit(unit);
     // SAFETY: passed on.
     unsafe {
-        match codes.format {
-            BlockFormat::Q8_0 => of_rows::<false>(codes, unit, start, tiles),
-            _ => of_rows::<true>(codes, unit, start, tiles),
+        match tiles {
+            [one, two] => match codes.unit(unit + 1) {
+                (of_second, second) if of_second == format => {
+                    of_format(format, [first, second], start, [one, two]);
+                }
+                (of_second, second) => {
+                    of_format(format, [first], start, [one]);
+                    of_format(of_second, [second], start, [two]);
+                }
+            },
+            _ => of_format(format, [first], start, [&tiles[0]]),
         }
     }
 }
 
 /// # Safety
 ///
-/// As [`run`]; codes of halves of bytes with `FOUR`, else of bytes.
-unsafe fn of_rows<const FOUR: bool>(codes: &Codes, unit: usize, start: usize, tiles: &[Tile]) {
+/// As [`run`]; the units are in this format.
+unsafe fn of_format<const U: usize>(format: BlockFormat, units: [&[u8]; U], start: usize, tiles: [&Tile; U]) {
     // SAFETY: passed on.
     unsafe {
-        match (tiles, tiles[0].rows) {
-            ([one, two], 1) => tile_of::<1, 2, FOUR>(codes, unit, start, [one, two]),
-            ([one, two], _) => tile_of::<2, 2, FOUR>(codes, unit, start, [one, two]),
-            (_, 1) => tile_of::<1, 1, FOUR>(codes, unit, start, [&tiles[0]]),
-            (_, 2) => tile_of::<2, 1, FOUR>(codes, unit, start, [&tiles[0]]),
-            (_, 3 | 4) => tile_of::<4, 1, FOUR>(codes, unit, start, [&tiles[0]]),
-            _ => tile_of::<MR, 1, FOUR>(codes, unit, start, [&tiles[0]]),
+        match format {
+            BlockFormat::Q8_0 => of_rows::<U, Q8_0>(units, start, tiles),
+            BlockFormat::Q4_0 => of_rows::<U, Q4_0>(units, start, tiles),
+            BlockFormat::Q4_1 => of_rows::<U, Q4_1>(units, start, tiles),
+            BlockFormat::Q5_0 => of_rows::<U, Q5_0>(units, start, tiles),
+            BlockFormat::Q5_1 => of_rows::<U, Q5_1>(units, start, tiles),
+            BlockFormat::Q4K => of_rows::<U, Q4K>(units, start, tiles),
+            BlockFormat::Q5K => of_rows::<U, Q5K>(units, start, tiles),
+            BlockFormat::Q6K => of_rows::<U, Q6K>(units, start, tiles),
+            BlockFormat::Nf4 => panic!("codes that are no integers are unpacked first"),
+        }
+    }
+}
+
+/// A format whose codes are integers.
+trait Format {
+    const FORMAT: BlockFormat;
+    const AT: UnitBlock = UnitBlock::of(Self::FORMAT);
+    const INTEGERS: Integers = Self::FORMAT.integers().expect("codes are integers");
+}
+
+macro_rules! formats {
+    ($($name:ident)*) => {$(
+        struct $name;
+
+        impl Format for $name {
+            const FORMAT: BlockFormat = BlockFormat::$name;
+        }
+    )*};
+}
+
+formats! { Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K }
+
+/// # Safety
+///
+/// As [`of_format`].
+unsafe fn of_rows<const U: usize, F: Format>(units: [&[u8]; U], start: usize, tiles: [&Tile; U]) {
+    // SAFETY: passed on.
+    unsafe {
+        match tiles[0].rows {
+            1 => tile_of::<1, U, F>(units, start, tiles),
+            2 => tile_of::<2, U, F>(units, start, tiles),
+            3 | 4 => tile_of::<4, U, F>(units, start, tiles),
+            _ => tile_of::<MR, U, F>(units, start, tiles),
         }
     }
 }
@@ -61,39 +105,35 @@ unsafe fn of_rows<const FOUR: bool>(codes: &Codes, unit: usize, start: usize, ti
 ///
 /// As [`of_rows`], with `rows <= R` in every tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile_of<const R: usize, const U: usize, const FOUR: bool>(
-    codes: &Codes,
-    unit: usize,
+unsafe fn tile_of<const R: usize, const U: usize, F: Format>(
+    units: [&[u8]; U],
     start: usize,
     tiles: [&Tile; U],
 ) {
-    let block_bytes = SCALES + UNIT * LEN / if FOUR { 2 } else { 1 };
-    let units: [*const u8; U] = from_fn(|u| codes.unit(unit + u).as_ptr());
+    let (block_len, group_len) = (F::FORMAT.block_len(), F::INTEGERS.group_len);
+    let units = units.map(<[u8]>::as_ptr);
     let mut sums = [[[_mm256_setzero_ps(); 2]; R]; U];
     let (mut left, end) = (tiles[0].left.cast::<f32>(), start + tiles[0].words);
     let mut k = start;
     while k < end {
-        let (block, until) = (k / LEN * block_bytes, end.min((k / LEN + 1) * LEN));
+        let block = k / block_len * F::AT.bytes;
+        let (group, until) = (k % block_len / group_len, end.min((k / group_len + 1) * group_len));
         // SAFETY: within the codes and the panel of rows.
         unsafe {
-            let scales: [[__m256; 2]; U] = from_fn(|u| scales_at(units[u].add(block)));
+            let scales: [Scales; U] = from_fn(|u| scales_at::<F>(units[u].add(block), group));
             while k < until {
-                let at = block + SCALES + k % LEN * UNIT / if FOUR { 2 } else { 1 };
+                let terms = if F::INTEGERS.low_bits == 8 { 1 } else { 2 };
                 for u in 0..U {
-                    if FOUR {
-                        let bytes = _mm_loadu_si128(units[u].add(at).cast());
-                        let nibbles = _mm_set1_epi8(15);
-                        add_row(&mut sums[u], scales[u], whole(_mm_and_si128(bytes, nibbles)), left);
-                        if k + 1 < until {
-                            let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibbles);
-                            add_row(&mut sums[u], scales[u], whole(upper), left.add(MR));
-                        }
+                    let (block, k) = (units[u].add(block), k % block_len);
+                    if terms == 1 {
+                        let codes = _mm_loadu_si128(block.add(F::AT.low + k * UNIT).cast());
+                        add_row::<R, F>(&mut sums[u], scales[u], codes, left);
                     } else {
-                        let halves = [0, 8].map(|from| _mm_loadl_epi64(units[u].add(at + from).cast()));
-                        add_row(&mut sums[u], scales[u], halves, left);
+                        let [first, second] = pair_at::<F>(block, k);
+                        add_row::<R, F>(&mut sums[u], scales[u], first, left);
+                        add_row::<R, F>(&mut sums[u], scales[u], second, left.add(MR));
                     }
                 }
-                let terms = if FOUR { 2.min(until - k) } else { 1 };
                 (k, left) = (k + terms, left.wrapping_add(terms * MR));
             }
         }
@@ -112,24 +152,67 @@ unsafe fn tile_of<const R: usize, const U: usize, const FOUR: bool>(
     }
 }
 
-/// The scales of 16 columns.
+/// Of 16 columns the scales, and what their values are less.
+type Scales = [[__m256; 2]; 2];
+
+/// Those of a group.
 ///
 /// # Safety
 ///
-/// There are 32 bytes.
+/// `block` points to a unit's block.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn scales_at(bytes: *const u8) -> [__m256; 2] {
+unsafe fn scales_at<F: Format>(block: *const u8, group: usize) -> Scales {
     // SAFETY: the caller's promise.
-    [0, 16].map(|from| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.add(from).cast())) })
+    unsafe {
+        let halves =
+            |at: usize| [0, 16].map(|from| _mm256_cvtph_ps(_mm_loadu_si128(block.add(at + from).cast())));
+        let factors = block.add(F::AT.factors + group * F::INTEGERS.factors.count() * UNIT);
+        let times = |halves: [__m256; 2], factors: [__m256i; 2]| {
+            from_fn(|i| _mm256_mul_ps(halves[i], _mm256_cvtepi32_ps(factors[i])))
+        };
+        let bytes = |at: usize| [0, 8].map(|from| _mm_loadl_epi64(factors.add(at + from).cast()));
+        match F::INTEGERS.factors {
+            Factors::None if F::INTEGERS.m.is_some() => {
+                let least = halves(F::AT.m).map(|m| _mm256_sub_ps(_mm256_setzero_ps(), m));
+                [halves(0), least]
+            }
+            Factors::None => [halves(0), [_mm256_setzero_ps(); 2]],
+            Factors::Signed => {
+                let factors = bytes(0).map(|bytes| _mm256_cvtepi8_epi32(bytes));
+                [times(halves(0), factors), [_mm256_setzero_ps(); 2]]
+            }
+            Factors::Pair => [(0, 0), (F::AT.m, UNIT)]
+                .map(|(at, from)| times(halves(at), bytes(from).map(|bytes| _mm256_cvtepu8_epi32(bytes)))),
+        }
+    }
 }
 
-/// 16 halves of bytes, each less 8, in the lower halves of two registers.
+/// The codes of 16 columns at an even k of a block and the next.
+///
+/// # Safety
+///
+/// `block` points to a unit's block.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn whole(nibbles: __m128i) -> [__m128i; 2] {
-    let signed = _mm_sub_epi8(nibbles, _mm_set1_epi8(8));
-    [signed, _mm_srli_si128::<8>(signed)]
+unsafe fn pair_at<F: Format>(block: *const u8, k: usize) -> [__m128i; 2] {
+    let nibbles = _mm_set1_epi8(15);
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm_loadu_si128(block.add(F::AT.low + k / 2 * UNIT).cast()) };
+    let low = [_mm_and_si128(bytes, nibbles), _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibbles)];
+    let bits = F::INTEGERS.high_bits;
+    if bits == 0 {
+        return low;
+    }
+    let codes = 8 / bits;
+    // SAFETY: as above.
+    let high = unsafe { _mm_loadu_si128(block.add(F::AT.high + k / codes * UNIT).cast()) };
+    let mask = _mm_set1_epi8(((1 << bits) - 1) << 4);
+    from_fn(|next| {
+        let first = _mm_cvtsi32_si128((bits * (k % codes + next)) as i32);
+        let high = _mm_slli_epi16::<4>(_mm_srl_epi16(high, first));
+        _mm_or_si128(low[next], _mm_and_si128(high, mask))
+    })
 }
 
 /// Adds the products of one k.
@@ -139,14 +222,23 @@ fn whole(nibbles: __m128i) -> [__m128i; 2] {
 /// `left` points to a value of every row.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn add_row<const R: usize>(
+unsafe fn add_row<const R: usize, F: Format>(
     sums: &mut [[__m256; 2]; R],
-    scales: [__m256; 2],
-    codes: [__m128i; 2],
+    [scales, leasts]: Scales,
+    codes: __m128i,
     left: *const f32,
 ) {
-    let columns: [__m256; 2] =
-        from_fn(|i| _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes[i])), scales[i]));
+    let codes = _mm_sub_epi8(codes, _mm_set1_epi8(F::INTEGERS.zero));
+    let halves = [codes, _mm_srli_si128::<8>(codes)];
+    let columns: [__m256; 2] = from_fn(|i| {
+        let whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(halves[i]));
+        // The product is exact, so that one rounding is as good as two.
+        if F::INTEGERS.m.is_some() {
+            _mm256_fmsub_ps(whole, scales[i], leasts[i])
+        } else {
+            _mm256_mul_ps(whole, scales[i])
+        }
+    });
     for (i, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         let row = unsafe { _mm256_broadcast_ss(&*left.add(i)) };

@@ -280,8 +280,8 @@ impl Product<'_> {
                         [one, two].map(|panel| tile(panel, 0, std::ptr::null(), std::ptr::null()));
                     let tiles = [one, two];
                     let tiles = if panel + units <= panels.end { &tiles[..units] } else { &tiles[..1] };
-                    // SAFETY: as below; a panel of this level is a unit, and blocks but the last have an even
-                    // number of terms.
+                    // SAFETY: as below; a panel of this level is a unit, and blocks of an even number of terms have
+                    // even ones.
                     unsafe { super::codes_avx2::run(codes, panel, block.start, tiles) };
                     panel += tiles.len();
                 }

@@ -102,10 +102,25 @@ fn linear_layers_of_shared_weights() {
 #[test]
 fn linear_layers_in_blocks_plain_and_packed() {
     in_every_setting(|lab, setting| {
-        for (format, d_in) in BlockFormat::ALL.into_iter().flat_map(|format| [(format, D_IN), (format, 448)])
-        {
-            let values = lab.noise(D_OUT * d_in);
-            let matrix = BlockMatrix::quantise(format, &values, [D_OUT, d_in]).expect("small values");
+        let of_one = |format, d_in| BlockMatrix::noise(format, [D_OUT, d_in], 1);
+        let of_two = |rows: usize, first, second| {
+            let rows = [(first, rows), (second, D_OUT - rows)];
+            let bands =
+                rows.map(|(format, rows)| BlockMatrix::noise(format, [rows, 512], 2).bands()[0].clone());
+            BlockMatrix::of_bands(512, bands.into())
+        };
+        let matrices = BlockFormat::ALL
+            .into_iter()
+            .flat_map(|format| {
+                [of_one(format, D_IN), of_one(format, if format.block_len() > 64 { 512 } else { 448 })]
+            })
+            .chain([
+                of_two(80, BlockFormat::Q4K, BlockFormat::Q6K),
+                of_two(57, BlockFormat::Q5_0, BlockFormat::Q8_0),
+                of_two(64, BlockFormat::Nf4, BlockFormat::Q4_1),
+            ]);
+        for matrix in matrices {
+            let ([_, d_in], format) = (matrix.shape(), matrix.bands()[0].format);
             let plain = lab.exact_of(&matrix.values());
             let blocks = lab.backend.blocks(matrix);
             let packed = lab.backend.packed(&blocks, d_in, D_OUT);

@@ -9,8 +9,13 @@ use kernels::{AttentionShape, Backend, BlockFormat, BlockMatrix, CacheSpan, Drop
 pub(crate) fn blocks<B: Backend>(lab: &mut Lab<B>, [rows, d_in, d_out, _]: Sizes) {
     let shape = LinearShape { rows, d_in, d_out };
     for format in BlockFormat::ALL {
-        let values = lab.noise_of_sums(d_out * d_in, d_in.max(d_out));
-        let matrix = BlockMatrix::quantise(format, &values, [d_out, d_in]).expect("small values");
+        let matrix = match BlockFormat::MADE.contains(&format) {
+            true => {
+                let values = lab.noise_of_sums(d_out * d_in, d_in.max(d_out));
+                BlockMatrix::quantise(format, &values, [d_out, d_in]).expect("small values")
+            }
+            false => BlockMatrix::noise(format, [d_out, d_in], 1),
+        };
         let weight = lab.backend.blocks(matrix);
         let packed = lab.backend.packed(&weight, d_in, d_out);
         let (x, dout) = (lab.activation(rows * d_in), lab.activation(rows * d_out));

@@ -10,7 +10,8 @@ use super::super::fit::{EMBEDDING, HEAD};
 use super::super::tensor_file::TensorFiles;
 use super::arrays::{FACTORS, MAGNITUDE, full_name};
 use crate::model::{
-    Adapted, Adapter, Config, Linear, Lora, LowRank, OfMatrices, Pair, PairShape, Spec, ends_in, specs,
+    Adapted, Adapter, BaseStorage, Config, Linear, Lora, LowRank, OfMatrices, Pair, PairShape, Spec, ends_in,
+    specs,
 };
 
 /// The adapted matrices of a model.
@@ -142,7 +143,7 @@ impl Layout {
             });
             pair.shape.pieces.push(LowRank { rows: module.rows.clone(), rank: module.rank });
         }
-        Adapter { lora: self.lora.clone(), base: None, blocks }
+        Adapter { lora: self.lora.clone(), base: BaseStorage::NUMBERS, blocks }
     }
 
     /// Every factor is there with its shape, and so is a head of this shape; nothing else is.

@@ -34,6 +34,7 @@ use super::tensor_file::TensorFiles;
 use super::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::model::{Adapter, Config, Lora, Spec, adapter_specs, specs};
 use arrays::{read_magnitude, read_pair};
+use text::progress::Progress;
 
 /// An adapter whose headers were read and found to fit a model. The numbers are still on the disk.
 pub struct AdapterFiles {
@@ -167,8 +168,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// There is none, or it does not fit the model.
-    pub fn with_adapter(self, path: &Path) -> Result<Self> {
-        self.beside_dir(resolve_adapter(path)?)
+    pub fn with_adapter(self, path: &Path, progress: &dyn Progress) -> Result<Self> {
+        self.beside_dir(resolve_adapter(path, progress)?)
     }
 
     /// The same, of a directory that was found.

@@ -56,10 +56,22 @@ impl Piece {
         match self.order {
             Order::Ours => {}
             Order::Transposed => values.copy_from_slice(&transpose(values, self.shape[0], self.shape[1])),
-            Order::Interleaved => self.regroup_rows(values, 2),
+            Order::Interleaved => self.regroup_rows(values, self.width(), 2),
         }
         if self.factor != 1.0 {
             values.iter_mut().for_each(|value| *value *= self.factor);
+        }
+    }
+
+    /// Whether our rows are the file's in some order.
+    pub(in super::super) fn keeps_rows(&self) -> bool {
+        self.factor == 1.0 && self.order != Order::Transposed
+    }
+
+    /// Brings the bytes of the file's rows, which are [kept](Self::keeps_rows), into our order.
+    pub(in super::super) fn make_rows_ours(&self, rows: &mut [u8]) {
+        if self.order == Order::Interleaved {
+            self.regroup_rows(rows, rows.len() / self.shape[0], 2);
         }
     }
 
@@ -70,16 +82,20 @@ impl Piece {
             Order::Transposed => Cow::Owned(transpose(values, self.shape[1], self.shape[0])),
             Order::Interleaved => {
                 let mut values = values.to_vec();
-                self.regroup_rows(&mut values, self.head_dim / 2);
+                self.regroup_rows(&mut values, self.width(), self.head_dim / 2);
                 Cow::Owned(values)
             }
         }
     }
 
-    /// Within every head, brings together the rows whose numbers have the same remainder by `stride`.
-    fn regroup_rows(&self, values: &mut [f32], stride: usize) {
-        let width: usize = self.shape[1..].iter().product();
-        let (rows, mut head) = (self.head_dim, vec![0.0; self.head_dim * width]);
+    /// Values of a row.
+    fn width(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// Within every head, brings together the rows, of `width` values, whose numbers have the same remainder by `stride`.
+    fn regroup_rows<T: Copy + Default>(&self, values: &mut [T], width: usize, stride: usize) {
+        let (rows, mut head) = (self.head_dim, vec![T::default(); self.head_dim * width]);
         for values in values.chunks_exact_mut(rows * width) {
             head.copy_from_slice(values);
             let from = (0..stride).flat_map(|first| (first..rows).step_by(stride));

@@ -117,16 +117,20 @@ static QWEN3: Architecture = Architecture {
 
 /// The embedding of positions, which programs want to be plain floats.
 pub(super) const POSITIONS: &str = "position_embd.weight";
+/// Those of tokens.
+pub(super) const INPUT: &str = "token_embd.weight";
+/// The head.
+pub(super) const OUTPUT: &str = "output.weight";
 
 /// What every architecture has.
 const ENDS: &[Tensor] = &[
-    whole(EMBEDDING, "token_embd.weight"),
+    whole(EMBEDDING, INPUT),
     whole("blocks.{}.norm1.weight", "blk.{}.attn_norm.weight"),
     whole("blocks.{}.attn_out.weight", "blk.{}.attn_output.weight"),
     whole("blocks.{}.norm2.weight", "blk.{}.ffn_norm.weight"),
     whole("blocks.{}.mlp_down.weight", "blk.{}.ffn_down.weight"),
     whole("final_norm.weight", "output_norm.weight"),
-    whole("lm_head", "output.weight"),
+    whole("lm_head", OUTPUT),
 ];
 
 const SWIGLU: &[Tensor] = &[

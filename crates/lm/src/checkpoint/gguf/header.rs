@@ -17,6 +17,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use kernels::BlockFormat;
 
 use super::super::dtype::Dtype;
 use super::super::number_format::NumberFormat;
@@ -224,21 +225,22 @@ impl Reader<'_> {
 
 /// The number formats as the file numbers them.
 const FORMATS: &[(u32, NumberFormat)] = {
-    use NumberFormat::{Float, Other, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    use BlockFormat::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    use NumberFormat::{Blocks, Float, Other};
     &[
         (0, Float(Dtype::F32)),
         (1, Float(Dtype::F16)),
-        (2, Q4_0),
-        (3, Q4_1),
-        (6, Q5_0),
-        (7, Q5_1),
-        (8, Q8_0),
+        (2, Blocks(Q4_0)),
+        (3, Blocks(Q4_1)),
+        (6, Blocks(Q5_0)),
+        (7, Blocks(Q5_1)),
+        (8, Blocks(Q8_0)),
         (9, Other("Q8_1")),
         (10, Other("Q2_K")),
         (11, Other("Q3_K")),
-        (12, Q4K),
-        (13, Q5K),
-        (14, Q6K),
+        (12, Blocks(Q4K)),
+        (13, Blocks(Q5K)),
+        (14, Blocks(Q6K)),
         (15, Other("Q8_K")),
         (16, Other("IQ2_XXS")),
         (17, Other("IQ2_XS")),

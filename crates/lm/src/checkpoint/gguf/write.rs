@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use kernels::BlockFormat;
 
 use super::super::disk::Disk;
 use super::super::dtype::Dtype;
@@ -11,7 +12,7 @@ use super::super::model::Checkpoint;
 use super::super::number_format::NumberFormat;
 use super::super::save::{beside, parent};
 use super::super::writer::Writer;
-use super::architecture::{Architecture, POSITIONS};
+use super::architecture::{Architecture, INPUT, OUTPUT, POSITIONS};
 use super::entries::{Entries, string};
 use super::{header, rope, vocabulary};
 use crate::model::{Config, RopeScaling, Spec};
@@ -27,6 +28,8 @@ pub enum Quant {
     F16,
     /// Blocks of 8-bit integers; `f16` where rows are no whole blocks.
     Q8_0,
+    /// Blocks of 4-bit integers; of 8 bits in the embedding and the head, whose errors go straight into the logits.
+    Q4_0,
 }
 
 /// What was written.
@@ -50,11 +53,16 @@ impl Quant {
     /// The format that a tensor gets.
     fn format(self, piece: &Piece) -> NumberFormat {
         let row = piece.shape.last().copied().unwrap_or(1);
+        let in_blocks = |format: BlockFormat| match row.is_multiple_of(format.block_len()) {
+            true => NumberFormat::Blocks(format),
+            false => NumberFormat::Float(Dtype::F16),
+        };
         match self {
             _ if piece.shape.len() < 2 || piece.name == POSITIONS => NumberFormat::Float(Dtype::F32),
             Quant::F32 => NumberFormat::Float(Dtype::F32),
-            Quant::Q8_0 if row.is_multiple_of(NumberFormat::Q8_0.block_len()) => NumberFormat::Q8_0,
-            Quant::F16 | Quant::Q8_0 => NumberFormat::Float(Dtype::F16),
+            Quant::F16 => NumberFormat::Float(Dtype::F16),
+            Quant::Q4_0 if ![INPUT, OUTPUT].contains(&piece.name.as_str()) => in_blocks(BlockFormat::Q4_0),
+            Quant::Q8_0 | Quant::Q4_0 => in_blocks(BlockFormat::Q8_0),
         }
     }
 
@@ -63,6 +71,7 @@ impl Quant {
         match self {
             Quant::F32 => 0,
             Quant::F16 => 1,
+            Quant::Q4_0 => 2,
             Quant::Q8_0 => 7,
         }
     }

@@ -142,7 +142,7 @@ impl<B: Backend> Making<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Event, Init, Lora, LowRank, PairShape, Reading, Request, init};
+    use crate::model::{BaseStorage, Event, Init, Lora, LowRank, PairShape, Reading, Request, init};
     use kernels::{BlockFormat, BlockMatrix, F64Tensor, Reference};
 
     /// All that an engine says of a request.
@@ -223,7 +223,7 @@ mod tests {
             };
             let block = |i| [None, Some(pair(&format!("{i}.attn_out"), 8, 8)), None, None];
             let blocks = (0..2).map(block).collect();
-            let adapter = Adapter { lora: Lora::default(), base: None, blocks };
+            let adapter = Adapter { lora: Lora::default(), base: BaseStorage::NUMBERS, blocks };
             let mut other = Making::new(&config, 2, Some(adapter.clone())).sharing(b, &mut first);
             weights.adapter = Some(adapter.map(|spec| {
                 let values: Vec<f32> = (0..spec.len()).map(|i| (i as f32).sin()).collect();

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use kernels::{BlockFormat, BlockMatrix};
+
 use super::super::super::gguf::Entries;
 use super::*;
 
@@ -27,6 +29,54 @@ fn file(entries: &Entries, tensors: &[Described<'_>], data: usize) -> Vec<u8> {
     }
     bytes.resize(bytes.len().next_multiple_of(32) + data, 0);
     bytes
+}
+
+/// A file whose tensors of these names, without what comes before and after a point, are replaced by random blocks.
+pub(super) fn with_noise(file: &[u8], formats: &[(&str, BlockFormat)]) -> Vec<u8> {
+    let number = |format| match format {
+        BlockFormat::Q4_0 => 2u32,
+        BlockFormat::Q4_1 => 3,
+        BlockFormat::Q5_0 => 6,
+        BlockFormat::Q5_1 => 7,
+        BlockFormat::Q4K => 12,
+        BlockFormat::Q5K => 13,
+        BlockFormat::Q6K => 14,
+        _ => panic!("{format} has another number"),
+    };
+    let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap()) as usize;
+    let long = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    let first = string(b"token_embd.weight");
+    let mut at = file.windows(first.len()).position(|window| window == first).unwrap();
+    let (mut described, mut data) = (file[..at].to_vec(), Vec::new());
+    let mut tensors = Vec::new();
+    for _ in 0..word(8) {
+        let name = std::str::from_utf8(&file[at + 8..][..word(at)]).unwrap();
+        at += 8 + name.len();
+        let dimensions: Vec<usize> = (0..long(at) as usize).map(|i| word(at + 4 + 8 * i)).collect();
+        at += 4 + 8 * dimensions.len();
+        tensors.push((name, dimensions, long(at), word(at + 4)));
+        at += 12;
+    }
+    let start = at.next_multiple_of(32);
+    for (stream, (name, dimensions, kind, offset)) in (0..).zip(&tensors) {
+        let found = formats.iter().find(|(part, _)| name.split('.').any(|own| own == *part));
+        let (kind, bytes) = match found {
+            Some((_, format)) => {
+                let matrix = BlockMatrix::noise(*format, [dimensions[1], dimensions[0]], stream);
+                (number(*format), matrix.bands()[0].bytes.clone())
+            }
+            None => (*kind, file[start + offset..][..4 * dimensions.iter().product::<usize>()].to_vec()),
+        };
+        described.extend(string(name.as_bytes()));
+        described.extend((dimensions.len() as u32).to_le_bytes());
+        dimensions.iter().for_each(|len| described.extend((*len as u64).to_le_bytes()));
+        described.extend(kind.to_le_bytes());
+        described.extend((data.len() as u64).to_le_bytes());
+        data.extend(bytes);
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    described.resize(described.len().next_multiple_of(32), 0);
+    [described, data].concat()
 }
 
 /// The least that names an architecture.

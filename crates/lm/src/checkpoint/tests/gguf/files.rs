@@ -126,6 +126,7 @@ fn matrices_in_blocks_are_read_as_blocks() {
         assert_eq!((names.len() > 7, of_file), (of_file == Quant::Q8_0, of_file), "{names:?}");
         assert_eq!(Weights { lm_head: values.lm_head.clone(), ..read }, values, "{of_file:?}");
         assert_eq!(in_blocks(Stored::Exactly), (Vec::new(), values.clone()));
+        assert_eq!(file.spared_bytes() > 0, of_file == Quant::Q8_0);
         let (names, read) = in_blocks(Stored::In(BlockFormat::Q4_0));
         assert_eq!(names.len(), 4 * config.n_layer + 1, "the matrices of blocks and the head: {names:?}");
         let off = |x: &[f32], y: &[f32]| {
@@ -136,8 +137,55 @@ fn matrices_in_blocks_are_read_as_blocks() {
         assert_eq!(read.wte, values.wte);
         let off = off(&values.blocks[1].qkv.weight, &read.blocks[1].qkv.weight);
         assert!((0.01..0.13).contains(&off), "{off}");
-        assert_eq!(file.unpacked_note(), None);
     }
+}
+
+/// The tensors of what is one matrix here may be in blocks of several formats, as those of most files are.
+#[test]
+fn blocks_of_several_formats_make_one_matrix() {
+    let shelf = tempdir().unwrap();
+    let config = Config { n_kv_head: 2, d_ff: 512, tied_head: true, ..Config::modern(7, 5, 1, 4, 256) };
+    let out = shelf.path().join("model.gguf");
+    write(&saved(&shelf.path().join("model"), &config), Quant::F32, &out).unwrap();
+    let formats = [
+        ("attn_q", BlockFormat::Q4K),
+        ("attn_k", BlockFormat::Q5_0),
+        ("attn_v", BlockFormat::Q6K),
+        ("attn_output", BlockFormat::Q5K),
+        ("ffn_gate", BlockFormat::Q4_1),
+        ("ffn_up", BlockFormat::Q5_1),
+        ("ffn_down", BlockFormat::Q4_0),
+        ("token_embd", BlockFormat::Q6K),
+    ];
+    let mixed = container::with_noise(&fs::read(&out).unwrap(), &formats);
+    fs::write(&out, mixed).unwrap();
+    let file = open(&out).unwrap();
+    let values = file.weights(to_host).unwrap();
+    let (mut names, mut spared) = (Vec::new(), 0);
+    let read = file
+        .stored_weights(Stored::AsInFile, |spec, leaf| match leaf {
+            Leaf::Values(values) => values,
+            Leaf::Blocks(matrix) => {
+                let formats: Vec<String> =
+                    matrix.bands().iter().map(|band| band.format.to_string()).collect();
+                names.push(format!("{} {}", spec.name, formats.join("+")));
+                assert_eq!(matrix.shape(), [spec.shape[0], spec.shape[1]]);
+                spared += if spec.is_block_matrix() { 4 * matrix.len() - matrix.bytes() } else { 0 };
+                matrix.values()
+            }
+        })
+        .unwrap();
+    let expected = [
+        "wte q6_k",
+        "blocks.0.qkv.weight q4_k+q5_0+q6_k",
+        "blocks.0.attn_out.weight q5_k",
+        "blocks.0.mlp_up.weight q4_1+q5_1",
+        "blocks.0.mlp_down.weight q4_0",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(read.lm_head.as_ref(), Some(&values.wte));
+    assert_eq!(Weights { lm_head: None, ..read }, values);
+    assert_eq!(file.spared_bytes(), spared as u64);
 }
 
 #[test]
@@ -153,6 +201,7 @@ fn matrices_are_quantised_and_vectors_are_not() {
     for (quant, expected, tolerance) in [
         (Quant::F16, formats(&[("F16", 5), ("F32", 11)]), 1.0 / 2048.0),
         (Quant::Q8_0, formats(&[("F16", 1), ("F32", 11), ("Q8_0", 4)]), 0.6 / 127.0),
+        (Quant::Q4_0, formats(&[("F16", 1), ("F32", 11), ("Q4_0", 3), ("Q8_0", 1)]), 1.0 / 8.0),
     ] {
         let out = shelf.path().join(format!("{quant:?}.gguf"));
         assert_eq!(write(&model, quant, &out).unwrap().formats, expected);
