@@ -38,6 +38,19 @@ fn decoding_is_measured_only_where_the_context_allows() {
     assert!(decode["decode_tokens_per_sec"].as_f64() > Some(1.0));
 }
 
+#[test]
+fn iterations_are_timed() {
+    for (what, own) in [("ppo", &["epochs", "minibatches"]), ("grpo", &["group", "epochs"])] {
+        let told = &lines(&[what, "--preset", "nano", "--steps", "1", "--precision", "f32"])[0];
+        let shape = ["bench", "preset", "precision", "threads", "prompts", "prompt_tokens", "new_tokens"];
+        let times =
+            ["iteration_secs_median", "iteration_secs_min", "iteration_secs_max", "peak_memory_bytes"];
+        assert_eq!(keys(told), [&shape[..], own, &times].concat());
+        assert_eq!((&told["bench"], &told["new_tokens"]), (&what.into(), &64.into()));
+        assert!(told["iteration_secs_median"].as_f64() > Some(0.0));
+    }
+}
+
 /// A run goes on in the precision that it began with, whatever this machine measures; figures are in `f32`
 /// everywhere.
 #[test]

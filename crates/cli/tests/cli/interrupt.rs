@@ -86,12 +86,15 @@ fn the_stages_to_a_chat_survive_kills() {
         "eval_prompts=4",
     ];
     let own = ["--set", "max_tokens=8", "--set", "dropout=0.1"];
-    let stages: [(&str, Vec<&str>); 8] = [
+    let grpo = [&["--model", &sft, "--prompts", &prompts], &grpo[..]].concat();
+    let stages: [(&str, Vec<&str>); 9] = [
         ("finetune", task.to_vec()),
         ("sft", vec!["--model", &pretrain, "--data", &demonstrations, "--set", "dropout=0.1"]),
         ("reward", vec!["--model", &sft, "--rankings", &rankings]),
         ("ppo", [&["--model", &sft, "--reward", &reward, "--prompts", &prompts], &ppo[..]].concat()),
-        ("grpo", [&["--model", &sft, "--prompts", &prompts], &grpo[..]].concat()),
+        // An adapter has weights, moments and a reference of its own kind.
+        ("grpo", [&grpo[..], &["--lora", "r=4"]].concat()),
+        ("grpo", grpo),
         ("dpo", vec!["--model", &sft, "--rankings", &rankings, "--set", "max_tokens=8"]),
         (
             "distil",
@@ -99,9 +102,9 @@ fn the_stages_to_a_chat_survive_kills() {
         ),
         ("kto", vec!["--model", &sft, "--data", &judged, "--set", "max_tokens=8"]),
     ];
-    for (stage, options) in stages {
+    for (at, (stage, options)) in stages.into_iter().enumerate() {
         survives(10, 80, |name, steps| {
-            let out = path(dir.path(), &format!("{stage}-{name}"));
+            let out = path(dir.path(), &format!("{at}-{stage}-{name}"));
             let every = ["eval_every=16", "checkpoint_every=6", "sample_every=16", "batch_size=4"];
             let every = every.iter().flat_map(|set| ["--set", set]);
             let words = [stage, "--out", &out, "--steps", steps].into_iter().chain(options.iter().copied());

@@ -2,7 +2,7 @@
 
 mod decode;
 mod draw;
-mod ppo;
+mod policies;
 mod products;
 mod train;
 
@@ -59,7 +59,7 @@ pub(crate) struct BenchArgs {
     /// This model's shape instead, with a context of at most 1,024 tokens; decoding takes its weights, too
     #[arg(long, value_name = "MODEL", conflicts_with = "preset")]
     model: Option<PathBuf>,
-    /// Training steps that are timed, after two that are not; of PPO iterations, after one
+    /// Training steps that are timed, after two that are not; of PPO and GRPO iterations, after one
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..))]
     steps: u32,
     /// Tokens of a training step, in one pass
@@ -89,6 +89,8 @@ enum What {
     Draw,
     /// Iterations of PPO: 16 answers of 64 tokens, four epochs
     Ppo,
+    /// Iterations of GRPO: 8 answers of 64 tokens to each of 16 prompts, one epoch
+    Grpo,
 }
 
 /// The machine and the model that are measured.
@@ -133,6 +135,9 @@ pub(crate) fn run(args: &BenchArgs, session: &Session) -> Result<Ended> {
     }
     if wanted(What::Ppo) {
         bench.ppo(args.steps)?;
+    }
+    if wanted(What::Grpo) {
+        bench.grpo(args.steps)?;
     }
     Ok(Ended::Done)
 }
