@@ -16,6 +16,8 @@ use text::tokenizer::Tokenizer;
 
 /// Rounds of calls before an answer, at most: a model that never stops calling is told so.
 pub const MAX_ROUNDS: usize = 8;
+/// Calls of one message: what it calls beyond them returns an error.
+const MAX_CALLS: usize = 8;
 
 /// What a model may call while it answers.
 pub trait Tools {
@@ -23,11 +25,33 @@ pub trait Tools {
     /// their parameters.
     fn descriptions(&self) -> &Value;
 
+    /// After how many rounds of calls a further one is the answer, as it stands.
+    fn max_rounds(&self) -> usize {
+        MAX_ROUNDS
+    }
+
     /// What the function `name` returns for `arguments`. What goes wrong is told to the model as well.
     ///
     /// # Errors
     /// Nothing can be called any more.
-    fn call(&mut self, name: &str, arguments: &Value) -> Result<String>;
+    fn call(&self, name: &str, arguments: &Value) -> Result<String>;
+}
+
+/// What comes back of the calls of `message`, a message for each.
+///
+/// # Errors
+/// Nothing can be called any more.
+pub fn returned(tools: &dyn Tools, message: &Message) -> Result<Vec<Message>> {
+    let returned = |(at, (name, arguments)): (usize, (&str, &Value))| {
+        let content = match at < MAX_CALLS {
+            true => tools.call(name, arguments)?,
+            false => format!("error: a message may call {MAX_CALLS} times"),
+        };
+        let mut result = Message::new(Role::Tool, content);
+        result.more.insert("name".into(), name.into());
+        Ok(result)
+    };
+    message.calls().enumerate().map(returned).collect()
 }
 
 /// The next message of a conversation.
@@ -100,74 +124,81 @@ impl<'a, B: Backend> Chat<'a, B> {
         self.answer_with(None, messages, number, options, on_text)
     }
 
-    /// The same, where the model may ask `tools` on its way. `on_text` does not hear its calls.
+    /// The same, where the model may ask `tools` on its way. `on_text` does not hear its calls. Where what they return
+    /// leaves no room in the context, the call is the answer, cut by its length.
     ///
     /// # Errors
-    /// Those of [`answer`](Self::answer), and: what tools returned leaves no room for an answer; nothing can be called
-    /// any more.
+    /// Those of [`answer`](Self::answer), and: nothing can be called any more.
     pub fn answer_with(
         &mut self,
-        mut tools: Option<&mut dyn Tools>,
+        tools: Option<&dyn Tools>,
         messages: &[Message],
         number: u64,
         options: &Options,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let about = tools.as_ref().map(|tools| tools.descriptions().clone());
-        let (room, context) = (self.completer.token_budget(options.max_tokens), self.completer.context());
-        let rendered = |messages: &[Message]| self.prompter.prompt_with(messages, about.as_ref());
-        let Fitting { mut prompt, mut kept, left_out } = fit(messages, room, context, rendered)?;
-        let asked = kept.len();
-        for round in 0.. {
-            let mut heard = Heard { text: String::new(), told: 0, flow: ControlFlow::Continue(()) };
-            let request = Request {
-                prompt: prompt.clone(),
-                max_tokens: options.max_tokens,
-                sampling: options.sampling,
-                number,
-                stop_tokens: self.prompter.end_tokens().to_vec(),
-                ..Request::default()
-            };
-            let content_len = |text: &str| match about {
-                Some(_) => self.prompter.content_len(text),
-                None => text.len(),
-            };
-            let answers = self.completer.generate(&[request], &options.stop, &mut |_, text| {
-                heard.hear(text, content_len, &mut on_text)
-            })?;
-            let Completion { tokens, finish, .. } = answers.into_iter().next().expect("one for each request");
-            let message = self.prompter.said(&heard.text);
-            let goes_on = finish == Finish::Stop && heard.flow.is_continue() && round < MAX_ROUNDS;
-            let Some(tools) = tools.as_mut().filter(|_| goes_on && message.calls_tools()) else {
-                let _ = heard.hear("", str::len, &mut on_text);
-                kept.push(Message::new(Role::Assistant, heard.text));
-                return Ok(Answer {
-                    messages: kept.split_off(asked),
-                    tokens,
-                    finish,
-                    left_out_messages: left_out,
-                });
-            };
-            let results = message.calls().map(|(name, arguments)| {
-                let mut result = Message::new(Role::Tool, tools.call(name, arguments)?);
-                result.more.insert("name".into(), name.into());
-                Ok(result)
-            });
-            let results = results.collect::<Result<Vec<_>>>()?;
-            kept.push(message);
-            kept.extend(results);
-            prompt.extend(tokens);
-            prompt.push(self.prompter.end_tokens()[0]);
-            prompt.extend(self.prompter.after_answer(&kept, about.as_ref())?);
-            ensure!(
-                prompt.len() < context,
-                "with what the tools returned the conversation has {} tokens, and the model's context of {context} leaves no \
-                 room for an answer",
-                prompt.len()
-            );
-        }
-        unreachable!("rounds are counted")
+        answer(&mut self.completer, &self.prompter, tools, messages, number, options, &mut on_text)
     }
+}
+
+/// What [`Chat::answer_with`] does, with a completer and a way to ask of one's own.
+///
+/// # Errors
+/// Its errors.
+pub fn answer<B: Backend>(
+    completer: &mut Completer<'_, B>,
+    prompter: &Prompter<&Tokenizer>,
+    tools: Option<&dyn Tools>,
+    messages: &[Message],
+    number: u64,
+    options: &Options,
+    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> Result<Answer> {
+    let about = tools.map(|tools| tools.descriptions().clone());
+    let rounds = tools.map_or(0, Tools::max_rounds);
+    let (room, context) = (completer.token_budget(options.max_tokens), completer.context());
+    let rendered = |messages: &[Message]| prompter.prompt_with(messages, about.as_ref());
+    let Fitting { mut prompt, mut kept, left_out } = fit(messages, room, context, rendered)?;
+    let asked = kept.len();
+    for round in 0.. {
+        let mut heard = Heard { text: String::new(), told: 0, flow: ControlFlow::Continue(()) };
+        let request = Request {
+            prompt: prompt.clone(),
+            max_tokens: options.max_tokens,
+            sampling: options.sampling,
+            number,
+            stop_tokens: prompter.end_tokens().to_vec(),
+            ..Request::default()
+        };
+        let content_len = |text: &str| match about {
+            Some(_) => prompter.content_len(text),
+            None => text.len(),
+        };
+        let answers = completer
+            .generate(&[request], &options.stop, &mut |_, text| heard.hear(text, content_len, on_text))?;
+        let Completion { tokens, mut finish, .. } = answers.into_iter().next().expect("one for each request");
+        let message = prompter.said(&heard.text);
+        let goes_on = finish == Finish::Stop && heard.flow.is_continue() && round < rounds;
+        if let Some(tools) = tools.filter(|_| goes_on && message.calls_tools()) {
+            let results = returned(tools, &message)?;
+            let conversation = [&kept[..], &[message], &results].concat();
+            // A call that the template does not write is an answer like one that is malformed.
+            if let Ok(after) = prompter.after_answer(&conversation, about.as_ref()) {
+                if prompt.len() + tokens.len() + 1 + after.len() < context {
+                    kept = conversation;
+                    prompt.extend(tokens);
+                    prompt.push(prompter.end_tokens()[0]);
+                    prompt.extend(after);
+                    continue;
+                }
+                finish = Finish::Length;
+            }
+        }
+        let _ = heard.hear("", str::len, on_text);
+        kept.push(Message::new(Role::Assistant, heard.text));
+        return Ok(Answer { messages: kept.split_off(asked), tokens, finish, left_out_messages: left_out });
+    }
+    unreachable!("rounds are counted")
 }
 
 /// What was drawn of an answer.
@@ -240,6 +271,34 @@ fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts what is called.
+    #[derive(Default)]
+    struct Counted(std::cell::Cell<usize>);
+
+    impl Tools for Counted {
+        fn descriptions(&self) -> &Value {
+            &Value::Null
+        }
+
+        fn call(&self, name: &str, _: &Value) -> Result<String> {
+            self.0.set(self.0.get() + 1);
+            Ok(name.to_owned())
+        }
+    }
+
+    #[test]
+    fn what_a_message_calls_in_excess_is_not_run() {
+        let (tools, mut message) = (Counted::default(), Message::new(Role::Assistant, ""));
+        let calls =
+            (0..10).map(|i| serde_json::json!({ "function": { "name": format!("f{i}"), "arguments": {} } }));
+        message.more.insert("tool_calls".into(), calls.collect());
+        let results = returned(&tools, &message).unwrap();
+        let contents: Vec<&str> = results.iter().map(|result| result.content.as_str()).collect();
+        assert_eq!((contents.len(), tools.0.get()), (10, 8), "a result for each");
+        assert_eq!((contents[7], contents[8]), ("f7", "error: a message may call 8 times"));
+        assert!(results.iter().all(|result| result.role == Role::Tool && result.more.contains_key("name")));
+    }
 
     /// As many tokens as letters, and three a message.
     fn tokens(messages: &[Message]) -> Result<Vec<u32>> {

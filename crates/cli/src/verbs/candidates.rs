@@ -167,12 +167,12 @@ fn sample(
     };
     let share = (&ranks, done);
     let sampled = match args.tools.open()? {
-        Some(mut tools) => {
+        Some(tools) => {
             let mut chat = Chat::new(&mut compute, &config, &weights, &tokenizer)?;
             let each = Options { max_tokens: args.max_tokens, sampling, ..Options::default() };
             let each = (options.k, &each);
             let watcher = session.watcher();
-            candidates_with_tools(&mut chat, &mut tools, prompts, each, share, &mut writer, watcher)
+            candidates_with_tools(&mut chat, &tools, prompts, each, share, &mut writer, watcher)
         }
         None => {
             let (of, watcher) = ((&config, &weights), session.watcher());

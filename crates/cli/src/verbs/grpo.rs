@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::grade::Walls;
 use super::stages::{LoraArgs, RecipeArgs, RowArgs, init, keys};
+use super::tools::ToolArgs;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::count;
 
@@ -65,6 +66,8 @@ pub(crate) struct GrpoArgs {
     #[command(flatten)]
     lora: LoraArgs,
     #[command(flatten)]
+    tools: ToolArgs,
+    #[command(flatten)]
     walls: Walls,
     #[command(flatten)]
     rows: RowArgs,
@@ -91,6 +94,7 @@ pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
     let runs_programs = args.reward.iter().any(RewardSpec::runs_programs);
     let time = code::TIMEOUT.max(settings.program_time());
     let sandbox = runs_programs.then(|| args.walls.sandbox(time)).transpose()?;
+    let tools = args.tools.open()?;
     let rows = args.rows.reader(messages::FIELDS, session)?;
     let (prompts, held_out) = rows.prompts(&args.prompts, args.val.as_deref())?;
     rows.columns.check()?;
@@ -99,6 +103,7 @@ pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
         rewards: &args.reward,
         reward_models: &reward_models,
         sandbox: sandbox.as_ref(),
+        tools: tools.as_ref(),
         prompts: &prompts,
         held_out: &held_out,
         out: args.out.clone(),

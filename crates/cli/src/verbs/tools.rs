@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use gpt::chat::MAX_ROUNDS;
 use gpt::sandbox::{Limits, Sandbox};
 use gpt::tools::{CallLimits, Toolbox};
 
@@ -25,12 +26,19 @@ pub(super) struct ToolArgs {
     /// Seconds that a call may take
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1..), default_value_t = 5, requires = "names")]
     tool_secs: u64,
+    /// Rounds of calls before an answer; a further one is the answer, as it stands
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..), default_value_t = MAX_ROUNDS, requires = "names")]
+    tool_rounds: usize,
 }
 
 impl ToolArgs {
     /// What of them decides an answer.
     pub(super) fn settings(&self) -> Option<String> {
-        (!self.names.is_empty()).then(|| format!("{:?} {} s", self.names, self.tool_secs))
+        let rounds = match self.tool_rounds {
+            MAX_ROUNDS => String::new(),
+            rounds => format!(" {rounds} rounds"),
+        };
+        (!self.names.is_empty()).then(|| format!("{:?} {} s{rounds}", self.names, self.tool_secs))
     }
 
     /// The tools, if there are any.
@@ -40,7 +48,11 @@ impl ToolArgs {
     pub(super) fn open(&self) -> Result<Option<Toolbox>> {
         let mut names = self.names.clone();
         names.dedup();
-        let limits = CallLimits { time: Duration::from_secs(self.tool_secs), ..CallLimits::default() };
+        let limits = CallLimits {
+            time: Duration::from_secs(self.tool_secs),
+            rounds: self.tool_rounds,
+            ..CallLimits::default()
+        };
         let mut tools = Toolbox::new(limits);
         for name in &names {
             tools = match name {

@@ -10,7 +10,9 @@ use super::log::{Log, TaskLog};
 use super::marked::{Marked, Terms, TokenizedPrompt, Weighed, bits_per_byte, marked};
 use super::overlap::Overlap;
 use super::task::{Item, Task, Wanted};
+use crate::chat::Tools;
 use crate::complete::Completer;
+use crate::data::Prompter;
 use crate::model::{Config, TokenLogprob, Weights};
 use crate::progress::{Progress, Unit};
 use crate::sandbox::Sandbox;
@@ -44,6 +46,8 @@ pub struct Candidate<'a, B: Backend> {
     pub(super) unconditional: HashMap<String, f64>,
     /// Where the programs that it writes are run.
     pub(super) sandbox: Option<&'a Sandbox>,
+    /// What it may call while it answers, and how it is asked then.
+    pub(super) tools: Option<(&'a dyn Tools, Prompter<&'a Tokenizer>)>,
     /// Who has a copy of it, and items of their own.
     pub(super) ranks: Ranks,
 }
@@ -64,7 +68,17 @@ impl<'a, B: Backend> Candidate<'a, B> {
     ) -> Result<Self> {
         let completer = Completer::new(backend, config, weights, tokenizer, SLOTS)?;
         let (unconditional, ranks) = (HashMap::new(), ranks.clone());
-        Ok(Candidate { completer, tokenizer, unconditional, sandbox, ranks })
+        Ok(Candidate { completer, tokenizer, unconditional, sandbox, tools: None, ranks })
+    }
+
+    /// The same that may call `tools` while it answers.
+    ///
+    /// # Errors
+    /// The model's chat template does not tell of them.
+    pub fn with_tools(self, tools: &'a dyn Tools) -> Result<Self> {
+        let prompter = Prompter::new(self.tokenizer)?;
+        prompter.check_tools()?;
+        Ok(Candidate { tools: Some((tools, prompter)), ..self })
     }
 
     /// Examines the model in a task; `overlap` is what the task shares with the model's corpus, if anybody
@@ -81,6 +95,12 @@ impl<'a, B: Backend> Candidate<'a, B> {
         log: &mut Log<'_>,
         progress: &dyn Progress,
     ) -> Result<TaskResult> {
+        ensure!(
+            !terms.tools || task.items.iter().all(|item| item.is_written(self.tokenizer)),
+            "tools are called on the way to answers that are written, such as {{\"prompt\",\"answer\"}}, and {} has other items: \
+             leave out --tool",
+            task.name
+        );
         let log = &mut TaskLog::new(task, terms, overlap, log);
         match task.runs_programs() {
             true => self.programs(log, progress)?,

@@ -68,7 +68,7 @@ pub(super) fn summary(task: &Task, terms: &Terms, marked: &[&Marked]) -> Result<
         }
         Some(Wanted::Free(_) | Wanted::Task(_)) => {
             tell("f1", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));
-            ("exact_match", mean_of(&|marked| marked.score))
+            (if terms.tools { "stated" } else { "exact_match" }, mean_of(&|marked| marked.score))
         }
         Some(Wanted::NextLine(_)) => {
             tell("edit_similarity", json!(mean_of(&|marked| marked.likeness.unwrap_or(0.0))));

@@ -48,6 +48,8 @@ pub struct Terms {
     /// says so, a single program is the likeliest, and several are drawn at 0.8, which is best for many (Chen
     /// et al. 2021).
     pub temperature: Option<f32>,
+    /// Whether free answers are messages of a chat, on whose way the model may call tools.
+    pub tools: bool,
 }
 
 /// A prompt as tokens.

@@ -10,6 +10,7 @@ use crate::data::{Columns, TaskRow};
 use crate::nearest::did_you_mean;
 use crate::progress::Progress;
 use crate::streams;
+use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
 use kernels::rng;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,15 @@ impl Item {
         match self.asked.strip_suffix(answer) {
             Some(asked) => asked.replace(question, ""),
             None => self.asked.clone(),
+        }
+    }
+
+    /// Whether the model writes an answer to it, by this tokenizer in plain text.
+    pub(super) fn is_written(&self, tokenizer: &Tokenizer) -> bool {
+        match &self.wanted {
+            Wanted::Free(_) => true,
+            Wanted::Task(row) => !tokenizer.names_special(&row.task),
+            _ => false,
         }
     }
 

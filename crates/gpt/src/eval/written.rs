@@ -4,16 +4,23 @@ use super::few_shot::Candidate;
 use super::marked::{Marked, Terms, TokenizedPrompt, marked};
 use super::next_line::first_line;
 use super::task::Item;
+use crate::chat;
+use crate::complete::Options;
 use crate::data::TaskRow;
-use crate::model::Beams;
-use anyhow::Result;
+use crate::data::messages::{Message, Role};
+use crate::lessons::states;
+use crate::model::{Beams, Sampling};
+use anyhow::{Context, Result};
 use kernels::Backend;
 use serde_json::json;
+use std::ops::ControlFlow;
 
 /// Exponent of the length penalty of beam search (Brown et al. 2020, §2.4).
 const ALPHA: f64 = 0.6;
 /// Tokens of an answer or a line, unless somebody says otherwise.
 const MAX_TOKENS: usize = 32;
+/// The same of a message, and of each before it that calls tools.
+const MESSAGE_TOKENS: usize = 256;
 
 impl<B: Backend> Candidate<'_, B> {
     /// A text to the end of its line; any of `answers` is right.
@@ -24,8 +31,45 @@ impl<B: Backend> Candidate<'_, B> {
         answers: &[String],
         terms: &Terms,
     ) -> Result<Marked> {
+        if terms.tools {
+            return self.said(item, shots, answers, terms);
+        }
         let asked = self.ask(item, shots, terms.max_tokens.unwrap_or(MAX_TOKENS))?;
         self.line(&asked, answers, terms)
+    }
+
+    /// A message in a chat, before which tools may be called; examples are turns before it. A message is right that
+    /// states any of `answers` in whole words.
+    fn said(&mut self, item: &Item, shots: &[&Item], answers: &[String], terms: &Terms) -> Result<Marked> {
+        let (tools, prompter) = self.tools.as_ref().context("tools are called, and there are none")?;
+        let mut messages = Vec::with_capacity(2 * shots.len() + 1);
+        for shot in shots {
+            messages.push(Message::new(Role::User, shot.asked.clone()));
+            messages.push(Message::new(Role::Assistant, shot.right_answer()));
+        }
+        messages.push(Message::new(Role::User, item.asked.clone()));
+        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+        let max_tokens = terms.max_tokens.unwrap_or(MESSAGE_TOKENS);
+        let options = Options { max_tokens, sampling, ..Options::default() };
+        let go_on = &mut |_: &str| ControlFlow::Continue(());
+        let answer =
+            chat::answer(&mut self.completer, prompter, Some(*tools), &messages, 0, &options, go_on)?;
+        let (last, before) = answer.messages.split_last().context("an answer has a message")?;
+        let written = last.content.trim();
+        let right = answers.iter().any(|answer| states(written, answer));
+        let f1 = answers.iter().map(|answer| f1(answer, written)).fold(0.0, f64::max);
+        let left_out = answer.left_out_messages.div_ceil(2);
+        let record = json!({
+            "prompt": item.asked, "said": before, "written": written, "answers": answers, "right": right, "f1": f1,
+        });
+        let asked = TokenizedPrompt {
+            text: item.asked.clone(),
+            tokens: Vec::new(),
+            shown: shots.len() - left_out,
+            left_out,
+            cut: 0,
+        };
+        Ok(Marked { likeness: Some(f1), ..marked(f64::from(right), record, &asked) })
     }
 
     /// What comes of a row's input with its task in special tokens, without examples: no such document has

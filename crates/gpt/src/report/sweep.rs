@@ -88,6 +88,7 @@ fn metric_name(metric: &str) -> Text {
     match metric {
         "accuracy" => both("accuracy", "准确率"),
         "exact_match" => both("exactly right", "完全正确"),
+        "stated" => both("answers that state what is right", "说出正确答案的回答"),
         "bits_per_byte" => both("bits per byte", "每字节比特数"),
         other => alike(other),
     }

@@ -1,6 +1,7 @@
 //! Answers sampled from a model: rollouts, and what evaluations judge.
 
 use super::episodes::Episode;
+use super::talks::Turns;
 use crate::data::Prompter;
 use crate::model::{Config, Engine, Finish, Generated, NotFinite, Request, Sampling, Weights};
 use crate::tokenizer::Tokenizer;
@@ -17,10 +18,12 @@ pub(super) struct Answers {
     pub(super) episodes: Vec<Episode>,
     /// Whether the model ended the answer itself.
     pub(super) ended: Vec<bool>,
+    /// What happened on the way, where tools could be called; else there are none.
+    pub(super) turns: Vec<Turns>,
 }
 
 impl Answers {
-    /// The texts, without the tokens that ended them.
+    /// The texts of their last messages, without the tokens that ended them.
     pub(super) fn texts(&self, prompter: &Prompter<&Tokenizer>) -> Result<Vec<String>> {
         let text = |(episode, ended): (&Episode, &bool)| text(episode, *ended, prompter);
         self.episodes.iter().zip(&self.ended).map(text).collect()
@@ -39,9 +42,9 @@ pub(super) fn whole(episodes: &[Episode], ended: &[bool], prompter: &Prompter<&T
     episodes.iter().zip(ended).map(whole).collect()
 }
 
-/// The text of an answer without the token that ended it.
+/// The text of an answer's last message without the token that ended it.
 pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<&Tokenizer>) -> Result<String> {
-    let answer = episode.answer();
+    let answer = episode.last_message();
     prompter.tokenizer().decode(&answer[..answer.len() - usize::from(ended)])
 }
 
@@ -91,5 +94,6 @@ pub(super) fn answer<B: Backend>(
     Ok(Answers {
         episodes: prompts.iter().zip(&answers).map(episode).collect(),
         ended: ranks.collect(&ended, &vec![1; count]).into_iter().map(|ended| ended == 1).collect(),
+        turns: Vec::new(),
     })
 }

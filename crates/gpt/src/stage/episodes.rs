@@ -1,8 +1,10 @@
 //! Prompts and answers as rows of a model: the tokens of several episodes for one pass, and where their
-//! answers stand.
+//! answers stand. What tools returned within an answer is read like a prompt: of those tokens nothing is predicted, and
+//! no list over an answer's tokens has them.
 
 use crate::model::{Noise, Sequences};
 use kernels::NO_TARGET;
+use std::ops::Range;
 
 /// A prompt and its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,23 +13,59 @@ pub(super) struct Episode {
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt; at least one.
     pub(super) prompt_len: usize,
+    /// Where tokens after the prompt stand that the model was told in the middle of its answer.
+    told: Vec<Range<usize>>,
 }
 
 impl Episode {
     /// An episode of these tokens.
     pub(super) fn new(prompt: &[u32], answer: &[u32]) -> Self {
         assert!(!prompt.is_empty(), "an answer is predicted from a prompt");
-        Episode { tokens: [prompt, answer].concat(), prompt_len: prompt.len() }
+        Episode { tokens: [prompt, answer].concat(), prompt_len: prompt.len(), told: Vec::new() }
     }
 
-    /// The tokens of the answer.
+    /// Goes on with tokens that the model does not draw.
+    pub(super) fn tell(&mut self, tokens: &[u32]) {
+        let start = self.tokens.len();
+        self.tokens.extend(tokens);
+        self.told.push(start..self.tokens.len());
+    }
+
+    /// The same episode with what was told within it, as [`told_flat`](Self::told_flat) gives it.
+    pub(super) fn with_told(self, flat: &[u64]) -> Self {
+        let told = flat.chunks(2).map(|range| range[0] as usize..range[1] as usize).collect();
+        Episode { told, ..self }
+    }
+
+    /// Beginnings and ends of what was told.
+    pub(super) fn told_flat(&self) -> Vec<u64> {
+        self.told.iter().flat_map(|told| [told.start as u64, told.end as u64]).collect()
+    }
+
+    /// All tokens after the prompt.
     pub(super) fn answer(&self) -> &[u32] {
         &self.tokens[self.prompt_len..]
     }
 
-    /// Number of tokens of the answer.
-    pub(super) fn answer_len(&self) -> usize {
+    /// The last message of the answer: what comes after all that was told.
+    pub(super) fn last_message(&self) -> &[u32] {
+        &self.tokens[self.told.last().map_or(self.prompt_len, |told| told.end)..]
+    }
+
+    /// Number of tokens after the prompt.
+    pub(super) fn after_prompt(&self) -> usize {
         self.tokens.len() - self.prompt_len
+    }
+
+    /// Number of the answer's tokens that the model drew.
+    pub(super) fn answer_len(&self) -> usize {
+        self.after_prompt() - self.told.iter().map(Range::len).sum::<usize>()
+    }
+
+    /// Where the tokens stand that the model drew.
+    fn drawn(&self) -> impl Iterator<Item = usize> {
+        let is_told = |at: &usize| self.told.iter().any(|told| told.contains(at));
+        (self.prompt_len..self.tokens.len()).filter(move |at| !is_told(at))
     }
 }
 
@@ -50,13 +88,15 @@ impl Rows {
         let mut rows = Rows::default();
         for episode in episodes {
             let first = rows.tokens.len();
-            let (len, prompt_len) = (episode.tokens.len(), episode.prompt_len);
+            let len = episode.tokens.len();
             rows.tokens.extend_from_slice(&episode.tokens);
             rows.lens.push(len);
-            rows.targets.resize(first + prompt_len - 1, NO_TARGET);
-            rows.targets.extend_from_slice(episode.answer());
-            rows.targets.push(NO_TARGET);
-            rows.before_tokens.extend((first + prompt_len - 1..first + len - 1).map(|row| row as u32));
+            rows.targets.resize(first + len, NO_TARGET);
+            for at in episode.drawn() {
+                let row = first + at - 1;
+                rows.targets[row] = episode.tokens[at];
+                rows.before_tokens.push(row as u32);
+            }
             rows.last.push((first + len - 1) as u32);
         }
         rows
@@ -103,5 +143,23 @@ mod tests {
         assert_eq!(rows.last, [3, 5]);
         assert_eq!(rows.of_answers(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [1.0, 2.0, 4.0]);
         assert_eq!(rows.sums(&[0.0, 1.0, 2.0, 0.0, 4.0, 0.0]), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn what_was_told_is_not_predicted() {
+        let mut episode = Episode::new(&[5, 6], &[7, 1]);
+        episode.tell(&[8, 8, 9]);
+        episode.tokens.extend([4, 1]);
+        let rows = Rows::of([&Episode::new(&[2], &[3]), &episode]);
+        assert_eq!(rows.tokens, [2, 3, 5, 6, 7, 1, 8, 8, 9, 4, 1]);
+        let no = NO_TARGET;
+        assert_eq!(rows.targets, [3, no, no, 7, 1, no, no, no, 4, 1, no]);
+        assert_eq!((&rows.before_tokens[..], &rows.last[..]), (&[0, 3, 4, 8, 9][..], &[1, 10][..]));
+        assert_eq!(
+            (episode.answer_len(), episode.after_prompt(), episode.last_message()),
+            (4, 7, &[4, 1][..])
+        );
+        let copy = Episode::new(&[5, 6], episode.answer()).with_told(&episode.told_flat());
+        assert_eq!(copy, episode);
     }
 }

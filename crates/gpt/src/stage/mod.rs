@@ -28,6 +28,7 @@ mod settings;
 mod sft;
 mod sides;
 pub mod sweep;
+mod talks;
 mod training_loop;
 mod updates;
 

@@ -4,6 +4,7 @@ use crate::data::{Prompt, Prompter};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// A prompt and the tokens that ask it.
 pub(super) struct TokenizedPrompt<'a> {
@@ -18,7 +19,7 @@ impl TokenizedPrompt<'_> {
     }
 }
 
-/// The prompts with their tokens, without those of more than `room` tokens, of which `progress` hears.
+/// The prompts with their tokens, which tell of `tools`, or of those that a prompt names; without those of more than `room` tokens, of which `progress` hears.
 ///
 /// # Errors
 /// A prompt cannot be rendered; none is left.
@@ -26,6 +27,7 @@ pub(super) fn ask<'a>(
     what: &str,
     prompts: &'a [Prompt],
     prompter: &Prompter<&Tokenizer>,
+    tools: Option<&Value>,
     room: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<TokenizedPrompt<'a>>> {
@@ -36,7 +38,7 @@ pub(super) fn ask<'a>(
     let mut asked = Vec::with_capacity(prompts.len());
     for (number, prompt) in (1..).zip(prompts) {
         let tokens = prompter
-            .prompt_with(&prompt.messages, prompt.extra.get("tools"))
+            .prompt_with(&prompt.messages, tools.or_else(|| prompt.extra.get("tools")))
             .with_context(|| format!("{what}, prompt {number}"))?;
         asked.push(TokenizedPrompt { prompt, tokens });
     }

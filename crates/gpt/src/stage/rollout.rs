@@ -95,7 +95,7 @@ pub(super) struct Learning {
 
 impl Rollout {
     /// The answers to these prompts.
-    pub(super) fn new(prompts: Vec<usize>, Answers { episodes, ended }: Answers) -> Self {
+    pub(super) fn new(prompts: Vec<usize>, Answers { episodes, ended, .. }: Answers) -> Self {
         Rollout { episodes, prompts, ended, ..Rollout::default() }
     }
 
@@ -299,6 +299,10 @@ pub(super) fn at(values: &[f64], places: &[usize]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::init;
+    use crate::objective::grpo::{KlEstimate, Ratio, Surrogate, Tokens};
+    use crate::train::{Frozen, Reference as Reference_};
+    use kernels::Reference;
 
     #[test]
     fn bits_agree_or_are_close() {
@@ -309,5 +313,71 @@ mod tests {
         for far in [[-1.5, -0.75], [f64::NAN, -0.25]] {
             assert!(!agree(&far, &old, true) && !agree(&far, &old, false), "{far:?}");
         }
+    }
+
+    /// Two answers in a row, and the one answer that is both with what was told between them: the same tokens after
+    /// the same tokens, so the same loss and the same gradients, with KL and the entropy bonus.
+    #[test]
+    fn what_tools_returned_is_read_and_not_learned() {
+        let b = &mut Reference;
+        let config = Config::modern(23, 32, 2, 2, 16);
+        let (prompt, drawn, told, last) = ([3, 1, 4], [1, 5, 2], [9, 9, 6, 2, 5], [3, 5]);
+        let mut talk = Episode::new(&prompt, &drawn);
+        talk.tell(&told);
+        talk.tokens.extend(last);
+        let first = Episode::new(&prompt, &drawn);
+        let second = Episode::new(&[&prompt[..], &drawn, &told].concat(), &last);
+        let other = Episode::new(&[7, 7], &[8, 2]);
+        let mut learn = |episodes: Vec<Episode>| {
+            let n = episodes.len();
+            let mut rollout =
+                Rollout { prompts: vec![0; n], ended: vec![true; n], episodes, ..Rollout::default() };
+            let weights = init(b, &config, 5);
+            let mut policy = Trainer::new(b, config.clone(), weights);
+            let frozen = init(b, &config, 6);
+            let mut reference = Reference_::Apart(Box::new(Frozen::new(b, config.clone(), frozen)));
+            rollout.ask(b, &mut policy, Some(&mut reference), 0.7, 64);
+            let chosen: Vec<usize> = (0..n).collect();
+            let minibatch = rollout.minibatch(&chosen, Lanes::new(1), 64, true);
+            let surrogate = Surrogate {
+                ratio: Ratio::Token,
+                clip_low: 0.2,
+                clip_high: 0.2,
+                kl_coef: 0.3,
+                kl: KlEstimate::K3,
+                kl_corrected: false,
+            };
+            let learning = Learning { temperature: 0.7, entropy_coef: 0.1, same_bits: true };
+            let loss = minibatch.accumulate(b, &mut policy, learning, |piece| {
+                let loss = surrogate.loss(&Tokens {
+                    new: piece.new,
+                    old: &at(&rollout.logprobs, piece.tokens),
+                    reference: &at(&rollout.ref_logprobs, piece.tokens),
+                    advantages: &at(&[0.5, -1.0, 2.0, 1.5, -0.25, 0.75, 1.0], piece.tokens),
+                    weights: &vec![1.0 / 7.0; piece.answers.len()],
+                    lens: piece.lens,
+                    counted: minibatch.tokens,
+                });
+                (loss.derivatives, [loss.value, loss.kl, loss.mean_ratio])
+            });
+            let gradients: Vec<f64> =
+                policy.gradients(b).leaves().into_iter().flat_map(|leaf| leaf.0.clone()).collect();
+            (
+                loss.unwrap(),
+                rollout.logprobs.clone(),
+                rollout.ref_logprobs.clone(),
+                gradients,
+                minibatch.tokens,
+            )
+        };
+        let whole = learn(vec![talk.clone(), other.clone()]);
+        let apart = learn(vec![first, second, other]);
+        assert_eq!((whole.4, apart.4), (7, 7));
+        assert!((whole.0[2] - 1.0).abs() < 1e-12, "the ratio");
+        assert_eq!((&whole.1, &whole.2), (&apart.1, &apart.2), "the same tokens, after the same ones");
+        let near =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(near(&whole.0, &apart.0), "{:?}, {:?}", whole.0, apart.0);
+        assert!(whole.3.iter().any(|gradient| gradient.abs() > 1e-2) && near(&whole.3, &apart.3));
     }
 }

@@ -26,7 +26,7 @@ const AT_ONCE: usize = 4;
 /// more; those of the listener; somebody asked to stop.
 pub fn candidates_with_tools<B: Backend>(
     chat: &mut Chat<'_, B>,
-    tools: &mut dyn Tools,
+    tools: &dyn Tools,
     prompts: &[Prompt],
     (k, options): (usize, &Options),
     (ranks, done): (&Ranks, usize),
@@ -52,7 +52,7 @@ pub fn candidates_with_tools<B: Backend>(
 /// The candidates of the prompt of this number.
 fn answer<B: Backend>(
     chat: &mut Chat<'_, B>,
-    tools: &mut dyn Tools,
+    tools: &dyn Tools,
     (number, prompt): (usize, &Prompt),
     (k, options): (usize, &Options),
     progress: &dyn Progress,
@@ -65,7 +65,7 @@ fn answer<B: Backend>(
         };
         let draw = (number * k + answer) as u64;
         let Answer { mut messages, .. } = chat
-            .answer_with(Some(&mut *tools), &prompt.messages, draw, options, until_stopped)
+            .answer_with(Some(tools), &prompt.messages, draw, options, until_stopped)
             .with_context(|| format!("prompt {}", number + 1))?;
         completions.extend(messages.pop().map(|last| last.content));
         said.push(json!(messages));
@@ -76,4 +76,34 @@ fn answer<B: Backend>(
     let mut extra = prompt.extra.clone();
     extra.insert("said".into(), Value::Array(said));
     Ok(Candidates { messages: prompt.messages.clone(), completions, extra })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rigged::{CALL, Rigged, asked, greedy, rigged};
+    use super::super::{CallLimits, Toolbox};
+    use super::*;
+    use crate::chat::MAX_ROUNDS;
+    use crate::data::messages::Role;
+
+    /// A model that never stops calling is answered so many times; what it says then is its answer.
+    #[test]
+    fn rounds_of_calls_have_an_end() {
+        let Rigged { mut cpu, tokenizer, config, weights, .. } = rigged();
+        let mut chat = Chat::new(&mut cpu, &config, &weights, &tokenizer).unwrap();
+        for (limits, rounds) in
+            [(CallLimits::default(), MAX_ROUNDS), (CallLimits { rounds: 2, ..CallLimits::default() }, 2)]
+        {
+            let tools = Toolbox::new(limits).with_calculator();
+            let go_on = |_: &str| ControlFlow::Continue(());
+            let answer = chat.answer_with(Some(&tools), &asked(), 0, &greedy(4), go_on).unwrap();
+            assert_eq!(answer.messages.len(), 2 * rounds + 1, "{:?}", answer.messages);
+            let (last, before) = answer.messages.split_last().unwrap();
+            assert_eq!((last.content.as_str(), last.calls_tools()), (CALL, false));
+            for turn in before.chunks(2) {
+                assert!(turn[0].calls_tools() && turn[0].role == Role::Assistant, "{turn:?}");
+                assert_eq!((turn[1].role, turn[1].content.as_str()), (Role::Tool, "2"));
+            }
+        }
+    }
 }

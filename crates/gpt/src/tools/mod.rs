@@ -6,6 +6,8 @@
 mod answers;
 mod calculator;
 mod python;
+#[cfg(test)]
+pub(crate) mod rigged;
 
 pub use answers::candidates_with_tools;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::chat::Tools;
+use crate::chat::{MAX_ROUNDS, Tools};
 use crate::sandbox::Sandbox;
 
 /// What models are told of the calculator alone.
@@ -29,12 +31,14 @@ pub struct CallLimits {
     pub time: Duration,
     /// Characters of what it returns; the model's context is small.
     pub chars: usize,
+    /// Rounds of calls before an answer.
+    pub rounds: usize,
 }
 
 impl Default for CallLimits {
-    /// 5 seconds, 2,000 characters.
+    /// 5 seconds, 2,000 characters, 8 rounds.
     fn default() -> Self {
-        CallLimits { time: Duration::from_secs(5), chars: 2000 }
+        CallLimits { time: Duration::from_secs(5), chars: 2000, rounds: MAX_ROUNDS }
     }
 }
 
@@ -87,6 +91,13 @@ impl Toolbox {
         self.with(Tool::Python(Box::new(sandbox)))
     }
 
+    /// What decides what comes of calls, as recipes keep it.
+    pub fn settings(&self) -> Value {
+        let CallLimits { time, chars, rounds } = self.limits;
+        let names: Vec<_> = self.tools.iter().map(Tool::name).collect();
+        json!({ "names": names, "secs": time.as_secs_f64(), "chars": chars, "rounds": rounds })
+    }
+
     fn with(mut self, tool: Tool) -> Toolbox {
         self.tools.push(tool);
         self.descriptions = self.tools.iter().map(Tool::description).collect();
@@ -99,7 +110,11 @@ impl Tools for Toolbox {
         &self.descriptions
     }
 
-    fn call(&mut self, name: &str, arguments: &Value) -> Result<String> {
+    fn max_rounds(&self) -> usize {
+        self.limits.rounds
+    }
+
+    fn call(&self, name: &str, arguments: &Value) -> Result<String> {
         let Some(tool) = self.tools.iter().find(|tool| tool.name() == name) else {
             let names: Vec<_> = self.tools.iter().map(Tool::name).collect();
             return Ok(format!("error: there is no tool {name:?}: {}", names.join(", ")));
@@ -151,8 +166,8 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_in_a_call_is_told_to_the_model() {
-        let mut tools = Toolbox::new(CallLimits::default()).with_calculator();
-        let mut call = |name: &str, arguments: Value| tools.call(name, &arguments).unwrap();
+        let tools = Toolbox::new(CallLimits::default()).with_calculator();
+        let call = |name: &str, arguments: Value| tools.call(name, &arguments).unwrap();
         assert_eq!(call("calculator", json!({ "expression": "17 + 5" })), "22");
         assert_eq!(call("calculator", json!({ "expression": "1 / 0" })), "error: division by zero");
         assert_eq!(call("calculator", json!({})), "error: the argument expression is missing, a text");

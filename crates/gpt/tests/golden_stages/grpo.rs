@@ -185,6 +185,7 @@ pub(crate) fn run<B: Backend>(b: B, fixture: &Fixture, rewards: &[&str], pace: &
         rewards: &rewards,
         reward_models: &models,
         sandbox: None,
+        tools: None,
         prompts: &prompts(0..11),
         held_out: &prompts(11..16),
         out: fixture.at("run"),

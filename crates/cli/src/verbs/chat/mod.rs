@@ -124,7 +124,11 @@ impl Tools for Shown<'_> {
         self.tools.descriptions()
     }
 
-    fn call(&mut self, name: &str, arguments: &Value) -> Result<String> {
+    fn max_rounds(&self) -> usize {
+        self.tools.max_rounds()
+    }
+
+    fn call(&self, name: &str, arguments: &Value) -> Result<String> {
         let returned = self.tools.call(name, arguments)?;
         let given: Vec<_> = arguments.as_object().into_iter().flat_map(Map::values).map(plain).collect();
         self.session.say(&format!("{name}({}) → {returned}", given.join(", ")));
@@ -210,7 +214,7 @@ impl<B: Backend> Talk<'_, B> {
         terminal.listen_again();
         let mut heard = Ok(());
         let has_tools = tools.is_some();
-        let tools = tools.as_mut().map(|tools| tools as &mut dyn Tools);
+        let tools = tools.as_ref().map(|tools| tools as &dyn Tools);
         let answer = chat.answer_with(tools, messages, *answers, options, |text| {
             if !json {
                 heard = print(text.as_bytes());

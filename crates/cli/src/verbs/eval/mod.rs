@@ -13,6 +13,7 @@ use gpt::eval::{Candidate, FIELDS, Line, Log, Overlap, Rule, Task, TaskResult, T
 use gpt::output::{Input, Out, Recipe, digest};
 use gpt::report::sweeps_page;
 use gpt::sandbox::Sandbox;
+use gpt::tools::Toolbox;
 use gpt::train::run::refuse_other_recipes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -24,6 +25,7 @@ use super::grade::Walls;
 use super::lines::SharedLines;
 use super::out::{Force, RULE, kept, say_finished, shortest};
 use super::stages::field;
+use super::tools::ToolArgs;
 use crate::options::{Usage, WeightsArg, WeightsName, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::table;
@@ -38,6 +40,8 @@ A task is one of those that --list names, which are made by rule and have no end
   next-line:FILE or a corpus                           lines of held-out programs, exact match and edit similarity
   {\"task_id\",\"prompt\",\"test\",\"entry_point\"}            functions to write, as HumanEval has them: run in a sandbox, pass@k
 Examples before an item are drawn by the seed from NAME.train.jsonl beside NAME.jsonl, or else from the other items.
+With --tool a model that chats answers written items in a message, examples being turns before it; it is right where it states an
+answer in whole words, and what it called on its way stands in `said`.
 Rules: sum, log P(answer | question); per-token, divided by the answer's tokens; normalised, less log P(answer | \"Answer:\").";
 
 const EXAMPLES: &str = "\
@@ -107,6 +111,8 @@ pub(crate) struct EvalArgs {
     temperature: Option<f32>,
     #[command(flatten, next_help_heading = "Programs")]
     walls: Walls,
+    #[command(flatten, next_help_heading = "Tools")]
+    tools: ToolArgs,
     /// Columns of files that have other names, such as question=query,answers=choices
     #[arg(long, value_name = "FIELD=COLUMN,…", value_delimiter = ',', value_parser = field)]
     fields: Vec<(String, String)>,
@@ -138,6 +144,12 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             Usage("--shots, --beams, --programs, --max-tokens and --limit need at least one".into()).into()
         );
     }
+    if !args.tools.names.is_empty() && args.beams > 1 {
+        return Err(Usage(
+            "--tool: a model that calls tools writes its likeliest tokens, without --beams".into(),
+        )
+        .into());
+    }
     let columns =
         Columns::new(&args.fields, FIELDS).map_err(|error| Usage(format!("--fields: {error:#}")))?;
     session.start_threads()?;
@@ -164,6 +176,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
     // Before anything is written that could not be run.
     let programs = tasks.iter().any(Task::runs_programs);
     let sandbox = programs.then(|| args.walls.sandbox(code::TIMEOUT)).transpose()?;
+    let tools = args.tools.open()?;
     let model = args.model.as_ref().context("--model is needed")?;
     let shared = args.corpus.as_ref().map(|corpus| shared_with(corpus, &tasks, session)).transpose()?;
     let recipe = recipe(args, model, names.iter().zip(&tasks), shared.as_deref(), session)?;
@@ -192,7 +205,7 @@ pub(crate) fn run(args: &EvalArgs, session: &Session) -> Result<Ended> {
             None => Ok(()),
         };
         let evaluate = |model: &PathBuf, log: &mut Log<'_>| {
-            evaluate(model, &tasks, shared.as_deref(), sandbox.as_ref(), args, log, session)
+            evaluate(model, &tasks, shared.as_deref(), (sandbox.as_ref(), tools.as_ref()), args, log, session)
                 .map_err(|error| if stays { kept(error) } else { error })
         };
         let results = evaluate(model, &mut Log::new(items, &mut hear))?;
@@ -240,6 +253,8 @@ struct Settings<'a> {
     seed: String,
     precision: &'static str,
     weights: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<String>,
 }
 
 fn recipe<'a>(
@@ -253,9 +268,9 @@ fn recipe<'a>(
     session.stored(weights)?;
     let (seed, precision) = (session.seed().to_string(), session.precision_name(args.purpose())?);
     let (rule, temperature) = (rule.name(), temperature.map(shortest));
-    let weights = weights.name();
+    let (weights, tools) = (weights.name(), args.tools.settings());
     let settings =
-        Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision, weights };
+        Settings { shots, rule, beams, max_tokens, programs, temperature, seed, precision, weights, tools };
     let mut recipe =
         super::out::recipe("eval", &settings, vec![("model", super::out::model(model, session)?)])?;
     for (number, (name, task)) in tasks.enumerate() {
@@ -286,7 +301,7 @@ fn evaluate(
     model: &Path,
     tasks: &[Task],
     shared: Option<&[Overlap]>,
-    sandbox: Option<&Sandbox>,
+    (sandbox, toolbox): (Option<&Sandbox>, Option<&Toolbox>),
     args: &EvalArgs,
     log: &mut Log<'_>,
     session: &Session,
@@ -295,11 +310,16 @@ fn evaluate(
         Model::load_stored(model, session.stored(args.weights)?, args.purpose(), session)?;
     let mut candidate =
         Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox, &session.ranks())?;
+    if let Some(toolbox) = toolbox {
+        candidate = candidate.with_tools(toolbox).with_context(|| model.display().to_string())?;
+    }
+    let tools = toolbox.is_some();
     let mut results = Vec::new();
     for (at, task) in tasks.iter().enumerate() {
         for &shots in &args.shots {
             let EvalArgs { rule, beams, max_tokens, programs, temperature, .. } = *args;
-            let terms = Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature };
+            let terms =
+                Terms { shots, rule, seed: session.seed(), beams, max_tokens, programs, temperature, tools };
             let result = candidate
                 .evaluate(task, &terms, shared.map(|shared| &shared[at]), log, session.watcher())
                 .with_context(|| format!("{} in {}", model.display(), task.name))?;

@@ -41,7 +41,7 @@ impl<B: Distilling> Distil<'_, B> {
         };
         self.student.trainer.release_pass(&mut self.student.backend);
         let model = (&self.student.trainer.config, &self.student.trainer.weights);
-        let Answers { episodes, ended } = answer(
+        let Answers { episodes, ended, .. } = answer(
             &mut self.student.backend,
             model,
             &self.prompter,

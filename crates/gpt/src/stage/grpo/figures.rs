@@ -5,11 +5,12 @@ use super::iteration::Experience;
 use super::measure::SHOWN;
 use super::rewards::{Given, Graded};
 use crate::objective::grpo::tells_apart;
+use crate::stage::talks::Turns;
 use crate::stage::training_loop::{Step, metrics, reading_flops, shortest};
 use crate::stage::updates::Figures;
 use anyhow::Result;
 use kernels::Backend;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The mean of the values that there are.
 pub(super) fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
@@ -90,6 +91,12 @@ impl<B: Backend> Grpo<'_, B> {
         if own.rounds > 1 {
             add("groups/kept", Some(rollout.episodes.len() as f64 / sampled.graded.totals.len() as f64));
         }
+        if !sampled.turns.is_empty() {
+            let calls = sampled.turns.iter().map(Turns::calls);
+            let (calls, failed) = calls.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+            add("tools/calls", Some(calls as f64 / sampled.turns.len() as f64));
+            add("tools/failed", (calls > 0).then(|| failed as f64 / calls as f64));
+        }
         for (name, given) in self.rewards.names().zip(&sampled.graded.given) {
             add(&format!("reward/{name}"), mean(numbers(given)));
             let failed = given.iter().filter(|given| given.is_err()).count();
@@ -129,7 +136,7 @@ impl<B: Backend> Grpo<'_, B> {
 
     /// Some of an iteration's answers, for `rollouts.jsonl`: those to its first prompt come first.
     fn shown(&self, experience: &Experience) -> Result<Vec<Map<String, Value>>> {
-        let Experience { rollout, graded, advantages, .. } = experience;
+        let Experience { rollout, graded, advantages, turns, .. } = experience;
         let line = |(i, span): (usize, std::ops::Range<usize>)| {
             let mut line = metrics([
                 ("prompt", self.prompts[rollout.prompts[i]].text().into()),
@@ -138,6 +145,9 @@ impl<B: Backend> Grpo<'_, B> {
                 ("reward", graded.totals[i].into()),
                 ("advantage", advantages[span.start].into()),
             ]);
+            if let Some(Turns { said, .. }) = turns.get(i).filter(|turns| !turns.said.is_empty()) {
+                line.insert("said".into(), json!(said));
+            }
             for (name, given) in self.rewards.names().zip(&graded.given) {
                 line.insert(format!("reward/{name}"), given[i].as_ref().ok().copied().into());
                 line.extend(

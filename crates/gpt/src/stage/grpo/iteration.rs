@@ -10,6 +10,7 @@ use crate::stage::answers::{self, Answers, text};
 use crate::stage::learner::Learner;
 use crate::stage::prompts::TokenizedPrompt;
 use crate::stage::rollout::{Learning, Piece, Rollout, at};
+use crate::stage::talks::{self, Turns};
 use crate::stage::training_loop::Step;
 use crate::stage::updates::Figures;
 use crate::streams;
@@ -23,6 +24,8 @@ pub(super) struct Experience {
     pub(super) graded: Graded,
     /// One for each token.
     pub(super) advantages: Vec<f64>,
+    /// What happened on the way to them, where tools could be called.
+    pub(super) turns: Vec<Turns>,
     /// What came of all answers, those of groups that were left out included.
     pub(super) sampled: Sampled,
 }
@@ -31,6 +34,7 @@ pub(super) struct Experience {
 #[derive(Default)]
 pub(super) struct Sampled {
     pub(super) graded: Graded,
+    pub(super) turns: Vec<Turns>,
     /// Tokens that were drawn or read for them.
     pub(super) tokens: u64,
 }
@@ -68,8 +72,7 @@ impl<B: Backend> Grpo<'_, B> {
         for round in (step - 1) * own.rounds + 1..=step * own.rounds {
             let prompts: Vec<usize> = order.batch(round, own.batch_size).map(|i| i as usize).collect();
             let prompts: Vec<usize> = prompts.into_iter().flat_map(|i| vec![i; own.group]).collect();
-            let asked = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
-            let answers = self.answer(asked, rng::bits(seed, streams::GRPO_SAMPLING, round))?;
+            let answers = self.answer(&prompts, false, rng::bits(seed, streams::GRPO_SAMPLING, round))?;
             let graded = self.grade(&prompts, &answers, false)?;
             let is_last = round == step * own.rounds;
             let wanted = own.batch_size - found.rollout.episodes.len() / own.group;
@@ -93,14 +96,26 @@ impl<B: Backend> Grpo<'_, B> {
         Ok(found)
     }
 
-    /// Samples an answer to each prompt from the policy as it is.
-    pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Result<Answers> {
+    /// Samples an answer to each of these prompts of training, or held-out ones, from the policy as it is.
+    pub(super) fn answer(&mut self, prompts: &[usize], held_out: bool, seed: u64) -> Result<Answers> {
         let GrpoSettings { temperature, max_tokens, .. } = self.settings.own;
         let sampling = Sampling { temperature: temperature as f32, seed, ..Sampling::default() };
         let Learner { backend, trainer, .. } = &mut self.policy;
-        let policy = (&trainer.config, &trainer.weights);
-        answers::answer(backend, policy, &self.prompter, prompts, max_tokens, sampling, trainer.ranks())
-            .context("the policy")
+        let (policy, ranks, prompter) =
+            ((&trainer.config, &trainer.weights), trainer.ranks(), &self.prompter);
+        let asked: &[TokenizedPrompt<'_>] = if held_out { &self.held_out } else { &self.prompts };
+        let asked = prompts.iter().map(|&i| &asked[i]);
+        match self.options.tools {
+            Some(tools) => {
+                let asked: Vec<_> = asked.collect();
+                talks::answer_with(backend, policy, prompter, tools, &asked, max_tokens, sampling, ranks)
+            }
+            None => {
+                let asked = asked.map(|asked| asked.tokens.clone()).collect();
+                Ok(answers::answer(backend, policy, prompter, asked, max_tokens, sampling, ranks)?)
+            }
+        }
+        .context("the policy")
     }
 
     /// What answers to prompts of training, or held-out ones, get; those that get nothing are told.
@@ -108,16 +123,20 @@ impl<B: Backend> Grpo<'_, B> {
         let asked: &[TokenizedPrompt<'_>] = if held_out { &self.held_out } else { &self.prompts };
         let whole = answers::whole(&answers.episodes, &answers.ended, &self.prompter);
         let texts = answers.texts(&self.prompter)?;
-        let answered = prompts.iter().zip(texts).zip(whole);
-        let judged: Vec<Answer<'_>> =
-            answered.map(|((&i, text), whole)| Answer { prompt: asked[i].prompt, text, whole }).collect();
+        let answered = prompts.iter().zip(texts).zip(whole).enumerate();
+        let judged = answered.map(|(at, ((&i, text), whole))| {
+            let said = answers.turns.get(at).map_or(&[][..], |turns| &turns.said);
+            Answer { prompt: asked[i].prompt, text, whole, said }
+        });
+        let judged: Vec<Answer<'_>> = judged.collect();
         let Learner { backend, trainer, .. } = &mut self.policy;
         let mut graded = self.rewards.grade(backend, &judged, trainer.ranks())?;
         self.tell_failures(&graded);
+        self.tell_refusals(&answers.turns);
         let GrpoSettings { max_tokens, .. } = self.settings.own;
         let cache = self.settings.own.overlong_tokens();
         for (total, episode) in graded.totals.iter_mut().zip(&answers.episodes) {
-            *total = total.map(|total| total - overlong_price(episode.answer_len(), max_tokens, cache));
+            *total = total.map(|total| total - overlong_price(episode.after_prompt(), max_tokens, cache));
         }
         Ok(graded)
     }
@@ -132,6 +151,18 @@ impl<B: Backend> Grpo<'_, B> {
                     place + 1
                 ));
             }
+        }
+    }
+
+    /// Calls that were none.
+    fn tell_refusals(&self, turns: &[Turns]) {
+        let refused = || turns.iter().filter_map(|turns| turns.refused.as_ref());
+        if let Some(why) = refused().next() {
+            self.progress.line(&format!(
+                "{} of {} answers end with a call that the chat template does not write: {why}",
+                refused().count(),
+                turns.len()
+            ));
         }
     }
 
@@ -205,10 +236,12 @@ fn differing(totals: &[Option<f64>], group: usize, most: usize) -> Vec<usize> {
 impl Experience {
     /// Takes over the `kept` ones of further answers to `prompts`.
     fn take(&mut self, kept: &[usize], prompts: &[usize], answers: Answers, graded: Graded) {
-        let Answers { episodes, ended } = answers;
+        let Answers { episodes, ended, turns } = answers;
         self.sampled.tokens += episodes.iter().map(|episode| episode.tokens.len() as u64).sum::<u64>();
         self.graded.extend(graded.of(kept));
         self.sampled.graded.extend(graded);
+        self.turns.extend(kept.iter().filter_map(|&place| turns.get(place).cloned()));
+        self.sampled.turns.extend(turns);
         let rollout = &mut self.rollout;
         for &place in kept {
             rollout.episodes.push(episodes[place].clone());

@@ -67,8 +67,8 @@ impl<B: Backend> Grpo<'_, B> {
 
     /// The policy's answers to some held-out prompts, `times` to each.
     pub(super) fn answer_held_out(&mut self, prompts: &[usize], times: usize) -> Result<Answers> {
-        let asked = prompts.iter().flat_map(|&i| vec![self.held_out[i].tokens.clone(); times]).collect();
-        self.answer(asked, rng::bits(self.options.seed, streams::GRPO_MEASURING, 0))
+        let asked: Vec<usize> = prompts.iter().flat_map(|&i| vec![i; times]).collect();
+        self.answer(&asked, true, rng::bits(self.options.seed, streams::GRPO_MEASURING, 0))
     }
 }
 

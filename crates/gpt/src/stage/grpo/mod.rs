@@ -24,10 +24,12 @@ use super::rollout::Outcome;
 use super::settings::{Fit, Resolved};
 use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, metrics};
 use super::{Init, Machine, StageSettings};
+use crate::chat::Tools;
 use crate::data::{Prompt, Prompter};
 use crate::progress::Progress;
 use crate::sandbox::Sandbox;
 use crate::tokenizer::Tokenizer;
+use crate::tools::Toolbox;
 use crate::train::run::{Input, Recipe};
 use crate::train::{Reference, Schedule};
 use anyhow::{Context, Result};
@@ -46,6 +48,8 @@ pub struct Options<'a> {
     pub reward_models: &'a [Init],
     /// What runs programs, where a reward does.
     pub sandbox: Option<&'a Sandbox>,
+    /// What the policy may call while it answers.
+    pub tools: Option<&'a Toolbox>,
     /// Prompts to answer in training.
     pub prompts: &'a [Prompt],
     /// Prompts to measure with.
@@ -144,8 +148,10 @@ impl<'a, B: Backend> Grpo<'a, B> {
                 own.max_tokens
             )
         })?;
-        let prompts = ask("prompts", options.prompts, &prompter, room, progress)?;
-        let mut held_out = ask("held-out prompts", options.held_out, &prompter, room, progress)?;
+        let tools =
+            options.tools.map(|tools| prompter.check_tools().map(|()| tools.descriptions())).transpose()?;
+        let prompts = ask("prompts", options.prompts, &prompter, tools, room, progress)?;
+        let mut held_out = ask("held-out prompts", options.held_out, &prompter, tools, room, progress)?;
         held_out.truncate(own.eval_prompts);
         let reference = match own.kl_coef > 0.0 {
             true => Some(init.reference(b, &config, &policy.trainer.weights, *seed)?),
@@ -223,6 +229,10 @@ fn recipe(options: &Options<'_>, settings: &Resolved<GrpoSettings>, machine: &Ma
     let mut recipe = settings.recipe("grpo", options.seed, machine)?;
     let rewards: Vec<&str> = options.rewards.iter().map(RewardSpec::text).collect();
     recipe.settings.insert("rewards".into(), rewards.into());
+    if let Some(tools) = options.tools {
+        let tools = toml::Value::try_from(tools.settings()).context("limits are numbers")?;
+        recipe.settings.insert("tools".into(), tools);
+    }
     options.policy.record(&mut recipe, "policy")?;
     for (number, model) in (1..).zip(options.reward_models) {
         model.record(&mut recipe, &format!("reward {number}"))?;

@@ -59,8 +59,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
                 own.max_tokens
             )
         })?;
-        let prompts = ask("prompts", options.prompts, &prompter, room, progress)?;
-        let mut held_out = ask("held-out prompts", options.held_out, &prompter, room, progress)?;
+        let prompts = ask("prompts", options.prompts, &prompter, None, room, progress)?;
+        let mut held_out = ask("held-out prompts", options.held_out, &prompter, None, room, progress)?;
         held_out.truncate(own.eval_prompts);
         let ptx = (own.ptx_coef > 0.0).then(|| {
             let data = Mixture::open(&options.ptx)

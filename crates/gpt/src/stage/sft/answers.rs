@@ -38,7 +38,7 @@ impl<B: Backend> Sft<'_, B> {
         let Self { learner: Learner { backend, trainer, .. }, reward, prompter, .. } = self;
         trainer.release_pass(backend);
         let model = (&trainer.config, &trainer.weights);
-        let Answers { episodes, ended } =
+        let Answers { episodes, ended, .. } =
             answer(backend, model, prompter, prompts, max_tokens, sampling, trainer.ranks())?;
         let whole = whole(&episodes, &ended, prompter);
         let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole));

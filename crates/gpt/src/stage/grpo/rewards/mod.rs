@@ -9,6 +9,7 @@ mod spec;
 pub use spec::{RewardKind, RewardSpec};
 
 use crate::data::Prompt;
+use crate::data::messages::Message;
 use crate::data::rows::Record;
 use crate::eval::code::{self, Problem};
 use crate::lessons::Judge;
@@ -32,6 +33,8 @@ pub(super) struct Answer<'a> {
     pub(super) text: String,
     /// With an end, where the policy did not come to one.
     pub(super) whole: Episode,
+    /// What was said on the way to it: calls of tools, and what they returned.
+    pub(super) said: &'a [Message],
 }
 
 /// What a reward gives an answer, or why it gives nothing.
@@ -309,6 +312,9 @@ fn lines(answers: &[Answer<'_>]) -> Result<Vec<String>> {
         line.insert("prompt".into(), asked.into());
         line.insert("messages".into(), json!(answer.prompt.messages));
         line.insert("completion".into(), answer.text.clone().into());
+        if !answer.said.is_empty() {
+            line.insert("said".into(), json!(answer.said));
+        }
         Ok(serde_json::to_string(&line)?)
     };
     answers.iter().map(line).collect()
@@ -362,6 +368,7 @@ mod tests {
                 prompt: &prompts[at % 2],
                 text: (*text).to_owned(),
                 whole: Episode::default(),
+                said: &[],
             };
             said.iter().enumerate().map(answer).collect()
         };
