@@ -9,7 +9,8 @@ MODEL is a Hugging Face directory with a chat template, such as SmolLM2-135M's. 
 2. mynah trains an adapter for a few steps; PEFT loads the run's checkpoint as it is, and its logits are compared with
    mynah's.
 3. Both learn the same conversations from the same adapter of PEFT's, for twenty steps of AdamW, whole batches; their losses
-   are compared.
+   are compared. So they do beside the matrices in q8_0, q4_0 and NF4: PEFT's are what the gguf package makes of them there
+   and back, and with NF4 what its definition does.
 4. Both learn batches of --rows sequences of --tokens tokens, one after the other in this very run, on --threads threads:
    tokens a second (the median of the steps but the first) and the largest memory of the process.
 
@@ -100,10 +101,40 @@ def batch_of(path, lines):
     return rows
 
 
-def their_curve(path, adapter, rows):
+NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]
+
+
+def there_and_back(weight, storage):
+    """A matrix as its blocks have it."""
+    import numpy
+    if storage != "nf4":
+        from gguf import GGMLQuantizationType, quants
+        kind = GGMLQuantizationType[storage.upper()]
+        return quants.dequantize(quants.quantize(weight, kind), kind)
+    blocks, codes = weight.reshape(-1, 64), numpy.array(NF4, numpy.float32)
+    largest = numpy.abs(blocks).max(1, keepdims=True)
+    middles = (codes[1:] + codes[:-1]) / 2
+    return (codes[numpy.searchsorted(middles, blocks * (1 / largest))] * largest).reshape(weight.shape)
+
+
+def stored(path, storage):
+    """The model with the matrices of its layers in blocks; exactly without a storage."""
+    _, torch, _ = libraries()
+    model = base(path)
+    for name, module in model.named_modules():
+        if storage and isinstance(module, torch.nn.Linear) and ".layers." in name:
+            module.weight.data = torch.from_numpy(there_and_back(module.weight.data.numpy(), storage))
+    return model
+
+
+def their_curve(path, adapter, rows, storage):
     peft, torch, _ = libraries()
     from torch.nn.functional import cross_entropy
-    model = peft.PeftModel.from_pretrained(base(path), adapter, is_trainable=True).train()
+    model = peft.PeftModel.from_pretrained(stored(path, storage), adapter, is_trainable=True).train()
     learned = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     count, losses = sum((targets != -100).sum().item() for _, targets in rows), []
@@ -228,15 +259,17 @@ def main():
             right &= compare(theirs, ours_of(arguments.logits, model, checkpoint), f"{kind} of mynah's")
     if "curve" in only:
         new_adapter(model, work / "begin", "lora", random_b=False)
-        theirs = their_curve(model, work / "begin", batch_of(model, lines))
-        out = work / "curve"
-        metrics = mynah_sft(arguments.mynah, model, work / "facts.jsonl", out, *whole, "--steps", STEPS, "--adapter", work / "begin")
-        ours = [line["loss"] for line in metrics if "loss" in line]
-        for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
-            print(f"step {step}: mynah {a:.6f}, PEFT {b:.6f}")
-        worst = max(abs(a - b) / b for a, b in zip(ours, theirs))
-        print(f"largest relative difference of losses {worst:.1e}")
-        right &= worst <= 1e-3
+        for storage in (None, "q8_0", "q4_0", "nf4"):
+            theirs = their_curve(model, work / "begin", batch_of(model, lines), storage)
+            adapter = ["--adapter", work / "begin", *(["--base", storage] if storage else [])]
+            metrics = mynah_sft(
+                arguments.mynah, model, work / "facts.jsonl", work / f"curve-{storage}", *whole, "--steps", STEPS, *adapter)
+            ours = [line["loss"] for line in metrics if "loss" in line]
+            for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
+                print(f"{storage}, step {step}: mynah {a:.6f}, PEFT {b:.6f}")
+            worst = max(abs(a - b) / b for a, b in zip(ours, theirs))
+            print(f"{storage}: largest relative difference of losses {worst:.1e}", flush=True)
+            right &= worst <= 1e-3
     if "speed" in only:
         speed(arguments, work)
     return 0 if right else 1

@@ -64,6 +64,7 @@ impl Bench<'_> {
         // Random answers differ in their length.
         let (rewards, reward_models, sandbox) = (&["length".parse()?][..], &[][..], None);
         let run = GrpoOptions {
+            tools: None,
             policy,
             rewards,
             reward_models,
