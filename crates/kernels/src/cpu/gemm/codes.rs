@@ -110,6 +110,16 @@ impl Codes {
         );
         for (column, unit) in (0..).step_by(UNIT).zip(units) {
             let (format, unit) = self.unit(unit);
+            #[cfg(target_arch = "x86_64")]
+            if kernel.unpacks_integers()
+                && format.integers().is_some()
+                && k.start % 2 == 0
+                && k.len() % 2 == 0
+            {
+                // SAFETY: the level has these instructions.
+                unsafe { super::codes_avx2::unpack(&mut panel[column..], width, unit, format, k.clone()) };
+                continue;
+            }
             let (place, terms) = ([width, column], [k.start, k.len()]);
             unpack_unit(kernel.level, panel, place, unit, format, terms, kernel.word);
         }

@@ -10,6 +10,7 @@ use crate::BlockFormat;
 use crate::blocks::{Factors, Integers};
 use std::arch::x86_64::*;
 use std::array::from_fn;
+use std::ops::Range;
 
 /// Rows of the panels of rows.
 const MR: usize = 6;
@@ -215,6 +216,92 @@ unsafe fn pair_at<F: Format>(block: *const u8, k: usize) -> [__m128i; 2] {
     })
 }
 
+/// The values of 16 codes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn values_of<F: Format>(codes: __m128i, [scales, leasts]: Scales) -> [__m256; 2] {
+    let codes = _mm_sub_epi8(codes, _mm_set1_epi8(F::INTEGERS.zero));
+    let halves = [codes, _mm_srli_si128::<8>(codes)];
+    from_fn(|i| {
+        let whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(halves[i]));
+        // The product is exact, so that one rounding is as good as two.
+        if F::INTEGERS.m.is_some() {
+            _mm256_fmsub_ps(whole, scales[i], leasts[i])
+        } else {
+            _mm256_mul_ps(whole, scales[i])
+        }
+    })
+}
+
+/// Writes the terms `k` of a unit, an even number from an even one on, as columns of a panel whose rows are `width` apart.
+///
+/// # Panics
+///
+/// If the format's codes are no integers, or the panel or the unit ends before.
+///
+/// # Safety
+///
+/// The processor has AVX2, FMA and F16C.
+pub(super) unsafe fn unpack(
+    panel: &mut [u32],
+    width: usize,
+    unit: &[u8],
+    format: BlockFormat,
+    k: Range<usize>,
+) {
+    let blocks = k.end.div_ceil(format.block_len());
+    assert!(k.start.is_multiple_of(2) && k.len().is_multiple_of(2), "an odd number of terms");
+    assert!(unit.len() >= blocks * UnitBlock::of(format).bytes, "terms outside of the unit");
+    assert!(k.is_empty() || panel.len() >= (k.len() - 1) * width + UNIT, "a panel of another size");
+    // SAFETY: as was just seen.
+    unsafe {
+        match format {
+            BlockFormat::Q8_0 => unpack_as::<Q8_0>(panel, width, unit, k),
+            BlockFormat::Q4_0 => unpack_as::<Q4_0>(panel, width, unit, k),
+            BlockFormat::Q4_1 => unpack_as::<Q4_1>(panel, width, unit, k),
+            BlockFormat::Q5_0 => unpack_as::<Q5_0>(panel, width, unit, k),
+            BlockFormat::Q5_1 => unpack_as::<Q5_1>(panel, width, unit, k),
+            BlockFormat::Q4K => unpack_as::<Q4K>(panel, width, unit, k),
+            BlockFormat::Q5K => unpack_as::<Q5K>(panel, width, unit, k),
+            BlockFormat::Q6K => unpack_as::<Q6K>(panel, width, unit, k),
+            BlockFormat::Nf4 => panic!("codes that are no integers"),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`unpack`], within panel and unit.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack_as<F: Format>(panel: &mut [u32], width: usize, unit: &[u8], terms: Range<usize>) {
+    let (block_len, group_len) = (F::FORMAT.block_len(), F::INTEGERS.group_len);
+    let (mut k, mut to) = (terms.start, panel.as_mut_ptr().cast::<f32>());
+    while k < terms.end {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let block = unit.as_ptr().add(k / block_len * F::AT.bytes);
+            let scales = scales_at::<F>(block, k % block_len / group_len);
+            let until = terms.end.min((k / group_len + 1) * group_len);
+            while k < until {
+                let pair = match F::INTEGERS.low_bits {
+                    8 => [0, 1].map(|next| {
+                        let at = F::AT.low + (k % block_len + next) * UNIT;
+                        _mm_loadu_si128(block.add(at).cast())
+                    }),
+                    _ => pair_at::<F>(block, k % block_len),
+                };
+                for codes in pair {
+                    let values = values_of::<F>(codes, scales);
+                    _mm256_storeu_ps(to, values[0]);
+                    _mm256_storeu_ps(to.add(8), values[1]);
+                    to = to.wrapping_add(width);
+                }
+                k += 2;
+            }
+        }
+    }
+}
+
 /// Adds the products of one k.
 ///
 /// # Safety
@@ -224,21 +311,11 @@ unsafe fn pair_at<F: Format>(block: *const u8, k: usize) -> [__m128i; 2] {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add_row<const R: usize, F: Format>(
     sums: &mut [[__m256; 2]; R],
-    [scales, leasts]: Scales,
+    scales: Scales,
     codes: __m128i,
     left: *const f32,
 ) {
-    let codes = _mm_sub_epi8(codes, _mm_set1_epi8(F::INTEGERS.zero));
-    let halves = [codes, _mm_srli_si128::<8>(codes)];
-    let columns: [__m256; 2] = from_fn(|i| {
-        let whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(halves[i]));
-        // The product is exact, so that one rounding is as good as two.
-        if F::INTEGERS.m.is_some() {
-            _mm256_fmsub_ps(whole, scales[i], leasts[i])
-        } else {
-            _mm256_mul_ps(whole, scales[i])
-        }
-    });
+    let columns = values_of::<F>(codes, scales);
     for (i, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         let row = unsafe { _mm256_broadcast_ss(&*left.add(i)) };

@@ -71,6 +71,12 @@ impl Kernel {
         self.level == Level::Avx2 && self.word == Word::RoundedF32
     }
 
+    /// Whether panels of integers are unpacked in 256-bit registers: where words are plain values.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn unpacks_integers(self) -> bool {
+        self.level != Level::Portable && self.word == Word::F32
+    }
+
     /// How many units of codes a product of so many rows reads side by side as they are; none where they are
     /// unpacked first.
     #[cfg(target_arch = "x86_64")]
