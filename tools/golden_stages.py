@@ -316,7 +316,8 @@ class Optimizer:
 
     def step(self, loss, lr):
         """Learns from a loss; returns the gradient's norm before clipping."""
-        self.adam.zero_grad()
+        for x in self.model.w.values():
+            x.grad = None
         loss.backward()
         norm = norm_of(x.grad for x in self.model.w.values())
         for x in self.model.w.values():
