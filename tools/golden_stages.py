@@ -159,6 +159,10 @@ class Model:
     def log_softmax(self, sequences, noise=None, temperature=1.0):
         return (self.hidden(sequences, noise) @ self.w["wte"].T / temperature).log_softmax(-1)
 
+    def denominators(self, sequences, noise=None):
+        """Logarithms of the softmax's denominators of all rows."""
+        return (self.hidden(sequences, noise) @ self.w["wte"].T).exp().sum(-1).log()
+
     def logprobs(self, sequences, targets, noise=None):
         """Of all targets that there are, one after another."""
         flat = torch.tensor([t for sequence in targets for t in sequence])
@@ -263,13 +267,46 @@ def summary(x):
 # ---- optimisation ----------------------------------------------------------------------------------------------------
 
 
+def orthogonal(u):
+    """Five Newton-Schulz steps (Jordan et al. 2024): the direction with singular values of about 1."""
+    x = u / (u.norm() + 1e-7)
+    x = x if x.shape[0] <= x.shape[1] else x.T
+    for _ in range(5):
+        gram = x @ x.T
+        x = f32(3.4445) * x + (f32(-4.7750) * gram + f32(2.0315) * gram @ gram) @ x
+    return x if u.shape[0] <= u.shape[1] else x.T
+
+
+class Muon:
+    """Momentum of 0.95 after Nesterov, map by map, in steps of the size that AdamW's have (Liu et al. 2025)."""
+
+    def __init__(self, matrices, decay):
+        self.matrices, self.decay, self.mu = matrices, decay, f32(0.95)
+        self.momenta = {name: torch.zeros_like(x) for name, x in matrices.items()}
+
+    def step(self, lr):
+        with torch.no_grad():
+            for name, x in self.matrices.items():
+                m = self.momenta[name]
+                m *= self.mu
+                m += (1 - self.mu) * x.grad
+                u = (1 - self.mu) * x.grad + self.mu * m
+                x *= 1 - lr * self.decay
+                # Queries, keys and values are three maps in one array.
+                for part, direction in zip(*[t.chunk(3 if ".qkv." in name else 1) for t in (x, u)]):
+                    part -= lr * 0.2 * math.sqrt(max(part.shape)) * orthogonal(direction)
+
+
 class Optimizer:
-    """AdamW with decay of matrices and embeddings, after clipping the norm."""
+    """AdamW with decay of matrices and embeddings, after clipping the norm; with Muon for the matrices of blocks, if asked for."""
 
     def __init__(self, model, recipe):
         self.model, self.clip = model, f32(recipe["grad_clip"])
         betas = (f32(recipe["beta1"]), f32(recipe["beta2"]))
-        matrices = [x for x in model.w.values() if x.dim() == 2]
+        by_muon = recipe.get("optimizer") == "muon"
+        muons = {name: x for name, x in model.w.items() if by_muon and name.startswith("blocks.") and x.dim() == 2}
+        self.muon = Muon(muons, f32(recipe["weight_decay"]))
+        matrices = [x for name, x in model.w.items() if x.dim() == 2 and name not in muons]
         others = [x for x in model.w.values() if x.dim() != 2]
         groups = [
             {"params": matrices, "weight_decay": f32(recipe["weight_decay"])},
@@ -279,7 +316,8 @@ class Optimizer:
 
     def step(self, loss, lr):
         """Learns from a loss; returns the gradient's norm before clipping."""
-        self.adam.zero_grad()
+        for x in self.model.w.values():
+            x.grad = None
         loss.backward()
         norm = norm_of(x.grad for x in self.model.w.values())
         for x in self.model.w.values():
@@ -288,6 +326,7 @@ class Optimizer:
         for group in self.adam.param_groups:
             group["lr"] = lr
         self.adam.step()
+        self.muon.step(lr)
         return norm
 
 
@@ -372,6 +411,12 @@ def mean_loss(model, sequences, targets, noise=None):
     return -model.logprobs(sequences, targets, noise).mean()
 
 
+def mean_z(model, sequences, targets, noise):
+    """The mean of the squared logarithms of the softmax's denominators, over the rows that have a target."""
+    is_target = torch.tensor([t != NONE for sequence in targets for t in sequence])
+    return (model.denominators(sequences, noise)[is_target] ** 2).mean()
+
+
 def sft(inputs):
     recipe, seed, shape = inputs["recipe"], inputs["seed"], inputs["shape"]
     model = Model(shape, first_values(shape, inputs["weights"]))
@@ -396,9 +441,12 @@ def sft(inputs):
         loss = mean_loss(model, [s["tokens"] for s in batch], [s["targets"] for s in batch], noise)
         windows = mixed_windows(inputs["ptx"], shape["context"], seed, step, math.ceil(share * size))
         # Its rows stand behind those of the demonstrations.
-        ptx = mean_loss(model, *windows, (*noise, sum(len(s["tokens"]) for s in batch)))
+        behind = (*noise, sum(len(s["tokens"]) for s in batch))
+        ptx = mean_loss(model, *windows, behind)
+        z = mean_z(model, [s["tokens"] for s in batch], [s["targets"] for s in batch], noise)
+        price = f32(recipe["z_loss"]) * ((1 - share) * z + share * mean_z(model, *windows, behind))
         lr = rate(recipe, step)
-        norm = optimizer.step((1 - share) * loss + share * ptx, lr)
+        norm = optimizer.step((1 - share) * loss + share * ptx + price, lr)
         val_loss, val_reward = evaluate()
         run.metrics.append({
             "loss": loss.item(), "ptx/loss": ptx.item(), "lr": lr, "grad_norm": norm,
@@ -705,7 +753,9 @@ def pretrain(inputs):
         weight = [recipe["key_token_alpha"] * (1 + sum(t in keys for t in row)) for row in tokens]
         loss = -(torch.tensor(weight) @ logprobs.mean(1)) / sequences
         lr = rate(recipe, step)
-        norm = optimizer.step(loss, lr)
+        z = model.denominators(tokens, noise).view(sequences, length) ** 2
+        price = f32(recipe.get("z_loss", 0.0)) * (torch.tensor(weight) @ z.mean(1)) / sequences
+        norm = optimizer.step(loss + price, lr)
         figures = {"loss": loss.item(), "lr": lr, "grad_norm": norm, "tokens": step * recipe["batch_tokens"]}
         run.metrics.append(figures | evaluate())
         run.states.append({"model": model.summary()})

@@ -14,7 +14,7 @@ DEVICE Softmax join(Softmax a, Softmax b) {
 
 // A row a block. `dlogits` are optional; their columns beyond the vocabulary are made 0.
 KERNEL(512) head_rows(void* dlogits, int dlb, const void* logits, int lb, double* logprobs, double* entropies, const double* dlogprobs,
-                      const double* dentropies, const u32* targets, int vocab_size, int ld, float temperature) {
+                      const double* dentropies, const u32* targets, int vocab_size, int ld, float temperature, float z_loss) {
   SHARED Softmax shared[16];
   int t = threadIdx.x, lane = t & 31, warp = t >> 5;
   u64 row = blockIdx.x, at = row * ld;
@@ -57,6 +57,8 @@ KERNEL(512) head_rows(void* dlogits, int dlb, const void* logits, int lb, double
   if (t == 0 && entropies) entropies[row] = (double)entropy;
   if (!dlogits) return;
   float by_logprob = (float)dlogprobs[row] / temperature, by_entropy = dentropies ? (float)dentropies[row] / temperature : 0.f;
+  // What the row's probabilities are multiplied by.
+  float pull = z_loss != 0.f ? 1.f + 2.f * z_loss * (all.top + log_sum) : 1.f;
   float inverse = 1.f / all.sum, d[4];
   // Logits may stand where their gradients will: the target's is read before.
   __syncthreads();
@@ -64,7 +66,7 @@ KERNEL(512) head_rows(void* dlogits, int dlb, const void* logits, int lb, double
     load_values<4>(x, logits, lb, at + c);
     UNROLL for (int k = 0; k < 4; k++) {
       float log_p = x[k] - all.top - log_sum, p = expf(x[k] - all.top) * inverse;
-      d[k] = by_logprob * ((c + k == (int)target ? 1.f : 0.f) - p);
+      d[k] = by_logprob * ((c + k == (int)target ? 1.f : 0.f) - pull * p);
       if (dentropies) d[k] -= p > 0.f ? by_entropy * p * (log_p + entropy) : 0.f;
       if (c + k >= vocab_size) d[k] = 0.f;
     }

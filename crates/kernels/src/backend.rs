@@ -413,7 +413,9 @@ pub trait Backend {
     /// p[j] · (log p[j] + H)) / temperature`, `dhidden = dlogits · weight`, `dweight += dlogitsᵀ · hidden`.
     /// The logits are computed again, chunk by chunk, and what is appended to `logprobs` falls out of it: a
     /// loss whose derivatives are known beforehand, such as the plain cross entropy, needs no forward call.
-    /// Without `dweight` the head is not learned, and that product is spared.
+    /// With a `z_loss` the loss has `-dlogprob · z_loss · z²` of each row besides, where `z` is the logarithm of
+    /// its softmax's denominator (Chowdhery et al. 2022, PaLM, §5): `p[j]` after `[j = target] -` times
+    /// `1 + 2 · z_loss · z`. Without `dweight` the head is not learned, and that product is spared.
     fn head_backward(
         &mut self,
         logprobs: &mut Self::Scalars,

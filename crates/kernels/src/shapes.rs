@@ -216,6 +216,16 @@ pub struct HeadShape {
     pub vocab_size: usize,
     /// Logits are divided by it before the softmax; 1 for a plain language model.
     pub temperature: f32,
+    /// What the square of the softmax's logarithmic denominator `z` costs beside the cross entropy, in
+    /// [`head_backward`](crate::Backend::head_backward) alone; 0 for nothing.
+    pub z_loss: f32,
+}
+
+impl HeadShape {
+    /// That of a plain language model.
+    pub const fn new(rows: usize, d_model: usize, vocab_size: usize) -> Self {
+        Self { rows, d_model, vocab_size, temperature: 1.0, z_loss: 0.0 }
+    }
 }
 
 /// Shape of two language-model heads with one vocabulary, of which the first learns from the second.
@@ -235,7 +245,7 @@ impl DistilShape {
     /// For `operation`, where a head is empty, its sizes wrap around, or a setting is out of its range.
     pub(crate) fn check(&self, operation: &str) {
         let &DistilShape { student, teacher_d_model, beta } = self;
-        let HeadShape { rows, d_model, vocab_size, temperature } = student;
+        let HeadShape { rows, d_model, vocab_size, temperature, z_loss } = student;
         for width in [d_model, teacher_d_model] {
             size_of_shape(operation, &[rows, width]);
             size_of_shape(operation, &[vocab_size, width]);
@@ -243,6 +253,7 @@ impl DistilShape {
         assert!(vocab_size > 0 && d_model > 0 && teacher_d_model > 0, "{operation}: an empty head");
         assert!(temperature > 0.0, "{operation}: temperature {temperature}");
         assert!((0.0..=1.0).contains(&beta), "{operation}: β {beta}");
+        assert!(z_loss == 0.0, "{operation}: z_loss {z_loss} is the cross entropy's");
     }
 }
 

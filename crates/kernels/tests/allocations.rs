@@ -95,7 +95,7 @@ const ATTENTION: AttentionShape =
 /// Slot, start and length of two spans.
 const SPANS: [u32; 6] = [0, 3, ROWS as u32 - 1, 1, 20, 1];
 const CAPACITY: usize = ROWS + 2;
-const HEAD: HeadShape = HeadShape { rows: ROWS, d_model: WIDTH, vocab_size: VOCAB, temperature: 1.0 };
+const HEAD: HeadShape = HeadShape::new(ROWS, WIDTH, VOCAB);
 const DISTIL: DistilShape = DistilShape { student: HEAD, teacher_d_model: WIDTH, beta: 0.5 };
 const STORED: StoredShape = StoredShape { student: HEAD, k: 1, beta: 0.5 };
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, stream: 2, first_row: 0 };

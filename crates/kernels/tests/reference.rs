@@ -120,7 +120,7 @@ fn attention_is_the_softmax_of_scaled_scores() {
 
 #[test]
 fn a_head_without_opinion_gives_every_token_the_same_chance() {
-    let shape = HeadShape { rows: 1, d_model: 2, vocab_size: 10, temperature: 0.5 };
+    let shape = HeadShape { temperature: 0.5, ..HeadShape::new(1, 2, 10) };
     let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
     let (hidden, weight) = (tensor(&[3.0, 4.0]), tensor(&[0.0; 20]));
     Reference.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &vec![7], &shape);
@@ -153,7 +153,7 @@ fn divergences_are_trls() {
     ];
     for (beta, temperature, divergence, gradient) in known {
         let shape = DistilShape {
-            student: HeadShape { rows: 2, d_model: 2, vocab_size: 4, temperature },
+            student: HeadShape { temperature, ..HeadShape::new(2, 2, 4) },
             teacher_d_model: 2,
             beta,
         };
@@ -176,7 +176,7 @@ fn divergences_are_trls() {
 /// Probabilities ½, ⅕ and a tail of 3/10, beside those of a student without opinion: ¼, ¼ and a tail of ½.
 #[test]
 fn what_is_left_of_a_stored_teacher_is_one_outcome() {
-    let student = HeadShape { rows: 1, d_model: 1, vocab_size: 4, temperature: 1.0 };
+    let student = HeadShape::new(1, 1, 4);
     let (hidden, weight, targets) = (tensor(&[1.0]), tensor(&[0.0; 4]), vec![1]);
     let (tokens, logprobs) = (vec![2, 0], vec![0.5f64.ln(), 0.2f64.ln()]);
     let of = |beta: f32, k: usize| {

@@ -272,11 +272,8 @@ fn attention(case: usize) -> (Vec<u32>, AttentionShape, Option<Dropout>) {
     }
 }
 
-const HEAD: [HeadShape; 3] = [
-    HeadShape { rows: 4, d_model: HUGE, vocab_size: 4, temperature: 1.0 },
-    HeadShape { rows: 4, d_model: HUGE, vocab_size: 1, temperature: 1.0 },
-    HeadShape { rows: 4, d_model: 0, vocab_size: HUGE, temperature: 1.0 },
-];
+const HEAD: [HeadShape; 3] =
+    [HeadShape::new(4, HUGE, 4), HeadShape::new(4, HUGE, 1), HeadShape::new(4, 0, HUGE)];
 const HEAD_WEIGHTS: [usize; 3] = [0, 0, 0];
 
 /// The student's head, or the teacher's.
@@ -388,7 +385,7 @@ fn groups_that_are_not_the_rows_are_refused() {
 
 fn refuses_other_groups<B: Distil>(b: &mut B) {
     let linear = LinearShape { rows: 2, d_in: 4, d_out: 4 };
-    let head = HeadShape { rows: 2, d_model: 4, vocab_size: 4, temperature: 1.0 };
+    let head = HeadShape::new(2, 4, 4);
     let [mut dx, x, dout] = [(); 3].map(|()| b.zeros(8));
     let [mut dqkv, qkv] = [(); 2].map(|()| b.zeros(24));
     let [mut dgain, mut dk, gain, stats] = [(); 4].map(|()| b.zeros(4));
@@ -491,7 +488,7 @@ fn estimates_and_measurements_refuse_them_too() {
     let mut cpu = Cpu::default();
     let prefix = |operation: &'static str| move |message: String| message.starts_with(operation);
     let layer = LinearShape { rows: 1, d_in: HUGE, d_out: 4 };
-    let head = HeadShape { rows: 1, d_model: 1, vocab_size: 1, temperature: 1.0 };
+    let head = HeadShape::new(1, 1, 1);
     assert!(refusal(|| _ = cpu.working_bytes(&[layer], &head)).is_some_and(prefix("working_bytes: ")));
     assert!(refusal(|| _ = cpu.working_bytes(&[], &HEAD[0])).is_some_and(prefix("working_bytes: ")));
     let forward = kernels::cpu::bench::LinearProduct::Forward;

@@ -114,7 +114,7 @@ fn main() {
         let works_with = taken(&mut b, &config, None, 1, Method::AdamW).0
             - taken(&mut b, &config, None, 1, Method::AdamW).0;
         let rows = SEQUENCES * SEQ_LEN;
-        let head = HeadShape { rows, d_model: 128, vocab_size: 20_000, temperature: 1.0 };
+        let head = HeadShape::new(rows, 128, 20_000);
         let told = b.working_bytes(&config.products(rows), &head);
         let ratio = works_with as f64 / told as f64;
         assert!((0.95..1.1).contains(&ratio), "{precision:?}: works with {works_with}, told {told}");

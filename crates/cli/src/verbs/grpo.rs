@@ -29,12 +29,15 @@ Rewards, of which several are added up; what follows the last colon is a weight,
   model=MODEL      what a reward model gives it
   program=FILE     what a Python program gives it, run in a sandbox: it reads one JSON object a line, {\"prompt\",\"completion\",…},
                    and writes one number a line
+With --tool an answer may call tools on its way; what they return is not learned, and max_tokens holds for all of it. Rewards
+judge the last message; a program finds what was said before it in \"said\".
 An answer that a reward fails for is counted, told and left out. The run ends with the state of the highest held-out reward less
 kl_coef times the KL divergence. rollouts.jsonl keeps some answers of every iteration.
 
 Examples:
   mynah grpo --model runs/sft --prompts prompts.jsonl --reward answer --out runs/grpo
-  mynah grpo --model runs/sft --prompts sums.jsonl --reward number --reward 'format=.*boxed.*:0.1' --loss dapo --out runs/sums";
+  mynah grpo --model runs/sft --prompts sums.jsonl --reward number --reward 'format=.*boxed.*:0.1' --loss dapo --out runs/sums
+  mynah grpo --model runs/sft --prompts sums.jsonl --reward number --tool calculator --out runs/calls";
 
 /// Improve a model on prompts whose answers can be checked, by comparing its answers to each
 #[derive(Debug, Args)]

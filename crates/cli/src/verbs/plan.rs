@@ -221,7 +221,7 @@ fn over_ranks(scalings: &[Scaled]) -> String {
 /// What this processor works with, which is no other device's.
 fn working_bytes(cpu: &Cpu, config: &Config, rows: usize) -> u64 {
     let &Config { d_model, vocab_size, .. } = config;
-    cpu.working_bytes(&config.products(rows), &HeadShape { rows, d_model, vocab_size, temperature: 1.0 })
+    cpu.working_bytes(&config.products(rows), &HeadShape::new(rows, d_model, vocab_size))
 }
 
 fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {

@@ -228,3 +228,148 @@ fn a_served_model_calls_the_tools_of_a_client() {
     }
     assert_eq!(serving.end("TERM").0, Some(0));
 }
+
+/// The lines of a journal.
+fn journal(run: &str, name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(format!("{run}/{name}")).expect("a journal");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A training by GRPO on answers to what the model knows by heart, hardly drawn.
+fn grpo(out: &str, asked: &[&str], further: &[&str]) -> Vec<String> {
+    let [prompts, val] = ["prompts", "val"].map(|name| format!("{out}-{name}.jsonl"));
+    let line = |asked: &&str| format!("{}\n", json!({ "prompt": asked, "accept": ["144", "done"] }));
+    fs::write(&prompts, asked.iter().map(line).collect::<String>()).expect("a file");
+    fs::write(&val, line(&asked[0])).expect("a file");
+    let batch = format!("batch_size={}", asked.len());
+    let words = ["grpo", "--model", model(), "--prompts", &prompts, "--val", &val, "--out", out];
+    let recipe = ["--reward", "answer", "--group", "2", "--lr", "1e-5", "--precision", "f32"];
+    let keys = ["temperature=0.2", "eval_samples=1", &batch];
+    let keys = keys.iter().flat_map(|key| ["--set", key]);
+    words
+        .iter()
+        .chain(&recipe)
+        .copied()
+        .chain(keys)
+        .chain(further.iter().copied())
+        .map(String::from)
+        .collect()
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// What is learned from are answers that called, and a run that is killed ends with the same bytes.
+#[cfg(unix)]
+#[test]
+fn grpo_learns_from_answers_that_call() {
+    let road = road();
+    let [whole, killed] = ["tools-grpo", "tools-grpo-killed"].map(|name| road.path(name));
+    let further =
+        ["--tool", "calculator", "--steps", "6", "--set", "checkpoint_every=1", "--set", "max_tokens=150"];
+    run(&borrowed(&grpo(&whole, &["sum", "run"], &further)), 0);
+    let metrics = journal(&whole, "metrics.jsonl");
+    assert_eq!(metrics.len(), 6);
+    for line in &metrics {
+        assert!(line["tools/calls"].as_f64().is_some_and(|calls| calls > 0.0), "{line}");
+        assert!((line["policy/ratio"].as_f64().expect("a ratio") - 1.0).abs() < 1e-2, "{line}");
+    }
+    assert_eq!(metrics[0]["policy/approxkl"], 0.0, "before the first update the ratio is 1");
+    let right: Vec<Value> =
+        journal(&whole, "rollouts.jsonl").into_iter().filter(|line| line["answer"] == "It is 144.").collect();
+    assert!(
+        right.iter().any(|line| line["said"][1]["content"] == "144" && line["reward"] == 1.0),
+        "{right:?}"
+    );
+    let config = fs::read_to_string(format!("{whole}/config.toml")).expect("a recipe");
+    assert!(config.contains("names = [\"calculator\"]") && config.contains("rounds = 8"), "{config}");
+
+    let words = grpo(&killed, &["sum", "run"], &further);
+    for kill in 0..3 {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_mynah"))
+            .args(&words)
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let lines =
+            || fs::read_to_string(format!("{killed}/metrics.jsonl")).map_or(0, |text| text.lines().count());
+        while lines() <= 2 * kill && child.try_wait().expect("a state").is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it ends");
+    }
+    run(&borrowed(&words), 0);
+    let weights = |run: &str| {
+        let model = format!("{run}/checkpoints/step-000006/model.safetensors");
+        fs::read(model).expect("the last checkpoint")
+    };
+    for name in ["metrics.jsonl", "rollouts.jsonl"] {
+        assert_eq!(journal(&whole, name), journal(&killed, name), "{name}");
+    }
+    assert!(weights(&whole) == weights(&killed), "the weights differ");
+
+    // Another tool is another run; a model whose template has no place for them is refused.
+    let other = grpo(
+        &whole,
+        &["sum", "run"],
+        &["--tool", "calculator", "--tool-rounds", "2", "--steps", "6", "--set", "max_tokens=150"],
+    );
+    fails(&borrowed(&other), 1, &["tools"]);
+    fails(&["grpo", "--tool-rounds", "2"], 2, &["--tool"]);
+}
+
+/// Whatever a program does while a model learns, it is told, and nothing is lost.
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_that_misbehave_do_not_end_a_training() {
+    let out = road().path("tools-programs");
+    let asked = ["run", "hang", "flood", "fork", "quit"];
+    let further = ["--tool", "python", "--tool-secs", "2", "--steps", "3", "--set", "max_tokens=260"];
+    run(&borrowed(&grpo(&out, &asked, &further)), 0);
+    let metrics = journal(&out, "metrics.jsonl");
+    assert_eq!(metrics.len(), 3);
+    for line in &metrics {
+        let share = line["tools/failed"].as_f64().expect("a share");
+        assert!(line["tools/calls"].as_f64().is_some_and(|calls| calls > 0.8), "{line}");
+        assert!(share > 0.5 && share < 1.0, "{line}");
+    }
+    let said: Vec<String> =
+        journal(&out, "rollouts.jsonl").iter().map(|line| line["said"][1]["content"].to_string()).collect();
+    assert!(said.iter().any(|content| content.contains("error: it")), "{said:?}");
+}
+
+/// Items whose answers are written are asked as a chat asks, and the call is kept.
+#[test]
+fn an_evaluated_model_calls() {
+    let road = road();
+    let [task, out, choices] =
+        ["tool-task", "tool-items", "tool-choices"].map(|name| road.path(&format!("{name}.jsonl")));
+    fs::write(&task, "{\"prompt\": \"sum\", \"answer\": 144}\n{\"prompt\": \"sum\", \"answer\": 14}\n")
+        .expect("a file");
+    let words = ["eval", "--model", model(), "--tasks", &task];
+    let found = super::workshop::json(&[&words[..], &["--tool", "calculator", "--out", &out]].concat());
+    let figures = &found["tasks"]["tool-task"];
+    assert_eq!((&figures["metric"], &figures["value"]), (&json!("stated"), &json!(0.5)), "{found}");
+    let items = journal(&road.path("."), "tool-items.jsonl");
+    assert_eq!(
+        (&items[0]["said"][1]["content"], &items[0]["written"]),
+        (&json!("144"), &json!("It is 144."))
+    );
+    assert_eq!((&items[0]["right"], &items[1]["right"]), (&json!(true), &json!(false)));
+    let alone = super::workshop::json(&words);
+    assert_eq!(alone["tasks"]["tool-task"]["metric"], "exact_match");
+
+    fs::write(&choices, "{\"question\": \"sum\", \"answers\": [\"1\", \"2\"], \"label\": 0}\n")
+        .expect("a file");
+    let words = ["eval", "--model", model(), "--tasks", &choices, "--tool", "calculator"];
+    fails(&words, 1, &["tools are called on the way to answers that are written", "tool-choices"]);
+    fails(&[&words[..], &["--beams", "2"]].concat(), 2, &["--beams"]);
+    fails(
+        &["eval", "--model", &road.path("run"), "--tasks", &task, "--tool", "calculator"],
+        1,
+        &["chat template"],
+    );
+}

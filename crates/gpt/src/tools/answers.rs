@@ -97,7 +97,7 @@ mod tests {
             let tools = Toolbox::new(limits).with_calculator();
             let go_on = |_: &str| ControlFlow::Continue(());
             let answer = chat.answer_with(Some(&tools), &asked(), 0, &greedy(4), go_on).unwrap();
-            assert_eq!(answer.messages.len(), 2 * rounds + 1, "{:?}", answer.messages);
+            assert_eq!(answer.messages.len(), 2 * rounds + 1);
             let (last, before) = answer.messages.split_last().unwrap();
             assert_eq!((last.content.as_str(), last.calls_tools()), (CALL, false));
             for turn in before.chunks(2) {

@@ -7,6 +7,7 @@ mod answers;
 mod calculator;
 mod python;
 #[cfg(test)]
+#[path = "tests/rigged.rs"]
 pub(crate) mod rigged;
 
 pub use answers::candidates_with_tools;

@@ -29,11 +29,23 @@ const RECIPE: &[&str] = &[
 ];
 /// Seven sequences in micro-batches of two, and everything measured and kept after each step.
 const PACE: &[&str] =
-    &["micro_batch_tokens=32", "eval_every=1", "checkpoint_every=1", "sample_every=0", "keep_last=9"];
+    &["micro_batch_tokens=32", "eval_every=1", "checkpoint_every=1", "sample_every=0", "keep_last=11"];
 const KEY_WORD: &str = "a";
+
+/// Ten steps of Muon, and z² has its price.
+const MUON: &[&str] = &["steps=10", "optimizer=muon", "z_loss=0.02"];
 
 #[test]
 fn pretraining_is_pytorchs() {
+    holds("pretrain", &[]);
+}
+
+#[test]
+fn pretraining_by_muon_is_pytorchs() {
+    holds("pretrain-muon", MUON);
+}
+
+fn holds(name: &str, changes: &[&str]) {
     let fixture = Fixture::new();
     let (init, data, tokenizer) = (fixture.base(), fixture.mixture(), &fixture.tokenizer);
     let key_tokens: Vec<u32> = [KEY_WORD.to_owned(), format!(" {KEY_WORD}")]
@@ -46,7 +58,7 @@ fn pretraining_is_pytorchs() {
     let inputs = json!({
         "shape": fixture.shape(),
         "weights": WEIGHTS,
-        "recipe": recipe(RECIPE),
+        "recipe": recipe(&[RECIPE, changes].concat()),
         "seed": SEED,
         "key_tokens": key_tokens,
         "token_bytes": (0..tokenizer.vocab_size() as u32).map(bytes).collect::<Vec<_>>(),
@@ -62,8 +74,8 @@ fn pretraining_is_pytorchs() {
     assert_eq!([is_cut(0, "train"), is_cut(1, "train")], [false, true]);
     assert_eq!([is_cut(0, "val"), is_cut(1, "val")], [false, false]);
 
-    let Some(golden) = Golden::of("pretrain", &inputs) else { return };
-    let outcome = run(Reference, &fixture, init, data, PACE);
+    let Some(golden) = Golden::of(name, &inputs) else { return };
+    let outcome = run(Reference, &fixture, init, data, &[changes, PACE].concat());
     let before = outcome.before.unwrap();
     let before = json!({ "val_loss": before.loss(), "val_bpb": before.bits_per_byte() });
     close(&before, golden.at("/before"), "before");

@@ -28,6 +28,7 @@ const RECIPE: &[&str] = &[
     "grad_clip=1.0",
     "dropout=0.2",
     "ptx_share=0.4",
+    "z_loss=0.05",
     "max_tokens=5",
 ];
 /// Several micro-batches a step, and everything measured and kept after each.

@@ -101,7 +101,7 @@ pub(crate) fn forward(
         let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * first as u64 };
         launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
             0u64, 0i32, logits.at(), 0i32, doubles(logprobs), doubles(entropies), 0u64, 0u64, targets,
-            vocab, ld, temperature);
+            vocab, ld, temperature, 0f32);
     }
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn backward(
             let doubles = |list: u64| if list == 0 { 0 } else { list + 8 * from as u64 };
             launch!(cuda, "head_rows", [rows, 1, 1], 512, 0;
                 at, kind, at, kind, doubles(logprobs), 0u64, doubles(derivatives), doubles(by_entropies),
-                targets, vocab, ld_int, temperature);
+                targets, vocab, ld_int, temperature, shape.z_loss);
         }
         let out = (dhidden_at + (first * d_model * if dhidden_bf { 2 } else { 4 }) as u64, dhidden_bf);
         product(

@@ -126,8 +126,8 @@ fn of_row(
     shape: &DistilShape,
 ) -> (f64, Vec<f64>) {
     let teacher = HeadShape { d_model: shape.teacher_d_model, ..shape.student };
-    let log_q = log_softmax(row(&hidden.0, r, shape.student.d_model), weight, &shape.student);
-    let log_p = log_softmax(row(&teacher_hidden.0, r, teacher.d_model), teacher_weight, &teacher);
+    let log_q = log_softmax(row(&hidden.0, r, shape.student.d_model), weight, &shape.student).0;
+    let log_p = log_softmax(row(&teacher_hidden.0, r, teacher.d_model), teacher_weight, &teacher).0;
     let beta = f64::from(shape.beta);
     let outcomes: Vec<(f64, f64)> =
         log_p.iter().zip(&log_q).map(|(&log_p, &log_q)| of_outcome(log_p, log_q, beta)).collect();
@@ -143,7 +143,7 @@ fn of_stored_row(
     (tokens, logprobs): (&[u32], &[f64]),
     shape: &StoredShape,
 ) -> (f64, Vec<f64>) {
-    let log_q = log_softmax(row(&hidden.0, r, shape.student.d_model), weight, &shape.student);
+    let log_q = log_softmax(row(&hidden.0, r, shape.student.d_model), weight, &shape.student).0;
     let (tokens, logprobs) = (&tokens[r * shape.k..][..shape.k], row(logprobs, r, shape.k));
     let known: Vec<f64> = tokens.iter().map(|&token| log_q[token as usize]).collect();
     let is_tail = |token: &usize| !tokens.contains(&(*token as u32));

@@ -19,7 +19,7 @@ pub(super) fn forward(
         entropies.fill(0.0);
     }
     for r in (0..shape.rows).filter(|&r| targets[r] != NO_TARGET) {
-        let log_p = log_softmax(row(&hidden.0, r, shape.d_model), weight, shape);
+        let (log_p, _) = log_softmax(row(&hidden.0, r, shape.d_model), weight, shape);
         logprobs[r] = log_p[targets[r] as usize];
         if let Some(entropies) = entropies.as_deref_mut() {
             entropies[r] = entropy(&log_p);
@@ -55,13 +55,14 @@ pub(super) fn backward(
         let mut dweight_sum = vec![0.0; weight.0.len()];
         for r in group.filter(|&r| targets[r] != NO_TARGET) {
             let hidden = row(&hidden.0, r, shape.d_model);
-            let log_p = log_softmax(hidden, weight, shape);
+            let (log_p, z) = log_softmax(hidden, weight, shape);
             let (target, entropy) = (targets[r] as usize, entropy(&log_p));
             logprobs[r] = log_p[target];
+            let pull = 1.0 + 2.0 * f64::from(shape.z_loss) * z;
             let dentropy = dentropies.map_or(0.0, |dentropies| dentropies[r]);
             for (j, log_p) in log_p.iter().enumerate() {
                 let is_target = f64::from(u8::from(j == target));
-                let by_logprob = dlogprobs[r] * (is_target - log_p.exp());
+                let by_logprob = dlogprobs[r] * (is_target - pull * log_p.exp());
                 let by_entropy = dentropy * log_p.exp() * (log_p + entropy);
                 let dlogit = (by_logprob - by_entropy) / f64::from(shape.temperature);
                 add_scaled(
@@ -83,13 +84,13 @@ fn entropy(log_p: &[f64]) -> f64 {
     -log_p.iter().map(|log_p| log_p.exp() * log_p).sum::<f64>()
 }
 
-/// `log softmax(hidden · weightᵀ / temperature)` of one row.
-pub(super) fn log_softmax(hidden: &[f64], weight: &F64Tensor, shape: &HeadShape) -> Vec<f64> {
+/// `log softmax(hidden · weightᵀ / temperature)` of one row, and the logarithm of its denominator.
+pub(super) fn log_softmax(hidden: &[f64], weight: &F64Tensor, shape: &HeadShape) -> (Vec<f64>, f64) {
     let logit = |w| dot(hidden, w) / f64::from(shape.temperature);
     let logits: Vec<f64> = weight.0.chunks_exact(shape.d_model).map(logit).collect();
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let lse = max + logits.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln();
-    logits.iter().map(|logit| logit - lse).collect()
+    (logits.iter().map(|logit| logit - lse).collect(), lse)
 }
 
 fn assert_shapes(

@@ -9,7 +9,7 @@ use kernels::{Distil, DistilShape, HeadShape, NO_TARGET, StoredShape};
 const SETTINGS: [(f32, f32); 4] = [(0.0, 1.0), (1.0, 0.8), (0.3, 1.0), (0.9, 1.7)];
 
 fn shape([rows, d_model, vocab_size, teacher]: Sizes, (beta, temperature): (f32, f32)) -> DistilShape {
-    let student = HeadShape { rows, d_model, vocab_size, temperature };
+    let student = HeadShape { temperature, ..HeadShape::new(rows, d_model, vocab_size) };
     DistilShape { student, teacher_d_model: teacher + 1, beta }
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn distil_backward<B: Distil>(lab: &mut Lab<B>, sizes: Sizes) {
 }
 
 fn stored_shape([rows, d_model, vocab_size, most]: Sizes, (beta, temperature): (f32, f32)) -> StoredShape {
-    let student = HeadShape { rows, d_model, vocab_size, temperature };
+    let student = HeadShape { temperature, ..HeadShape::new(rows, d_model, vocab_size) };
     StoredShape { student, k: (1 + most % 7).min(vocab_size), beta }
 }
 

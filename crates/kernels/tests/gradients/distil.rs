@@ -9,7 +9,7 @@ pub(super) fn distil() -> Vec<Case> {
     const ROWS: usize = 5;
     const TARGETS: [u32; ROWS] = [3, NO_TARGET, 0, 6, 3];
     let setting = |beta: f32, temperature: f32, groups: &'static [usize]| {
-        let student = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
+        let student = HeadShape { temperature, ..HeadShape::new(ROWS, 4, 7) };
         let shape = DistilShape { student, teacher_d_model: 3, beta };
         let teacher = [noise(3, ROWS * 3), noise(4, 7 * 3)];
         let theirs = teacher.clone();
@@ -54,7 +54,7 @@ pub(super) fn stored() -> Vec<Case> {
     const TOKENS: [u32; 2 * ROWS] = [3, 4, 0, 1, 6, 2, 1, 0, 5, 3];
     const P: [f64; 2 * ROWS] = [0.5, 0.2, 0.1, 0.1, 0.3, 0.4, 0.9, 0.05, 0.25, 0.25];
     let setting = |beta: f32, temperature: f32, groups: &'static [usize]| {
-        let student = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
+        let student = HeadShape { temperature, ..HeadShape::new(ROWS, 4, 7) };
         let shape = StoredShape { student, k: 2, beta };
         let teacher = || (TOKENS.to_vec(), P.map(f64::ln).to_vec());
         let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {

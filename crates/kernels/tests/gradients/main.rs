@@ -385,14 +385,26 @@ fn attention() -> Vec<Case> {
 fn head() -> Vec<Case> {
     const ROWS: usize = 5;
     const TARGETS: [u32; ROWS] = [3, NO_TARGET, 0, 6, 3];
-    let setting = |temperature: f32, groups: &'static [usize], with_entropies: bool| {
-        let shape = HeadShape { rows: ROWS, d_model: 4, vocab_size: 7, temperature };
-        let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
+    let setting = |temperature: f32, groups: &'static [usize], with_entropies: bool, z_loss: f32| {
+        let shape = HeadShape { temperature, z_loss, ..HeadShape::new(ROWS, 4, 7) };
+        let plain = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
             let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
             let wanted = with_entropies.then_some(&mut entropies);
             let targets = TARGETS.to_vec();
             Reference.head_forward(&mut logprobs, wanted, &inputs[0], &inputs[1], &targets, &shape);
             out.0 = [logprobs, entropies].concat();
+        };
+        // What a log-probability is worth where z² has its price.
+        let forward = move |out: &mut F64Tensor, inputs: &[F64Tensor]| {
+            plain(out, inputs);
+            for (row, hidden) in
+                inputs[0].0.chunks(4).enumerate().filter(|(row, _)| TARGETS[*row] != NO_TARGET)
+            {
+                let dot = |w: &[f64]| w.iter().zip(hidden).map(|(w, h)| w * h).sum::<f64>();
+                let logit = |w| (dot(w) / f64::from(temperature)).exp();
+                let z = inputs[1].0.chunks(4).map(logit).sum::<f64>().ln();
+                out.0[row] -= f64::from(z_loss) * z * z;
+            }
         };
         let out_len = if with_entropies { 2 * ROWS } else { ROWS };
         case(
@@ -402,7 +414,7 @@ fn head() -> Vec<Case> {
             move |gradients, dout, inputs| {
                 let [dhidden, dweight] = gradients else { unreachable!() };
                 let (mut logprobs, mut expected) = (Vec::new(), noise(4, out_len));
-                forward(&mut expected, inputs);
+                plain(&mut expected, inputs);
                 let (dlogprobs, dentropies) = dout.0.split_at(ROWS);
                 let (dlogprobs, dentropies) = (dlogprobs.to_vec(), dentropies.to_vec());
                 Reference.head_backward(
@@ -425,6 +437,8 @@ fn head() -> Vec<Case> {
         )
     };
     let settings: [(f32, &[usize]); 3] = [(1.0, &[2, 1, 2]), (0.7, &[5]), (1.5, &[0, 5])];
-    let cases = |entropies| settings.map(|(temperature, groups)| setting(temperature, groups, entropies));
-    cases(false).into_iter().chain(cases(true)).collect()
+    let cases = |(entropies, z_loss)| {
+        settings.map(|(temperature, groups)| setting(temperature, groups, entropies, z_loss))
+    };
+    [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.3)].into_iter().flat_map(cases).collect()
 }

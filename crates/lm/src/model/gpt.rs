@@ -113,7 +113,7 @@ impl<B: Backend> Activations<B> {
             batch: BatchIds::new(b),
             noise: None,
             targets: b.ids(),
-            asked: HeadShape { rows: 0, d_model: c.d_model, vocab_size: c.vocab_size, temperature: 1.0 },
+            asked: HeadShape::new(0, c.d_model, c.vocab_size),
             angles: angles(b, c, c.seq_len),
             residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
             blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
@@ -129,6 +129,13 @@ impl<B: Backend> Activations<B> {
         b.upload_ids(&mut self.targets, targets.tokens);
         self.asked.rows = targets.tokens.len();
         self.asked.temperature = targets.temperature;
+        self.asked.z_loss = 0.0;
+    }
+
+    /// What [`head_backward`] adds to the loss that was [asked](Self::ask) about: `z_loss` times the mean of z², weighed as
+    /// the log-probabilities are.
+    pub fn price_z(&mut self, z_loss: f32) {
+        self.asked.z_loss = z_loss;
     }
 
     fn resize(&mut self, b: &mut B, c: &Config, rows: usize) {

@@ -46,6 +46,9 @@ pub struct Trainer<B: Backend> {
     pub config: Config,
     /// The model.
     pub weights: Weights<B::Tensor>,
+    /// What z² costs beside a cross entropy whose derivatives are [given](Self::accumulate), as
+    /// [`Backend::head_backward`] has it; 0 for nothing.
+    pub z_loss: f32,
     /// What learns it.
     pub(super) method: Method,
     /// The first moment; with [other ranks](Self::join), that of some leaves, and the others are empty.
@@ -120,6 +123,7 @@ impl<B: Backend> Trainer<B> {
         let specs = model::specs_of(&config, &weights);
         b.upload_scalars(&mut count, &[updates as f64]);
         Trainer {
+            z_loss: 0.0,
             method,
             muon: Muon::of(b, method, &config, &specs),
             first_moment,
@@ -158,11 +162,12 @@ impl<B: Backend> Trainer<B> {
         lane: Lane,
     ) {
         self.begin(b, lane);
-        let Self { config, weights, gradients, passes, results, .. } = self;
+        let Self { config, weights, gradients, passes, results, z_loss, .. } = self;
         let Passes { activations, derivatives: [by_logprob, _], .. } = passes;
         b.upload_scalars(by_logprob, derivatives);
         model::forward(b, config, weights, activations, batch);
         activations.ask(b, Targets::new(targets));
+        activations.price_z(*z_loss);
         let by = HeadDerivatives::by_logprobs(&*by_logprob);
         let rows = batch.tokens.len();
         let groups = lane.groups(batch.lens, &rows);

@@ -49,7 +49,8 @@ Examples:
   mynah eval --model runs/base --tasks add-2-digits,copy --shots 0,1,8
   mynah eval --model runs/base --tasks questions.jsonl --out items.jsonl
   mynah eval --model runs/code --tasks HumanEval.jsonl.gz --programs 10 --out programs.jsonl
-  mynah eval --model runs/a --against runs/b --tasks questions.jsonl";
+  mynah eval --model runs/a --against runs/b --tasks questions.jsonl
+  mynah eval --model runs/sft --tasks add-3-digits --tool calculator";
 
 /// Evaluate a model: multiple choice, free answers, last words, texts, with examples before each item or
 /// without (GPT-3)

@@ -28,8 +28,9 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let key_tokens = key_tokens(settings, data.tokenizer(), progress)?;
         let config = options.start.config(settings, &data)?;
         let origin = options.start.origin(options.seed, settings.optimizer);
-        let learner =
+        let mut learner =
             Learner::from_origin(backend, origin, config, tokenizer, settings.dtype, data.digest())?;
+        learner.trainer.z_loss = settings.z_loss as f32;
         Ok(Pretraining {
             options,
             learner,

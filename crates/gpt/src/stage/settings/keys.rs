@@ -53,6 +53,11 @@ pub(super) fn check<'k>(given: &[String], known: impl Iterator<Item = &'k str>) 
     bail!("there is no recipe key `{key}`{meant}: choose among {}", known.join(", "))
 }
 
+/// Whether a key is as if it were not there.
+pub(in crate::stage) fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
 /// Lanes where a recipe says nothing of them.
 pub(super) fn one_lane() -> usize {
     1

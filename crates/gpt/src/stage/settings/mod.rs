@@ -40,7 +40,7 @@ mod shape;
 mod sized;
 mod stage;
 
-pub(super) use keys::at_least_one;
+pub(super) use keys::{at_least_one, is_zero};
 pub use optim::OptimConfig;
 pub use presets::{PRESETS, usual_vocab_size};
 pub use pretrain::Settings;

@@ -55,6 +55,10 @@ described! {
         /// The gradient's norm is clipped to this; 0 never clips.
         #[serde(default = "one")]
         pub grad_clip: f64,
+        /// What the square of the softmax's logarithmic denominator costs beside the cross entropy, as its mean over the tokens
+        /// that count (PaLM's z-loss, 1e-4; Chowdhery et al. 2022); 0 for nothing.
+        #[serde(default, skip_serializing_if = "keys::is_zero")]
+        pub z_loss: f64,
         /// Tokens of a step.
         pub batch_tokens: usize,
         /// Tokens of them that go through the model at once at most, where a window is not longer: memory
@@ -233,7 +237,9 @@ impl Settings {
         for (key, value) in [("lr", self.lr), ("eps", self.eps), ("key_token_alpha", self.key_token_alpha)] {
             ensure!(value.is_finite() && value > 0.0, "{key} is {value}: it must be a positive number");
         }
-        for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
+        for (key, value) in
+            [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip), ("z_loss", self.z_loss)]
+        {
             ensure!(value.is_finite() && value >= 0.0, "{key} is {value}: it must not be negative");
         }
         for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {

@@ -9,7 +9,7 @@ use super::lanes::{self, Lanes, MicroBatch, Untold, pieces};
 use super::learner::Learner;
 use super::memory::{self, Model};
 use super::score::check_reward;
-use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
+use super::settings::{Fit, Resolved, StageConfig, at_least_one, described, is_zero};
 use super::training_loop::{
     self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
@@ -38,6 +38,10 @@ described! {
         pub batch_size: usize,
         /// The share of the loss that is the pretraining mix's; 0 for none.
         pub ptx_share: f64,
+        /// What the square of the softmax's logarithmic denominator costs beside the cross entropy, as its mean over the tokens
+        /// that count (PaLM's z-loss, 1e-4; Chowdhery et al. 2022); 0 for nothing.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        pub z_loss: f64,
         /// Whether the run ends with its best state instead of the last: of the highest reward where there is
         /// a reward model, else of the lowest validation loss.
         pub select_best: bool,
@@ -53,6 +57,11 @@ impl StageConfig for SftSettings {
     fn check(&self) -> Result<()> {
         at_least_one([("epochs", self.epochs), ("batch_size", self.batch_size as u64)])?;
         ensure!(self.max_tokens > 0, "max_tokens is 0: answers need tokens");
+        ensure!(
+            self.z_loss.is_finite() && self.z_loss >= 0.0,
+            "z_loss is {}: it must not be negative",
+            self.z_loss
+        );
         ensure!((0.0..1.0).contains(&self.ptx_share), "ptx_share is {}: it is a share", self.ptx_share);
         Ok(())
     }
@@ -166,6 +175,7 @@ impl<'a, B: Backend> Sft<'a, B> {
             anyhow::Ok((data, windows))
         });
         let mut learner = Learner::new(backend, init, config, *seed, optim, train.digest())?;
+        learner.trainer.z_loss = own.z_loss as f32;
         let mut reward = None;
         if let Some(judge) = options.reward {
             check_reward(judge, init)?;

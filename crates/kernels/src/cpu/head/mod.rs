@@ -128,7 +128,7 @@ fn run(
     shape: &HeadShape,
     groups: &[usize],
 ) {
-    let &HeadShape { rows, d_model, vocab_size, temperature } = shape;
+    let &HeadShape { rows, d_model, vocab_size, temperature, .. } = shape;
     for (values, name) in
         [(Some(&*outputs.logprobs), "logprobs"), (outputs.entropies.as_deref(), "entropies")]
     {

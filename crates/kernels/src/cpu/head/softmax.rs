@@ -17,7 +17,7 @@ impl Step<'_> {
         gradients: Option<&Gradients<'_>>,
     ) {
         let (level, precision, rows, width) = (self.level, self.precision, self.rows, self.shape.vocab_size);
-        let scale = 1.0 / self.shape.temperature;
+        let (scale, z_loss) = (1.0 / self.shape.temperature, self.shape.z_loss);
         let (logits, logprobs) = (Disjoint::new(logits), Disjoint::new(outputs.logprobs));
         let entropies = outputs.entropies.as_deref_mut().map(Disjoint::new);
         self.pool.run(rows.len(), &|chunk, scratch: &mut Scratch| {
@@ -36,12 +36,17 @@ impl Step<'_> {
             }
             if let Some(Gradients { dlogprobs, dentropies, .. }) = gradients {
                 let by_logit = (dlogprobs[row] * f64::from(scale)) as f32;
+                // What the row's probabilities are multiplied by.
+                let pull = match z_loss != 0.0 {
+                    true => by_logit * (1.0 + 2.0 * z_loss * (scale * max + sum.ln())),
+                    false => by_logit,
+                };
                 let factor = match dentropies {
-                    None => -by_logit / sum,
+                    None => -pull / sum,
                     Some(dentropies) => {
                         let by_entropy = (dentropies[row] * f64::from(scale)) as f32;
                         let mean = mean_row(level, exps, logits, scale, max, sum);
-                        tilt_row(level, exps, logits, scale, max, mean, by_logit, by_entropy);
+                        tilt_row(level, exps, logits, scale, max, mean, pull, by_entropy);
                         -1.0 / sum
                     }
                 };
@@ -103,18 +108,18 @@ multiversion! {
         sum_by(exps, logits, |e, logit| e * (scale * (logit - max))) / sum
     }
 
-    /// `exps[i] *= by_logit + by_entropy · (log p[i] + H)`.
+    /// `exps[i] *= pull + by_entropy · (log p[i] + H)`.
     fn tilt_row(
         exps: &mut [f32],
         logits: &[f32],
         scale: f32,
         max: f32,
         mean: f32,
-        by_logit: f32,
+        pull: f32,
         by_entropy: f32,
     ) {
         for (e, &logit) in exps.iter_mut().zip(logits) {
-            *e *= by_logit + by_entropy * (scale * (logit - max) - mean);
+            *e *= pull + by_entropy * (scale * (logit - max) - mean);
         }
     }
 

@@ -28,7 +28,7 @@ fn the_head_agrees_with_the_reference() {
     for mut cpu in every_cpu(2) {
         let tolerance = if cpu.options().precision == Precision::F32 { 1e-5 } else { 1.0 / 128.0 };
         for (rows, vocab_size, temperature) in [(1, 1, 1.0), (5, 17, 0.7), (40, 300, 1.3), (300, 65, 1.0)] {
-            let shape = HeadShape { rows, d_model: D_MODEL, vocab_size, temperature };
+            let shape = HeadShape { temperature, ..HeadShape::new(rows, D_MODEL, vocab_size) };
             let (hidden, exact_hidden) = with_exact(&cpu, 1, rows * D_MODEL, true);
             let (weight, exact_weight) = with_exact(&cpu, 2, vocab_size * D_MODEL, false);
             let (mut dhidden, mut exact_dhidden) = with_exact(&cpu, 3, rows * D_MODEL, true);
@@ -121,7 +121,7 @@ fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
                     &hidden,
                     &weight,
                     &all_targets[part.clone()],
-                    &HeadShape { rows: part.len(), d_model: D_MODEL, vocab_size, temperature: 1.0 },
+                    &HeadShape::new(part.len(), D_MODEL, vocab_size),
                     groups,
                 );
                 logprobs.extend(part_logprobs);
@@ -140,7 +140,7 @@ fn gradients_do_not_depend_on_cuts_between_groups_nor_on_threads() {
 #[test]
 fn rows_without_targets_cost_nothing_and_give_zeros() {
     for mut cpu in every_cpu(2) {
-        let shape = HeadShape { rows: 3, d_model: D_MODEL, vocab_size: 9, temperature: 1.0 };
+        let shape = HeadShape::new(3, D_MODEL, 9);
         let (hidden, _) = with_exact(&cpu, 1, 3 * D_MODEL, true);
         let (weight, _) = with_exact(&cpu, 2, 9 * D_MODEL, false);
         let (mut dhidden, _) = with_exact(&cpu, 3, 3 * D_MODEL, true);

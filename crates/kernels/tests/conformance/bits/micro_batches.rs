@@ -136,7 +136,8 @@ fn head_backward_in_micro_batches() {
             [(); 2].map(|()| lab.noise(ROWS).into_iter().map(f64::from).collect());
         let weight = lab.exact(D_OUT * D_IN);
         assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
-            let shape = HeadShape { rows: rows.len(), d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let shape =
+                HeadShape { temperature: 7.0, z_loss: 0.01, ..HeadShape::new(rows.len(), D_IN, D_OUT) };
             let hidden = lab.activation_of(rows_of(&hidden, &rows, D_IN));
             let mut dhidden = lab.activation(rows.len() * D_IN);
             lab.backend.head_backward(
@@ -164,7 +165,7 @@ fn distil_backward_in_micro_batches() {
         let derivatives: Vec<f64> = lab.noise(ROWS).into_iter().map(f64::from).collect();
         let (weight, teacher_weight) = (lab.exact(D_OUT * D_IN), lab.exact(D_OUT * 5));
         assert_cuts_do_not_matter(lab, setting, D_OUT * D_IN, |lab, rows, dweight| {
-            let student = HeadShape { rows: rows.len(), d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let student = HeadShape { temperature: 7.0, ..HeadShape::new(rows.len(), D_IN, D_OUT) };
             let hidden = lab.activation_of(rows_of(&hidden, &rows, D_IN));
             let theirs = lab.activation_of(rows_of(&theirs, &rows, 5));
             let mut dhidden = lab.activation(rows.len() * D_IN);

@@ -242,7 +242,7 @@ fn head_row_by_row() {
         let weight = lab.exact(D_OUT * D_IN);
         assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
             let rows = hidden.len() / D_IN;
-            let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let shape = HeadShape { temperature: 7.0, z_loss: 0.01, ..HeadShape::new(rows, D_IN, D_OUT) };
             let (hidden, targets) = (lab.activation_of(hidden), vec![5; rows]);
             let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
             lab.backend.head_forward(&mut logprobs, Some(&mut entropies), &hidden, &weight, &targets, &shape);
@@ -251,7 +251,7 @@ fn head_row_by_row() {
         });
         assert_rows_are_independent(lab, setting, D_IN, |lab, hidden| {
             let rows = hidden.len() / D_IN;
-            let shape = HeadShape { rows, d_model: D_IN, vocab_size: D_OUT, temperature: 7.0 };
+            let shape = HeadShape { temperature: 7.0, z_loss: 0.01, ..HeadShape::new(rows, D_IN, D_OUT) };
             let (hidden, mut dhidden) = (lab.activation_of(hidden), lab.activation(hidden.len()));
             let mut dweight = lab.exact(D_OUT * D_IN);
             lab.backend.head_backward(

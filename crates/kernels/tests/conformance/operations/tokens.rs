@@ -59,7 +59,8 @@ pub(crate) fn likeliest<B: Backend>(lab: &mut Lab<B>, [rows, vocab_size, count, 
 }
 
 fn head_shape([rows, d_model, vocab_size, _]: Sizes) -> HeadShape {
-    HeadShape { rows, d_model, vocab_size, temperature: if rows % 2 == 0 { 1.0 } else { 0.8 } }
+    let (temperature, z_loss) = ([1.0, 0.8][rows % 2], [0.0, 0.05][d_model % 2]);
+    HeadShape { temperature, z_loss, ..HeadShape::new(rows, d_model, vocab_size) }
 }
 
 /// Every fifth row has no target.
