@@ -155,6 +155,11 @@ fn conversations_with_tools_are_those_of_transformers() {
                 // What leaves calls out without a word is refused, and what it refuses itself.
                 let drops =
                     |text: &str| messages.iter().any(Message::calls_tools) && !text.contains("calculator");
+                // Hermes goes through tools that are not there: Python refuses None, and here there are none of them.
+                if tools.is_none() && case["error"].as_str().is_some_and(|error| error.contains("NoneType")) {
+                    assert!(layout.is_ok(), "{name}: {case}");
+                    continue;
+                }
                 let Some(text) = case["text"].as_str().filter(|text| !drops(text)) else {
                     assert!(layout.is_err(), "{name}: {case}");
                     continue;
