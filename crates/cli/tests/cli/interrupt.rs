@@ -87,13 +87,11 @@ fn the_stages_to_a_chat_survive_kills() {
     ];
     let own = ["--set", "max_tokens=8", "--set", "dropout=0.1"];
     let grpo = [&["--model", &sft, "--prompts", &prompts], &grpo[..]].concat();
-    let stages: [(&str, Vec<&str>); 9] = [
+    let whole: [(&str, Vec<&str>); 8] = [
         ("finetune", task.to_vec()),
         ("sft", vec!["--model", &pretrain, "--data", &demonstrations, "--set", "dropout=0.1"]),
         ("reward", vec!["--model", &sft, "--rankings", &rankings]),
         ("ppo", [&["--model", &sft, "--reward", &reward, "--prompts", &prompts], &ppo[..]].concat()),
-        // An adapter has weights, moments and a reference of its own kind.
-        ("grpo", [&grpo[..], &["--lora", "r=4"]].concat()),
         ("grpo", grpo),
         ("dpo", vec!["--model", &sft, "--rankings", &rankings, "--set", "max_tokens=8"]),
         (
@@ -102,7 +100,13 @@ fn the_stages_to_a_chat_survive_kills() {
         ),
         ("kto", vec!["--model", &sft, "--data", &judged, "--set", "max_tokens=8"]),
     ];
-    for (at, (stage, options)) in stages.into_iter().enumerate() {
+    // An adapter has weights, moments and a reference of its own kind; it knows the tokens of its base.
+    let taught = ("sft", vec!["--model", &sft, "--data", &demonstrations, "--base", "nf4"]);
+    let beside = whole.iter().filter(|(stage, _)| ["reward", "ppo", "grpo", "dpo"].contains(stage));
+    let adapters =
+        beside.chain([&taught]).map(|(stage, of)| (*stage, [&of[..], &["--lora", "r=4"]].concat()));
+    let stages = whole.iter().cloned().chain(adapters);
+    for (at, (stage, options)) in stages.enumerate() {
         survives(10, 80, |name, steps| {
             let out = path(dir.path(), &format!("{at}-{stage}-{name}"));
             let every = ["eval_every=16", "checkpoint_every=6", "sample_every=16", "batch_size=4"];
