@@ -391,6 +391,11 @@ mod tests {
         }
         assert_eq!(set(&[]).unwrap().lanes, 1);
         assert_eq!(set(&["lanes=64"]).unwrap().lanes, 64);
+        assert!(message(&["z_loss=-1e-4"]).contains("z_loss is -0.0001: it must not be negative"));
+        // What is off is no part of a recipe, so that older runs go on.
+        let written = |settings: &Settings| toml::to_string(settings).unwrap();
+        assert!(!written(&set(&[]).unwrap()).contains("z_loss"));
+        assert!(written(&set(&["z_loss=1e-4"]).unwrap()).contains("z_loss = 0.0001"));
         assert_eq!(set(&["key_tokens=['plt', 'pd']"]).unwrap().key_tokens, ["plt", "pd"]);
         assert!(message(&["key_token_alpha=2"]).contains("no key tokens"));
         assert!(message(&["key_tokens=['']"]).contains("empty"));
