@@ -1,5 +1,5 @@
 """Prompts whose answers can be checked, for `mynah grpo` with models that others trained: sums with their right answers as keys, and small functions
-with tests. No prompt is in both files; the same seed writes the same bytes.
+with tests. No sum and no function, whatever its name, is in both files; the same seed writes the same bytes.
 
     python tools/checked_tasks.py sums --train 400 --held-out 64 --out sums            → sums-train.jsonl, sums-held-out.jsonl
     python tools/checked_tasks.py functions --train 300 --held-out 48 --out functions
@@ -11,13 +11,13 @@ import random
 
 
 def sums(rng, _):
-    """Two terms below 100 or three below 20, added and subtracted; the key is a whole number, not below 0."""
+    """Two terms below 100 or three below 20, added and subtracted; the key is a whole number, not below 0. What is asked, and its row."""
     terms = [rng.randrange(2, 100) for _ in range(2)] if rng.random() < 0.5 else [rng.randrange(2, 20) for _ in range(3)]
     text, value = str(terms[0]), terms[0]
     for term in terms[1:]:
         minus = rng.random() < 0.4 and term <= value
         text, value = f"{text} {'-' if minus else '+'} {term}", value - term if minus else value + term
-    return {"prompt": f"What is {text}? Answer with the number alone.", "answer": value}
+    return text, {"prompt": f"What is {text}? Answer with the number alone.", "answer": value}
 
 
 def ints(rng):
@@ -60,13 +60,14 @@ FUNCTIONS = [
 
 
 def functions(rng, name):
-    """One function of the family, with six tests."""
+    """One function of the family, with six tests. What is asked, and its row."""
     parameter, draw, said, value = rng.choice(FUNCTIONS)
     k = rng.randrange(2, 10)
-    asked = f"Write a Python function {name}({parameter}) that returns {said.replace('K', str(k))}. Reply with the code alone."
+    said = said.replace("K", str(k))
+    asked = f"Write a Python function {name}({parameter}) that returns {said}. Reply with the code alone."
     arguments = [draw(rng) for _ in range(6)]
     tests = "\n".join(f"assert {name}({argument!r}) == {value(argument, k)!r}" for argument in arguments)
-    return {"prompt": asked, "entry_point": name, "tests": tests}
+    return said, {"prompt": asked, "entry_point": name, "tests": tests}
 
 
 KINDS = {"sums": sums, "functions": functions}
@@ -82,17 +83,22 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", required=True, help="what both files' names begin with")
     options = parser.parse_args()
-    rng, drawn = random.Random(options.seed), {}
-    for _ in range(1000 * (options.train + options.held_out)):
-        if len(drawn) == options.train + options.held_out:
-            break
-        row = KINDS[options.kind](rng, rng.choice(NAMES))
-        drawn.setdefault(row["prompt"], row)
-    rows = list(drawn.values())
-    assert len(rows) == options.train + options.held_out, f"there are only {len(rows)} different prompts"
-    for name, part in [("train", rows[: options.train]), ("held-out", rows[options.train :])]:
+    rng = random.Random(options.seed)
+    wanted = {"held-out": options.held_out, "train": options.train}
+    rows, held_out = {name: {} for name in wanted}, set()
+    for _ in range(1000 * sum(wanted.values())):
+        about, row = KINDS[options.kind](rng, rng.choice(NAMES))
+        # What is drawn first is held out, each once.
+        part = "held-out" if len(held_out) < options.held_out else "train"
+        if about in held_out or len(rows[part]) == wanted[part]:
+            continue
+        rows[part].setdefault(row["prompt"], row)
+        if part == "held-out":
+            held_out.add(about)
+    for name, drawn in rows.items():
+        assert len(drawn) == wanted[name], f"there are only {len(drawn)} different prompts for {name}"
         with open(f"{options.out}-{name}.jsonl", "w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in part)
+            file.writelines(json.dumps(row) + "\n" for row in drawn.values())
 
 
 main()

@@ -98,7 +98,8 @@ def told(name, make):
 
 def trained(loss):
     run = options.out / loss
-    recipe = ["--steps", options.steps, "--lr", options.lr, *OWN.get(loss, [])]
+    every = ["--set", f"eval_every={options.steps}"]
+    recipe = ["--steps", options.steps, "--lr", options.lr, *every, *OWN.get(loss, [])]
     mynah("dpo", "--model", options.model, "--rankings", options.rankings, "--loss", loss, "--out", run, *recipe)
     lines = [json.loads(line) for line in open(run / "metrics.jsonl")]
     validated = [line for line in lines if "val_loss" in line]
