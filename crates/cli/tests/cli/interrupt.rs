@@ -103,8 +103,11 @@ fn the_stages_to_a_chat_survive_kills() {
     // An adapter has weights, moments and a reference of its own kind; it knows the tokens of its base.
     let taught = ("sft", vec!["--model", &sft, "--data", &demonstrations, "--base", "nf4"]);
     let beside = whole.iter().filter(|(stage, _)| ["reward", "ppo", "grpo", "dpo"].contains(stage));
-    let adapters =
-        beside.chain([&taught]).map(|(stage, of)| (*stage, [&of[..], &["--lora", "r=4"]].concat()));
+    let adapters = beside.chain([&taught]).map(|(stage, of)| {
+        let lora: &[&str] =
+            if *stage == "ppo" { &["--lora", "r=4", "--set", "ema=0"] } else { &["--lora", "r=4"] };
+        (*stage, [&of[..], lora].concat())
+    });
     let stages = whole.iter().cloned().chain(adapters);
     for (at, (stage, options)) in stages.enumerate() {
         survives(10, 80, |name, steps| {
