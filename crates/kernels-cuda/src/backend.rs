@@ -23,7 +23,7 @@ impl Backend for Cuda {
         CudaTensor::new(self.device(), len, self.is_bf16())
     }
     fn blocks(&mut self, matrix: BlockMatrix) -> CudaTensor {
-        panic!("blocks: no kernel reads weights in {}: keep them exactly", matrix.format());
+        panic!("blocks: no kernel reads weights in {}: keep them exactly", matrix.bands()[0].format);
     }
     fn share(&mut self, weight: &mut CudaTensor) -> CudaTensor {
         weight.share()

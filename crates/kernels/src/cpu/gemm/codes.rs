@@ -113,8 +113,8 @@ impl Codes {
             #[cfg(target_arch = "x86_64")]
             if kernel.unpacks_integers()
                 && format.integers().is_some()
-                && k.start % 2 == 0
-                && k.len() % 2 == 0
+                && k.start.is_multiple_of(2)
+                && k.len().is_multiple_of(2)
             {
                 // SAFETY: the level has these instructions.
                 unsafe { super::codes_avx2::unpack(&mut panel[column..], width, unit, format, k.clone()) };
