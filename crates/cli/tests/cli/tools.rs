@@ -333,8 +333,8 @@ fn programs_that_misbehave_do_not_end_a_training() {
     assert_eq!(metrics.len(), 3);
     for line in &metrics {
         let share = line["tools/failed"].as_f64().expect("a share");
-        assert!(line["tools/calls"].as_f64().is_some_and(|calls| calls > 0.8), "{line}");
-        assert!(share > 0.5 && share < 1.0, "{line}");
+        assert!(line["tools/calls"].as_f64().is_some_and(|calls| calls > 0.6), "{line}");
+        assert!(share > 0.5, "{line}");
     }
     let said: Vec<String> =
         journal(&out, "rollouts.jsonl").iter().map(|line| line["said"][1]["content"].to_string()).collect();
