@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use gpt::checkpoint::Stored;
+use gpt::checkpoint::{self, Stored};
 use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::report::quoted;
@@ -266,14 +266,18 @@ impl Session {
         }
     }
 
-    /// How weights are stored that are only read. Text has the precision that goes with them from here on, unless
-    /// another one is asked for.
+    /// How the weights of `models` are stored, which are only read. Text has the precision that goes with them from here
+    /// on, unless another one is asked for: blocks are read as they are where products are exact.
     ///
     /// # Errors
     /// They are stored in another precision than the one that is asked for, or in blocks on a GPU.
-    pub(crate) fn stored(&self, asked: WeightsArg) -> Result<Stored> {
+    pub(crate) fn stored(&self, asked: WeightsArg, models: &[&Path]) -> Result<Stored> {
         let on_gpu = self.device(Purpose::Text)?.is_gpu();
         let Some(weights) = asked.weights else {
+            if !on_gpu && self.global.precision.is_none() && models.iter().any(|model| self.has_blocks(model))
+            {
+                self.text_precision.get_or_init(|| Precision::F32);
+            }
             return Ok(if on_gpu { Stored::Exactly } else { Stored::AsInFile });
         };
         let (precision, stored) = match weights {
@@ -296,6 +300,13 @@ impl Session {
         }
         self.text_precision.get_or_init(|| precision);
         Ok(stored)
+    }
+
+    /// Whether a model is a GGUF file with matrices in blocks. Whoever opens it tells what is wrong with it.
+    fn has_blocks(&self, model: &Path) -> bool {
+        let is_gguf = model.is_file() || model.to_string_lossy().contains(".gguf");
+        is_gguf
+            && checkpoint::open(model, self.watcher()).is_ok_and(|model| model.apart().0.spared_bytes() > 0)
     }
 
     fn options(&self) -> CpuOptions {

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &CandidatesArgs, session: &Session) -> Result<Ended> {
 
 fn recipe(args: &CandidatesArgs, prompts: &[Prompt], session: &Session) -> Result<Recipe> {
     let CandidatesArgs { k, max_tokens, temperature, weights, .. } = *args;
-    session.stored(weights)?;
+    session.stored(weights, &[&args.model])?;
     let (seed, precision) = (session.seed().to_string(), session.precision_name(Purpose::Text)?);
     let judge_precision =
         args.best_by.as_ref().map(|_| session.precision_name(Purpose::Figures)).transpose()?;
@@ -148,8 +148,12 @@ fn sample(
     answered: &mut usize,
     session: &Session,
 ) -> Result<()> {
-    let Model { mut compute, config, weights, tokenizer, .. } =
-        Model::load_stored(&args.model, session.stored(args.weights)?, Purpose::Text, session)?;
+    let Model { mut compute, config, weights, tokenizer, .. } = Model::load_stored(
+        &args.model,
+        session.stored(args.weights, &[&args.model])?,
+        Purpose::Text,
+        session,
+    )?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };

@@ -130,7 +130,7 @@ pub(crate) struct Model {
 impl Model {
     /// The model at `path`, its weights as its files have them.
     pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
-        Self::load_stored(path, session.stored(WeightsArg::default())?, purpose, session)
+        Self::load_stored(path, session.stored(WeightsArg::default(), &[path])?, purpose, session)
     }
 
     /// The same with its weights `stored` so.
@@ -171,8 +171,12 @@ pub(crate) fn stream<B: Backend>(
 
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
-    let Model { mut compute, config, weights, tokenizer, generation } =
-        Model::load_stored(&args.model, session.stored(args.weights)?, Purpose::Text, session)?;
+    let Model { mut compute, config, weights, tokenizer, generation } = Model::load_stored(
+        &args.model,
+        session.stored(args.weights, &[&args.model])?,
+        Purpose::Text,
+        session,
+    )?;
     let n = usize::from(args.n);
     let completer = Completer::new(&mut compute, &config, &weights, &tokenizer, n);
     let mut completer =

@@ -95,7 +95,8 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Result<Ended> {
     for model in &args.model {
         sources.extend(Source::parse(model)?);
     }
-    let stored = session.stored(args.weights)?;
+    let paths: Vec<&Path> = sources.iter().map(|source| source.path.as_path()).collect();
+    let stored = session.stored(args.weights, &paths)?;
     let compute = session.compute(Purpose::Service)?;
     let precision = session.precision_name(Purpose::Service)?;
     let bytes_per_value = match compute.precision() {

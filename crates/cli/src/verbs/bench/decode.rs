@@ -31,7 +31,9 @@ impl Bench<'_> {
             config.seq_len,
             PROMPT_TOKENS + NEW_TOKENS
         );
-        let stored = self.session.stored(weights)?;
+        let stored = self
+            .session
+            .stored(weights, &self.model.iter().map(|model| model.path.as_path()).collect::<Vec<_>>())?;
         let mut compute = self.session.compute(Purpose::Text)?;
         let mut engine = {
             let weights = self.weights(&mut compute, stored)?;

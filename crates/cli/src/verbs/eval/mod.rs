@@ -266,7 +266,7 @@ fn recipe<'a>(
     session: &Session,
 ) -> Result<Recipe> {
     let EvalArgs { ref shots, rule, beams, max_tokens, programs, temperature, weights, .. } = *args;
-    session.stored(weights)?;
+    session.stored(weights, &[model])?;
     let (seed, precision) = (session.seed().to_string(), session.precision_name(args.purpose())?);
     let (rule, temperature) = (rule.name(), temperature.map(shortest));
     let (weights, tools) = (weights.name(), args.tools.settings());
@@ -308,7 +308,7 @@ fn evaluate(
     session: &Session,
 ) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut compute, config, weights, tokenizer, .. } =
-        Model::load_stored(model, session.stored(args.weights)?, args.purpose(), session)?;
+        Model::load_stored(model, session.stored(args.weights, &[model])?, args.purpose(), session)?;
     let mut candidate =
         Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox, &session.ranks())?;
     if let Some(toolbox) = toolbox {
