@@ -44,6 +44,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--mynah", required=True)
 parser.add_argument("--model", required=True, help="a Hugging Face directory")
 parser.add_argument("--gguf", help="the same model for llama.cpp")
+parser.add_argument("--own", help="what mynah serves in place of the directory, such as the file of llama.cpp")
 parser.add_argument("--llama-python", default=sys.executable)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--context", type=int, default=512)
@@ -137,7 +138,7 @@ def start():
     threads = str(options.threads)
     mynah = [options.mynah, "--threads", threads, "--quiet"]
     mynah += ["--precision", options.precision] if options.precision else []
-    mynah += ["serve", "--model", f"model={options.model}", "--port", "PORT", "--slots", "16"]
+    mynah += ["serve", "--model", f"model={options.own or options.model}", "--port", "PORT", "--slots", "16"]
     wanted = [("mynah", mynah, "model", "/ready")]
     if options.gguf:
         llama = [options.llama_python, "-c", LLAMA, options.gguf, "PORT", threads, "16", str(options.context)]

@@ -15,6 +15,10 @@ use std::ops::Range;
 /// Rows of the panels of rows.
 const MR: usize = 6;
 
+/// Bytes that are asked for ahead of those that are read: multiplying takes so many instructions that the processor does
+/// not see as far.
+const AHEAD: usize = 2048;
+
 /// How many units are computed side by side for so many rows; none where codes are rather unpacked for several
 /// tiles, or are no integers.
 pub(super) fn units(codes: &Codes, rows: usize) -> Option<usize> {
@@ -122,6 +126,14 @@ unsafe fn tile_of<const R: usize, const U: usize, F: Format>(
         // SAFETY: within the codes and the panel of rows.
         unsafe {
             let scales: [Scales; U] = from_fn(|u| scales_at::<F>(units[u].add(block), group));
+            let of_k = UNIT * F::INTEGERS.low_bits / 8;
+            let ahead = block + F::AT.low + k % block_len * of_k + AHEAD;
+            for line in (0..group_len * of_k).step_by(64) {
+                for unit in units {
+                    // Only a hint: it may be beyond the end.
+                    _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(ahead + line).cast());
+                }
+            }
             while k < until {
                 let terms = if F::INTEGERS.low_bits == 8 { 1 } else { 2 };
                 for u in 0..U {
