@@ -58,17 +58,18 @@ impl BlockMatrix {
             (0..format.bytes(len) as u64).map(|i| rng::below(5, stream, i, 256) as u8).collect();
         for (index, block) in (0..).zip(bytes.chunks_exact_mut(format.block_bytes())) {
             let scale = 0.5 + 0.5 * rng::uniform(6, stream, index);
-            let Some(integers) = format.integers() else {
+            let coding = format.coding();
+            if coding.is_table {
                 block[..4].copy_from_slice(&scale.to_le_bytes());
                 continue;
-            };
-            let codes = (1 << (integers.low_bits + integers.high_bits)) as f32;
-            let factor = [1.0, 128.0, 64.0][integers.factors.count()];
+            }
+            let codes = (1 << (coding.low_bits + coding.high_bits)) as f32;
+            let factor = [1.0, 128.0, 64.0][coding.factors.count()];
             let mut put =
                 |at: usize, x: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(x).to_le_bytes());
-            put(integers.d, scale / (codes * factor));
-            if let Some(m) = integers.m {
-                put(m, if integers.factors == Factors::None { -0.5 } else { 0.5 / factor });
+            put(coding.d, scale / (codes * factor));
+            if let Some(m) = coding.m {
+                put(m, if coding.factors == Factors::None { -0.5 } else { 0.5 / factor });
             }
         }
         Self::of_bands(d_in, vec![Band { format, rows: d_out, bytes }])

@@ -9,7 +9,7 @@ use super::super::level::multiversion;
 use super::super::pool::{Disjoint, Pool};
 use super::kernel::{Kernel, Word};
 use super::layout::UNIT;
-use crate::blocks::{Band, BlockFormat, BlockMatrix, Factors, Integers, NF4};
+use crate::blocks::{Band, BlockFormat, BlockMatrix, Factors, NF4};
 use half::f16;
 use std::ops::Range;
 
@@ -44,28 +44,14 @@ impl UnitBlock {
     #[inline(always)]
     pub(super) const fn of(format: BlockFormat) -> Self {
         let len = format.block_len();
-        let (scale, low_bits, integers) = match format.integers() {
-            Some(integers) => (2, integers.low_bits, integers),
-            None => (4, 4, NO_INTEGERS),
-        };
-        let m = UNIT * scale;
-        let factors = m + if integers.m.is_some() { 2 * UNIT } else { 0 };
-        let low = factors + len / integers.group_len * integers.factors.count() * UNIT;
-        let high = low + len * low_bits / 8 * UNIT;
-        Self { m, factors, low, high, bytes: high + len * integers.high_bits / 8 * UNIT }
+        let coding = format.coding();
+        let m = UNIT * if coding.is_table { 4 } else { 2 };
+        let factors = m + if coding.m.is_some() { 2 * UNIT } else { 0 };
+        let low = factors + len / coding.group_len * coding.factors.count() * UNIT;
+        let high = low + len * coding.low_bits / 8 * UNIT;
+        Self { m, factors, low, high, bytes: high + len * coding.high_bits / 8 * UNIT }
     }
 }
-
-/// Of a format whose codes are places in a table: one scale a block.
-const NO_INTEGERS: Integers = Integers {
-    low_bits: 4,
-    high_bits: 0,
-    zero: 0,
-    group_len: BlockFormat::Nf4.block_len(),
-    factors: Factors::None,
-    d: 0,
-    m: None,
-};
 
 impl Codes {
     /// The same values in this layout; none where a block has values of two rows, or a unit rows of two formats.
@@ -112,7 +98,7 @@ impl Codes {
             let (format, unit) = self.unit(unit);
             #[cfg(target_arch = "x86_64")]
             if kernel.unpacks_integers()
-                && format.integers().is_some()
+                && !format.coding().is_table
                 && k.start.is_multiple_of(2)
                 && k.len().is_multiple_of(2)
             {
@@ -148,17 +134,17 @@ impl Units {
 
 /// Puts a block of one column among those of its unit.
 fn put_column(format: BlockFormat, unit: &mut [u8], column: usize, block: &[u8]) {
-    let (at, integers) = (UnitBlock::of(format), format.integers().unwrap_or(NO_INTEGERS));
+    let (at, coding) = (UnitBlock::of(format), format.coding());
     let mut put =
         |to: usize, bytes: &[u8]| unit[to + column * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
-    put(0, &block[integers.d..][..at.m / UNIT]);
-    if let Some(m) = integers.m {
+    put(0, &block[coding.d..][..at.m / UNIT]);
+    if let Some(m) = coding.m {
         put(at.m, &block[m..][..2]);
     }
-    for group in 0..format.block_len() / integers.group_len {
+    for group in 0..format.block_len() / coding.group_len {
         let factors = format.factors(block, group);
-        for (index, &factor) in factors[..integers.factors.count()].iter().enumerate() {
-            put(at.factors + (group * integers.factors.count() + index) * UNIT, &[factor]);
+        for (index, &factor) in factors[..coding.factors.count()].iter().enumerate() {
+            put(at.factors + (group * coding.factors.count() + index) * UNIT, &[factor]);
         }
     }
     let mut put_bits = |to: usize, bits: usize, k: usize, value: u8| {
@@ -167,13 +153,13 @@ fn put_column(format: BlockFormat, unit: &mut [u8], column: usize, block: &[u8])
     };
     for k in 0..format.block_len() {
         let code = format.code(block, k);
-        if integers.low_bits == 8 {
+        if coding.low_bits == 8 {
             put_bits(at.low, 8, k, code);
             continue;
         }
         put_bits(at.low, 4, k, code & 15);
-        if integers.high_bits > 0 {
-            put_bits(at.high, integers.high_bits, k, code >> 4);
+        if coding.high_bits > 0 {
+            put_bits(at.high, coding.high_bits, k, code >> 4);
         }
     }
 }
@@ -190,7 +176,7 @@ multiversion! {
         word: Word,
     ) {
         let (block_len, of_block) = (format.block_len(), UnitBlock::of(format).bytes);
-        let group_len = format.integers().unwrap_or(NO_INTEGERS).group_len;
+        let group_len = format.coding().group_len;
         let ([width, column], [start, len]) = (place, terms);
         let mut at = start;
         while at < start + len {
@@ -226,17 +212,18 @@ type Scales = [[f32; UNIT]; 2];
 fn scales_of(format: BlockFormat, block: &[u8], group: usize) -> Scales {
     let at = UnitBlock::of(format);
     let half = |at: usize, c: usize| f16::from_le_bytes([block[at + 2 * c], block[at + 2 * c + 1]]).to_f32();
-    let Some(integers) = format.integers() else {
+    let coding = format.coding();
+    if coding.is_table {
         let absmax = |c: usize| f32::from_le_bytes([0, 1, 2, 3].map(|byte| block[4 * c + byte]));
         return [std::array::from_fn(absmax), [0.0; UNIT]];
-    };
-    let factors = &block[at.factors + group * integers.factors.count() * UNIT..];
-    let scale = |c: usize| match integers.factors {
+    }
+    let factors = &block[at.factors + group * coding.factors.count() * UNIT..];
+    let scale = |c: usize| match coding.factors {
         Factors::None => half(0, c),
         Factors::Signed => half(0, c) * f32::from(factors[c] as i8),
         Factors::Pair => half(0, c) * f32::from(factors[c]),
     };
-    let least = |c: usize| match (integers.m, integers.factors) {
+    let least = |c: usize| match (coding.m, coding.factors) {
         (None, _) => 0.0,
         (_, Factors::Pair) => half(at.m, c) * f32::from(factors[UNIT + c]),
         _ => -half(at.m, c),
@@ -253,23 +240,24 @@ fn values_of(format: BlockFormat, [scales, leasts]: &Scales, block: &[u8], k: us
         let (bytes, mask) = (&block[from + k / codes * UNIT..][..UNIT], ((1 << bits) - 1) as u8);
         std::array::from_fn::<u8, UNIT, _>(|c| bytes[c] >> shift & mask)
     };
-    let Some(integers) = format.integers() else {
+    let coding = format.coding();
+    if coding.is_table {
         let codes = bits(at.low, 4);
         (0..UNIT).for_each(|c| values[c] = scales[c] * NF4[usize::from(codes[c])]);
         return values;
-    };
-    if integers.low_bits == 8 {
+    }
+    if coding.low_bits == 8 {
         let codes = &block[at.low + k * UNIT..][..UNIT];
         (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8));
         return values;
     }
     let mut codes = bits(at.low, 4);
-    if integers.high_bits > 0 {
-        let high = bits(at.high, integers.high_bits);
+    if coding.high_bits > 0 {
+        let high = bits(at.high, coding.high_bits);
         (0..UNIT).for_each(|c| codes[c] |= high[c] << 4);
     }
-    (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8 - integers.zero));
-    if integers.m.is_some() {
+    (0..UNIT).for_each(|c| values[c] = scales[c] * f32::from(codes[c] as i8 - coding.zero));
+    if coding.m.is_some() {
         (0..UNIT).for_each(|c| values[c] -= leasts[c]);
     }
     values

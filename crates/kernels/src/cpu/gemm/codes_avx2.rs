@@ -7,7 +7,7 @@ use super::codes::{Codes, UnitBlock};
 use super::layout::UNIT;
 use super::tile::{Tile, finish};
 use crate::BlockFormat;
-use crate::blocks::{Factors, Integers};
+use crate::blocks::{Coding, Factors};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 use std::ops::Range;
@@ -22,7 +22,7 @@ const AHEAD: usize = 2048;
 /// How many units are computed side by side for so many rows; none where codes are rather unpacked for several
 /// tiles, or are no integers.
 pub(super) fn units(codes: &Codes, rows: usize) -> Option<usize> {
-    let are_integers = codes.formats().all(|format| format.integers().is_some());
+    let are_integers = codes.formats().all(|format| !format.coding().is_table);
     (are_integers && rows <= MR).then_some(if rows <= 2 { 2 } else { 1 })
 }
 
@@ -76,7 +76,7 @@ unsafe fn of_format<const U: usize>(format: BlockFormat, units: [&[u8]; U], star
 trait Format {
     const FORMAT: BlockFormat;
     const AT: UnitBlock = UnitBlock::of(Self::FORMAT);
-    const INTEGERS: Integers = Self::FORMAT.integers().expect("codes are integers");
+    const CODING: Coding = Self::FORMAT.coding();
 }
 
 macro_rules! formats {
@@ -115,7 +115,7 @@ unsafe fn tile_of<const R: usize, const U: usize, F: Format>(
     start: usize,
     tiles: [&Tile; U],
 ) {
-    let (block_len, group_len) = (F::FORMAT.block_len(), F::INTEGERS.group_len);
+    let (block_len, group_len) = (F::FORMAT.block_len(), F::CODING.group_len);
     let units = units.map(<[u8]>::as_ptr);
     let mut sums = [[[_mm256_setzero_ps(); 2]; R]; U];
     let (mut left, end) = (tiles[0].left.cast::<f32>(), start + tiles[0].words);
@@ -126,7 +126,7 @@ unsafe fn tile_of<const R: usize, const U: usize, F: Format>(
         // SAFETY: within the codes and the panel of rows.
         unsafe {
             let scales: [Scales; U] = from_fn(|u| scales_at::<F>(units[u].add(block), group));
-            let of_k = UNIT * F::INTEGERS.low_bits / 8;
+            let of_k = UNIT * F::CODING.low_bits / 8;
             let ahead = block + F::AT.low + k % block_len * of_k + AHEAD;
             for line in (0..group_len * of_k).step_by(64) {
                 for unit in units {
@@ -135,7 +135,7 @@ unsafe fn tile_of<const R: usize, const U: usize, F: Format>(
                 }
             }
             while k < until {
-                let terms = if F::INTEGERS.low_bits == 8 { 1 } else { 2 };
+                let terms = if F::CODING.low_bits == 8 { 1 } else { 2 };
                 for u in 0..U {
                     let (block, k) = (units[u].add(block), k % block_len);
                     if terms == 1 {
@@ -180,13 +180,13 @@ unsafe fn scales_at<F: Format>(block: *const u8, group: usize) -> Scales {
     unsafe {
         let halves =
             |at: usize| [0, 16].map(|from| _mm256_cvtph_ps(_mm_loadu_si128(block.add(at + from).cast())));
-        let factors = block.add(F::AT.factors + group * F::INTEGERS.factors.count() * UNIT);
+        let factors = block.add(F::AT.factors + group * F::CODING.factors.count() * UNIT);
         let times = |halves: [__m256; 2], factors: [__m256i; 2]| {
             from_fn(|i| _mm256_mul_ps(halves[i], _mm256_cvtepi32_ps(factors[i])))
         };
         let bytes = |at: usize| [0, 8].map(|from| _mm_loadl_epi64(factors.add(at + from).cast()));
-        match F::INTEGERS.factors {
-            Factors::None if F::INTEGERS.m.is_some() => {
+        match F::CODING.factors {
+            Factors::None if F::CODING.m.is_some() => {
                 let least = halves(F::AT.m).map(|m| _mm256_sub_ps(_mm256_setzero_ps(), m));
                 [halves(0), least]
             }
@@ -213,7 +213,7 @@ unsafe fn pair_at<F: Format>(block: *const u8, k: usize) -> [__m128i; 2] {
     // SAFETY: the caller's promise.
     let bytes = unsafe { _mm_loadu_si128(block.add(F::AT.low + k / 2 * UNIT).cast()) };
     let low = [_mm_and_si128(bytes, nibbles), _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibbles)];
-    let bits = F::INTEGERS.high_bits;
+    let bits = F::CODING.high_bits;
     if bits == 0 {
         return low;
     }
@@ -232,12 +232,12 @@ unsafe fn pair_at<F: Format>(block: *const u8, k: usize) -> [__m128i; 2] {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn values_of<F: Format>(codes: __m128i, [scales, leasts]: Scales) -> [__m256; 2] {
-    let codes = _mm_sub_epi8(codes, _mm_set1_epi8(F::INTEGERS.zero));
+    let codes = _mm_sub_epi8(codes, _mm_set1_epi8(F::CODING.zero));
     let halves = [codes, _mm_srli_si128::<8>(codes)];
     from_fn(|i| {
         let whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(halves[i]));
         // The product is exact, so that one rounding is as good as two.
-        if F::INTEGERS.m.is_some() {
+        if F::CODING.m.is_some() {
             _mm256_fmsub_ps(whole, scales[i], leasts[i])
         } else {
             _mm256_mul_ps(whole, scales[i])
@@ -286,7 +286,7 @@ pub(super) unsafe fn unpack(
 /// As [`unpack`], within panel and unit.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn unpack_as<F: Format>(panel: &mut [u32], width: usize, unit: &[u8], terms: Range<usize>) {
-    let (block_len, group_len) = (F::FORMAT.block_len(), F::INTEGERS.group_len);
+    let (block_len, group_len) = (F::FORMAT.block_len(), F::CODING.group_len);
     let (mut k, mut to) = (terms.start, panel.as_mut_ptr().cast::<f32>());
     while k < terms.end {
         // SAFETY: the caller's promise.
@@ -295,7 +295,7 @@ unsafe fn unpack_as<F: Format>(panel: &mut [u32], width: usize, unit: &[u8], ter
             let scales = scales_at::<F>(block, k % block_len / group_len);
             let until = terms.end.min((k / group_len + 1) * group_len);
             while k < until {
-                let pair = match F::INTEGERS.low_bits {
+                let pair = match F::CODING.low_bits {
                     8 => [0, 1].map(|next| {
                         let at = F::AT.low + (k % block_len + next) * UNIT;
                         _mm_loadu_si128(block.add(at).cast())

@@ -1,16 +1,18 @@
-//! Blocks as integers: `x = scale · (code − zero) − least`, the form that all formats of GGUF share. `scale` is `d`, or
+//! Blocks as codes: `x = scale · (code − zero) − least`, the form that all formats of GGUF share, or `scale · NF4[code]`. `scale` is `d`, or
 //! `d · s` with an integer `s` of a group's own; `least` is `−m`, or `m · t` likewise.
 
 use super::BlockFormat;
 use super::unpack::{fifth, k_pair, word_at};
 
-/// How a format's values are integers.
+/// How a format's values are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Integers {
+pub(crate) struct Coding {
     /// Bits of a code that lie together: 4, or 8 with a sign.
     pub(crate) low_bits: usize,
     /// Bits of a code that lie apart: 0, 1 or 2.
     pub(crate) high_bits: usize,
+    /// Whether codes are places in a table, and the scale is an `f32`. Else they are integers, and it is an `f16`.
+    pub(crate) is_table: bool,
     /// What is subtracted from a code.
     pub(crate) zero: i8,
     /// Values that share a scale.
@@ -23,7 +25,7 @@ pub(crate) struct Integers {
     pub(crate) m: Option<usize>,
 }
 
-/// Integers of a byte that a group has of its own.
+/// Coding of a byte that a group has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Factors {
     /// None: `scale = d`, `least = −m`.
@@ -47,31 +49,32 @@ impl Factors {
 }
 
 impl BlockFormat {
-    /// Its integers; none where codes are places in a table.
+    /// How its values are coded.
     #[inline(always)]
-    pub(crate) const fn integers(self) -> Option<Integers> {
-        let plain = Integers {
+    pub(crate) const fn coding(self) -> Coding {
+        let plain = Coding {
             low_bits: 4,
             high_bits: 0,
+            is_table: false,
             zero: 0,
             group_len: 32,
             factors: Factors::None,
             d: 0,
             m: None,
         };
-        Some(match self {
-            BlockFormat::Q8_0 => Integers { low_bits: 8, ..plain },
-            BlockFormat::Q4_0 => Integers { zero: 8, ..plain },
-            BlockFormat::Q4_1 => Integers { m: Some(2), ..plain },
-            BlockFormat::Q5_0 => Integers { high_bits: 1, zero: 16, ..plain },
-            BlockFormat::Q5_1 => Integers { high_bits: 1, m: Some(2), ..plain },
-            BlockFormat::Q4K => Integers { m: Some(2), factors: Factors::Pair, ..plain },
-            BlockFormat::Q5K => Integers { high_bits: 1, m: Some(2), factors: Factors::Pair, ..plain },
+        match self {
+            BlockFormat::Q8_0 => Coding { low_bits: 8, ..plain },
+            BlockFormat::Q4_0 => Coding { zero: 8, ..plain },
+            BlockFormat::Q4_1 => Coding { m: Some(2), ..plain },
+            BlockFormat::Q5_0 => Coding { high_bits: 1, zero: 16, ..plain },
+            BlockFormat::Q5_1 => Coding { high_bits: 1, m: Some(2), ..plain },
+            BlockFormat::Q4K => Coding { m: Some(2), factors: Factors::Pair, ..plain },
+            BlockFormat::Q5K => Coding { high_bits: 1, m: Some(2), factors: Factors::Pair, ..plain },
             BlockFormat::Q6K => {
-                Integers { high_bits: 2, zero: 32, group_len: 16, factors: Factors::Signed, d: 208, ..plain }
+                Coding { high_bits: 2, zero: 32, group_len: 16, factors: Factors::Signed, d: 208, ..plain }
             }
-            BlockFormat::Nf4 => return None,
-        })
+            BlockFormat::Nf4 => Coding { is_table: true, group_len: 64, ..plain },
+        }
     }
 
     /// The code of value `i` of a block.
