@@ -144,7 +144,6 @@ const allBad = () => ranking.allBad(() => submit({ all_bad: true }));
 
 function skip() {
   $("reason").value = "";
-  $("why").returnValue = "";
   say("");
   $("why").showModal();
 }
@@ -181,9 +180,10 @@ $("skip").addEventListener("click", skip);
 $("back").addEventListener("click", before);
 $("keys").addEventListener("click", help);
 $("comment").addEventListener("input", keepSoon);
-$("why").addEventListener("close", () => {
+// Not when it has closed: that is told later, when it may be open again.
+$("why").addEventListener("submit", ({ submitter }) => {
   const reason = $("reason").value.trim();
-  if ($("why").returnValue === "skip" && reason) submit({ skipped: reason });
+  if (submitter.value === "skip" && reason) submit({ skipped: reason });
 });
 $("language").addEventListener("click", () => {
   change();

@@ -157,6 +157,8 @@ export function groupsOf(ranks) {
 
 /** Whether a key is meant for what is typed in, or for the button that has the focus. */
 export function isElsewhere(event) {
-  if (event.target.closest("textarea, input, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return true;
+  // The field of a dialog that was closed keeps the focus until the next frame is drawn.
+  const field = event.target.closest("textarea, input, select, dialog");
+  if (field?.checkVisibility() || event.ctrlKey || event.metaKey || event.altKey) return true;
   return event.isComposing || event.repeat || (event.key === "Enter" && Boolean(event.target.closest("button, summary, a")));
 }
