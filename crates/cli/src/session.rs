@@ -433,6 +433,12 @@ pub(crate) enum Ended {
     Stopped,
 }
 
+/// The last line about a run: its steps, what was measured of it at its end, and its page.
+pub(crate) fn closing(ending: &Ending, unit: &str, measured: Option<String>) -> String {
+    let measured = measured.map_or_else(String::new, |measured| format!(", {measured}"));
+    format!("{} {unit}{measured} → {}", text::count(ending.step), ending.report.display())
+}
+
 impl Ended {
     /// How a stage ended.
     pub(crate) fn of(ending: &Ending) -> Self {

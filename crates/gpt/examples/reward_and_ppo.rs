@@ -43,7 +43,8 @@ fn main() -> Result<()> {
         StageSettings::with(|optim, own: &mut RewardSettings| (optim.lr, own.batch_size) = (1e-3, 8))?;
     let (demonstrations, out) = (&[][..], dir.join("reward"));
     let run = RewardOptions { init: policy, rankings, demonstrations, out, settings, seed: 0 };
-    println!("held-out pairs: {:?}", reward(cpu(), &machine, &run, &Silent)?.evaluation.pair_accuracy);
+    let judged = reward(cpu(), &machine, &run, &Silent)?.evaluation;
+    println!("held-out pairs: {:?}", judged.map(|judged| judged.pair_accuracy));
 
     // The policy learns from the reward model.
     let reward = &Init::open(&dir.join("reward"), &Silent)?;

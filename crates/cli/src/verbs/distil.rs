@@ -6,15 +6,17 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gpt::data::{Conversations, TooLong, messages};
 use gpt::output::Input;
-use gpt::stage::{DistilOptions, DistilSettings, DistilSource, Init, TeacherStore, distil, store_teacher};
+use gpt::stage::{
+    DistilFigures, DistilOptions, DistilSettings, DistilSource, Init, TeacherStore, distil, store_teacher,
+};
 use gpt::tokenizer::chat::ChatTemplate;
 use serde_json::json;
 
 use super::out::{Force, kept, model, recipe, say_finished, shortest};
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, RowReader, init, keys};
 use crate::options::{Usage, number, whole};
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::{bytes, count, plural};
+use crate::session::{Ended, Purpose, Session, closing};
+use crate::terminal::text::{bytes, plural};
 
 const DETAILS: &str = "\
 Teacher and student have one tokenizer. Of the demonstrations, those of `mynah sft`, the tokens of answers are learned; in the share lmbda of steps the
@@ -169,17 +171,15 @@ fn train(args: &DistilArgs, student: &Path, out: &Path, session: &Session) -> Re
         "step": outcome.ending.step, "stopped": outcome.ending.stopped,
         "val_loss_before": outcome.before.map(|before| before.divergence),
         "val_cross_entropy_before": outcome.before.map(|before| before.cross_entropy),
-        "val_loss": outcome.after.divergence, "val_cross_entropy": outcome.after.cross_entropy,
+        "val_loss": outcome.after.map(|after| after.divergence),
+        "val_cross_entropy": outcome.after.map(|after| after.cross_entropy),
         "demonstrations": train.per_epoch(), "held_out": val.per_epoch(), "run": out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let (steps, after) = (count(outcome.ending.step), outcome.after);
-        format!(
-            "{steps} steps, validation loss {:.4}, cross entropy {:.4} → {}",
-            after.divergence,
-            after.cross_entropy,
-            outcome.ending.report.display()
-        )
+        let measured = |after: DistilFigures| {
+            format!("validation loss {:.4}, cross entropy {:.4}", after.divergence, after.cross_entropy)
+        };
+        closing(&outcome.ending, "steps", outcome.after.map(measured))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

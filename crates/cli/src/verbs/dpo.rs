@@ -7,12 +7,11 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use gpt::data::{Prompter, messages};
 use gpt::objective::PreferenceLoss;
-use gpt::stage::{DpoOptions, DpoSettings, Rankings, dpo};
+use gpt::stage::{DpoFigures, DpoOptions, DpoSettings, Rankings, dpo};
 use serde_json::json;
 
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init, keys};
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::count;
+use crate::session::{Ended, Purpose, Session, closing};
 
 /// Improve a model on ranked answers directly, without a reward model
 #[derive(Debug, Args)]
@@ -69,16 +68,12 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut compute);
     let outcome = dpo(compute, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.val_loss,
-        "val_accuracy": outcome.val_accuracy, "run": args.out, "report": outcome.ending.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.after.map(|after| after.loss),
+        "val_accuracy": outcome.after.map(|after| after.accuracy), "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        format!(
-            "{} steps, {:.1} % of held-out pairs right → {}",
-            count(outcome.ending.step),
-            100.0 * outcome.val_accuracy,
-            outcome.ending.report.display()
-        )
+        let right = |after: DpoFigures| format!("{:.1} % of held-out pairs right", 100.0 * after.accuracy);
+        closing(&outcome.ending, "steps", outcome.after.map(right))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, keys};
 use crate::options::{number, whole};
-use crate::session::{Ended, Purpose, Session};
+use crate::session::{Ended, Purpose, Session, closing};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\
@@ -89,12 +89,8 @@ pub(crate) fn run(args: &FinetuneArgs, session: &Session) -> Result<Ended> {
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        format!(
-            "{}{} steps → {}",
-            figures(&outcome.evaluation),
-            count(outcome.ending.step),
-            outcome.ending.report.display()
-        )
+        let measured = outcome.evaluation.as_ref().map_or_else(String::new, figures);
+        format!("{measured}{}", closing(&outcome.ending, "steps", None))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

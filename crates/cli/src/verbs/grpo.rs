@@ -8,13 +8,12 @@ use clap::builder::PossibleValuesParser;
 use gpt::data::messages;
 use gpt::eval::code;
 use gpt::stage::{GrpoOptions, GrpoSettings, Init, RewardKind, RewardSpec, grpo};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::grade::Walls;
 use super::stages::{LoraArgs, RecipeArgs, RowArgs, init, keys};
 use super::tools::ToolArgs;
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::count;
+use crate::session::{Ended, Purpose, Session, closing};
 
 const DETAILS: &str = "\
 The prompts are JSON lines, {\"prompt\":\"…\"} or {\"messages\":[…]}, with what their answers are checked by beside it.
@@ -121,15 +120,13 @@ pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let figure = |name: &str| outcome.after.get(name).and_then(|value| value.as_f64());
-        let pass =
-            figure("eval/pass@1").map_or_else(String::new, |pass| format!(", pass@1 {:.1} %", 100.0 * pass));
-        format!(
-            "{} iterations, held-out reward {:.3}{pass} → {}",
-            count(outcome.ending.step),
-            figure("eval/reward").unwrap_or(f64::NAN),
-            outcome.ending.report.display()
-        )
+        let measured = |after: &Map<String, Value>| {
+            let figure = |name: &str| after.get(name).and_then(Value::as_f64);
+            let pass = figure("eval/pass@1").map(|pass| format!(", pass@1 {:.1} %", 100.0 * pass));
+            let reward = figure("eval/reward").unwrap_or(f64::NAN);
+            format!("held-out reward {reward:.3}{}", pass.unwrap_or_default())
+        };
+        closing(&outcome.ending, "iterations", outcome.after.as_ref().map(measured))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

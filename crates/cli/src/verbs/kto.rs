@@ -7,12 +7,11 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use gpt::data::{Prompter, messages};
 use gpt::objective::UnpairedLoss;
-use gpt::stage::{Judgements, KtoOptions, KtoSettings, kto};
+use gpt::stage::{Judgements, KtoFigures, KtoOptions, KtoSettings, kto};
 use serde_json::json;
 
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init, keys};
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::count;
+use crate::session::{Ended, Purpose, Session, closing};
 
 /// Improve a model on answers that are called good or bad one by one
 #[derive(Debug, Args)]
@@ -64,16 +63,12 @@ pub(crate) fn run(args: &KtoArgs, session: &Session) -> Result<Ended> {
     let machine = session.machine(&mut compute);
     let outcome = kto(compute, &machine, &options, session.watcher())?;
     let summary = json!({
-        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.val_loss,
-        "val_margin": outcome.val_margin, "run": args.out, "report": outcome.ending.report,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "val_loss": outcome.after.map(|after| after.loss),
+        "val_margin": outcome.after.and_then(|after| after.margin), "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        format!(
-            "{} steps, held-out loss {:.4} → {}",
-            count(outcome.ending.step),
-            outcome.val_loss,
-            outcome.ending.report.display()
-        )
+        let loss = |after: KtoFigures| format!("held-out loss {:.4}", after.loss);
+        closing(&outcome.ending, "steps", outcome.after.map(loss))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

@@ -7,13 +7,12 @@ use clap::Args;
 use gpt::data::{Prompt, messages};
 use gpt::lessons::Judge;
 use gpt::stage::{Gold, PpoOptions, PpoSettings, ppo};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::rank::JudgeName;
 use super::stages::{LoraArgs, RecipeArgs, RowArgs, init, keys, weighted};
 use crate::options::number;
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::count;
+use crate::session::{Ended, Purpose, Session, closing};
 
 const DETAILS: &str = "\
 The prompts are JSON lines, {\"prompt\":\"…\"} or {\"messages\":[…]}. The run ends with the state of the highest held-out reward less
@@ -110,15 +109,11 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let figure =
-            |name: &str| outcome.after.get(name).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
-        format!(
-            "{} iterations, held-out reward {:.3} at a KL of {:.3} → {}",
-            count(outcome.ending.step),
-            figure("eval/reward"),
-            figure("eval/kl"),
-            outcome.ending.report.display()
-        )
+        let measured = |after: &Map<String, Value>| {
+            let figure = |name: &str| after.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            format!("held-out reward {:.3} at a KL of {:.3}", figure("eval/reward"), figure("eval/kl"))
+        };
+        closing(&outcome.ending, "iterations", outcome.after.as_ref().map(measured))
     })?;
     Ok(Ended::of(&outcome.ending))
 }

@@ -7,11 +7,11 @@ use clap::Args;
 use gpt::data::Prompter;
 use gpt::data::messages::{self, answered};
 use gpt::eval::Rate;
-use gpt::stage::{Rankings, RewardOptions, RewardSettings, reward};
+use gpt::stage::{Rankings, RewardOptions, RewardReport, RewardSettings, reward};
 use serde_json::json;
 
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init, keys};
-use crate::session::{Ended, Purpose, Session};
+use crate::session::{Ended, Purpose, Session, closing};
 use crate::terminal::text::{count, table};
 
 const DETAILS: &str = "\
@@ -83,32 +83,30 @@ pub(crate) fn run(args: &RewardArgs, session: &Session) -> Result<Ended> {
     let mut compute = session.compute(Purpose::Training(&args.out))?;
     let machine = session.machine(&mut compute);
     let outcome = reward(compute, &machine, &options, session.watcher())?;
-    let judged = &outcome.evaluation;
     let summary = json!({
-        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": judged,
+        "step": outcome.ending.step, "stopped": outcome.ending.stopped, "held_out": outcome.evaluation,
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let percent = |share: &Rate| {
-            let [value, low, high] =
-                [share.value, share.low, share.high].map(|x| format!("{:.1} %", 100.0 * x));
-            [value, format!("{low} – {high}"), count(share.n)]
-        };
-        let row = |name: String, share: &Rate| {
-            let [value, interval, n] = percent(share);
-            [name, value, interval, n]
-        };
-        let mut rows = vec![["held-out pairs", "right", "95 % interval", "pairs"].map(String::from)];
-        rows.push(row("all".into(), &judged.pair_accuracy));
-        rows.extend(judged.by_gap.iter().map(|(gap, share)| row(format!("ranks {gap} apart"), share)));
-        rows.extend(judged.by_k.iter().map(|(k, share)| row(format!("of {k} answers"), share)));
-        format!(
-            "{}scores and length correlate by {:.2}\n{} steps → {}",
-            table(&rows),
-            judged.length_correlation,
-            count(outcome.ending.step),
-            outcome.ending.report.display()
-        )
+        let measured = outcome.evaluation.as_ref().map_or_else(String::new, figures);
+        format!("{measured}{}", closing(&outcome.ending, "steps", None))
     })?;
     Ok(Ended::of(&outcome.ending))
+}
+
+/// How good a reward model is, as people read it.
+fn figures(judged: &RewardReport) -> String {
+    let percent = |share: &Rate| {
+        let [value, low, high] = [share.value, share.low, share.high].map(|x| format!("{:.1} %", 100.0 * x));
+        [value, format!("{low} – {high}"), count(share.n)]
+    };
+    let row = |name: String, share: &Rate| {
+        let [value, interval, n] = percent(share);
+        [name, value, interval, n]
+    };
+    let mut rows = vec![["held-out pairs", "right", "95 % interval", "pairs"].map(String::from)];
+    rows.push(row("all".into(), &judged.pair_accuracy));
+    rows.extend(judged.by_gap.iter().map(|(gap, share)| row(format!("ranks {gap} apart"), share)));
+    rows.extend(judged.by_k.iter().map(|(k, share)| row(format!("of {k} answers"), share)));
+    format!("{}scores and length correlate by {:.2}\n", table(&rows), judged.length_correlation)
 }

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, init as model, keys, weighted};
 use crate::options::whole;
-use crate::session::{Ended, Purpose, Session};
-use crate::terminal::text::count;
+use crate::session::{Ended, Purpose, Session, closing};
 
 const DETAILS: &str = "\
 The demonstrations are JSON lines, {\"messages\":[{\"role\":\"user\",\"content\":\"…\"},{\"role\":\"assistant\",\"content\":\"…\"}]} or
@@ -116,8 +115,8 @@ pub(crate) fn run(args: &SftArgs, session: &Session) -> Result<Ended> {
         "run": args.out, "report": outcome.ending.report,
     });
     session.summary(&summary, || {
-        let (steps, loss) = (count(outcome.ending.step), outcome.after);
-        format!("{steps} steps, validation loss {loss:.4} → {}", outcome.ending.report.display())
+        let loss = outcome.after.map(|loss| format!("validation loss {loss:.4}"));
+        closing(&outcome.ending, "steps", loss)
     })?;
     Ok(Ended::of(&outcome.ending))
 }

@@ -2,6 +2,7 @@
 
 use crate::data::ValWindow;
 use crate::model::Sequences;
+use anyhow::Result;
 use ranks::Ranks;
 use std::ops::AddAssign;
 
@@ -39,20 +40,23 @@ pub fn likelihood(windows: &[ValWindow], logprob: impl FnMut(Sequences<'_>, &[u3
 }
 
 /// The same, of which each of `ranks` measures some windows; all have the whole.
+///
+/// # Errors
+/// Those of `logprob`.
 pub fn likelihood_over(
     ranks: &Ranks,
     windows: &[ValWindow],
-    logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64,
-) -> Likelihood {
-    let own: Vec<f64> = logprobs(&windows[ranks.share(windows.len())], logprob).collect();
-    sum(windows, ranks.gather(&own).into_iter())
+    logprob: impl FnMut(Sequences<'_>, &[u32]) -> Result<f64>,
+) -> Result<Likelihood> {
+    let own: Vec<f64> = logprobs(&windows[ranks.share(windows.len())], logprob).collect::<Result<_>>()?;
+    Ok(sum(windows, ranks.gather(&own).into_iter()))
 }
 
 /// The log-probability of each window.
-fn logprobs(
+fn logprobs<T>(
     windows: &[ValWindow],
-    mut logprob: impl FnMut(Sequences<'_>, &[u32]) -> f64,
-) -> impl Iterator<Item = f64> {
+    mut logprob: impl FnMut(Sequences<'_>, &[u32]) -> T,
+) -> impl Iterator<Item = T> {
     windows.iter().map(move |ValWindow { tokens, targets, .. }| {
         logprob(Sequences { tokens, lens: &[tokens.len()], noise: None }, targets)
     })

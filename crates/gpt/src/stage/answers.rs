@@ -2,13 +2,13 @@
 
 use super::episodes::Episode;
 use super::talks::Turns;
+use super::training_loop::Cancel;
 use crate::data::Prompter;
-use crate::model::{Config, Engine, Finish, Generated, NotFinite, Request, Sampling, Weights};
+use crate::model::{Config, Engine, Finish, Generated, Request, Sampling, Weights};
 use crate::tokenizer::Tokenizer;
 use anyhow::Result;
 use kernels::Backend;
 use ranks::Ranks;
-use std::ops::ControlFlow;
 
 /// Sequences that are continued at once.
 pub(super) const SLOTS: usize = 64;
@@ -52,7 +52,7 @@ pub(super) fn text(episode: &Episode, ended: bool, prompter: &Prompter<&Tokenize
 /// request `i`, whichever of `ranks` samples it: prompts are dealt to them, and each gets all answers.
 ///
 /// # Errors
-/// The model's logits are not finite.
+/// The model's logits are not finite; `cancel` says so.
 pub(super) fn answer<B: Backend>(
     b: &mut B,
     (config, weights): (&Config, &Weights<B::Tensor>),
@@ -60,8 +60,8 @@ pub(super) fn answer<B: Backend>(
     prompts: Vec<Vec<u32>>,
     max_tokens: usize,
     sampling: Sampling,
-    ranks: &Ranks,
-) -> Result<Answers, NotFinite> {
+    (ranks, cancel): (&Ranks, Cancel<'_>),
+) -> Result<Answers> {
     let count = prompts.len();
     let requests: Vec<Request> = ranks
         .dealt(count)
@@ -79,7 +79,8 @@ pub(super) fn answer<B: Backend>(
     let slots = requests.len().clamp(1, SLOTS);
     let mut engine = Engine::with_capacity(b, config, weights, slots, capacity)
         .limited_to(prompter.tokenizer().vocab_size());
-    let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
+    let generated = engine.generate(b, &requests, |_, _| cancel.flow())?;
+    cancel.check()?;
     let ended: Vec<u8> =
         generated.iter().map(|generated| (generated.finish == Finish::Stop).into()).collect();
     let tokens: Vec<Vec<u32>> = generated

@@ -8,7 +8,8 @@ use super::memory::{self, Model};
 use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
+    training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
@@ -118,10 +119,17 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// Loss on held-out rankings.
-    pub val_loss: f64,
-    /// Share of the held-out pairs of which the policy has come to prefer the better answer.
-    pub val_accuracy: f64,
+    /// How good the policy is on held-out rankings; none of a run that was stopped.
+    pub after: Option<Figures>,
+}
+
+/// How good a policy is on held-out rankings.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// The mean loss of a ranking.
+    pub loss: f64,
+    /// Share of the pairs of which the policy has come to prefer the better answer.
+    pub accuracy: f64,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -156,11 +164,11 @@ pub fn dpo<B: Backend>(
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let (val_loss, val_accuracy) = training.measure();
-    finite("validation loss", val_loss)?;
-    Ok(Outcome { ending, val_loss, val_accuracy })
+    let after = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
+    after.map(|after| finite("validation loss", after.loss)).transpose()?;
+    Ok(Outcome { ending, after })
 }
 
 struct Dpo<'a, B: Backend> {
@@ -195,7 +203,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
     }
 
     /// Loss and share of right pairs on held-out rankings.
-    fn measure(&mut self) -> (f64, f64) {
+    fn measure(&mut self, cancel: Cancel<'_>) -> Result<Figures> {
         let held_out: Vec<&Ranked> = self.options.rankings.sides.held_out.iter().collect();
         let own = &self.settings.own;
         let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
@@ -203,6 +211,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
         let (mut loss, mut right) = (0.0, 0);
         let most = self.settings.optim.micro_batch_tokens;
         for RankedRows { rows, rankings, .. } in rows(&held_out, &Lanes::new(1), most) {
+            cancel.check()?;
             let reference = reference_sums(self.reference.as_mut(), b, policy, &rows, &rankings);
             let by_row = policy.evaluate(b, rows.sequences(), &rows.targets);
             let answers = answers(&rows, &rankings, by_row, &reference);
@@ -213,7 +222,7 @@ impl<'a, B: Backend> Dpo<'a, B> {
                 right += one.right;
             }
         }
-        (loss, right as f64 / pairs(&held_out).max(1) as f64)
+        Ok(Figures { loss, accuracy: right as f64 / pairs(&held_out).max(1) as f64 })
     }
 }
 
@@ -285,7 +294,7 @@ fn right_share(accuracy: f64, loss: f64, own: &DpoSettings) -> String {
 }
 
 impl<B: Backend> Training for Dpo<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let (elements, best) = (elements(&batch), best_tokens(&batch));
@@ -359,8 +368,8 @@ impl<B: Backend> Training for Dpo<'_, B> {
         Ok(self.policy.update(&optim.optimizer(), lr, Some(loss), |_| done))
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let (loss, accuracy) = self.measure();
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        let Figures { loss, accuracy } = self.measure(cancel)?;
         Ok(Evaluation {
             metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)],
             line: format!("loss {loss:.4}, {}", right_share(accuracy, loss, &self.settings.own)),
@@ -379,14 +388,14 @@ impl<B: Backend> Training for Dpo<'_, B> {
         &mut self.policy
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters of {}; {train} rankings to learn from, {held_out} held out",
             self.policy.trainer.config.parameters(),
             if self.reference.is_some() { "policy and reference" } else { "the policy" }
         ));
-        self.evaluate().map(Some)
+        self.evaluate(cancel).map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

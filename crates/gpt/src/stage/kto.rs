@@ -11,7 +11,8 @@ use super::learner::Learner;
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
+    training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
@@ -96,10 +97,17 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// Loss on held-out answers.
-    pub val_loss: f64,
-    /// By how much good held-out answers are rewarded above bad ones; none where there are none of either.
-    pub val_margin: Option<f64>,
+    /// How good the policy is on held-out answers; none of a run that was stopped.
+    pub after: Option<Figures>,
+}
+
+/// How good a policy is on held-out answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// The mean loss of an answer.
+    pub loss: f64,
+    /// By how much good ones are rewarded above bad ones; none where there are none of either.
+    pub margin: Option<f64>,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -133,11 +141,13 @@ pub fn kto<B: Backend>(
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let (val_loss, rewards) = training.measure();
-    finite("validation loss", val_loss)?;
-    Ok(Outcome { ending, val_loss, val_margin: rewards.margin() })
+    let after = ending.measured(machine, progress, |cancel| {
+        let (loss, rewards) = training.measure(cancel)?;
+        Ok(Figures { loss: finite("validation loss", loss)?, margin: rewards.margin() })
+    })?;
+    Ok(Outcome { ending, after })
 }
 
 struct Kto<'a, B: Backend> {
@@ -208,35 +218,37 @@ impl<'a, B: Backend> Kto<'a, B> {
     }
 
     /// The point from which gains and losses of a batch are counted, and the tokens that were read for it.
-    fn reference_point(&mut self, batch: &[&Labelled]) -> (f64, u64) {
+    fn reference_point(&mut self, batch: &[&Labelled], cancel: Cancel<'_>) -> Result<(f64, u64)> {
         if !self.settings.own.loss.has_reference_point() {
-            return (0.0, 0);
+            return Ok((0.0, 0));
         }
         let pairs = mismatched(batch, self.options.judgements.context);
         let lens = pairs.iter().map(|episode| episode.tokens.len());
         let tokens = lens.clone().sum::<usize>() as u64;
         let mut ratios = Vec::with_capacity(pairs.len());
         for run in passes(lens, self.settings.optim.micro_batch_tokens) {
+            cancel.check()?;
             ratios.extend(self.ratios(&Rows::of(&pairs[run])));
         }
-        (reference_point(&ratios), tokens)
+        Ok((reference_point(&ratios), tokens))
     }
 
     /// Loss on held-out answers, which are one batch, and their rewards.
-    fn measure(&mut self) -> (f64, Rewards) {
+    fn measure(&mut self, cancel: Cancel<'_>) -> Result<(f64, Rewards)> {
         let batch: Vec<&Labelled> = self.options.judgements.sides.held_out.iter().collect();
         let unpaired = self.settings.own.unpaired();
-        let (z, _) = self.reference_point(&batch);
+        let (z, _) = self.reference_point(&batch, cancel)?;
         let (mut loss, mut sums) = (0.0, [0.0; 2]);
         let lens = batch.iter().map(|labelled| labelled.episode.tokens.len());
         for run in passes(lens, self.settings.optim.micro_batch_tokens) {
+            cancel.check()?;
             let rows = Rows::of(batch[run.clone()].iter().map(|labelled| &labelled.episode));
             for (ratio, labelled) in self.ratios(&rows).into_iter().zip(&batch[run]) {
                 loss += unpaired.loss(ratio, labelled.is_good, z).0;
                 sums[usize::from(!labelled.is_good)] += unpaired.reward(ratio);
             }
         }
-        (loss / batch.len() as f64, Rewards::of(sums, &batch))
+        Ok((loss / batch.len() as f64, Rewards::of(sums, &batch)))
     }
 }
 
@@ -249,11 +261,11 @@ fn apart(rewards: &Rewards) -> String {
 }
 
 impl<B: Backend> Training for Kto<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let Kto { settings, options, .. } = *self;
         let (own, optim, unpaired) = (&settings.own, &settings.optim, settings.own.unpaired());
         let batch = options.judgements.batch(step, own.batch_size, options.seed);
-        let (z, read) = self.reference_point(&batch);
+        let (z, read) = self.reference_point(&batch, Cancel::never())?;
         let each = 1.0 / batch.len() as f64;
         let mut sums = LaneSums::default();
         let seed = rng::bits(options.seed, streams::KTO_DROPOUT, step);
@@ -308,8 +320,8 @@ impl<B: Backend> Training for Kto<'_, B> {
         Ok(self.policy.update(&optim.optimizer(), lr, Some(loss), |_| done))
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let (loss, rewards) = self.measure();
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        let (loss, rewards) = self.measure(cancel)?;
         let margin = rewards.margin().map(|margin| ("val_margin", margin));
         Ok(Evaluation {
             metrics: [("val_loss", loss)].into_iter().chain(margin).collect(),
@@ -331,7 +343,7 @@ impl<B: Backend> Training for Kto<'_, B> {
         &mut self.policy
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.judgements.counts();
         let (good, bad) = self.options.judgements.labels();
         progress.line(&format!(
@@ -345,7 +357,7 @@ impl<B: Backend> Training for Kto<'_, B> {
                  KTO want it from 1 to 1.33, by the two weights (--set)"
             ));
         }
-        self.evaluate().map(Some)
+        self.evaluate(cancel).map(Some)
     }
 
     /// A policy that is the reference gains and loses nothing: half of each weight.

@@ -37,7 +37,7 @@ pub use distil::{
     DistilSettings, Figures as DistilFigures, Options as DistilOptions, Outcome as DistilOutcome,
     Source as DistilSource, Store as TeacherStore, distil, store as store_teacher,
 };
-pub use dpo::{DpoSettings, Options as DpoOptions, Outcome as DpoOutcome, dpo};
+pub use dpo::{DpoSettings, Figures as DpoFigures, Options as DpoOptions, Outcome as DpoOutcome, dpo};
 pub use finetune::{
     Decision, Examples, FinetuneSettings, Options as FinetuneOptions, Outcome as FinetuneOutcome, TaskReport,
     classify, finetune, task_of,
@@ -45,7 +45,7 @@ pub use finetune::{
 pub use grpo::{GrpoSettings, KlIn, Options as GrpoOptions, RewardKind, RewardSpec, grpo};
 pub use init::Init;
 pub use judged::Judgements;
-pub use kto::{KtoSettings, Options as KtoOptions, Outcome as KtoOutcome, kto};
+pub use kto::{Figures as KtoFigures, KtoSettings, Options as KtoOptions, Outcome as KtoOutcome, kto};
 pub use memory::available_bytes;
 pub use ppo::{Gold, Options as PpoOptions, PpoSettings, ppo};
 pub use pretrain::{Options as PretrainOptions, Outcome as PretrainOutcome, Source, Start, pretrain};

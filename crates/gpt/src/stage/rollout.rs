@@ -7,7 +7,7 @@ use super::Ending;
 use super::answers::Answers;
 use super::episodes::{Episode, Rows};
 use super::lanes::{Lanes, MicroBatch, pieces};
-use super::training_loop::{reading_flops, training_flops};
+use super::training_loop::{Cancel, reading_flops, training_flops};
 use crate::data::Permutation;
 use crate::model::{Config, Targets};
 use crate::train::{Lane, LaneSums, Reference, Trainer};
@@ -28,8 +28,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// Held-out figures before the first iteration; none where a run was resumed.
     pub before: Option<Map<String, Value>>,
-    /// Held-out figures of the state that the run ended with.
-    pub after: Map<String, Value>,
+    /// Held-out figures of the state that the run ended with; none of a run that was stopped.
+    pub after: Option<Map<String, Value>>,
 }
 
 /// Episodes, and what is known of their tokens.
@@ -106,12 +106,13 @@ impl Rollout {
         b: &mut B,
         policy: &mut Trainer<B>,
         mut reference: Option<&mut Reference<B>>,
-        temperature: f32,
-        most: usize,
-    ) {
+        (temperature, most): (f32, usize),
+        cancel: Cancel<'_>,
+    ) -> Result<()> {
         let (ranks, lens) = (policy.ranks().clone(), self.lens());
         let (mut logprobs, mut entropies, mut ref_logprobs) = (Vec::new(), Vec::new(), Vec::new());
         for Part { rows, .. } in self.parts(&self.dealt(&ranks), Lanes::new(1), most) {
+            cancel.check()?;
             let targets = Targets { tokens: &rows.targets, temperature };
             let said = policy.outputs(b, rows.sequences(), targets);
             logprobs.extend(rows.of_answers(said.logprobs));
@@ -126,6 +127,7 @@ impl Rollout {
         if reference.is_some() {
             self.ref_logprobs = ranks.collect(&ref_logprobs, &lens);
         }
+        Ok(())
     }
 
     /// Mean over the episodes of the sampled estimate of the KL to the reference, in nats.
@@ -336,7 +338,7 @@ mod tests {
             let mut policy = Trainer::new(b, config.clone(), weights);
             let frozen = init(b, &config, 6);
             let mut reference = Reference_::Apart(Box::new(Frozen::new(b, config.clone(), frozen)));
-            rollout.ask(b, &mut policy, Some(&mut reference), 0.7, 64);
+            rollout.ask(b, &mut policy, Some(&mut reference), (0.7, 64), Cancel::never()).unwrap();
             let chosen: Vec<usize> = (0..n).collect();
             let minibatch = rollout.minibatch(&chosen, Lanes::new(1), 64, true);
             let surrogate = Surrogate {

@@ -6,6 +6,7 @@ use super::lanes::passes;
 use crate::data::{Candidates, Prompter};
 use crate::model::{Config, Weights};
 use crate::progress::{Progress, Stopped, Unit};
+use crate::stage::training_loop::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Context, Result, bail, ensure};
@@ -74,7 +75,7 @@ impl<B: Backend> Scorer<B> {
             if progress.should_stop() {
                 bail!(Stopped("not everything was scored"));
             }
-            found.extend(rewards(&mut self.model, b, some));
+            found.extend(rewards(&mut self.model, b, some, Cancel::never())?);
             progress.advance(some.len() as u64);
         }
         progress.end();
@@ -101,20 +102,30 @@ fn overflow(reward: f64, answer: usize) -> String {
 }
 
 /// The reward of each episode.
-pub(super) fn rewards<B: Backend>(model: &mut Frozen<B>, b: &mut B, episodes: &[Episode]) -> Vec<f64> {
+pub(super) fn rewards<B: Backend>(
+    model: &mut Frozen<B>,
+    b: &mut B,
+    episodes: &[Episode],
+    cancel: Cancel<'_>,
+) -> Result<Vec<f64>> {
     let most = model.config.pass_tokens();
-    at_last_tokens(episodes, most, |rows| model.scores(b, rows.sequences(), &rows.last).to_vec())
+    at_last_tokens(episodes, most, cancel, |rows| model.scores(b, rows.sequences(), &rows.last).to_vec())
 }
 
 /// The scores of episodes, read at their last tokens; `scores` makes a pass over at most `most` tokens.
 pub(super) fn at_last_tokens<'e>(
     episodes: impl IntoIterator<Item = &'e Episode>,
     most: usize,
+    cancel: Cancel<'_>,
     mut scores: impl FnMut(&Rows) -> Vec<f32>,
-) -> Vec<f64> {
+) -> Result<Vec<f64>> {
     let episodes: Vec<&Episode> = episodes.into_iter().collect();
-    let runs = passes(episodes.iter().map(|episode| episode.tokens.len()), most).into_iter();
-    runs.flat_map(|run| scores(&Rows::of(episodes[run].iter().copied()))).map(f64::from).collect()
+    let mut found = Vec::with_capacity(episodes.len());
+    for run in passes(episodes.iter().map(|episode| episode.tokens.len()), most) {
+        cancel.check()?;
+        found.extend(scores(&Rows::of(episodes[run].iter().copied())).into_iter().map(f64::from));
+    }
+    Ok(found)
 }
 
 /// Refuses a reward model that gives no single score, or reads other tokens than the policy writes.

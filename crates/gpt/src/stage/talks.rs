@@ -10,12 +10,12 @@ use crate::chat::{Tools, returned};
 use crate::data::Prompter;
 use crate::data::messages::{Message, Role};
 use crate::model::{Config, Engine, Generated, Request, Sampling, Weights};
+use crate::stage::training_loop::Cancel;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result};
 use kernels::Backend;
 use ranks::Ranks;
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
 
 /// What happened on the way to an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Turns {
 /// says holds here: who samples an answer does not matter, as far as tools are functions.
 ///
 /// # Errors
-/// The model's logits are not finite; nothing can be called any more.
+/// The model's logits are not finite; nothing can be called any more; `cancel` says so.
 #[expect(clippy::too_many_arguments, reason = "a model, what it is asked and may call, and who asks")]
 pub(super) fn answer_with<B: Backend>(
     b: &mut B,
@@ -49,7 +49,7 @@ pub(super) fn answer_with<B: Backend>(
     asked: &[&TokenizedPrompt<'_>],
     max_tokens: usize,
     sampling: Sampling,
-    ranks: &Ranks,
+    (ranks, cancel): (&Ranks, Cancel<'_>),
 ) -> Result<Answers> {
     let count = asked.len();
     let mut talks: Vec<Talk<'_>> = ranks.dealt(count).map(|place| Talk::new(place, asked[place])).collect();
@@ -72,7 +72,8 @@ pub(super) fn answer_with<B: Backend>(
             ..Request::default()
         };
         let requests: Vec<Request> = open.iter().map(request).collect();
-        let generated = engine.generate(b, &requests, |_, _| ControlFlow::Continue(()))?;
+        let generated = engine.generate(b, &requests, |_, _| cancel.flow())?;
+        cancel.check()?;
         let may_call = round < tools.max_rounds();
         for (talk, generated) in open.iter_mut().zip(generated) {
             talk.hear(generated, prompter, may_call.then_some(tools), max_tokens)?;
@@ -181,8 +182,17 @@ mod tests {
         let asked = TokenizedPrompt { prompt: &prompt, tokens };
         let (asked, sampling) = (vec![&asked; prompts], Sampling::default());
         let model = (&*config, &*weights);
-        let answers =
-            answer_with(cpu, model, &prompter, &tools, &asked, max_tokens, sampling, ranks).unwrap();
+        let answers = answer_with(
+            cpu,
+            model,
+            &prompter,
+            &tools,
+            &asked,
+            max_tokens,
+            sampling,
+            (ranks, Cancel::never()),
+        )
+        .unwrap();
         (rigged, answers)
     }
 

@@ -86,7 +86,7 @@ fn ppo_is_pytorchs() {
     }
     assert!(figure("objective/ended").iter().any(|share| *share > 0.0 && *share < 1.0));
     let after = &figure("eval/objective")[golden.at("/selected").as_u64().unwrap() as usize - 1];
-    close(&outcome.after["eval/objective"], &json!(after), "the state that the run ended with");
+    close(&outcome.after.unwrap()["eval/objective"], &json!(after), "the state that the run ended with");
 }
 
 /// The stage with everything switched on.

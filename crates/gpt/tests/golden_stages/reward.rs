@@ -68,7 +68,7 @@ fn is_pytorchs(name: &str, changes: &[&str], margin: f64) {
     let Some(golden) = golden else { return };
     let changes = [&own[..], PACE].concat();
     let outcome = run(Reference, &fixture, &init, &rankings, &demonstrations, &changes);
-    close(&to_value(outcome.evaluation).unwrap(), golden.at("/judged"), "the report");
+    close(&to_value(outcome.evaluation.unwrap()).unwrap(), golden.at("/judged"), "the report");
     golden.holds_metrics(&fixture.at("run"));
     golden.holds_checkpoints(&fixture.at("run"));
 }

@@ -76,6 +76,19 @@ impl Progress for StopAt {
     }
 }
 
+/// Stops after so many looks at whether to stop: in the midst of whatever is done then.
+pub(crate) struct StopAfter(AtomicU64);
+
+impl Progress for StopAfter {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn line(&self, _: &str) {}
+    fn end(&self) {}
+    fn should_stop(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}
+
 /// What two runs must have in common: the journals and every file of the last checkpoint.
 pub(crate) fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
     let last = gpt::train::run::checkpoints(run).unwrap().pop().unwrap().path;
@@ -102,23 +115,34 @@ pub(crate) fn costs(run: &Path, times: f64) {
     }
 }
 
-/// Runs a stage whole, and in parts with another number of threads, and compares.
+/// Looks between a beginning and a stop, or between two stops: some before the first step, some within a step or an
+/// evaluation.
+const LOOKS: [u64; 5] = [0, 2, 9, 40, 5];
+
+/// Runs a stage whole, and in parts with another number of threads, stopped after some steps and in the midst of others,
+/// and compares.
 pub(crate) fn continues(
     dir: &Path,
     stops: &[u64],
     run: impl Fn(&Path, Cpu, &dyn Progress) -> bool,
 ) -> PathBuf {
-    let (whole, parts) = (dir.join("whole"), dir.join("parts"));
+    let [whole, parts, pieces] = ["whole", "parts", "pieces"].map(|name| dir.join(name));
     assert!(!run(&whole, cpu(2), &Silent), "nobody stopped it");
     for &step in stops {
         assert!(run(&parts, cpu(1), &StopAt::new(step)), "stopped at {step}");
     }
-    assert!(!run(&parts, cpu(1), &Silent));
-    let (whole_files, parts_files) = (contents(&whole), contents(&parts));
+    for looks in LOOKS {
+        run(&pieces, cpu(1), &StopAfter(looks.into()));
+    }
+    let whole_files = contents(&whole);
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&whole_files), names(&parts_files));
-    for ((name, a), (_, b)) in whole_files.iter().zip(&parts_files) {
-        assert!(a == b, "{name} differs");
+    for broken in [parts, pieces] {
+        assert!(!run(&broken, cpu(1), &Silent));
+        let files = contents(&broken);
+        assert_eq!(names(&whole_files), names(&files));
+        for ((name, a), (_, b)) in whole_files.iter().zip(&files) {
+            assert!(a == b, "{name} of {} differs", broken.display());
+        }
     }
     whole
 }

@@ -63,6 +63,10 @@ pub struct About {
     /// Why the run ended before its last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
+    /// What its last step gave, in the words of the training loop, where its evaluation was stopped: who continues goes on
+    /// with that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Value>,
     /// What a classifier decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,

@@ -70,7 +70,7 @@ pub fn from_backend<B: Backend>(backend: &mut B) -> impl FnMut(&B::Tensor, &mut 
 }
 
 /// Writes the checkpoint `dir`. A good checkpoint of the same stage and step that is there already stays as
-/// it is; a damaged one is set aside as `NAME.damaged`.
+/// it is, unless its step was unfinished and no longer is; a damaged one is set aside as `NAME.damaged`.
 ///
 /// # Errors
 /// What could not be written and why; then nothing of it is left, and other checkpoints are as before.
@@ -85,6 +85,9 @@ pub fn save_on<T>(disk: &mut Disk<'_>, dir: &Path, contents: Contents<'_, T>) ->
     let done = clear_target(disk, dir, &contents).and_then(|room| match room {
         Target::Taken => Ok(()),
         Target::Free => fill(disk, &temporary, contents).and_then(|()| publish(disk, &temporary, dir)),
+        Target::Unfinished => fill(disk, &temporary, contents)
+            .and_then(|()| disk.remove(dir))
+            .and_then(|()| publish(disk, &temporary, dir)),
     });
     let Err(error) = done else { return Ok(()) };
     if temporary.exists()
@@ -117,6 +120,8 @@ enum Target {
     Free,
     /// The same checkpoint.
     Taken,
+    /// The same, before its step was evaluated.
+    Unfinished,
 }
 
 /// Prepares the place: parent directory, no leftovers, free space.
@@ -157,7 +162,8 @@ fn check_occupant(disk: &mut Disk<'_>, dir: &Path, about: &About) -> Result<Targ
                 there.step,
                 there.seed
             );
-            Ok(Target::Taken)
+            let finishes = there.unfinished.is_some() && about.unfinished.is_none();
+            Ok(if finishes { Target::Unfinished } else { Target::Taken })
         }
         Err(_) if dir.join(MANIFEST).exists() || is_empty(dir) || is_step(dir) => {
             let aside = beside(dir, ".damaged")?;

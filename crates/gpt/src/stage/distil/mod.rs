@@ -15,7 +15,8 @@ use super::learner::Learner;
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
+    training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, Prompter};
@@ -105,6 +106,16 @@ pub struct Figures {
     pub cross_entropy: f64,
 }
 
+impl Figures {
+    fn evaluation(self) -> Evaluation {
+        let Figures { divergence, cross_entropy } = self;
+        Evaluation {
+            metrics: vec![("val_loss", divergence), ("val_cross_entropy", cross_entropy)],
+            line: format!("loss {divergence:.4}, cross entropy {cross_entropy:.4}"),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -112,8 +123,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// Before the first step; none where a run was resumed.
     pub before: Option<Figures>,
-    /// Of the state that the run ended with.
-    pub after: Figures,
+    /// Of the state that the run ended with; none of a run that was stopped.
+    pub after: Option<Figures>,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -167,10 +178,10 @@ pub fn distil<B: Distilling>(
     let best = Best { metric: "val_loss", highest: false, at_the_end: settings.own.select_best };
     let epoch = options.train.epochs().steps(1, settings.own.batch_size);
     let pace = optim.pace(training.steps, epoch, best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = training.measure()?;
-    finite("validation loss", after.divergence)?;
+    let after = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
+    after.map(|after| finite("validation loss", after.divergence)).transpose()?;
     Ok(Outcome { ending, before: training.before, after })
 }
 
@@ -245,7 +256,7 @@ impl<'a, B: Distilling> Distil<'a, B> {
     }
 
     /// Divergence and cross entropy of the tokens of held-out answers.
-    fn measure(&mut self) -> Result<Figures> {
+    fn measure(&mut self, cancel: Cancel<'_>) -> Result<Figures> {
         let Self { student: Learner { backend, trainer, .. }, teacher, options, settings, .. } = self;
         let (own, optim) = (&settings.own, &settings.optim);
         let mut batch = Batch::default();
@@ -253,6 +264,7 @@ impl<'a, B: Distilling> Distil<'a, B> {
         let (counted, mut sums) = (batch.predictions(), LaneSums::default());
         let lanes = Lanes::new(optim.lanes).of(trainer.ranks());
         for MicroBatch { lane, examples } in lanes.cut(batch.lens.iter().copied(), optim.micro_batch_tokens) {
+            cancel.check()?;
             let part = batch.part(examples);
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
             let targets = Targets { tokens: part.targets, temperature: own.temperature as f32 };
@@ -291,11 +303,11 @@ fn mean(values: &[f64], counted: usize) -> f64 {
 }
 
 impl<B: Distilling> Training for Distil<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let sampled = match self.is_own(step) {
-            true => Some(self.answer(step)?),
+            true => Some(self.answer(step, cancel)?),
             false => None,
         };
         let tokens = self.batch.tokens.len() as u64;
@@ -324,12 +336,8 @@ impl<B: Distilling> Training for Distil<'_, B> {
         }))
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let Figures { divergence, cross_entropy } = self.measure()?;
-        Ok(Evaluation {
-            metrics: vec![("val_loss", divergence), ("val_cross_entropy", cross_entropy)],
-            line: format!("loss {divergence:.4}, cross entropy {cross_entropy:.4}"),
-        })
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        Ok(self.measure(cancel)?.evaluation())
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
@@ -343,7 +351,7 @@ impl<B: Distilling> Training for Distil<'_, B> {
         &mut self.student
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let Options { train, val, .. } = self.options;
         let teachers = self.teachers().map_or_else(
             || format!("what was kept of {}", self.options.teacher.name()),
@@ -358,8 +366,9 @@ impl<B: Distilling> Training for Distil<'_, B> {
             train.predictions(),
             val.per_epoch()
         ));
-        self.before = Some(self.measure()?);
-        self.evaluate().map(Some)
+        let before = self.measure(cancel)?;
+        self.before = Some(before);
+        Ok(Some(before.evaluation()))
     }
 
     /// What a student that knows nothing is apart from a teacher that is sure, by KL in one direction.

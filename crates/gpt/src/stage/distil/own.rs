@@ -4,6 +4,7 @@ use super::Distil;
 use crate::data::Batch;
 use crate::model::Sampling;
 use crate::stage::answers::{Answers, answer};
+use crate::stage::training_loop::Cancel;
 use crate::streams;
 use anyhow::Result;
 use kernels::{Distil as Distilling, NO_TARGET, rng};
@@ -25,7 +26,7 @@ impl<B: Distilling> Distil<'_, B> {
 
     /// In the batch, the last answer of every conversation is the student's own in place of the one that is given, where its
     /// prompt leaves room for one.
-    pub(super) fn answer(&mut self, step: u64) -> Result<Sampled> {
+    pub(super) fn answer(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Sampled> {
         let (own, room) = (&self.settings.own, self.settings.own.max_tokens);
         let given = sequences(&self.batch);
         let prompts: Vec<Option<&[u32]>> = given
@@ -48,7 +49,7 @@ impl<B: Distilling> Distil<'_, B> {
             asked,
             room,
             sampling,
-            self.student.trainer.ranks(),
+            (self.student.trainer.ranks(), cancel),
         )?;
         let n = episodes.len().max(1) as f64;
         let sampled = Sampled {

@@ -9,6 +9,7 @@ use crate::eval::{ClassFigures, Confusion, Interval, Rate, bootstrap};
 use crate::model::{Config, Weights};
 use crate::objective::probabilities;
 use crate::progress::{Progress, Stopped, Unit};
+use crate::stage::training_loop::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -146,11 +147,11 @@ pub(super) fn is(labels: &Labels, wanted: Wanted) -> String {
 
 impl<B: Backend> Finetuning<'_, B> {
     /// Measures the model as it is.
-    pub(super) fn measure(&mut self) -> TaskReport {
+    pub(super) fn measure(&mut self, cancel: Cancel<'_>) -> Result<TaskReport> {
         let examples = self.options.examples;
-        let outputs = self.outputs(&examples.held_out);
+        let outputs = self.outputs(&examples.held_out, cancel)?;
         let wanted: Vec<Wanted> = examples.held_out.iter().map(|example| example.wanted).collect();
-        TaskReport::new(&examples.labels, &wanted, &outputs)
+        Ok(TaskReport::new(&examples.labels, &wanted, &outputs))
     }
 }
 

@@ -20,7 +20,7 @@ use super::learner::{Learner, question};
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::checkpoint::{About, Task};
@@ -51,8 +51,8 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// How good the model is on held-out texts.
-    pub evaluation: TaskReport,
+    /// How good the model is on held-out texts; none of a run that was stopped.
+    pub evaluation: Option<TaskReport>,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -83,10 +83,10 @@ pub fn finetune<B: Backend>(
     let best = Best { metric, highest: true, at_the_end: false };
     let epoch = options.examples.epochs(options.seed).steps(1, settings.own.batch_size);
     let pace = settings.optim.pace(training.steps, epoch, best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let evaluation = training.measure();
-    finite("validation loss", evaluation.loss)?;
+    let evaluation = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
+    evaluation.as_ref().map(|evaluation| finite("validation loss", evaluation.loss)).transpose()?;
     Ok(Outcome { ending, evaluation })
 }
 
@@ -143,15 +143,16 @@ impl<'a, B: Backend> Finetuning<'a, B> {
     }
 
     /// The model's outputs for examples, one list each.
-    fn outputs(&mut self, examples: &[Example]) -> Vec<Vec<f64>> {
+    fn outputs(&mut self, examples: &[Example], cancel: Cancel<'_>) -> Result<Vec<Vec<f64>>> {
         let (form, n_label) = (self.options.examples.inputs.form, self.options.examples.labels.n_label());
         let mut found = Vec::with_capacity(examples.len());
         for rows in Rows::passes(&sequences(examples), self.settings.optim.micro_batch_tokens) {
+            cancel.check()?;
             let Learner { backend, trainer, .. } = &mut self.learner;
             let scores = trainer.scores(backend, rows.sequences(), &rows.extracts);
             found.extend(rows.outputs(form, scores, n_label));
         }
-        found
+        Ok(found)
     }
 
     /// Adds the gradients of one pass over `batch`. Returns its examples' shares of the task's loss, how many
@@ -207,7 +208,7 @@ fn sequences<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Vec<&'e [Ve
 }
 
 impl<B: Backend> Training for Finetuning<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let (settings, Options { examples, seed, .. }) = (self.settings, self.options);
         let batch = examples.batch(step, settings.own.batch_size, *seed);
         let (ranks, texts) = (self.learner.trainer.ranks().clone(), sequences(batch.iter().copied()));
@@ -264,8 +265,8 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         Ok(self.learner.update(&optimizer, lr, Some(loss), done))
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        Ok(self.measure().evaluation())
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        Ok(self.measure(cancel)?.evaluation())
     }
 
     /// A few held-out texts and what they are told to be.
@@ -273,7 +274,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         const SHOWN: usize = 3;
         let examples = self.options.examples;
         let held_out = &examples.held_out[..SHOWN.min(examples.held_out.len())];
-        let told = self.outputs(held_out);
+        let told = self.outputs(held_out, Cancel::never())?;
         let shown = held_out.iter().zip(told).map(|(example, outputs)| {
             let text = question(self.learner.tokenizer, &example.sequences[0])?;
             let said = evaluate::said(&examples.labels, &outputs);
@@ -296,7 +297,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
         self.learner.save(dir, About { task, ..about })
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let (train, held_out, cut) = self.options.examples.counts();
         let max_tokens = self.options.examples.inputs.max_tokens;
         let parameters = self.learner.trainer.config.parameters();
@@ -307,7 +308,7 @@ impl<B: Backend> Training for Finetuning<'_, B> {
                 "note: {cut} of them had more than {max_tokens} tokens, and were cut to as many (seq_len)"
             ));
         }
-        self.evaluate().map(Some)
+        self.evaluate(cancel).map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

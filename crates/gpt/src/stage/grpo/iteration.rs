@@ -11,7 +11,7 @@ use crate::stage::learner::Learner;
 use crate::stage::prompts::TokenizedPrompt;
 use crate::stage::rollout::{Learning, Piece, Rollout, at};
 use crate::stage::talks::{self, Turns};
-use crate::stage::training_loop::Step;
+use crate::stage::training_loop::{Cancel, Step};
 use crate::stage::updates::Figures;
 use crate::streams;
 use anyhow::{Context, Result};
@@ -40,13 +40,13 @@ pub(super) struct Sampled {
 }
 
 impl<B: Backend> Grpo<'_, B> {
-    pub(super) fn iterate(&mut self, step: u64) -> Result<Step> {
+    pub(super) fn iterate(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
         let settings = self.settings;
         let own = &settings.own;
-        let mut experience = self.gather(step)?;
+        let mut experience = self.gather(step, cancel)?;
         let (b, policy) = (&mut self.policy.backend, &mut self.policy.trainer);
-        let most = settings.optim.micro_batch_tokens;
-        experience.rollout.ask(b, policy, self.reference.as_mut(), own.temperature as f32, most);
+        let how = (own.temperature as f32, settings.optim.micro_batch_tokens);
+        experience.rollout.ask(b, policy, self.reference.as_mut(), how, cancel)?;
         experience.compare(own);
 
         let mut figures = Figures::new(experience.fault());
@@ -64,7 +64,7 @@ impl<B: Backend> Grpo<'_, B> {
 
     /// A group of answers to each prompt of an iteration, with their rewards; over several rounds, groups
     /// whose answers differ in them, until there are enough.
-    fn gather(&mut self, step: u64) -> Result<Experience> {
+    fn gather(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Experience> {
         let settings = self.settings;
         let (own, seed) = (&settings.own, self.options.seed);
         let order = Epochs::new(self.prompts.len() as u64, seed, streams::GRPO_PROMPTS);
@@ -72,7 +72,8 @@ impl<B: Backend> Grpo<'_, B> {
         for round in (step - 1) * own.rounds + 1..=step * own.rounds {
             let prompts: Vec<usize> = order.batch(round, own.batch_size).map(|i| i as usize).collect();
             let prompts: Vec<usize> = prompts.into_iter().flat_map(|i| vec![i; own.group]).collect();
-            let answers = self.answer(&prompts, false, rng::bits(seed, streams::GRPO_SAMPLING, round))?;
+            let draws = rng::bits(seed, streams::GRPO_SAMPLING, round);
+            let answers = self.answer(&prompts, false, draws, cancel)?;
             let graded = self.grade(&prompts, &answers, false)?;
             let is_last = round == step * own.rounds;
             let wanted = own.batch_size - found.rollout.episodes.len() / own.group;
@@ -97,12 +98,18 @@ impl<B: Backend> Grpo<'_, B> {
     }
 
     /// Samples an answer to each of these prompts of training, or held-out ones, from the policy as it is.
-    pub(super) fn answer(&mut self, prompts: &[usize], held_out: bool, seed: u64) -> Result<Answers> {
+    pub(super) fn answer(
+        &mut self,
+        prompts: &[usize],
+        held_out: bool,
+        seed: u64,
+        cancel: Cancel<'_>,
+    ) -> Result<Answers> {
         let GrpoSettings { temperature, max_tokens, .. } = self.settings.own;
         let sampling = Sampling { temperature: temperature as f32, seed, ..Sampling::default() };
         let Learner { backend, trainer, .. } = &mut self.policy;
         let (policy, ranks, prompter) =
-            ((&trainer.config, &trainer.weights), trainer.ranks(), &self.prompter);
+            ((&trainer.config, &trainer.weights), (trainer.ranks(), cancel), &self.prompter);
         let asked: &[TokenizedPrompt<'_>] = if held_out { &self.held_out } else { &self.prompts };
         let asked = prompts.iter().map(|&i| &asked[i]);
         match self.options.tools {
@@ -112,7 +119,7 @@ impl<B: Backend> Grpo<'_, B> {
             }
             None => {
                 let asked = asked.map(|asked| asked.tokens.clone()).collect();
-                Ok(answers::answer(backend, policy, prompter, asked, max_tokens, sampling, ranks)?)
+                answers::answer(backend, policy, prompter, asked, max_tokens, sampling, ranks)
             }
         }
         .context("the policy")

@@ -5,7 +5,7 @@ use super::figures::mean;
 use crate::eval::code::{PassAtK, pass_at_k_over};
 use crate::stage::answers::Answers;
 use crate::stage::rollout::Rollout;
-use crate::stage::training_loop::Evaluation;
+use crate::stage::training_loop::{Cancel, Evaluation};
 use crate::streams;
 use anyhow::{Result, bail};
 use kernels::{Backend, rng};
@@ -16,12 +16,12 @@ pub(super) const SHOWN: usize = 4;
 impl<B: Backend> Grpo<'_, B> {
     /// Answers the held-out prompts several times, and measures their rewards and how often one is right. The
     /// same prompts draw the same random numbers every time.
-    pub(super) fn measure(&mut self) -> Result<Evaluation> {
+    pub(super) fn measure(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
         let settings = self.settings;
         let (own, k) = (&settings.own, settings.own.eval_samples);
         let prompts: Vec<usize> = (0..self.held_out.len()).flat_map(|i| vec![i; k]).collect();
         let each: Vec<usize> = (0..self.held_out.len()).collect();
-        let answers = self.answer_held_out(&each, k)?;
+        let answers = self.answer_held_out(&each, k, cancel)?;
         let graded = self.grade(&prompts, &answers, true)?;
         let Some(reward) = mean(graded.totals.iter().copied()) else {
             let why = graded.given.iter().flatten().find_map(|given| given.as_ref().err());
@@ -54,7 +54,7 @@ impl<B: Backend> Grpo<'_, B> {
         if self.reference.is_some() {
             let most = settings.optim.micro_batch_tokens;
             let (b, policy) = (&mut self.policy.backend, &mut self.policy.trainer);
-            rollout.ask(b, policy, self.reference.as_mut(), own.temperature as f32, most);
+            rollout.ask(b, policy, self.reference.as_mut(), (own.temperature as f32, most), cancel)?;
             let kl = rollout.kl();
             objective -= own.kl_coef * kl;
             metrics.push(("eval/kl", kl));
@@ -66,9 +66,14 @@ impl<B: Backend> Grpo<'_, B> {
     }
 
     /// The policy's answers to some held-out prompts, `times` to each.
-    pub(super) fn answer_held_out(&mut self, prompts: &[usize], times: usize) -> Result<Answers> {
+    pub(super) fn answer_held_out(
+        &mut self,
+        prompts: &[usize],
+        times: usize,
+        cancel: Cancel<'_>,
+    ) -> Result<Answers> {
         let asked: Vec<usize> = prompts.iter().flat_map(|&i| vec![i; times]).collect();
-        self.answer(&asked, true, rng::bits(self.options.seed, streams::GRPO_MEASURING, 0))
+        self.answer(&asked, true, rng::bits(self.options.seed, streams::GRPO_MEASURING, 0), cancel)
     }
 }
 

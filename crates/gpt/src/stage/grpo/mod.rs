@@ -22,7 +22,7 @@ use super::memory::{self, Model};
 use super::prompts::{TokenizedPrompt, ask, digest};
 use super::rollout::Outcome;
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, metrics};
+use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics};
 use super::{Init, Machine, StageSettings};
 use crate::chat::Tools;
 use crate::data::{Prompt, Prompter};
@@ -95,9 +95,9 @@ pub fn grpo<B: Backend>(
     training.policy.join(&machine.ranks);
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = training.evaluate()?.finite()?;
+    let after = ending.measured(machine, progress, |cancel| training.evaluate(cancel)?.finite())?;
     Ok(Outcome { ending, before: training.before, after })
 }
 
@@ -185,18 +185,18 @@ impl<'a, B: Backend> Grpo<'a, B> {
 }
 
 impl<B: Backend> Training for Grpo<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
-        self.iterate(step)
+    fn step(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
+        self.iterate(step, cancel)
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        self.measure()
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        self.measure(cancel)
     }
 
     /// A few held-out prompts and their answers.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
         let prompts: Vec<usize> = (0..self.held_out.len().min(SHOWN)).collect();
-        let answers = self.answer_held_out(&prompts, 1)?;
+        let answers = self.answer_held_out(&prompts, 1, Cancel::never())?;
         let asked = self.held_out.iter().map(|asked| asked.text() + "\n");
         Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
@@ -205,7 +205,7 @@ impl<B: Backend> Training for Grpo<'_, B> {
         &mut self.policy
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         progress.line(&format!(
             "{} parameters{}; {} prompts, {} held out; rewards: {}",
             self.policy.trainer.config.parameters(),
@@ -214,7 +214,7 @@ impl<B: Backend> Training for Grpo<'_, B> {
             self.held_out.len(),
             self.rewards.names().collect::<Vec<_>>().join(", ")
         ));
-        let before = self.evaluate()?;
+        let before = self.evaluate(cancel)?;
         self.before = Some(metrics(before.metrics.iter().map(|(name, value)| (*name, (*value).into()))));
         Ok(Some(before))
     }

@@ -10,7 +10,7 @@ use crate::stage::episodes::Episode;
 use crate::stage::lanes::{Lanes, MicroBatch, Untold, pieces};
 use crate::stage::rollout::{Learning, Minibatch, Part, Piece, Rollout, at};
 use crate::stage::score::rewards;
-use crate::stage::training_loop::Step;
+use crate::stage::training_loop::{Cancel, Step};
 use crate::stage::updates::Figures;
 use crate::streams;
 use crate::train::LaneSums;
@@ -32,10 +32,10 @@ pub(super) struct Experience {
 
 impl<B: Backend> Ppo<'_, B> {
     /// One iteration (Huang et al. 2024, algorithm 1).
-    pub(super) fn iterate(&mut self, step: u64) -> Result<Step> {
+    pub(super) fn iterate(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
         let own = &self.settings.own;
-        let rollout = self.roll_out(step)?;
-        let mut experience = self.score(rollout);
+        let rollout = self.roll_out(step, cancel)?;
+        let mut experience = self.score(rollout, cancel)?;
         experience.estimate_advantages(own, self.kl.coefficient());
 
         let mut figures = Figures::new(experience.fault(self.options));
@@ -54,18 +54,23 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// The policy answers the prompts of an iteration.
-    fn roll_out(&mut self, step: u64) -> Result<Rollout> {
+    fn roll_out(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Rollout> {
         let (n, seed) = (self.prompts.len() as u64, self.options.seed);
         let order = Epochs::new(n, seed, streams::PPO_PROMPTS);
         let prompts = order.batch(step, self.settings.own.batch_size).map(|i| i as usize);
         let prompts: Vec<usize> = prompts.collect();
         let tokens = prompts.iter().map(|&i| self.prompts[i].tokens.clone()).collect();
-        let answers = self.answer(tokens, rng::bits(seed, streams::PPO_SAMPLING, step))?;
+        let answers = self.answer(tokens, rng::bits(seed, streams::PPO_SAMPLING, step), cancel)?;
         Ok(Rollout::new(prompts, answers))
     }
 
     /// Samples an answer to each prompt from the policy as it is.
-    pub(super) fn answer(&mut self, prompts: Vec<Vec<u32>>, seed: u64) -> Result<Answers> {
+    pub(super) fn answer(
+        &mut self,
+        prompts: Vec<Vec<u32>>,
+        seed: u64,
+        cancel: Cancel<'_>,
+    ) -> Result<Answers> {
         let PpoSettings { temperature, max_tokens, .. } = self.settings.own;
         let sampling = Sampling { temperature: temperature as f32, seed, ..Sampling::default() };
         let policy = (&self.policy.config, &self.policy.weights);
@@ -76,29 +81,32 @@ impl<B: Backend> Ppo<'_, B> {
             prompts,
             max_tokens,
             sampling,
-            self.policy.ranks(),
+            (self.policy.ranks(), cancel),
         )
         .context("the policy")
     }
 
     /// What the four models say of the episodes: each rank asks its copies of them about those that are dealt to
     /// it, and hears of all.
-    pub(super) fn score(&mut self, mut rollout: Rollout) -> Experience {
+    pub(super) fn score(&mut self, mut rollout: Rollout, cancel: Cancel<'_>) -> Result<Experience> {
         let (b, own, most) = (&mut self.backend, &self.settings.own, self.settings.optim.micro_batch_tokens);
-        rollout.ask(b, &mut self.policy, Some(&mut self.reference), own.temperature as f32, most);
+        let how = (own.temperature as f32, most);
+        rollout.ask(b, &mut self.policy, Some(&mut self.reference), how, cancel)?;
         let ranks = self.policy.ranks();
         let (dealt, mut values) = (rollout.dealt(ranks), Vec::new());
         for Part { rows, .. } in rollout.parts(&dealt, Lanes::new(1), most) {
+            cancel.check()?;
             let found = self.value.scores(b, rows.sequences(), &rows.before_tokens);
             values.extend(found.iter().map(|&value| f64::from(value)));
         }
         let values = ranks.collect(&values, &rollout.lens());
         let whole = answers::whole(&rollout.episodes, &rollout.ended, &self.prompter);
         let whole: Vec<Episode> = dealt.iter().map(|&place| whole[place].clone()).collect();
-        let scores = ranks.collect(&rewards(&mut self.reward, b, &whole), &vec![1; rollout.episodes.len()]);
+        let scores = rewards(&mut self.reward, b, &whole, cancel)?;
+        let scores = ranks.collect(&scores, &vec![1; rollout.episodes.len()]);
         let penalised = |(score, &ended)| if ended { score } else { score - own.missing_end_penalty };
         let scores = scores.into_iter().zip(&rollout.ended).map(penalised).collect();
-        Experience { rollout, values, scores, ..Experience::default() }
+        Ok(Experience { rollout, values, scores, ..Experience::default() })
     }
 
     /// The `part`-th minibatch of a pass: each pass cuts the episodes in a random order of its own.

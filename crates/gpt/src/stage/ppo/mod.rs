@@ -20,7 +20,7 @@ use super::memory::{self, Model};
 use super::prompts::TokenizedPrompt;
 use super::rollout::{Outcome, Rollout};
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Evaluation, Guessing, State, Step, Training, metrics};
+use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics};
 use super::{Init, Machine, StageSettings};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::{Method, Weights};
@@ -88,9 +88,9 @@ pub fn ppo<B: Backend>(
     let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = training.evaluate()?.finite()?;
+    let after = ending.measured(machine, progress, |cancel| training.evaluate(cancel)?.finite())?;
     Ok(Outcome { ending, before: training.before, after })
 }
 
@@ -118,16 +118,16 @@ struct Ppo<'a, B: Backend> {
 }
 
 impl<B: Backend> Training for Ppo<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
-        self.iterate(step)
+    fn step(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
+        self.iterate(step, cancel)
     }
 
     /// Answers the held-out prompts and measures reward, KL and, where there is one, the gold score. The same
     /// prompts draw the same random numbers every time.
-    fn evaluate(&mut self) -> Result<Evaluation> {
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
         let n = self.held_out.len();
-        let answers = self.answer_held_out(n)?;
-        let experience = self.score(Rollout::new((0..n).collect(), answers));
+        let answers = self.answer_held_out(n, cancel)?;
+        let experience = self.score(Rollout::new((0..n).collect(), answers), cancel)?;
         let Experience { rollout, scores, .. } = &experience;
         let (reward, kl) = (experience.mean_score(), rollout.kl());
         let objective = reward - self.settings.own.kl_coef * kl;
@@ -151,7 +151,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
 
     /// A few held-out prompts and their answers.
     fn samples(&mut self) -> Result<Vec<(String, String)>> {
-        let answers = self.answer_held_out(SHOWN)?;
+        let answers = self.answer_held_out(SHOWN, Cancel::never())?;
         let asked = self.held_out.iter().map(|asked| asked.text() + "\n");
         Ok(asked.zip(answers.texts(&self.prompter)?).collect())
     }
@@ -160,7 +160,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
         self
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         progress.line(&format!(
             "{} parameters of policy and reference, {} of reward and value model; {} prompts, {} held out",
             self.policy.config.parameters(),
@@ -168,7 +168,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
             self.prompts.len(),
             self.held_out.len()
         ));
-        let before = self.evaluate()?;
+        let before = self.evaluate(cancel)?;
         self.before = Some(metrics(before.metrics.iter().map(|(name, value)| (*name, (*value).into()))));
         Ok(Some(before))
     }
@@ -185,8 +185,8 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// The policy's answers to the first `n` held-out prompts.
-    fn answer_held_out(&mut self, n: usize) -> Result<Answers> {
+    fn answer_held_out(&mut self, n: usize, cancel: Cancel<'_>) -> Result<Answers> {
         let prompts = self.held_out.iter().take(n).map(|asked| asked.tokens.clone()).collect();
-        self.answer(prompts, rng::bits(self.options.seed, streams::PPO_MEASURING, 0))
+        self.answer(prompts, rng::bits(self.options.seed, streams::PPO_MEASURING, 0), cancel)
     }
 }

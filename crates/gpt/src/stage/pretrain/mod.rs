@@ -14,7 +14,7 @@ pub use data::Source;
 use super::lanes::{self, Lanes, MicroBatch, Untold};
 use super::learner::Learner;
 use super::memory::{self, Model};
-use super::training_loop::{self, Evaluation, Guessing, Machine, State, Step, Training, metrics};
+use super::training_loop::{self, Cancel, Evaluation, Guessing, Machine, State, Step, Training, metrics};
 use super::{Ending, Settings};
 use crate::checkpoint::{About, Checkpoint};
 use crate::data::{Batch, Exposure, ValWindow};
@@ -106,7 +106,7 @@ struct Pretraining<'a, B: Backend> {
 }
 
 impl<B: Backend> Training for Pretraining<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let settings = &self.options.settings;
         let (untold, weights) = self.accumulate(step)?;
         let (lr, tokens) = (settings.schedule().at(step), settings.batch_tokens as u64);
@@ -134,8 +134,8 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         Ok(done)
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let validation = self.validate();
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        let validation = self.validate(cancel)?;
         self.validation = Some(validation);
         Ok(state::evaluation(&validation))
     }
@@ -158,8 +158,8 @@ impl<B: Backend> Training for Pretraining<'_, B> {
         self.learner.restore(checkpoint)
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
-        Ok(self.introduce(progress))
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
+        self.introduce(progress, cancel)
     }
 
     fn guessing(&self) -> Option<Guessing> {
@@ -199,11 +199,12 @@ impl<B: Backend> Pretraining<'_, B> {
     }
 
     /// Held-out likelihood over fixed windows, of which each rank measures some.
-    fn validate(&mut self) -> Likelihood {
+    fn validate(&mut self, cancel: Cancel<'_>) -> Result<Likelihood> {
         let Self { learner: Learner { backend, trainer, .. }, val_windows, .. } = self;
         let ranks = trainer.ranks().clone();
         likelihood_over(&ranks, val_windows, |window, targets| {
-            trainer.evaluate(backend, window, targets).iter().sum()
+            cancel.check()?;
+            Ok(trainer.evaluate(backend, window, targets).iter().sum())
         })
     }
 }

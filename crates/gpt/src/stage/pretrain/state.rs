@@ -9,6 +9,7 @@ use crate::eval::Likelihood;
 use crate::model::Sampling;
 use crate::progress::Progress;
 use crate::stage::settings;
+use crate::stage::training_loop::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::train::run::Recipe;
 use anyhow::{Context, Result};
@@ -46,13 +47,19 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     }
 
     /// What the run is: the model, the data, and how good the model is that it begins from.
-    pub(super) fn introduce(&mut self, progress: &dyn Progress) -> Option<Evaluation> {
+    pub(super) fn introduce(
+        &mut self,
+        progress: &dyn Progress,
+        cancel: Cancel<'_>,
+    ) -> Result<Option<Evaluation>> {
         progress.line(&format!("{} parameters", self.learner.trainer.config.parameters()));
         self.data.introduce(&self.options.settings, progress);
-        self.options.start.init()?;
-        let before = self.validate();
+        if self.options.start.init().is_none() {
+            return Ok(None);
+        }
+        let before = self.validate(cancel)?;
         self.before = Some(before);
-        Some(evaluation(&before))
+        Ok(Some(evaluation(&before)))
     }
 
     /// Continues a few held-out beginnings with the weights as they are.

@@ -3,6 +3,8 @@
 use super::Rewarding;
 use crate::eval::Rate;
 use crate::objective::ranking_loss;
+use crate::stage::training_loop::Cancel;
+use anyhow::Result;
 use kernels::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -59,9 +61,9 @@ const BINS: usize = 5;
 
 impl<B: Backend> Rewarding<'_, B> {
     /// Measures the model as it is.
-    pub(super) fn measure(&mut self) -> RewardReport {
+    pub(super) fn measure(&mut self, cancel: Cancel<'_>) -> Result<RewardReport> {
         let held_out = &self.options.rankings.sides.held_out;
-        let scores = self.scores(held_out.iter().flat_map(|ranked| &ranked.episodes));
+        let scores = self.scores(held_out.iter().flat_map(|ranked| &ranked.episodes), cancel)?;
         let (mut all, mut by_gap, mut by_k) = (Count::default(), BTreeMap::new(), BTreeMap::new());
         let mut bins = [(0.0, Count::default()); BINS];
         let (mut loss, mut prompts, mut first) = (0.0, 0, 0);
@@ -95,13 +97,13 @@ impl<B: Backend> Rewarding<'_, B> {
             accuracy: count.right as f64 / count.n as f64,
             n: count.n,
         });
-        RewardReport {
+        Ok(RewardReport {
             loss: loss / f64::from(prompts.max(1)),
             pair_accuracy: all.rate(),
             by_gap: by_gap.into_iter().map(|(gap, count)| (gap, count.rate())).collect(),
             by_k: by_k.into_iter().map(|(k, count)| (k, count.rate())).collect(),
             calibration: calibration.collect(),
             length_correlation: pearson(&scores, &lens.collect::<Vec<f64>>()),
-        }
+        })
     }
 }

@@ -17,7 +17,7 @@ use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::score::at_last_tokens;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::objective::{PairTerms, ranking_loss};
@@ -87,8 +87,8 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// How good the model is on held-out rankings.
-    pub evaluation: RewardReport,
+    /// How good the model is on held-out rankings; none of a run that was stopped.
+    pub evaluation: Option<RewardReport>,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -120,10 +120,10 @@ pub fn reward<B: Backend>(
     training.learner.join(&machine.ranks);
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let evaluation = training.measure();
-    finite("validation loss", evaluation.loss)?;
+    let evaluation = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
+    evaluation.as_ref().map(|evaluation| finite("validation loss", evaluation.loss)).transpose()?;
     Ok(Outcome { ending, evaluation })
 }
 
@@ -158,17 +158,23 @@ impl<'a, B: Backend> Rewarding<'a, B> {
     }
 
     /// The score of every episode.
-    fn scores<'e>(&mut self, episodes: impl IntoIterator<Item = &'e Episode>) -> Vec<f64> {
+    fn scores<'e>(
+        &mut self,
+        episodes: impl IntoIterator<Item = &'e Episode>,
+        cancel: Cancel<'_>,
+    ) -> Result<Vec<f64>> {
         let Learner { backend: b, trainer, .. } = &mut self.learner;
         let most = self.settings.optim.micro_batch_tokens;
-        at_last_tokens(episodes, most, |rows| trainer.scores(b, rows.sequences(), &rows.last).to_vec())
+        at_last_tokens(episodes, most, cancel, |rows| {
+            trainer.scores(b, rows.sequences(), &rows.last).to_vec()
+        })
     }
 
     /// What becomes of a head before training: its scores get variance 1, or what is drawn is made small.
     fn prepare_head(&mut self) -> Result<()> {
         let init = self.options.init;
         if self.settings.own.normalise_before {
-            let spread = self.normalise();
+            let spread = self.normalise()?;
             ensure!(
                 spread.is_finite(),
                 "{}, with a new head, gives demonstrations scores that are not finite",
@@ -183,29 +189,29 @@ impl<'a, B: Backend> Rewarding<'a, B> {
 
     /// Moves the scores so that those of demonstrations have mean 0 and variance 1. Returns their standard
     /// deviation before; where it is not finite, nothing can be moved.
-    fn normalise(&mut self) -> f64 {
+    fn normalise(&mut self) -> Result<f64> {
         let options = self.options;
         let demonstrations: Vec<Episode> = match options.demonstrations {
             [] => options.rankings.sides.train.iter().flat_map(|ranked| ranked.episodes.clone()).collect(),
             some => some.iter().map(|(prompt, answer)| Episode::new(prompt, answer)).collect(),
         };
-        let scores = self.scores(&demonstrations);
+        let scores = self.scores(&demonstrations, Cancel::never())?;
         let n = scores.len() as f64;
         let mean = scores.iter().sum::<f64>() / n;
         let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / n;
         if !variance.is_finite() {
-            return variance;
+            return Ok(variance);
         }
         // Scores that are all alike cannot be spread.
         let gain = if variance > 1e-12 { 1.0 / variance.sqrt() } else { 1.0 };
         let Learner { backend, trainer: Trainer { config, weights, .. }, .. } = &mut self.learner;
         normalise::transform(backend, config, weights, gain, -gain * mean);
-        variance.sqrt()
+        Ok(variance.sqrt())
     }
 }
 
 impl<B: Backend> Training for Rewarding<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let (own, optim) = (&self.settings.own, &self.settings.optim);
         let batch = self.options.rankings.batch(step, own.batch_size, self.options.seed);
         let elements = batch.iter().filter(|ranked| !ranked.pairs.is_empty()).count().max(1) as f64;
@@ -246,7 +252,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         let lr = optim.schedule(self.steps).at(step);
         let mut done = self.learner.update(&optim.optimizer(), lr, Some(loss), |_| done);
         if step == self.steps {
-            let spread = self.normalise();
+            let spread = self.normalise()?;
             done.exploded = (spread.is_nan() || spread >= MAX_SPREAD).then(|| {
                 format!("before it was made 1, the standard deviation of its scores is {spread:.2e}")
             });
@@ -254,8 +260,8 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         Ok(done)
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let evaluation = self.measure();
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        let evaluation = self.measure(cancel)?;
         let (accuracy, loss) = (evaluation.pair_accuracy.value, evaluation.loss);
         Ok(Evaluation {
             metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)],
@@ -268,7 +274,7 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         const SHOWN: usize = 2;
         let mut samples = Vec::new();
         for ranked in self.options.rankings.sides.held_out.iter().take(SHOWN) {
-            let scores = self.scores(&ranked.episodes);
+            let scores = self.scores(&ranked.episodes, Cancel::never())?;
             let by_score = |a: &usize, b: &usize| scores[*a].total_cmp(&scores[*b]);
             let (best, worst) = ((0..scores.len()).max_by(by_score), (0..scores.len()).min_by(by_score));
             for i in best.into_iter().chain(worst.filter(|&worst| Some(worst) != best)) {
@@ -290,13 +296,13 @@ impl<B: Backend> Training for Rewarding<'_, B> {
         self.prepare_head()
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let (train, held_out) = self.options.rankings.counts();
         progress.line(&format!(
             "{} parameters; {train} rankings to learn from, {held_out} held out",
             self.learner.trainer.config.parameters()
         ));
-        self.evaluate().map(Some)
+        self.evaluate(cancel).map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

@@ -10,6 +10,7 @@ use crate::stage::answers::{self, Answers};
 use crate::stage::episodes::{Episode, Rows};
 use crate::stage::lanes::passes;
 use crate::stage::score::rewards;
+use crate::stage::training_loop::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::train::Frozen;
 use anyhow::{Result, ensure};
@@ -106,7 +107,7 @@ impl<'a, B: Backend> Comparison<'a, B> {
             repeated,
             self.max_tokens,
             sampling,
-            &Ranks::alone(),
+            (&Ranks::alone(), Cancel::never()),
         )?;
         let mut texts = found.texts(&own)?;
         if !own.is_chat() {
@@ -139,7 +140,7 @@ impl<'a, B: Backend> Comparison<'a, B> {
             episodes.iter().all(|episode| episode.tokens.len() <= context),
             "an answer does not fit the reward model's context of {context} tokens"
         );
-        Ok(rewards(&mut self.reward.model, &mut self.b, &episodes))
+        rewards(&mut self.reward.model, &mut self.b, &episodes, Cancel::never())
     }
 
     /// The KL to the reference, estimated from these answers: the mean over them of `log π - log π_ref`.

@@ -5,6 +5,7 @@ use crate::data::Batch;
 use crate::model::Sampling;
 use crate::stage::answers::{Answers, answer, whole};
 use crate::stage::score::rewards;
+use crate::stage::training_loop::Cancel;
 use anyhow::{Result, ensure};
 use kernels::{Backend, NO_TARGET};
 
@@ -23,7 +24,7 @@ impl<B: Backend> Sft<'_, B> {
 
     /// The reward model's mean score of sampled answers, where there is one. The same conversations draw the
     /// same random numbers every time.
-    pub(super) fn mean_reward(&mut self) -> Result<Option<f64>> {
+    pub(super) fn mean_reward(&mut self, cancel: Cancel<'_>) -> Result<Option<f64>> {
         if self.reward.is_none() {
             return Ok(None);
         }
@@ -39,9 +40,9 @@ impl<B: Backend> Sft<'_, B> {
         trainer.release_pass(backend);
         let model = (&trainer.config, &trainer.weights);
         let Answers { episodes, ended, .. } =
-            answer(backend, model, prompter, prompts, max_tokens, sampling, trainer.ranks())?;
+            answer(backend, model, prompter, prompts, max_tokens, sampling, (trainer.ranks(), cancel))?;
         let whole = whole(&episodes, &ended, prompter);
-        let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole));
+        let scores = reward.as_mut().map(|reward| rewards(reward, backend, &whole, cancel)).transpose()?;
         Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
     }
 

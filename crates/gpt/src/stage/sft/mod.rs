@@ -11,7 +11,7 @@ use super::memory::{self, Model};
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described, is_zero};
 use super::training_loop::{
-    self, Best, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
@@ -95,8 +95,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// The validation loss before the first step; none where a run was resumed.
     pub before: Option<f64>,
-    /// The validation loss of the state that the run ended with.
-    pub after: f64,
+    /// The validation loss of the state that the run ended with; none of a run that was stopped.
+    pub after: Option<f64>,
 }
 
 /// Runs the recipe in its run directory to the end, or from where it was interrupted.
@@ -144,9 +144,10 @@ pub fn sft<B: Backend>(
     let best = Best { metric, highest, at_the_end: settings.own.select_best };
     let epoch = options.train.epochs().steps(1, settings.own.batch_size);
     let pace = settings.optim.pace(training.steps, epoch, best);
-    let ending =
+    let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = finite("validation loss", training.validate())?;
+    let after =
+        ending.measured(machine, progress, |cancel| finite("validation loss", training.validate(cancel)?))?;
     Ok(Outcome { ending, before: training.before, after })
 }
 
@@ -220,7 +221,7 @@ impl<'a, B: Backend> Sft<'a, B> {
     }
 
     /// Mean loss of the assistant's tokens in held-out conversations.
-    fn validate(&mut self) -> f64 {
+    fn validate(&mut self, cancel: Cancel<'_>) -> Result<f64> {
         let Self { learner: Learner { backend, trainer, .. }, options, settings, .. } = self;
         let mut batch = Batch::default();
         (0..options.val.per_epoch()).for_each(|i| options.val.push(i, &mut batch));
@@ -230,6 +231,7 @@ impl<'a, B: Backend> Sft<'a, B> {
         for MicroBatch { lane, examples } in
             lanes.cut(batch.lens.iter().copied(), settings.optim.micro_batch_tokens)
         {
+            cancel.check()?;
             let part = batch.part(examples);
             let rows = Sequences { tokens: part.tokens, lens: part.lens, noise: None };
             let logprobs = trainer.evaluate(backend, rows, part.targets);
@@ -238,12 +240,12 @@ impl<'a, B: Backend> Sft<'a, B> {
             }
         }
         let [loss] = sums.total(trainer.ranks());
-        loss
+        Ok(loss)
     }
 }
 
 impl<B: Backend> Training for Sft<'_, B> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, _: Cancel<'_>) -> Result<Step> {
         let own = &self.settings.own;
         self.options.train.batch(step, own.batch_size, &mut self.batch);
         let mut tokens = self.batch.tokens.len() as u64;
@@ -284,11 +286,11 @@ impl<B: Backend> Training for Sft<'_, B> {
         }))
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let loss = self.validate();
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        let loss = self.validate(cancel)?;
         let mut line = format!("loss {loss:.4}, perplexity {:.2}", loss.exp());
         let mut metrics = vec![("val_loss", loss)];
-        if let Some(reward) = self.mean_reward()? {
+        if let Some(reward) = self.mean_reward(cancel)? {
             metrics.push(("val_reward", reward));
             line += &format!(", reward {reward:.3}");
         }
@@ -303,7 +305,7 @@ impl<B: Backend> Training for Sft<'_, B> {
         &mut self.learner
     }
 
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
         let Options { train, val, .. } = self.options;
         progress.line(&format!(
             "{} parameters; {} demonstrations with {} tokens to learn, {} held out",
@@ -312,7 +314,7 @@ impl<B: Backend> Training for Sft<'_, B> {
             train.predictions(),
             val.per_epoch()
         ));
-        let before = self.validate();
+        let before = self.validate(cancel)?;
         self.before = Some(before);
         Ok(Some(Evaluation { metrics: vec![("val_loss", before)], line: format!("loss {before:.4}") }))
     }

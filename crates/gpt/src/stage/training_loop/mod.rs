@@ -6,6 +6,7 @@
 //! same bytes.
 
 mod bad_steps;
+mod cancel;
 mod shared_run;
 mod sound;
 mod status;
@@ -13,6 +14,7 @@ mod status;
 mod tests;
 mod training;
 
+pub(super) use cancel::Cancel;
 pub(super) use sound::finite;
 pub(super) use training::{
     Best, Evaluation, Guessing, Pace, State, Step, Training, metrics, reading_flops, shortest, training_flops,
@@ -21,11 +23,12 @@ pub(super) use training::{
 use self::shared_run::SharedRun;
 use self::sound::{Fault, fault};
 use crate::checkpoint::{self, About};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Stopped, Unit};
 use crate::report;
 use crate::train::run::{CHECKPOINTS, Event, EventFile, EventKind, Recipe};
 use anyhow::{Context, Result};
 use ranks::Ranks;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -39,6 +42,31 @@ pub struct Ending {
     pub stopped: bool,
     /// The page about the run.
     pub report: PathBuf,
+}
+
+impl Ending {
+    /// What `measure` finds of the state that the run ended with; nothing of one that was stopped, here or before.
+    ///
+    /// # Errors
+    /// Those of `measure`.
+    pub(super) fn measured<T>(
+        &mut self,
+        machine: &Machine,
+        progress: &dyn Progress,
+        measure: impl FnOnce(Cancel<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if self.stopped {
+            return Ok(None);
+        }
+        match measure(Cancel::by(progress, &machine.ranks)) {
+            Err(error) if error.is::<Stopped>() => {
+                progress.line("stopped at the end of the run; the same command measures what came of it");
+                self.stopped = true;
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
 }
 
 /// The machine that trains, for the report and for utilisation.
@@ -78,6 +106,14 @@ impl Machine {
     }
 }
 
+/// A step that is done, of which nothing is told yet: checkpoints keep it, and who continues from there goes on with its
+/// evaluation.
+#[derive(Serialize, Deserialize)]
+struct Unfinished {
+    step: Step,
+    seconds: f64,
+}
+
 /// A run in progress: everything about it but what its stage is.
 pub(super) struct TrainingLoop<'a> {
     name: String,
@@ -103,6 +139,8 @@ pub(super) struct TrainingLoop<'a> {
     rolled_back_to: Option<u64>,
     /// What was measured after the last step, where it was due or the state was to be saved.
     evaluation: Option<Evaluation>,
+    /// The last step, where its evaluation was stopped.
+    unfinished: Option<Unfinished>,
     /// Why the run ended before its last step.
     ended: Option<String>,
     /// The metrics once more, for TensorBoard.
@@ -140,40 +178,65 @@ pub(super) fn train(
         loss_before: None,
         rolled_back_to: None,
         evaluation: None,
+        unfinished: None,
         ended: None,
         events: None,
     };
     training_loop.resume(training)?;
     progress.begin(&training_loop.name, pace.steps, Unit::Count);
-    progress.done_before(training_loop.step);
+    progress.done_before(training_loop.step - u64::from(training_loop.unfinished.is_some()));
+    if let Some(Unfinished { step, seconds }) = training_loop.unfinished.take() {
+        training_loop.finish_step(step, seconds, training)?;
+    }
     while !training_loop.is_over() && !machine.ranks.any(progress.should_stop()) {
         training_loop.next_step(training)?;
-        progress.advance(1);
     }
     progress.end();
     training_loop.close(training)
 }
 
-impl TrainingLoop<'_> {
+impl<'a> TrainingLoop<'a> {
+    /// What gives up rollouts and evaluations.
+    fn cancel(&self) -> Cancel<'a> {
+        Cancel::by(self.progress, &self.machine.ranks)
+    }
+
     /// Whether there is no step left to do.
     fn is_over(&self) -> bool {
         self.step >= self.pace.steps || self.ended.is_some()
     }
 
-    /// One step, and whatever falls due after it.
+    /// One step, and whatever falls due after it; nothing, if it was given up.
     fn next_step(&mut self, training: &mut dyn Training) -> Result<()> {
         let began = Instant::now();
         self.step += 1;
-        let step = training.step(self.step).map_err(|error| self.overflowed(error))?;
-        let seconds = began.elapsed().as_secs_f64();
+        let step = match training.step(self.step, self.cancel()) {
+            Err(error) if error.is::<Stopped>() => {
+                self.step -= 1;
+                return Ok(());
+            }
+            step => step.map_err(|error| self.overflowed(error))?,
+        };
         self.ended = step.ended.clone();
+        self.finish_step(step, began.elapsed().as_secs_f64(), training)
+    }
+
+    /// Whatever falls due after a step.
+    fn finish_step(&mut self, step: Step, seconds: f64, training: &mut dyn Training) -> Result<()> {
         let due = |every: u64| every > 0 && (self.step.is_multiple_of(every) || self.is_over());
-        let (evaluates, samples, saves) =
-            (due(self.pace.eval_every), due(self.pace.sample_every), due(self.pace.checkpoint_every));
-        let saves = saves || self.pace.kept == Some(self.step);
-        // What is saved is sound, so it is measured before.
-        let measured = if evaluates || saves { Some(training.evaluate()) } else { None };
-        let measured = measured.transpose().map_err(|error| self.overflowed(error))?;
+        let (evaluates, samples) = (due(self.pace.eval_every), due(self.pace.sample_every));
+        let saves = due(self.pace.checkpoint_every) || self.pace.saves(self.step);
+        // What is saved is sound, so it is measured before; a step that went wrong is dealt with at once.
+        let went_wrong = fault(&step, None, training.guessing(), self.first_loss).is_some();
+        let cancel = if went_wrong || self.bad_steps > 0 { Cancel::never() } else { self.cancel() };
+        let measured = if evaluates || saves { Some(training.evaluate(cancel)) } else { None };
+        let measured = match measured.transpose() {
+            Err(error) if error.is::<Stopped>() => {
+                self.unfinished = Some(Unfinished { step, seconds });
+                return Ok(());
+            }
+            measured => measured.map_err(|error| self.overflowed(error))?,
+        };
         if self.step == 1 {
             self.first_loss = step.metrics.get("loss").and_then(Value::as_f64);
             self.compare_first_loss(&step)?;
@@ -193,6 +256,7 @@ impl TrainingLoop<'_> {
         if saves && is_sound && !selects {
             self.save(training, None)?;
         }
+        self.progress.advance(1);
         Ok(())
     }
 
@@ -247,21 +311,28 @@ impl TrainingLoop<'_> {
     fn resume(&mut self, training: &mut dyn Training) -> Result<()> {
         match self.newest(training)? {
             Some(about) => {
+                let unfinished: Option<Unfinished> =
+                    about.unfinished.map(serde_json::from_value).transpose()?;
+                let told = about.step - u64::from(unfinished.is_some());
                 let first_loss = self.run.lead(|run| {
-                    run.truncate_after(about.step)?;
+                    run.truncate_after(told)?;
                     run.metric("loss", 1)
                 })?;
-                (self.step, self.saved, self.ended) = (about.step, Some(about.step), about.ended);
-                (self.sound, self.first_loss) = (self.saved, first_loss);
+                (self.step, self.ended, self.first_loss) = (about.step, about.ended, first_loss);
+                self.saved = unfinished.is_none().then_some(about.step);
+                (self.sound, self.unfinished) = (self.saved, unfinished);
                 self.event(EventKind::Resumed, self.machine.description.clone())?;
                 self.introduce_machine();
-                self.progress.line(&format!("continuing after step {}", self.step));
+                self.progress.line(&format!("continuing after step {}", told));
             }
             None => {
                 self.run.lead(|run| run.restart())?;
                 self.event(EventKind::Started, self.machine.description.clone())?;
                 self.introduce_machine();
-                let before = training.begin(self.progress)?;
+                let before = match training.begin(self.progress, self.cancel()) {
+                    Err(error) if error.is::<Stopped>() => return Ok(()),
+                    before => before?,
+                };
                 if let Some(before) = &before {
                     before.check().context("before training")?;
                     self.progress.line(&format!("before training: {}", before.line));
@@ -305,6 +376,7 @@ impl TrainingLoop<'_> {
     fn save(&mut self, training: &mut dyn Training, selected: Option<u64>) -> Result<()> {
         let evaluation = self.evaluation.iter().flat_map(|evaluation| &evaluation.metrics);
         let about = About {
+            unfinished: self.unfinished.as_ref().map(serde_json::to_value).transpose()?,
             stage: self.name.clone(),
             step: self.step,
             seed: self.seed,
@@ -314,12 +386,13 @@ impl TrainingLoop<'_> {
             ended: self.ended.clone(),
             ..About::default()
         };
-        let Pace { best: Best { metric, highest, .. }, keep_last, kept, .. } = self.pace;
+        let pace @ Pace { best: Best { metric, highest, .. }, keep_last, kept, .. } = self.pace;
         training.gather();
         self.run.lead(|run| {
             run.sync()?;
             training.save(&run.checkpoint_path(about.step), about)?;
-            let best = run.best_checkpoint(metric, highest)?;
+            let best = run.best_step(metric, highest, |step| pace.saves(step), None)?;
+            let best = best.map(|(step, _)| step);
             run.retain(keep_last, &[best, kept].into_iter().flatten().collect::<Vec<_>>())
         })?;
         self.saved = Some(self.step);
@@ -333,7 +406,7 @@ impl TrainingLoop<'_> {
 
     /// The end, reached or asked for: what is not saved yet is saved, and the page is written.
     fn close(mut self, training: &mut dyn Training) -> Result<Ending> {
-        let stopped = !self.is_over();
+        let stopped = !self.is_over() || self.unfinished.is_some();
         if self.saved != Some(self.step) && self.bad_steps == 0 && self.step > 0 {
             let selects = !stopped && self.pace.best.at_the_end;
             let selected = if selects { self.select(training)? } else { None };
@@ -355,7 +428,9 @@ impl TrainingLoop<'_> {
     fn select(&mut self, training: &mut dyn Training) -> Result<Option<u64>> {
         let Best { metric, highest, .. } = self.pace.best;
         let step = self.step;
-        let best = self.run.lead(|run| run.best_step(metric, highest, step))?;
+        let pace = self.pace;
+        let best =
+            self.run.lead(|run| run.best_step(metric, highest, |step| pace.saves(step), Some(step)))?;
         let Some((best, value)) = best else { return Ok(None) };
         if best == self.step {
             return Ok(None);

@@ -7,6 +7,7 @@ use crate::progress::Silent;
 use crate::train::run::RunDir;
 use serde_json::json;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tempfile::tempdir;
 
 /// What a step gives: its loss, and the held-out loss and accuracy after it.
@@ -28,7 +29,8 @@ impl<'s> Script<'s> {
 }
 
 impl Training for Script<'_> {
-    fn step(&mut self, step: u64) -> Result<Step> {
+    fn step(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step> {
+        cancel.check()?;
         if step == self.overflows_at {
             return Err(NotFinite { sequence: 0, tokens: 7 }.into());
         }
@@ -44,7 +46,8 @@ impl Training for Script<'_> {
         })
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation> {
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
+        cancel.check()?;
         let (_, loss, accuracy) = self.steps[self.at.max(1) - 1];
         Ok(Evaluation { metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)], line: String::new() })
     }
@@ -57,7 +60,8 @@ impl Training for Script<'_> {
         self
     }
 
-    fn begin(&mut self, _: &dyn Progress) -> Result<Option<Evaluation>> {
+    fn begin(&mut self, _: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>> {
+        cancel.check()?;
         Ok(Some(Evaluation { metrics: vec![("val_loss", self.before)], line: String::new() }))
     }
 
@@ -87,7 +91,9 @@ impl State for Script<'_> {
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.restored.extend(checkpoint.manifest.as_ref().map(|manifest| manifest.about.step));
+        let step = checkpoint.manifest.as_ref().unwrap().about.step;
+        self.at = step as usize;
+        self.restored.push(step);
         Ok(())
     }
 
@@ -327,4 +333,59 @@ fn a_first_loss_far_above_the_one_before_is_warned_of() {
     let mut script = Script { before: f64::NAN, ..Script::new(&[(5.0, 4.5, 0.6)]) };
     let error = format!("{:#}", run(dir.path(), &mut script).unwrap_err());
     assert!(error.contains("before training: val_loss is NaN"), "{error}");
+}
+
+/// Asks to stop after so many looks at whether somebody does.
+struct StopsAfter(AtomicUsize);
+
+impl Progress for StopsAfter {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn line(&self, _: &str) {}
+    fn end(&self) {}
+    fn should_stop(&self) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// Wherever it is stopped, in a step or an evaluation, nothing that was done is lost, and nothing in the end differs.
+#[test]
+fn a_run_that_was_stopped_anywhere_ends_as_if_it_were_not() {
+    let steps = [(5.0, 4.5, 0.6), (4.5, 4.4, 0.6), (4.0, 4.2, 0.7), (3.0, 4.4, 0.65), (3.0, 4.3, 0.65)];
+    let recipe = Recipe::new("sft", toml::Table::new());
+    let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
+    let run = |out: &Path, at_the_end: bool, progress: &dyn Progress| {
+        let best = Best { metric: "val_accuracy", highest: true, at_the_end };
+        let pace = Pace {
+            steps: steps.len() as u64,
+            eval_every: 2,
+            checkpoint_every: 3,
+            sample_every: 0,
+            keep_last: 9,
+            kept: None,
+            best,
+        };
+        train(out, &recipe, pace, 1, &machine, &mut Script::new(&steps), progress).unwrap()
+    };
+    let result = |out: &Path| (fs::read(out.join("metrics.jsonl")).unwrap(), newest(out).unwrap());
+    for at_the_end in [false, true] {
+        let whole = tempdir().unwrap();
+        run(whole.path(), at_the_end, &Silent);
+        let mut stops = 0;
+        loop {
+            let dir = tempdir().unwrap();
+            let stopped = run(dir.path(), at_the_end, &StopsAfter(stops.into()));
+            if !stopped.stopped {
+                break;
+            }
+            let saved = newest(dir.path()).map_or(0, |about| about.step);
+            assert_eq!(saved, stopped.step, "stopped at look {stops}");
+            run(dir.path(), at_the_end, &Silent);
+            assert_eq!(result(dir.path()), result(whole.path()), "stopped at look {stops}");
+            stops += 1;
+        }
+        // One look before the first evaluation; before each of five steps one of the loop's and one of its own; four
+        // evaluations, of which those of step 3 and 4 are between.
+        assert_eq!(stops, 1 + 10 + 4);
+    }
 }

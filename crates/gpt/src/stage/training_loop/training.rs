@@ -1,5 +1,6 @@
 //! What the loop asks of a stage: a step, an evaluation, samples, and the state that checkpoints hold.
 
+use super::cancel::Cancel;
 use super::sound::finite;
 use crate::checkpoint::{About, Checkpoint};
 use crate::model::Config;
@@ -7,16 +8,23 @@ use crate::progress::Progress;
 use crate::train::Trainer;
 use anyhow::Result;
 use kernels::Backend;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// What a stage is.
 pub(in crate::stage) trait Training {
     /// One step, counted from 1: changes the state, or leaves it as it is and says so.
-    fn step(&mut self, step: u64) -> Result<Step>;
+    ///
+    /// # Errors
+    /// [`Stopped`](crate::progress::Stopped) by `cancel`, before anything was changed.
+    fn step(&mut self, step: u64, cancel: Cancel<'_>) -> Result<Step>;
 
     /// Measures the state on held-out data.
-    fn evaluate(&mut self) -> Result<Evaluation>;
+    ///
+    /// # Errors
+    /// [`Stopped`](crate::progress::Stopped) by `cancel`.
+    fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation>;
 
     /// Prompts and what the model makes of them, as people read them; those of one prompt in a row.
     fn samples(&mut self) -> Result<Vec<(String, String)>>;
@@ -46,7 +54,7 @@ pub(in crate::stage) trait Training {
 
     /// Called once, before the first step of a new run. Returns what was measured of the model that training
     /// begins from.
-    fn begin(&mut self, progress: &dyn Progress) -> Result<Option<Evaluation>>;
+    fn begin(&mut self, progress: &dyn Progress, cancel: Cancel<'_>) -> Result<Option<Evaluation>>;
 
     /// What guessing costs in the measure of the loss; none where no loss tells how well the model does.
     fn guessing(&self) -> Option<Guessing>;
@@ -68,7 +76,7 @@ pub(in crate::stage) trait State {
 }
 
 /// What a step did.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(in crate::stage) struct Step {
     /// For `metrics.jsonl`.
     pub(in crate::stage) metrics: Map<String, Value>,
@@ -159,6 +167,14 @@ pub(in crate::stage) struct Pace {
     pub(in crate::stage) kept: Option<u64>,
     /// Which checkpoint is the best.
     pub(in crate::stage) best: Best,
+}
+
+impl Pace {
+    /// Whether the state after a step is saved, though it is not the last one: what is saved besides, as somebody stopped
+    /// the run, must not decide which state is the best.
+    pub(in crate::stage) fn saves(&self, step: u64) -> bool {
+        self.checkpoint_every > 0 && step.is_multiple_of(self.checkpoint_every) || self.kept == Some(step)
+    }
 }
 
 /// Which checkpoint is the best.

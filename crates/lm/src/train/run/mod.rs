@@ -229,16 +229,17 @@ impl RunDir {
         checkpoints(&self.path)
     }
 
-    /// The step of the checkpoint whose `metric` is the lowest, or the highest; of equal ones the earliest.
-    pub fn best_checkpoint(&self, metric: &str, highest: bool) -> Result<Option<u64>> {
+    /// The step whose `metric` is the lowest, or the highest, and that: of the steps that are in a checkpoint and count,
+    /// and of `current`; of equal ones the earliest.
+    pub fn best_step(
+        &self,
+        metric: &str,
+        highest: bool,
+        counts: impl Fn(u64) -> bool,
+        current: Option<u64>,
+    ) -> Result<Option<(u64, f64)>> {
         let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
-        Ok(self.best(metric, highest, |step| kept.contains(&step))?.map(|(step, _)| step))
-    }
-
-    /// The step whose `metric` is the best: of those that are in a checkpoint, and of `current`.
-    pub fn best_step(&self, metric: &str, highest: bool, current: u64) -> Result<Option<(u64, f64)>> {
-        let kept: Vec<u64> = self.checkpoints()?.into_iter().map(|checkpoint| checkpoint.step).collect();
-        self.best(metric, highest, |step| step == current || kept.contains(&step))
+        self.best(metric, highest, |step| Some(step) == current || kept.contains(&step) && counts(step))
     }
 
     /// The `metric` of a step, where it has one.

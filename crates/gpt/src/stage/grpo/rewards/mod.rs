@@ -18,6 +18,7 @@ use crate::sandbox::Sandbox;
 use crate::stage::Init;
 use crate::stage::episodes::Episode;
 use crate::stage::score::{check_reward, rewards};
+use crate::stage::training_loop::Cancel;
 use crate::train::Frozen;
 use anyhow::{Context, Result, ensure};
 use kernels::Backend;
@@ -247,7 +248,7 @@ fn judge<B: Backend>(
             let whole: Vec<Episode> = answers.iter().map(|answer| answer.whole.clone()).collect();
             let finite =
                 |score: f64| if score.is_finite() { Ok(score) } else { Err(format!("it gives {score}")) };
-            rewards(model, b, &whole).into_iter().map(finite).collect()
+            rewards(model, b, &whole, Cancel::never())?.into_iter().map(finite).collect()
         }
         How::Tests => tested(needed(sandbox)?, answers)?,
         How::Program(source) => code::numbers(needed(sandbox)?, source, &lines(answers)?, program_time)?,

@@ -9,13 +9,14 @@ use crate::eval::Rate;
 use crate::lessons::Judge;
 use crate::report::{self, ChatResults};
 use crate::stage::{
-    DpoOptions, Gold, Init, PpoOptions, PretrainOptions, Rankings, RewardOptions, SftOptions, Source,
-    StageSettings, Start, dpo, ppo, pretrain, reward, sft,
+    DpoFigures, DpoOptions, Gold, Init, PpoOptions, PretrainOptions, Rankings, RewardOptions, SftOptions,
+    Source, StageSettings, Start, dpo, ppo, pretrain, reward, sft,
 };
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatTemplate;
 use anyhow::{Context, Result};
 use kernels::Backend;
+use serde_json::{Map, Value};
 
 /// The share of demonstrations that are validated with, and how many are enough.
 const HELD_OUT: f64 = 0.05;
@@ -81,8 +82,8 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = sft((self.backend)(), self.machine, &options, self.progress)?;
-            let said = || format!("{} steps, validation loss {:.3}", outcome.ending.step, outcome.after);
-            Ok((!outcome.ending.stopped).then(said))
+            let said = |loss| format!("{} steps, validation loss {loss:.3}", outcome.ending.step);
+            Ok(outcome.after.map(said))
         })
     }
 
@@ -108,10 +109,10 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = reward((self.backend)(), self.machine, &options, self.progress)?;
-            let Rate { value, n, .. } = outcome.evaluation.pair_accuracy;
-            results.pair_accuracy = Some(outcome.evaluation.pair_accuracy);
-            let said = || format!("right in {:.1} % of {n} held-out pairs", 100.0 * value);
-            Ok((!outcome.ending.stopped).then(said))
+            results.pair_accuracy = outcome.evaluation.map(|evaluation| evaluation.pair_accuracy);
+            let said =
+                |Rate { value, n, .. }| format!("right in {:.1} % of {n} held-out pairs", 100.0 * value);
+            Ok(results.pair_accuracy.map(said))
         })
     }
 
@@ -155,13 +156,13 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = ppo((self.backend)(), self.machine, &options, self.progress)?;
-            let figure = |name: &str| outcome.after.get(name).and_then(|value| value.as_f64()).unwrap_or(0.0);
             results.frontier = report::frontier(&self.at("ppo"))?;
-            let (reward, kl) = (figure("eval/reward"), figure("eval/kl"));
-            let said = || {
+            let said = |after: Map<String, Value>| {
+                let figure = |name: &str| after.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+                let (reward, kl) = (figure("eval/reward"), figure("eval/kl"));
                 format!("{} iterations, held-out reward {reward:.3} at a KL of {kl:.2}", outcome.ending.step)
             };
-            Ok((!outcome.ending.stopped).then(said))
+            Ok(outcome.after.map(said))
         })
     }
 
@@ -179,9 +180,11 @@ impl<B: Backend> Walk<'_, B> {
                 seed: self.options.seed,
             };
             let outcome = dpo((self.backend)(), self.machine, &options, self.progress)?;
-            let right = 100.0 * outcome.val_accuracy;
-            let said = || format!("{} steps, {right:.1} % of held-out pairs right", outcome.ending.step);
-            Ok((!outcome.ending.stopped).then(said))
+            let said = |after: DpoFigures| {
+                let right = 100.0 * after.accuracy;
+                format!("{} steps, {right:.1} % of held-out pairs right", outcome.ending.step)
+            };
+            Ok(outcome.after.map(said))
         })
     }
 }
