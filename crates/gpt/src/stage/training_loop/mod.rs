@@ -315,7 +315,7 @@ impl<'a> TrainingLoop<'a> {
                     about.unfinished.map(serde_json::from_value).transpose()?;
                 let told = about.step - u64::from(unfinished.is_some());
                 let first_loss = self.run.lead(|run| {
-                    run.truncate_after(told)?;
+                    run.truncate_after(told, about.step)?;
                     run.metric("loss", 1)
                 })?;
                 (self.step, self.ended, self.first_loss) = (about.step, about.ended, first_loss);

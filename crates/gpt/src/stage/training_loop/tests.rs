@@ -382,6 +382,8 @@ fn a_run_that_was_stopped_anywhere_ends_as_if_it_were_not() {
             assert_eq!(saved, stopped.step, "stopped at look {stops}");
             run(dir.path(), at_the_end, &Silent);
             assert_eq!(result(dir.path()), result(whole.path()), "stopped at look {stops}");
+            let aside = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().path().extension().is_some();
+            assert!(!fs::read_dir(dir.path().join(CHECKPOINTS)).unwrap().any(aside), "nothing is set aside");
             stops += 1;
         }
         // One look before the first evaluation; before each of five steps one of the loop's and one of its own; four

@@ -190,13 +190,13 @@ impl RunDir {
         self.samples.clear()
     }
 
-    /// Prepares to continue from the checkpoint of `step`: cuts the metrics and samples after it, and sets
-    /// damaged later checkpoints aside. Timings and events are history and stay; a step done twice stands
+    /// Prepares to continue from the checkpoint of the step `saved`: cuts the metrics and samples after `step`, which is
+    /// that or the one before it, and sets damaged later checkpoints aside. Timings and events are history and stay; a step done twice stands
     /// there twice.
     ///
     /// # Errors
     /// The metrics do not reach `step`, or are damaged before it.
-    pub fn truncate_after(&mut self, step: u64) -> Result<()> {
+    pub fn truncate_after(&mut self, step: u64, saved: u64) -> Result<()> {
         let last = self.metrics.truncate_after(step)?;
         self.samples.truncate_after(step)?;
         if let Some(rollouts) = &mut self.rollouts {
@@ -205,13 +205,13 @@ impl RunDir {
         if last.unwrap_or(0) != step {
             let path = self.path.join(METRICS);
             bail!(
-                "{} ends at step {}, before the checkpoint of step {step}: put the file back, or remove {} to begin again",
+                "{} ends at step {}, before the checkpoint of step {saved}: put the file back, or remove {} to begin again",
                 path.display(),
                 last.unwrap_or(0),
                 self.path.display()
             );
         }
-        self.set_aside_after(Some(step))
+        self.set_aside_after(Some(saved))
     }
 
     /// Sets the checkpoints after `step`, or all, aside: they could not be used.

@@ -181,7 +181,7 @@ fn history_is_not_cut() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
     train(&mut run, 1, 9);
-    run.truncate_after(5).unwrap();
+    run.truncate_after(5, 5).unwrap();
     run.event(&Event { step: 5, event: EventKind::Resumed, detail: String::new() }).unwrap();
     train(&mut run, 6, 7);
     let timings: Lines<serde_json::Value> = read_lines(&dir.path().join(TIMINGS)).unwrap();
@@ -195,7 +195,7 @@ fn metrics_that_do_not_reach_the_checkpoint_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
     train(&mut run, 1, 5);
-    let message = format!("{:#}", run.truncate_after(8).unwrap_err());
+    let message = format!("{:#}", run.truncate_after(8, 8).unwrap_err());
     assert!(message.contains("ends at step 5, before the checkpoint of step 8"), "{message}");
 }
 
@@ -206,11 +206,11 @@ fn damage_before_the_checkpoint_is_named_and_left_alone() {
     let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
     let text = "{\"step\":1}\n{\"st\0\0\0\n{\"step\":3}\n{\"step\":4}\n";
     fs::write(&metrics, text).unwrap();
-    let message = format!("{:#}", run.truncate_after(3).unwrap_err());
+    let message = format!("{:#}", run.truncate_after(3, 3).unwrap_err());
     assert!(message.contains("damaged at line 2"), "{message}");
     assert_eq!(fs::read_to_string(&metrics).unwrap(), text);
     assert_eq!(read_lines::<serde_json::Value>(&metrics).unwrap().unreadable, [2]);
-    run.truncate_after(1).unwrap();
+    run.truncate_after(1, 1).unwrap();
     assert_eq!(fs::read_to_string(&metrics).unwrap(), "{\"step\":1}\n");
 }
 
@@ -257,7 +257,7 @@ fn damaged_checkpoints_do_not_take_the_place_of_good_ones() {
     let mut run = RunDir::open(dir.path(), &recipe()).unwrap();
     train(&mut run, 1, 30);
     [10, 20, 30].into_iter().for_each(|step| checkpoint(&run, step));
-    run.truncate_after(10).unwrap();
+    run.truncate_after(10, 10).unwrap();
     assert_eq!(steps(&run), [10]);
     checkpoint(&run, 15);
     run.retain(1, &[]).unwrap();
@@ -306,7 +306,7 @@ proptest! {
         }
 
         let mut run = RunDir::open(broken.path(), &recipe()).unwrap();
-        if checkpoint == 0 { run.restart().unwrap() } else { run.truncate_after(checkpoint).unwrap() }
+        if checkpoint == 0 { run.restart().unwrap() } else { run.truncate_after(checkpoint, checkpoint).unwrap() }
         train(&mut run, checkpoint + 1, 28);
         for name in [METRICS, SAMPLES] {
             let bytes = |dir: &tempfile::TempDir| fs::read_to_string(dir.path().join(name)).unwrap();
