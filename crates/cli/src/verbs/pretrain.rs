@@ -249,7 +249,8 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let mut compute = session.compute(Purpose::Training(&args.out))?;
     let machine = session.machine(&mut compute);
     let outcome = pretrain(compute, &machine, &options, session.watcher())?;
-    let PretrainOutcome { ending: Ending { step, stopped, report }, before, validation, exposure } = &outcome;
+    let PretrainOutcome { ending: Ending { step, stopped, report, .. }, before, validation, exposure } =
+        &outcome;
     let summary = json!({
         "step": step,
         "stopped": stopped,

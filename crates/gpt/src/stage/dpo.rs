@@ -8,8 +8,7 @@ use super::memory::{self, Model};
 use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
-    training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, reading_flops, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
@@ -166,9 +165,11 @@ pub fn dpo<B: Backend>(
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
-    after.map(|after| finite("validation loss", after.loss)).transpose()?;
-    Ok(Outcome { ending, after })
+    let after = ending.evaluated(machine, progress, &mut training)?;
+    let figures = |after: Evaluation| {
+        Some(Figures { loss: after.figure("val_loss")?, accuracy: after.figure("val_accuracy")? })
+    };
+    Ok(Outcome { ending, after: after.and_then(figures) })
 }
 
 struct Dpo<'a, B: Backend> {

@@ -11,8 +11,7 @@ use super::learner::Learner;
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
-    training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, reading_flops, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::Prompter;
@@ -143,11 +142,11 @@ pub fn kto<B: Backend>(
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(5), best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = ending.measured(machine, progress, |cancel| {
-        let (loss, rewards) = training.measure(cancel)?;
-        Ok(Figures { loss: finite("validation loss", loss)?, margin: rewards.margin() })
-    })?;
-    Ok(Outcome { ending, after })
+    let after = ending.evaluated(machine, progress, &mut training)?;
+    let figures = |after: Evaluation| {
+        Some(Figures { loss: after.figure("val_loss")?, margin: after.figure("val_margin") })
+    };
+    Ok(Outcome { ending, after: after.and_then(figures) })
 }
 
 struct Kto<'a, B: Backend> {

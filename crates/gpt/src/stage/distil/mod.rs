@@ -15,8 +15,7 @@ use super::learner::Learner;
 use super::memory::{self, Model};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
-    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, reading_flops,
-    training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, reading_flops, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, Prompter};
@@ -180,9 +179,12 @@ pub fn distil<B: Distilling>(
     let pace = optim.pace(training.steps, epoch, best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = ending.measured(machine, progress, |cancel| training.measure(cancel))?;
-    after.map(|after| finite("validation loss", after.divergence)).transpose()?;
-    Ok(Outcome { ending, before: training.before, after })
+    let after = ending.evaluated(machine, progress, &mut training)?;
+    let figures = |after: Evaluation| {
+        let (divergence, cross_entropy) = (after.figure("val_loss")?, after.figure("val_cross_entropy")?);
+        Some(Figures { divergence, cross_entropy })
+    };
+    Ok(Outcome { ending, before: training.before, after: after.and_then(figures) })
 }
 
 struct Distil<'a, B: Distilling> {

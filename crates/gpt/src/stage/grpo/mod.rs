@@ -97,7 +97,8 @@ pub fn grpo<B: Backend>(
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after = ending.measured(machine, progress, |cancel| training.evaluate(cancel)?.finite())?;
+    let after = ending.evaluated(machine, progress, &mut training)?;
+    let after = after.map(Evaluation::finite).transpose()?;
     Ok(Outcome { ending, before: training.before, after })
 }
 

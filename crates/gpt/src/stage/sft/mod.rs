@@ -11,7 +11,7 @@ use super::memory::{self, Model};
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described, is_zero};
 use super::training_loop::{
-    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
+    self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, training_flops,
 };
 use super::{Ending, Init, Machine, StageSettings};
 use crate::data::{Batch, Conversations, MixedWindows, Mixture, Prompter};
@@ -146,9 +146,8 @@ pub fn sft<B: Backend>(
     let pace = settings.optim.pace(training.steps, epoch, best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
-    let after =
-        ending.measured(machine, progress, |cancel| finite("validation loss", training.validate(cancel)?))?;
-    Ok(Outcome { ending, before: training.before, after })
+    let after = ending.evaluated(machine, progress, &mut training)?;
+    Ok(Outcome { ending, before: training.before, after: after.and_then(|after| after.figure("val_loss")) })
 }
 
 struct Sft<'a, B: Backend> {

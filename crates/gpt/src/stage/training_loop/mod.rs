@@ -42,6 +42,8 @@ pub struct Ending {
     pub stopped: bool,
     /// The page about the run.
     pub report: PathBuf,
+    /// What was measured last, where that was the state that the run ended with.
+    evaluation: Option<Evaluation>,
 }
 
 impl Ending {
@@ -66,6 +68,22 @@ impl Ending {
             }
             found => found.map(Some),
         }
+    }
+
+    /// The evaluation of the state that the run ended with; nothing of one that was stopped, here or before.
+    ///
+    /// # Errors
+    /// A figure is not finite; those of [`Training::evaluate`].
+    pub(super) fn evaluated(
+        &mut self,
+        machine: &Machine,
+        progress: &dyn Progress,
+        training: &mut dyn Training,
+    ) -> Result<Option<Evaluation>> {
+        let last = self.evaluation.take();
+        let found =
+            self.measured(machine, progress, |cancel| last.map_or_else(|| training.evaluate(cancel), Ok))?;
+        found.map(|found| found.check().map(|()| found)).transpose()
     }
 }
 
@@ -411,6 +429,7 @@ impl<'a> TrainingLoop<'a> {
             let selects = !stopped && self.pace.best.at_the_end;
             let selected = if selects { self.select(training)? } else { None };
             self.save(training, selected)?;
+            self.evaluation.take_if(|_| selected.is_some());
         }
         if let Some(why) = &self.ended {
             self.progress.line(&format!("ended after step {}: {why}", self.step));
@@ -421,7 +440,7 @@ impl<'a> TrainingLoop<'a> {
         if stopped {
             self.progress.line(&format!("stopped after step {}; the same command continues", self.step));
         }
-        Ok(Ending { step: self.step, stopped, report })
+        Ok(Ending { step: self.step, stopped, report, evaluation: self.evaluation })
     }
 
     /// Puts the best state in place of the last one, where a checkpoint has a better one.

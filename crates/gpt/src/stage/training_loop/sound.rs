@@ -100,7 +100,7 @@ fn shown(loss: f64) -> String {
 impl Evaluation {
     /// The held-out loss, where it is the measure of the training loss.
     pub(in crate::stage) fn loss(&self) -> Option<f64> {
-        self.metrics.iter().find(|(name, _)| *name == "val_loss").map(|(_, loss)| *loss)
+        self.figure("val_loss")
     }
 
     /// Refuses figures that are not finite.
@@ -112,10 +112,9 @@ impl Evaluation {
     }
 }
 
-/// Refuses a final figure that is not finite: that of a run that was stopped, whose last state nothing has
-/// checked.
+/// Refuses a final figure that is not finite.
 pub(in crate::stage) fn finite(name: &str, value: f64) -> Result<f64> {
-    ensure!(value.is_finite(), "the state that the run was stopped at is not sound: its {name} is {value}");
+    ensure!(value.is_finite(), "the state that the run ended with is not sound: its {name} is {value}");
     Ok(value)
 }
 

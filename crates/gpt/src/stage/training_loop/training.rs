@@ -142,6 +142,11 @@ pub(in crate::stage) struct Evaluation {
 }
 
 impl Evaluation {
+    /// A figure, if it was measured.
+    pub(in crate::stage) fn figure(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|figure| figure.0 == name).map(|figure| figure.1)
+    }
+
     /// The figures of the state that a run ends with.
     ///
     /// # Errors
