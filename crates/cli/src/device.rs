@@ -97,6 +97,15 @@ impl Device {
         !matches!(self, Device::Cpu)
     }
 
+    /// What it is, for people; nothing of the processor.
+    pub(crate) fn about(&self) -> String {
+        match self {
+            Device::Cpu => String::new(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(driver) => kernels_cuda::device::Device::describe(driver.as_ref()),
+        }
+    }
+
     /// A backend on it.
     pub(crate) fn compute(&self, precision: Precision, options: CpuOptions) -> Compute {
         match self {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gpt::checkpoint::{self, Stored};
 use gpt::output::Out;
 use gpt::progress::Progress;
@@ -177,7 +177,10 @@ impl Session {
     /// # Errors
     /// See [`compute`](Self::compute).
     pub(crate) fn computes(&self, purpose: Purpose) -> Result<impl Fn() -> Compute + use<>> {
-        let (device, options) = (self.device(purpose)?, self.options());
+        let (device, options) = (self.ranks().together(self.device(purpose))?, self.options());
+        if device.is_gpu() {
+            self.ranks().refuse_differences(&[("the GPU", device.about())])?;
+        }
         let precision = self.precision(&device, purpose)?;
         Ok(move || device.compute(precision, options))
     }
@@ -225,12 +228,12 @@ impl Session {
         };
         let wanted = self.device_name().or(begun_on);
         if self.ranks().size() > 1 {
-            if let Some(DeviceName::Cuda(_)) = wanted {
-                bail!(
-                    "several processes share what processors compute, and no GPU yet: start one process, or take --device cpu"
-                );
-            }
-            return Ok(Device::Cpu);
+            let Some(DeviceName::Cuda(first)) = wanted else { return Ok(Device::Cpu) };
+            let local_rank = self.launch.as_ref().and_then(|launch| launch.local_rank).context(
+                "the launcher does not say which of this machine's processes this is, and so not which GPU is its own: start them \
+                 with mpirun or srun, or take --device cpu",
+            )?;
+            return self.devices.open(Some(DeviceName::Cuda(first + local_rank)));
         }
         let device = self.devices.open(wanted)?;
         if wanted.is_none() && device.is_gpu() {

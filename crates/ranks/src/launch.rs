@@ -24,6 +24,8 @@ pub struct Launch {
     pub size: Option<usize>,
     /// How many of them are on this machine, where it says so.
     pub on_this_machine: Option<usize>,
+    /// Which of them this is, from 0, where it says so.
+    pub local_rank: Option<usize>,
     pub(crate) family: Family,
     /// Where Open MPI was installed, if it says so.
     pub(crate) prefix: Option<String>,
@@ -38,14 +40,17 @@ impl Launch {
     fn from(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
         // Open MPI's processes have PMIx's variables as well.
-        let (rank, size, on_this_machine, family) = if let Some(rank) = number("OMPI_COMM_WORLD_RANK") {
-            (rank, number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_LOCAL_SIZE"), Family::OpenMpi)
-        } else if let Some(rank) = number("PMI_RANK") {
-            (rank, number("PMI_SIZE"), number("MPI_LOCALNRANKS"), Family::Mpich)
-        } else {
-            (number("PMIX_RANK")?, number("SLURM_STEP_NUM_TASKS"), None, Family::Either)
-        };
-        Some(Launch { rank, size, on_this_machine, family, prefix: variable("OPAL_PREFIX") })
+        let (rank, [size, on_this_machine, local_rank], family) =
+            if let Some(rank) = number("OMPI_COMM_WORLD_RANK") {
+                let names = ["WORLD_SIZE", "WORLD_LOCAL_SIZE", "WORLD_LOCAL_RANK"];
+                (rank, names.map(|name| number(&format!("OMPI_COMM_{name}"))), Family::OpenMpi)
+            } else if let Some(rank) = number("PMI_RANK") {
+                (rank, ["PMI_SIZE", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"].map(number), Family::Mpich)
+            } else {
+                let local_rank = number("SLURM_LOCALID");
+                (number("PMIX_RANK")?, [number("SLURM_STEP_NUM_TASKS"), None, local_rank], Family::Either)
+            };
+        Some(Launch { rank, size, on_this_machine, local_rank, family, prefix: variable("OPAL_PREFIX") })
     }
 
     /// Whether it is one of several processes, as far as can be told before any library is opened.
@@ -88,21 +93,23 @@ mod tests {
 
     #[test]
     fn launchers_are_known_by_what_they_leave() {
-        let launch = |rank, size, on_this_machine, family| {
-            Some(Launch { rank, size, on_this_machine, family, prefix: None })
+        let launch = |rank, size, on_this_machine, local_rank, family| {
+            Some(Launch { rank, size, on_this_machine, local_rank, family, prefix: None })
         };
         assert_eq!(of(&[("PATH", "/bin"), ("SLURM_NTASKS", "4")]), None, "an allocation is no launcher");
         let open_mpi = [
             ("OMPI_COMM_WORLD_RANK", "3"),
             ("OMPI_COMM_WORLD_SIZE", "4"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+            ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
             ("PMIX_RANK", "3"),
         ];
-        assert_eq!(of(&open_mpi), launch(3, Some(4), Some(2), Family::OpenMpi));
-        let hydra = [("PMI_RANK", "0"), ("PMI_SIZE", "2"), ("MPI_LOCALNRANKS", "2")];
-        assert_eq!(of(&hydra), launch(0, Some(2), Some(2), Family::Mpich));
-        let slurm = [("PMIX_RANK", "1"), ("SLURM_STEP_NUM_TASKS", "8")];
-        assert_eq!(of(&slurm), launch(1, Some(8), None, Family::Either));
+        assert_eq!(of(&open_mpi), launch(3, Some(4), Some(2), Some(1), Family::OpenMpi));
+        let hydra =
+            [("PMI_RANK", "0"), ("PMI_SIZE", "2"), ("MPI_LOCALNRANKS", "2"), ("MPI_LOCALRANKID", "0")];
+        assert_eq!(of(&hydra), launch(0, Some(2), Some(2), Some(0), Family::Mpich));
+        let slurm = [("PMIX_RANK", "5"), ("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_LOCALID", "1")];
+        assert_eq!(of(&slurm), launch(5, Some(8), None, Some(1), Family::Either));
     }
 
     #[test]
