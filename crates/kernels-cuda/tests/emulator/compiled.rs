@@ -20,6 +20,19 @@ pub(crate) fn compile_driver(source: &str) -> Option<PathBuf> {
     library(&(registry(source) + &small + include_str!("driver.cc")), &[])
 }
 
+/// Flags of a library that the address sanitizer watches.
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) const SANITIZED: &[&str] = &["-fsanitize=address", "-g1"];
+
+/// The address sanitizer's own library, which has to be in a process before all others; none where the compiler
+/// has none.
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) fn sanitizer() -> Option<PathBuf> {
+    let asked = Command::new(compiler()).arg("-print-file-name=libasan.so").output().ok()?;
+    let path = PathBuf::from(String::from_utf8(asked.stdout).ok()?.trim());
+    (path.is_absolute() && path.exists()).then_some(path)
+}
+
 /// The C++ compiler.
 pub(crate) fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_| "c++".into())
@@ -70,7 +83,7 @@ fn registry(source: &str) -> String {
 }
 
 /// The kernels that a source defines.
-fn names(source: &str) -> Vec<&str> {
+pub(crate) fn names(source: &str) -> Vec<&str> {
     let after = source.split("\nKERNEL(").skip(1).filter_map(|rest| rest.split_once(") "));
     after.map(|(_, name)| name.split('(').next().expect("a name")).collect()
 }

@@ -8,9 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 mod compiled;
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) mod sanitized;
 
 use compiled::SMALL_PRODUCT;
-pub(crate) use compiled::compile;
+#[allow(unused_imports, reason = "not every suite needs both")]
+pub(crate) use compiled::{compile, names};
 
 /// What the compiled kernels offer.
 pub(crate) struct Emulator {
@@ -54,7 +57,7 @@ pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
 }
 
 fn emulated() -> Option<Arc<dyn Device>> {
-    compile(&kernels_cuda::source(), &[]).map(|library| open(&library))
+    compile(&kernels_cuda::source(), sanitized::flags()).map(|library| open(&library))
 }
 
 /// The emulator of compiled kernels.
@@ -122,6 +125,7 @@ unsafe impl Device for Emulator {
         shared: u32,
         arguments: &mut [*mut c_void],
     ) {
+        sanitized::launched(kernel);
         let name = CString::new(kernel).expect("a name");
         // SAFETY: the caller's.
         let unknown = unsafe {
