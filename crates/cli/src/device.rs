@@ -1,7 +1,8 @@
 //! What computes: the processor, or a GPU where the program was built with the feature `cuda`.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -48,13 +49,10 @@ impl DeviceName {
     }
 }
 
-/// The devices of this call of the program, opened once.
+/// The devices of this call of the program, each opened once.
 #[derive(Default)]
 pub(crate) struct Devices {
-    #[cfg(feature = "cuda")]
-    gpu: OnceLock<Result<Arc<Driver>, String>>,
-    #[cfg(not(feature = "cuda"))]
-    gpu: OnceLock<Result<(), String>>,
+    gpus: Mutex<HashMap<usize, Result<Device, String>>>,
 }
 
 /// A device that is open.
@@ -78,17 +76,21 @@ impl Devices {
         }
     }
 
-    #[cfg(feature = "cuda")]
     fn gpu(&self, number: usize) -> Result<Device> {
-        let opened = self.gpu.get_or_init(|| Driver::open(number).map(Arc::new).map_err(|e| e.to_string()));
-        opened.clone().map(Device::Cuda).map_err(anyhow::Error::msg)
+        let mut gpus = self.gpus.lock().expect("nobody panics with it");
+        gpus.entry(number).or_insert_with(|| open(number)).clone().map_err(anyhow::Error::msg)
     }
+}
 
-    #[cfg(not(feature = "cuda"))]
-    fn gpu(&self, _number: usize) -> Result<Device> {
-        let without = "this mynah was built without GPUs; build one with `cargo build --release -p mynah --features cuda`";
-        self.gpu.get_or_init(|| Err(without.into())).clone().map_err(anyhow::Error::msg).map(|()| Device::Cpu)
-    }
+#[cfg(feature = "cuda")]
+fn open(number: usize) -> Result<Device, String> {
+    Driver::open(number).map(|driver| Device::Cuda(Arc::new(driver))).map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open(_number: usize) -> Result<Device, String> {
+    Err("this mynah was built without GPUs; build one with `cargo build --release -p mynah --features cuda`"
+        .into())
 }
 
 impl Device {

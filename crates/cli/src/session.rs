@@ -192,7 +192,24 @@ impl Session {
     pub(crate) fn cpu(&self, purpose: Purpose) -> Result<Cpu> {
         let on_gpu = matches!(self.device_name(), Some(DeviceName::Cuda(_)));
         ensure!(!on_gpu, "this is measured of the processor alone: leave --device away");
+        self.processor(purpose)
+    }
+
+    /// The processor, whatever device is asked for.
+    ///
+    /// # Errors
+    /// The first of several processes has none.
+    pub(crate) fn processor(&self, purpose: Purpose) -> Result<Cpu> {
         Ok(Cpu::new(CpuOptions { precision: self.precision(&Device::Cpu, purpose)?, ..self.options() }))
+    }
+
+    /// A backend on this device, whichever is asked for.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn compute_on(&self, device: DeviceName, purpose: Purpose) -> Result<Compute> {
+        let device = self.devices.open(Some(device))?;
+        Ok(device.compute(self.precision(&device, purpose)?, self.options()))
     }
 
     /// The precision of [`compute`](Self::compute), as it is typed.

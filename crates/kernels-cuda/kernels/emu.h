@@ -45,6 +45,12 @@ emu_switch:
 )");
 
 namespace emu {
+// The address sanitizer's frames are larger.
+#ifdef __SANITIZE_ADDRESS__
+const size_t STACK = 256 << 10;
+#else
+const size_t STACK = 64 << 10;
+#endif
 struct Copy { void* to; const void* from; };
 enum Wait { RUN, WARP, BLOCK, DONE };
 struct Fiber {
@@ -97,7 +103,7 @@ inline void begin(Fiber& fiber, unsigned thread) {
   fiber.wait = RUN;
   fiber.groups.clear();
   fiber.open.clear();
-  if (fiber.stack.empty()) fiber.stack.resize(64 << 10);
+  if (fiber.stack.empty()) fiber.stack.resize(STACK);
   uintptr_t end = ((uintptr_t)fiber.stack.data() + fiber.stack.size()) & ~(uintptr_t)15;
   void** top = (void**)end - 2;
   *top = (void*)entry;

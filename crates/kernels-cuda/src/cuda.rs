@@ -6,8 +6,9 @@ use kernels::{Backend, Cpu, CpuOptions, CpuTensor, LinearShape, Precision, rng};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rows and columns of the products that the peak is measured with, and how many are measured at once.
-const PEAK_SIZE: usize = 8192;
+/// Rows and columns of the products that the peak is measured with: at first, and in bf16 at most.
+const PEAK_SIZES: [usize; 2] = [256, 8192];
+/// How many of them are measured at once.
 const PEAK_PRODUCTS: u32 = 4;
 
 /// A GPU as a [`Backend`].
@@ -41,10 +42,25 @@ impl Cuda {
         format!("{}, {} products", self.device.describe(), if self.is_bf16() { "bf16" } else { "f32" })
     }
 
-    /// Measured peak of products in this precision, in floating-point operations a second: the best of large
-    /// ones during `duration`.
+    /// Measured peak of products in this precision, in floating-point operations a second: the best of larger
+    /// and larger ones, which take `duration` together.
     pub fn peak(&mut self, duration: Duration) -> f64 {
-        let size = if self.is_bf16() { PEAK_SIZE } else { PEAK_SIZE / 2 };
+        let [mut size, largest] = PEAK_SIZES;
+        let largest = if self.is_bf16() { largest } else { largest / 2 };
+        let (mut spent, mut best) = (Duration::ZERO, 0f64);
+        loop {
+            let once = self.products_of(size, duration - spent.min(duration), size == largest);
+            best = best.max(once.0);
+            spent += once.1;
+            if size == largest || spent >= duration {
+                return best;
+            }
+            size *= 2;
+        }
+    }
+
+    /// The best of products of this size, in operations a second, and what they took: once, or for `duration`.
+    fn products_of(&mut self, size: usize, duration: Duration, again: bool) -> (f64, Duration) {
         let shape = LinearShape { rows: size, d_in: size, d_out: size };
         // Random values: a multiplier at rest is quicker than one at work.
         let values: Vec<f32> = (0..(size * size) as u64).map(|i| rng::uniform(1, 2, i) - 0.5).collect();
@@ -52,17 +68,18 @@ impl Cuda {
         self.upload(&mut x, &values);
         self.upload(&mut weight, &values);
         let operations = 2.0 * (size as f64).powi(3);
-        let (began, mut best) = (Instant::now(), 0f64);
-        while best == 0.0 || began.elapsed() < duration {
+        let (mut spent, mut best) = (Duration::ZERO, 0f64);
+        while best == 0.0 || (again && spent < duration) {
             self.device.synchronize();
             let start = Instant::now();
             for _ in 0..PEAK_PRODUCTS {
                 self.linear_forward(&mut out, &x, &weight, None, shape);
             }
             self.device.synchronize();
+            spent += start.elapsed();
             best = best.max(f64::from(PEAK_PRODUCTS) * operations / start.elapsed().as_secs_f64());
         }
-        best
+        (best, spent)
     }
 
     /// Bytes of its memory that may still be had, where the device tells.

@@ -14,7 +14,7 @@ const EAGER: &[&str] = &["-DEMU_EAGER"];
 
 /// What attention in tiles gives with these kernels; none without a compiler.
 fn attention(source: &str, flags: &[&str]) -> Option<Vec<f32>> {
-    let library = emulator::compile(source, flags)?;
+    let library = emulator::compile(source, &[emulator::sanitized::flags(), flags].concat())?;
     let mut b = Cuda::new(emulator::open(&library), Precision::Bf16, 1);
     let shape = AttentionShape { n_head: 2, n_kv_head: 1, head_dim: 64, scale: 0.125, window: None };
     let values: Vec<f32> =
@@ -62,4 +62,25 @@ fn a_barrier_too_few_is_found() {
 #[test]
 fn an_index_that_is_off_is_found() {
     assert_found("k0 + j * 8 + lane % 4 * 2 + (e & 1)", "k0 + j * 8 + lane % 4 * 2 + (e & 1) + 1", &[]);
+}
+
+/// Rows beyond the last sequence, which the kernel has to leave alone.
+#[test]
+#[allow(clippy::print_stderr, reason = "what this process is through with, another one reads")]
+fn an_access_out_of_bounds_is_found() {
+    let (guard, sound) = ("row + r < len && ", "the sound kernel is done");
+    if emulator::sanitized::is_here() {
+        attention(&source(), &[]);
+        eprintln!("{sound}");
+        attention(&source().replacen(guard, "", 1), &[]);
+        return;
+    }
+    assert!(source().contains(guard));
+    let name = "an_access_out_of_bounds_is_found";
+    let Some((ended, _)) = emulator::sanitized::again(&["--exact", name, "--nocapture"]) else { return };
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let found = said.split_once(sound).is_some_and(|(_, then)| {
+        then.contains("AddressSanitizer: heap-buffer-overflow") && then.contains("flash.cu:")
+    });
+    assert!(found, "{said}");
 }

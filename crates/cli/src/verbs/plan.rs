@@ -8,18 +8,18 @@ use gpt::checkpoint::fresh_adapter;
 use gpt::model::{Adapter, BaseStorage, Config, Lora, Spec, specs};
 use gpt::plan::{BF16_BYTES, Device, Estimate, Network, Plan, Scaling};
 use gpt::stage::{available_bytes, usual_vocab_size};
-use kernels::{BlockFormat, Cpu, HeadShape};
+use kernels::{BlockFormat, Cpu, HeadShape, Precision};
 use serde::Serialize;
 use serde_json::json;
 
 use super::pretrain::resolve;
+use crate::device::{Compute, Computes, DeviceName};
 use crate::options::{Usage, amount, bytes_a_second, number, whole};
-use crate::precision;
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, plural, scaled, secs, table};
 
 const DETAILS: &str = "\
-Training itself runs on the processor (`this`): other devices can be planned for, and there is no backend for them here. Memory is
+`cpu`, which is `this`, and `cuda` are what this machine has, measured; other devices are what their makers' data sheets say. Memory is
 for one micro-batch of the recipe. Time is operations over the device's peak times its utilisation; the usual share is
 0.3 to 0.5 of a GPU's peak, and 0.65 to 0.75 of what `mynah bench peak` measures on a processor. For several, a table says what a
 step of the recipe takes of 1 to 1,024 processes over a network, and from how many on twice as many are less than 1.2 times as
@@ -27,11 +27,12 @@ fast; the formula is in docs/cluster.md.
 
 Examples:
   mynah plan --preset baby
+  mynah plan --preset gpt2 --device cpu --device cuda
   mynah plan --preset gpt2 --device h100 --price 2.5
   mynah plan --preset gpt3-175b --device h100 --count 1024 --tokens 300B
   mynah plan --preset gpt2 --count 8 --bandwidth 25Gbit/s --latency-us 10";
 
-/// The processor's name among devices.
+/// The processor's other name among devices.
 const THIS: &str = "this";
 /// The shares of the peak that are reached where none is given: on a processor as measured, on others as
 /// usual.
@@ -94,7 +95,11 @@ fn devices() -> String {
 }
 
 fn device_help() -> String {
-    format!("Where: `{THIS}` machine, measured, or one of {}; may be repeated", devices())
+    format!(
+        "Where: `cpu` or `{THIS}`, the processor of this machine, or `cuda`, `cuda:1`, its GPU, measured, or one of {}; may be \
+         repeated",
+        devices()
+    )
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -106,12 +111,12 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let (shape, settings) = resolve(&args.preset, &args.set)?;
     let vocab_size = args.vocab_size.map_or_else(|| usual_vocab_size(&args.preset), |n| n as usize);
     let config = shape.config(vocab_size, &settings);
-    let mut cpu = session.cpu(Purpose::NewTraining)?;
-    let here = args.device.iter().any(|name| name == THIS);
-    let exact = here && precision::name(cpu.options().precision) != "bf16";
+    let mut places =
+        args.device.iter().map(|name| Place::named(name, session)).collect::<Result<Vec<_>>>()?;
+    let exact = places.iter().any(|place| place.precision() == Precision::F32);
     let activation_bytes = if exact { 4 } else { BF16_BYTES };
     let rows = settings.pass_tokens();
-    let working_bytes = if here { working_bytes(&cpu, &config, rows) } else { 0 };
+    let working_bytes = places.iter().map(|place| place.working_bytes(&config, rows)).max().unwrap_or(0);
     let adapter = args.lora.as_ref().map(|lora| fresh_adapter(&config, lora));
     let adapter = adapter.transpose().map_err(|error| Usage(format!("--lora: {error:#}")))?;
     let adapter = adapter
@@ -127,16 +132,8 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
         settings.optimizer,
     );
     let mut estimates = Vec::new();
-    for name in &args.device {
-        let (device, usual) = if name == THIS {
-            let machine = session.machine(&mut cpu);
-            let memory_bytes = available_bytes();
-            (Device { name: machine.description, flops: machine.peak_flops, memory_bytes }, UTILISATION[0])
-        } else {
-            let unknown =
-                || Usage(format!("there is no device `{name}`: choose among {THIS}, {}", devices()));
-            (Device::named(name).ok_or_else(unknown)?, UTILISATION[1])
-        };
+    for place in &mut places {
+        let (device, usual) = place.measured(session);
         let utilisation = args.utilisation.unwrap_or(usual);
         estimates.push(plan.on(&config, device, args.count, utilisation, args.price));
     }
@@ -218,10 +215,64 @@ fn over_ranks(scalings: &[Scaled]) -> String {
     text
 }
 
-/// What this processor works with, which is no other device's.
-fn working_bytes(cpu: &Cpu, config: &Config, rows: usize) -> u64 {
-    let &Config { d_model, vocab_size, .. } = config;
-    cpu.working_bytes(&config.products(rows), &HeadShape::new(rows, d_model, vocab_size))
+/// What a training is planned for.
+enum Place {
+    Processor(Cpu),
+    Gpu(Compute),
+    /// As its maker describes it.
+    Named(Device),
+}
+
+impl Place {
+    /// The one that is typed so.
+    fn named(name: &str, session: &Session) -> Result<Self> {
+        if name == THIS {
+            return Ok(Place::Processor(session.processor(Purpose::NewTraining)?));
+        }
+        match DeviceName::parse(name) {
+            Ok(DeviceName::Cpu) => Self::named(THIS, session),
+            Ok(gpu) => Ok(Place::Gpu(session.compute_on(gpu, Purpose::NewTraining)?)),
+            Err(_) => {
+                let unknown = || {
+                    let known = devices();
+                    Usage(format!(
+                        "there is no device `{name}`: choose among cpu, {THIS}, cuda, cuda:1 …, {known}"
+                    ))
+                };
+                Ok(Place::Named(Device::named(name).ok_or_else(unknown)?))
+            }
+        }
+    }
+
+    /// That of products.
+    fn precision(&self) -> Precision {
+        match self {
+            Place::Processor(cpu) => cpu.options().precision,
+            Place::Gpu(gpu) => gpu.precision(),
+            Place::Named(_) => Precision::Bf16,
+        }
+    }
+
+    /// What it works with besides tensors, where that is known.
+    fn working_bytes(&self, config: &Config, rows: usize) -> u64 {
+        let Place::Processor(cpu) = self else { return 0 };
+        let &Config { d_model, vocab_size, .. } = config;
+        cpu.working_bytes(&config.products(rows), &HeadShape::new(rows, d_model, vocab_size))
+    }
+
+    /// Its peak and memory, and the usual share of the peak.
+    fn measured(&mut self, session: &Session) -> (Device, f64) {
+        let (machine, memory_bytes, usual) = match self {
+            Place::Processor(cpu) => (session.machine(cpu), available_bytes(), UTILISATION[0]),
+            Place::Gpu(gpu) => {
+                let machine = session.machine(gpu);
+                let memory_bytes = machine.memory_bytes;
+                (machine, memory_bytes, UTILISATION[1])
+            }
+            Place::Named(device) => return (device.clone(), UTILISATION[1]),
+        };
+        (Device { name: machine.description, flops: machine.peak_flops, memory_bytes }, usual)
+    }
 }
 
 fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
@@ -267,7 +318,8 @@ fn text(plan: &Plan, config: &Config, estimates: &[Estimate]) -> String {
         );
     }
     if estimates.iter().any(|estimate| Device::named(&estimate.device.name).is_some()) {
-        text += "\n  mynah trains on the processor: the figures of other devices are for comparison\n";
+        text +=
+            "\n  peak and memory of a device with a name are its maker's; cpu and cuda are measured here\n";
     }
     text
 }

@@ -57,7 +57,15 @@ fn a_plan_tells_what_training_takes() {
     }
     let page = stdout(&[&words[..], &["--price", "2"]].concat());
     assert!(page.contains("300,000,000,000") && page.contains("one does not hold the model"), "{page}");
-    fails(&["plan", "--preset", "gpt2", "--device", "abacus"], 2, &["abacus", "h100"]);
+    let named = |device| ["plan", "--preset", "tiny", "--precision", "f32", "--device", device];
+    let [cpu, this] = ["cpu", "this"].map(|device| json(&named(device)));
+    assert_eq!(
+        (&cpu["plan"], &cpu["on"][0]["device"]["name"]),
+        (&this["plan"], &this["on"][0]["device"]["name"])
+    );
+    // No machine has a hundred GPUs, and a build without them none.
+    fails(&named("cuda:99"), 1, &["GPU"]);
+    fails(&named("abacus"), 2, &["abacus", "cpu", "cuda", "h100"]);
     fails(&["plan", "--preset", "gpt2", "--utilisation", "2"], 2, &["share"]);
 }
 

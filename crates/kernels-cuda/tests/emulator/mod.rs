@@ -4,13 +4,16 @@ use kernels_cuda::Driver;
 use kernels_cuda::device::{Address, Device, Product, Then};
 use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CString, c_char, c_void};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Products of at most so many terms are left to the kernel, so that it is run too.
-const SMALL_PRODUCT: usize = 1 << 14;
+mod compiled;
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) mod sanitized;
+
+use compiled::SMALL_PRODUCT;
+#[allow(unused_imports, reason = "not every suite needs both")]
+pub(crate) use compiled::{compile, names};
 
 /// What the compiled kernels offer.
 pub(crate) struct Emulator {
@@ -54,7 +57,7 @@ pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
 }
 
 fn emulated() -> Option<Arc<dyn Device>> {
-    compile(&kernels_cuda::source(), &[]).map(|library| open(&library))
+    compile(&kernels_cuda::source(), sanitized::flags()).map(|library| open(&library))
 }
 
 /// The emulator of compiled kernels.
@@ -66,56 +69,6 @@ pub(crate) fn open(library: &Path) -> Arc<dyn Device> {
         let product = *library.get::<Multiply>(b"emu_product").expect("the emulator's product");
         Arc::new(Emulator { launch, product })
     }
-}
-
-/// Compiles kernels for the processor; none without a compiler. What was compiled before is kept.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub(crate) fn compile(source: &str, flags: &[&str]) -> Option<PathBuf> {
-    let (root, dir) = (Path::new(env!("CARGO_MANIFEST_DIR")), Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let text = registry(source);
-    let mut hasher = DefaultHasher::new();
-    (&text, include_str!("../../kernels/emu.h"), flags).hash(&mut hasher);
-    let digest = hasher.finish();
-    let kept = dir.join(format!("emulator-{digest:016x}.so"));
-    if kept.exists() {
-        return Some(kept);
-    }
-    // What another process compiles is not waited for.
-    let name = format!("emulator-{digest:016x}-{}", std::process::id());
-    let [source, library] = ["cc", "so"].map(|end| dir.join(format!("{name}.{end}")));
-    std::fs::write(&source, text).expect("the emulator's source");
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let command = Command::new(&compiler)
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"])
-        .args(flags)
-        .arg("-I")
-        .args([&root.join("kernels"), &source, Path::new("-o"), &library])
-        .output();
-    let Ok(output) = command else {
-        eprintln!("SKIPPED: there is no C++ compiler {compiler:?}, so no kernel was run");
-        return None;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    std::fs::rename(&library, &kept).expect("the emulator's library");
-    Some(kept)
-}
-
-/// All kernels, and a function that launches one by its name.
-fn registry(source: &str) -> String {
-    let launches = names(source).into_iter().map(|name| {
-        format!(
-            "  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n"
-        )
-    });
-    let launch = "\nextern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
-    let parts = [source.into(), launch.into()].into_iter().chain(launches).chain(["  return 1;\n}\n".into()]);
-    parts.collect::<String>() + include_str!("product.cc")
-}
-
-/// The kernels that a source defines.
-fn names(source: &str) -> Vec<&str> {
-    let after = source.split("\nKERNEL(").skip(1).filter_map(|rest| rest.split_once(") "));
-    after.map(|(_, name)| name.split('(').next().expect("a name")).collect()
 }
 
 const BOUNDARY: usize = 256;
@@ -172,6 +125,7 @@ unsafe impl Device for Emulator {
         shared: u32,
         arguments: &mut [*mut c_void],
     ) {
+        sanitized::launched(kernel);
         let name = CString::new(kernel).expect("a name");
         // SAFETY: the caller's.
         let unknown = unsafe {

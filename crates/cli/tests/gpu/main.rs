@@ -1,0 +1,187 @@
+//! The program on a GPU that is not there: its driver and cuBLASLt are libraries that the test compiles, in which the
+//! kernels run on the emulator, and `mynah` finds them as it finds NVIDIA's. Without a C++ compiler the tests are
+//! counted apart, by their names.
+
+#[path = "../../../kernels-cuda/tests/emulator/compiled.rs"]
+mod compiled;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a small road may cost.
+const MOST_FLOPS: f64 = 5e9;
+/// An iteration of PPO reads its tokens with four models and learns with two.
+const PPO_PASSES: f64 = 4.0;
+/// A model that is learned in seconds on an emulator.
+const SHAPE: [&str; 4] = ["n_layer=1", "n_head=2", "d_model=32", "seq_len=128"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let tests: [(&str, fn(&Gpu)); 3] = [
+        ("a_small_road_ends_in_a_report", a_small_road_ends_in_a_report),
+        ("what_is_missing_is_named", what_is_missing_is_named),
+        ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
+    ];
+    let library = if arguments.list { None } else { compiled::compile_driver(&kernels_cuda::source()) };
+    let trials = tests.into_iter().map(|(name, test)| {
+        let library = library.clone();
+        Trial::ignorable_test(name, move || match library {
+            Some(library) => {
+                test(&Gpu::new(&library));
+                Ok(Completion::Completed)
+            }
+            None => Ok(Completion::ignored_with(format!("no C++ compiler {:?}", compiled::compiler()))),
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// A machine with the libraries of an emulated GPU.
+struct Gpu {
+    dir: TempDir,
+}
+
+impl Gpu {
+    fn new(library: &Path) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (folder, names) in [("libraries", &["cuda", "cublasLt", "nvrtc"][..]), ("driver", &["cuda"])] {
+            let folder = dir.path().join(folder);
+            fs::create_dir(&folder).expect("a folder");
+            for name in names {
+                symlink(library, folder.join(format!("lib{name}.so"))).expect("a link");
+            }
+        }
+        Gpu { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `mynah` in the directory of this machine, with the libraries of a folder.
+    fn with(&self, libraries: &str, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mynah"));
+        command.args(arguments.split_whitespace()).current_dir(self.dir.path());
+        command.env("LD_LIBRARY_PATH", self.path(libraries)).env("XDG_CACHE_HOME", self.path("cache"));
+        command
+    }
+
+    /// What a call says on standard output, which succeeds.
+    fn run(&self, arguments: &str) -> String {
+        let ended = ended(self.with("libraries", arguments));
+        let (said, complained) = (text(&ended.stdout), text(&ended.stderr));
+        assert!(ended.status.success(), "mynah {arguments}: {complained}");
+        said
+    }
+
+    /// A call that does not, and says this.
+    fn fails(&self, command: Command, parts: &[&str]) {
+        let ended = ended(command);
+        let complained = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{complained}");
+        parts.iter().for_each(|part| assert!(complained.contains(part), "{part:?} is not in: {complained}"));
+    }
+
+    /// The lines of a run's file.
+    fn lines(&self, file: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(file)).expect(file);
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Tokens that a run has learned from.
+    fn tokens(&self, run: &str) -> f64 {
+        let number = |line: &Value, key: &str| line[key].as_f64().expect("a number");
+        let lines = self.lines(&format!("{run}/timings.jsonl"));
+        lines.iter().map(|line| number(line, "tokens_per_sec") * number(line, "step_secs")).sum()
+    }
+}
+
+fn ended(mut command: Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The recipe of pretraining into the run `out`.
+fn pretrain(out: &str, further: &str) -> String {
+    let sets = SHAPE.map(|set| format!("--set {set}")).join(" ");
+    format!(
+        "pretrain --data tokens --preset tiny --out {out} --steps 10 --set batch_tokens=512 --set warmup_steps=3 \
+         --set eval_every=5 --set eval_windows=2 --set checkpoint_every=5 --set sample_every=10 {sets} \
+         --threads 1 --quiet --precision f32 {further}"
+    )
+}
+
+fn a_small_road_ends_in_a_report(gpu: &Gpu) {
+    let on = "--threads 1 --quiet --device cuda";
+    gpu.run("lessons --out lessons --text-bytes 60000 --demonstrations 80 --prompts 40 --held-out 10 --task-rows 10 --calculator 10");
+    gpu.run("corpus lessons/text.jsonl --text-field text --no-dedup --out corpus");
+    gpu.run("tokenizer train --corpus corpus --vocab-size 300 --out tokenizer.json");
+    gpu.run("tokenize --corpus corpus --tokenizer tokenizer.json --out tokens");
+    gpu.run(&pretrain("base", "--device cuda"));
+    gpu.fails(gpu.with("libraries", &pretrain("base", "--device cpu")), &["settings.device: \"cuda\""]);
+    let recipe = "--steps 5 --set batch_size=4 --set eval_every=5 --precision f32";
+    gpu.run(&format!("sft --model base --data lessons/demonstrations.jsonl --out sft {recipe} {on}"));
+    let answers = "--k 3 --max-tokens 8 --precision bf16 --out candidates.jsonl";
+    gpu.run(&format!("candidates --model sft --prompts lessons/prompts.jsonl {answers} {on}"));
+    gpu.run("rank simulate --candidates candidates.jsonl --judge lessons --out rankings.jsonl");
+    gpu.run(&format!("reward --model sft --rankings rankings.jsonl --out reward {recipe} {on}"));
+    let recipe = "--steps 2 --set batch_size=4 --set minibatches=2 --set epochs=1 --set max_tokens=8 --set eval_prompts=4 --set eval_every=2";
+    let prompts = "--prompts lessons/prompts.jsonl --judge lessons";
+    gpu.run(&format!("ppo --model sft --reward reward {prompts} --out ppo {recipe} --precision f32 {on}"));
+    let figures =
+        gpu.run(&format!("eval --model ppo --tasks add-2-digits --limit 4 --max-tokens 4 --json {on}"));
+    assert!(figures.contains("exact_match"), "{figures}");
+    gpu.run("report ppo");
+    let page = fs::read_to_string(gpu.path("ppo/report.html")).expect("a report");
+    assert!(page.contains("emulated GPU") && page.ends_with("</html>\n"), "{page}");
+
+    // The processor learns the same from the same.
+    gpu.run(&pretrain("on-cpu", "--device cpu"));
+    let [here, there] = ["on-cpu", "base"].map(|run| gpu.lines(&format!("{run}/metrics.jsonl")));
+    assert_eq!(here.len(), there.len());
+    for (here, there) in here.iter().zip(&there) {
+        let [here, there] = [here, there].map(|line| line["loss"].as_f64().expect("a loss"));
+        assert!((here - there).abs() < 1e-5 * here, "{here} on the processor, {there} on the GPU");
+    }
+
+    let sets = SHAPE.map(|set| format!("--set {set}")).join(" ");
+    let plan = gpu.run(&format!("plan --preset tiny --vocab-size 300 --device h100 --json {sets}"));
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    let a_token = plan["plan"]["flops_per_token"].as_f64().expect("a number");
+    let tokens = ["base", "sft", "reward"].map(|run| gpu.tokens(run)).iter().sum::<f64>();
+    let flops = a_token * (tokens + PPO_PASSES * gpu.tokens("ppo"));
+    assert!(flops > 0.2 * MOST_FLOPS && flops < MOST_FLOPS, "{flops}");
+}
+
+fn what_is_missing_is_named(gpu: &Gpu) {
+    let asked = "plan --preset tiny --device cuda";
+    gpu.fails(gpu.with("driver", asked), &["cannot open lib", "LD_LIBRARY_PATH", "pip install nvidia-"]);
+    gpu.fails(gpu.with("libraries", &format!("{asked}:1")), &["there is no GPU 1", "sees 1"]);
+    let mut old = gpu.with("libraries", asked);
+    old.env("FAKE_GPU_CHIP", "75");
+    gpu.fails(old, &["compute capability 7.5", "8.0 or newer", "--device cpu"]);
+}
+
+fn a_plan_measures_the_gpu(gpu: &Gpu) {
+    let plan = gpu.run("plan --preset tiny --device cuda --device h100 --json");
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    let device = |i: usize| &plan["on"][i]["device"];
+    assert_eq!(
+        (&device(0)["name"], &device(1)["name"]),
+        (&"emulated GPU, 4 GiB, bf16 products".into(), &"h100".into())
+    );
+    assert!(device(0)["flops"].as_f64().is_some_and(|flops| flops > 1e6), "{plan}");
+    assert!(
+        device(0)["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 3 << 30 && bytes <= 4 << 30),
+        "{plan}"
+    );
+}

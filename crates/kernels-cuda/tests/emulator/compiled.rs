@@ -1,0 +1,89 @@
+//! Kernels that are compiled for the processor, to be run as `kernels/emu.h` says.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Products of at most so many terms are left to the kernel, so that it is run too.
+pub(crate) const SMALL_PRODUCT: usize = 1 << 14;
+
+/// A library that launches these kernels and computes products; none without a compiler, which is said.
+#[allow(dead_code, reason = "not every suite needs both")]
+pub(crate) fn compile(source: &str, flags: &[&str]) -> Option<PathBuf> {
+    library(&registry(source), flags)
+}
+
+/// A library that stands for CUDA's driver and cuBLASLt; none without a compiler, which is said.
+#[allow(dead_code, reason = "not every suite needs both")]
+pub(crate) fn compile_driver(source: &str) -> Option<PathBuf> {
+    let small = format!("const u64 SMALL_PRODUCT = {SMALL_PRODUCT};\n");
+    library(&(registry(source) + &small + include_str!("driver.cc")), &[])
+}
+
+/// Flags of a library that the address sanitizer watches.
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) const SANITIZED: &[&str] = &["-fsanitize=address", "-g1"];
+
+/// The address sanitizer's own library, which has to be in a process before all others; none where the compiler
+/// has none.
+#[allow(dead_code, reason = "not every suite needs it")]
+pub(crate) fn sanitizer() -> Option<PathBuf> {
+    let asked = Command::new(compiler()).arg("-print-file-name=libasan.so").output().ok()?;
+    let path = PathBuf::from(String::from_utf8(asked.stdout).ok()?.trim());
+    (path.is_absolute() && path.exists()).then_some(path)
+}
+
+/// The C++ compiler.
+pub(crate) fn compiler() -> String {
+    std::env::var("CXX").unwrap_or_else(|_| "c++".into())
+}
+
+/// What was compiled before is kept.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn library(text: &str, flags: &[&str]) -> Option<PathBuf> {
+    let kernels = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels-cuda/kernels"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut hasher = DefaultHasher::new();
+    (text, include_str!("../../kernels/emu.h"), flags).hash(&mut hasher);
+    let digest = hasher.finish();
+    let kept = dir.join(format!("emulator-{digest:016x}.so"));
+    if kept.exists() {
+        return Some(kept);
+    }
+    // What another process compiles is not waited for.
+    let name = format!("emulator-{digest:016x}-{}", std::process::id());
+    let [source, library] = ["cc", "so"].map(|end| dir.join(format!("{name}.{end}")));
+    std::fs::write(&source, text).expect("the emulator's source");
+    let compiler = compiler();
+    let command = Command::new(&compiler)
+        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"])
+        .args(flags)
+        .arg("-I")
+        .args([kernels, &source, Path::new("-o"), &library])
+        .output();
+    let Ok(output) = command else {
+        eprintln!("SKIPPED: there is no C++ compiler {compiler:?}, so no kernel was run");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&library, &kept).expect("the emulator's library");
+    Some(kept)
+}
+
+/// All kernels, and a function that launches one by its name.
+fn registry(source: &str) -> String {
+    let launches = names(source).into_iter().map(|name| {
+        format!(
+            "  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n"
+        )
+    });
+    let launch = "\nextern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
+    let parts = [source.into(), launch.into()].into_iter().chain(launches).chain(["  return 1;\n}\n".into()]);
+    parts.collect::<String>() + include_str!("product.cc")
+}
+
+/// The kernels that a source defines.
+pub(crate) fn names(source: &str) -> Vec<&str> {
+    let after = source.split("\nKERNEL(").skip(1).filter_map(|rest| rest.split_once(") "));
+    after.map(|(_, name)| name.split('(').next().expect("a name")).collect()
+}
