@@ -13,7 +13,7 @@ use crate::terminal::{eprint_line, style};
 
 /// Lanes of a run that is begun under a launcher, where its recipe says nothing: up to so many processes share
 /// them.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 /// How many seconds a process waits for the others before it ends the run.
 const TIMEOUT_VARIABLE: &str = "MYNAH_MPI_TIMEOUT";
 /// A checkpoint of a large model on a slow disk takes minutes, for which the others wait.

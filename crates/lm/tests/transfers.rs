@@ -93,7 +93,7 @@ fn a_step_sends_the_bytes_that_are_planned() {
     let plan = Plan::new(&config, None, None, 32, 8, 4, 0, Method::AdamW);
     let leaves = specs(&config).leaves().len() as u64;
     let network = Network { latency_secs: 0.0, bytes_per_sec: 1.0 };
-    let scaling = plan.over_ranks((8, 32), 1e9, network, leaves, 8);
+    let scaling = plan.over_ranks((8, 32), 1e9, network, leaves, 8, |_| 0);
     for (size, planned) in [2, 4].into_iter().zip(&scaling.steps[1..]) {
         assert_eq!(planned.ranks, size as u64);
         let all: Vec<Sent> = (0..size).map(|rank| step(&config, rank, size)).collect();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint::fresh_adapter;
-use gpt::model::{Adapter, BaseStorage, Config, Lora, Spec, specs};
+use gpt::model::{Adapter, BaseStorage, Config, Lora, Spec, Weights, is_learned, specs};
 use gpt::plan::{BF16_BYTES, Device, Estimate, Network, Plan, Scaling};
 use gpt::stage::{available_bytes, usual_vocab_size};
 use kernels::{BlockFormat, Cpu, HeadShape, Precision};
@@ -17,6 +17,7 @@ use crate::device::{Compute, Computes, DeviceName};
 use crate::options::{Usage, amount, bytes_a_second, number, whole};
 use crate::session::{Ended, Purpose, Session};
 use crate::terminal::text::{bytes, count, plural, scaled, secs, table};
+use crate::together::LANES;
 
 const DETAILS: &str = "\
 `cpu`, which is `this`, and `cuda` are what this machine has, measured; other devices are what their makers' data sheets say. Memory is
@@ -121,23 +122,28 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let adapter = adapter.transpose().map_err(|error| Usage(format!("--lora: {error:#}")))?;
     let adapter = adapter
         .map(|adapter| Adapter { base: args.base.map_or(BaseStorage::NUMBERS, BaseStorage::In), ..adapter });
-    let plan = Plan::new(
-        &config,
-        adapter.as_ref(),
-        args.tokens,
-        rows,
-        settings.lanes,
-        activation_bytes,
-        working_bytes,
-        settings.optimizer,
-    );
+    let planned = |rows, lanes, working_bytes| {
+        let adapter = adapter.as_ref();
+        let optimizer = settings.optimizer;
+        Plan::new(&config, adapter, args.tokens, rows, lanes, activation_bytes, working_bytes, optimizer)
+    };
+    let plan = planned(rows, settings.lanes, working_bytes);
     let mut estimates = Vec::new();
     for place in &mut places {
         let (device, usual) = place.measured(session);
         let utilisation = args.utilisation.unwrap_or(usual);
         estimates.push(plan.on(&config, device, args.count, utilisation, args.price));
     }
-    let scalings = scalings(args, &plan, (&config, adapter.as_ref()), settings.sequences(), &estimates);
+    // What no recipe says is as under a launcher.
+    let lanes = if settings.lanes > 1 { settings.lanes } else { LANES };
+    let learned = Weights { adapter: adapter.clone(), ..specs(&config) };
+    let memory = |ranks: u64| {
+        let passes = lanes.max(ranks as usize);
+        let rows = rows.min(settings.sequences().div_ceil(passes) * config.seq_len);
+        let working = places.iter().map(|place| place.working_bytes(&config, rows)).max().unwrap_or(0);
+        planned(rows, (lanes / ranks as usize).max(1), working).memory.of_rank(&learned, ranks)
+    };
+    let scalings = scalings(args, &plan, (&config, &learned), settings.sequences(), &estimates, memory);
     let mut told = json!({ "preset": args.preset, "vocab_size": vocab_size, "plan": plan, "on": estimates });
     if !scalings.is_empty() {
         told["over_ranks"] = json!(scalings);
@@ -150,9 +156,10 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
 fn scalings(
     args: &PlanArgs,
     plan: &Plan,
-    (config, adapter): (&Config, Option<&Adapter<Spec>>),
+    (config, learned): (&Config, &Weights<Spec>),
     sequences: usize,
     estimates: &[Estimate],
+    memory: impl Fn(u64) -> u64,
 ) -> Vec<Scaled> {
     if args.count == 1 && args.latency_us.is_none() && args.bandwidth.is_none() {
         return Vec::new();
@@ -161,12 +168,12 @@ fn scalings(
         latency_secs: args.latency_us.unwrap_or(LATENCY_US) * 1e-6,
         bytes_per_sec: args.bandwidth.unwrap_or(BANDWIDTH),
     };
-    let leaves = adapter.map_or_else(|| specs(config).leaves().len(), |adapter| adapter.leaves().len());
+    let leaves = learned.leaves().into_iter().filter(|spec| is_learned(learned, spec)).count();
     let step = (sequences as u64, config.seq_len as u64);
     let scaling = |estimate: &Estimate| {
         let flops = estimate.device.flops * estimate.utilisation;
         let (device, most) = (estimate.device.name.clone(), MOST.max(args.count.into()));
-        let scaling = plan.over_ranks(step, flops, network, leaves as u64, most);
+        let scaling = plan.over_ranks(step, flops, network, leaves as u64, most, &memory);
         Scaled { device, scaling }
     };
     estimates.iter().map(scaling).collect()
@@ -190,7 +197,8 @@ fn over_ranks(scalings: &[Scaled]) -> String {
             scaled(*bytes_per_sec),
             1e6 * latency_secs
         );
-        let head = ["processes", "step", "computes", "bytes", "messages", "speed-up", "tokens/s"];
+        let head =
+            ["processes", "step", "computes", "bytes", "messages", "speed-up", "tokens/s", "memory of one"];
         let mut rows = vec![head.map(String::from)];
         rows.extend(steps.iter().map(|step| {
             [
@@ -201,6 +209,7 @@ fn over_ranks(scalings: &[Scaled]) -> String {
                 format!("{:.4} s", step.latency_secs),
                 format!("{:.2}", step.speed_up),
                 scaled(step.tokens_per_sec),
+                bytes(step.memory_bytes),
             ]
         }));
         text += &table(&rows);

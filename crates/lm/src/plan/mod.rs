@@ -7,13 +7,20 @@ pub use scaling::{Network, Scaling, SharedStep};
 
 use serde::Serialize;
 
-use crate::model::{Adapter, BaseStorage, Config, Method, Spec, TrainingMemory, specs};
+use crate::model::{Adapter, BaseStorage, Config, Method, Spec, TrainingMemory, Weights, specs};
+use crate::train::most_owned;
 
 /// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
 pub const TOKENS_PER_PARAMETER: u64 = 20;
 
 /// Bytes of a value between operations where products are in bfloat16.
 pub const BF16_BYTES: u64 = 2;
+
+/// What the program takes with hardly a model: its code, a small tokenizer, measuring the processor.
+const PROGRAM_BYTES: u64 = 44_000_000;
+
+/// What Open MPI and MPICH add to it where two processes are on one machine.
+const MPI_BYTES: u64 = 52_000_000;
 
 /// The share of a device's memory that training may take; the rest is for what the backend works with.
 const SHARE: f64 = 0.9;
@@ -70,6 +77,17 @@ pub struct Memory {
     pub working: u64,
     /// All but the recomputed one.
     pub total: u64,
+}
+
+impl Memory {
+    /// What a process takes where so many share the moments of what is learned of `specs`: the one that has most of them,
+    /// with the program itself and MPI. The first one has all moments while it saves.
+    pub fn of_rank(&self, specs: &Weights<Spec>, ranks: u64) -> u64 {
+        let share = |ranks| most_owned(specs, ranks) as f64;
+        let moments = self.moments as f64 * share(ranks as usize) / share(1).max(1.0);
+        let mpi = if ranks > 1 { MPI_BYTES } else { 0 };
+        self.total - self.moments + moments as u64 + PROGRAM_BYTES + mpi
+    }
 }
 
 /// What training a model takes.
@@ -208,6 +226,21 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_share_moments_and_nothing_else() {
+        let config = Config::gpt2(50_257, 1024, 12, 12, 768);
+        let memory = Plan::new(&config, None, None, 4096, 8, BF16_BYTES, 1, Method::AdamW).memory;
+        let specs = specs(&config);
+        assert_eq!(memory.of_rank(&specs, 1), memory.total + PROGRAM_BYTES);
+        // 124,439,808 numbers, of which the embedding, the largest leaf, is the whole share of one of four.
+        for (ranks, owned) in [(2, 62_219_904), (4, 38_597_376)] {
+            let spared = 8 * (124_439_808 - owned);
+            let expected = memory.total - spared + PROGRAM_BYTES + MPI_BYTES;
+            let told = memory.of_rank(&specs, ranks);
+            assert!(told.abs_diff(expected) < memory.total / 500, "{ranks}: {told}, expected {expected}");
+        }
+    }
 
     /// GPT-3's table 2.1 and D.1 (Brown et al. 2020): 174,600 million parameters, 300 billion tokens, 3.14e23
     /// operations.

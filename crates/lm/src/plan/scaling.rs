@@ -48,6 +48,8 @@ pub struct SharedStep {
     pub speed_up: f64,
     /// Of all processes.
     pub tokens_per_sec: f64,
+    /// Bytes that the process takes that has most of the moments.
+    pub memory_bytes: u64,
 }
 
 /// Steps of 1, 2, 4 … processes.
@@ -66,7 +68,7 @@ pub struct Scaling {
 
 impl Plan {
     /// Steps of `sequences` sequences of `seq_len` tokens, by 1, 2, 4 … `most` processes that reach so many operations a
-    /// second each; what is learned has so many `leaves`.
+    /// second each; what is learned has so many `leaves`, and one of some processes takes `memory` bytes.
     pub fn over_ranks(
         &self,
         (sequences, seq_len): (u64, u64),
@@ -74,6 +76,7 @@ impl Plan {
         network: Network,
         leaves: u64,
         most: u64,
+        memory: impl Fn(u64) -> u64,
     ) -> Scaling {
         let sequences = sequences.max(1);
         let counts = std::iter::successors(Some(1u64), |ranks| Some(2 * ranks));
@@ -82,7 +85,8 @@ impl Plan {
         let step = |ranks| {
             let step = shared(ranks);
             let tokens_per_sec = (sequences * seq_len) as f64 / step.step_secs;
-            SharedStep { speed_up: alone / step.step_secs, tokens_per_sec, ..step }
+            let memory_bytes = memory(ranks);
+            SharedStep { speed_up: alone / step.step_secs, tokens_per_sec, memory_bytes, ..step }
         };
         let steps: Vec<SharedStep> = counts.take_while(|ranks| *ranks <= most).map(step).collect();
         let stops_at =
@@ -115,6 +119,7 @@ impl Plan {
             latency_secs,
             speed_up: 1.0,
             tokens_per_sec: 0.0,
+            memory_bytes: 0,
         }
     }
 }
@@ -131,7 +136,7 @@ mod tests {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let plan = Plan::new(&config, None, None, 4096, 8, BF16_BYTES, 0, Method::AdamW);
         let leaves = specs(&config).leaves().len() as u64;
-        plan.over_ranks((sequences, 1024), 1e12, network, leaves, 1024)
+        plan.over_ranks((sequences, 1024), 1e12, network, leaves, 1024, |_| 0)
     }
 
     /// By hand: 124,439,808 numbers in 30 buckets, 148 leaves, 803,069,952 operations a token.
