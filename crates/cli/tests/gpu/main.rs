@@ -4,12 +4,16 @@
 
 #[path = "../../../kernels-cuda/tests/emulator/compiled.rs"]
 mod compiled;
+#[allow(dead_code)] // Jobs that are killed are tested beside it.
+#[path = "../ranks/launcher.rs"]
+mod launcher;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 
+use launcher::{Kind, Launcher};
 use libtest_mimic::{Arguments, Completion, Trial};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,10 +27,11 @@ const SHAPE: [&str; 4] = ["n_layer=1", "n_head=2", "d_model=32", "seq_len=128"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, fn(&Gpu)); 3] = [
+    let tests: [(&str, fn(&Gpu)); 4] = [
         ("a_small_road_ends_in_a_report", a_small_road_ends_in_a_report),
         ("what_is_missing_is_named", what_is_missing_is_named),
         ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
+        ("two_processes_take_a_gpu_each", two_processes_take_a_gpu_each),
     ];
     let library = if arguments.list { None } else { compiled::compile_driver(&kernels_cuda::source()) };
     let trials = tests.into_iter().map(|(name, test)| {
@@ -70,6 +75,14 @@ impl Gpu {
         command.args(arguments.split_whitespace()).current_dir(self.dir.path());
         command.env("LD_LIBRARY_PATH", self.path(libraries)).env("XDG_CACHE_HOME", self.path("cache"));
         command
+    }
+
+    /// Lessons, and their texts as token shards.
+    fn make_tokens(&self) {
+        self.run("lessons --out lessons --text-bytes 60000 --demonstrations 80 --prompts 40 --held-out 10 --task-rows 10 --calculator 10");
+        self.run("corpus lessons/text.jsonl --text-field text --no-dedup --out corpus");
+        self.run("tokenizer train --corpus corpus --vocab-size 300 --out tokenizer.json");
+        self.run("tokenize --corpus corpus --tokenizer tokenizer.json --out tokens");
     }
 
     /// What a call says on standard output, which succeeds.
@@ -122,10 +135,7 @@ fn pretrain(out: &str, further: &str) -> String {
 
 fn a_small_road_ends_in_a_report(gpu: &Gpu) {
     let on = "--threads 1 --quiet --device cuda";
-    gpu.run("lessons --out lessons --text-bytes 60000 --demonstrations 80 --prompts 40 --held-out 10 --task-rows 10 --calculator 10");
-    gpu.run("corpus lessons/text.jsonl --text-field text --no-dedup --out corpus");
-    gpu.run("tokenizer train --corpus corpus --vocab-size 300 --out tokenizer.json");
-    gpu.run("tokenize --corpus corpus --tokenizer tokenizer.json --out tokens");
+    gpu.make_tokens();
     gpu.run(&pretrain("base", "--device cuda"));
     gpu.fails(gpu.with("libraries", &pretrain("base", "--device cpu")), &["settings.device: \"cuda\""]);
     let recipe = "--steps 5 --set batch_size=4 --set eval_every=5 --precision f32";
@@ -184,4 +194,34 @@ fn a_plan_measures_the_gpu(gpu: &Gpu) {
         device(0)["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 3 << 30 && bytes <= 4 << 30),
         "{plan}"
     );
+}
+
+/// What two processes exchange goes through the host. The lanes of a step are the same, and so are its bits.
+fn two_processes_take_a_gpu_each(gpu: &Gpu) {
+    let Ok(launcher) = Launcher::find(Kind::OpenMpi) else {
+        eprintln!("SKIPPED two processes: there is no mpirun of Open MPI");
+        return;
+    };
+    gpu.make_tokens();
+    gpu.run(&pretrain("alone", "--device cuda --set lanes=2"));
+    let path = |name: &str| gpu.path(name).display().to_string();
+    let recipe = pretrain("together", "--device cuda --set lanes=2")
+        .replace("--data tokens", &format!("--data {}", path("tokens")));
+    let recipe = recipe.replace("--out together", &format!("--out {}", path("together")));
+    let arguments: Vec<String> = recipe.split_whitespace().map(String::from).collect();
+    let with = |count: &str| {
+        let variables = [
+            ("LD_LIBRARY_PATH", &*path("libraries")),
+            ("XDG_CACHE_HOME", &*path("cache")),
+            ("FAKE_GPU_COUNT", count),
+        ];
+        launcher.start_each(&[(2, env!("CARGO_BIN_EXE_mynah").into(), arguments.clone())], &variables).end()
+    };
+    let one = with("1");
+    assert!(one.code != Some(0) && one.said.contains("there is no GPU 1"), "{}", one.said);
+    let two = with("2");
+    assert_eq!(two.code, Some(0), "{}", two.said);
+    let metrics =
+        ["alone", "together"].map(|run| fs::read(gpu.path(run).join("metrics.jsonl")).expect("metrics"));
+    assert!(metrics[0] == metrics[1], "two processes learn something else");
 }

@@ -25,10 +25,12 @@ inline bool inside(u64 at, u64 bytes) {
   return at + bytes <= begin + size;
 }
 struct Function { std::string name; u64 shared = USUAL_SHARED; };
-inline int chip() {
-  const char* chip = getenv("FAKE_GPU_CHIP");
-  return chip ? atoi(chip) : 90;
+inline int asked(const char* name, int usual) {
+  const char* value = getenv(name);
+  return value ? atoi(value) : usual;
 }
+inline int chip() { return asked("FAKE_GPU_CHIP", 90); }
+inline int count() { return asked("FAKE_GPU_COUNT", 1); }
 [[noreturn]] inline void wrong(const char* what) {
   fprintf(stderr, "EMULATOR: cuBLASLt: %s\n", what);
   abort();
@@ -59,8 +61,8 @@ API cuGetErrorString(int code, const char** text) {
   return OK;
 }
 API cuGetErrorName(int code, const char** text) { return cuGetErrorString(code, text); }
-API cuDeviceGetCount(int* count) { return *count = 1, OK; }
-API cuDeviceGet(int* device, int number) { return *device = number, number == 0 ? OK : INVALID_VALUE; }
+API cuDeviceGetCount(int* devices) { return *devices = count(), OK; }
+API cuDeviceGet(int* device, int number) { return *device = number, number < count() ? OK : INVALID_VALUE; }
 API cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "emulated GPU"), OK; }
 API cuDeviceTotalMem_v2(u64* bytes, int) { return *bytes = MEMORY, OK; }
 API cuDeviceGetAttribute(int* value, int attribute, int) {
