@@ -124,7 +124,7 @@ KERNEL(128) attention_backward_queries(void* dqkv, const void* dout, const float
 }
 
 // Gradients of keys and values: all query heads that read them, in order.
-KERNEL(128) attention_backward_keys(void* dqkv, const void* dout, const float* lse, const float* delta, const void* qkv, int bf, const Tile* tiles,
+KERNEL(128, 5) attention_backward_keys(void* dqkv, const void* dout, const float* lse, const float* delta, const void* qkv, int bf, const Tile* tiles,
                                     Heads h, Drop drop) {
   Tile tile = tiles[blockIdx.x];
   int kv = blockIdx.y, lane = threadIdx.x & 31, stride = qkv_width(h), shared = h.n_head / h.n_kv_head;

@@ -1,79 +1,76 @@
-//! The kernels' machine code: compiled by NVRTC for the chip that there is, and kept in the user's cache, for
-//! that takes some seconds.
+//! The kernels' machine code, as `tools/gpu_kernels.py` makes it of their source: for three chips, and PTX, which a
+//! driver compiles itself for all others.
 
-use crate::source::source;
-use cudarc::nvrtc::{result, sys};
-use std::ffi::CString;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use flate2::read::GzDecoder;
+use std::io::Read;
 
-/// Machine code for a chip of this compute capability.
-pub(crate) fn code((major, minor): (i32, i32)) -> Result<Vec<u8>, String> {
-    let source = source();
-    let options = [
-        // What is new in a chip's own architecture is for that chip alone.
-        format!("--gpu-architecture=sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }),
-        "-std=c++17".into(),
-        "-default-device".into(),
-    ];
-    let kept = kept(&(&source, &options, version()));
-    if let Some(code) = kept.as_deref().and_then(|path| std::fs::read(path).ok()) {
-        return Ok(code);
+/// Code for a chip, packed.
+struct Compiled {
+    /// The compute capabilities that it runs on.
+    runs_on: fn((i32, i32)) -> bool,
+    packed: &'static [u8],
+}
+
+/// What runs on fewer chips comes first. A chip's own instructions (`a`) are for that chip alone; other code is for the
+/// later chips of its family too.
+const COMPILED: [Compiled; 4] = [
+    Compiled { runs_on: |chip| chip == (9, 0), packed: include_bytes!("../compiled/sm_90a.cubin.gz") },
+    Compiled { runs_on: |chip| chip == (10, 0), packed: include_bytes!("../compiled/sm_100a.cubin.gz") },
+    Compiled { runs_on: |(major, _)| major == 8, packed: include_bytes!("../compiled/sm_80.cubin.gz") },
+    Compiled { runs_on: |chip| chip >= (8, 0), packed: include_bytes!("../compiled/compute_80.ptx.gz") },
+];
+
+/// Code for a chip of this compute capability, each as the driver takes it: what fits it best, then what it can be
+/// compiled from.
+pub(crate) fn code(chip: (i32, i32)) -> impl Iterator<Item = Vec<u8>> {
+    COMPILED.iter().filter(move |compiled| (compiled.runs_on)(chip)).map(|compiled| unpacked(compiled.packed))
+}
+
+fn unpacked(packed: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut code).expect("what is in the program is whole");
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// Bytes 18 and 19 of an ELF file: the machine, here CUDA's.
+    const MACHINE: [u8; 2] = [190, 0];
+
+    fn digest(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
-    let code = compile(source, &options)?;
-    if let Some(path) = kept {
-        keep(&path, &code);
-    }
-    Ok(code)
-}
 
-/// The compiler's version; another one makes other code.
-fn version() -> (i32, i32) {
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: both are integers to be written.
-    let known = unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result();
-    known.map_or((0, 0), |()| (major, minor))
-}
-
-/// Where code that is made of this is kept; nowhere for users without a directory.
-fn kept(of: &impl Hash) -> Option<PathBuf> {
-    let of_user = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = of_user("XDG_CACHE_HOME").or_else(|| Some(of_user("HOME")?.join(".cache")))?;
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    Some(cache.join(format!("mynah/kernels/{:016x}.cubin", hasher.finish())))
-}
-
-/// Keeps code for the next time, whole or not at all. Where that fails, it is compiled again.
-fn keep(path: &Path, code: &[u8]) {
-    let Some(dir) = path.parent() else { return };
-    let new = dir.join(format!("{}.new", std::process::id()));
-    let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&new, code));
-    if written.and_then(|()| std::fs::rename(&new, path)).is_err() {
-        let _ = std::fs::remove_file(new);
-    }
-}
-
-fn compile(source: String, options: &[String]) -> Result<Vec<u8>, String> {
-    let source = CString::new(source).expect("a source without zeros");
-    let failed = |what: &str| format!("NVRTC does not compile the kernels: {what}");
-    let program =
-        result::create_program(&source, Some(c"kernels.cu")).map_err(|e| failed(&format!("{e:?}")))?;
-    // SAFETY: the program was just made, and is destroyed at the end.
-    unsafe {
-        if let Err(e) = result::compile_program(program, options) {
-            let log = result::get_program_log(program).unwrap_or_default();
-            let log: Vec<u8> = log.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
-            return Err(failed(&format!("{e:?}\n{}", String::from_utf8_lossy(&log))));
+    #[test]
+    fn what_is_compiled_comes_of_the_sources() {
+        let made: serde_json::Value =
+            serde_json::from_str(include_str!("../compiled/made.json")).expect("what made them");
+        let stale = "the kernels are not those that were compiled: tools/gpu_kernels.py compiles them";
+        assert_eq!(made["source"], digest(crate::source().as_bytes()), "{stale}");
+        let digests: Vec<String> =
+            COMPILED.iter().map(|compiled| digest(&unpacked(compiled.packed))).collect();
+        for (i, name) in ["sm_90a.cubin", "sm_100a.cubin", "sm_80.cubin", "compute_80.ptx"].iter().enumerate()
+        {
+            assert_eq!(made["files"][name], digests[i], "{name}: {stale}");
         }
-        let mut size = 0;
-        let mut code = Vec::new();
-        let read = sys::nvrtcGetCUBINSize(program, &mut size).result().and_then(|()| {
-            code = vec![0u8; size];
-            sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()
-        });
-        read.map_err(|e| failed(&format!("{e:?}")))?;
-        result::destroy_program(program).map_err(|e| failed(&format!("{e:?}")))?;
-        Ok(code)
+    }
+
+    #[test]
+    fn every_chip_has_code() {
+        for (chip, cubins) in
+            [((8, 0), 1), ((8, 9), 1), ((9, 0), 1), ((10, 0), 1), ((10, 3), 0), ((12, 0), 0)]
+        {
+            let code: Vec<_> = code(chip).collect();
+            assert_eq!(code.len(), cubins + 1, "{chip:?}");
+            assert!(
+                code[..cubins].iter().all(|code| code.starts_with(b"\x7fELF") && code[18..20] == MACHINE)
+            );
+            // A text ends with a zero for the driver.
+            assert!(code[cubins].starts_with(b"//") && code[cubins].ends_with(b"\0"));
+        }
+        assert_eq!(code((7, 5)).count(), 0);
     }
 }

@@ -1,11 +1,10 @@
-//! A GPU through NVIDIA's driver, NVRTC and cuBLASLt, all opened at run time.
+//! A GPU through NVIDIA's driver and cuBLASLt, both opened at run time.
 
 use crate::compiled;
 use crate::device::{Address, Device, Measured, Product};
 use crate::products::Lt;
 use cudarc::driver::result::{self, DriverError, stream::StreamKind};
 use cudarc::driver::sys;
-use cudarc::nvrtc;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::fmt;
@@ -67,7 +66,7 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Opens the GPU of this number and compiles the kernels for it.
+    /// Opens the GPU of this number and loads the kernels.
     ///
     /// # Errors
     ///
@@ -115,9 +114,8 @@ impl Driver {
             let bytes = result::device::total_mem(device).map_err(failed("cannot ask the GPU's memory"))?;
             let stream =
                 result::stream::create(StreamKind::NonBlocking).map_err(failed("cannot use the GPU"))?;
-            let code = compiled::code(chip).map_err(Missing)?;
-            let module = result::module::load_data(code.as_ptr().cast())
-                .map_err(failed("the driver does not take the kernels (a newer driver may)"))?;
+            let module =
+                load(chip).map_err(failed("the driver does not take the kernels (a newer driver may)"))?;
             let memory =
                 result::malloc_host(STAGING_BYTES, 0).map_err(failed("cannot lock memory for copies"))?;
             let products = Lt::new(stream).map_err(Missing)?;
@@ -330,12 +328,26 @@ fn describe(e: DriverError) -> String {
     e.error_string().map_or_else(|_| format!("{e:?}"), |text| text.to_string_lossy().into_owned())
 }
 
+/// The kernels: compiled for the chip, or by the driver where it does not take that.
+///
+/// # Safety
+/// A context of this chip is current.
+unsafe fn load(chip: (i32, i32)) -> Result<sys::CUmodule, DriverError> {
+    let mut refused = DriverError(sys::cudaError_enum::CUDA_ERROR_NO_BINARY_FOR_GPU);
+    for code in compiled::code(chip) {
+        // SAFETY: the caller's; the code is a whole image, or a text that ends with a zero.
+        match unsafe { result::module::load_data(code.as_ptr().cast()) } {
+            Ok(module) => return Ok(module),
+            Err(e) => refused = e,
+        }
+    }
+    Err(refused)
+}
+
 /// Says which library is missing and where it comes from. Without this a call of one would panic.
 fn libraries() -> Result<(), Missing> {
     // SAFETY: opening them runs nothing but their own initialisers.
-    let (driver, nvrtc, blaslt) = unsafe {
-        (sys::is_culib_present(), nvrtc::sys::is_culib_present(), cudarc::cublaslt::sys::is_culib_present())
-    };
+    let (driver, blaslt) = unsafe { (sys::is_culib_present(), cudarc::cublaslt::sys::is_culib_present()) };
     let missing = |file: &str, from: &str| Err(Missing(format!("cannot open {file}: {from}")));
     let toolkit = |package: &str| {
         format!(
@@ -347,7 +359,6 @@ fn libraries() -> Result<(), Missing> {
             "libcuda.so.1",
             "there is no NVIDIA driver here; install one for your GPU, or use --device cpu",
         ),
-        () if !nvrtc => missing("libnvrtc.so.13 (or .12)", &toolkit("nvidia-cuda-nvrtc")),
         () if !blaslt => missing("libcublasLt.so.13 (or .12)", &toolkit("nvidia-cublas")),
         () => Ok(()),
     }

@@ -6,7 +6,7 @@
 //!   opened at run time; tests put an emulator in its place.
 //! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which
 //!   function does what.
-//! * `kernels/*.cu`: the kernels, in CUDA C++, compiled for the card when it is first opened.
+//! * `kernels/*.cu`: the kernels, in CUDA C++, which come compiled for three chips, and as PTX for others.
 //!
 //! What differs from the processor: on one card the same calls give the same bits, and no more than that. The
 //! bits of a row may depend on how many rows a product has, for cuBLASLt takes another algorithm for another

@@ -25,11 +25,14 @@ const PPO_PASSES: f64 = 4.0;
 /// A model that is learned in seconds on an emulator.
 const SHAPE: [&str; 4] = ["n_layer=1", "n_head=2", "d_model=32", "seq_len=128"];
 
+type Test = fn(&Gpu);
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, fn(&Gpu)); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("a_small_road_ends_in_a_report", a_small_road_ends_in_a_report),
         ("what_is_missing_is_named", what_is_missing_is_named),
+        ("every_chip_gets_code", every_chip_gets_code),
         ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
         ("two_processes_take_a_gpu_each", two_processes_take_a_gpu_each),
     ];
@@ -55,7 +58,7 @@ struct Gpu {
 impl Gpu {
     fn new(library: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for (folder, names) in [("libraries", &["cuda", "cublasLt", "nvrtc"][..]), ("driver", &["cuda"])] {
+        for (folder, names) in [("libraries", &["cuda", "cublasLt"][..]), ("driver", &["cuda"])] {
             let folder = dir.path().join(folder);
             fs::create_dir(&folder).expect("a folder");
             for name in names {
@@ -73,7 +76,7 @@ impl Gpu {
     fn with(&self, libraries: &str, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mynah"));
         command.args(arguments.split_whitespace()).current_dir(self.dir.path());
-        command.env("LD_LIBRARY_PATH", self.path(libraries)).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env("LD_LIBRARY_PATH", self.path(libraries));
         command
     }
 
@@ -174,11 +177,29 @@ fn a_small_road_ends_in_a_report(gpu: &Gpu) {
 
 fn what_is_missing_is_named(gpu: &Gpu) {
     let asked = "plan --preset tiny --device cuda";
-    gpu.fails(gpu.with("driver", asked), &["cannot open lib", "LD_LIBRARY_PATH", "pip install nvidia-"]);
+    gpu.fails(
+        gpu.with("driver", asked),
+        &["cannot open libcublasLt.so.13", "LD_LIBRARY_PATH", "pip install nvidia-cublas"],
+    );
     gpu.fails(gpu.with("libraries", &format!("{asked}:1")), &["there is no GPU 1", "sees 1"]);
     let mut old = gpu.with("libraries", asked);
     old.env("FAKE_GPU_CHIP", "75");
     gpu.fails(old, &["compute capability 7.5", "8.0 or newer", "--device cpu"]);
+}
+
+fn every_chip_gets_code(gpu: &Gpu) {
+    let opened = |chip: &str, ptx_only: bool| {
+        let mut asked = gpu.with("libraries", "plan --preset tiny --device cuda --quiet");
+        asked.env("FAKE_GPU_CHIP", chip);
+        if ptx_only {
+            asked.env("FAKE_GPU_PTX_ONLY", "1");
+        }
+        let ended = ended(asked);
+        assert!(ended.status.success(), "{chip}: {}", text(&ended.stderr));
+    };
+    // Ampere, Ada, Hopper and Blackwell for data centres; what only PTX is for; a driver that refuses machine code.
+    ["80", "89", "90", "100", "103", "120"].iter().for_each(|chip| opened(chip, false));
+    opened("90", true);
 }
 
 fn a_plan_measures_the_gpu(gpu: &Gpu) {

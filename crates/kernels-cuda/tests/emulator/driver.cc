@@ -112,7 +112,16 @@ API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void*) {
   return apart && inside(to, bytes) && inside(from, bytes) ? (memcpy((void*)to, (void*)from, bytes), OK) : INVALID_ADDRESS;
 }
 
-API cuModuleLoadData(void** module, const void* image) { return *module = (void*)image, OK; }
+// Whether it is for this chip its first bytes tell: an ELF file's flags have the chip's number, in the second byte since
+// the tenth generation; PTX begins with a comment.
+API cuModuleLoadData(void** module, const void* image) {
+  const unsigned char* code = (const unsigned char*)image;
+  bool elf = !memcmp(code, "\x7f" "ELF", 4), ptx = !memcmp(code, "//", 2);
+  int of = elf ? code[code[7] == 0x33 ? 48 : 49] : 80;
+  if (getenv("FAKE_GPU_PTX_ONLY") && elf) return INVALID_IMAGE;
+  bool runs = elf ? of / 10 == chip() / 10 && of % 10 <= chip() % 10 : ptx && chip() >= 80;
+  return runs ? (*module = (void*)image, OK) : INVALID_IMAGE;
+}
 API cuModuleGetFunction(void** function, void*, const char* name) { return *function = new Function{name}, OK; }
 API cuFuncSetAttribute(Function* function, int attribute, int value) {
   if (attribute != 8 || value < 0 || (u64)value > MOST_SHARED) return INVALID_VALUE;
@@ -188,10 +197,3 @@ API cublasLtMatmul(void*, Operation* o, const float* alpha, u64 a, Layout* la, u
   flat.then = o->epilogue == 192 ? 3 : aux ? 2 : bias ? 1 : 0;
   return emu_product(&flat), OK;
 }
-
-API nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, OK; }
-API nvrtcCreateProgram(void** program, const char*, const char*, int, const char**, const char**) { return *program = &used, OK; }
-API nvrtcCompileProgram(void*, int, const char**) { return OK; }
-API nvrtcGetCUBINSize(void*, size_t* size) { return *size = 4, OK; }
-API nvrtcGetCUBIN(void*, char* code) { return memcpy(code, "code", 4), OK; }
-API nvrtcDestroyProgram(void**) { return OK; }
