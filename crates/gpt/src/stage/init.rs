@@ -267,13 +267,7 @@ impl Init {
             "the data has tokens that {} does not know, whose embeddings an adapter does not learn: leave --lora out",
             self.name
         );
-        let base = self.adapter().map_or(BaseStorage::NUMBERS, |adapter| adapter.base);
-        let is_in_blocks = |spec: &Spec| match base {
-            BaseStorage::NUMBERS => false,
-            BaseStorage::AsItIs { .. } => spec.is_block_matrix() && self.model.is_in_blocks(spec),
-            BaseStorage::In(_) => spec.is_block_matrix(),
-        };
-        let mut upload = checkpoint::to_backend_where(b, config, |spec| !is_in_blocks(spec));
+        let mut upload = checkpoint::to_backend_where(b, config, |spec| !self.is_in_blocks(spec));
         let new_rows = if self.draws { NewRows::Drawn { seed } } else { NewRows::Mean };
         let mut leaf = 0;
         let mut weights = self.model.weights_as(&specs(config), |spec, values| {
@@ -283,17 +277,7 @@ impl Init {
                 (Some(values), None) => self.grow(spec, values, new_rows),
                 (None, None) => fresh(spec, seed, leaf),
             };
-            let leaf = match base {
-                BaseStorage::In(format) if is_in_blocks(spec) => Leaf::Blocks(
-                    checkpoint::quantised(spec, format, &values)
-                        .context("leave --base out to keep the model exactly")?,
-                ),
-                BaseStorage::AsItIs { .. } if is_in_blocks(spec) => {
-                    self.model.blocks_in_file(spec)?.map_or(Leaf::Values(values), Leaf::Blocks)
-                }
-                _ => Leaf::Values(values),
-            };
-            Ok(upload(leaf))
+            Ok(upload(self.stored_leaf(spec, values)?))
         })?;
         drop(upload);
         weights.adapter = self.adapter_weights(b, leaf, seed)?;
@@ -301,6 +285,33 @@ impl Init {
             set_magnitudes(b, &mut weights, files.is_none());
         }
         Ok(weights)
+    }
+
+    /// How the matrices of blocks are stored.
+    fn base(&self) -> BaseStorage {
+        self.adapter().map_or(BaseStorage::NUMBERS, |adapter| adapter.base)
+    }
+
+    fn is_in_blocks(&self, spec: &Spec) -> bool {
+        match self.base() {
+            BaseStorage::NUMBERS => false,
+            BaseStorage::AsItIs { .. } => spec.is_block_matrix() && self.model.is_in_blocks(spec),
+            BaseStorage::In(_) => spec.is_block_matrix(),
+        }
+    }
+
+    /// A leaf of these values as it is stored.
+    fn stored_leaf(&self, spec: &Spec, values: Vec<f32>) -> Result<Leaf> {
+        Ok(match self.base() {
+            BaseStorage::In(format) if self.is_in_blocks(spec) => Leaf::Blocks(
+                checkpoint::quantised(spec, format, &values)
+                    .context("leave --base out to keep the model exactly")?,
+            ),
+            BaseStorage::AsItIs { .. } if self.is_in_blocks(spec) => {
+                self.model.blocks_in_file(spec)?.map_or(Leaf::Values(values), Leaf::Blocks)
+            }
+            _ => Leaf::Values(values),
+        })
     }
 
     /// What the files of an adapter have of a leaf.
@@ -464,20 +475,4 @@ fn grown(mut values: Vec<f32>, width: usize, rows: usize, new: Range<usize>, val
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_rows_begin_at_the_mean_and_padding_stays() {
-        let rows = vec![1.0, 2.0, 3.0, 6.0, 9.0, 9.0];
-        let mean = [2.0, 4.0];
-        let padded = grown(rows.clone(), 2, 3, 2..3, NewRows::Mean);
-        assert_eq!(padded, [&rows[..4], &mean].concat(), "the padding row is a token now");
-        let longer = grown(rows.clone(), 2, 5, 2..5, NewRows::Mean);
-        assert_eq!(longer, [&rows[..4], &mean, &mean, &mean].concat());
-        assert_eq!(grown(rows.clone(), 2, 4, 3..4, NewRows::Zero), [&rows[..], &[0.0, 0.0]].concat());
-        assert_eq!(grown(rows.clone(), 2, 3, 2..2, NewRows::Mean), rows);
-        let drawn = grown(rows, 2, 4, 2..4, NewRows::Drawn { seed: 1 });
-        assert_ne!(drawn[4..6], drawn[6..8], "marks differ from each other");
-    }
-}
+mod tests;
