@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Products of at most so many terms are left to the kernel, so that it is run too.
 pub(crate) const SMALL_PRODUCT: usize = 1 << 14;
@@ -41,6 +42,9 @@ pub(crate) fn compiler() -> String {
 /// What was compiled before is kept.
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn library(text: &str, flags: &[&str]) -> Option<PathBuf> {
+    // Tests of one process want the same one at once.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _compiling = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
     let kernels = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels-cuda/kernels"));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut hasher = DefaultHasher::new();
