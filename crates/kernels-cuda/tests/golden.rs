@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that finds no value has failed.
 
+#[macro_use]
 mod emulator;
 #[path = "../../lm/tests/families/mod.rs"]
 mod families;
@@ -9,47 +10,46 @@ mod families;
 use families::*;
 use kernels::Precision::{self, Bf16, F32};
 use kernels_cuda::Cuda;
+use std::process::ExitCode;
 
-/// Calls `check` for every family on a device, where there is one.
+fn main() -> ExitCode {
+    emulator::suite(tests![logits gradients ten_steps greedy ropes runs_repeat])
+}
+
+/// Calls `check` for every family.
 fn on_device(precision: Precision, check: impl Fn(&Golden, Cuda)) {
-    let Some((device, _)) = emulator::device() else { return };
+    let (device, _) = emulator::device();
     families().iter().for_each(|golden| check(golden, Cuda::new(device.clone(), precision, 1)));
 }
 
-#[test]
 fn logits() {
     on_device(F32, |golden, cuda| logits_agree(golden, cuda, 1e-5));
     on_device(Bf16, |golden, cuda| logits_agree(golden, cuda, 3e-2));
 }
 
-#[test]
 fn gradients() {
     on_device(F32, |golden, cuda| gradients_agree(golden, cuda, 3e-5));
     on_device(Bf16, |golden, cuda| gradients_agree(golden, cuda, 1e-1));
 }
 
-#[test]
 fn ten_steps() {
     on_device(F32, |golden, cuda| curve_agrees(golden, cuda, 1e-4));
     // Rounding falls elsewhere than on the processor, and ten large steps make the most of it.
     on_device(Bf16, |golden, cuda| curve_agrees(golden, cuda, 8e-2));
 }
 
-#[test]
 fn greedy() {
     on_device(F32, greedy_agrees);
 }
 
-#[test]
 fn ropes() {
-    let Some((device, _)) = emulator::device() else { return };
+    let (device, _) = emulator::device();
     ropes_agree(|| Cuda::new(device.clone(), F32, 1), 1e-5);
 }
 
 /// Runs repeat to the bit: losses and weights after some steps, of the oldest family and the newest.
-#[test]
 fn runs_repeat() {
-    let Some((device, _)) = emulator::device() else { return };
+    let (device, _) = emulator::device();
     for golden in families().into_iter().step_by(5) {
         for precision in [F32, Bf16] {
             let bits = || {

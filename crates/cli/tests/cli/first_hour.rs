@@ -142,7 +142,9 @@ fn more_threads_than_cores_are_warned_of() {
     assert!(stderr(&assert).contains("note: 1000 threads on "), "{}", stderr(&assert));
     let assert = run(&["plan", "--preset", "tiny", "--device", "h100", "--threads", "1"], 0);
     assert_eq!(stderr(&assert), "");
-    assert!(String::from_utf8_lossy(&assert.get_output().stdout).contains("a device with a name are its maker's"));
+    assert!(
+        String::from_utf8_lossy(&assert.get_output().stdout).contains("a device with a name are its maker's")
+    );
 }
 
 /// Each says what, where, and what to do next.

@@ -36,15 +36,15 @@ fn main() -> ExitCode {
         ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
         ("two_processes_take_a_gpu_each", two_processes_take_a_gpu_each),
     ];
-    let library = if arguments.list { None } else { compiled::compile_driver(&kernels_cuda::source()) };
+    let missing = compiled::no_compiler();
     let trials = tests.into_iter().map(|(name, test)| {
-        let library = library.clone();
-        Trial::ignorable_test(name, move || match library {
-            Some(library) => {
-                test(&Gpu::new(&library));
+        let missing = missing.clone();
+        Trial::ignorable_test(name, move || match missing {
+            None => {
+                test(&Gpu::new(&compiled::compile_driver(&kernels_cuda::source())));
                 Ok(Completion::Completed)
             }
-            None => Ok(Completion::ignored_with(format!("no C++ compiler {:?}", compiled::compiler()))),
+            Some(why) => Ok(Completion::ignored_with(why)),
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()

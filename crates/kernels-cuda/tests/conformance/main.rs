@@ -15,6 +15,7 @@ use kernels::{Precision, Reference};
 use kernels_cuda::Cuda;
 use lab::{Lab, Sizes, Storage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
 
 /// Of the sizes, every so-manieth runs on the emulator, which is slow.
 const STEP: usize = 14;
@@ -34,35 +35,40 @@ fn further(operation: &str) -> &'static [Sizes] {
 /// What there are no kernels for, and is refused by name.
 const REFUSED: &[&str] = &["blocks"];
 
-/// Makes a test of each operation, and the list of them.
+/// The list of tests, one of each operation.
 macro_rules! conformance {
     ($($operation:ident)*) => {
-        const COVERED: &[&str] = &[$(stringify!($operation)),*];
-        $(#[test]
-        fn $operation() {
+        const OPERATIONS: &[(&str, emulator::Test)] = &[$((stringify!($operation), || {
             conforms(stringify!($operation), operations::$operation::<Reference>, operations::$operation::<Cuda>);
-        })*
+            Ok(())
+        })),*];
     };
 }
 
 operations::for_every_operation!(conformance);
 
-#[test]
-fn every_operation_is_covered() {
-    operations::assert_covered(COVERED);
+fn main() -> ExitCode {
+    let whole: [(&str, emulator::Test); 2] = [
+        ("every_operation_is_covered", every_operation_is_covered),
+        ("all_kernels_keep_within_bounds", all_kernels_keep_within_bounds),
+    ];
+    emulator::suite(OPERATIONS.iter().copied().chain(whole))
+}
+
+fn every_operation_is_covered() -> Result<(), String> {
+    operations::assert_covered(&OPERATIONS.iter().map(|operation| operation.0).collect::<Vec<_>>());
+    Ok(())
 }
 
 /// No kernel reads or writes outside of what was allocated, and none is left out: the same list under the address
 /// sanitizer.
-#[test]
-fn all_kernels_keep_within_bounds() {
-    let sanitized = emulator::sanitized::is_here();
-    if sanitized || emulator::device().is_none_or(|(_, real)| real) {
-        return;
+fn all_kernels_keep_within_bounds() -> Result<(), String> {
+    if emulator::sanitized::is_here() || emulator::device().1 {
+        return Ok(());
     }
-    let Some((ended, launched)) = emulator::sanitized::again(&[]) else { return };
+    let (ended, launched) = emulator::sanitized::again(&[])?;
     let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    let all = format!("{} passed", COVERED.len() + 2);
+    let all = format!("{} passed", OPERATIONS.len() + 2);
     assert!(ended.status.success() && said[0].contains(&all), "{}", said.concat());
     let source = kernels_cuda::source();
     let left_out: Vec<_> = emulator::names(&source)
@@ -70,11 +76,12 @@ fn all_kernels_keep_within_bounds() {
         .filter(|name| !launched.iter().any(|known| known == name))
         .collect();
     assert!(left_out.is_empty(), "not run: {left_out:?}");
+    Ok(())
 }
 
 /// Runs an operation on both backends in every setting and compares; twice, for runs repeat to the bit.
 fn conforms(name: &str, reference: fn(&mut Lab<Reference>, Sizes), cuda: fn(&mut Lab<Cuda>, Sizes)) {
-    let Some((device, real)) = emulator::device() else { return };
+    let (device, real) = emulator::device();
     if REFUSED.contains(&name) {
         let mut lab = Lab::new(Cuda::new(device, Precision::F32, 1), Precision::F32, Storage::Native);
         let refused = catch_unwind(AssertUnwindSafe(|| lab.run(cuda, [1; 4]))).err();

@@ -8,15 +8,15 @@ use std::sync::{Mutex, PoisonError};
 /// Products of at most so many terms are left to the kernel, so that it is run too.
 pub(crate) const SMALL_PRODUCT: usize = 1 << 14;
 
-/// A library that launches these kernels and computes products; none without a compiler, which is said.
+/// A library that launches these kernels and computes products.
 #[allow(dead_code, reason = "not every suite needs both")]
-pub(crate) fn compile(source: &str, flags: &[&str]) -> Option<PathBuf> {
+pub(crate) fn compile(source: &str, flags: &[&str]) -> PathBuf {
     library(&registry(source), flags)
 }
 
-/// A library that stands for CUDA's driver and cuBLASLt; none without a compiler, which is said.
+/// A library that stands for CUDA's driver and cuBLASLt.
 #[allow(dead_code, reason = "not every suite needs both")]
-pub(crate) fn compile_driver(source: &str) -> Option<PathBuf> {
+pub(crate) fn compile_driver(source: &str) -> PathBuf {
     let small = format!("const u64 SMALL_PRODUCT = {SMALL_PRODUCT};\n");
     library(&(registry(source) + &small + include_str!("driver.cc")), &[])
 }
@@ -35,13 +35,19 @@ pub(crate) fn sanitizer() -> Option<PathBuf> {
 }
 
 /// The C++ compiler.
-pub(crate) fn compiler() -> String {
+fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_| "c++".into())
 }
 
+/// Why nothing can be compiled, if so.
+pub(crate) fn no_compiler() -> Option<String> {
+    let compiler = compiler();
+    let is_there = Command::new(&compiler).arg("--version").output().is_ok();
+    (!is_there).then(|| format!("there is no C++ compiler {compiler:?}"))
+}
+
 /// What was compiled before is kept.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn library(text: &str, flags: &[&str]) -> Option<PathBuf> {
+fn library(text: &str, flags: &[&str]) -> PathBuf {
     // Tests of one process want the same one at once.
     static COMPILING: Mutex<()> = Mutex::new(());
     let _compiling = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,26 +58,22 @@ fn library(text: &str, flags: &[&str]) -> Option<PathBuf> {
     let digest = hasher.finish();
     let kept = dir.join(format!("emulator-{digest:016x}.so"));
     if kept.exists() {
-        return Some(kept);
+        return kept;
     }
     // What another process compiles is not waited for.
     let name = format!("emulator-{digest:016x}-{}", std::process::id());
     let [source, library] = ["cc", "so"].map(|end| dir.join(format!("{name}.{end}")));
     std::fs::write(&source, text).expect("the emulator's source");
-    let compiler = compiler();
-    let command = Command::new(&compiler)
+    let output = Command::new(compiler())
         .args(["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"])
         .args(flags)
         .arg("-I")
         .args([kernels, &source, Path::new("-o"), &library])
-        .output();
-    let Ok(output) = command else {
-        eprintln!("SKIPPED: there is no C++ compiler {compiler:?}, so no kernel was run");
-        return None;
-    };
+        .output()
+        .expect("the C++ compiler starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::rename(&library, &kept).expect("the emulator's library");
-    Some(kept)
+    kept
 }
 
 /// All kernels, and a function that launches one by its name.

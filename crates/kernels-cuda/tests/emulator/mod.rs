@@ -2,9 +2,11 @@
 
 use kernels_cuda::Driver;
 use kernels_cuda::device::{Address, Device, Product, Then};
+use libtest_mimic::{Arguments, Completion, Trial};
 use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 mod compiled;
@@ -41,23 +43,47 @@ struct Flat {
     then: i32,
 }
 
-/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator. None
-/// where there is no C++ compiler, which is said.
-pub(crate) fn device() -> Option<(Arc<dyn Device>, bool)> {
-    static DEVICE: OnceLock<Option<(Arc<dyn Device>, bool)>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| match std::env::var("MYNAH_CUDA_DEVICE") {
+/// Has the number of the GPU that is tested instead of the emulator.
+const REAL: &str = "MYNAH_CUDA_DEVICE";
+
+/// A test, or why it could not be run.
+pub(crate) type Test = fn() -> Result<(), String>;
+
+/// Tests by their names.
+#[allow(unused_macros, reason = "not every suite has tests that can always be run")]
+macro_rules! tests {
+    ($($name:ident)*) => {
+        [$((stringify!($name), (|| { $name(); Ok(()) }) as crate::emulator::Test)),*]
+    };
+}
+
+/// Runs tests, unless there is nothing to run them on: they are counted as ignored then, by their names.
+pub(crate) fn suite(tests: impl IntoIterator<Item = (&'static str, Test)>) -> ExitCode {
+    let missing = if std::env::var_os(REAL).is_some() { None } else { compiled::no_compiler() };
+    let trial = |(name, test): (&str, Test)| {
+        let missing = missing.clone();
+        Trial::ignorable_test(name, move || {
+            Ok(match missing.map_or_else(test, Err) {
+                Ok(()) => Completion::Completed,
+                Err(why) => Completion::ignored_with(why),
+            })
+        })
+    };
+    libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit_code()
+}
+
+/// The GPU that `MYNAH_CUDA_DEVICE` has the number of, and that it is a real one; else the emulator.
+pub(crate) fn device() -> (Arc<dyn Device>, bool) {
+    static DEVICE: OnceLock<(Arc<dyn Device>, bool)> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| match std::env::var(REAL) {
         Ok(number) => {
             let number = number.parse().expect("MYNAH_CUDA_DEVICE is the number of a GPU");
             let driver = Driver::open(number).unwrap_or_else(|e| panic!("{e}"));
-            Some((Arc::new(driver), true))
+            (Arc::new(driver), true)
         }
-        Err(_) => emulated().map(|device| (device, false)),
+        Err(_) => (open(&compile(&kernels_cuda::source(), sanitized::flags())), false),
     });
     device.clone()
-}
-
-fn emulated() -> Option<Arc<dyn Device>> {
-    compile(&kernels_cuda::source(), sanitized::flags()).map(|library| open(&library))
 }
 
 /// The emulator of compiled kernels.

@@ -31,13 +31,12 @@ pub(crate) fn launched(kernel: &'static str) {
 }
 
 /// Runs this program's tests again, those that these arguments name, with the sanitizer: how that ended, and the
-/// kernels that were launched. None where there is no sanitizer, which is said.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub(crate) fn again(arguments: &[&str]) -> Option<(Output, Vec<String>)> {
-    let Some(library) = sanitizer() else {
-        eprintln!("SKIPPED: the C++ compiler has no address sanitizer (libasan)");
-        return None;
-    };
+/// kernels that were launched.
+///
+/// # Errors
+/// There is no sanitizer.
+pub(crate) fn again(arguments: &[&str]) -> Result<(Output, Vec<String>), String> {
+    let library = sanitizer().ok_or("the C++ compiler has no address sanitizer (libasan)")?;
     let list = tempfile::NamedTempFile::new().expect("a list");
     let mut command = Command::new(std::env::current_exe().expect("a program"));
     command.args(arguments).env(HERE, list.path()).env("LD_PRELOAD", library);
@@ -45,5 +44,5 @@ pub(crate) fn again(arguments: &[&str]) -> Option<(Output, Vec<String>)> {
     command.env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0");
     let ended = command.output().expect("the program starts again");
     let launched = std::fs::read_to_string(list.path()).expect("a list");
-    Some((ended, launched.lines().map(String::from).collect()))
+    Ok((ended, launched.lines().map(String::from).collect()))
 }
