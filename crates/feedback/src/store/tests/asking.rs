@@ -124,7 +124,8 @@ fn where_reward_models_choose_some_are_left_to_chance() {
         store.connection.query_row(sql, [rule.name()], |row| row.get::<_, i64>(0)).unwrap() as usize
     };
     let (random, apart) = (count(Rule::Random), count(Rule::Disagreement));
-    assert!((20..=42).contains(&random) && random + apart + count(Rule::Repeat) == 100, "{random} {apart}");
+    // Three in ten of some 95, each drawn by itself: farther from 28 than this once in 100,000 times.
+    assert!((9..=48).contains(&random) && random + apart + count(Rule::Repeat) == 100, "{random} {apart}");
     // The farthest apart come first.
     let lowest: f64 = store
         .connection
