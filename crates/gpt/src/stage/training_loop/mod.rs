@@ -445,9 +445,7 @@ impl<'a> TrainingLoop<'a> {
 
     /// Puts the best state in place of the last one, where a checkpoint has a better one.
     fn select(&mut self, training: &mut dyn Training) -> Result<Option<u64>> {
-        let Best { metric, highest, .. } = self.pace.best;
-        let step = self.step;
-        let pace = self.pace;
+        let (step, pace @ Pace { best: Best { metric, highest, .. }, .. }) = (self.step, self.pace);
         let best =
             self.run.lead(|run| run.best_step(metric, highest, |step| pace.saves(step), Some(step)))?;
         let Some((best, value)) = best else { return Ok(None) };

@@ -20,11 +20,20 @@ struct Script<'s> {
     restored: Vec<u64>,
     restarted: u32,
     overflows_at: u64,
+    evaluations: u32,
 }
 
 impl<'s> Script<'s> {
     fn new(steps: &'s [Scripted]) -> Self {
-        Script { steps, before: 5.0, at: 0, restored: Vec::new(), restarted: 0, overflows_at: 0 }
+        Script {
+            steps,
+            before: 5.0,
+            at: 0,
+            restored: Vec::new(),
+            restarted: 0,
+            overflows_at: 0,
+            evaluations: 0,
+        }
     }
 }
 
@@ -48,6 +57,7 @@ impl Training for Script<'_> {
 
     fn evaluate(&mut self, cancel: Cancel<'_>) -> Result<Evaluation> {
         cancel.check()?;
+        self.evaluations += 1;
         let (_, loss, accuracy) = self.steps[self.at.max(1) - 1];
         Ok(Evaluation { metrics: vec![("val_loss", loss), ("val_accuracy", accuracy)], line: String::new() })
     }
@@ -333,6 +343,25 @@ fn a_first_loss_far_above_the_one_before_is_warned_of() {
     let mut script = Script { before: f64::NAN, ..Script::new(&[(5.0, 4.5, 0.6)]) };
     let error = format!("{:#}", run(dir.path(), &mut script).unwrap_err());
     assert!(error.contains("before training: val_loss is NaN"), "{error}");
+}
+
+/// The last evaluation is that of the end, unless another state was put in its place; of a stopped run there is none.
+#[test]
+fn what_a_run_ends_with_is_measured_once() {
+    let steps = [(5.0, 4.5, 0.6), (4.0, 4.2, 0.7), (3.0, 4.4, 0.65)];
+    let machine = Machine::unmeasured();
+    for (at_the_end, accuracy, evaluations) in [(false, 0.65, 3), (true, 0.7, 4)] {
+        let dir = tempdir().unwrap();
+        let mut script = Script::new(&steps);
+        let best = Best { metric: "val_accuracy", highest: true, at_the_end };
+        let mut ending = run_with(dir.path(), &mut script, 1, best).unwrap();
+        let found = ending.evaluated(&machine, &Silent, &mut script).unwrap().unwrap();
+        assert_eq!((found.figure("val_accuracy"), script.evaluations), (Some(accuracy), evaluations));
+        // Asked to stop meanwhile, it is a run that was stopped.
+        let stopped = ending.evaluated(&machine, &StopsAfter(0.into()), &mut script).unwrap();
+        assert!(stopped.is_none() && ending.stopped);
+        assert!(ending.evaluated(&machine, &Silent, &mut script).unwrap().is_none());
+    }
 }
 
 /// Asks to stop after so many looks at whether somebody does.
