@@ -9,7 +9,7 @@ driver compiles for others. Needs no GPU and no CUDA, but these versions of the 
 Prints, and keeps in compiled/kernels.txt, what each kernel takes of a chip: registers, shared memory, spills; fails where a kernel spills registers or takes
 more shared memory than a block can have. CUDA 12's compilers, since code of a later CUDA is not read by drivers of CUDA 12.
 """
-import argparse, ctypes, gzip, hashlib, json, pathlib, re, subprocess, sys, sysconfig, tempfile
+import argparse, ctypes, hashlib, json, pathlib, re, subprocess, sys, sysconfig, tempfile, zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CRATE = ROOT / "crates/kernels-cuda"
@@ -120,14 +120,14 @@ def main():
         if (COMPILED / "kernels.txt").read_text() != table:
             sys.exit("compiled/kernels.txt is not this table")
         for name, data in files.items():
-            if gzip.decompress((COMPILED / f"{name}.gz").read_bytes()) != data:
-                sys.exit(f"compiled/{name}.gz is not what comes of the sources")
+            if zlib.decompress((COMPILED / f"{name}.z").read_bytes()) != data:
+                sys.exit(f"compiled/{name}.z is not what comes of the sources")
         print("what is compiled is what comes of the sources")
         return
     COMPILED.mkdir(exist_ok=True)
     for name, data in files.items():
-        packed = gzip.compress(data, 9, mtime=0)
-        (COMPILED / f"{name}.gz").write_bytes(packed)
+        packed = zlib.compress(data, 9)
+        (COMPILED / f"{name}.z").write_bytes(packed)
         print(f"{name}: {len(data)} bytes, {len(packed)} packed")
     (COMPILED / "kernels.txt").write_text(table)
     (COMPILED / "made.json").write_text(made)

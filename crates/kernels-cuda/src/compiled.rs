@@ -1,10 +1,10 @@
 //! The kernels' machine code, as `tools/gpu_kernels.py` makes it of their source: for three chips, and PTX, which a
 //! driver compiles itself for all others.
 
-use flate2::read::GzDecoder;
+use flate2::read::ZlibDecoder;
 use std::io::Read;
 
-/// Code for a chip, packed.
+/// Code for a chip, packed by zlib: in gzip's container it would be a text to `mynah corpus`.
 struct Compiled {
     /// The compute capabilities that it runs on.
     runs_on: fn((i32, i32)) -> bool,
@@ -14,10 +14,10 @@ struct Compiled {
 /// What runs on fewer chips comes first. A chip's own instructions (`a`) are for that chip alone; other code is for the
 /// later chips of its family too.
 const COMPILED: [Compiled; 4] = [
-    Compiled { runs_on: |chip| chip == (9, 0), packed: include_bytes!("../compiled/sm_90a.cubin.gz") },
-    Compiled { runs_on: |chip| chip == (10, 0), packed: include_bytes!("../compiled/sm_100a.cubin.gz") },
-    Compiled { runs_on: |(major, _)| major == 8, packed: include_bytes!("../compiled/sm_80.cubin.gz") },
-    Compiled { runs_on: |chip| chip >= (8, 0), packed: include_bytes!("../compiled/compute_80.ptx.gz") },
+    Compiled { runs_on: |chip| chip == (9, 0), packed: include_bytes!("../compiled/sm_90a.cubin.z") },
+    Compiled { runs_on: |chip| chip == (10, 0), packed: include_bytes!("../compiled/sm_100a.cubin.z") },
+    Compiled { runs_on: |(major, _)| major == 8, packed: include_bytes!("../compiled/sm_80.cubin.z") },
+    Compiled { runs_on: |chip| chip >= (8, 0), packed: include_bytes!("../compiled/compute_80.ptx.z") },
 ];
 
 /// Code for a chip of this compute capability, each as the driver takes it: what fits it best, then what it can be
@@ -28,7 +28,7 @@ pub(crate) fn code(chip: (i32, i32)) -> impl Iterator<Item = Vec<u8>> {
 
 fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
-    GzDecoder::new(packed).read_to_end(&mut code).expect("what is in the program is whole");
+    ZlibDecoder::new(packed).read_to_end(&mut code).expect("what is in the program is whole");
     code
 }
 

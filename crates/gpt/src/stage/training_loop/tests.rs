@@ -364,6 +364,30 @@ fn what_a_run_ends_with_is_measured_once() {
     }
 }
 
+/// A state that a step made bad is no checkpoint, wherever the run is stopped.
+#[test]
+fn a_step_that_went_wrong_is_not_left_unfinished() {
+    let steps = [(5.0, 4.5, 0.6), (f64::NAN, 4.4, 0.6), (4.0, 4.2, 0.7)];
+    let recipe = Recipe::new("sft", toml::Table::new());
+    let machine = Machine { peak_flops: 1.0, ..Machine::unmeasured() };
+    let best = Best { metric: "val_loss", highest: false, at_the_end: false };
+    let pace = Pace {
+        steps: 3,
+        eval_every: 1,
+        checkpoint_every: 1,
+        sample_every: 0,
+        keep_last: 9,
+        kept: None,
+        best,
+    };
+    for looks in 0..9 {
+        let dir = tempdir().unwrap();
+        let progress = StopsAfter(looks.into());
+        train(dir.path(), &recipe, pace, 1, &machine, &mut Script::new(&steps), &progress).unwrap();
+        assert!(newest(dir.path()).is_none_or(|about| about.step != 2), "stopped at look {looks}");
+    }
+}
+
 /// Asks to stop after so many looks at whether somebody does.
 struct StopsAfter(AtomicUsize);
 
