@@ -12,7 +12,7 @@ mod counting;
 use counting::{Counting, Crossings};
 use kernels::{Cpu, CpuOptions, Draw, Drawn};
 use lm::model::{self, Config, Engine, Request, Sequences, Targets, specs};
-use lm::train::{Lane, Optimizer, Trainer};
+use lm::train::{Entropies, Lane, Optimizer, Trainer};
 
 const LENS: [usize; 3] = [8, 8, 5];
 const ROWS: usize = 21;
@@ -63,7 +63,7 @@ fn policy_step(config: &Config) -> Crossings {
             b,
             batch,
             Targets::new(&tokens),
-            true,
+            Entropies::Learned,
             Lane::Only,
             |outputs, derivatives| {
                 derivatives.logprobs.fill(-0.01);

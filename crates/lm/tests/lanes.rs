@@ -6,7 +6,7 @@
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Backend, Cpu, Dropout, NO_TARGET, Precision, rng};
 use lm::model::{self, Config, Noise, Sequences, Targets};
-use lm::train::{Lane, TextLoss, Trainer};
+use lm::train::{Entropies, Lane, TextLoss, Trainer};
 
 type Gradients = Vec<Vec<f32>>;
 
@@ -60,7 +60,7 @@ fn accumulate(
         Through::Logprobs => trainer.accumulate(cpu, batch, &targets, &by_logprob, lane),
         Through::Outputs => {
             let targets = Targets { tokens: &targets, temperature: 1.3 };
-            trainer.accumulate_loss(cpu, batch, targets, true, lane, |outputs, by| {
+            trainer.accumulate_loss(cpu, batch, targets, Entropies::Learned, lane, |outputs, by| {
                 for (i, row) in rows.enumerate() {
                     by.logprobs[i] = of_row(row, 1) * outputs.logprobs[i];
                     by.entropies[i] = of_row(row, 2) * outputs.entropies[i];

@@ -17,7 +17,7 @@ use crate::objective::{AnswerLogprobs, Preference, PreferenceLoss, RankingLoss};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
-use crate::train::{LaneSums, Reference, Trainer};
+use crate::train::{Entropies, LaneSums, Reference, Trainer};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
@@ -312,7 +312,7 @@ impl<B: Backend> Training for Dpo<'_, B> {
                 b,
                 noised,
                 Targets::new(&rows.targets),
-                false,
+                Entropies::Unasked,
                 lane,
                 |outputs, derivatives| {
                     let answers = answers(&rows, &rankings, outputs.logprobs, &reference);

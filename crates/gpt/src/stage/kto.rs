@@ -20,7 +20,7 @@ use crate::objective::{BALANCED, Unpaired, UnpairedLoss, reference_point};
 use crate::progress::Progress;
 use crate::streams;
 use crate::tokenizer::Tokenizer;
-use crate::train::{LaneSums, Reference};
+use crate::train::{Entropies, LaneSums, Reference};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
 use serde::{Deserialize, Serialize};
@@ -279,7 +279,7 @@ impl<B: Backend> Training for Kto<'_, B> {
             let reference = self.reference_sums(&rows);
             let Learner { backend: b, trainer: policy, .. } = &mut self.policy;
             let (noised, targets) = (rows.noised(seed, first_row), Targets::new(&rows.targets));
-            policy.accumulate_loss(b, noised, targets, false, lane, |outputs, derivatives| {
+            policy.accumulate_loss(b, noised, targets, Entropies::Unasked, lane, |outputs, derivatives| {
                 let mut predicting = rows.before_tokens.iter();
                 let answers = rows.sums(outputs.logprobs).into_iter().zip(&reference).zip(examples);
                 for ((policy, reference), labelled) in answers {

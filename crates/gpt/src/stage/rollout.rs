@@ -10,7 +10,7 @@ use super::lanes::{Lanes, MicroBatch, pieces};
 use super::training_loop::{Cancel, reading_flops, training_flops};
 use crate::data::Permutation;
 use crate::model::{Config, Targets};
-use crate::train::{Lane, LaneSums, Reference, Trainer};
+use crate::train::{Entropies, Lane, LaneSums, Reference, Trainer};
 use anyhow::{Result, ensure};
 use kernels::Backend;
 use ranks::Ranks;
@@ -40,7 +40,7 @@ pub(super) struct Rollout {
     pub(super) prompts: Vec<usize>,
     /// Whether each was ended by its policy.
     pub(super) ended: Vec<bool>,
-    /// Log-probabilities by the policy that drew the tokens, at the sampling temperature.
+    /// Log-probabilities by the policy that drew the tokens, at the sampling temperature; empty until it is asked.
     pub(super) logprobs: Vec<f64>,
     /// Entropies of its distributions.
     pub(super) entropies: Vec<f64>,
@@ -64,6 +64,8 @@ pub(super) struct Part {
 pub(super) struct Piece<'p> {
     /// Their log-probabilities under the policy as it is.
     pub(super) new: &'p [f64],
+    /// Those by the policy that drew the answers.
+    pub(super) old: &'p [f64],
     /// Where they stand in the rollout's lists.
     pub(super) tokens: &'p [usize],
     /// The answers that they are, by their places in the rollout.
@@ -80,6 +82,13 @@ pub(super) struct Minibatch<'r> {
     pub(super) tokens: usize,
     /// Whether nothing was learned yet since the answers were drawn.
     pub(super) is_first: bool,
+}
+
+/// What a policy that learns from a minibatch said of its tokens, in the minibatch's order; those of all ranks.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) logprobs: Vec<f64>,
+    pub(super) entropies: Vec<f64>,
 }
 
 /// How a policy learns.
@@ -99,35 +108,60 @@ impl Rollout {
         Rollout { episodes, prompts, ended, ..Rollout::default() }
     }
 
-    /// Fills in what the policy and its reference say of the tokens, in passes of `most`. Answers are dealt to the
-    /// policy's ranks, and each gets all of it.
+    /// Fills in what the policy says of the tokens, at a temperature and in passes of at most so many. Answers are
+    /// dealt to its ranks, and each gets all of it.
     pub(super) fn ask<B: Backend>(
         &mut self,
         b: &mut B,
         policy: &mut Trainer<B>,
-        mut reference: Option<&mut Reference<B>>,
         (temperature, most): (f32, usize),
         cancel: Cancel<'_>,
     ) -> Result<()> {
         let (ranks, lens) = (policy.ranks().clone(), self.lens());
-        let (mut logprobs, mut entropies, mut ref_logprobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
         for Part { rows, .. } in self.parts(&self.dealt(&ranks), Lanes::new(1), most) {
             cancel.check()?;
             let targets = Targets { tokens: &rows.targets, temperature };
             let said = policy.outputs(b, rows.sequences(), targets);
             logprobs.extend(rows.of_answers(said.logprobs));
             entropies.extend(rows.of_answers(said.entropies));
-            if let Some(reference) = &mut reference {
-                let said = reference.logprobs(b, policy, rows.sequences(), targets);
-                ref_logprobs.extend(rows.of_answers(said));
-            }
         }
         self.logprobs = ranks.collect(&logprobs, &lens);
         self.entropies = ranks.collect(&entropies, &lens);
-        if reference.is_some() {
-            self.ref_logprobs = ranks.collect(&ref_logprobs, &lens);
-        }
         Ok(())
+    }
+
+    /// Fills in what the reference of a policy says of the tokens, in the same way.
+    pub(super) fn ask_reference<B: Backend>(
+        &mut self,
+        b: &mut B,
+        policy: &mut Trainer<B>,
+        reference: &mut Reference<B>,
+        (temperature, most): (f32, usize),
+        cancel: Cancel<'_>,
+    ) -> Result<()> {
+        let (ranks, mut logprobs) = (policy.ranks().clone(), Vec::new());
+        for Part { rows, .. } in self.parts(&self.dealt(&ranks), Lanes::new(1), most) {
+            cancel.check()?;
+            let targets = Targets { tokens: &rows.targets, temperature };
+            logprobs.extend(rows.of_answers(reference.logprobs(b, policy, rows.sequences(), targets)));
+        }
+        self.ref_logprobs = ranks.collect(&logprobs, &self.lens());
+        Ok(())
+    }
+
+    /// Fills in what the policy said of the tokens of the `chosen` episodes, which are all, in their order.
+    pub(super) fn take_said(&mut self, said: Said, chosen: &[usize]) {
+        let spans = self.spans();
+        let places = chosen.iter().flat_map(|&i| spans[i].clone());
+        let tokens = self.lens().iter().sum();
+        for list in [&mut self.logprobs, &mut self.entropies] {
+            list.resize(tokens, 0.0);
+        }
+        for ((place, logprob), entropy) in places.zip(said.logprobs).zip(said.entropies) {
+            self.logprobs[place] = logprob;
+            self.entropies[place] = entropy;
+        }
     }
 
     /// Mean over the episodes of the sampled estimate of the KL to the reference, in nats.
@@ -222,7 +256,11 @@ impl Rollout {
 
 impl Part {
     /// What is summed first: all of it, or one answer after another.
-    fn pieces<'p>(&'p self, new: &'p [f64]) -> impl Iterator<Item = (Range<usize>, Piece<'p>)> {
+    fn pieces<'p>(
+        &'p self,
+        new: &'p [f64],
+        old: &'p [f64],
+    ) -> impl Iterator<Item = (Range<usize>, Piece<'p>)> {
         let answers = match self.lane {
             Lane::Only => std::iter::once(0..self.lens.len()).collect::<Vec<_>>(),
             Lane::Number(_) => (0..self.lens.len()).map(|at| at..at + 1).collect(),
@@ -230,6 +268,7 @@ impl Part {
         pieces(self.lane, &self.lens).into_iter().zip(answers).map(|(span, answers)| {
             let piece = Piece {
                 new: &new[span.clone()],
+                old: &old[span.clone()],
                 tokens: &self.tokens[span.clone()],
                 answers: &self.answers[answers.clone()],
                 lens: &self.lens[answers],
@@ -241,7 +280,8 @@ impl Part {
 
 impl Minibatch<'_> {
     /// Adds the gradients of a policy's loss less its entropy bonus. `loss` gives a piece's derivatives by
-    /// its tokens' log-probabilities, and what is to be summed, of which the first is the loss.
+    /// its tokens' log-probabilities, and what is to be summed, of which the first is the loss. A policy that was not
+    /// asked before is the one that drew the answers, and what it says of them is returned too.
     ///
     /// # Errors
     /// Nothing was learned yet, and the policy says something else of the tokens than when it drew them.
@@ -251,22 +291,28 @@ impl Minibatch<'_> {
         policy: &mut Trainer<B>,
         learning: Learning,
         mut loss: impl FnMut(&Piece<'_>) -> (Vec<f64>, [f64; N]),
-    ) -> Result<[f64; N]> {
+    ) -> Result<([f64; N], Said)> {
         let Learning { temperature, entropy_coef, same_bits } = learning;
+        let is_asked = !self.rollout.logprobs.is_empty();
         let with_entropies = entropy_coef > 0.0;
+        let entropies = match (with_entropies, is_asked) {
+            (true, _) => Entropies::Learned,
+            (false, true) => Entropies::Unasked,
+            (false, false) => Entropies::Told,
+        };
         let by_entropy = -entropy_coef / self.tokens as f64;
-        let mut sums = LaneSums::default();
+        let (mut sums, mut said) = (LaneSums::default(), Said::default());
         for part in &self.parts {
             let Part { lane, rows, tokens, .. } = part;
-            let old = at(&self.rollout.logprobs, tokens);
             let targets = Targets { tokens: &rows.targets, temperature };
-            policy.accumulate_loss(b, rows.sequences(), targets, with_entropies, *lane, |outputs, derivatives| {
+            policy.accumulate_loss(b, rows.sequences(), targets, entropies, *lane, |outputs, derivatives| {
                 let new = rows.of_answers(outputs.logprobs);
+                let old = if is_asked { at(&self.rollout.logprobs, tokens) } else { new.clone() };
                 ensure!(
                     !self.is_first || agree(&new, &old, same_bits),
                     "the policy gives other log-probabilities than those it was sampled with: this is a bug"
                 );
-                for (span, piece) in part.pieces(&new) {
+                for (span, piece) in part.pieces(&new, &old) {
                     let (by_logprobs, mut of_piece) = loss(&piece);
                     let mut bonus = 0.0;
                     for (&row, by_logprob) in rows.before_tokens[span].iter().zip(by_logprobs) {
@@ -279,10 +325,21 @@ impl Minibatch<'_> {
                     of_piece[0] += bonus;
                     sums.add(*lane, of_piece);
                 }
+                if !is_asked {
+                    said.entropies.extend(rows.of_answers(outputs.entropies));
+                    said.logprobs.extend(new);
+                }
                 Ok(())
             })?;
         }
-        Ok(sums.total(policy.ranks()))
+        let ranks = policy.ranks();
+        let said = match is_asked {
+            true => said,
+            false => {
+                Said { logprobs: ranks.gather(&said.logprobs), entropies: ranks.gather(&said.entropies) }
+            }
+        };
+        Ok((sums.total(ranks), said))
     }
 }
 
@@ -318,7 +375,8 @@ mod tests {
     }
 
     /// Two answers in a row, and the one answer that is both with what was told between them: the same tokens after
-    /// the same tokens, so the same loss and the same gradients, with KL and the entropy bonus.
+    /// the same tokens, so the same loss and the same gradients, with KL and the entropy bonus. A policy that was not
+    /// asked before learns the same, and tells what it would have said.
     #[test]
     fn what_tools_returned_is_read_and_not_learned() {
         let b = &mut Reference;
@@ -330,7 +388,7 @@ mod tests {
         let first = Episode::new(&prompt, &drawn);
         let second = Episode::new(&[&prompt[..], &drawn, &told].concat(), &last);
         let other = Episode::new(&[7, 7], &[8, 2]);
-        let mut learn = |episodes: Vec<Episode>| {
+        let mut learn = |episodes: Vec<Episode>, chosen: &[usize], asks_first: bool| {
             let n = episodes.len();
             let mut rollout =
                 Rollout { prompts: vec![0; n], ended: vec![true; n], episodes, ..Rollout::default() };
@@ -338,9 +396,11 @@ mod tests {
             let mut policy = Trainer::new(b, config.clone(), weights);
             let frozen = init(b, &config, 6);
             let mut reference = Reference_::Apart(Box::new(Frozen::new(b, config.clone(), frozen)));
-            rollout.ask(b, &mut policy, Some(&mut reference), (0.7, 64), Cancel::never()).unwrap();
-            let chosen: Vec<usize> = (0..n).collect();
-            let minibatch = rollout.minibatch(&chosen, Lanes::new(1), 64, true);
+            if asks_first {
+                rollout.ask(b, &mut policy, (0.7, 64), Cancel::never()).unwrap();
+            }
+            rollout.ask_reference(b, &mut policy, &mut reference, (0.7, 64), Cancel::never()).unwrap();
+            let minibatch = rollout.minibatch(chosen, Lanes::new(1), 64, true);
             let surrogate = Surrogate {
                 ratio: Ratio::Token,
                 clip_low: 0.2,
@@ -350,36 +410,40 @@ mod tests {
                 kl_corrected: false,
             };
             let learning = Learning { temperature: 0.7, entropy_coef: 0.1, same_bits: true };
-            let loss = minibatch.accumulate(b, &mut policy, learning, |piece| {
+            let tokens = minibatch.tokens;
+            let learned = minibatch.accumulate(b, &mut policy, learning, |piece| {
                 let loss = surrogate.loss(&Tokens {
                     new: piece.new,
-                    old: &at(&rollout.logprobs, piece.tokens),
+                    old: piece.old,
                     reference: &at(&rollout.ref_logprobs, piece.tokens),
                     advantages: &at(&[0.5, -1.0, 2.0, 1.5, -0.25, 0.75, 1.0], piece.tokens),
                     weights: &vec![1.0 / 7.0; piece.answers.len()],
                     lens: piece.lens,
-                    counted: minibatch.tokens,
+                    counted: tokens,
                 });
                 (loss.derivatives, [loss.value, loss.kl, loss.mean_ratio])
             });
+            let (loss, said) = learned.unwrap();
+            assert_eq!(said.logprobs.is_empty(), asks_first);
+            if !asks_first {
+                rollout.take_said(said, chosen);
+            }
             let gradients: Vec<f64> =
                 policy.gradients(b).leaves().into_iter().flat_map(|leaf| leaf.0.clone()).collect();
-            (
-                loss.unwrap(),
-                rollout.logprobs.clone(),
-                rollout.ref_logprobs.clone(),
-                gradients,
-                minibatch.tokens,
-            )
+            let Rollout { logprobs, entropies, ref_logprobs, .. } = rollout;
+            (loss, [logprobs, entropies, ref_logprobs], gradients, tokens)
         };
-        let whole = learn(vec![talk.clone(), other.clone()]);
-        let apart = learn(vec![first, second, other]);
-        assert_eq!((whole.4, apart.4), (7, 7));
+        let whole = learn(vec![talk.clone(), other.clone()], &[0, 1], true);
+        let apart = learn(vec![first, second, other.clone()], &[0, 1, 2], true);
+        assert_eq!((whole.3, apart.3), (7, 7));
         assert!((whole.0[2] - 1.0).abs() < 1e-12, "the ratio");
-        assert_eq!((&whole.1, &whole.2), (&apart.1, &apart.2), "the same tokens, after the same ones");
+        assert_eq!(whole.1, apart.1, "the same tokens, after the same ones");
         let near =
             |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
         assert!(near(&whole.0, &apart.0), "{:?}, {:?}", whole.0, apart.0);
-        assert!(whole.3.iter().any(|gradient| gradient.abs() > 1e-2) && near(&whole.3, &apart.3));
+        assert!(whole.2.iter().any(|gradient| gradient.abs() > 1e-2) && near(&whole.2, &apart.2));
+        let unasked = learn(vec![talk, other], &[1, 0], false);
+        assert_eq!(unasked.1, whole.1, "what it would have said");
+        assert!(near(&unasked.0, &whole.0) && near(&unasked.2, &whole.2));
     }
 }

@@ -18,4 +18,4 @@ pub use passes::{Frozen, Outputs, Reference};
 pub use schedule::{Decay, Schedule};
 pub use scoring::TextLoss;
 pub use shards::most_owned;
-pub use trainer::{Derivatives, Optimizer, Trainer, Update};
+pub use trainer::{Derivatives, Entropies, Optimizer, Trainer, Update};

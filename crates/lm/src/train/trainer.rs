@@ -88,6 +88,17 @@ pub struct Trainer<B: Backend> {
     told_norms: Vec<f64>,
 }
 
+/// What a loss makes of the entropies of the head's distributions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entropies {
+    /// Nothing: they are not computed.
+    Unasked,
+    /// It is told them.
+    Told,
+    /// It is told them, and has derivatives by them.
+    Learned,
+}
+
 /// A loss's derivatives by what the head says of each row.
 #[derive(Clone, Debug)]
 pub struct Derivatives {
@@ -176,14 +187,13 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Adds a micro-batch's gradients for a loss that is told what the head says of each row and writes its
-    /// derivatives (they come as zeros), and returns what `loss` returns. Without `with_entropies` those are
-    /// not computed.
+    /// derivatives (they come as zeros), and returns what `loss` returns.
     pub fn accumulate_loss<R>(
         &mut self,
         b: &mut B,
         batch: Sequences<'_>,
         targets: Targets<'_>,
-        with_entropies: bool,
+        entropies: Entropies,
         lane: Lane,
         loss: impl FnOnce(&Outputs<'_>, &mut Derivatives) -> R,
     ) -> R {
@@ -191,15 +201,17 @@ impl<B: Backend> Trainer<B> {
         let Self { config, weights, gradients, passes, .. } = self;
         let rows = targets.tokens.len();
         let mut derivatives = Derivatives { logprobs: vec![0.0; rows], entropies: vec![0.0; rows] };
+        let with_entropies = entropies != Entropies::Unasked;
         let outputs = passes.outputs(b, config, weights, batch, targets, with_entropies);
         let told = loss(&outputs, &mut derivatives);
         let Passes { activations, said: [again, _], derivatives: [by_logprob, by_entropy], .. } = passes;
         b.upload_scalars(by_logprob, &derivatives.logprobs);
-        if with_entropies {
+        let learns_entropies = entropies == Entropies::Learned;
+        if learns_entropies {
             b.upload_scalars(by_entropy, &derivatives.entropies);
         }
         let by =
-            HeadDerivatives { logprobs: &*by_logprob, entropies: with_entropies.then_some(&*by_entropy) };
+            HeadDerivatives { logprobs: &*by_logprob, entropies: learns_entropies.then_some(&*by_entropy) };
         let groups = lane.groups(batch.lens, &rows);
         b.upload_scalars(again, &[]);
         model::head_backward(b, config, weights, gradients, activations, by, again, groups);

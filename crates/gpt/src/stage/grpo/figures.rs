@@ -106,11 +106,10 @@ impl<B: Backend> Grpo<'_, B> {
         metrics.insert("lr".to_owned(), shortest(self.schedule().at(step)));
         let learned = epochs * rollout.all_tokens();
         let clipped = 100.0 * (figures.mean("policy/clip_low") + figures.mean("policy/clip_high"));
-        // Asked once of the policy, and once of a reference.
-        let passes = if self.reference.is_some() { 2.0 } else { 1.0 };
+        let passes = u32::from(self.reference.is_some()) + u32::from(own.asks_first() || epochs == 0);
         let trainer = &self.policy.trainer;
         let sampling = reading_flops(&trainer.config, sampled.tokens, sampled.graded.totals.len());
-        let reading = rollout.reading_flops(&trainer.config, passes);
+        let reading = rollout.reading_flops(&trainer.config, f64::from(passes));
         Ok(Step {
             metrics,
             columns: vec![

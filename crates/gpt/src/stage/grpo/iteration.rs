@@ -1,7 +1,6 @@
 //! One iteration: answer prompts several times, give rewards, compare within groups, learn.
 
 use super::rewards::{Answer, Graded};
-use super::settings::KlIn;
 use super::{Grpo, GrpoSettings};
 use crate::data::{Epochs, Permutation};
 use crate::model::Sampling;
@@ -46,17 +45,25 @@ impl<B: Backend> Grpo<'_, B> {
         let mut experience = self.gather(step, cancel)?;
         let (b, policy) = (&mut self.policy.backend, &mut self.policy.trainer);
         let how = (own.temperature as f32, settings.optim.micro_batch_tokens);
-        experience.rollout.ask(b, policy, self.reference.as_mut(), how, cancel)?;
+        if let Some(reference) = &mut self.reference {
+            experience.rollout.ask_reference(b, policy, reference, how, cancel)?;
+        }
+        if own.asks_first() {
+            experience.rollout.ask(b, policy, how, cancel)?;
+        }
         experience.compare(own);
 
         let mut figures = Figures::new(experience.fault());
         // Where no group differs after all rounds, nothing is to be learned.
         let teaches = own.rounds == 1 || experience.groups(own).any(tells_apart);
         let epochs = if figures.skipped.is_none() && teaches { own.epochs } else { 0 };
+        if epochs == 0 && !own.asks_first() {
+            experience.rollout.ask(b, policy, how, cancel)?;
+        }
         for epoch in 0..epochs {
             let pass = (step - 1) * own.epochs + epoch;
             for part in 0..own.minibatches {
-                self.update(step, &experience, pass, part, epoch == 0, &mut figures)?;
+                self.update(step, &mut experience, pass, part, epoch == 0, &mut figures)?;
             }
         }
         self.summary(step, &experience, figures, epochs)
@@ -178,7 +185,7 @@ impl<B: Backend> Grpo<'_, B> {
     fn update(
         &mut self,
         step: u64,
-        experience: &Experience,
+        experience: &mut Experience,
         pass: u64,
         part: usize,
         is_first: bool,
@@ -197,13 +204,12 @@ impl<B: Backend> Grpo<'_, B> {
         let minibatch = rollout.minibatch(&chosen, self.lanes(), optim.micro_batch_tokens, first);
         let surrogate = own.surrogate();
         let of_piece = |piece: &Piece<'_>| {
-            let [old, advantages] =
-                [&rollout.logprobs, &experience.advantages].map(|values| at(values, piece.tokens));
+            let advantages = at(&experience.advantages, piece.tokens);
             let reference =
                 if surrogate.kl_coef > 0.0 { at(&rollout.ref_logprobs, piece.tokens) } else { Vec::new() };
             let loss = surrogate.loss(&Tokens {
                 new: piece.new,
-                old: &old,
+                old: piece.old,
                 reference: &reference,
                 advantages: &advantages,
                 weights: &at(&weights, piece.answers),
@@ -220,7 +226,7 @@ impl<B: Backend> Grpo<'_, B> {
         };
         let lr = self.schedule().at(step);
         let Learner { backend, trainer, .. } = &mut self.policy;
-        let [loss, policy, kl, of_figures @ ..] =
+        let ([loss, policy, kl, of_figures @ ..], said) =
             minibatch.accumulate(backend, trainer, learning, of_piece)?;
         figures.add("policy/loss", policy);
         if surrogate.kl_coef > 0.0 {
@@ -230,6 +236,10 @@ impl<B: Backend> Grpo<'_, B> {
         names.into_iter().zip(of_figures).for_each(|(name, value)| figures.add(name, value));
         let update = trainer.update(backend, &optim.optimizer(), lr, Some(loss));
         figures.add_update("policy/grad_norm", update);
+        if experience.rollout.logprobs.is_empty() {
+            experience.rollout.take_said(said, &chosen);
+            figures.skipped = experience.fault().or(figures.skipped.take());
+        }
         Ok(())
     }
 }
@@ -265,10 +275,9 @@ impl Experience {
     /// Advantages, from rewards less the price of KL where it is paid there.
     fn compare(&mut self, own: &GrpoSettings) {
         let Rollout { logprobs, ref_logprobs, .. } = &self.rollout;
-        let is_paid = own.kl_in == KlIn::Reward && own.kl_coef > 0.0;
         let price = |(logprob, reference): (&f64, &f64)| own.kl_coef * own.kl.of(*logprob, *reference).0;
         let prices: Vec<f64> =
-            if is_paid { logprobs.iter().zip(ref_logprobs).map(price).collect() } else { Vec::new() };
+            if own.pays_kl() { logprobs.iter().zip(ref_logprobs).map(price).collect() } else { Vec::new() };
         let lens = self.rollout.lens();
         self.advantages = advantages(own.advantages, &self.graded.totals, own.group, &lens, &prices);
     }

@@ -51,10 +51,11 @@ impl<B: Backend> Grpo<'_, B> {
             }
         }
         let mut objective = reward;
-        if self.reference.is_some() {
-            let most = settings.optim.micro_batch_tokens;
+        if let Some(reference) = &mut self.reference {
+            let how = (own.temperature as f32, settings.optim.micro_batch_tokens);
             let (b, policy) = (&mut self.policy.backend, &mut self.policy.trainer);
-            rollout.ask(b, policy, self.reference.as_mut(), (own.temperature as f32, most), cancel)?;
+            rollout.ask(b, policy, how, cancel)?;
+            rollout.ask_reference(b, policy, reference, how, cancel)?;
             let kl = rollout.kl();
             objective -= own.kl_coef * kl;
             metrics.push(("eval/kl", kl));

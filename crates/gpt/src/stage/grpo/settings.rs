@@ -101,6 +101,17 @@ impl GrpoSettings {
         Surrogate { ratio, clip_low, clip_high, kl_coef, kl, kl_corrected }
     }
 
+    /// Whether KL is paid for in the reward.
+    pub(super) fn pays_kl(&self) -> bool {
+        self.kl_in == KlIn::Reward && self.kl_coef > 0.0
+    }
+
+    /// Whether a policy has to be asked what it says of its answers before it learns from them. An only update is told
+    /// that by its own pass, unless advantages depend on it.
+    pub(super) fn asks_first(&self) -> bool {
+        self.epochs > 1 || self.minibatches > 1 || self.pays_kl()
+    }
+
     /// Tokens at the end of the longest answers that cost something.
     pub(super) fn overlong_tokens(&self) -> usize {
         (self.overlong_frac * self.max_tokens as f64).round() as usize

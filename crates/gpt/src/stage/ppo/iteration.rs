@@ -91,7 +91,8 @@ impl<B: Backend> Ppo<'_, B> {
     pub(super) fn score(&mut self, mut rollout: Rollout, cancel: Cancel<'_>) -> Result<Experience> {
         let (b, own, most) = (&mut self.backend, &self.settings.own, self.settings.optim.micro_batch_tokens);
         let how = (own.temperature as f32, most);
-        rollout.ask(b, &mut self.policy, Some(&mut self.reference), how, cancel)?;
+        rollout.ask(b, &mut self.policy, how, cancel)?;
+        rollout.ask_reference(b, &mut self.policy, &mut self.reference, how, cancel)?;
         let ranks = self.policy.ranks();
         let (dealt, mut values) = (rollout.dealt(ranks), Vec::new());
         for Part { rows, .. } in rollout.parts(&dealt, Lanes::new(1), most) {
@@ -131,13 +132,12 @@ impl<B: Backend> Ppo<'_, B> {
         let PpoSettings { temperature, entropy_coef, clip_range, ema, .. } = self.settings.own;
         let learning = Learning { temperature: temperature as f32, entropy_coef, same_bits: self.same_bits };
         let of_piece = |piece: &Piece<'_>| {
-            let [old, advantages] =
-                [&experience.rollout.logprobs, &experience.advantages].map(|values| at(values, piece.tokens));
-            let loss = policy_loss(piece.new, &old, &advantages, clip_range, minibatch.tokens);
+            let advantages = at(&experience.advantages, piece.tokens);
+            let loss = policy_loss(piece.new, piece.old, &advantages, clip_range, minibatch.tokens);
             let PolicyLoss { value, derivatives, clip_fraction, approx_kl, mean_ratio } = loss;
             (derivatives, [value, value, clip_fraction, approx_kl, mean_ratio])
         };
-        let sums = minibatch.accumulate(&mut self.backend, &mut self.policy, learning, of_piece)?;
+        let (sums, _) = minibatch.accumulate(&mut self.backend, &mut self.policy, learning, of_piece)?;
         let [loss, of_figures @ ..] = sums;
         let names = ["policy/loss", "policy/clipfrac", "policy/approxkl", "policy/ratio"];
         names.into_iter().zip(of_figures).for_each(|(name, value)| figures.add(name, value));
