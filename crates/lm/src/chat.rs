@@ -5,13 +5,14 @@
 //! it drew: other tokens may spell the same text.
 
 use crate::complete::{Completer, Completion, Options};
-use crate::model::{Config, Finish, Request, SCORES, Weights};
+use crate::model::{Config, Finish, Request, SCORES, Sampling, Weights};
 use anyhow::{Result, ensure};
-use kernels::Backend;
+use kernels::{Backend, rng};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use text::data::Prompter;
 use text::data::messages::{Message, Role};
+use text::streams;
 use text::tokenizer::Tokenizer;
 
 /// Rounds of calls before an answer, at most: a model that never stops calling is told so.
@@ -155,7 +156,7 @@ pub fn answer<B: Backend>(
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Answer> {
     let about = tools.map(|tools| tools.descriptions().clone());
-    let rounds = tools.map_or(0, Tools::max_rounds);
+    let rounds = tools.map_or(0, |tools| tools.max_rounds() as u64);
     let (room, context) = (completer.token_budget(options.max_tokens), completer.context());
     let rendered = |messages: &[Message]| prompter.prompt_with(messages, about.as_ref());
     let Fitting { mut prompt, mut kept, left_out } = fit(messages, room, context, rendered)?;
@@ -165,7 +166,7 @@ pub fn answer<B: Backend>(
         let request = Request {
             prompt: prompt.clone(),
             max_tokens: options.max_tokens,
-            sampling: options.sampling,
+            sampling: of_round(options.sampling, round),
             number,
             stop_tokens: prompter.end_tokens().to_vec(),
             ..Request::default()
@@ -199,6 +200,14 @@ pub fn answer<B: Backend>(
         return Ok(Answer { messages: kept.split_off(asked), tokens, finish, left_out_messages: left_out });
     }
     unreachable!("rounds are counted")
+}
+
+/// How a message is drawn after so many rounds of calls: by numbers of its own, else each would begin as the one before.
+fn of_round(sampling: Sampling, round: u64) -> Sampling {
+    match round {
+        0 => sampling,
+        _ => Sampling { seed: rng::bits(sampling.seed, streams::ROUNDS_OF_CALLS, round), ..sampling },
+    }
 }
 
 /// What was drawn of an answer.
@@ -298,6 +307,15 @@ mod tests {
         assert_eq!((contents.len(), tools.0.get()), (10, 8), "a result for each");
         assert_eq!((contents[7], contents[8]), ("f7", "error: a message may call 8 times"));
         assert!(results.iter().all(|result| result.role == Role::Tool && result.more.contains_key("name")));
+    }
+
+    #[test]
+    fn each_round_of_calls_draws_by_numbers_of_its_own() {
+        let sampling = Sampling { temperature: 0.7, top_k: 5, top_p: 0.9, seed: 3 };
+        let [first, second, third] = [0, 1, 2].map(|round| of_round(sampling, round));
+        assert_eq!(first, sampling, "without calls nothing changes");
+        assert!(first.seed != second.seed && second.seed != third.seed && first.seed != third.seed);
+        assert_eq!(Sampling { seed: 3, ..second }, sampling);
     }
 
     /// As many tokens as letters, and three a message.

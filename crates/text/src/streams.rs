@@ -51,6 +51,8 @@ streams! {
     one NEW_ROWS = 0x524f_5753;
     /// Sampled tokens: one for each request.
     many SAMPLES = 0x5341_4d50;
+    /// Seeds of what is sampled after tools have returned something: one for each round of calls.
+    one ROUNDS_OF_CALLS = 0x4341_4c4c;
 
     /// Which documents of a corpus are held out.
     one CORPUS_SPLIT = 0x5350_4c49;
