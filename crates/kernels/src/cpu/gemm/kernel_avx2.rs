@@ -1,7 +1,7 @@
 //! Tiles of 6 × 16 `f32` in 256-bit registers.
 
 use super::layout::UNIT;
-use super::tile::{Tile, finish};
+use super::tile::{PREFETCH_WORDS, Tile, finish};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -74,7 +74,14 @@ unsafe fn halves(right: *const u16) -> [__m256; 2] {
 unsafe fn tile_of<const R: usize, const HALVES: bool>(tile: &Tile) {
     let mut registers = [[_mm256_setzero_ps(); 2]; R];
     let mut left = tile.left.cast::<f32>();
+    let (mut next, lines) = tile.prefetch;
     for word in 0..tile.words {
+        if !HALVES && word.is_multiple_of(PREFETCH_WORDS) {
+            for _ in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(UNIT);
+            }
+        }
         // SAFETY: within the panels.
         unsafe {
             let columns = match HALVES {
