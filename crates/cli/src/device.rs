@@ -10,7 +10,8 @@ use gpt::train::run::Recipe;
 use kernels::cpu::bench;
 use kernels::{Cpu, CpuOptions, Precision};
 #[cfg(feature = "cuda")]
-use kernels_cuda::{Cuda, Driver};
+use kernels_cuda::{Cuda, Driver, Nccl};
+use ranks::Ranks;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
 
@@ -108,6 +109,19 @@ impl Device {
         }
     }
 
+    /// Connects the GPUs of all processes, so that what they exchange does not go through their hosts. Returns what
+    /// it goes through, for people; nothing of processors.
+    ///
+    /// # Errors
+    /// They do not find each other.
+    pub(crate) fn link(&self, ranks: &Ranks) -> Result<Option<String>> {
+        match self {
+            Device::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(driver) => link(driver, ranks).map(Some),
+        }
+    }
+
     /// A backend on it.
     pub(crate) fn compute(&self, precision: Precision, options: CpuOptions) -> Compute {
         match self {
@@ -116,6 +130,22 @@ impl Device {
             Device::Cuda(driver) => Compute::Second(Cuda::new(driver.clone(), precision, options.threads)),
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn link(driver: &Driver, ranks: &Ranks) -> Result<String> {
+    let nccl = match ranks.together(Nccl::open().map_err(anyhow::Error::from)) {
+        Ok(nccl) => nccl,
+        Err(why) => return Ok(format!("gradients and weights go through the memory of the hosts: {why}")),
+    };
+    let version = nccl.version();
+    ranks.refuse_differences(&[("NCCL", version.clone())])?;
+    let id = ranks.lead(|| Ok(nccl.id()?))?;
+    let waiting = ranks.clone();
+    let watch = Box::new(move |wait: &mut dyn FnMut()| waiting.during(wait));
+    // Who fails here ends the others, which may be waiting for it.
+    driver.join(nccl, &id, ranks.rank(), ranks.size(), watch)?;
+    Ok(format!("gradients and weights go from GPU to GPU (NCCL {version})"))
 }
 
 /// The processor among the backends.

@@ -34,6 +34,8 @@ pub(crate) struct Session {
     devices: Devices,
     /// Whether it was said that a GPU computes for which nobody asked.
     told_device: OnceLock<()>,
+    /// Whether the GPUs of several processes were connected, or could not be.
+    linked: OnceLock<()>,
     /// The precision that a command began with, which goes on with it.
     text_precision: OnceLock<Precision>,
     /// Whether a file goes to standard output, so that nothing else may.
@@ -56,6 +58,7 @@ impl Session {
             terminal: OnceLock::new(),
             devices: Devices::default(),
             told_device: OnceLock::new(),
+            linked: OnceLock::new(),
             text_precision: OnceLock::new(),
             stdout_is_taken: OnceLock::new(),
         }
@@ -180,6 +183,10 @@ impl Session {
         let (device, options) = (self.ranks().together(self.device(purpose))?, self.options());
         if device.is_gpu() {
             self.ranks().refuse_differences(&[("the GPU", device.about())])?;
+            let trains = matches!(purpose, Purpose::Training(_)) && self.ranks().size() > 1;
+            if trains && self.linked.set(()).is_ok() {
+                device.link(&self.ranks())?.into_iter().for_each(|by| self.say(&by));
+            }
         }
         let precision = self.precision(&device, purpose)?;
         Ok(move || device.compute(precision, options))

@@ -2,7 +2,7 @@
 
 use crate::memory::{bytes_of, bytes_of_mut};
 use crate::ops::norm::{self, Kind};
-use crate::ops::{attention, draw, head, linear, optimizer, pointwise, rows};
+use crate::ops::{attention, draw, exchange, head, linear, optimizer, pointwise, rows};
 use crate::{Cuda, CudaIds, CudaScalars, CudaTensor};
 use kernels::{AdamW, AttentionShape, Backend, BlockMatrix, Draw, Drawn, Dropout};
 use kernels::{HeadShape, LinearShape, Parameter, TokenLogprob};
@@ -97,23 +97,18 @@ impl Backend for Cuda {
     fn copy(&mut self, out: &mut CudaTensor, x: &CudaTensor) {
         pointwise::copy(self, out, x);
     }
-
     fn resize(&mut self, x: &mut CudaTensor, len: usize) {
         x.resize(self.device(), len);
     }
-
     fn fill(&mut self, out: &mut CudaTensor, value: f32) {
         pointwise::fill(self, out, value);
     }
-
     fn add(&mut self, out: &mut CudaTensor, a: &CudaTensor, b: &CudaTensor) {
         pointwise::add(self, out, a, b);
     }
-
     fn accumulate(&mut self, sum: &mut CudaTensor, x: &CudaTensor) {
         pointwise::accumulate(self, sum, x);
     }
-
     fn scale(&mut self, x: &mut CudaTensor, factor: f32) {
         pointwise::scale(self, x, factor);
     }
@@ -495,5 +490,11 @@ impl Backend for Cuda {
     }
     fn newton_schulz(&mut self, x: &mut CudaTensor, work: [&mut CudaTensor; 3], rows: usize, columns: usize) {
         self.in_f32(|cuda| kernels::newton_schulz(cuda, x, work, rows, columns));
+    }
+    fn add_up_ranks(&mut self, x: &mut [&mut CudaTensor], additions: &[[usize; 2]], sum: usize) -> bool {
+        exchange::add_up(self, x, additions, sum)
+    }
+    fn send_to_ranks(&mut self, x: &mut [&mut CudaTensor], from: usize) -> bool {
+        exchange::send(self, x, from)
     }
 }

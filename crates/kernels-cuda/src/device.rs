@@ -72,6 +72,11 @@ pub unsafe trait Device: Send + Sync {
     /// Waits for all operations.
     fn synchronize(&self);
 
+    /// The devices of other processes that it exchanges bytes with, if there are any.
+    fn link(&self) -> Option<&dyn Link> {
+        None
+    }
+
     /// From here on, how long kernels and products take is measured.
     fn measure(&self) {}
 
@@ -79,6 +84,48 @@ pub unsafe trait Device: Send + Sync {
     fn measured(&self) -> Vec<Measured> {
         Vec::new()
     }
+}
+
+/// Moves bytes between the memory of devices, one of each of several processes, in the order in which each
+/// device is asked for operations. All processes make the same calls, with lengths that agree; who waits for another
+/// one is told where the host waits for the device. Nothing is added up.
+///
+/// # Safety
+///
+/// Copies are complete before a later operation of the device reads what they wrote.
+pub unsafe trait Link {
+    /// Which of the processes this is, from 0.
+    fn rank(&self) -> usize;
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// From `from` on there is a piece of so many bytes for each process, in order; as many pieces, one of each,
+    /// arrive from `to` on.
+    ///
+    /// # Safety
+    /// So many pieces are within allocations at both, which do not overlap.
+    unsafe fn all_to_all(&self, to: Address, from: Address, bytes: usize);
+
+    /// The bytes at `from` of every process, in order, arrive from `to` on.
+    ///
+    /// # Safety
+    /// They are within an allocation, and `to` has room for a piece of each; they do not overlap.
+    unsafe fn all_gather(&self, to: Address, from: Address, bytes: usize);
+
+    /// The pieces become those of the process `from`.
+    ///
+    /// # Safety
+    /// They are within allocations.
+    unsafe fn broadcast(&self, pieces: &[Piece], from: usize);
+}
+
+/// Bytes in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where they begin.
+    pub at: Address,
+    /// How many.
+    pub bytes: usize,
 }
 
 /// How often a kernel or a product of some size was run, and how long that took together.

@@ -1,14 +1,15 @@
 //! A GPU through NVIDIA's driver and cuBLASLt, both opened at run time.
 
 use crate::compiled;
-use crate::device::{Address, Device, Measured, Product};
+use crate::device::{Address, Device, Link, Measured, Product};
+use crate::nccl::{Joined, Nccl, Watch};
 use crate::products::Lt;
 use cudarc::driver::result::{self, DriverError, stream::StreamKind};
 use cudarc::driver::sys;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// Host memory from which copies to the card go, so that nobody waits for them.
 const STAGING_BYTES: usize = 32 << 20;
@@ -21,7 +22,7 @@ const OLDEST: (i32, i32) = (8, 0);
 
 /// Why there is no GPU to compute on.
 #[derive(Debug)]
-pub struct Missing(String);
+pub struct Missing(pub(crate) String);
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +40,7 @@ pub struct Driver {
     module: sys::CUmodule,
     products: Mutex<Lt>,
     staging: Mutex<Staging>,
+    joined: OnceLock<Joined>,
     /// What is measured, if anything is.
     timeline: Mutex<Option<Timeline>>,
     description: String,
@@ -126,10 +128,24 @@ impl Driver {
                 functions: Mutex::default(),
                 products: Mutex::new(products),
                 staging: Mutex::new(Staging { memory: memory.cast(), used: 0 }),
+                joined: OnceLock::new(),
                 timeline: Mutex::default(),
                 description: format!("{name}, {} GiB", bytes >> 30),
             })
         }
+    }
+
+    /// Connects it with the GPUs of the other processes, all of which do so with the `id` that one of them made:
+    /// from then on it has a [`link`](Device::link). This process is the rank `rank` of `size`. What waits for the
+    /// others, here and later, is done by `watch`.
+    ///
+    /// # Errors
+    /// NCCL says what.
+    pub fn join(&self, nccl: Nccl, id: &[u8], rank: usize, size: usize, watch: Watch) -> Result<(), Missing> {
+        self.enter();
+        let joined = Joined::new(nccl, id, (rank, size), self.stream, watch)?;
+        self.joined.get_or_init(|| joined);
+        Ok(())
     }
 
     /// Makes the context current in this thread.
@@ -289,8 +305,21 @@ unsafe impl Device for Driver {
 
     fn synchronize(&self) {
         self.enter();
+        if let Some(joined) = self.joined.get().filter(|joined| joined.is_pending()) {
+            // SAFETY: the stream lives as long as the program.
+            let is_done = || match unsafe { sys::cuStreamQuery(self.stream) } {
+                sys::cudaError_enum::CUDA_ERROR_NOT_READY => false,
+                code => check("an operation before this one", code.result().map(|()| true)),
+            };
+            return joined.wait(is_done);
+        }
         // SAFETY: the stream lives as long as the program.
         check("an operation before this one", unsafe { result::stream::synchronize(self.stream) });
+    }
+
+    fn link(&self) -> Option<&dyn Link> {
+        self.enter();
+        self.joined.get().map(|joined| joined as &dyn Link)
     }
 
     fn measure(&self) {

@@ -3,7 +3,7 @@
 //! The operations of a GPT on an NVIDIA GPU: [`Cuda`], a second [`Backend`](kernels::Backend).
 //!
 //! * [`device`]: what an operation asks of a GPU: memory, launches, products. [`Driver`] is the GPU itself,
-//!   opened at run time; tests put an emulator in its place.
+//!   opened at run time; tests put an emulator in its place. [`Nccl`] links it with those of other processes.
 //! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which
 //!   function does what.
 //! * `kernels/*.cu`: the kernels, in CUDA C++, which come compiled for three chips, and as PTX for others.
@@ -19,6 +19,7 @@ mod cuda;
 pub mod device;
 mod driver;
 mod memory;
+mod nccl;
 mod ops;
 mod products;
 mod source;
@@ -26,4 +27,5 @@ mod source;
 pub use cuda::Cuda;
 pub use driver::{Driver, Missing};
 pub use memory::{CudaIds, CudaScalars, CudaTensor};
+pub use nccl::{Nccl, Watch};
 pub use source::{SOURCES, source};

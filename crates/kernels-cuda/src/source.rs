@@ -12,6 +12,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     ("head.cu", include_str!("../kernels/head.cu")),
     ("draw.cu", include_str!("../kernels/draw.cu")),
     ("optimizer.cu", include_str!("../kernels/optimizer.cu")),
+    ("exchange.cu", include_str!("../kernels/exchange.cu")),
 ];
 
 /// All of it, one file after another, with the lines that the compiler's messages name.

@@ -57,12 +57,10 @@ pub trait Backend {
     fn ids(&mut self) -> Self::Ids;
     /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
     fn upload_ids(&mut self, out: &mut Self::Ids, values: &[u32]);
-
     /// An empty list.
     fn scalars(&mut self) -> Self::Scalars;
     /// Host → list, whose length becomes that of `values`. Memory is kept when a list shrinks.
     fn upload_scalars(&mut self, out: &mut Self::Scalars, values: &[f64]);
-
     /// Lists → host: `out` becomes what they hold, one list after another.
     fn read(&mut self, out: &mut Vec<f64>, lists: &[&Self::Scalars]);
 
@@ -79,17 +77,14 @@ pub trait Backend {
 
     /// `out = a + b`. Its backward pass is the identity towards both.
     fn add(&mut self, out: &mut Self::Tensor, a: &Self::Tensor, b: &Self::Tensor);
-
     /// `sum += x`.
     fn accumulate(&mut self, sum: &mut Self::Tensor, x: &Self::Tensor);
     /// `x *= factor`. Linear and diagonal, hence its own backward pass.
     fn scale(&mut self, x: &mut Self::Tensor, factor: f32);
     /// `x[r, c] = x[r, c] · factors[c] + bias[c]`, rows as long as `factors`. Without a bias likewise its own.
     fn scale_columns(&mut self, x: &mut Self::Tensor, factors: &Self::Tensor, bias: Option<&Self::Tensor>);
-
     /// `mean = decay · mean + (1 - decay) · x`: an exponential moving average.
     fn average(&mut self, mean: &mut Self::Tensor, x: &Self::Tensor, decay: f32);
-
     /// GELU in its tanh form (Hendrycks & Gimpel 2016): `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
     fn gelu_forward(&mut self, out: &mut Self::Tensor, x: &Self::Tensor);
     /// `dx = dout · gelu'(x)`.
@@ -486,4 +481,18 @@ pub trait Backend {
         rows: usize,
         columns: usize,
     );
+
+    // ---- several processes, whose devices exchange what is in their memory: all make the same calls
+
+    /// Makes `tensors`, which are kept exactly, sums over all processes. What each of them has is a part; for every
+    /// `[into, of]` of `additions`, one after another, the part `of` is added to the part `into`, and in the end the
+    /// part `sum` is everybody's. Returns whether it did: without such devices nothing happens, and the values have
+    /// to go through the hosts.
+    fn add_up_ranks(&mut self, _: &mut [&mut Self::Tensor], _additions: &[[usize; 2]], _sum: usize) -> bool {
+        false
+    }
+    /// Makes `tensors`, which are kept exactly, those of the process `from`. Returns whether it did, as above.
+    fn send_to_ranks(&mut self, _: &mut [&mut Self::Tensor], _from: usize) -> bool {
+        false
+    }
 }

@@ -226,8 +226,27 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
 
     fn clear(&mut self, tensors: &mut [&mut Self::Tensor]) {
         match self {
-            First(b) => b.clear(&mut tensors.iter_mut().map(|x| x.first_mut()).collect::<Vec<_>>()),
-            Second(b) => b.clear(&mut tensors.iter_mut().map(|x| x.second_mut()).collect::<Vec<_>>()),
+            First(b) => b.clear(&mut each_mut(tensors, |x| x.first_mut())),
+            Second(b) => b.clear(&mut each_mut(tensors, |x| x.second_mut())),
+        }
+    }
+
+    fn add_up_ranks(
+        &mut self,
+        tensors: &mut [&mut Self::Tensor],
+        additions: &[[usize; 2]],
+        sum: usize,
+    ) -> bool {
+        match self {
+            First(b) => b.add_up_ranks(&mut each_mut(tensors, |x| x.first_mut()), additions, sum),
+            Second(b) => b.add_up_ranks(&mut each_mut(tensors, |x| x.second_mut()), additions, sum),
+        }
+    }
+
+    fn send_to_ranks(&mut self, tensors: &mut [&mut Self::Tensor], from: usize) -> bool {
+        match self {
+            First(b) => b.send_to_ranks(&mut each_mut(tensors, |x| x.first_mut()), from),
+            Second(b) => b.send_to_ranks(&mut each_mut(tensors, |x| x.second_mut()), from),
         }
     }
 
@@ -294,4 +313,9 @@ impl<A: Backend, B: Backend> Backend for Either<A, B> {
 /// References to one of the two.
 fn each<'a, T, S>(all: &[&'a T], side: impl Fn(&'a T) -> &'a S) -> Vec<&'a S> {
     all.iter().map(|x| side(x)).collect()
+}
+
+/// The same of those that are written.
+fn each_mut<'a, T, S>(all: &'a mut [&mut T], side: impl Fn(&'a mut T) -> &'a mut S) -> Vec<&'a mut S> {
+    all.iter_mut().map(|x| side(x)).collect()
 }

@@ -16,6 +16,10 @@ pub trait Communicator: Send + Sync {
     fn all_gather(&self, send: &[u8], receive: &mut [u8]);
     /// `bytes` become those of the rank `from`; they are less than 2 GiB.
     fn broadcast(&self, bytes: &mut [u8], from: usize);
+    /// Does what waits for other ranks by another road than this one: it is watched as the calls above are.
+    fn during(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
     /// Waits for all ranks and says goodbye to them.
     fn finish(&self);
     /// Ends all ranks.

@@ -22,6 +22,7 @@ mod tree;
 pub use communicator::Communicator;
 pub use launch::{LIBRARY_VARIABLE, Launch};
 pub use threads::threads;
+pub use tree::SumOrder;
 
 use communicator::Alone;
 use std::fmt;
@@ -90,6 +91,12 @@ impl Ranks {
             1 => String::new(),
             size => format!("{size} processes ({})", self.0.about()),
         }
+    }
+
+    /// Does what waits for other ranks by another road than this one, such as their GPUs' own: who waits there
+    /// for too long ends the job as well.
+    pub fn during(&self, wait: &mut dyn FnMut()) {
+        self.0.during(wait);
     }
 
     /// The end of a process that did its part: waits for the others, and nothing may be asked afterwards.

@@ -8,25 +8,53 @@ use std::ops::AddAssign;
 /// and receives is what a reduce-scatter and an all-gather would.
 const BUCKET: usize = 1 << 22;
 
+/// The order in which the parts that ranks have are added up: a balanced binary tree over the ranks, 0 and 1, 2
+/// and 3, then these with each other. Whoever adds them, here or on a GPU, follows this list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SumOrder {
+    /// `[into, of]`, one after another: the part `of` is added to the part `into`.
+    pub additions: Vec<[usize; 2]>,
+    /// Which part is the sum then.
+    pub sum: usize,
+}
+
+impl SumOrder {
+    /// The order over those that are `present`; none where nobody is. Who is not is left out: adding zeros would
+    /// make `+0` of `-0`.
+    pub fn of(present: &[bool]) -> Option<Self> {
+        // The part that has the sum of each subtree, of all that are as large.
+        let mut sums: Vec<Option<usize>> =
+            present.iter().enumerate().map(|(rank, is_present)| is_present.then_some(rank)).collect();
+        let mut additions = Vec::new();
+        while sums.len() > 1 {
+            let node = |pair: &[Option<usize>]| match *pair {
+                [Some(left), Some(right)] => {
+                    additions.push([left, right]);
+                    Some(left)
+                }
+                _ => pair.iter().copied().find_map(|part| part),
+            };
+            sums = sums.chunks(2).map(node).collect();
+        }
+        Some(SumOrder { additions, sum: sums.into_iter().next()?? })
+    }
+}
+
 impl Ranks {
-    /// Which ranks have something to be added, in order. Whoever has nothing is left out of a tree: adding
-    /// zeros would make `+0` of `-0`.
+    /// Which ranks have something to be added, in order.
     pub fn present(&self, has_some: bool) -> Vec<bool> {
         self.gather(&[u8::from(has_some)]).into_iter().map(|has| has == 1).collect()
     }
 
-    /// Makes `values` the sums of those of all ranks that are `present`, which are the leaves of a balanced
-    /// binary tree: 0 and 1, 2 and 3, then these with each other. Of ranks that are not, the values are
-    /// ignored; where none is, they stay.
+    /// Makes `values` the sums of those of all ranks that are `present`, in [their order](SumOrder). Of ranks
+    /// that are not, the values are ignored; where none is, they stay.
     ///
     /// # Panics
     /// The number of ranks is no power of two.
     pub fn add_up<T: Pod + AddAssign>(&self, values: &mut [T], present: &[bool]) {
         let size = self.size();
         assert!(size.is_power_of_two(), "{size} ranks are no balanced tree");
-        if size == 1 || !present.contains(&true) {
-            return;
-        }
+        let Some(order) = SumOrder::of(present).filter(|_| size > 1) else { return };
         let (mut sent, mut parts) = (Vec::new(), Vec::new());
         for bucket in values.chunks_mut(BUCKET) {
             let share = bucket.len().div_ceil(size);
@@ -35,8 +63,9 @@ impl Ranks {
             sent.resize(share * size, T::zeroed());
             parts.resize(share * size, T::zeroed());
             self.0.all_to_all(bytemuck::cast_slice(&sent), bytemuck::cast_slice_mut(&mut parts));
-            add_parts(&mut parts, share, present);
-            self.0.all_gather(bytemuck::cast_slice(&parts[..share]), bytemuck::cast_slice_mut(&mut sent));
+            add_parts(&mut parts, share, &order.additions);
+            let sums = &parts[order.sum * share..][..share];
+            self.0.all_gather(bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(&mut sent));
             bucket.copy_from_slice(&sent[..bucket.len()]);
         }
     }
@@ -70,25 +99,13 @@ impl Ranks {
     }
 }
 
-/// Adds up the parts of `len` numbers in a balanced tree; the first part becomes the sum.
-fn add_parts<T: Pod + AddAssign>(parts: &mut [T], len: usize, present: &[bool]) {
-    let mut present = present.to_vec();
-    let mut stride = 1;
-    while stride < present.len() {
-        for left in (0..present.len()).step_by(2 * stride) {
-            let right = left + stride;
-            if !present[right] {
-                continue;
-            }
-            let (before, after) = parts.split_at_mut(right * len);
-            let (sums, values) = (&mut before[left * len..][..len], &after[..len]);
-            match present[left] {
-                true => sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value),
-                false => sums.copy_from_slice(values),
-            }
-            present[left] = true;
-        }
-        stride *= 2;
+/// Adds parts of `len` numbers to others.
+fn add_parts<T: Pod + AddAssign>(parts: &mut [T], len: usize, additions: &[[usize; 2]]) {
+    for &[into, of] in additions {
+        // A part is added to one before it.
+        let (before, after) = parts.split_at_mut(of * len);
+        let sums = before[into * len..][..len].iter_mut();
+        sums.zip(&after[..len]).for_each(|(sum, value)| *sum += *value);
     }
 }
 
@@ -162,6 +179,19 @@ mod tests {
             assert!(values[1..].iter().all(|value| *value == 3.0), "0 + 3 of ranks 0 and 3");
             assert_eq!((values.len(), untouched), (long, f64::from(rank as u32)));
         }
+    }
+
+    #[test]
+    fn an_order_is_a_list_of_additions() {
+        let of = |present: &[u8]| {
+            super::SumOrder::of(&present.iter().map(|present| *present == 1).collect::<Vec<_>>())
+                .map(|order| (order.additions, order.sum))
+        };
+        assert_eq!(of(&[1, 1, 1, 1]), Some((vec![[0, 1], [2, 3], [0, 2]], 0)));
+        assert_eq!(of(&[0, 1, 1, 0]), Some((vec![[1, 2]], 1)));
+        assert_eq!(of(&[0, 0, 1, 1]), Some((vec![[2, 3]], 2)));
+        assert_eq!(of(&[0, 0, 0, 1]), Some((vec![], 3)));
+        assert_eq!((of(&[1]), of(&[0, 0]), of(&[])), (Some((vec![], 0)), None, None));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The program on a GPU that is not there: its driver and cuBLASLt are libraries that the test compiles, in which the
 //! kernels run on the emulator, and `mynah` finds them as it finds NVIDIA's. Without a C++ compiler the tests are
-//! counted apart, by their names.
+//! counted apart, by their names; so are those of several processes without an `mpirun`.
 
 #[path = "../../../kernels-cuda/tests/emulator/compiled.rs"]
 mod compiled;
 #[allow(dead_code)] // Jobs that are killed are tested beside it.
 #[path = "../ranks/launcher.rs"]
 mod launcher;
+mod nccl;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,15 +30,22 @@ type Test = fn(&Gpu);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Test); 5] = [
+    let alone: [(&str, Test); 4] = [
         ("a_small_road_ends_in_a_report", a_small_road_ends_in_a_report),
         ("what_is_missing_is_named", what_is_missing_is_named),
         ("every_chip_gets_code", every_chip_gets_code),
         ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
-        ("two_processes_take_a_gpu_each", two_processes_take_a_gpu_each),
+    ];
+    let together: [(&str, Test); 4] = [
+        ("each_process_takes_a_gpu", nccl::each_process_takes_a_gpu),
+        ("gpus_exchange_what_processes_share", nccl::gpus_exchange_what_processes_share),
+        ("without_nccl_it_goes_through_the_hosts", nccl::without_nccl_it_goes_through_the_hosts),
+        ("gpus_that_hear_nothing_more_end_the_job", nccl::gpus_that_hear_nothing_more_end_the_job),
     ];
     let missing = compiled::no_compiler();
-    let trials = tests.into_iter().map(|(name, test)| {
+    let several = missing.clone().or_else(|| Launcher::find(Kind::OpenMpi).err());
+    let tests = alone.map(|test| (test, &missing)).into_iter().chain(together.map(|test| (test, &several)));
+    let trials = tests.map(|((name, test), missing)| {
         let missing = missing.clone();
         Trial::ignorable_test(name, move || match missing {
             None => {
@@ -58,11 +66,13 @@ struct Gpu {
 impl Gpu {
     fn new(library: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for (folder, names) in [("libraries", &["cuda", "cublasLt"][..]), ("driver", &["cuda"])] {
+        for (folder, names) in
+            [("libraries", &["cuda.so", "cublasLt.so", "nccl.so.2"][..]), ("driver", &["cuda.so"])]
+        {
             let folder = dir.path().join(folder);
             fs::create_dir(&folder).expect("a folder");
             for name in names {
-                symlink(library, folder.join(format!("lib{name}.so"))).expect("a link");
+                symlink(library, folder.join(format!("lib{name}"))).expect("a link");
             }
         }
         Gpu { dir }
@@ -215,34 +225,4 @@ fn a_plan_measures_the_gpu(gpu: &Gpu) {
         device(0)["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 3 << 30 && bytes <= 4 << 30),
         "{plan}"
     );
-}
-
-/// What two processes exchange goes through the host. The lanes of a step are the same, and so are its bits.
-fn two_processes_take_a_gpu_each(gpu: &Gpu) {
-    let Ok(launcher) = Launcher::find(Kind::OpenMpi) else {
-        eprintln!("SKIPPED two processes: there is no mpirun of Open MPI");
-        return;
-    };
-    gpu.make_tokens();
-    gpu.run(&pretrain("alone", "--device cuda --set lanes=2"));
-    let path = |name: &str| gpu.path(name).display().to_string();
-    let recipe = pretrain("together", "--device cuda --set lanes=2")
-        .replace("--data tokens", &format!("--data {}", path("tokens")));
-    let recipe = recipe.replace("--out together", &format!("--out {}", path("together")));
-    let arguments: Vec<String> = recipe.split_whitespace().map(String::from).collect();
-    let with = |count: &str| {
-        let variables = [
-            ("LD_LIBRARY_PATH", &*path("libraries")),
-            ("XDG_CACHE_HOME", &*path("cache")),
-            ("FAKE_GPU_COUNT", count),
-        ];
-        launcher.start_each(&[(2, env!("CARGO_BIN_EXE_mynah").into(), arguments.clone())], &variables).end()
-    };
-    let one = with("1");
-    assert!(one.code != Some(0) && one.said.contains("there is no GPU 1"), "{}", one.said);
-    let two = with("2");
-    assert_eq!(two.code, Some(0), "{}", two.said);
-    let metrics =
-        ["alone", "together"].map(|run| fs::read(gpu.path(run).join("metrics.jsonl")).expect("metrics"));
-    assert!(metrics[0] == metrics[1], "two processes learn something else");
 }

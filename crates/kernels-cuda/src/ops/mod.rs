@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 pub(crate) mod distil;
 pub(crate) mod draw;
+pub(crate) mod exchange;
 pub(crate) mod head;
 pub(crate) mod linear;
 pub(crate) mod norm;

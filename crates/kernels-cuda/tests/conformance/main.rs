@@ -8,6 +8,7 @@ mod harness;
 #[path = "../../../kernels/tests/conformance/lab.rs"]
 #[allow(dead_code, reason = "other suites use the rest")]
 mod lab;
+mod linked;
 #[path = "../../../kernels/tests/conformance/operations/mod.rs"]
 mod operations;
 
@@ -48,12 +49,17 @@ macro_rules! conformance {
 operations::for_every_operation!(conformance);
 
 fn main() -> ExitCode {
-    let whole: [(&str, emulator::Test); 2] = [
-        ("every_operation_is_covered", every_operation_is_covered),
-        ("all_kernels_keep_within_bounds", all_kernels_keep_within_bounds),
-    ];
-    emulator::suite(OPERATIONS.iter().copied().chain(whole))
+    emulator::suite(OPERATIONS.iter().copied().chain(WHOLE.iter().copied()))
 }
+
+/// What is no operation by itself.
+const WHOLE: &[(&str, emulator::Test)] = &[
+    ("every_operation_is_covered", every_operation_is_covered),
+    ("all_kernels_keep_within_bounds", all_kernels_keep_within_bounds),
+    ("sums_are_those_of_the_host", linked::sums_are_those_of_the_host),
+    ("what_one_sends_the_others_have", linked::what_one_sends_the_others_have),
+    ("who_is_alone_exchanges_nothing", linked::who_is_alone_exchanges_nothing),
+];
 
 fn every_operation_is_covered() -> Result<(), String> {
     operations::assert_covered(&OPERATIONS.iter().map(|operation| operation.0).collect::<Vec<_>>());
@@ -68,7 +74,7 @@ fn all_kernels_keep_within_bounds() -> Result<(), String> {
     }
     let (ended, launched) = emulator::sanitized::again(&[])?;
     let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    let all = format!("{} passed", OPERATIONS.len() + 2);
+    let all = format!("{} passed", OPERATIONS.len() + WHOLE.len());
     assert!(ended.status.success() && said[0].contains(&all), "{}", said.concat());
     let source = kernels_cuda::source();
     let left_out: Vec<_> = emulator::names(&source)

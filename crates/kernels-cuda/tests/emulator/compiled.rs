@@ -14,11 +14,12 @@ pub(crate) fn compile(source: &str, flags: &[&str]) -> PathBuf {
     library(&registry(source), flags)
 }
 
-/// A library that stands for CUDA's driver and cuBLASLt.
+/// A library that stands for CUDA's driver, cuBLASLt and NCCL.
 #[allow(dead_code, reason = "not every suite needs both")]
 pub(crate) fn compile_driver(source: &str) -> PathBuf {
     let small = format!("const u64 SMALL_PRODUCT = {SMALL_PRODUCT};\n");
-    library(&(registry(source) + &small + include_str!("driver.cc")), &[])
+    let all = [&registry(source), &*small, include_str!("driver.cc"), include_str!("nccl.cc")].concat();
+    library(&all, &[])
 }
 
 /// Flags of a library that the address sanitizer watches.

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <string>
+#include <unistd.h>
 #define API extern "C" int
 
 namespace fake {
@@ -31,6 +33,13 @@ inline int asked(const char* name, int usual) {
 }
 inline int chip() { return asked("FAKE_GPU_CHIP", 90); }
 inline int count() { return asked("FAKE_GPU_COUNT", 1); }
+// A line for each copy between host and device, in the folder FAKE_GPU_COPIES.
+inline bool copied(const char* way, u64 bytes) {
+  const char* folder = getenv("FAKE_GPU_COPIES");
+  static FILE* copies = folder ? fopen((std::string(folder) + "/copies-" + std::to_string(getpid())).c_str(), "w") : nullptr;
+  if (copies) fprintf(copies, "%s %llu\n", way, bytes), fflush(copies);
+  return true;
+}
 [[noreturn]] inline void wrong(const char* what) {
   fprintf(stderr, "EMULATOR: cuBLASLt: %s\n", what);
   abort();
@@ -102,10 +111,10 @@ API cuMemsetD8Async(u64 at, unsigned char value, size_t bytes, void*) {
   return inside(at, bytes) ? (memset((void*)at, value, bytes), OK) : INVALID_ADDRESS;
 }
 API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void*) {
-  return inside(to, bytes) ? (memcpy((void*)to, from, bytes), OK) : INVALID_ADDRESS;
+  return inside(to, bytes) && copied("up", bytes) ? (memcpy((void*)to, from, bytes), OK) : INVALID_ADDRESS;
 }
 API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void*) {
-  return inside(from, bytes) ? (memcpy(to, (void*)from, bytes), OK) : INVALID_ADDRESS;
+  return inside(from, bytes) && copied("down", bytes) ? (memcpy(to, (void*)from, bytes), OK) : INVALID_ADDRESS;
 }
 API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void*) {
   bool apart = to + bytes <= from || from + bytes <= to;

@@ -7,9 +7,14 @@ pub(crate) fn noise(stream: u64, len: usize) -> Vec<f32> {
     (0..len as u64).map(|i| (rng::uniform(1, stream, i) - 0.5) * 12f32.sqrt()).collect()
 }
 
+/// What devices of several processes do together: no operation of one, and tested where there are several.
+const TOGETHER: [&str; 2] = ["add_up_ranks", "send_to_ranks"];
+
 /// The names of the trait's methods, from its source: what a suite has to cover.
 pub(crate) fn operations() -> Vec<&'static str> {
-    methods(include_str!("../../src/backend.rs"), "pub trait Backend")
+    let mut names = methods(include_str!("../../src/backend.rs"), "pub trait Backend");
+    names.retain(|name| !TOGETHER.contains(name));
+    names
 }
 
 /// Those of the trait of backends that distil.

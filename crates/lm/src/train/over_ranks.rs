@@ -3,7 +3,7 @@
 
 use super::Trainer;
 use kernels::Backend;
-use ranks::Ranks;
+use ranks::{Ranks, SumOrder};
 
 /// Values of leaves that are on their way at once; a larger leaf goes alone.
 const AT_ONCE: usize = 1 << 22;
@@ -25,6 +25,10 @@ impl<B: Backend> Trainer<B> {
         let leaves = gradients.weights.leaves_mut().into_iter().zip(specs.leaves());
         let mut leaves: Vec<_> =
             leaves.filter(|(_, spec)| learns.any_of(spec)).map(|(leaf, _)| leaf).collect();
+        let Some(order) = SumOrder::of(&present) else { return };
+        if b.add_up_ranks(&mut leaves, &order.additions, order.sum) {
+            return;
+        }
         let mut values = Vec::new();
         for group in groups(b, &mut leaves) {
             download(b, group, &mut values);

@@ -86,6 +86,9 @@ impl<B: Backend> Trainer<B> {
             let leaves = weights.leaves_mut().into_iter().zip(specs.leaves()).zip(owners.iter());
             let owned = leaves.filter(|((_, spec), by)| **by == owner && learns.any_of(spec));
             let mut owned: Vec<_> = owned.map(|((leaf, _), _)| leaf).collect();
+            if b.send_to_ranks(&mut owned, owner) {
+                continue;
+            }
             for group in groups(b, &mut owned) {
                 if owner == ranks.rank() {
                     download(b, group, &mut values);

@@ -99,6 +99,10 @@ impl Communicator for Mpi {
         self.watched(bytes.len(), || self.library.broadcast(self.handles, bytes, from));
     }
 
+    fn during(&self, wait: &mut dyn FnMut()) {
+        self.watchdog.during(wait);
+    }
+
     fn finish(&self) {
         self.watchdog.during(|| self.library.finish(self.handles));
     }
