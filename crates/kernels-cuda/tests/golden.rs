@@ -10,6 +10,7 @@ mod families;
 use families::*;
 use kernels::Precision::{self, Bf16, F32};
 use kernels_cuda::Cuda;
+use lm::model::Keep;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -47,14 +48,16 @@ fn ropes() {
     ropes_agree(|| Cuda::new(device.clone(), F32, 1), 1e-5);
 }
 
-/// Runs repeat to the bit: losses and weights after some steps, of the oldest family and the newest.
+/// Runs repeat to the bit, and to that of blocks which are computed again on the way back: losses and weights after
+/// some steps, of the oldest family and the newest.
 fn runs_repeat() {
     let (device, _) = emulator::device();
     for golden in families().into_iter().step_by(5) {
         for precision in [F32, Bf16] {
-            let bits = || {
+            let bits = |keep| {
                 let b = &mut Cuda::new(device.clone(), precision, 1);
                 let mut trainer = golden.trainer(b);
+                trainer.keep(b, keep);
                 let mut bits = Vec::new();
                 for _ in 0..3 {
                     accumulate(b, &mut trainer, &golden.ids("tokens"), &golden.ids("targets"), &[1, 1]);
@@ -64,7 +67,10 @@ fn runs_repeat() {
                 bits.extend(weights.map(|x| u64::from(x.to_bits())));
                 bits
             };
-            assert_eq!(bits(), bits(), "{}, {precision:?}", golden.family);
+            let kept = bits(Keep::Blocks);
+            for keep in [Keep::Blocks, Keep::Inputs] {
+                assert!(bits(keep) == kept, "{}, {precision:?}, {keep:?}", golden.family);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use kernels::{Backend, BlockFormat, BlockMatrix, Cpu, CpuOptions, NO_TARGET, Pre
 use lm::checkpoint::{self, About, AdapterFiles, Checkpoint, Dtype};
 use lm::model::{
     self, Activations, Adapted, Adapter, BaseStorage, Config, Lora, LowRank, Method, Noise, Pair, PairShape,
-    Sequences, Spec, Weights, adapter_specs, specs,
+    Pass, Sequences, Spec, Weights, adapter_specs, specs,
 };
 use lm::objective::{cross_entropy, cross_entropy_derivatives};
 use lm::plan::{BF16_BYTES, Plan};
@@ -422,14 +422,15 @@ fn bits_depend_on_neither_threads_nor_micro_batches() {
 fn an_adapter_has_gradients_and_moments_of_its_own_only() {
     let config = Config::gpt2(50_257, 1024, 12, 12, 768);
     let adapter = checkpoint::fresh_adapter(&config, &"r=8".parse().unwrap()).unwrap();
-    let plan = Plan::new(&config, Some(&adapter), Some(1000), 4096, 1, BF16_BYTES, 0, Method::AdamW);
+    let plan =
+        Plan::new(&config, Some(&adapter), Some(1000), Pass::new(4096, BF16_BYTES), 1, 0, Method::AdamW);
     // 12 blocks of c_attn, two c_proj and c_fc, each of rank 8.
     let learned = 12 * 8 * ((768 + 2304) + (768 + 768) + (768 + 3072) + (3072 + 768));
     assert_eq!((plan.learned, plan.memory.moments), (learned, 8 * learned));
     // And a few of norms and biases, which nobody reads.
     let gradients = plan.memory.gradients;
     assert!((4 * learned..4 * learned + 1_000_000).contains(&gradients), "{gradients}");
-    let whole = Plan::new(&config, None, Some(1000), 4096, 1, BF16_BYTES, 0, Method::AdamW);
+    let whole = Plan::new(&config, None, Some(1000), Pass::new(4096, BF16_BYTES), 1, 0, Method::AdamW);
     assert_eq!(plan.memory.weights, whole.memory.weights + 4 * learned);
     assert!(plan.memory.total < whole.memory.total && plan.memory.activations > whole.memory.activations);
     assert!((plan.flops / whole.flops - 2.0 / 3.0).abs() < 1e-9);

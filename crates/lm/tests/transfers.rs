@@ -4,7 +4,7 @@
 
 use kernels::cpu::{CpuOptions, Level};
 use kernels::{Cpu, Precision};
-use lm::model::{self, Config, Method, Sequences, specs};
+use lm::model::{self, Config, Method, Pass, Sequences, specs};
 use lm::plan::{Network, Plan};
 use lm::train::{Lane, Optimizer, Trainer};
 use ranks::{Communicator, Ranks};
@@ -90,7 +90,7 @@ fn step(config: &Config, rank: usize, size: usize) -> Sent {
 fn a_step_sends_the_bytes_that_are_planned() {
     // Five million numbers, in two buckets.
     let config = Config { tied_head: true, ..Config::gpt2(40_000, 32, 2, 2, 128) };
-    let plan = Plan::new(&config, None, None, 32, 8, 4, 0, Method::AdamW);
+    let plan = Plan::new(&config, None, None, Pass::new(32, 4), 8, 0, Method::AdamW);
     let leaves = specs(&config).leaves().len() as u64;
     let network = Network { latency_secs: 0.0, bytes_per_sec: 1.0 };
     let scaling = plan.over_ranks((8, 32), 1e9, network, leaves, 8, |_| 0);

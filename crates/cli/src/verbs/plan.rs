@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gpt::checkpoint::fresh_adapter;
-use gpt::model::{Adapter, BaseStorage, Config, Lora, Spec, Weights, is_learned, specs};
+use gpt::model::{Adapter, BaseStorage, Config, Keep, Lora, Pass, Spec, Weights, is_learned, specs};
 use gpt::plan::{BF16_BYTES, Device, Estimate, Network, Plan, Scaling};
 use gpt::stage::{available_bytes, usual_vocab_size};
 use kernels::{BlockFormat, Cpu, HeadShape, Precision};
@@ -125,7 +125,8 @@ pub(crate) fn run(args: &PlanArgs, session: &Session) -> Result<Ended> {
     let planned = |rows, lanes, working_bytes| {
         let adapter = adapter.as_ref();
         let optimizer = settings.optimizer;
-        Plan::new(&config, adapter, args.tokens, rows, lanes, activation_bytes, working_bytes, optimizer)
+        let pass = Pass::new(rows, activation_bytes).keeping(Keep::of(settings.recompute));
+        Plan::new(&config, adapter, args.tokens, pass, lanes, working_bytes, optimizer)
     };
     let plan = planned(rows, settings.lanes, working_bytes);
     let mut estimates = Vec::new();

@@ -4,7 +4,7 @@
 use super::episodes::Rows;
 use super::lanes::{self, Lanes};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
@@ -152,13 +152,13 @@ pub fn dpo<B: Backend>(
     // Beside an adapter the reference is the policy without what it learns.
     let is_apart = settings.own.loss.has_reference() && options.init.adapter().is_none();
     let apart = if is_apart { &[Model::whole(&config)][..] } else { &[] };
-    memory::check(
-        &[Model::of(options.init, &config).by(optim.optimizer)],
-        apart,
-        optim.micro_batch_tokens,
-        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
-        machine,
-    )?;
+    let needs = Needs {
+        trained: &[Model::of(options.init, &config).by(optim.optimizer)],
+        frozen: apart,
+        lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Dpo::new(backend, options, &settings)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };

@@ -8,7 +8,7 @@ use super::episodes::Rows;
 use super::judged::{Judgements, Labelled, mismatched};
 use super::lanes::{self, Lanes, MicroBatch, passes};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, reading_flops, training_flops,
@@ -129,13 +129,13 @@ pub fn kto<B: Backend>(
     let optim = &settings.optim;
     // Beside an adapter the reference is the policy without what it learns.
     let apart = if options.init.adapter().is_none() { &[Model::whole(&config)][..] } else { &[] };
-    memory::check(
-        &[Model::of(options.init, &config).by(optim.optimizer)],
-        apart,
-        optim.micro_batch_tokens,
-        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
-        machine,
-    )?;
+    let needs = Needs {
+        trained: &[Model::of(options.init, &config).by(optim.optimizer)],
+        frozen: apart,
+        lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Kto::new(backend, options, &settings)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };

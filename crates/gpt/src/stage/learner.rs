@@ -6,7 +6,7 @@
 use super::training_loop::{State, Step, shortest};
 use super::{Init, OptimConfig};
 use crate::checkpoint::{About, Checkpoint, Dtype};
-use crate::model::{self, Config, Engine, Method, Request, Sampling, Weights};
+use crate::model::{self, Config, Engine, Keep, Method, Request, Sampling, Weights};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Optimizer, Trainer, Update};
 use anyhow::{Result, ensure};
@@ -69,7 +69,10 @@ impl<'a, B: Backend> Learner<'a, B> {
     ) -> Result<Self> {
         let &OptimConfig { optimizer: method, dtype, .. } = optim;
         let origin = Origin { init: Some(init), continue_optimizer: false, seed, method };
-        Self::from_origin(backend, origin, config, init.needed_tokenizer()?, dtype, data_digest)
+        let mut learner =
+            Self::from_origin(backend, origin, config, init.needed_tokenizer()?, dtype, data_digest)?;
+        learner.keep(optim.keep());
+        Ok(learner)
     }
 
     /// The same from any origin, with the tokenizer that goes with the model.
@@ -101,6 +104,11 @@ impl<'a, B: Backend> Learner<'a, B> {
             }
         };
         Ok(Learner { backend, trainer, tokenizer, origin, dtype, data_digest })
+    }
+
+    /// From now on a pass keeps as much as is said.
+    pub(super) fn keep(&mut self, keep: Keep) {
+        self.trainer.keep(&mut self.backend, keep);
     }
 
     /// From now on `ranks` train it together.

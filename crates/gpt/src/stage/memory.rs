@@ -2,7 +2,7 @@
 //! kills it without a message.
 
 use super::{Init, Machine};
-use crate::model::{Adapter, BaseStorage, Config, Method, Spec};
+use crate::model::{Adapter, BaseStorage, Config, Keep, Method, Pass, Spec, TrainingMemory};
 use anyhow::{Result, ensure};
 
 /// How much of the memory that is left a training may take; the rest is for what the backend works with, for
@@ -42,58 +42,87 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Refuses to train models of these shapes beside frozen ones, in passes of `rows` tokens and with gradients
-/// in `lanes`, where memory lacks for it.
-///
-/// # Errors
-/// They need more than there is; both are told.
-pub(super) fn check(
-    trained: &[Model<'_>],
-    frozen: &[Model<'_>],
-    rows: usize,
-    lanes: usize,
-    machine: &Machine,
-) -> Result<()> {
-    ensure!(
-        machine.device == "cpu" || !trained.iter().any(|one| one.base().is_in_blocks()),
-        "only the processor computes with a model whose matrices are stored in blocks: give --device cpu, or leave --base out"
-    );
-    let activation_bytes = if machine.precision == "bf16" { 2 } else { 4 };
-    let of = |one: Model<'_>| match one.adapter {
-        Some(adapter) => one.config.training_memory_beside(adapter, rows, activation_bytes, lanes),
-        None => one.config.training_memory(rows, activation_bytes, lanes).by(one.method, one.config),
-    };
-    let parameters: usize = trained.iter().map(Model::parameters).sum();
-    let beneath = trained.iter().filter(|one| one.adapter.is_some()).map(|one| one.config.parameters());
-    let frozen_parameters: usize = frozen.iter().map(|one| one.config.parameters()).sum();
-    let state_bytes = trained.iter().map(|one| of(*one).state_bytes).sum::<u64>();
-    let state_bytes = state_bytes + frozen.iter().map(|one| one.config.weight_bytes(one.base())).sum::<u64>();
-    let frozen_parameters = frozen_parameters + beneath.sum::<usize>();
-    let whole = frozen.iter().map(|one| Model::whole(one.config));
-    let pass_bytes: u64 = trained.iter().copied().chain(whole).map(|one| of(one).pass_bytes).sum();
-    let needed = state_bytes + pass_bytes;
-    let Some(available) = machine.memory_bytes.or_else(available_bytes) else { return Ok(()) };
-    let beside = match frozen_parameters {
-        0 => String::new(),
-        n => format!(", and {n} frozen ones"),
-    };
-    let in_lanes = if lanes > 1 { format!(" in {lanes} lanes") } else { String::new() };
-    let moments = match trained.iter().all(|one| one.method == Method::AdamW) {
-        true => "two moments",
-        false => "their moments",
-    };
-    ensure!(
-        needed as f64 <= SHARE * available as f64,
-        "training needs {} of memory: {} for {parameters} parameters with their gradients{in_lanes} and {moments}{beside}, {} for what \
-         a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: take a smaller model, {}a \
-         smaller seq_len",
-        gigabytes(needed),
-        gigabytes(state_bytes),
-        gigabytes(pass_bytes),
-        gigabytes(available),
-        if lanes > 1 { "fewer lanes, or " } else { "or " }
-    );
-    Ok(())
+/// A training as memory sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Needs<'a> {
+    /// The models that are trained.
+    pub(super) trained: &'a [Model<'a>],
+    /// Those beside them that are only read.
+    pub(super) frozen: &'a [Model<'a>],
+    /// In so many lanes gradients are summed.
+    pub(super) lanes: usize,
+    /// What a pass keeps.
+    pub(super) keep: Keep,
+}
+
+impl Needs<'_> {
+    /// Refuses to train in passes of `rows` tokens where memory lacks for it.
+    ///
+    /// # Errors
+    /// It needs more than there is; both are told.
+    pub(super) fn check(&self, rows: usize, machine: &Machine) -> Result<()> {
+        let Needs { trained, frozen, lanes, keep } = *self;
+        ensure!(
+            machine.device == "cpu" || !trained.iter().any(|one| one.base().is_in_blocks()),
+            "only the processor computes with a model whose matrices are stored in blocks: give --device cpu, or leave --base out"
+        );
+        let needed = self.bytes(rows, machine);
+        let Some(available) = machine.memory_bytes.or_else(available_bytes) else { return Ok(()) };
+        let parameters: usize = trained.iter().map(Model::parameters).sum();
+        let beneath = trained.iter().filter(|one| one.adapter.is_some());
+        let frozen_parameters: usize = frozen.iter().chain(beneath).map(|one| one.config.parameters()).sum();
+        let beside = match frozen_parameters {
+            0 => String::new(),
+            n => format!(", and {n} frozen ones"),
+        };
+        let in_lanes = if lanes > 1 { format!(" in {lanes} lanes") } else { String::new() };
+        let moments = match trained.iter().all(|one| one.method == Method::AdamW) {
+            true => "two moments",
+            false => "their moments",
+        };
+        let recompute = match keep {
+            Keep::Blocks => {
+                let recomputed = Needs { keep: Keep::Inputs, ..*self }.bytes(rows, machine);
+                format!(
+                    "compute blocks again on the way back (--set recompute=true), with which the pass keeps {}, ",
+                    gigabytes(recomputed.pass_bytes)
+                )
+            }
+            Keep::Inputs => String::new(),
+        };
+        ensure!(
+            needed.bytes() as f64 <= SHARE * available as f64,
+            "training needs {} of memory: {} for {parameters} parameters with their gradients{in_lanes} and {moments}{beside}, {} for what \
+             a pass over {rows} tokens keeps; this machine has {} left, and a tenth of it stays free: {recompute}take a smaller model, {}a \
+             smaller seq_len",
+            gigabytes(needed.bytes()),
+            gigabytes(needed.state_bytes),
+            gigabytes(needed.pass_bytes),
+            gigabytes(available),
+            if lanes > 1 { "fewer lanes, or " } else { "or " }
+        );
+        Ok(())
+    }
+
+    /// What it takes in passes of `rows` tokens.
+    fn bytes(&self, rows: usize, machine: &Machine) -> TrainingMemory {
+        let Needs { trained, frozen, lanes, keep } = *self;
+        let pass = Pass::new(rows, if machine.precision == "bf16" { 2 } else { 4 });
+        let of_trained = |one: &Model<'_>| match one.adapter {
+            Some(adapter) => one.config.training_memory_beside(adapter, pass.keeping(keep), lanes),
+            None => one.config.training_memory(pass.keeping(keep), lanes).by(one.method, one.config),
+        };
+        // There is no way back, for which something would be kept.
+        let of_frozen = |one: &Model<'_>| TrainingMemory {
+            state_bytes: one.config.weight_bytes(one.base()),
+            pass_bytes: one.config.training_memory(pass.keeping(Keep::Inputs), 1).pass_bytes,
+        };
+        let all = trained.iter().map(of_trained).chain(frozen.iter().map(of_frozen));
+        all.fold(TrainingMemory { state_bytes: 0, pass_bytes: 0 }, |sum, one| TrainingMemory {
+            state_bytes: sum.state_bytes + one.state_bytes,
+            pass_bytes: sum.pass_bytes + one.pass_bytes,
+        })
+    }
 }
 
 fn gigabytes(bytes: u64) -> String {
@@ -133,27 +162,55 @@ mod tests {
         assert!(cfg!(not(target_os = "linux")) || available_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 
+    fn needs<'a>(trained: &'a [Model<'a>], frozen: &'a [Model<'a>], keep: Keep) -> Needs<'a> {
+        Needs { trained, frozen, lanes: 1, keep }
+    }
+
     #[test]
     fn the_largest_preset_is_refused_with_what_it_needs() {
         let (shape, settings) = Settings::resolve("gpt3-175b", &[]).unwrap();
-        let machine = Machine { precision: "bf16".into(), peak_flops: 1.0, ..Machine::unmeasured() };
         let config = shape.config(50_257, &settings);
-        let memory = config.training_memory(4096, 2, 1);
-        for frozen in [0, 2] {
-            let Err(error) =
-                check(&[Model::whole(&config)], &vec![Model::whole(&config); frozen], 4096, 1, &machine)
-            else {
-                // The system does not tell, or has three terabytes.
-                return;
-            };
+        let machine = Machine {
+            precision: "bf16".into(),
+            peak_flops: 1.0,
+            memory_bytes: Some(1 << 40),
+            ..Machine::unmeasured()
+        };
+        let [kept, recomputed] = [Keep::Blocks, Keep::Inputs]
+            .map(|keep| config.training_memory(Pass::new(4096, 2).keeping(keep), 1));
+        assert!(recomputed.pass_bytes * 5 < kept.pass_bytes, "{recomputed:?} {kept:?}");
+        for (frozen, keep) in [(0, Keep::Blocks), (2, Keep::Blocks), (0, Keep::Inputs)] {
+            let (one, others) = ([Model::whole(&config)], vec![Model::whole(&config); frozen]);
+            let error = needs(&one, &others, keep).check(4096, &machine).unwrap_err();
             let message = error.to_string();
-            let state = memory.state_bytes + 4 * (frozen * config.parameters()) as u64;
-            let needed = gigabytes(state + (1 + frozen as u64) * memory.pass_bytes);
-            let said =
-                format!("training needs {needed} of memory: {} for 174600720384 par", gigabytes(state));
+            let own = if keep == Keep::Blocks { kept } else { recomputed };
+            // A frozen model has its weights, and passes that keep no more than one block.
+            let state = own.state_bytes + 4 * (frozen * config.parameters()) as u64;
+            let pass = own.pass_bytes + frozen as u64 * recomputed.pass_bytes;
+            let said = format!(
+                "training needs {} of memory: {} for 174600720384 par",
+                gigabytes(state + pass),
+                gigabytes(state)
+            );
             assert!(message.contains(&said), "{message}");
             assert!(frozen > 0 || message.contains("2796.1 GB for"), "{message}");
+            let spared = gigabytes((1 + frozen as u64) * recomputed.pass_bytes);
+            let suggested = message
+                .contains(&format!("(--set recompute=true), with which the pass keeps {spared}, take"));
+            assert_eq!(suggested, keep == Keep::Blocks, "{message}");
         }
+    }
+
+    #[test]
+    fn recomputed_blocks_fit_where_all_of_them_do_not() {
+        let (shape, settings) = Settings::resolve("gpt2", &[]).unwrap();
+        let config = shape.config(50_257, &settings);
+        let [kept, recomputed] = [Keep::Blocks, Keep::Inputs]
+            .map(|keep| config.training_memory(Pass::new(4096, 4).keeping(keep), 1).bytes());
+        let machine = Machine { memory_bytes: Some((kept + recomputed) / 2), ..Machine::unmeasured() };
+        let one = [Model::whole(&config)];
+        assert!(needs(&one, &[], Keep::Blocks).check(4096, &machine).is_err());
+        assert!(needs(&one, &[], Keep::Inputs).check(4096, &machine).is_ok());
     }
 
     #[test]
@@ -162,12 +219,13 @@ mod tests {
         let config = shape.config(50_257, &settings);
         let adapter = crate::checkpoint::fresh_adapter(&config, &"r=8".parse().unwrap()).unwrap();
         let beside = Model { adapter: Some(&adapter), ..Model::whole(&config) };
+        let pass = Pass::new(4096, 4);
         let [whole, little] =
-            [config.training_memory(4096, 4, 1), config.training_memory_beside(&adapter, 4096, 4, 1)]
-                .map(|memory| memory.state_bytes + memory.pass_bytes);
+            [config.training_memory(pass, 1), config.training_memory_beside(&adapter, pass, 1)]
+                .map(|memory| memory.bytes());
         let between = Some((whole + little) / 2);
         let machine = Machine { memory_bytes: between, ..Machine::unmeasured() };
-        assert!(check(&[beside], &[], 4096, 1, &machine).is_ok());
-        assert!(check(&[Model::whole(&config)], &[], 4096, 1, &machine).is_err());
+        assert!(needs(&[beside], &[], Keep::Blocks).check(4096, &machine).is_ok());
+        assert!(needs(&[Model::whole(&config)], &[], Keep::Blocks).check(4096, &machine).is_err());
     }
 }

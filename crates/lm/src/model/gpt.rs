@@ -4,7 +4,7 @@
 
 use super::block::{self, Attend, BlockActivations, BlockDropout, BlockGradients, Place, Scratch, norm};
 use super::score::{ScoreActivations, ScoreGradients};
-use super::{Config, Spec, Weights, is_learned, zeros_where};
+use super::{Config, Keep, Spec, Weights, is_learned, zeros_where};
 use kernels::{Backend, Dropout, HeadShape};
 
 /// Sequences of tokens, one after another, and how they are noised.
@@ -72,6 +72,7 @@ pub struct Activations<B: Backend> {
     angles: Option<B::Tensor>,
     /// The residual stream before each block, and after the last.
     residual: Vec<B::Tensor>,
+    /// Of every block, or of the one that was computed last.
     blocks: Vec<BlockActivations<B::Tensor>>,
     scratch: Scratch<B::Tensor>,
     stats: B::Tensor,
@@ -107,8 +108,13 @@ impl<B: Backend> BatchIds<B> {
 }
 
 impl<B: Backend> Activations<B> {
-    /// Buffers for a model; they grow to the first batch.
+    /// Buffers for a model that keep the insides of all blocks; they grow to the first batch.
     pub fn new(b: &mut B, c: &Config) -> Self {
+        Self::keeping(b, c, Keep::Blocks)
+    }
+
+    /// The same that keep as much as is said.
+    pub fn keeping(b: &mut B, c: &Config, keep: Keep) -> Self {
         Activations {
             batch: BatchIds::new(b),
             noise: None,
@@ -116,7 +122,7 @@ impl<B: Backend> Activations<B> {
             asked: HeadShape::new(0, c.d_model, c.vocab_size),
             angles: angles(b, c, c.seq_len),
             residual: (0..=c.n_layer).map(|_| b.zeros(0)).collect(),
-            blocks: (0..c.n_layer).map(|_| BlockActivations::new(b, c)).collect(),
+            blocks: (0..keep.blocks(c)).map(|_| BlockActivations::new(b, c)).collect(),
             scratch: Scratch::new(b),
             stats: b.zeros(0),
             hidden: b.activation(0),
@@ -248,25 +254,13 @@ pub fn forward<B: Backend>(
     a.batch.upload(b, batch);
     a.noise = batch.noise;
 
-    let BatchIds { tokens, positions, lens, .. } = &a.batch;
+    let BatchIds { tokens, positions, .. } = &a.batch;
     b.embed_forward(&mut a.residual[0], &w.wte, w.wpe.as_ref(), tokens, positions, c.d_model);
     if let Some(dropout) = embedding_dropout(c, batch.noise) {
         b.dropout(&mut a.residual[0], c.d_model, &dropout);
     }
-    for (i, block) in w.blocks.iter().enumerate() {
-        let (before, after) = a.residual.split_at_mut(i + 1);
-        let place = Place {
-            layer: i,
-            positions,
-            angles: a.angles.as_ref(),
-            dropout: block_dropout(c, batch.noise, i),
-            groups: &[],
-            learns: false,
-            adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
-            adapter_dropout: adapter_dropout(c, w, batch.noise, i),
-        };
-        let (attend, scratch) = (Attend::Within(lens), &mut a.scratch);
-        block::forward(b, c, block, &mut a.blocks[i], &mut after[0], scratch, &before[i], attend, &place);
+    for i in 0..c.n_layer {
+        block_forward(b, c, w, a, i, false);
     }
     let last = &a.residual[c.n_layer];
     match &w.final_norm {
@@ -275,16 +269,56 @@ pub fn forward<B: Backend>(
     }
 }
 
+/// Block `i` of a pass, for the first time or [again](Place::again).
+fn block_forward<B: Backend>(
+    b: &mut B,
+    c: &Config,
+    w: &Weights<B::Tensor>,
+    a: &mut Activations<B>,
+    i: usize,
+    again: bool,
+) {
+    let Activations { batch, noise, angles, residual, blocks, scratch, .. } = a;
+    let place = place(c, w, batch, *noise, angles.as_ref(), i, again);
+    let (before, after) = residual.split_at_mut(i + 1);
+    let (insides, attend) = (i.min(blocks.len() - 1), Attend::Within(&batch.lens));
+    let a = &mut blocks[insides];
+    block::forward(b, c, &w.blocks[i], a, &mut after[0], scratch, &before[i], attend, &place);
+}
+
+/// Where block `i` of a pass stands.
+fn place<'a, B: Backend>(
+    c: &Config,
+    w: &'a Weights<B::Tensor>,
+    batch: &'a BatchIds<B>,
+    noise: Option<Noise>,
+    angles: Option<&'a B::Tensor>,
+    i: usize,
+    again: bool,
+) -> Place<'a, B> {
+    Place {
+        layer: i,
+        positions: &batch.positions,
+        angles,
+        dropout: block_dropout(c, noise, i),
+        groups: &[],
+        learns: false,
+        adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
+        adapter_dropout: adapter_dropout(c, w, noise, i),
+        again,
+    }
+}
+
 /// The trunk in reverse, after [`forward`]: from `g.hidden` to the gradients of all weights but the head's.
+/// Insides of blocks that were [not kept](Keep::Inputs) are computed again.
 pub fn backward<B: Backend>(
     b: &mut B,
     c: &Config,
     w: &Weights<B::Tensor>,
     g: &mut Gradients<B::Tensor>,
-    a: &Activations<B>,
+    a: &mut Activations<B>,
     groups: &[usize],
 ) {
-    let BatchIds { tokens, positions, lens, .. } = &a.batch;
     let dx = &mut g.residual;
     let last = &a.residual[c.n_layer];
     match (&w.final_norm, &mut g.weights.final_norm) {
@@ -295,20 +329,19 @@ pub fn backward<B: Backend>(
         _ => b.copy(dx, &g.hidden),
     }
     for (i, block) in w.blocks.iter().enumerate().rev() {
+        // Those of the last one are there from the pass forward.
+        if a.blocks.len() < c.n_layer && i + 1 < c.n_layer {
+            block_forward(b, c, w, a, i, true);
+        }
         let place = Place {
-            layer: i,
-            positions,
-            angles: a.angles.as_ref(),
-            dropout: block_dropout(c, a.noise, i),
             groups,
             learns: g.blocks_learn,
-            adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
-            adapter_dropout: adapter_dropout(c, w, a.noise, i),
+            ..place(c, w, &a.batch, a.noise, a.angles.as_ref(), i, false)
         };
         let Weights { blocks, adapter, .. } = &mut g.weights;
         let (dw, dadapter) = (&mut blocks[i], adapter.as_mut().map(|adapter| &mut adapter.blocks[i]));
-        let (a, g, x) = (&a.blocks[i], &mut g.block, &a.residual[i]);
-        block::backward(b, c, block, dw, dadapter, a, g, dx, x, lens, &place);
+        let (insides, g, x) = (&a.blocks[i.min(a.blocks.len() - 1)], &mut g.block, &a.residual[i]);
+        block::backward(b, c, block, dw, dadapter, insides, g, dx, x, &a.batch.lens, &place);
     }
     if !g.embeddings_learn {
         return;
@@ -316,7 +349,7 @@ pub fn backward<B: Backend>(
     if let Some(dropout) = embedding_dropout(c, a.noise) {
         b.dropout(dx, c.d_model, &dropout);
     }
-    let Weights { wte, wpe, .. } = &mut g.weights;
+    let (Weights { wte, wpe, .. }, BatchIds { tokens, positions, .. }) = (&mut g.weights, &a.batch);
     b.embed_backward(wte, wpe.as_mut(), dx, tokens, positions, c.d_model);
 }
 

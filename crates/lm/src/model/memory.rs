@@ -5,7 +5,7 @@
 
 use super::block::norm::stats_width;
 
-use super::{Adapter, BaseStorage, Config, Lora, Method, NormPlace, PairShape, Spec, maps};
+use super::{Adapter, BaseStorage, Config, Lora, MATRICES, Method, NormPlace, PairShape, Spec, maps};
 
 /// Bytes of a number that is kept exactly.
 pub const EXACT_BYTES: u64 = 4;
@@ -16,6 +16,54 @@ pub const PASS_TOKENS: usize = 4096;
 const LEAST_PASS_TOKENS: usize = 256;
 /// What a pass may keep at most, where more than the fewest tokens would.
 const PASS_BYTES: u64 = 1_500_000_000;
+
+/// What a pass leaves in memory of every block for the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Its input and its insides.
+    Blocks,
+    /// Its input: the insides are computed again in the backward pass, those of one block at a time (Chen et al. 2016,
+    /// "Training Deep Nets with Sublinear Memory Cost").
+    Inputs,
+}
+
+impl Keep {
+    /// As a recipe says it.
+    pub fn of(recompute: bool) -> Self {
+        if recompute { Keep::Inputs } else { Keep::Blocks }
+    }
+
+    /// Of how many blocks of a model the insides are in memory at once.
+    pub(super) fn blocks(self, config: &Config) -> usize {
+        match self {
+            Keep::Blocks => config.n_layer,
+            Keep::Inputs => config.n_layer.min(1),
+        }
+    }
+}
+
+/// A pass through a model, forward and backward, as memory sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Its tokens.
+    pub rows: usize,
+    /// Bytes of a value between operations: 4, or 2 for bfloat16.
+    pub activation_bytes: u64,
+    /// What it keeps.
+    pub keep: Keep,
+}
+
+impl Pass {
+    /// One that keeps the insides of all blocks.
+    pub fn new(rows: usize, activation_bytes: u64) -> Self {
+        Pass { rows, activation_bytes, keep: Keep::Blocks }
+    }
+
+    /// The same that keeps as much as is said.
+    pub fn keeping(self, keep: Keep) -> Self {
+        Pass { keep, ..self }
+    }
+}
 
 /// Bytes that training takes, besides the backend's working memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +100,14 @@ impl TrainingMemory {
 }
 
 impl Config {
-    /// The memory of training with micro-batches of `rows` tokens, where the backend keeps values between
-    /// operations in `activation_bytes` bytes: 4, or 2 for bfloat16. Of `lanes` that are summed, log₂ at most
-    /// wait for others.
-    pub fn training_memory(&self, rows: usize, activation_bytes: u64, lanes: usize) -> TrainingMemory {
+    /// The memory of training with micro-batches of one `pass` each. Of `lanes` that are summed, log₂ at most wait
+    /// for others.
+    pub fn training_memory(&self, pass: Pass, lanes: usize) -> TrainingMemory {
         let tied = if self.tied_head { (self.vocab_size * self.d_model) as u64 } else { 0 };
         let waiting = u64::from(lanes.max(1).ilog2());
         TrainingMemory {
             state_bytes: EXACT_BYTES * ((4 + waiting) * self.parameters() as u64 + tied),
-            pass_bytes: self.pass_bytes(rows, activation_bytes, self.n_layer as u64),
+            pass_bytes: self.pass_bytes(pass),
         }
     }
 
@@ -81,10 +128,10 @@ impl Config {
     pub fn training_memory_beside(
         &self,
         adapter: &Adapter<Spec>,
-        rows: usize,
-        activation_bytes: u64,
+        pass: Pass,
         lanes: usize,
     ) -> TrainingMemory {
+        let Pass { rows, activation_bytes, keep } = pass;
         let waiting = lanes.max(1).ilog2() as usize;
         let learned: usize = adapter.leaves().into_iter().map(Spec::len).sum();
         // Norms and biases have gradients that nobody reads.
@@ -97,19 +144,27 @@ impl Config {
         let shapes = || adapter.pairs().map(|(.., pair)| &pair.shape);
         let widest = |f: fn(&PairShape) -> usize| shapes().map(f).max().unwrap_or(0);
         let [d_in, d_out, rank] = [widest(|s| s.d_in), widest(|s| s.d_out), widest(PairShape::rank)];
-        let mut row: usize = shapes().map(PairShape::rank).sum::<usize>() + d_in + d_out + rank;
+        let of_matrix = |matrix: usize, width: fn(&PairShape) -> usize| {
+            let widths =
+                adapter.blocks.iter().flat_map(|block| &block[matrix]).map(|pair| width(&pair.shape));
+            match keep {
+                Keep::Blocks => widths.sum(),
+                Keep::Inputs => widths.max().unwrap_or(0),
+            }
+        };
+        let kept_of = |width| (0..MATRICES.len()).map(|matrix| of_matrix(matrix, width)).sum::<usize>();
+        let mut row: usize = kept_of(PairShape::rank) + d_in + d_out + rank;
         row += if dropout > 0.0 { d_in } else { 0 };
         let (mut exact, mut activations) = (0, 0);
         if dora {
-            let outputs: usize = shapes().map(|shape| shape.d_out).sum();
+            let outputs = kept_of(|shape| shape.d_out);
             row += outputs + 2 * d_out;
             let matrix = widest(|shape| shape.d_in * shape.d_out);
             (exact, activations) = (2 * outputs + matrix + rows + d_in, matrix);
         }
-        let pass_bytes = self.pass_bytes(rows, activation_bytes, self.n_layer as u64);
         TrainingMemory {
             state_bytes: self.weight_bytes(adapter.base) + EXACT_BYTES * state as u64,
-            pass_bytes: pass_bytes
+            pass_bytes: self.pass_bytes(pass)
                 + EXACT_BYTES * exact as u64
                 + activation_bytes * (rows * row + activations) as u64,
         }
@@ -120,22 +175,17 @@ impl Config {
     pub fn pass_tokens(&self) -> usize {
         let mut tokens = PASS_TOKENS;
         while tokens > LEAST_PASS_TOKENS
-            && self.training_memory(tokens, EXACT_BYTES, 1).pass_bytes > PASS_BYTES
+            && self.training_memory(Pass::new(tokens, EXACT_BYTES), 1).pass_bytes > PASS_BYTES
         {
             tokens /= 2;
         }
         tokens
     }
 
-    /// What a pass would keep if blocks were computed again in the backward pass, one at a time (Chen et al.
-    /// 2016).
-    pub fn recomputed_pass_bytes(&self, rows: usize, activation_bytes: u64) -> u64 {
-        self.pass_bytes(rows, activation_bytes, 1)
-    }
-
-    /// What a pass keeps: the residual stream between all blocks, and the insides of `kept` of them.
-    fn pass_bytes(&self, rows: usize, activation_bytes: u64, kept: u64) -> u64 {
+    /// What a pass keeps: the residual stream between all blocks, and the insides of all or one of them.
+    fn pass_bytes(&self, Pass { rows, activation_bytes, keep }: Pass) -> u64 {
         let width = |n: usize| n as u64;
+        let kept = width(keep.blocks(self));
         let (d, q) = (width(self.d_model), width(self.q_width()));
         let qkv = q + 2 * width(self.kv_width());
         let heads = width(self.n_head) + if self.qk_norm { width(self.n_head + self.n_kv_head) } else { 0 };

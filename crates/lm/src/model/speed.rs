@@ -25,7 +25,7 @@ pub fn training_work<B: Backend>(mut b: B, c: Config, sequences: usize) -> impl 
         let derivatives = HeadDerivatives::by_logprobs(&derivatives);
         b.upload_scalars(&mut logprobs, &[]);
         head_backward(b, c, &weights, &mut g, &a, derivatives, &mut logprobs, &lens);
-        backward(b, c, &weights, &mut g, &a, &lens);
+        backward(b, c, &weights, &mut g, &mut a, &lens);
     }
 }
 

@@ -7,7 +7,7 @@ pub use scaling::{Network, Scaling, SharedStep};
 
 use serde::Serialize;
 
-use crate::model::{Adapter, BaseStorage, Config, Method, Spec, TrainingMemory, Weights, specs};
+use crate::model::{Adapter, BaseStorage, Config, Keep, Method, Pass, Spec, Weights, specs};
 use crate::train::most_owned;
 
 /// Tokens of a parameter that make the best of a budget (Hoffmann et al. 2022, table 3).
@@ -71,11 +71,11 @@ pub struct Memory {
     pub moments: u64,
     /// What a micro-batch leaves for its backward pass.
     pub activations: u64,
-    /// What it would leave if every block were computed again in the backward pass (Chen et al. 2016).
+    /// The same where every block is computed again in the backward pass (Chen et al. 2016).
     pub activations_recomputed: u64,
     /// What the backend works with meanwhile, where that is known.
     pub working: u64,
-    /// All but the recomputed one.
+    /// All, with the activations that the recipe has.
     pub total: u64,
 }
 
@@ -136,17 +136,14 @@ pub struct Estimate {
 }
 
 impl Plan {
-    /// Of training a model, or an `adapter` beside it, on so many tokens, in micro-batches of so many, whose gradients are summed in
-    /// `lanes`, on values of `activation_bytes` bytes between operations, with a backend that works with
-    /// `working_bytes` besides, by an optimizer.
-    #[allow(clippy::too_many_arguments)]
+    /// Of training a model, or an `adapter` beside it, on so many tokens, in micro-batches of one `pass` each, whose gradients are
+    /// summed in `lanes`, with a backend that works with `working_bytes` besides, by an optimizer.
     pub fn new(
         config: &Config,
         adapter: Option<&Adapter<Spec>>,
         tokens: Option<u64>,
-        micro_batch_tokens: usize,
+        pass: Pass,
         lanes: usize,
-        activation_bytes: u64,
         working_bytes: u64,
         method: Method,
     ) -> Self {
@@ -159,11 +156,13 @@ impl Plan {
         // What stays as it is has no gradients: one of three products.
         let passes = if adapter.is_some() { 2.0 / 3.0 } else { 1.0 };
         let flops_per_token = passes * config.training_flops_per_token();
-        let (rows, bytes) = (micro_batch_tokens, activation_bytes);
-        let TrainingMemory { state_bytes, pass_bytes } = match adapter {
-            Some(adapter) => config.training_memory_beside(adapter, rows, bytes, lanes),
-            None => config.training_memory(rows, bytes, lanes).by(method, config),
+        let memory = |pass| match adapter {
+            Some(adapter) => config.training_memory_beside(adapter, pass, lanes),
+            None => config.training_memory(pass, lanes).by(method, config),
         };
+        let state_bytes = memory(pass).state_bytes;
+        let passes = [Keep::Blocks, Keep::Inputs].map(|keep| memory(pass.keeping(keep)).pass_bytes);
+        let [activations, activations_recomputed] = passes;
         let specs = specs(config);
         let without_second =
             specs.leaves().into_iter().filter(|spec| adapter.is_none() && method.is_muons(spec));
@@ -179,15 +178,15 @@ impl Plan {
             chinchilla_tokens,
             flops_per_token,
             flops: flops_per_token * tokens as f64,
-            micro_batch_tokens: micro_batch_tokens as u64,
+            micro_batch_tokens: pass.rows as u64,
             memory: Memory {
                 weights,
                 gradients: state_bytes - weights - moments,
                 moments,
-                activations: pass_bytes,
-                activations_recomputed: config.recomputed_pass_bytes(micro_batch_tokens, activation_bytes),
+                activations,
+                activations_recomputed,
                 working: working_bytes,
-                total: state_bytes + pass_bytes + working_bytes,
+                total: state_bytes + memory(pass).pass_bytes + working_bytes,
             },
             cache_bytes: BF16_BYTES * 2 * (config.n_layer * config.kv_width() * config.seq_len) as u64,
         }
@@ -205,7 +204,8 @@ impl Plan {
         price: Option<f64>,
     ) -> Estimate {
         let secs = self.flops / (device.flops * utilisation * f64::from(devices));
-        let state_bytes = self.memory.total - self.memory.activations;
+        let Memory { weights, gradients, moments, working, .. } = self.memory;
+        let state_bytes = weights + gradients + moments + working;
         let fitting = |pass_bytes: u64| {
             let room = ((SHARE * device.memory_bytes? as f64) as u64).saturating_sub(state_bytes);
             let per_sequence = pass_bytes * config.seq_len as u64 / self.micro_batch_tokens.max(1);
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn ranks_share_moments_and_nothing_else() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
-        let memory = Plan::new(&config, None, None, 4096, 8, BF16_BYTES, 1, Method::AdamW).memory;
+        let memory = Plan::new(&config, None, None, Pass::new(4096, BF16_BYTES), 8, 1, Method::AdamW).memory;
         let specs = specs(&config);
         assert_eq!(memory.of_rank(&specs, 1), memory.total + PROGRAM_BYTES);
         // 124,439,808 numbers, of which the embedding, the largest leaf, is the whole share of one of four.
@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn the_largest_model_of_the_paper() {
         let config = Config::gpt3(50_257, 2048, 96, 96, 12_288);
-        let plan = Plan::new(&config, None, Some(300_000_000_000), 2048, 1, BF16_BYTES, 1, Method::AdamW);
+        let plan =
+            Plan::new(&config, None, Some(300_000_000_000), Pass::new(2048, BF16_BYTES), 1, 1, Method::AdamW);
         assert!((plan.parameters as f64 / 174.6e9 - 1.0).abs() < 0.001, "{}", plan.parameters);
         // The paper counts 6 operations a parameter, without attention's; these are counted here, and the
         // embedding's are not.
@@ -269,24 +270,18 @@ mod tests {
     fn the_largest_micro_batch_fits_and_one_more_does_not() {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
         let device = Device::named("rtx4090").unwrap();
-        let plan = Plan::new(&config, None, None, 4096, 1, BF16_BYTES, 0, Method::AdamW);
+        let plan = Plan::new(&config, None, None, Pass::new(4096, BF16_BYTES), 1, 0, Method::AdamW);
         assert_eq!(plan.tokens, 20 * plan.parameters);
-        let sequences = plan.on(&config, device.clone(), 1, 0.4, None).sequences.unwrap();
-        let takes = |sequences: u64| {
-            Plan::new(
-                &config,
-                None,
-                None,
-                sequences as usize * config.seq_len,
-                1,
-                BF16_BYTES,
-                0,
-                Method::AdamW,
-            )
-            .memory
-            .total as f64
+        let on = plan.on(&config, device.clone(), 1, 0.4, None);
+        let takes = |sequences: u64, keep| {
+            let pass = Pass::new(sequences as usize * config.seq_len, BF16_BYTES).keeping(keep);
+            Plan::new(&config, None, None, pass, 1, 0, Method::AdamW).memory.total as f64
         };
         let room = 0.9 * device.memory_bytes.unwrap() as f64;
-        assert!(takes(sequences) <= room && takes(sequences + 1) > room, "{sequences}");
+        for (most, keep) in [(on.sequences, Keep::Blocks), (on.sequences_recomputed, Keep::Inputs)] {
+            let most = most.unwrap();
+            assert!(takes(most, keep) <= room && takes(most + 1, keep) > room, "{most}, {keep:?}");
+        }
+        assert!(on.sequences_recomputed > on.sequences.map(|most| 5 * most), "{on:?}");
     }
 }

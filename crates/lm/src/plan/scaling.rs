@@ -127,14 +127,14 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Config, Method, specs};
+    use crate::model::{Config, Method, Pass, specs};
     use crate::plan::BF16_BYTES;
 
     const NETWORK: Network = Network { latency_secs: 20e-6, bytes_per_sec: 1.25e9 };
 
     fn gpt2(sequences: u64, network: Network) -> Scaling {
         let config = Config::gpt2(50_257, 1024, 12, 12, 768);
-        let plan = Plan::new(&config, None, None, 4096, 8, BF16_BYTES, 0, Method::AdamW);
+        let plan = Plan::new(&config, None, None, Pass::new(4096, BF16_BYTES), 8, 0, Method::AdamW);
         let leaves = specs(&config).leaves().len() as u64;
         plan.over_ranks((sequences, 1024), 1e12, network, leaves, 1024, |_| 0)
     }

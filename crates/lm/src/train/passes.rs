@@ -1,12 +1,13 @@
 //! Passes through a model: what a training step, a frozen reference and a measurement have in common.
 
 use super::Trainer;
-use crate::model::{self, Activations, Adapter, Config, Sequences, Targets, Weights};
+use crate::model::{self, Activations, Adapter, Config, Keep, Sequences, Targets, Weights};
 use kernels::{Backend, Dropout};
 
 /// The buffers of a pass and its results.
 pub(super) struct Passes<B: Backend> {
     pub(super) activations: Activations<B>,
+    pub(super) keep: Keep,
     /// What the head says, and the derivatives by it: of each row's log-probability, then of its entropy.
     pub(super) said: [B::Scalars; 2],
     pub(super) derivatives: [B::Scalars; 2],
@@ -25,9 +26,10 @@ pub struct Outputs<'a> {
 }
 
 impl<B: Backend> Passes<B> {
-    pub(super) fn new(b: &mut B, config: &Config) -> Self {
+    pub(super) fn new(b: &mut B, config: &Config, keep: Keep) -> Self {
         Passes {
-            activations: Activations::new(b, config),
+            activations: Activations::keeping(b, config, keep),
+            keep,
             said: [(); 2].map(|()| b.scalars()),
             derivatives: [(); 2].map(|()| b.scalars()),
             outputs: Vec::new(),
@@ -88,9 +90,9 @@ pub struct Frozen<B: Backend> {
 }
 
 impl<B: Backend> Frozen<B> {
-    /// A model with these weights.
+    /// A model with these weights. Its passes have no way back, and keep little.
     pub fn new(b: &mut B, config: Config, weights: Weights<B::Tensor>) -> Self {
-        Frozen { passes: Passes::new(b, &config), config, weights }
+        Frozen { passes: Passes::new(b, &config, Keep::Inputs), config, weights }
     }
 
     /// Log-probabilities of targets.

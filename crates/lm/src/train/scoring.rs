@@ -106,7 +106,7 @@ impl<B: Backend> Trainer<B> {
             model::head_backward(b, config, weights, gradients, a, by, results, groups);
             before = Before::LanguageModel;
         }
-        let a = &passes.activations;
+        let a = &mut passes.activations;
         let scored = rows_within(rows, groups);
         model::scores_backward(b, config, weights, gradients, a, dropout, &derivatives, before, &scored);
         model::backward(b, config, weights, gradients, a, groups);

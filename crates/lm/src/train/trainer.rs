@@ -6,7 +6,9 @@ use super::lanes::{Lane, LaneGradients};
 use super::muon::{Matrix, Muon};
 use super::passes::{Outputs, Passes};
 use super::scoring::Learns;
-use crate::model::{self, Config, Gradients, HeadDerivatives, Method, Sequences, Spec, Targets, Weights};
+use crate::model::{
+    self, Config, Gradients, HeadDerivatives, Keep, Method, Sequences, Spec, Targets, Weights,
+};
 use kernels::{AdamW, Backend, Parameter};
 use ranks::Ranks;
 
@@ -140,7 +142,7 @@ impl<B: Backend> Trainer<B> {
             first_moment,
             second_moment,
             gradients: Gradients::new(b, &config, &specs),
-            passes: Passes::new(b, &config),
+            passes: Passes::new(b, &config, Keep::Blocks),
             lanes: LaneGradients::new(),
             ranks: Ranks::alone(),
             owners: vec![0; specs.leaves().len()],
@@ -160,6 +162,11 @@ impl<B: Backend> Trainer<B> {
             config,
             weights,
         }
+    }
+
+    /// From now on a pass keeps as much as is said; no bit depends on it.
+    pub fn keep(&mut self, b: &mut B, keep: Keep) {
+        self.passes = Passes::new(b, &self.config, keep);
     }
 
     /// Adds a micro-batch's gradients for a loss with derivative `derivatives` by each target's
@@ -383,7 +390,7 @@ impl<B: Backend> Trainer<B> {
     /// Gives back the memory of a pass; the next one asks for it again. An engine's copy of the weights takes
     /// its place where samples are written, so that a machine that has room to train has room for them.
     pub fn release_pass(&mut self, b: &mut B) {
-        self.passes = Passes::new(b, &self.config);
+        self.keep(b, self.passes.keep);
     }
 
     /// Begins again with `weights` and a fresh optimizer.

@@ -12,7 +12,7 @@ pub use self::teacher::Source;
 use self::teacher::{check_pair, show};
 use super::lanes::{self, Lanes, MicroBatch, Untold, passes, pieces};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
 use super::training_loop::{
     self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics, reading_flops, training_flops,
@@ -156,13 +156,13 @@ pub fn distil<B: Distilling>(
             None
         }
     };
-    memory::check(
-        &[Model::of(options.init, &config).by(optim.optimizer)],
-        &theirs.iter().map(Model::whole).collect::<Vec<_>>(),
-        optim.micro_batch_tokens,
-        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
-        machine,
-    )?;
+    let needs = Needs {
+        trained: &[Model::of(options.init, &config).by(optim.optimizer)],
+        frozen: &theirs.iter().map(Model::whole).collect::<Vec<_>>(),
+        lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut recipe = settings.recipe("distil", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     match options.teacher {

@@ -17,7 +17,7 @@ use self::examples::Example;
 use self::inputs::{Rows, lens, outputs, spread};
 use super::lanes::{self, Lanes, MicroBatch, Untold, pieces};
 use super::learner::{Learner, question};
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::settings::{Fit, Resolved};
 use super::training_loop::{
     self, Best, Cancel, Evaluation, Guessing, State, Step, Training, finite, metrics, training_flops,
@@ -76,7 +76,8 @@ pub fn finetune<B: Backend>(
     let config = options.init.scoring_config(0.0, 1);
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(false);
     let model = Model::of(options.init, &config).by(optim.optimizer);
-    memory::check(&[model], &[], optim.micro_batch_tokens, lanes, machine)?;
+    let needs = Needs { trained: &[model], frozen: &[], lanes, keep: optim.keep() };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Finetuning::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };

@@ -18,7 +18,7 @@ use self::measure::SHOWN;
 use self::rewards::Rewards;
 use super::lanes::{self, Lanes};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::prompts::{TokenizedPrompt, ask, digest};
 use super::rollout::Outcome;
 use super::settings::{Fit, Resolved};
@@ -84,13 +84,13 @@ pub fn grpo<B: Backend>(
     let reference = is_apart.then_some(&config);
     let frozen: Vec<Model<'_>> = reference.into_iter().chain(&models).map(Model::whole).collect();
     let optim = &settings.optim;
-    memory::check(
-        &[Model::of(options.policy, &config).by(optim.optimizer)],
-        &frozen,
-        optim.micro_batch_tokens,
-        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
-        machine,
-    )?;
+    let needs = Needs {
+        trained: &[Model::of(options.policy, &config).by(optim.optimizer)],
+        frozen: &frozen,
+        lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Grpo::new(backend, machine, options, &settings, progress)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };

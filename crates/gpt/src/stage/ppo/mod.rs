@@ -16,7 +16,7 @@ use self::figures::SHOWN;
 use self::iteration::Experience;
 use super::answers::{Answers, text};
 use super::lanes::{self, Lanes};
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::prompts::TokenizedPrompt;
 use super::rollout::{Outcome, Rollout};
 use super::settings::{Fit, Resolved};
@@ -84,7 +84,8 @@ pub fn ppo<B: Backend>(
     let frozen = if options.policy.adapter().is_some() { &trained[1..] } else { &trained };
     let optim = &settings.optim;
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(settings.own.ptx_coef > 0.0);
-    memory::check(&trained, frozen, optim.micro_batch_tokens, lanes, machine)?;
+    let needs = Needs { trained: &trained, frozen, lanes, keep: optim.keep() };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);

@@ -93,8 +93,10 @@ impl<'a, B: Backend> Ppo<'a, B> {
             held_out,
         };
         ppo.average = ppo.first_average();
-        ppo.policy.join(&mut ppo.backend, &machine.ranks);
-        ppo.value.join(&mut ppo.backend, &machine.ranks);
+        for trainer in [&mut ppo.policy, &mut ppo.value] {
+            trainer.keep(&mut ppo.backend, settings.optim.keep());
+            trainer.join(&mut ppo.backend, &machine.ranks);
+        }
         Ok(ppo)
     }
 

@@ -13,7 +13,7 @@ pub use data::Source;
 
 use super::lanes::{self, Lanes, MicroBatch, Untold};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::training_loop::{self, Cancel, Evaluation, Guessing, Machine, State, Step, Training, metrics};
 use super::{Ending, Settings};
 use crate::checkpoint::{About, Checkpoint};
@@ -76,7 +76,8 @@ pub fn pretrain<B: Backend>(
     let trained = options.start.init().map_or(Model::whole(&config), |init| Model::of(init, &config));
     let own_lanes = Lanes::new(settings.lanes).of(&machine.ranks).in_all(false);
     let trained = trained.by(settings.optimizer);
-    memory::check(&[trained], &[], settings.pass_tokens(), own_lanes, machine)?;
+    let needs = Needs { trained: &[trained], frozen: &[], lanes: own_lanes, keep: settings.keep() };
+    needs.check(settings.pass_tokens(), machine)?;
     let recipe = state::recipe(options, machine, &data)?;
     let of_data = Arc::clone(data.tokenizer());
     let tokenizer = options.start.tokenizer(&of_data);

@@ -32,6 +32,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         let mut learner =
             Learner::from_origin(backend, origin, config, tokenizer, settings.dtype, data.digest())?;
         learner.trainer.z_loss = settings.z_loss as f32;
+        learner.keep(settings.keep());
         Ok(Pretraining {
             options,
             learner,

@@ -12,7 +12,7 @@ pub use evaluate::{Bin, RewardReport};
 use super::episodes::Episode;
 use super::lanes::{self, Lanes};
 use super::learner::{Learner, question};
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::ranked::{Ranked, RankedRows, Rankings, pairs, rows, tokens};
 use super::score::at_last_tokens;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described};
@@ -109,13 +109,13 @@ pub fn reward<B: Backend>(
     recipe.inputs.insert("rankings".into(), options.rankings.input());
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
-    memory::check(
-        &[Model::of(options.init, &config).by(optim.optimizer)],
-        &[],
-        optim.micro_batch_tokens,
-        Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
-        machine,
-    )?;
+    let needs = Needs {
+        trained: &[Model::of(options.init, &config).by(optim.optimizer)],
+        frozen: &[],
+        lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Rewarding::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };

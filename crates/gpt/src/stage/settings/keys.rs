@@ -4,7 +4,9 @@ use crate::nearest::nearest;
 use anyhow::{Result, bail, ensure};
 
 /// Names that other programs have for what is a key here.
-const ELSEWHERE: [(&str, &str); 36] = [
+const ELSEWHERE: [(&str, &str); 38] = [
+    ("gradient_checkpointing", "recompute"),
+    ("activation_checkpointing", "recompute"),
     ("learning_rate", "lr"),
     ("max_lr", "lr"),
     ("min_lr", "min_lr_frac"),

@@ -2,7 +2,7 @@
 
 use super::keys;
 use crate::checkpoint::Dtype;
-use crate::model::Method;
+use crate::model::{Keep, Method};
 use crate::stage::training_loop::{Best, Pace};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Result, ensure};
@@ -45,6 +45,11 @@ described! {
         /// Tokens that go through a model at once at most, where an example is not longer: memory grows with
         /// it, and with one lane sums of gradients are cut by it.
         pub micro_batch_tokens: usize,
+        /// Whether the insides of blocks are computed again on the way back and not kept (activation checkpointing, Chen et
+        /// al. 2016): a pass takes a fraction of the memory and a step about a quarter more time; no bit of the result depends
+        /// on it.
+        #[serde(default)]
+        pub recompute: bool,
         /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree:
         /// a power of two up to 64. Every number has bits of its own, with more than one whatever
         /// micro_batch_tokens is; log₂ of it more gradients are in memory.
@@ -104,6 +109,11 @@ impl OptimConfig {
             decay_steps: None,
             steps,
         }
+    }
+
+    /// What a pass keeps.
+    pub(in crate::stage) fn keep(&self) -> Keep {
+        Keep::of(self.recompute)
     }
 
     /// AdamW's settings.

@@ -3,7 +3,7 @@
 use super::presets::{self, apply};
 use super::{Shape, at_least_one, keys};
 use crate::checkpoint::Dtype;
-use crate::model::{Config, Method, PASS_TOKENS};
+use crate::model::{Config, Keep, Method, PASS_TOKENS};
 use crate::stage::training_loop::{Best, Pace};
 use crate::train::{Decay, Optimizer, Schedule};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -65,6 +65,11 @@ described! {
         /// grows with it, and no bit of the result depends on it.
         #[serde(default = "micro_batch_tokens")]
         pub micro_batch_tokens: usize,
+        /// Whether the insides of blocks are computed again on the way back and not kept (activation checkpointing, Chen et
+        /// al. 2016): a pass takes a fraction of the memory and a step about a quarter more time; no bit of the result depends
+        /// on it.
+        #[serde(default)]
+        pub recompute: bool,
         /// Lanes in which a step's gradients and losses are summed, whose sums are added in a balanced tree:
         /// a power of two up to 64. Every number has bits of its own; log₂ of it more gradients are in
         /// memory.
@@ -297,6 +302,11 @@ impl Settings {
             weight_decay: self.weight_decay as f32,
             grad_clip: self.grad_clip as f32,
         }
+    }
+
+    /// What a pass keeps.
+    pub(in crate::stage) fn keep(&self) -> Keep {
+        Keep::of(self.recompute)
     }
 
     /// Sequences of a step.

@@ -227,8 +227,9 @@ pub(in crate::stage) fn recipe(
     seed: u64,
     machine: &Machine,
 ) -> Result<Recipe> {
-    // What is kept, and in which format, changes nothing of what is computed.
-    let kept = ["keep_last", "dtype"].map(|key| (key, settings.remove(key)));
+    // What is kept, and in which format, changes nothing of what is computed, and neither does computing it twice.
+    let kept = ["keep_last", "dtype", "recompute"].map(|key| (key, settings.remove(key)));
+    let kept = kept.into_iter().filter(|(_, value)| value.as_ref() != Some(&false.into()));
     // As in recipes from before there were lanes, whose runs go on.
     if settings.get("lanes").and_then(toml::Value::as_integer) == Some(1) {
         settings.remove("lanes");
@@ -241,7 +242,7 @@ pub(in crate::stage) fn recipe(
         settings.insert("device".into(), machine.device.clone().into());
     }
     let mut recipe = Recipe::new(stage, settings);
-    recipe.runtime.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    recipe.runtime.extend(kept.filter_map(|(key, value)| Some((key.to_owned(), value?))));
     recipe.runtime.insert("machine".into(), machine.description.clone().into());
     if !machine.command.is_empty() {
         recipe.runtime.insert("command".into(), machine.command.clone().into());

@@ -7,7 +7,7 @@ mod answers;
 
 use super::lanes::{self, Lanes, MicroBatch, Untold, pieces};
 use super::learner::Learner;
-use super::memory::{self, Model};
+use super::memory::{Model, Needs};
 use super::score::check_reward;
 use super::settings::{Fit, Resolved, StageConfig, at_least_one, described, is_zero};
 use super::training_loop::{
@@ -117,13 +117,13 @@ pub fn sft<B: Backend>(
     lanes::check(optim.lanes, &machine.ranks)?;
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(mixes);
     let config = options.init.config(0.0);
-    memory::check(
-        &[Model::of(options.init, &config).by(optim.optimizer)],
-        &frozen,
-        optim.micro_batch_tokens,
+    let needs = Needs {
+        trained: &[Model::of(options.init, &config).by(optim.optimizer)],
+        frozen: &frozen,
         lanes,
-        machine,
-    )?;
+        keep: optim.keep(),
+    };
+    needs.check(optim.micro_batch_tokens, machine)?;
     let mut training = Sft::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let mut recipe = settings.recipe("sft", options.seed, machine)?;

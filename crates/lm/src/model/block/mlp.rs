@@ -48,7 +48,7 @@ pub(super) fn forward<B: Backend>(
     }
 }
 
-/// `out = residual + mlp(x)`.
+/// `out = residual + mlp(x)`; nothing of it but the insides where the block is computed again.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_forward<B: Backend>(
     b: &mut B,
@@ -63,6 +63,9 @@ pub(super) fn add_forward<B: Backend>(
     place: &Place<'_, B>,
 ) {
     let to_out = place.linear(c, &w.mlp_down, MLP_DOWN, b.len(x) / c.d_model);
+    if place.again && to_out.pair.is_none() {
+        return activate(b, c, w, a, scratch, x, place);
+    }
     if place.dropout.is_some() || to_out.pair.is_some() {
         forward(b, c, w, a, branch, scratch, x, place);
         return b.add(out, residual, branch);

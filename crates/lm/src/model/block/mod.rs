@@ -131,6 +131,8 @@ pub(super) struct Place<'a, B: Backend> {
     pub(super) adapter: Option<&'a OfMatrices<Pair<B::Tensor>>>,
     /// Where values that adapters read are dropped, in training.
     pub(super) adapter_dropout: Option<[Dropout; 4]>,
+    /// Whether the block is computed for its insides alone: what it puts out is there.
+    pub(super) again: bool,
 }
 
 impl<'a, B: Backend> Place<'a, B> {
@@ -168,7 +170,8 @@ pub(super) struct BlockDropout {
     pub(super) mlp_branch: Dropout,
 }
 
-/// `out = block(x)`, both `[rows, d_model]` of the residual stream.
+/// `out = block(x)`, both `[rows, d_model]` of the residual stream. Computed [again](Place::again), `out` is what
+/// it was.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn forward<B: Backend>(
     b: &mut B,

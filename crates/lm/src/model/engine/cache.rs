@@ -196,6 +196,7 @@ pub fn forward_cached<B: Backend>(
             learns: false,
             adapter: w.adapter.as_ref().map(|adapter| &adapter.blocks[i]),
             adapter_dropout: None,
+            again: false,
         };
         block::forward(b, c, block, a, next, scratch, x, attend, &place);
         std::mem::swap(x, next);
