@@ -114,6 +114,10 @@ impl Device {
     ///
     /// # Errors
     /// They do not find each other.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(unused_variables, reason = "the hosts of processors have nothing to connect")
+    )]
     pub(crate) fn link(&self, ranks: &Ranks) -> Result<Option<String>> {
         match self {
             Device::Cpu => Ok(None),
