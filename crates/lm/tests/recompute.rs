@@ -6,7 +6,7 @@ use kernels::cpu::{CpuOptions, Level};
 use kernels::{Backend, Cpu, NO_TARGET, Precision, rng};
 use lm::checkpoint::fresh_adapter;
 use lm::model::{self, Config, Keep, Noise, NormPlace, Sequences, Targets};
-use lm::train::{Lane, Optimizer, TextLoss, Trainer};
+use lm::train::{Entropies, Lane, Optimizer, TextLoss, Trainer};
 
 /// Sequences of very different lengths, some of one token.
 const LENS: [usize; 6] = [7, 1, 12, 3, 12, 5];
@@ -82,7 +82,7 @@ fn learned(
             // Without a gradient, between two that have one.
             trainer.evaluate(b, batch, &targets);
             let asked = Targets { tokens: &targets, temperature: 1.3 };
-            trainer.accumulate_loss(b, batch, asked, true, lane, |outputs, by| {
+            trainer.accumulate_loss(b, batch, asked, Entropies::Learned, lane, |outputs, by| {
                 by.logprobs.copy_from_slice(outputs.logprobs);
                 by.entropies.copy_from_slice(outputs.entropies);
             });
