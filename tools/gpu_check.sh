@@ -101,6 +101,25 @@ runs() {
   kill -9 $pid; wait $pid 2>/dev/null
   step continue-after-kill 60 "$bin/mynah" pretrain "${recipe[@]}" --precision bf16 --device cuda --out "$work/killed"
   cmp "$work/cuda-bf16/metrics.jsonl" "$work/killed/metrics.jsonl" && echo "    the killed run's metrics are the other's to the byte"
+  ranks "${recipe[@]}" --precision bf16 --device cuda --set lanes=2
+}
+
+# Two processes with a card each, over NCCL and through the hosts, end as one process does.
+ranks() {
+  local run word loud=()
+  if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -lt 2 ] || ! command -v mpirun >/dev/null; then
+    echo "two ranks: not tried, for want of two GPUs or of mpirun"
+    return
+  fi
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  for word in "$@"; do [ "$word" = --quiet ] || loud+=("$word"); done
+  step ranks-1 60 "$bin/mynah" pretrain "$@" --out "$work/ranks-1"
+  step ranks-2-nccl 120 mpirun -n 2 "$bin/mynah" pretrain "${loud[@]}" --out "$work/ranks-2-nccl"
+  grep 'from GPU to GPU' "$logs/ranks-2-nccl.log" || echo "    NCCL was not used"
+  MYNAH_NCCL=off step ranks-2-hosts 120 mpirun -n 2 "$bin/mynah" pretrain "$@" --out "$work/ranks-2-hosts"
+  for run in ranks-2-nccl ranks-2-hosts; do
+    cmp "$work/ranks-1/metrics.jsonl" "$work/$run/metrics.jsonl" && echo "    $run: the metrics of one process to the byte"
+  done
 }
 
 # Steps of GPT-2 with so many sequences, and what of the time goes where.

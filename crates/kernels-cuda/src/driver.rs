@@ -148,6 +148,17 @@ impl Driver {
         Ok(())
     }
 
+    /// The other processes, where what was asked of the GPU may be waiting for them.
+    fn pending(&self) -> Option<&Joined> {
+        self.joined.get().filter(|joined| joined.is_pending())
+    }
+
+    /// The other processes, to ask for an exchange that comes after all that was asked before.
+    pub(crate) fn exchange(&self) -> &Joined {
+        self.enter();
+        self.joined.get().expect("it has joined them")
+    }
+
     /// Makes the context current in this thread.
     fn enter(&self) {
         // SAFETY: the context lives as long as the program.
@@ -231,6 +242,10 @@ unsafe impl Device for Driver {
 
     unsafe fn upload(&self, to: Address, bytes: &[u8]) {
         self.enter();
+        // A step goes on with an upload: who waits in vain for an exchange before it has to notice.
+        if self.pending().is_some() {
+            self.synchronize();
+        }
         let mut staging = self.staging.lock().expect("nobody panics with it");
         for (i, part) in bytes.chunks(STAGING_BYTES).enumerate() {
             let from = staging.used.next_multiple_of(STAGING_ALIGNMENT);
@@ -305,7 +320,7 @@ unsafe impl Device for Driver {
 
     fn synchronize(&self) {
         self.enter();
-        if let Some(joined) = self.joined.get().filter(|joined| joined.is_pending()) {
+        if let Some(joined) = self.pending() {
             // SAFETY: the stream lives as long as the program.
             let is_done = || match unsafe { sys::cuStreamQuery(self.stream) } {
                 sys::cudaError_enum::CUDA_ERROR_NOT_READY => false,
@@ -318,8 +333,7 @@ unsafe impl Device for Driver {
     }
 
     fn link(&self) -> Option<&dyn Link> {
-        self.enter();
-        self.joined.get().map(|joined| joined as &dyn Link)
+        self.joined.get().map(|_| self as &dyn Link)
     }
 
     fn measure(&self) {

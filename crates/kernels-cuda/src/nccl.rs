@@ -2,7 +2,7 @@
 //! cudarc looks for others).
 
 use crate::device::{Address, Link, Piece};
-use crate::driver::Missing;
+use crate::driver::{Driver, Missing};
 use cudarc::driver::sys::CUstream;
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -123,7 +123,7 @@ impl Nccl {
         // SAFETY: it gives a text for any code, which is never freed.
         let text = unsafe { CStr::from_ptr((self.ncclGetErrorString)(code)) };
         Err(Missing(format!(
-            "NCCL failed in {what}: {}; NCCL_DEBUG=INFO has it say more, and {LIBRARY_VARIABLE}={OFF} does without it",
+            "NCCL failed in {what}: {}; {LIBRARY_VARIABLE}={OFF} does without NCCL",
             text.to_string_lossy()
         )))
     }
@@ -207,52 +207,51 @@ impl Joined {
     }
 }
 
-// SAFETY: everything is enqueued on the device's one stream, which keeps the order.
-unsafe impl Link for Joined {
+// SAFETY: an exchange is enqueued on the device's one stream, as everything else is.
+unsafe impl Link for Driver {
     fn rank(&self) -> usize {
-        self.rank
+        self.exchange().rank
     }
 
     fn size(&self) -> usize {
-        self.size
+        self.exchange().size
     }
 
     unsafe fn all_to_all(&self, to: Address, from: Address, bytes: usize) {
-        self.grouped(|| {
-            for peer in 0..self.size {
+        let others @ Joined { nccl, communicator, stream, .. } = self.exchange();
+        others.grouped(|| {
+            for peer in 0..others.size {
                 let at = (peer * bytes) as Address;
                 let (from, to, peer) = (pointer(from + at), pointer(to + at), number(peer));
                 // SAFETY: the caller's.
-                let sent =
-                    unsafe { (self.nccl.ncclSend)(from, bytes, BYTES, peer, self.communicator, self.stream) };
-                self.check("ncclSend", sent);
+                let sent = unsafe { (nccl.ncclSend)(from, bytes, BYTES, peer, *communicator, *stream) };
+                others.check("ncclSend", sent);
                 // SAFETY: the caller's.
-                let received =
-                    unsafe { (self.nccl.ncclRecv)(to, bytes, BYTES, peer, self.communicator, self.stream) };
-                self.check("ncclRecv", received);
+                let received = unsafe { (nccl.ncclRecv)(to, bytes, BYTES, peer, *communicator, *stream) };
+                others.check("ncclRecv", received);
             }
         });
     }
 
     unsafe fn all_gather(&self, to: Address, from: Address, bytes: usize) {
+        let others @ Joined { nccl, communicator, stream, .. } = self.exchange();
         let (from, to) = (pointer(from), pointer(to));
-        self.grouped(|| {
+        others.grouped(|| {
             // SAFETY: the caller's.
-            let gathered =
-                unsafe { (self.nccl.ncclAllGather)(from, to, bytes, BYTES, self.communicator, self.stream) };
-            self.check("ncclAllGather", gathered);
+            let gathered = unsafe { (nccl.ncclAllGather)(from, to, bytes, BYTES, *communicator, *stream) };
+            others.check("ncclAllGather", gathered);
         });
     }
 
     unsafe fn broadcast(&self, pieces: &[Piece], from: usize) {
-        self.grouped(|| {
+        let others @ Joined { nccl, communicator, stream, .. } = self.exchange();
+        others.grouped(|| {
             for &Piece { at, bytes } in pieces {
                 let (at, root) = (pointer(at), number(from));
                 // SAFETY: the caller's; in place is allowed.
-                let sent = unsafe {
-                    (self.nccl.ncclBroadcast)(at, at, bytes, BYTES, root, self.communicator, self.stream)
-                };
-                self.check("ncclBroadcast", sent);
+                let sent =
+                    unsafe { (nccl.ncclBroadcast)(at, at, bytes, BYTES, root, *communicator, *stream) };
+                others.check("ncclBroadcast", sent);
             }
         });
     }
