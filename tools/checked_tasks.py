@@ -2,6 +2,7 @@
 with tests. No sum and no function, whatever its name, is in both files; the same seed writes the same bytes.
 
     python tools/checked_tasks.py sums --train 400 --held-out 64 --out sums            → sums-train.jsonl, sums-held-out.jsonl
+    python tools/checked_tasks.py small-sums --train 100 --held-out 44 --out small-sums
     python tools/checked_tasks.py functions --train 300 --held-out 48 --out functions
 """
 
@@ -18,6 +19,13 @@ def sums(rng, _):
         minus = rng.random() < 0.4 and term <= value
         text, value = f"{text} {'-' if minus else '+'} {term}", value - term if minus else value + term
     return text, {"prompt": f"What is {text}? Answer with the number alone.", "answer": value}
+
+
+def small_sums(rng, _):
+    """Two terms from 1 to 12, added: 144 in all."""
+    terms = [rng.randrange(1, 13) for _ in range(2)]
+    text = f"{terms[0]} + {terms[1]}"
+    return text, {"prompt": f"What is {text}? Answer with the number alone.", "answer": sum(terms)}
 
 
 def ints(rng):
@@ -70,7 +78,7 @@ def functions(rng, name):
     return said, {"prompt": asked, "entry_point": name, "tests": tests}
 
 
-KINDS = {"sums": sums, "functions": functions}
+KINDS = {"sums": sums, "small-sums": small_sums, "functions": functions}
 # Of functions, one of a few names, so that no prompt tells its contents by it.
 NAMES = ["f", "g", "compute", "solve", "answer"]
 

@@ -119,8 +119,6 @@ impl Device {
         expect(unused_variables, reason = "the hosts of processors have nothing to connect")
     )]
     pub(crate) fn link(&self, ranks: &Ranks) -> Result<Option<String>> {
-        // Without GPUs nobody asks for them.
-        let _ = ranks;
         match self {
             Device::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
