@@ -1,7 +1,5 @@
 //! What an operation asks of a GPU.
 
-use std::ffi::c_void;
-
 /// An address in a device's memory.
 pub type Address = u64;
 
@@ -50,7 +48,7 @@ pub unsafe trait Device: Send + Sync {
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize);
 
     /// Runs a kernel of `grid` blocks of `threads` threads with `shared` bytes of shared memory besides its
-    /// own. An argument is given by its address.
+    /// own. An argument is given by its bytes, which are where a value of its type may be.
     ///
     /// # Safety
     /// The arguments are those of the kernel, and what it reads and writes is within allocations.
@@ -60,7 +58,7 @@ pub unsafe trait Device: Send + Sync {
         grid: [u32; 3],
         threads: u32,
         shared: u32,
-        arguments: &mut [*mut c_void],
+        arguments: &[&[u8]],
     );
 
     /// Computes a product. Returns whether it did: not every one has an algorithm.
@@ -68,6 +66,9 @@ pub unsafe trait Device: Send + Sync {
     /// # Safety
     /// What it reads and writes is within allocations.
     unsafe fn product(&self, product: &Product) -> bool;
+
+    /// What comes next differs from time to time, and what came before may come again as it was.
+    fn part(&self) {}
 
     /// Waits for all operations.
     fn synchronize(&self);
@@ -163,6 +164,14 @@ pub struct Product<A = f32> {
     pub alpha: A,
     /// Whether it is added to what is there.
     pub add: bool,
+}
+
+impl<A> Product<A> {
+    /// The same with another factor, or another form of it.
+    pub fn with_alpha<B>(self, alpha: B) -> Product<B> {
+        let Product { out, out_row, a, b, bf16, sizes, then, add, .. } = self;
+        Product { out, out_row, a, b, bf16, sizes, then, alpha, add }
+    }
 }
 
 /// What becomes of the sums of a [`Product`] of bfloat16 before they are stored, where that can be had; rows

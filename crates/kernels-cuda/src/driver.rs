@@ -1,15 +1,20 @@
 //! A GPU through NVIDIA's driver and cuBLASLt, both opened at run time.
 
+mod work;
+
 use crate::compiled;
 use crate::device::{Address, Device, Link, Measured, Product};
 use crate::nccl::{Joined, Nccl, Watch};
+use crate::pool::Pool;
 use crate::products::Lt;
+use crate::queue::Operation;
 use cudarc::driver::result::{self, DriverError, stream::StreamKind};
 use cudarc::driver::sys;
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::fmt;
 use std::sync::{Mutex, OnceLock};
+use work::{Staging, Work};
 
 /// Host memory from which copies to the card go, so that nobody waits for them.
 const STAGING_BYTES: usize = 32 << 20;
@@ -39,7 +44,7 @@ pub struct Driver {
     functions: Mutex<HashMap<&'static str, Function>>,
     module: sys::CUmodule,
     products: Mutex<Lt>,
-    staging: Mutex<Staging>,
+    work: Mutex<Work>,
     joined: OnceLock<Joined>,
     /// What is measured, if anything is.
     timeline: Mutex<Option<Timeline>>,
@@ -53,12 +58,6 @@ type Timeline = Vec<(String, [sys::CUevent; 2])>;
 struct Function {
     handle: sys::CUfunction,
     shared: u32,
-}
-
-/// Page-locked memory, filled from its beginning to its end; then all copies are waited for.
-struct Staging {
-    memory: *mut u8,
-    used: usize,
 }
 
 // SAFETY: the driver's handles may be used from any thread once the context is current there, which every
@@ -127,7 +126,7 @@ impl Driver {
                 module,
                 functions: Mutex::default(),
                 products: Mutex::new(products),
-                staging: Mutex::new(Staging { memory: memory.cast(), used: 0 }),
+                work: Mutex::new(Work::new(Staging { memory: memory.cast(), used: 0 })),
                 joined: OnceLock::new(),
                 timeline: Mutex::default(),
                 description: format!("{name}, {} GiB", bytes >> 30),
@@ -153,10 +152,16 @@ impl Driver {
         self.joined.get().filter(|joined| joined.is_pending())
     }
 
+    /// The other processes.
+    pub(crate) fn joined(&self) -> &Joined {
+        self.joined.get().expect("it has joined them")
+    }
+
     /// The other processes, to ask for an exchange that comes after all that was asked before.
     pub(crate) fn exchange(&self) -> &Joined {
+        self.hand_over(&mut self.work());
         self.enter();
-        self.joined.get().expect("it has joined them")
+        self.joined()
     }
 
     /// Makes the context current in this thread.
@@ -185,11 +190,13 @@ impl Driver {
         let mut functions = self.functions.lock().expect("nobody panics with it");
         let function = functions.entry(kernel).or_insert_with(|| {
             let name = CString::new(kernel).expect("a name without zeros");
+            self.enter();
             // SAFETY: the module is loaded.
             let handle = unsafe { result::module::get_function(self.module, name) };
             Function { handle: check(kernel, handle), shared: USUAL_SHARED_BYTES }
         });
         if shared > function.shared {
+            self.enter();
             use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is loaded.
             check(kernel, unsafe {
@@ -213,123 +220,115 @@ unsafe impl Device for Driver {
 
     fn free_bytes(&self) -> Option<u64> {
         self.enter();
-        result::mem_get_info().ok().map(|(free, _)| free as u64)
+        result::mem_get_info().ok().map(|(free, _)| free as u64 + self.work().pool.bytes())
     }
 
     fn allocate(&self, bytes: usize) -> Address {
+        let mut work = self.work();
+        if let Some(at) = work.pool.take(bytes) {
+            return at;
+        }
         self.enter();
         // SAFETY: the stream lives as long as the program.
-        unsafe { result::malloc_async(self.stream, bytes) }.unwrap_or_else(|e| {
+        let ask = || unsafe { result::malloc_async(self.stream, Pool::size(bytes)) };
+        let asked = ask().or_else(|_| {
+            self.hand_over(&mut work);
+            for at in work.pool.drain() {
+                // SAFETY: it was allocated, nobody has its address, and what was done there is handed over.
+                check("free", unsafe { result::free_async(at, self.stream) });
+            }
+            ask()
+        });
+        asked.unwrap_or_else(|e| {
             let (free, total) = result::mem_get_info().unwrap_or_default();
             panic!(
-                "the GPU has no {bytes} bytes more ({}): {free} of {total} are free; take a smaller --micro-batch-tokens or a smaller model",
+                "the GPU has no {bytes} bytes more ({}): {free} of {total} are free; with --set recompute=true or a smaller \
+                 --set micro_batch_tokens=N training takes less, or take a smaller model",
                 describe(e)
             )
         })
     }
 
-    unsafe fn free(&self, at: Address, _bytes: usize) {
-        self.enter();
-        // SAFETY: the caller's.
-        check("free", unsafe { result::free_async(at, self.stream) });
+    unsafe fn free(&self, at: Address, bytes: usize) {
+        self.work().pool.give(at, bytes);
     }
 
     unsafe fn zero(&self, at: Address, bytes: usize) {
-        self.enter();
-        // SAFETY: the caller's.
-        check("zero", unsafe { result::memset_d8_async(at, 0, bytes, self.stream) });
+        self.enqueue(&mut self.work(), Operation::Zero { at, bytes });
     }
 
     unsafe fn upload(&self, to: Address, bytes: &[u8]) {
-        self.enter();
+        let mut work = self.work();
         // A step goes on with an upload: who waits in vain for an exchange before it has to notice.
         if self.pending().is_some() {
-            self.synchronize();
+            self.wait(&mut work);
         }
-        let mut staging = self.staging.lock().expect("nobody panics with it");
         for (i, part) in bytes.chunks(STAGING_BYTES).enumerate() {
-            let from = staging.used.next_multiple_of(STAGING_ALIGNMENT);
-            let from = if from + part.len() > STAGING_BYTES {
-                self.synchronize();
-                0
-            } else {
-                from
-            };
-            staging.used = from + part.len();
-            // SAFETY: the part has room in the staging memory, no copy from there is under way, and the
-            // caller says that it has room where it goes.
-            unsafe {
-                let memory = std::slice::from_raw_parts_mut(staging.memory.add(from), part.len());
-                memory.copy_from_slice(part);
-                let to = to + (i * STAGING_BYTES) as u64;
-                check("upload", result::memcpy_htod_async(to, memory, self.stream));
+            let mut from = work.staging.used.next_multiple_of(STAGING_ALIGNMENT);
+            if from + part.len() > STAGING_BYTES {
+                self.wait(&mut work);
+                from = 0;
             }
+            work.staging.used = from + part.len();
+            // SAFETY: the part has room in the staging memory, and no copy from there is under way.
+            let from = unsafe {
+                let from = work.staging.memory.add(from);
+                from.copy_from_nonoverlapping(part.as_ptr(), part.len());
+                from as usize
+            };
+            let (to, bytes) = (to + (i * STAGING_BYTES) as u64, part.len());
+            self.enqueue(&mut work, Operation::Upload { to, from, bytes });
         }
     }
 
     unsafe fn download(&self, into: &mut [u8], from: Address) {
+        let mut work = self.work();
+        self.hand_over(&mut work);
+        if self.pending().is_some() {
+            self.wait(&mut work);
+        }
         self.enter();
         // SAFETY: the caller's; the copy is waited for.
         check("download", unsafe { result::memcpy_dtoh_async(into, from, self.stream) });
-        self.synchronize();
+        self.wait(&mut work);
     }
 
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize) {
-        self.enter();
-        // SAFETY: the caller's.
-        check("copy", unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) });
+        self.enqueue(&mut self.work(), Operation::Copy { to, from, bytes });
     }
 
     unsafe fn launch(
         &self,
         kernel: &'static str,
-        [x, y, z]: [u32; 3],
+        grid: [u32; 3],
         threads: u32,
         shared: u32,
-        arguments: &mut [*mut c_void],
+        arguments: &[&[u8]],
     ) {
-        self.enter();
-        let function = self.function(kernel, shared);
-        self.timed(
-            || kernel.into(),
-            || {
-                // SAFETY: the caller's.
-                check(kernel, unsafe {
-                    result::launch_kernel(
-                        function,
-                        (x, y, z),
-                        (threads, 1, 1),
-                        shared,
-                        self.stream,
-                        arguments,
-                    )
-                })
-            },
-        );
+        let function = self.function(kernel, shared) as usize;
+        let mut work = self.work();
+        let (first, count) = (work.sequence.keep(arguments), arguments.len());
+        let operation = Operation::Launch { kernel, function, grid, threads, shared, first, count };
+        self.enqueue(&mut work, operation);
     }
 
     unsafe fn product(&self, product: &Product) -> bool {
-        self.enter();
-        let name = || {
-            let ([m, n, k], accumulated) = (product.sizes, if product.add { " added" } else { "" });
-            format!("product {m} x {n} x {k}{accumulated}")
-        };
-        // SAFETY: the caller's.
-        self.timed(name, || unsafe { self.products.lock().expect("nobody panics with it").run(product) })
+        let mut products = self.products.lock().expect("nobody panics with it");
+        if !products.has(product) {
+            return false;
+        }
+        drop(products);
+        let product = product.with_alpha(product.alpha.to_bits());
+        self.enqueue(&mut self.work(), Operation::Product(product));
+        true
+    }
+
+    fn part(&self) {
+        self.hand_over(&mut self.work());
     }
 
     fn synchronize(&self) {
-        self.enter();
-        if let Some(joined) = self.pending() {
-            // SAFETY: the stream lives as long as the program.
-            let is_done = || match unsafe { sys::cuStreamQuery(self.stream) } {
-                sys::cudaError_enum::CUDA_ERROR_NOT_READY => false,
-                code => check("an operation before this one", code.result().map(|()| true)),
-            };
-            return joined.wait(is_done);
-        }
-        // SAFETY: the stream lives as long as the program.
-        check("an operation before this one", unsafe { result::stream::synchronize(self.stream) });
+        self.wait(&mut self.work());
     }
 
     fn link(&self) -> Option<&dyn Link> {
@@ -337,6 +336,7 @@ unsafe impl Device for Driver {
     }
 
     fn measure(&self) {
+        self.hand_over(&mut self.work());
         *self.timeline.lock().expect("nobody panics with it") = Some(Vec::new());
     }
 

@@ -4,6 +4,8 @@
 //!
 //! * [`device`]: what an operation asks of a GPU: memory, launches, products. [`Driver`] is the GPU itself,
 //!   opened at run time; tests put an emulator in its place. [`Nccl`] links it with those of other processes.
+//! * `queue`: operations that wait to be handed over together, and graphs of those that come again; `pool`: memory that
+//!   is given out again.
 //! * `memory`: tensors and lists there. `ops`: which kernels an operation is made of. `backend`: which
 //!   function does what.
 //! * `kernels/*.cu`: the kernels, in CUDA C++, which come compiled for three chips, and as PTX for others.
@@ -21,7 +23,9 @@ mod driver;
 mod memory;
 mod nccl;
 mod ops;
+mod pool;
 mod products;
+mod queue;
 mod source;
 
 pub use cuda::Cuda;

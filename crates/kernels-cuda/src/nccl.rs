@@ -210,11 +210,11 @@ impl Joined {
 // SAFETY: an exchange is enqueued on the device's one stream, as everything else is.
 unsafe impl Link for Driver {
     fn rank(&self) -> usize {
-        self.exchange().rank
+        self.joined().rank
     }
 
     fn size(&self) -> usize {
-        self.exchange().size
+        self.joined().size
     }
 
     unsafe fn all_to_all(&self, to: Address, from: Address, bytes: usize) {

@@ -39,24 +39,36 @@ impl Lt {
         Ok(Lt { handle, stream: stream.cast(), workspace, plans: HashMap::new() })
     }
 
-    /// Computes a product, if there is an algorithm for it.
+    /// Whether there is an algorithm for a product.
+    pub(crate) fn has(&mut self, product: &Product) -> bool {
+        self.plan(product).is_some()
+    }
+
+    fn plan(&mut self, product: &Product) -> Option<&Plan> {
+        let key = key(product);
+        let handle = self.handle;
+        self.plans.entry(key).or_insert_with(|| Plan::new(handle, &key).ok()).as_ref()
+    }
+
+    /// Computes a product that it [has](Self::has) an algorithm for.
+    ///
+    /// # Errors
+    /// The library fails.
     ///
     /// # Safety
     /// What it reads and writes is within allocations.
-    pub(crate) unsafe fn run(&mut self, product: &Product) -> bool {
-        let key = key(product);
-        let handle = self.handle;
-        let plan = self.plans.entry(key).or_insert_with(|| Plan::new(handle, &key).ok());
-        let Some(plan) = plan else { return false };
+    pub(crate) unsafe fn run(&mut self, product: &Product) -> Result<(), String> {
+        let (handle, workspace, stream) = (self.handle, self.workspace, self.stream);
+        let plan = self.plan(product).ok_or_else(|| format!("there is no algorithm for {product:?}"))?;
         // SAFETY: the plan's operation exists.
         unsafe { then(plan.operation, product.then, product.out_row) }
-            .unwrap_or_else(|e| panic!("cuBLASLt refuses what it has an algorithm for, {product:?}: {e:?}"));
+            .map_err(|e| format!("cuBLASLt refuses what it has an algorithm for, {product:?}: {e:?}"))?;
         let beta = if product.add { 1f32 } else { 0.0 };
         let pointer = |at: u64| at as *const c_void;
         // SAFETY: the caller's; the plan's layouts are those of the product.
         let done = unsafe {
             result::matmul(
-                self.handle,
+                handle,
                 plan.operation,
                 (&raw const product.alpha).cast(),
                 (&raw const beta).cast(),
@@ -70,13 +82,12 @@ impl Lt {
                 product.out.0 as *mut c_void,
                 plan.out,
                 &plan.algorithm,
-                self.workspace as *mut c_void,
+                workspace as *mut c_void,
                 WORKSPACE_BYTES,
-                self.stream,
+                stream,
             )
         };
-        done.unwrap_or_else(|e| panic!("cuBLASLt failed in {product:?}: {e:?}"));
-        true
+        done.map_err(|e| format!("cuBLASLt failed in {product:?}: {e:?}"))
     }
 }
 

@@ -19,6 +19,8 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Memory for less than a step of a small model.
+const NARROW: &str = "219000000";
 /// What a small road may cost.
 const MOST_FLOPS: f64 = 5e9;
 /// An iteration of PPO reads its tokens with four models and learns with two.
@@ -26,15 +28,30 @@ const PPO_PASSES: f64 = 4.0;
 /// A model that is learned in seconds on an emulator.
 const SHAPE: [&str; 4] = ["n_layer=1", "n_head=2", "d_model=32", "seq_len=128"];
 
+/// What products work with, whatever they are of.
+const WORKSPACE_BYTES: u64 = 64 << 20;
+
 type Test = fn(&Gpu);
+
+/// What a call did to the emulated GPU: the most bytes that it had there besides the workspace of products, and its
+/// launches.
+#[derive(Clone, Copy, Debug)]
+struct Did {
+    peak_bytes: u64,
+    launches: u64,
+    graph_launches: u64,
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let alone: [(&str, Test); 4] = [
+    let alone: [(&str, Test); 7] = [
         ("a_small_road_ends_in_a_report", a_small_road_ends_in_a_report),
         ("what_is_missing_is_named", what_is_missing_is_named),
         ("every_chip_gets_code", every_chip_gets_code),
         ("a_plan_measures_the_gpu", a_plan_measures_the_gpu),
+        ("recomputed_blocks_take_less_memory", recomputed_blocks_take_less_memory),
+        ("free_memory_decides_what_goes_at_once", free_memory_decides_what_goes_at_once),
+        ("what_comes_again_is_one_launch", what_comes_again_is_one_launch),
     ];
     let together: [(&str, Test); 4] = [
         ("each_process_takes_a_gpu", nccl::each_process_takes_a_gpu),
@@ -104,6 +121,23 @@ impl Gpu {
         let (said, complained) = (text(&ended.stdout), text(&ended.stderr));
         assert!(ended.status.success(), "mynah {arguments}: {complained}");
         said
+    }
+
+    /// A call that succeeds, with variables of the emulated driver: what it says, and what it did to the GPU.
+    fn measured(&self, arguments: &str, variables: &[(&str, &str)]) -> (String, Did) {
+        let report = self.path("report.json");
+        let mut command = self.with("libraries", arguments);
+        command.env("FAKE_GPU_REPORT", &report).envs(variables.iter().copied());
+        let ended = ended(command);
+        assert!(ended.status.success(), "mynah {arguments}: {}", text(&ended.stderr));
+        let told: Value = serde_json::from_str(&fs::read_to_string(report).expect("a report")).expect("JSON");
+        let number = |key: &str| told[key].as_u64().expect("a number");
+        let did = Did {
+            peak_bytes: number("peak_bytes") - WORKSPACE_BYTES,
+            launches: number("launches"),
+            graph_launches: number("graph_launches"),
+        };
+        (text(&ended.stdout), did)
     }
 
     /// A call that does not, and says this.
@@ -225,4 +259,117 @@ fn a_plan_measures_the_gpu(gpu: &Gpu) {
         device(0)["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 3 << 30 && bytes <= 4 << 30),
         "{plan}"
     );
+}
+
+/// Blocks that are computed again on the way back: the same is learned, with more launches and less memory. Every stage
+/// but PPO has this from one place, and pretraining and PPO from places of their own.
+fn recomputed_blocks_take_less_memory(gpu: &Gpu) {
+    gpu.make_tokens();
+    let learns = |what: &str| {
+        let [(kept, with), (again, without)] = [false, true].map(|recompute| {
+            let out = format!("{}-{recompute}", what.split_whitespace().next().expect("a verb"));
+            let call = format!("{what} --out {out} --set recompute={recompute}");
+            let (_, did) = gpu.measured(&call, &[("MYNAH_CUDA_GRAPHS", "off")]);
+            (fs::read(gpu.path(&out).join("metrics.jsonl")).expect("metrics"), did)
+        });
+        assert!(kept == again, "{what}: something else is learned");
+        // Some of both is what the peak is measured with.
+        let less = without.peak_bytes < with.peak_bytes && without.launches > with.launches;
+        assert!(less, "{what}: {without:?}, and kept {with:?}");
+    };
+    let deep = "--set n_layer=5 --set d_model=32 --set n_head=2 --set seq_len=64";
+    let on = "--steps 1 --threads 1 --quiet --device cuda --precision f32 --set eval_every=1 --set checkpoint_every=1 --set sample_every=0";
+    learns(&format!(
+        "pretrain --data tokens --preset tiny --set batch_tokens=1024 --set eval_windows=1 {deep} {on}"
+    ));
+    let base = "--model pretrain-false";
+    learns(&format!("sft {base} --data lessons/demonstrations.jsonl --set batch_size=16 {on}"));
+}
+
+/// How much goes through a model at once is decided by the memory that is free when a run begins, and stays so.
+fn free_memory_decides_what_goes_at_once(gpu: &Gpu) {
+    gpu.make_tokens();
+    let recipe = |out: &str, further: &str| {
+        format!(
+            "pretrain --data tokens --preset tiny --out {out} --steps 4 --set batch_tokens=1024 --set eval_every=2 \
+             --set eval_windows=1 --set checkpoint_every=2 --set sample_every=0 --set n_layer=1 --set n_head=2 \
+             --set d_model=32 --set seq_len=128 --threads 1 --precision f32 --device cuda {further}"
+        )
+    };
+    let narrow = |out: &str, further: &str| {
+        let mut command = gpu.with("libraries", &recipe(out, further));
+        command.env("FAKE_GPU_MEMORY", NARROW);
+        command
+    };
+    let kept = |run: &str| {
+        let recipe = fs::read_to_string(gpu.path(run).join("config.toml")).expect("a recipe");
+        let (settings, _) = recipe.split_once("[runtime]").expect("what happened beside it");
+        let line = settings.lines().find_map(|line| line.strip_prefix("micro_batch_tokens = "));
+        line.expect("how much goes at once").parse::<u64>().expect("a number")
+    };
+    let whole = ended(narrow("whole", ""));
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let few = kept("whole");
+    assert!([128, 256, 512].contains(&few), "{few}");
+    let said = format!(
+        "micro_batch_tokens {few}: training takes 0.1 GB then, and 0.2 GB of the GPU's memory are free"
+    );
+    assert!(text(&whole.stderr).contains(&said), "{}", text(&whole.stderr));
+
+    // Killed, and continued where there is more.
+    let mut begun = narrow("killed", "--quiet").spawn().expect("the program starts");
+    while !gpu.path("killed/checkpoints/step-000002").exists() {
+        assert!(begun.try_wait().expect("a process").is_none(), "it has ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    begun.kill().and_then(|()| begun.wait()).expect("it is killed");
+    gpu.run(&recipe("killed", "--quiet"));
+    assert_eq!(kept("killed"), few);
+    let [whole, killed] =
+        ["whole", "killed"].map(|run| fs::read(gpu.path(run).join("metrics.jsonl")).expect("metrics"));
+    assert!(whole == killed, "more memory makes another run of it");
+    let other = gpu.with("libraries", &recipe("killed", "--set micro_batch_tokens=1024"));
+    gpu.fails(other, &[&format!("settings.micro_batch_tokens: {few} → 1024")]);
+
+    gpu.run(&recipe("roomy", "--quiet"));
+    assert_eq!(kept("roomy"), 1024, "all of a step");
+    let mut full = gpu.with("libraries", &recipe("full", ""));
+    full.env("FAKE_GPU_MEMORY", "150000000");
+    gpu.fails(full, &["training needs", "a pass over 128 tokens", "--set recompute=true"]);
+    // The stages after it decide likewise.
+    gpu.run("sft --model roomy --data lessons/demonstrations.jsonl --out sft --steps 1 --set batch_size=2 --set eval_every=1 \
+             --set sample_every=0 --threads 1 --quiet --device cuda --precision f32");
+    assert_eq!(kept("sft"), 65_536);
+}
+
+/// The launches of a token are those of the token before it: the same text comes of a graph of them.
+fn what_comes_again_is_one_launch(gpu: &Gpu) {
+    gpu.make_tokens();
+    let train = |out: &str, variables| {
+        let steps = "--set batch_tokens=128 --set seq_len=64 --set eval_windows=1 --set sample_every=0 --set dropout=0";
+        let (_, did) =
+            gpu.measured(&pretrain(out, &format!("--device cuda {steps} --set n_layer=2")), variables);
+        (fs::read(gpu.path(out).join("metrics.jsonl")).expect("metrics"), did)
+    };
+    let off: &[(&str, &str)] = &[("MYNAH_CUDA_GRAPHS", "off")];
+    let ((plain, one_by_one), (graphs, together)) = (train("plain", off), train("graphs", &[]));
+    assert!(plain == graphs, "something else is learned");
+    assert_eq!(one_by_one.graph_launches, 0);
+    assert!(2 * together.launches < one_by_one.launches, "{together:?}, and one by one {one_by_one:?}");
+
+    let tokens = 40;
+    let write = format!(
+        "complete --model graphs Hello --max-tokens {tokens} --threads 1 --quiet --device cuda --precision bf16 --seed 3"
+    );
+    let (text, one_by_one) = gpu.measured(&write, off);
+    let (again, together) = gpu.measured(&write, &[]);
+    assert!(text == again && text.len() > 10, "{text:?} one by one, {again:?} as graphs");
+    let calls = together.launches + together.graph_launches;
+    assert!(
+        together.graph_launches > tokens - 8 && 5 * calls < one_by_one.launches,
+        "{together:?}, {one_by_one:?}"
+    );
+    // A driver that records nothing.
+    let (again, refused) = gpu.measured(&write, &[("FAKE_GPU_NO_CAPTURE", "1")]);
+    assert!(text == again && refused.launches == one_by_one.launches, "{refused:?}, {one_by_one:?}");
 }

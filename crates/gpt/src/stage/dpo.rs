@@ -141,12 +141,9 @@ pub fn dpo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "dpo", init: options.init, examples: options.rankings.counts().0 };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "dpo", init: options.init, examples: options.rankings.counts().0, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
-    let mut recipe = settings.recipe("dpo", options.seed, machine)?;
-    options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("rankings".into(), options.rankings.input());
     let config = options.init.config(0.0);
     let optim = &settings.optim;
     // Beside an adapter the reference is the policy without what it learns.
@@ -158,7 +155,10 @@ pub fn dpo<B: Backend>(
         lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let mut recipe = settings.recipe("dpo", options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("rankings".into(), options.rankings.input());
     let mut training = Dpo::new(backend, options, &settings)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };

@@ -119,12 +119,9 @@ pub fn kto<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "kto", init: options.init, examples: options.judgements.counts().0 };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "kto", init: options.init, examples: options.judgements.counts().0, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
-    let mut recipe = settings.recipe("kto", options.seed, machine)?;
-    options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("data".into(), options.judgements.input());
     let config = options.init.config(0.0);
     let optim = &settings.optim;
     // Beside an adapter the reference is the policy without what it learns.
@@ -135,7 +132,10 @@ pub fn kto<B: Backend>(
         lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let mut recipe = settings.recipe("kto", options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("data".into(), options.judgements.input());
     let mut training = Kto::new(backend, options, &settings)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: false };

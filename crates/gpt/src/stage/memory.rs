@@ -2,7 +2,10 @@
 //! kills it without a message.
 
 use super::{Init, Machine};
-use crate::model::{Adapter, BaseStorage, Config, Keep, Method, Pass, Spec, TrainingMemory};
+use crate::model::{
+    Adapter, BaseStorage, Config, EXACT_BYTES, Keep, Method, PASS_TOKENS, Pass, Spec, TrainingMemory,
+};
+use crate::progress::Progress;
 use anyhow::{Result, ensure};
 
 /// How much of the memory that is left a training may take; the rest is for what the backend works with, for
@@ -41,6 +44,13 @@ impl<'a> Model<'a> {
         self.adapter.map_or_else(|| self.config.parameters(), Adapter::learned)
     }
 }
+
+/// Tokens of a pass at most where memory is what decides them: more make products no faster.
+pub(super) const MOST_PASS_TOKENS: usize = 65_536;
+/// What a GPU's backend takes besides: the workspace of products, and what one operation after another works with.
+const GPU_WORKS_WITH: u64 = 128 << 20;
+/// Rows of logits that a GPU has at once.
+const GPU_LOGITS: usize = 8192;
 
 /// A training as memory sees it.
 #[derive(Clone, Copy)]
@@ -104,6 +114,38 @@ impl Needs<'_> {
         Ok(())
     }
 
+    /// How many tokens go through the models at once where a GPU's free memory decides: the most that fit, in steps
+    /// of twice as many from `least` on, and at most `most`; `progress` hears of it. Of several processes the one with the
+    /// least memory decides for all, and all lanes count, so that it does not matter who has how many. None on the
+    /// processor, where the model alone decides.
+    pub(super) fn pass_tokens(
+        &self,
+        least: usize,
+        most: usize,
+        machine: &Machine,
+        progress: &dyn Progress,
+    ) -> Option<usize> {
+        if machine.device == "cpu" {
+            return None;
+        }
+        let fits = |rows: &usize| {
+            let Some(free) = machine.memory_bytes else { return *rows <= PASS_TOKENS.max(least) };
+            self.bytes(*rows, machine).bytes() as f64 <= SHARE * free as f64
+        };
+        let doubled =
+            std::iter::successors(Some(least), |rows| Some(2 * rows)).take_while(|rows| *rows < most);
+        let rows = doubled.chain([most.max(least)]).take_while(fits).last().unwrap_or(least);
+        let rows = machine.ranks.gather(&[rows as u64]).into_iter().min().unwrap_or(rows as u64) as usize;
+        if let Some(free) = machine.memory_bytes {
+            let needed = gigabytes(self.bytes(rows, machine).bytes());
+            progress.line(&format!(
+                "micro_batch_tokens {rows}: training takes {needed} then, and {} of the GPU's memory are free",
+                gigabytes(free)
+            ));
+        }
+        Some(rows)
+    }
+
     /// What it takes in passes of `rows` tokens.
     fn bytes(&self, rows: usize, machine: &Machine) -> TrainingMemory {
         let Needs { trained, frozen, lanes, keep } = *self;
@@ -118,10 +160,24 @@ impl Needs<'_> {
             pass_bytes: one.config.training_memory(pass.keeping(Keep::Inputs), 1).pass_bytes,
         };
         let all = trained.iter().map(of_trained).chain(frozen.iter().map(of_frozen));
-        all.fold(TrainingMemory { state_bytes: 0, pass_bytes: 0 }, |sum, one| TrainingMemory {
+        let sum = all.fold(TrainingMemory { state_bytes: 0, pass_bytes: 0 }, |sum, one| TrainingMemory {
             state_bytes: sum.state_bytes + one.state_bytes,
             pass_bytes: sum.pass_bytes + one.pass_bytes,
-        })
+        });
+        if machine.device == "cpu" { sum } else { self.on_gpu(sum, pass) }
+    }
+
+    /// The same with what a GPU has besides: the copies of weights in bfloat16 that products read, and what
+    /// operations work with.
+    fn on_gpu(&self, sum: TrainingMemory, Pass { rows, activation_bytes, .. }: Pass) -> TrainingMemory {
+        let configs = || self.trained.iter().chain(self.frozen).map(|one| one.config);
+        let copies: usize = if activation_bytes == 2 { configs().map(Config::parameters).sum() } else { 0 };
+        let widest = configs().map(|config| config.vocab_size).max().unwrap_or(0);
+        let logits = (rows.min(GPU_LOGITS) * widest) as u64 * EXACT_BYTES;
+        TrainingMemory {
+            state_bytes: sum.state_bytes + activation_bytes * copies as u64,
+            pass_bytes: sum.pass_bytes + logits + GPU_WORKS_WITH,
+        }
     }
 }
 
@@ -152,6 +208,7 @@ fn meminfo(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
     use crate::stage::Settings;
 
     #[test]
@@ -211,6 +268,40 @@ mod tests {
         let one = [Model::whole(&config)];
         assert!(needs(&one, &[], Keep::Blocks).check(4096, &machine).is_err());
         assert!(needs(&one, &[], Keep::Inputs).check(4096, &machine).is_ok());
+    }
+
+    #[test]
+    fn free_memory_decides_how_much_a_gpu_takes_at_once() {
+        let (shape, settings) = Settings::resolve("gpt2", &[]).unwrap();
+        let config = shape.config(50_257, &settings);
+        let one = [Model::whole(&config)];
+        let gpu = |memory_bytes: u64, device: &str| Machine {
+            device: device.into(),
+            precision: "bf16".into(),
+            memory_bytes: Some(memory_bytes),
+            ..Machine::unmeasured()
+        };
+        let tokens = |needs: Needs<'_>, gigabytes: u64| {
+            let machine = gpu(gigabytes * 1_000_000_000, "cuda");
+            let rows = needs.pass_tokens(1024, 96 * 1024, &machine, &Silent).unwrap();
+            let fits = |rows| needs.bytes(rows, &machine).bytes() as f64 <= 0.9 * gigabytes as f64 * 1e9;
+            assert_eq!(needs.check(rows, &machine).is_ok(), fits(rows));
+            assert!(rows == 1024 || fits(rows), "{rows} do not fit");
+            assert!(rows == 96 * 1024 || !fits((2 * rows).min(96 * 1024)), "more than {rows} fit");
+            rows / 1024
+        };
+        let [kept, again] = [Keep::Blocks, Keep::Inputs].map(|keep| needs(&one, &[], keep));
+        // Twice as many from step to step, and all of a batch where that fits.
+        assert_eq!([1, 4, 8, 16, 24, 80, 141].map(|free| tokens(kept, free)), [1, 1, 4, 16, 32, 96, 96]);
+        assert_eq!([1, 4, 8, 16, 24].map(|free| tokens(again, free)), [1, 2, 16, 96, 96]);
+        // Another model beside it takes its part.
+        assert!(tokens(needs(&one, &one, Keep::Blocks), 16) < 16);
+        assert_eq!(kept.pass_tokens(1024, 4096, &gpu(1 << 40, "cpu"), &Silent), None);
+        let untold = Machine { memory_bytes: None, ..gpu(0, "cuda") };
+        assert_eq!(kept.pass_tokens(1024, 1 << 20, &untold, &Silent), Some(4096));
+        let few = gpu(1_000_000_000, "cuda");
+        let refused = kept.check(kept.pass_tokens(1024, 4096, &few, &Silent).unwrap(), &few);
+        assert!(refused.unwrap_err().to_string().contains("--set recompute=true"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Attention: in tiles on tensor cores where values and widths allow it, else a warp a query.
 
 use super::{assert_len, kind, launch};
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Plain};
 use crate::{Cuda, CudaIds, CudaTensor};
 use kernels::shapes::{
     DROPOUT_COLUMNS, assert_fork_fits, assert_spans_fit, rows_of, size_of_shape, total_rows,
@@ -35,6 +35,11 @@ struct Drop {
     p: f32,
     on: i32,
 }
+
+// SAFETY: five numbers of four bytes.
+unsafe impl Plain for Heads {}
+// SAFETY: three numbers of eight bytes, then two of four.
+unsafe impl Plain for Drop {}
 
 impl Drop {
     fn of(dropout: Option<&Dropout>) -> Self {

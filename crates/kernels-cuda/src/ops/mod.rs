@@ -30,7 +30,7 @@ macro_rules! launch {
                     grid,
                     $threads,
                     $shared,
-                    &mut [$((&raw const *&$argument).cast_mut().cast::<std::ffi::c_void>()),*],
+                    &[$($crate::memory::bytes_of(std::slice::from_ref(&$argument))),*],
                 );
             }
         }

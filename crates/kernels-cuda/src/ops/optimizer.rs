@@ -57,6 +57,8 @@ pub(crate) fn adamw(
     assert!(norms.len() > 0, "adamw: a norm");
     assert!(finite.len() <= 2, "adamw: more than two lists that have to be finite");
     let &AdamW { lr, beta1, beta2, eps, eps_hat, grad_clip } = settings;
+    // The rate is an argument, and another one at every step.
+    cuda.device().part();
     let step = cuda.scratch(5 * 4);
     let applied = norms.append(cuda.device(), 1);
     let list = |i: usize| finite.get(i).map_or((0u64, 0u64), |list| (list.at(), list.len() as u64));

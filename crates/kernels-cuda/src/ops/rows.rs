@@ -80,8 +80,11 @@ fn scatter(cuda: &Cuda, table: &mut CudaTensor, x: &CudaTensor, rows: &CudaIds, 
     let starts = ids + 4 * sorted.ids as u64;
     let order = starts + 4 * (sorted.ids as u64 + 1);
     let (to, from) = (table.at_mut(), x.at());
+    // Every batch has another number of ids.
+    cuda.device().part();
     launch!(cuda, "scatter_rows", [sorted.ids, 1, 1], 256, 0;
         to, kind(table), from, kind(x), ids, starts, order, width);
+    cuda.device().part();
 }
 
 /// Ids once each, and which rows have them.
@@ -98,6 +101,9 @@ fn sort(cuda: &Cuda, rows: &[u32]) -> Sorted {
     }
     starts.push(pairs.len() as u32);
     let count = ids.len();
-    let list: Vec<u32> = ids.into_iter().chain(starts).chain(pairs.iter().map(|&pair| pair as u32)).collect();
+    let mut list: Vec<u32> =
+        ids.into_iter().chain(starts).chain(pairs.iter().map(|&pair| pair as u32)).collect();
+    // As long as the longest, so that what goes up after it does so from the same place.
+    list.resize(3 * rows.len() + 1, 0);
     Sorted { buffer: Buffer::of(cuda.device(), &list), ids: count }
 }

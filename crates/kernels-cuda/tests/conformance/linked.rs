@@ -6,7 +6,6 @@ use kernels::{Backend, Precision};
 use kernels_cuda::device::{Address, Device, Link, Piece, Product};
 use kernels_cuda::{Cuda, CudaTensor};
 use ranks::{Ranks, SumOrder, threads};
-use std::ffi::c_void;
 use std::sync::{Arc, Barrier, Mutex};
 
 /// Where each rank's bytes are.
@@ -122,7 +121,7 @@ unsafe impl Device for Linked {
         grid: [u32; 3],
         threads: u32,
         shared: u32,
-        arguments: &mut [*mut c_void],
+        arguments: &[&[u8]],
     ) {
         // SAFETY: as above.
         unsafe { self.device.launch(kernel, grid, threads, shared, arguments) };

@@ -77,17 +77,40 @@ fn library(text: &str, flags: &[&str]) -> PathBuf {
     kept
 }
 
-/// All kernels, and a function that launches one by its name.
+/// All kernels, and functions that launch one by its name, at once or later.
 fn registry(source: &str) -> String {
     let launches = names(source).into_iter().map(|name| {
         format!(
-            "  if (!strcmp(name, \"{name}\")) return emu::launch(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments), 0;\n"
+            "  if (!strcmp(name, \"{name}\")) return emu_with(name, {name}, dim3(grid[0], grid[1], grid[2]), threads, shared, arguments);\n"
         )
     });
-    let launch = "\nextern \"C\" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {\n";
-    let parts = [source.into(), launch.into()].into_iter().chain(launches).chain(["  return 1;\n}\n".into()]);
+    let parts = [source.into(), WITH.into()].into_iter().chain(launches).chain([LAUNCH.into()]);
     parts.collect::<String>() + include_str!("product.cc")
 }
+
+/// A launch that has its arguments.
+const WITH: &str = r#"
+#include <tuple>
+template <class... A, size_t... I> std::tuple<A...> emu_arguments(void** from, std::index_sequence<I...>) {
+  return std::tuple<A...>(*(A*)from[I]...);
+}
+template <class... A>
+std::function<void()> emu_with(const char* name, void (*kernel)(A...), dim3 grid, unsigned threads, size_t shared, void** from) {
+  auto arguments = emu_arguments<A...>(from, std::index_sequence_for<A...>());
+  std::string named = name;
+  return [=] { emu::launch(named.c_str(), grid, threads, shared, [=] { std::apply(kernel, arguments); }); };
+}
+std::function<void()> emu_launches(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {
+"#;
+
+/// The end of the list, and the launch at once.
+const LAUNCH: &str = r#"  return nullptr;
+}
+extern "C" int emu_launch(const char* name, const unsigned* grid, unsigned threads, size_t shared, void** arguments) {
+  auto launch = emu_launches(name, grid, threads, shared, arguments);
+  return launch ? (launch(), 0) : 1;
+}
+"#;
 
 /// The kernels that a source defines.
 pub(crate) fn names(source: &str) -> Vec<&str> {

@@ -1,22 +1,29 @@
 // A driver of CUDA and a cuBLASLt for a card that is not there: what `src/driver.rs` and `src/products.rs` call of the
-// libraries, with the kernels run by the emulator. Everything is done before a call returns. It refuses what a card
+// libraries, with the kernels run by the emulator. Everything is done before a call returns, or recorded for a graph. It refuses what a card
 // would fault or go wrong on: addresses outside of allocations, more shared memory than was asked for, unknown kernels,
 // products whose layouts and sizes do not fit each other.
 #include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
 #include <unistd.h>
+#include <vector>
 #define API extern "C" int
 
 namespace fake {
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, INVALID_ADDRESS = 700, NOT_FOUND = 500 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, INVALID_ADDRESS = 700, NOT_IN_A_CAPTURE = 900 };
 enum { BF16 = 14, F32 = 0 };
-const u64 MEMORY = 4ull << 30;
 const u64 USUAL_SHARED = 48 << 10, MOST_SHARED = 163 << 10;
 inline std::mutex lock;
 inline std::map<u64, u64> allocations;
-inline u64 used;
+inline u64 used, most_used, launches, graph_launches;
+// What a stream does; recorded while it is captured.
+typedef std::vector<std::function<int()>> Graph;
+inline Graph* capturing;
+inline int perform(std::function<int()> operation) {
+  return capturing ? (capturing->push_back(std::move(operation)), OK) : operation();
+}
 
 // Whether so many bytes are within an allocation.
 inline bool inside(u64 at, u64 bytes) {
@@ -32,6 +39,10 @@ inline int asked(const char* name, int usual) {
   return value ? atoi(value) : usual;
 }
 inline int chip() { return asked("FAKE_GPU_CHIP", 90); }
+inline u64 memory() {
+  const char* bytes = getenv("FAKE_GPU_MEMORY");
+  return bytes ? strtoull(bytes, nullptr, 10) : 4ull << 30;
+}
 inline int count() { return asked("FAKE_GPU_COUNT", 1); }
 // A line for each copy between host and device, in the folder FAKE_GPU_COPIES.
 inline bool copied(const char* way, u64 bytes) {
@@ -39,6 +50,14 @@ inline bool copied(const char* way, u64 bytes) {
   static FILE* copies = folder ? fopen((std::string(folder) + "/copies-" + std::to_string(getpid())).c_str(), "w") : nullptr;
   if (copies) fprintf(copies, "%s %llu\n", way, bytes), fflush(copies);
   return true;
+}
+// When the program ends, what it did goes to this file.
+inline const char* report() { return getenv("FAKE_GPU_REPORT"); }
+inline void tell() {
+  FILE* file = fopen(report(), "w");
+  if (!file) return;
+  fprintf(file, "{\"peak_bytes\": %llu, \"launches\": %llu, \"graph_launches\": %llu}\n", most_used, launches, graph_launches);
+  fclose(file);
 }
 [[noreturn]] inline void wrong(const char* what) {
   fprintf(stderr, "EMULATOR: cuBLASLt: %s\n", what);
@@ -64,7 +83,7 @@ inline u64 bytes(const Layout& l, int64_t step) {
 }
 using namespace fake;
 
-API cuInit(unsigned) { return OK; }
+API cuInit(unsigned) { return report() ? atexit(tell) : OK; }
 API cuGetErrorString(int code, const char** text) {
   *text = code == INVALID_ADDRESS ? "an address outside of all allocations" : code == OUT_OF_MEMORY ? "out of memory" : "the fake driver refuses it";
   return OK;
@@ -73,7 +92,7 @@ API cuGetErrorName(int code, const char** text) { return cuGetErrorString(code, 
 API cuDeviceGetCount(int* devices) { return *devices = count(), OK; }
 API cuDeviceGet(int* device, int number) { return *device = number, number < count() ? OK : INVALID_VALUE; }
 API cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "emulated GPU"), OK; }
-API cuDeviceTotalMem_v2(u64* bytes, int) { return *bytes = MEMORY, OK; }
+API cuDeviceTotalMem_v2(u64* bytes, int) { return *bytes = memory(), OK; }
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   if (attribute != 75 && attribute != 76) return INVALID_VALUE;
   return *value = attribute == 75 ? chip() / 10 : chip() % 10, OK;
@@ -83,23 +102,39 @@ API cuCtxSetCurrent(void*) { return OK; }
 API cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = &allocations, OK; }
 API cuMemPoolSetAttribute(void*, int, void*) { return OK; }
 API cuStreamCreate(void** stream, unsigned) { return *stream = &lock, OK; }
-API cuStreamSynchronize(void*) { return OK; }
+API cuStreamSynchronize(void*) { return capturing ? NOT_IN_A_CAPTURE : OK; }
+API cuStreamBeginCapture_v2(void*, int) {
+  if (capturing || getenv("FAKE_GPU_NO_CAPTURE")) return NOT_IN_A_CAPTURE;
+  return capturing = new Graph, OK;
+}
+API cuStreamEndCapture(void*, Graph** graph) { return *graph = capturing, capturing = nullptr, *graph ? OK : INVALID_VALUE; }
+API cuGraphInstantiateWithFlags(Graph** made, Graph* graph, u64) { return *made = new Graph(*graph), OK; }
+API cuGraphDestroy(Graph* graph) { return delete graph, OK; }
+API cuGraphExecDestroy(Graph* graph) { return delete graph, OK; }
+API cuGraphLaunch(Graph* graph, void*) {
+  graph_launches++;
+  for (auto& operation : *graph)
+    if (int failed = operation()) return failed;
+  return OK;
+}
 
 API cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = aligned_alloc(256, bytes), OK; }
-API cuMemGetInfo_v2(u64* free, u64* total) { return *free = MEMORY - used, *total = MEMORY, OK; }
+API cuMemGetInfo_v2(u64* free, u64* total) { return *free = memory() - used, *total = memory(), OK; }
 API cuMemAllocAsync(u64* at, size_t bytes, void*) {
   std::lock_guard<std::mutex> guard(lock);
   if (bytes == 0) return INVALID_VALUE;
-  if (used + bytes > MEMORY) return OUT_OF_MEMORY;
+  if (capturing) return NOT_IN_A_CAPTURE;
+  if (used + bytes > memory()) return OUT_OF_MEMORY;
   u64 size = (bytes + 255) / 256 * 256;
   void* memory = aligned_alloc(256, size);
   // NaN in every kind of value: nothing may depend on what was there.
   memset(memory, 0xff, size);
   allocations[*at = (u64)memory] = bytes;
-  used += bytes;
+  most_used = std::max(most_used, used += bytes);
   return OK;
 }
 API cuMemFreeAsync(u64 at, void*) {
+  if (capturing) return NOT_IN_A_CAPTURE;
   std::lock_guard<std::mutex> guard(lock);
   auto found = allocations.find(at);
   if (found == allocations.end()) return INVALID_ADDRESS;
@@ -108,17 +143,20 @@ API cuMemFreeAsync(u64 at, void*) {
   return free((void*)at), OK;
 }
 API cuMemsetD8Async(u64 at, unsigned char value, size_t bytes, void*) {
-  return inside(at, bytes) ? (memset((void*)at, value, bytes), OK) : INVALID_ADDRESS;
+  return perform([=] { return inside(at, bytes) ? (memset((void*)at, value, bytes), OK) : INVALID_ADDRESS; });
 }
 API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void*) {
-  return inside(to, bytes) && copied("up", bytes) ? (memcpy((void*)to, from, bytes), OK) : INVALID_ADDRESS;
+  return perform([=] { return inside(to, bytes) && copied("up", bytes) ? (memcpy((void*)to, from, bytes), OK) : INVALID_ADDRESS; });
 }
 API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void*) {
+  if (capturing) return NOT_IN_A_CAPTURE;
   return inside(from, bytes) && copied("down", bytes) ? (memcpy(to, (void*)from, bytes), OK) : INVALID_ADDRESS;
 }
 API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void*) {
   bool apart = to + bytes <= from || from + bytes <= to;
-  return apart && inside(to, bytes) && inside(from, bytes) ? (memcpy((void*)to, (void*)from, bytes), OK) : INVALID_ADDRESS;
+  return perform([=] {
+    return apart && inside(to, bytes) && inside(from, bytes) ? (memcpy((void*)to, (void*)from, bytes), OK) : INVALID_ADDRESS;
+  });
 }
 
 // Whether it is for this chip its first bytes tell: an ELF file's flags have the chip's number, in the second byte since
@@ -141,7 +179,9 @@ API cuLaunchKernel(Function* function, unsigned x, unsigned y, unsigned z, unsig
   bool grid = x && y && z && y < 65536 && z < 65536;
   if (!grid || threads == 0 || threads > 1024 || threads_y != 1 || threads_z != 1 || extra || shared > function->shared) return INVALID_VALUE;
   const unsigned sizes[] = {x, y, z};
-  return emu_launch(function->name.c_str(), sizes, threads, shared, arguments) ? NOT_FOUND : OK;
+  launches += !capturing;
+  auto launch = emu_launches(function->name.c_str(), sizes, threads, shared, arguments);
+  return launch ? perform([=] { return launch(), OK; }) : NOT_FOUND;
 }
 API cuEventCreate(double** event, unsigned) { return *event = new double(0), OK; }
 API cuEventRecord(double* event, void*) { return *event = now(), OK; }
@@ -204,5 +244,6 @@ API cublasLtMatmul(void*, Operation* o, const float* alpha, u64 a, Layout* la, u
   flat.alpha = *alpha, flat.add = *beta != 0.f;
   flat.bf16 = la->kind == BF16, flat.out_bf16 = ld->kind == BF16;
   flat.then = o->epilogue == 192 ? 3 : aux ? 2 : bias ? 1 : 0;
-  return emu_product(&flat), OK;
+  launches += !capturing;
+  return perform([=] { return emu_product(&flat), OK; });
 }

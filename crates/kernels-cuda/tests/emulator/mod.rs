@@ -149,9 +149,11 @@ unsafe impl Device for Emulator {
         grid: [u32; 3],
         threads: u32,
         shared: u32,
-        arguments: &mut [*mut c_void],
+        arguments: &[&[u8]],
     ) {
         sanitized::launched(kernel);
+        let mut arguments: Vec<*mut c_void> =
+            arguments.iter().map(|argument| argument.as_ptr().cast_mut().cast()).collect();
         let name = CString::new(kernel).expect("a name");
         // SAFETY: the caller's.
         let unknown = unsafe {

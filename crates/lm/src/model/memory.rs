@@ -13,7 +13,7 @@ pub const EXACT_BYTES: u64 = 4;
 /// Tokens of a pass at most, where a sequence is not longer: more make products no faster.
 pub const PASS_TOKENS: usize = 4096;
 /// Fewest tokens of a pass: with less, reading the weights is what takes the time.
-const LEAST_PASS_TOKENS: usize = 256;
+pub const LEAST_PASS_TOKENS: usize = 256;
 /// What a pass may keep at most, where more than the fewest tokens would.
 const PASS_BYTES: u64 = 1_500_000_000;
 

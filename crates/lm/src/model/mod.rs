@@ -30,7 +30,7 @@ pub use gpt::{
     logprobs,
 };
 pub use lora::{Adapted, Lora, ends_in};
-pub use memory::{EXACT_BYTES, Keep, PASS_TOKENS, Pass, TrainingMemory};
+pub use memory::{EXACT_BYTES, Keep, LEAST_PASS_TOKENS, PASS_TOKENS, Pass, TrainingMemory};
 pub use method::{Method, maps};
 pub use not_finite::NotFinite;
 pub use rope::{Rope, RopeScaling};

@@ -143,8 +143,9 @@ pub fn distil<B: Distilling>(
         machine.device
     );
     check_pair(&options.teacher, options.init)?;
-    let fit = Fit { stage: "distil", init: options.init, examples: options.train.per_epoch() as usize };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit =
+        Fit { stage: "distil", init: options.init, examples: options.train.per_epoch() as usize, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     let optim = &settings.optim;
     lanes::check(optim.lanes, &machine.ranks)?;
     let config = options.init.config(0.0);
@@ -162,7 +163,7 @@ pub fn distil<B: Distilling>(
         lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
     let mut recipe = settings.recipe("distil", options.seed, machine)?;
     options.init.record(&mut recipe, "init")?;
     match options.teacher {
@@ -176,7 +177,7 @@ pub fn distil<B: Distilling>(
     training.student.join(&machine.ranks);
     let best = Best { metric: "val_loss", highest: false, at_the_end: settings.own.select_best };
     let epoch = options.train.epochs().steps(1, settings.own.batch_size);
-    let pace = optim.pace(training.steps, epoch, best);
+    let pace = settings.optim.pace(training.steps, epoch, best);
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = ending.evaluated(machine, progress, &mut training)?;

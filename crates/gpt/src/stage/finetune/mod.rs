@@ -65,19 +65,19 @@ pub fn finetune<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "finetune", init: options.init, examples: options.examples.counts().0 };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
-    let mut recipe = settings.recipe("finetune", options.seed, machine)?;
-    recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
-    options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("examples".into(), options.examples.input());
+    let fit = Fit { stage: "finetune", init: options.init, examples: options.examples.counts().0, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     let optim = &settings.optim;
     lanes::check(optim.lanes, &machine.ranks)?;
     let config = options.init.scoring_config(0.0, 1);
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(false);
     let model = Model::of(options.init, &config).by(optim.optimizer);
     let needs = Needs { trained: &[model], frozen: &[], lanes, keep: optim.keep() };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let mut recipe = settings.recipe("finetune", options.seed, machine)?;
+    recipe.settings.insert("task".into(), options.examples.inputs.form.name().into());
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("examples".into(), options.examples.input());
     let mut training = Finetuning::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let metric = if options.examples.labels.are_degrees() { "val_pearson" } else { "val_accuracy" };

@@ -73,10 +73,9 @@ pub fn grpo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "grpo", init: options.policy, examples: options.prompts.len() };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "grpo", init: options.policy, examples: options.prompts.len(), machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
-    let recipe = recipe(options, &settings, machine)?;
     let config = options.policy.config(0.0);
     let models = options.reward_models.iter().map(|model| model.config(0.0)).collect::<Vec<_>>();
     // Beside an adapter the reference is the policy without what it learns.
@@ -90,7 +89,8 @@ pub fn grpo<B: Backend>(
         lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let recipe = recipe(options, &settings, machine)?;
     let mut training = Grpo::new(backend, machine, options, &settings, progress)?;
     training.policy.join(&machine.ranks);
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };

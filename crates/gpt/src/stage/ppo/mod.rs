@@ -69,10 +69,9 @@ pub fn ppo<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "ppo", init: options.policy, examples: options.prompts.len() };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "ppo", init: options.policy, examples: options.prompts.len(), machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
-    let recipe = state::recipe(options, &settings, machine)?;
     let optimizer = settings.optim.optimizer;
     ensure!(
         optimizer == Method::AdamW,
@@ -85,7 +84,8 @@ pub fn ppo<B: Backend>(
     let optim = &settings.optim;
     let lanes = Lanes::new(optim.lanes).of(&machine.ranks).in_all(settings.own.ptx_coef > 0.0);
     let needs = Needs { trained: &trained, frozen, lanes, keep: optim.keep() };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let recipe = state::recipe(options, &settings, machine)?;
     let mut training = Ppo::new(backend, machine, options, &settings, progress)?;
     let best = Best { metric: "eval/objective", highest: true, at_the_end: true };
     let pace = settings.optim.pace(training.steps, training.steps.div_ceil(10), best);

@@ -1,11 +1,42 @@
 //! What a run begins with: random weights, or those of a model that is there already.
 
+use super::Options;
 use super::data::Data;
-use crate::model::{Config, Method};
+use crate::model::{Config, Method, PASS_TOKENS};
+use crate::progress::Progress;
 use crate::stage::learner::Origin;
+use crate::stage::memory::{MOST_PASS_TOKENS, Needs};
+use crate::stage::training_loop::Machine;
 use crate::stage::{Init, Settings, Shape};
 use crate::tokenizer::Tokenizer;
+use crate::train::run::{CONFIG, Recipe};
 use anyhow::Result;
+
+/// The key of a recipe.
+pub(super) const MICRO_BATCH_TOKENS: &str = "micro_batch_tokens";
+
+/// How many tokens go through the model at once at most: as many as the recipe says; on a GPU else as many as when the
+/// run began, and when it begins as many as have room there.
+pub(super) fn micro_batch_tokens(
+    options: &Options,
+    needs: Needs<'_>,
+    machine: &Machine,
+    progress: &dyn Progress,
+) -> Result<usize> {
+    let Options { settings, out, .. } = options;
+    if let Some(given) = settings.micro_batch_tokens {
+        return Ok(given);
+    }
+    let begun = out.join(CONFIG).exists() && machine.device != "cpu";
+    let begun = begun.then(|| Recipe::load(out)).transpose()?.filter(|begun| begun.stage == "pretrain");
+    let kept = begun.and_then(|begun| begun.settings.get(MICRO_BATCH_TOKENS)?.as_integer());
+    if let Some(kept) = kept.and_then(|tokens| usize::try_from(tokens).ok()) {
+        return Ok(kept);
+    }
+    let most = settings.batch_tokens.min(settings.whole_windows(MOST_PASS_TOKENS));
+    let needs = Needs { lanes: settings.lanes, ..needs };
+    Ok(needs.pass_tokens(settings.seq_len, most, machine, progress).unwrap_or(PASS_TOKENS))
+}
 
 /// Where a run begins.
 pub enum Start {

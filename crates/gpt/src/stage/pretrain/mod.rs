@@ -74,14 +74,16 @@ pub fn pretrain<B: Backend>(
     let config = options.start.config(&options.settings, &data)?;
     let settings = &options.settings;
     let trained = options.start.init().map_or(Model::whole(&config), |init| Model::of(init, &config));
-    let own_lanes = Lanes::new(settings.lanes).of(&machine.ranks).in_all(false);
     let trained = trained.by(settings.optimizer);
+    let own_lanes = Lanes::new(settings.lanes).of(&machine.ranks).in_all(false);
     let needs = Needs { trained: &[trained], frozen: &[], lanes: own_lanes, keep: settings.keep() };
-    needs.check(settings.pass_tokens(), machine)?;
-    let recipe = state::recipe(options, machine, &data)?;
+    let micro_batch_tokens = begin::micro_batch_tokens(options, needs, machine, progress)?;
+    let pass_tokens = settings.whole_windows(micro_batch_tokens);
+    needs.check(pass_tokens, machine)?;
+    let recipe = state::recipe(options, micro_batch_tokens, machine, &data)?;
     let of_data = Arc::clone(data.tokenizer());
     let tokenizer = options.start.tokenizer(&of_data);
-    let mut training = Pretraining::new(backend, options, data, tokenizer, progress)?;
+    let mut training = Pretraining::new(backend, options, pass_tokens, data, tokenizer, progress)?;
     training.learner.join(&machine.ranks);
     let pace = options.settings.pace();
     let ending =
@@ -93,6 +95,8 @@ pub fn pretrain<B: Backend>(
 /// A pretraining in progress.
 struct Pretraining<'a, B: Backend> {
     options: &'a Options,
+    /// Tokens that go through the model at once.
+    pass_tokens: usize,
     learner: Learner<'a, B>,
     data: Data,
     val_windows: Vec<ValWindow>,
@@ -179,7 +183,7 @@ impl<B: Backend> Pretraining<'_, B> {
         let (mut untold, mut weights) = (Untold::default(), Vec::with_capacity(sequences));
         let windows = repeat_n(seq_len, sequences);
         let lanes = Lanes::new(settings.lanes).of(self.learner.trainer.ranks());
-        for MicroBatch { lane, examples } in lanes.cut(windows, settings.pass_tokens()) {
+        for MicroBatch { lane, examples } in lanes.cut(windows, self.pass_tokens) {
             let Self { learner, data, batch, derivatives, key_tokens, progress, .. } = self;
             let Learner { backend, trainer, .. } = learner;
             let (first, lane) = (examples.start, lane.by_sequence());

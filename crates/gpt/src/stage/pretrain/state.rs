@@ -1,6 +1,6 @@
 //! How a pretraining begins, and what is printed of it.
 
-use super::begin::Start;
+use super::begin::{MICRO_BATCH_TOKENS, Start};
 use super::data::Data;
 use super::key_words::key_tokens;
 use super::{Evaluation, Learner, Machine, Options, Pretraining};
@@ -20,6 +20,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
     pub(super) fn new(
         backend: B,
         options: &'a Options,
+        pass_tokens: usize,
         data: Data,
         tokenizer: &'a Tokenizer,
         progress: &'a dyn Progress,
@@ -35,6 +36,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         learner.keep(settings.keep());
         Ok(Pretraining {
             options,
+            pass_tokens,
             learner,
             data,
             val_windows,
@@ -85,7 +87,12 @@ pub(super) fn evaluation(v: &Likelihood) -> Evaluation {
 }
 
 /// The resolved recipe as it is stored.
-pub(super) fn recipe(options: &Options, machine: &Machine, data: &Data) -> Result<Recipe> {
+pub(super) fn recipe(
+    options: &Options,
+    micro_batch_tokens: usize,
+    machine: &Machine,
+    data: &Data,
+) -> Result<Recipe> {
     let mut settings =
         toml::Table::try_from(&options.settings).context("the settings are not a TOML table")?;
     match &options.start {
@@ -96,9 +103,11 @@ pub(super) fn recipe(options: &Options, machine: &Machine, data: &Data) -> Resul
             settings.insert("continue_optimizer".into(), (*continue_optimizer).into());
         }
     }
-    let micro_batch_tokens = settings.remove("micro_batch_tokens");
+    settings.insert(MICRO_BATCH_TOKENS.into(), toml::Value::Integer(micro_batch_tokens as i64));
+    // A processor sums sequence by sequence, however they are cut.
+    let cut = if machine.device == "cpu" { settings.remove(MICRO_BATCH_TOKENS) } else { None };
     let mut recipe = settings::recipe("pretrain", settings, options.seed, machine)?;
-    recipe.runtime.extend(micro_batch_tokens.map(|tokens| ("micro_batch_tokens".to_owned(), tokens)));
+    recipe.runtime.extend(cut.map(|tokens| (MICRO_BATCH_TOKENS.to_owned(), tokens)));
     data.record(&mut recipe)?;
     if let Some(init) = options.start.init() {
         init.record(&mut recipe, "init")?;

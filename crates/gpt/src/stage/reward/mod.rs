@@ -101,12 +101,9 @@ pub fn reward<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "reward", init: options.init, examples: options.rankings.counts().0 };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "reward", init: options.init, examples: options.rankings.counts().0, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     lanes::check(settings.optim.lanes, &machine.ranks)?;
-    let mut recipe = settings.recipe("reward", options.seed, machine)?;
-    options.init.record(&mut recipe, "init")?;
-    recipe.inputs.insert("rankings".into(), options.rankings.input());
     let optim = &settings.optim;
     let config = options.init.scoring_config(0.0, 1);
     let needs = Needs {
@@ -115,7 +112,10 @@ pub fn reward<B: Backend>(
         lanes: Lanes::new(optim.lanes).of(&machine.ranks).in_all(false),
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
+    let mut recipe = settings.recipe("reward", options.seed, machine)?;
+    options.init.record(&mut recipe, "init")?;
+    recipe.inputs.insert("rankings".into(), options.rankings.input());
     let mut training = Rewarding::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let best = Best { metric: "val_accuracy", highest: true, at_the_end: false };

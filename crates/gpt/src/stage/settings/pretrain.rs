@@ -62,9 +62,9 @@ described! {
         /// Tokens of a step.
         pub batch_tokens: usize,
         /// Tokens of them that go through the model at once at most, where a window is not longer: memory
-        /// grows with it, and no bit of the result depends on it.
-        #[serde(default = "micro_batch_tokens")]
-        pub micro_batch_tokens: usize,
+        /// grows with it. On a processor no bit of the result depends on it, and it is 4096 where it is not given; on a GPU
+        /// bits do, and as many as its free memory has room for when the run begins are kept with the run.
+        pub micro_batch_tokens: Option<usize>,
         /// Whether the insides of blocks are computed again on the way back and not kept (activation checkpointing, Chen et
         /// al. 2016): a pass takes a fraction of the memory and a step about a quarter more time; no bit of the result depends
         /// on it.
@@ -124,9 +124,6 @@ fn eval_windows() -> usize {
 }
 fn keep_last() -> usize {
     2
-}
-fn micro_batch_tokens() -> usize {
-    PASS_TOKENS
 }
 
 impl Settings {
@@ -229,7 +226,7 @@ impl Settings {
             ("checkpoint_every", self.checkpoint_every),
             ("eval_windows", self.eval_windows as u64),
             ("keep_last", self.keep_last as u64),
-            ("micro_batch_tokens", self.micro_batch_tokens as u64),
+            ("micro_batch_tokens", self.micro_batch_tokens.map_or(1, |tokens| tokens as u64)),
         ])?;
         keys::check_lanes(self.lanes)?;
         ensure!(
@@ -314,9 +311,14 @@ impl Settings {
         self.batch_tokens / self.seq_len
     }
 
-    /// Tokens that go through the model at once: those of whole windows.
+    /// Tokens that go through the model at once, unless a GPU's memory decides: those of whole windows.
     pub fn pass_tokens(&self) -> usize {
-        (self.micro_batch_tokens / self.seq_len).clamp(1, self.sequences()) * self.seq_len
+        self.whole_windows(self.micro_batch_tokens.unwrap_or(PASS_TOKENS))
+    }
+
+    /// Of so many tokens those of whole windows: of one at least, and of no more than a step has.
+    pub(in crate::stage) fn whole_windows(&self, tokens: usize) -> usize {
+        (tokens / self.seq_len).clamp(1, self.sequences()) * self.seq_len
     }
 }
 

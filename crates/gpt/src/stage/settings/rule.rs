@@ -3,6 +3,7 @@
 
 use crate::model::{Config, PASS_TOKENS};
 use crate::stage::Init;
+use crate::stage::training_loop::Machine;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -16,7 +17,7 @@ pub(super) enum Rule {
     Examples { seen: usize, most: u64 },
     /// `ours` for a model that mynah pretrained; for others, what their configuration says.
     Origin { ours: f64 },
-    /// As many tokens as [`Config::pass_tokens`] lets through the model at once.
+    /// As many tokens as [`Config::pass_tokens`] lets through the model at once; on a GPU as many as fit.
     Memory,
 }
 
@@ -39,6 +40,8 @@ pub(in crate::stage) struct Fit<'a> {
     pub(in crate::stage) init: &'a Init,
     /// Examples of an epoch.
     pub(in crate::stage) examples: usize,
+    /// What computes.
+    pub(in crate::stage) machine: &'a Machine,
 }
 
 /// The rate of an adapter is so many times that of the whole model (Schulman et al. 2025, "LoRA Without Regret").
@@ -108,7 +111,8 @@ impl Rule {
                 ("by origin", format!("{ours}, of models that others trained what they say"))
             }
             Rule::Memory => {
-                ("by memory", format!("{PASS_TOKENS}, or half as many until their pass keeps at most 1.5 GB"))
+                let how = "or half as many until their pass keeps at most 1.5 GB; on a GPU as many as its free memory has room for, when the run begins";
+                ("by memory", format!("{PASS_TOKENS}, {how}"))
             }
         }
     }

@@ -4,7 +4,9 @@
 use super::presets::apply;
 use super::rule::{Fit, Rule};
 use super::{OptimConfig, Shape, keys};
+use crate::model::LEAST_PASS_TOKENS;
 use crate::progress::Progress;
+use crate::stage::memory::{MOST_PASS_TOKENS, Needs};
 use crate::stage::training_loop::Machine;
 use crate::train::run::{CONFIG, Recipe};
 use anyhow::{Context, Result, bail};
@@ -43,6 +45,8 @@ pub(in crate::stage) struct Resolved<S> {
     pub(in crate::stage) own: S,
     /// The keys that a rule decided, or the run that goes on.
     by_rule: Vec<String>,
+    /// Whether a GPU's free memory is to decide how many tokens go through a model at once.
+    by_free_memory: bool,
 }
 
 impl<S: StageConfig> StageSettings<S> {
@@ -113,9 +117,14 @@ impl<S: StageConfig> StageSettings<S> {
         // Another stage's directory is refused later, with the difference: its numbers are none of ours.
         let begun = begun.filter(|begun| begun.stage == fit.stage);
         let (mut table, mut by_rule, mut told) = (self.table.clone(), Vec::new(), Vec::new());
+        let mut by_free_memory = false;
         for (key, value) in table.iter_mut().filter(|(key, _)| !self.given.contains(key)) {
             *value = match (begun.as_ref().and_then(|begun| kept(begun, key)), Rule::of(value)?) {
                 (Some(kept), _) => kept.clone(),
+                (None, Some(rule @ Rule::Memory)) if fit.machine.device != "cpu" => {
+                    by_free_memory = true;
+                    rule.usual()
+                }
                 (None, Some(rule)) => {
                     let (decided, because) = rule.decide(fit);
                     told.push(format!("{key} {decided} ({because})"));
@@ -128,7 +137,7 @@ impl<S: StageConfig> StageSettings<S> {
         if !told.is_empty() {
             progress.line(&format!("recipe: {}", told.join(", ")));
         }
-        Resolved::new(table, by_rule)
+        Ok(Resolved { by_free_memory, ..Resolved::new(table, by_rule)? })
     }
 
     /// The recipe with a value that each of its rules could give.
@@ -198,7 +207,26 @@ impl<S: StageConfig> Resolved<S> {
         let own: S = own.try_into().context(context)?;
         optim.check()?;
         own.check()?;
-        Ok(Resolved { optim, own, by_rule })
+        Ok(Resolved { optim, own, by_rule, by_free_memory: false })
+    }
+
+    /// Refuses what memory lacks for. Where a GPU's free memory is to decide how many tokens go through the models at
+    /// once, it does so before.
+    ///
+    /// # Errors
+    /// They need more than there is.
+    pub(in crate::stage) fn fit_memory(
+        &mut self,
+        needs: Needs<'_>,
+        machine: &Machine,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if self.by_free_memory {
+            let whole = Needs { lanes: needs.lanes.max(self.optim.lanes), ..needs };
+            let tokens = whole.pass_tokens(LEAST_PASS_TOKENS, MOST_PASS_TOKENS, machine, progress);
+            self.optim.micro_batch_tokens = tokens.unwrap_or(self.optim.micro_batch_tokens);
+        }
+        needs.check(self.optim.micro_batch_tokens, machine)
     }
 
     /// All keys with their values.
@@ -211,8 +239,12 @@ impl<S: StageConfig> Resolved<S> {
     /// The recipe of a run as it is stored.
     pub(in crate::stage) fn recipe(&self, stage: &str, seed: u64, machine: &Machine) -> Result<Recipe> {
         let mut settings = self.table()?;
-        // With several lanes it changes nothing of what is computed.
-        let cut = if self.optim.lanes > 1 { settings.remove("micro_batch_tokens") } else { None };
+        // With several lanes it changes nothing of what a processor computes.
+        let cut = if self.optim.lanes > 1 && machine.device == "cpu" {
+            settings.remove("micro_batch_tokens")
+        } else {
+            None
+        };
         let mut recipe = recipe(stage, settings, seed, machine)?;
         recipe.runtime.extend(cut.map(|tokens| ("micro_batch_tokens".to_owned(), tokens)));
         recipe.runtime.insert(BY_RULE.into(), self.by_rule.clone().into());

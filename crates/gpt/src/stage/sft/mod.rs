@@ -109,8 +109,8 @@ pub fn sft<B: Backend>(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let fit = Fit { stage: "sft", init: options.init, examples: options.train.per_epoch() as usize };
-    let settings = options.settings.fit(&fit, &options.out, progress)?;
+    let fit = Fit { stage: "sft", init: options.init, examples: options.train.per_epoch() as usize, machine };
+    let mut settings = options.settings.fit(&fit, &options.out, progress)?;
     let judges = options.reward.map(|reward| reward.config(0.0));
     let frozen: Vec<Model<'_>> = judges.iter().map(Model::whole).collect();
     let (optim, mixes) = (&settings.optim, settings.own.ptx_share > 0.0);
@@ -123,7 +123,7 @@ pub fn sft<B: Backend>(
         lanes,
         keep: optim.keep(),
     };
-    needs.check(optim.micro_batch_tokens, machine)?;
+    settings.fit_memory(needs, machine, progress)?;
     let mut training = Sft::new(backend, options, &settings)?;
     training.learner.join(&machine.ranks);
     let mut recipe = settings.recipe("sft", options.seed, machine)?;
