@@ -78,7 +78,7 @@ mod tests {
         for bytes in (1..200).chain((200..1 << 26).step_by(77_777)) {
             let size = Pool::size(bytes);
             let most = (bytes + bytes / 8).max(bytes.next_multiple_of(LEAST));
-            assert!(size >= bytes && size <= most && size % LEAST == 0, "{bytes}: {size}");
+            assert!(size >= bytes && size <= most && size.is_multiple_of(LEAST), "{bytes}: {size}");
             assert_eq!(Pool::size(size), size, "{bytes}");
         }
     }

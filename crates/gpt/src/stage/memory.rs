@@ -294,8 +294,8 @@ mod tests {
         // Twice as many from step to step, and all of a batch where that fits.
         assert_eq!([1, 4, 8, 16, 24, 80, 141].map(|free| tokens(kept, free)), [1, 1, 4, 16, 32, 96, 96]);
         assert_eq!([1, 4, 8, 16, 24].map(|free| tokens(again, free)), [1, 2, 16, 96, 96]);
-        // Another model beside it takes its part.
-        assert!(tokens(needs(&one, &one, Keep::Blocks), 16) < 16);
+        // Others beside it take their part.
+        assert!(tokens(needs(&one, &[one[0]; 12], Keep::Blocks), 16) < 16);
         assert_eq!(kept.pass_tokens(1024, 4096, &gpu(1 << 40, "cpu"), &Silent), None);
         let untold = Machine { memory_bytes: None, ..gpu(0, "cuda") };
         assert_eq!(kept.pass_tokens(1024, 1 << 20, &untold, &Silent), Some(4096));

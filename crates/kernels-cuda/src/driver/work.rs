@@ -118,35 +118,38 @@ impl Driver {
             let what = what.to_owned();
             move |e: DriverError| format!("{what}: {}", describe(e))
         };
-        // SAFETY: the caller's, in all of them.
-        match *operation {
-            Operation::Launch { kernel, function, grid: [x, y, z], threads, shared, first, count } => {
-                let mut arguments = sequence.addresses(first, count);
-                let (grid, threads) = ((x, y, z), (threads, 1, 1));
-                let launch = || unsafe {
+        // SAFETY: the caller's, in all of them; what is uploaded is in memory of the driver's own.
+        unsafe {
+            match *operation {
+                Operation::Launch { kernel, function, grid: [x, y, z], threads, shared, first, count } => {
+                    let mut arguments = sequence.addresses(first, count);
+                    let (grid, threads) = ((x, y, z), (threads, 1, 1));
                     let function = function as sys::CUfunction;
-                    result::launch_kernel(function, grid, threads, shared, self.stream, &mut arguments)
-                };
-                self.timed(|| kernel.into(), launch).map_err(failed(kernel))
-            }
-            Operation::Product(product) => {
-                let product = product.with_alpha(f32::from_bits(product.alpha));
-                let name = || {
-                    let ([m, n, k], accumulated) = (product.sizes, if product.add { " added" } else { "" });
-                    format!("product {m} x {n} x {k}{accumulated}")
-                };
-                let run = || unsafe { self.products.lock().expect("nobody panics with it").run(&product) };
-                self.timed(name, run)
-            }
-            Operation::Zero { at, bytes } => {
-                unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.map_err(failed("zero"))
-            }
-            Operation::Upload { to, from, bytes } => {
-                let from = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
-                unsafe { result::memcpy_htod_async(to, from, self.stream) }.map_err(failed("upload"))
-            }
-            Operation::Copy { to, from, bytes } => {
-                unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }.map_err(failed("copy"))
+                    let launch = || {
+                        result::launch_kernel(function, grid, threads, shared, self.stream, &mut arguments)
+                    };
+                    self.timed(|| kernel.into(), launch).map_err(failed(kernel))
+                }
+                Operation::Product(product) => {
+                    let product = product.with_alpha(f32::from_bits(product.alpha));
+                    let name = || {
+                        let ([m, n, k], accumulated) =
+                            (product.sizes, if product.add { " added" } else { "" });
+                        format!("product {m} x {n} x {k}{accumulated}")
+                    };
+                    let run = || self.products.lock().expect("nobody panics with it").run(&product);
+                    self.timed(name, run)
+                }
+                Operation::Zero { at, bytes } => {
+                    result::memset_d8_async(at, 0, bytes, self.stream).map_err(failed("zero"))
+                }
+                Operation::Upload { to, from, bytes } => {
+                    let from = std::slice::from_raw_parts(from as *const u8, bytes);
+                    result::memcpy_htod_async(to, from, self.stream).map_err(failed("upload"))
+                }
+                Operation::Copy { to, from, bytes } => {
+                    result::memcpy_dtod_async(to, from, bytes, self.stream).map_err(failed("copy"))
+                }
             }
         }
     }
