@@ -16,6 +16,8 @@ const GOOD_EPOCHS: f64 = 4.0;
 const MOST_EPOCHS: f64 = 16.0;
 /// Fewer steps teach nothing.
 const LEAST_STEPS: u64 = 20;
+/// Windows of a step at least.
+const LEAST_WINDOWS: f64 = 4.0;
 
 /// Width and layers, smallest first: those of the presets, and some between.
 const SHAPES: [(usize, usize); 15] = [
@@ -47,8 +49,10 @@ const RATES: [(f64, f64); 7] = [
     (2048.0, 2e-4),
 ];
 
-/// Tokens of a step by tokens of the training: the presets `tiny`, `nano` and `gpt2`.
-const BATCHES: [(f64, f64); 3] = [(0.3e6, 1024.0), (8.2e6, 2048.0), (10.5e9, 524_288.0)];
+/// Tokens of a step by tokens of the training: the presets `nano` and `gpt2`, and what shorter ones learned most with
+/// (docs/RESULTS.md, "Which shape for five minutes").
+const BATCHES: [(f64, f64); 5] =
+    [(0.3e6, 256.0), (1.3e6, 768.0), (4e6, 1792.0), (8.2e6, 2048.0), (10.5e9, 524_288.0)];
 
 /// What was chosen, and why.
 #[derive(Clone, Debug)]
@@ -131,7 +135,7 @@ impl Tried {
         let mut table = shape_table(width, layers);
         let seq_len = seq_len(width) as f64;
         let lr = between(&RATES, width as f64);
-        let batch = (between(&BATCHES, tokens) / seq_len).round().max(1.0) * seq_len;
+        let batch = (between(&BATCHES, tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len;
         let steps = (tokens / batch).round() as u64;
         let is_left = tokens < 0.99 * self.tokens;
         ensure!(
@@ -188,7 +192,8 @@ impl Tried {
 /// Tokens of the context.
 fn seq_len(width: usize) -> usize {
     match width {
-        0..=128 => 128,
+        0..=64 => 64,
+        65..=128 => 128,
         129..=512 => 256,
         513..=640 => 512,
         _ => 1024,
