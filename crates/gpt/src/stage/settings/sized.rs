@@ -16,6 +16,8 @@ const GOOD_EPOCHS: f64 = 4.0;
 const MOST_EPOCHS: f64 = 16.0;
 /// Fewer steps teach nothing.
 const LEAST_STEPS: u64 = 20;
+/// From fewer tokens the smallest models learn more in shorter windows (docs/RESULTS.md, "Which shape for five minutes").
+const FEW_TOKENS: f64 = 2.5e6;
 /// Windows of a step at least.
 const LEAST_WINDOWS: f64 = 4.0;
 
@@ -133,7 +135,8 @@ impl Tried {
     fn recipe(&self, seen: f64, is_short_of_data: bool, changes: &[String]) -> Result<Sized> {
         let &Tried { width, layers, parameters, flops, useful: tokens, .. } = self;
         let mut table = shape_table(width, layers);
-        let seq_len = seq_len(width) as f64;
+        let window = seq_len(width, tokens);
+        let seq_len = window as f64;
         let lr = between(&RATES, width as f64);
         let batch = (between(&BATCHES, tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len;
         let steps = (tokens / batch).round() as u64;
@@ -149,6 +152,7 @@ impl Tried {
         let often = |times: u64| (steps / times).max(1) as i64;
         table.insert("lr".into(), rounded(lr).into());
         for (key, value) in [
+            ("seq_len", window as i64),
             ("batch_tokens", batch as i64),
             ("steps", steps as i64),
             ("warmup_steps", (steps / 40).clamp(10, 2000) as i64),
@@ -189,11 +193,11 @@ impl Tried {
     }
 }
 
-/// Tokens of the context.
-fn seq_len(width: usize) -> usize {
+/// Tokens of the context of a model that learns from so many.
+fn seq_len(width: usize, tokens: f64) -> usize {
     match width {
-        0..=64 => 64,
-        65..=128 => 128,
+        0..=64 if tokens < FEW_TOKENS => 64,
+        0..=128 => 128,
         129..=512 => 256,
         513..=640 => 512,
         _ => 1024,
@@ -214,8 +218,8 @@ fn shape_table(width: usize, layers: usize) -> toml::Table {
         ("n_head", heads),
         ("n_kv_head", kv_heads),
         ("d_model", width),
-        ("seq_len", seq_len(width)),
-        ("batch_tokens", seq_len(width)),
+        ("seq_len", seq_len(width, f64::INFINITY)),
+        ("batch_tokens", seq_len(width, f64::INFINITY)),
         ("steps", 1),
         ("warmup_steps", 0),
         ("eval_every", 1),
@@ -286,6 +290,18 @@ mod tests {
             };
             assert_eq!(like(&chosen), like(&shape), "{name}");
         }
+    }
+
+    #[test]
+    fn short_trainings_take_small_steps_and_windows() {
+        let [short, longer] = [2e12, 6e12].map(|flops| choice(flops, None));
+        assert_eq!(
+            [&short, &longer].map(|of| (config(of).d_model, of.settings.seq_len)),
+            [(64, 64), (64, 128)]
+        );
+        assert!((1e6..2.5e6).contains(&trained(&short)) && trained(&longer) > 2.5e6);
+        assert!((640..=1024).contains(&short.settings.batch_tokens), "{:?}", short.settings);
+        assert!((1536..=1920).contains(&longer.settings.batch_tokens), "{:?}", longer.settings);
     }
 
     #[test]
