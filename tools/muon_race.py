@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Pretrains the same by AdamW and by Muon, at equal operations and at equal time, and prints one table.
 
-    tools/muon_race.py --mynah target/release/mynah --data TOKENS --dir /tmp/race
+    tools/muon_race.py --mynah target/release/mynah --data TOKENS --heldout CORPUS/val-00000.jsonl --dir /tmp/race
     tools/muon_race.py … --dry-run           says what would be run
 
 First each optimizer's rate: short runs of the first seed at every rate of --lr, by held-out bits per byte at their end. Then, with
 the better rate of each, one run for each seed and as many steps for both. What Muon's steps take longer is measured in these runs,
 one after another on this machine; at equal time AdamW makes as many more steps, with the schedule of that length. Nothing else may
-run meanwhile. Runs that are there are not run again.
+run meanwhile. Runs that are there are not run again. What is compared is bits per byte of all held-out text by `mynah eval`.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import statistics
 import subprocess
 from pathlib import Path
 
+from heldout import bits_per_byte
+
 OPTIMIZERS = ["adamw", "muon"]
 
 
@@ -23,6 +25,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mynah", default="target/release/mynah")
     parser.add_argument("--data", required=True, help="token shards")
+    parser.add_argument("--heldout", required=True, help="rows with a text")
     parser.add_argument("--dir", required=True, type=Path)
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--steps", type=int, default=4000)
@@ -75,8 +78,8 @@ def step_secs(run):
     return statistics.median(line["step_secs"] for line in lines(run / "timings.jsonl") if "step_secs" in line)
 
 
-def told(what, runs):
-    values = [last(run, "val_bpb") for run in runs]
+def told(args, what, runs):
+    values = [bits_per_byte(args.mynah, run, args.heldout) for run in runs]
     secs = statistics.mean(step_secs(run) for run in runs)
     spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     of_each = ", ".join(f"{value:.4f}" for value in values)
@@ -103,8 +106,8 @@ def main():
     print(f"\nrates: {rates}; a step of Muon's takes {slower:.3f} × AdamW's\n")
     print("| | held-out bits per byte | of each seed | ms a step |\n|---|---|---|---|")
     for optimizer in OPTIMIZERS:
-        told(f"{optimizer}, {args.steps} steps", runs[optimizer])
-    told(f"adamw, {longer} steps: as long as muon", as_long)
+        told(args, f"{optimizer}, {args.steps} steps", runs[optimizer])
+    told(args, f"adamw, {longer} steps: as long as muon", as_long)
 
 
 if __name__ == "__main__":

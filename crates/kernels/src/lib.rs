@@ -28,7 +28,7 @@ pub use cpu::{Cpu, CpuOptions, CpuTensor, Level, Precision};
 pub use distil::Distil;
 pub use draw::{Draw, Drawn, TokenLogprob, all_finite};
 pub use either::Either;
-pub use newton_schulz::newton_schulz;
+pub use newton_schulz::{newton_schulz, newton_schulz_flops};
 pub use reference::{F64Tensor, Reference};
 pub use shapes::{
     AdamW, AttentionShape, CacheSpan, DistilShape, Dropout, HeadShape, LinearShape, NO_TARGET, Parameter,

@@ -8,6 +8,12 @@ const STEPS: usize = 5;
 /// See [`STEPS`].
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.775, 2.0315];
 
+/// Floating-point operations of [`Backend::newton_schulz`]: its products'.
+pub fn newton_schulz_flops(rows: usize, columns: usize) -> f64 {
+    let (side, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
+    STEPS as f64 * 2.0 * side * side * (2.0 * long + side)
+}
+
 /// [`Backend::newton_schulz`] in the precision that the products of `b` have.
 pub fn newton_schulz<B: Backend>(
     b: &mut B,

@@ -9,7 +9,7 @@ use gpt::data::{BLOCK_TOKENS, StreamOptions, TokenShards};
 use gpt::model::Config;
 use gpt::stage::{
     Budget, Ending, Init, PRESETS, PretrainOptions, PretrainOutcome, Settings, Shape, Sized, Source, Start,
-    pretrain, sized, training_flops,
+    pretrain, sized,
 };
 use gpt::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -206,11 +206,8 @@ impl PretrainArgs {
             let usage = "--minutes is measured, and processes would choose otherwise: give --flops";
             return Err(Usage(usage.into()).into());
         }
-        let may_cost = |config: &Config| match budget {
-            Budget::Minutes(minutes) => training_flops(computes(), config, 60.0 * minutes),
-            Budget::Flops(flops) => flops,
-        };
-        let Sized { shape, settings, why } = sized(may_cost, vocab_size, tokens, changes)?;
+        let cost = |config: &Config, method| budget.cost(config, method, &computes);
+        let Sized { shape, settings, why } = sized(cost, vocab_size, tokens, changes)?;
         why.iter().for_each(|line| session.say(line));
         Ok((shape, settings))
     }

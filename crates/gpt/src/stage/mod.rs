@@ -55,12 +55,13 @@ pub use reward::{
 };
 pub use road::{
     Budget, ChatOptions, ChatOutcome, CodeOptions, CodeOutcome, DEFAULT_SCALE, SCALES, TasksOptions,
-    TasksOutcome, chat_road, code_road, tasks_road, training_flops,
+    TasksOutcome, chat_road, code_road, tasks_road,
 };
 pub use rollout::Outcome as PolicyOutcome;
 pub use score::{Scorer, score};
 pub use settings::{
-    Family, OptimConfig, PRESETS, Settings, Shape, Sized, StageConfig, StageSettings, sized, usual_vocab_size,
+    Cost, Family, OptimConfig, PRESETS, Settings, Shape, Sized, StageConfig, StageSettings, sized,
+    usual_vocab_size,
 };
 pub use sft::{Options as SftOptions, Outcome as SftOutcome, SftSettings, sft};
 pub use training_loop::{Ending, Machine};

@@ -1,6 +1,7 @@
 //! Which optimizer learns what, and what it keeps for that.
 
 use super::{Config, Spec, Weights, is_learned};
+use kernels::newton_schulz_flops;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -35,6 +36,17 @@ impl Method {
         self == Method::Muon && spec.is_block_matrix()
     }
 
+    /// Floating-point operations of an update: those of Muon's products. AdamW's few for each number are not counted.
+    pub fn update_flops(self, config: &Config) -> f64 {
+        let specs = super::specs(config);
+        let learned = specs.leaves().into_iter().filter(|spec| self.is_muons(spec));
+        learned
+            .flat_map(|spec| {
+                maps(config, spec).into_iter().map(|map| newton_schulz_flops(map.len(), spec.shape[1]))
+            })
+            .sum()
+    }
+
     /// Whether an array that is learned has a second moment.
     pub fn has_second_moment(self, specs: &Weights<Spec>, spec: &Spec) -> bool {
         is_learned(specs, spec) && !self.is_muons(spec)
@@ -65,6 +77,17 @@ pub fn maps(config: &Config, spec: &Spec) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
     use crate::model::specs;
+
+    #[test]
+    fn an_update_costs_its_products() {
+        // Queries, keys, values and the projection are four maps of 192 by 192, the two of the MLP have 768 rows or columns;
+        // a step is the Gram matrix, its square, and the product with the map.
+        let square = 3.0 * 2.0 * 192.0_f64.powi(3);
+        let long = 2.0 * 2.0 * 192.0 * 192.0 * 768.0 + 2.0 * 192.0_f64.powi(3);
+        let config = Config::gpt2(4096, 256, 4, 3, 192);
+        assert_eq!(Method::Muon.update_flops(&config), 4.0 * 5.0 * (4.0 * square + 2.0 * long));
+        assert_eq!(Method::AdamW.update_flops(&config), 0.0);
+    }
 
     #[test]
     fn fused_arrays_are_several_maps() {

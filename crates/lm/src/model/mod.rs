@@ -35,6 +35,7 @@ pub use method::{Method, maps};
 pub use not_finite::NotFinite;
 pub use rope::{Rope, RopeScaling};
 pub use score::{Before, scores, scores_backward};
+pub(crate) use speed::some_weights;
 pub use speed::{sampling_work, training_work};
 pub use weights::{Block, Init, Leaf, Linear, Norm, Spec, Weights, specs};
 

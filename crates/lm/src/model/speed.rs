@@ -56,7 +56,7 @@ pub fn sampling_work<B: Backend>(
 }
 
 /// Weights that are quickly made and are not 0: a multiplier at rest is quicker than one at work.
-fn some_weights<B: Backend>(b: &mut B, c: &Config) -> Weights<B::Tensor> {
+pub(crate) fn some_weights<B: Backend>(b: &mut B, c: &Config) -> Weights<B::Tensor> {
     specs(c).map(|spec| {
         let mut tensor = b.zeros(spec.len());
         b.upload(&mut tensor, &vec![0.01; spec.len()]);

@@ -9,6 +9,7 @@ pub mod run;
 mod schedule;
 mod scoring;
 mod shards;
+mod speed;
 mod state;
 mod trainer;
 
@@ -18,4 +19,5 @@ pub use passes::{Frozen, Outputs, Reference};
 pub use schedule::{Decay, Schedule};
 pub use scoring::TextLoss;
 pub use shards::most_owned;
+pub use speed::update_work;
 pub use trainer::{Derivatives, Entropies, Optimizer, Trainer, Update};

@@ -5,7 +5,9 @@
 //! size at which it and what follows fit the time that is left, at the speed that the machine has when the
 //! stage begins: who shares the machine changes by the minute.
 
-use crate::model::{Config, sampling_work, training_work};
+use crate::model::{Config, Method, sampling_work, training_work};
+use crate::stage::settings::Cost;
+use crate::train::update_work;
 use anyhow::{Result, ensure};
 use kernels::Backend;
 use std::ops::AddAssign;
@@ -29,6 +31,21 @@ impl Budget {
         };
         ensure!(value.is_finite() && value > 0.0, "{name} is {value}: a road needs more than that");
         Ok(())
+    }
+
+    /// What of it a training of a model of shape `c` has, and what tokens and updates cost. Where that is time, the
+    /// machine is measured for some two seconds.
+    pub fn cost<B: Backend>(self, c: &Config, method: Method, backend: impl Fn() -> B) -> Cost {
+        match self {
+            Budget::Flops(budget) => {
+                Cost { budget, token: c.training_flops_per_token(), update: method.update_flops(c) }
+            }
+            Budget::Minutes(minutes) => Cost {
+                budget: 60.0 * minutes / OVERHEAD,
+                token: c.training_flops_per_token() / passes_per_sec(backend(), c),
+                update: mean_secs(update_work(backend(), c.clone(), method)),
+            },
+        }
     }
 
     /// Adds it to what decides the road.
@@ -60,7 +77,7 @@ pub(super) fn stages_secs(minutes: f64) -> f64 {
 
 /// The operations of training that this machine does in `secs` at this time, for a model of shape `c`; measured in
 /// about a second.
-pub fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
+pub(super) fn training_flops<B: Backend>(b: B, c: &Config, secs: f64) -> f64 {
     secs / OVERHEAD * passes_per_sec(b, c)
 }
 

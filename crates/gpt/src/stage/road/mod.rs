@@ -14,7 +14,7 @@ mod held_out;
 mod scale;
 mod tasks;
 
-pub use budget::{Budget, training_flops};
+pub use budget::Budget;
 pub use chat::{ChatOptions, ChatOutcome, chat_road};
 pub use code::{CodeOptions, CodeOutcome, code_road};
 pub use scale::{DEFAULT_SCALE, SCALES};

@@ -46,6 +46,6 @@ pub use presets::{PRESETS, usual_vocab_size};
 pub use pretrain::Settings;
 pub(super) use rule::Fit;
 pub use shape::{Family, Shape};
-pub use sized::{Sized, sized};
+pub use sized::{Cost, Sized, sized};
 pub(super) use stage::{Resolved, recipe};
 pub use stage::{StageConfig, StageSettings};

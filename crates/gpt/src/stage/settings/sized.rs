@@ -5,7 +5,7 @@
 //! decides it instead.
 
 use super::{Settings, Shape};
-use crate::model::Config;
+use crate::model::{Config, Method};
 use anyhow::{Context, Result, ensure};
 
 /// Tokens for each parameter (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models").
@@ -16,7 +16,7 @@ const GOOD_EPOCHS: f64 = 4.0;
 const MOST_EPOCHS: f64 = 16.0;
 /// Fewer steps teach nothing.
 const LEAST_STEPS: u64 = 20;
-/// From fewer tokens the smallest models learn more in shorter windows (docs/RESULTS.md, "Which shape for five minutes").
+/// From fewer tokens small models learn more in windows half as long (docs/RESULTS.md, "Which shape for five minutes").
 const FEW_TOKENS: f64 = 2.5e6;
 /// Windows of a step at least.
 const LEAST_WINDOWS: f64 = 4.0;
@@ -40,8 +40,11 @@ const SHAPES: [(usize, usize); 15] = [
     (2048, 48),
 ];
 
-/// Highest learning rates by width: the presets'.
-const RATES: [(f64, f64); 7] = [
+/// What learns, where nothing else is said: it learns most in any time (docs/RESULTS.md, "Muon").
+const METHOD: Method = Method::Muon;
+
+/// Highest learning rates of AdamW by width: the presets'.
+const ADAMW_RATES: [(f64, f64); 7] = [
     (64.0, 3e-3),
     (192.0, 2e-3),
     (384.0, 1e-3),
@@ -51,10 +54,17 @@ const RATES: [(f64, f64); 7] = [
     (2048.0, 2e-4),
 ];
 
-/// Tokens of a step by tokens of the training: the presets `nano` and `gpt2`, and what shorter ones learned most with
-/// (docs/RESULTS.md, "Which shape for five minutes").
-const BATCHES: [(f64, f64); 5] =
+/// Those of Muon: of the rates that were tried for models of 64, 192 and 384, each learned most with one over its width
+/// (docs/RESULTS.md, "Muon").
+const MUON_RATES: [(f64, f64); 2] = [(64.0, 2.4e-2), (384.0, 4e-3)];
+
+/// Tokens of a step of AdamW by tokens of the training: the presets `nano` and `gpt2`, and what shorter ones learned most
+/// with (docs/RESULTS.md, "Which shape for five minutes").
+const ADAMW_BATCHES: [(f64, f64); 5] =
     [(0.3e6, 256.0), (1.3e6, 768.0), (4e6, 1792.0), (8.2e6, 2048.0), (10.5e9, 524_288.0)];
+
+/// Those of Muon, whose steps are dearer and learn more from many tokens (the same); the last is that of AdamW.
+const MUON_BATCHES: [(f64, f64); 3] = [(1.3e6, 2560.0), (4e6, 5120.0), (10.5e9, 524_288.0)];
 
 /// What was chosen, and why.
 #[derive(Clone, Debug)]
@@ -67,23 +77,35 @@ pub struct Sized {
     pub why: Vec<String>,
 }
 
-/// Chooses for what `flops` says a model of a shape may cost, where it learns from `tokens` different ones, if that is
-/// known; `changes` are made to what was chosen.
+/// What a training may cost, and what its parts do, all in one unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Of the whole training.
+    pub budget: f64,
+    /// Of a token, on its way forward and back.
+    pub token: f64,
+    /// Of an update of the weights, however many tokens it learns from.
+    pub update: f64,
+}
+
+/// Chooses for what `cost` says of a model's shape and its optimizer, where it learns from `tokens` different ones, if that
+/// is known; `changes` are made to what was chosen.
 ///
 /// # Errors
 /// The budget is too small for the smallest shape; a change is none.
 pub fn sized(
-    mut flops: impl FnMut(&Config) -> f64,
+    mut cost: impl FnMut(&Config, Method) -> Cost,
     vocab_size: usize,
     tokens: Option<u64>,
     changes: &[String],
 ) -> Result<Sized> {
+    let method = recipe_of(shape_table(SHAPES[0].0, SHAPES[0].1, METHOD), changes)?.1.optimizer;
     let seen = tokens.map_or(f64::INFINITY, |tokens| tokens as f64);
     let is_good = |of: &&Tried| of.tokens <= GOOD_EPOCHS * seen;
     let is_enough = |of: &&Tried| of.per_parameter() >= TOKENS_PER_PARAMETER / 4.0;
     let mut tried: Vec<Tried> = Vec::new();
     for (width, layers) in SHAPES {
-        let now = Tried::new(width, layers, vocab_size, seen, &mut flops)?;
+        let now = Tried::new((width, layers), method, vocab_size, seen, &mut cost)?;
         // A larger one would have too few tokens.
         let is_last = !is_enough(&&now) || now.per_parameter() < TOKENS_PER_PARAMETER && is_good(&&now);
         tried.push(now);
@@ -103,10 +125,11 @@ pub fn sized(
 struct Tried {
     width: usize,
     layers: usize,
+    method: Method,
     parameters: f64,
-    /// That it may cost.
-    flops: f64,
-    /// That it can read for that.
+    /// Operations of a token and of an update.
+    flops: [f64; 2],
+    /// That it can read for what it may cost.
     tokens: f64,
     /// Those of them that teach something.
     useful: f64,
@@ -114,18 +137,24 @@ struct Tried {
 
 impl Tried {
     fn new(
-        width: usize,
-        layers: usize,
+        (width, layers): (usize, usize),
+        method: Method,
         vocab_size: usize,
         seen: f64,
-        flops: &mut impl FnMut(&Config) -> f64,
+        cost: &mut impl FnMut(&Config, Method) -> Cost,
     ) -> Result<Tried> {
-        let (shape, settings) = Settings::of_table(shape_table(width, layers), "the chosen shape", &[])?;
+        let (shape, settings) = recipe_of(shape_table(width, layers, method), &[])?;
         let config = shape.config(vocab_size, &settings);
-        let may_cost = flops(&config);
-        let tokens = may_cost / config.training_flops_per_token();
-        let (parameters, useful) = (config.parameters() as f64, tokens.min(MOST_EPOCHS * seen));
-        Ok(Tried { width, layers, parameters, flops: may_cost, tokens, useful })
+        let Cost { budget, token, update } = cost(&config, method);
+        let useful = |tokens: f64| tokens.min(MOST_EPOCHS * seen);
+        let mut tokens = budget / token;
+        // Fewer tokens make smaller steps, in which updates weigh more.
+        for _ in 0..10 {
+            tokens = budget / (token + update / between(batches(method), useful(tokens)));
+        }
+        let flops = [config.training_flops_per_token(), method.update_flops(&config)];
+        let parameters = config.parameters() as f64;
+        Ok(Tried { width, layers, method, parameters, flops, tokens, useful: useful(tokens) })
     }
 
     fn per_parameter(&self) -> f64 {
@@ -133,13 +162,14 @@ impl Tried {
     }
 
     fn recipe(&self, seen: f64, is_short_of_data: bool, changes: &[String]) -> Result<Sized> {
-        let &Tried { width, layers, parameters, flops, useful: tokens, .. } = self;
-        let mut table = shape_table(width, layers);
+        let &Tried { width, layers, method, parameters, useful: tokens, .. } = self;
+        let mut table = shape_table(width, layers, method);
         let window = seq_len(width, tokens);
         let seq_len = window as f64;
-        let lr = between(&RATES, width as f64);
-        let batch = (between(&BATCHES, tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len;
+        let lr = between(rates(method), width as f64);
+        let batch = (between(batches(method), tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len;
         let steps = (tokens / batch).round() as u64;
+        let flops = self.tokens * (self.flops[0] + self.flops[1] / batch);
         let is_left = tokens < 0.99 * self.tokens;
         ensure!(
             steps >= LEAST_STEPS || !is_left,
@@ -174,10 +204,7 @@ impl Tried {
                     false => " (about 20 are best: Hoffmann et al. 2022)",
                 }
             ),
-            format!(
-                "{steps} steps of {batch} tokens, a rate of {}: what presets of this size have",
-                rounded(lr)
-            ),
+            format!("{steps} steps of {batch} tokens by {method}, a rate of {}", rounded(lr)),
         ];
         if seen.is_finite() {
             why.push(format!("the data has {:.1} million tokens: {:.1} epochs", seen / 1e6, tokens / seen));
@@ -188,29 +215,48 @@ impl Tried {
                 100.0 * (1.0 - tokens / self.tokens)
             ));
         }
-        let (shape, settings) = Settings::of_table(table, "the chosen recipe", changes)?;
+        let (shape, settings) = recipe_of(table, changes)?;
         Ok(Sized { shape, settings, why })
     }
 }
 
 /// Tokens of the context of a model that learns from so many.
 fn seq_len(width: usize, tokens: f64) -> usize {
-    match width {
-        0..=64 if tokens < FEW_TOKENS => 64,
+    let usual = match width {
         0..=128 => 128,
         129..=512 => 256,
         513..=640 => 512,
         _ => 1024,
+    };
+    if width <= 512 && tokens < FEW_TOKENS { usual / 2 } else { usual }
+}
+
+fn rates(method: Method) -> &'static [(f64, f64)] {
+    match method {
+        Method::AdamW => &ADAMW_RATES,
+        Method::Muon => &MUON_RATES,
     }
 }
 
+fn batches(method: Method) -> &'static [(f64, f64)] {
+    match method {
+        Method::AdamW => &ADAMW_BATCHES,
+        Method::Muon => &MUON_BATCHES,
+    }
+}
+
+fn recipe_of(table: toml::Table, changes: &[String]) -> Result<(Shape, Settings)> {
+    Settings::of_table(table, "the chosen recipe", changes)
+}
+
 /// Heads of 64 values, of 32 where there would be one; of keys and values a third of them, or the next fewer by which they can be divided.
-fn shape_table(width: usize, layers: usize) -> toml::Table {
+fn shape_table(width: usize, layers: usize, method: Method) -> toml::Table {
     let heads = if width < 128 { width / 32 } else { width / 64 };
     let kv_heads = (1..=heads.div_ceil(3)).rev().find(|kv| heads.is_multiple_of(*kv)).unwrap_or(1);
     let mut table = toml::Table::from_iter([
         ("family".to_owned(), "modern".into()),
         ("qk_norm".to_owned(), true.into()),
+        ("optimizer".to_owned(), method.to_string().into()),
         ("lr".to_owned(), 1e-3.into()),
     ]);
     let numbers = [
@@ -247,8 +293,12 @@ fn rounded(x: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn choice(flops: f64, tokens: Option<u64>) -> Sized {
-        sized(|_| flops, 2048, tokens, &[]).unwrap()
+    fn flops(budget: f64) -> impl Fn(&Config, Method) -> Cost {
+        move |c, method| Cost { budget, token: c.training_flops_per_token(), update: method.update_flops(c) }
+    }
+
+    fn choice(budget: f64, tokens: Option<u64>) -> Sized {
+        sized(flops(budget), 2048, tokens, &[]).unwrap()
     }
 
     fn config(of: &Sized) -> Config {
@@ -262,14 +312,15 @@ mod tests {
     #[test]
     fn a_budget_is_spent_on_a_model_of_its_size() {
         let mut before = 0;
-        for flops in [1e13, 1e14, 1e16, 1e18, 1e20] {
-            let chosen = choice(flops, None);
+        for budget in [1e13, 1e14, 1e16, 1e18, 1e20] {
+            let chosen = choice(budget, None);
             let config = config(&chosen);
-            let spent = trained(&chosen) * config.training_flops_per_token();
-            assert!((spent / flops - 1.0).abs() < 0.03, "{flops:e}: {spent:e}");
+            let updates = chosen.settings.steps as f64 * Method::Muon.update_flops(&config);
+            let spent = trained(&chosen) * config.training_flops_per_token() + updates;
+            assert!((spent / budget - 1.0).abs() < 0.03, "{budget:e}: {spent:e}");
             let per_parameter = trained(&chosen) / config.parameters() as f64;
-            assert!((6.0..66.0).contains(&per_parameter), "{flops:e}: {per_parameter}");
-            assert!(config.parameters() > before, "{flops:e}");
+            assert!((6.0..66.0).contains(&per_parameter), "{budget:e}: {per_parameter}");
+            assert!(config.parameters() > before, "{budget:e}");
             before = config.parameters();
             assert!(chosen.settings.warmup_steps < chosen.settings.steps / 2);
         }
@@ -280,10 +331,14 @@ mod tests {
         for (name, tokens) in [("modern-nano", 8.2e6), ("modern-small", 10.5e9)] {
             let (shape, settings) = Settings::resolve(name, &[]).unwrap();
             let width = shape.config(2048, &settings).d_model;
-            assert_eq!(rounded(between(&RATES, width as f64)), settings.lr, "{name}");
-            assert_eq!(between(&BATCHES, tokens).round() as usize, settings.batch_tokens, "{name}");
+            assert_eq!(rounded(between(rates(Method::AdamW), width as f64)), settings.lr, "{name}");
+            assert_eq!(
+                between(batches(Method::AdamW), tokens).round() as usize,
+                settings.batch_tokens,
+                "{name}"
+            );
             let layers = SHAPES.iter().find(|of| of.0 == width).unwrap().1;
-            let (chosen, _) = Settings::of_table(shape_table(width, layers), "", &[]).unwrap();
+            let (chosen, _) = recipe_of(shape_table(width, layers, Method::AdamW), &[]).unwrap();
             let like = |shape: &Shape| {
                 let c = shape.config(2048, &settings);
                 (c.n_layer, c.n_head, c.n_kv_head, c.d_model, c.qk_norm)
@@ -300,8 +355,8 @@ mod tests {
             [(64, 64), (64, 128)]
         );
         assert!((1e6..2.5e6).contains(&trained(&short)) && trained(&longer) > 2.5e6);
-        assert!((640..=1024).contains(&short.settings.batch_tokens), "{:?}", short.settings);
-        assert!((1536..=1920).contains(&longer.settings.batch_tokens), "{:?}", longer.settings);
+        assert!((2048..=3072).contains(&short.settings.batch_tokens), "{:?}", short.settings);
+        assert!((4096..=5632).contains(&longer.settings.batch_tokens), "{:?}", longer.settings);
     }
 
     #[test]
@@ -315,23 +370,33 @@ mod tests {
         assert!(little.why[0].contains("too often"), "{:?}", little.why);
         // No budget makes a large model of next to nothing, nor is one tried.
         let mut largest = 0;
-        let tried = |config: &Config| {
+        let tried = |config: &Config, method| {
             largest = largest.max(config.parameters());
-            1e16
+            flops(1e16)(config, method)
         };
         let rich = sized(tried, 2048, Some(20_000), &[]).unwrap();
         assert_eq!(config(&rich).d_model, 64);
         assert!(largest < 1_000_000, "{largest}");
-        let error = sized(|_| 1e16, 2048, Some(100), &[]).unwrap_err();
+        let error = sized(flops(1e16), 2048, Some(100), &[]).unwrap_err();
         assert!(format!("{error:#}").contains("give more text"), "{error:#}");
     }
 
     #[test]
+    fn another_optimizer_has_its_own_rate_and_price() {
+        let of = |changes: &[String]| sized(flops(1e15), 2048, None, changes).unwrap();
+        let [muon, adamw] = [of(&[]), of(&["optimizer=adamw".into()])];
+        assert_eq!([&muon, &adamw].map(|of| of.settings.optimizer), [Method::Muon, Method::AdamW]);
+        assert_eq!(config(&muon).d_model, config(&adamw).d_model);
+        assert!(muon.settings.lr > 2.0 * adamw.settings.lr);
+        assert!(trained(&muon) < 0.995 * trained(&adamw) && trained(&muon) > 0.5 * trained(&adamw));
+    }
+
+    #[test]
     fn what_was_chosen_can_be_changed_and_too_little_is_refused() {
-        let changed = sized(|_| 1e13, 2048, None, &["lr=5e-4".into(), "n_layer=3".into()]).unwrap();
+        let changed = sized(flops(1e13), 2048, None, &["lr=5e-4".into(), "n_layer=3".into()]).unwrap();
         assert_eq!((changed.settings.lr, config(&changed).n_layer), (5e-4, 3));
-        let error = sized(|_| 1e9, 2048, None, &[]).unwrap_err();
+        let error = sized(flops(1e9), 2048, None, &[]).unwrap_err();
         assert!(format!("{error:#}").contains("give ten times as many"), "{error:#}");
-        assert!(sized(|_| 1e13, 2048, None, &["nothing=1".into()]).is_err());
+        assert!(sized(flops(1e13), 2048, None, &["nothing=1".into()]).is_err());
     }
 }
