@@ -3,16 +3,15 @@
 
     tools/minutes_race.py --mynah target/release/mynah --data TOKENS --heldout CORPUS/val-00000.jsonl --dir /tmp/race --share 0.6
 
-Every run has one thread and is stopped for 1 - SHARE of every 20 ms. A preset first shows how long its steps take and then gets as
-many as the minutes hold; `--minutes` finds that out itself. `--at-once` of them run beside each other: SHARE times that many may not
-be more than there are processors, and nothing else may run. Runs that are there are not run again. What is compared is bits per
-byte of all held-out text by `mynah eval`: what a training says of itself is measured on windows of its own length.
+Every run has one thread, in a control group that gives it SHARE of one processor (this needs root). A preset first shows how much
+processor time its steps take and then gets as many as the minutes hold; `--minutes` finds that out itself. `--at-once` of them run
+beside each other: SHARE times that many may not be more than there are processors. Runs that are there are not run again. What is
+compared is bits per byte of all held-out text by `mynah eval`.
 """
 
 import argparse
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -21,7 +20,9 @@ from pathlib import Path
 
 from heldout import bits_per_byte
 
-PERIOD = 0.02
+GROUPS = Path("/sys/fs/cgroup")
+# Microseconds in which a group has its share.
+PERIOD = 50_000
 TRIAL = 25.0
 
 
@@ -39,14 +40,25 @@ def arguments():
     return parser.parse_args()
 
 
-def slowed(process, share):
-    """Lets a process run for its share of every period, until it ends."""
-    while process.poll() is None:
-        process.send_signal(signal.SIGCONT)
-        time.sleep(PERIOD * share)
-        if share < 1.0 and process.poll() is None:
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(PERIOD * (1.0 - share))
+class Group:
+    """A control group, of the first version or the second, with a share of one processor."""
+
+    def __init__(self, name, share):
+        quota = round(PERIOD * share)
+        if (GROUPS / "cpu").is_dir():
+            self.dir = GROUPS / "cpu" / name
+            limits = {"cpu.cfs_period_us": PERIOD, "cpu.cfs_quota_us": quota, "cpu.shares": 20_000}
+        else:
+            self.dir = GROUPS / name
+            limits = {"cpu.max": f"{quota} {PERIOD}", "cpu.weight": 2_000}
+        self.dir.mkdir(exist_ok=True)
+        for file, value in limits.items():
+            (self.dir / file).write_text(str(value))
+
+    def run(self, command, log):
+        """Starts it in this group."""
+        into = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', self.dir / "cgroup.procs", *command]
+        return subprocess.Popen(list(map(str, into)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def lines(file):
@@ -58,26 +70,28 @@ class Race:
         self.args = args
 
     def pretrain(self, out, *words, limit=None):
-        """Trains, for `limit` seconds at most, and says for how long."""
+        """Trains, for `limit` seconds at most: seconds of wall clock and of the processor."""
         args = self.args
         command = [args.mynah, "pretrain", "--data", args.data, "--out", out, "--threads", 1, "--quiet"]
         command += ["--set", "sample_every=0", *words]
+        group = Group(f"race-{os.getpid()}-{out.name}", args.share)
         begun = time.monotonic()
         with open(f"{out}.log", "w") as log:
-            process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        if limit:
-            threading.Timer(limit, process.kill).start()
-        slowed(process, args.share)
-        if process.returncode and not limit:
+            process = group.run(command, log)
+            if limit:
+                threading.Timer(limit, process.kill).start()
+            _, status, used = os.wait4(process.pid, 0)
+        group.dir.rmdir()
+        if status and not limit:
             raise SystemExit(f"{command}: see {out}.log")
-        return time.monotonic() - begun
+        return time.monotonic() - begun, used.ru_utime + used.ru_stime
 
     def steps(self, preset):
         """Of a preset that the minutes hold."""
         out = self.args.dir / f"{preset}-trial"
-        self.pretrain(out, "--preset", preset, "--set", "eval_every=1000000", "--steps", 100_000, limit=TRIAL)
-        of_steps = [line["step_secs"] for line in lines(out / "timings.jsonl") if "step_secs" in line]
-        return round(60.0 * self.args.minutes / (sum(of_steps) / len(of_steps)))
+        _, used = self.pretrain(out, "--preset", preset, "--set", "eval_every=1000000", "--steps", 100_000, limit=TRIAL)
+        done = sum("step_secs" in line for line in lines(out / "timings.jsonl"))
+        return round(60.0 * self.args.minutes * self.args.share * done / used)
 
     def run(self, entry, steps, seed):
         out = self.args.dir / f"{entry}-{seed}"
@@ -86,9 +100,9 @@ class Race:
             words = ["--minutes", self.args.minutes]
             if entry != "minutes":
                 words = ["--preset", entry, "--steps", steps, "--set", f"eval_every={max(1, steps // 20)}"]
-            secs = self.pretrain(out, "--seed", seed, *words)
+            secs, used = self.pretrain(out, "--seed", seed, *words)
             last = [line for line in lines(out / "metrics.jsonl") if "step" in line][-1]
-            told.write_text(json.dumps({"entry": entry, "seed": seed, "secs": secs, "steps": last["step"]}))
+            told.write_text(json.dumps({"entry": entry, "seed": seed, "secs": secs, "used": used, "steps": last["step"]}))
         return json.loads(told.read_text())
 
     def bits_per_byte(self, told):
@@ -106,9 +120,9 @@ def main():
         runs = [(entry, seed) for seed in args.seeds.split(",") for entry in ["minutes", *presets]]
         told = list(pool.map(lambda run: race.run(run[0], steps.get(run[0]), run[1]), runs))
         bits = list(pool.map(race.bits_per_byte, told))
-    print("| | seed | steps | seconds | bits per byte |\n|---|---|---|---|---|")
+    print("| | seed | steps | seconds | of the processor | bits per byte |\n|---|---|---|---|---|---|")
     for run, value in zip(told, bits):
-        print(f"| {run['entry']} | {run['seed']} | {run['steps']} | {run['secs']:.0f} | {value:.4f} |")
+        print(f"| {run['entry']} | {run['seed']} | {run['steps']} | {run['secs']:.0f} | {run['used']:.0f} | {value:.4f} |")
 
 
 if __name__ == "__main__":

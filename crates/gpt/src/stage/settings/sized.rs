@@ -150,7 +150,7 @@ impl Tried {
         let mut tokens = budget / token;
         // Fewer tokens make smaller steps, in which updates weigh more.
         for _ in 0..10 {
-            tokens = budget / (token + update / between(batches(method), useful(tokens)));
+            tokens = budget / (token + update / batch_tokens(method, width, useful(tokens)));
         }
         let flops = [config.training_flops_per_token(), method.update_flops(&config)];
         let parameters = config.parameters() as f64;
@@ -164,10 +164,8 @@ impl Tried {
     fn recipe(&self, seen: f64, is_short_of_data: bool, changes: &[String]) -> Result<Sized> {
         let &Tried { width, layers, method, parameters, useful: tokens, .. } = self;
         let mut table = shape_table(width, layers, method);
-        let window = seq_len(width, tokens);
-        let seq_len = window as f64;
         let lr = between(rates(method), width as f64);
-        let batch = (between(batches(method), tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len;
+        let batch = batch_tokens(method, width, tokens);
         let steps = (tokens / batch).round() as u64;
         let flops = self.tokens * (self.flops[0] + self.flops[1] / batch);
         let is_left = tokens < 0.99 * self.tokens;
@@ -182,7 +180,7 @@ impl Tried {
         let often = |times: u64| (steps / times).max(1) as i64;
         table.insert("lr".into(), rounded(lr).into());
         for (key, value) in [
-            ("seq_len", window as i64),
+            ("seq_len", seq_len(width, tokens) as i64),
             ("batch_tokens", batch as i64),
             ("steps", steps as i64),
             ("warmup_steps", (steps / 40).clamp(10, 2000) as i64),
@@ -218,6 +216,12 @@ impl Tried {
         let (shape, settings) = recipe_of(table, changes)?;
         Ok(Sized { shape, settings, why })
     }
+}
+
+/// Tokens of a step of a training by so many: whole windows.
+fn batch_tokens(method: Method, width: usize, tokens: f64) -> f64 {
+    let seq_len = seq_len(width, tokens) as f64;
+    (between(batches(method), tokens) / seq_len).round().max(LEAST_WINDOWS) * seq_len
 }
 
 /// Tokens of the context of a model that learns from so many.
