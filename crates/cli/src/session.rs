@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use gpt::checkpoint::{self, Stored};
+use gpt::checkpoint::{self, Checkpoint, Stored};
 use gpt::output::Out;
 use gpt::progress::Progress;
 use gpt::report::quoted;
@@ -299,10 +299,18 @@ impl Session {
     /// # Errors
     /// They are stored in another precision than the one that is asked for, or in blocks on a GPU.
     pub(crate) fn stored(&self, asked: WeightsArg, models: &[&Path]) -> Result<Stored> {
+        self.stored_where(asked, || models.iter().any(|model| self.has_blocks(model)))
+    }
+
+    /// The same of a model that is open already.
+    pub(crate) fn stored_of(&self, asked: WeightsArg, model: &Checkpoint) -> Result<Stored> {
+        self.stored_where(asked, || model.spared_bytes() > 0)
+    }
+
+    fn stored_where(&self, asked: WeightsArg, has_blocks: impl FnOnce() -> bool) -> Result<Stored> {
         let on_gpu = self.device(Purpose::Text)?.is_gpu();
         let Some(weights) = asked.weights else {
-            if !on_gpu && self.global.precision.is_none() && models.iter().any(|model| self.has_blocks(model))
-            {
+            if !on_gpu && self.global.precision.is_none() && has_blocks() {
                 self.text_precision.get_or_init(|| Precision::F32);
             }
             return Ok(if on_gpu { Stored::Exactly } else { Stored::AsInFile });

@@ -54,6 +54,11 @@ impl SandboxProcess {
         match *self {}
     }
 
+    /// The end of what was said on standard error.
+    pub fn last_said(&self) -> String {
+        match *self {}
+    }
+
     /// The beginning of what was said on standard error.
     pub fn said(&self) -> String {
         match *self {}

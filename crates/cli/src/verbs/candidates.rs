@@ -148,12 +148,8 @@ fn sample(
     answered: &mut usize,
     session: &Session,
 ) -> Result<()> {
-    let Model { mut compute, config, weights, tokenizer, .. } = Model::load_stored(
-        &args.model,
-        session.stored(args.weights, &[&args.model])?,
-        Purpose::Text,
-        session,
-    )?;
+    let Model { mut compute, config, weights, tokenizer, .. } =
+        Model::load_stored(&args.model, args.weights, Purpose::Text, session)?;
     let prompter = Prompter::new(&tokenizer)?;
     let sampling = Sampling { temperature: args.temperature, top_k: 0, top_p: 1.0, seed: session.seed() };
     let options = CandidatesOptions { k: args.k.into(), max_tokens: args.max_tokens, sampling };

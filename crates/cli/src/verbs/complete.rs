@@ -130,13 +130,13 @@ pub(crate) struct Model {
 impl Model {
     /// The model at `path`, its weights as its files have them.
     pub(crate) fn load(path: &Path, purpose: Purpose<'_>, session: &Session) -> Result<Self> {
-        Self::load_stored(path, session.stored(WeightsArg::default(), &[path])?, purpose, session)
+        Self::load_stored(path, WeightsArg::default(), purpose, session)
     }
 
-    /// The same with its weights `stored` so.
+    /// The same with its weights stored as is `asked` for.
     pub(crate) fn load_stored(
         path: &Path,
-        stored: Stored,
+        asked: WeightsArg,
         purpose: Purpose<'_>,
         session: &Session,
     ) -> Result<Self> {
@@ -144,6 +144,7 @@ impl Model {
         model.warnings.iter().for_each(|warning| session.say(&format!("note: {warning}")));
         let tokenizer = model.needed_tokenizer()?;
         tokenizer.warnings().iter().for_each(|warning| session.say(&format!("note: {warning}")));
+        let stored = session.stored_of(asked, &model)?;
         let mut compute = session.compute(purpose)?;
         let weights = match stored {
             Stored::Exactly => model.weights(checkpoint::to_backend(&mut compute, &model.config))?,
@@ -171,12 +172,8 @@ pub(crate) fn stream<B: Backend>(
 
 pub(crate) fn run(args: &CompleteArgs, session: &Session) -> Result<Ended> {
     let prompt = prompt(args)?;
-    let Model { mut compute, config, weights, tokenizer, generation } = Model::load_stored(
-        &args.model,
-        session.stored(args.weights, &[&args.model])?,
-        Purpose::Text,
-        session,
-    )?;
+    let Model { mut compute, config, weights, tokenizer, generation } =
+        Model::load_stored(&args.model, args.weights, Purpose::Text, session)?;
     let n = usize::from(args.n);
     let completer = Completer::new(&mut compute, &config, &weights, &tokenizer, n);
     let mut completer =

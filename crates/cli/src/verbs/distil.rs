@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::out::{Force, kept, model, recipe, say_finished, shortest};
 use super::stages::{HELD_OUT, LoraArgs, RecipeArgs, RowArgs, RowReader, init, keys};
-use crate::options::{Usage, number, whole};
+use crate::options::{Usage, whole};
 use crate::session::{Ended, Purpose, Session, closing};
 use crate::terminal::text::{bytes, plural};
 
@@ -59,7 +59,7 @@ pub(crate) struct DistilArgs {
     top: usize,
     /// What the teacher's logits are divided by before
     #[arg(
-        long, value_name = "F", default_value_t = 1.0, requires = "store", value_parser = number,
+        long, value_name = "F", default_value_t = 1.0, requires = "store", value_parser = temperature,
         help_heading = "What a teacher says, in a file"
     )]
     store_temperature: f64,
@@ -74,6 +74,12 @@ pub(crate) struct DistilArgs {
     lora: LoraArgs,
     #[command(flatten)]
     rows: RowArgs,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    // As it is computed with: what is 0 in 32 bits divides by 0.
+    let value = text.parse::<f64>().ok().filter(|value| (*value as f32).is_normal() && *value > 0.0);
+    value.ok_or_else(|| "not a number above 0, such as 0.5 or 1".into())
 }
 
 pub(crate) fn run(args: &DistilArgs, session: &Session) -> Result<Ended> {
@@ -182,4 +188,17 @@ fn train(args: &DistilArgs, student: &Path, out: &Path, session: &Session) -> Re
         closing(&outcome.ending, "steps", outcome.after.map(measured))
     })?;
     Ok(Ended::of(&outcome.ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temperature_divides() {
+        assert_eq!((temperature("0.5"), temperature("2")), (Ok(0.5), Ok(2.0)));
+        for wrong in ["0", "-1", "nan", "inf", "1e-50", "1e50", "warm"] {
+            assert!(temperature(wrong).is_err(), "{wrong}");
+        }
+    }
 }

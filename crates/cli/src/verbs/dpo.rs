@@ -40,14 +40,19 @@ pub(crate) struct DpoArgs {
     rows: RowArgs,
 }
 
+/// What the authors of the loss take for other keys, however it is named.
+fn usual(args: &DpoArgs) -> Vec<String> {
+    let name = args.loss.as_deref().or_else(|| args.recipe.word("loss"));
+    let loss = PreferenceLoss::ALL.into_iter().find(|loss| Some(loss.name()) == name);
+    loss.map(DpoSettings::usual_of).unwrap_or_default()
+}
+
 pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
     session.start_threads()?;
-    let named = |name: &str| PreferenceLoss::ALL.into_iter().find(|loss| loss.name() == name);
-    let loss = args.loss.as_deref().and_then(named);
-    let mut usual = loss.map(DpoSettings::usual_of).unwrap_or_default();
+    let mut usual = usual(args);
     usual.extend(session.lanes(&args.out));
-    let settings =
-        args.recipe.resolve_after::<DpoSettings>(usual, &[loss.map(|loss| format!("loss={loss}"))])?;
+    let loss = args.loss.as_ref().map(|loss| format!("loss={loss}"));
+    let settings = args.recipe.resolve_after::<DpoSettings>(usual, &[loss])?;
     let init = init(&args.model, "init", &args.out, false, &args.lora, session)?;
     let tokenizer = init.needed_tokenizer()?;
     let prompter = Prompter::new(tokenizer)?;
@@ -76,4 +81,31 @@ pub(crate) fn run(args: &DpoArgs, session: &Session) -> Result<Ended> {
         closing(&outcome.ending, "steps", outcome.after.map(right))
     })?;
     Ok(Ended::of(&outcome.ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        dpo: DpoArgs,
+    }
+
+    #[test]
+    fn a_loss_has_its_coefficients_however_it_is_named() {
+        for (words, loss) in [
+            (&["--loss", "simpo"][..], PreferenceLoss::Simpo),
+            (&["--set", "loss=simpo"], PreferenceLoss::Simpo),
+            (&["--set", "loss=simpo", "--set", "loss = \"orpo\""], PreferenceLoss::Orpo),
+            (&["--set", "loss=simpo", "--loss", "orpo"], PreferenceLoss::Orpo),
+            (&["--set", "beta=0.3"], PreferenceLoss::Sigmoid),
+        ] {
+            let typed = ["dpo", "--model", "m", "--rankings", "r", "--out", "o"].iter().chain(words);
+            let Typed { dpo } = Typed::try_parse_from(typed).expect("a command");
+            assert_eq!(usual(&dpo), DpoSettings::usual_of(loss), "{words:?}");
+        }
+    }
 }

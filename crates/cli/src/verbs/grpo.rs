@@ -19,7 +19,7 @@ const DETAILS: &str = "\
 The prompts are JSON lines, {\"prompt\":\"…\"} or {\"messages\":[…]}, with what their answers are checked by beside it.
 
 Rewards, of which several are added up; what follows the last colon is a weight, if it is a number:
-  answer           1 where the answer states one of the prompt's \"accept\", or its \"answer\"
+  answer           1 where the answer states the prompt's \"answer\" or one of its \"accept\"
   number           1 where its last number, boxed or not, equals that of \"answer\" or \"accept\"; fractions and little LaTeX
   regex=PATTERN    1 where the pattern is found in it
   format=PATTERN   1 where the pattern matches all of it
@@ -36,7 +36,11 @@ kl_coef times the KL divergence. rollouts.jsonl keeps some answers of every iter
 Examples:
   mynah grpo --model runs/sft --prompts prompts.jsonl --reward answer --out runs/grpo
   mynah grpo --model runs/sft --prompts sums.jsonl --reward number --reward 'format=.*boxed.*:0.1' --loss dapo --out runs/sums
+  mynah grpo --model runs/sft --prompts gsm8k.jsonl --fields prompt=question --reward number --out runs/gsm8k
   mynah grpo --model runs/sft --prompts sums.jsonl --reward number --tool calculator --out runs/calls";
+
+/// Fields of a prompt that its answers are checked by.
+const KEYS: &[&str] = &["answer", "accept", "tests", "entry_point"];
 
 /// Improve a model on prompts whose answers can be checked, by comparing its answers to each
 #[derive(Debug, Args)]
@@ -97,7 +101,7 @@ pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
     let time = code::TIMEOUT.max(settings.program_time());
     let sandbox = runs_programs.then(|| args.walls.sandbox(time)).transpose()?;
     let tools = args.tools.open()?;
-    let rows = args.rows.reader(messages::FIELDS, session)?;
+    let rows = args.rows.reader(&[messages::FIELDS, KEYS].concat(), session)?;
     let (prompts, held_out) = rows.prompts(&args.prompts, args.val.as_deref())?;
     rows.columns.check()?;
     let options = GrpoOptions {

@@ -246,14 +246,14 @@ pub(crate) fn run(args: &PretrainArgs, session: &Session) -> Result<Ended> {
     let mut compute = session.compute(Purpose::Training(&args.out))?;
     let machine = session.machine(&mut compute);
     let outcome = pretrain(compute, &machine, &options, session.watcher())?;
-    let PretrainOutcome { ending: Ending { step, stopped, report, .. }, before, validation, exposure } =
-        &outcome;
+    let PretrainOutcome { ending, validation, exposure } = &outcome;
+    let Ending { step, stopped, report, .. } = ending;
     let summary = json!({
         "step": step,
         "stopped": stopped,
         "data": exposure.iter().map(|e| json!({"path": e.path, "share": e.share, "epochs": e.epochs})).collect::<Vec<_>>(),
-        "val_loss_before": before.map(|v| v.loss()),
-        "val_bpb_before": before.map(|v| v.bits_per_byte()),
+        "val_loss_before": ending.before("val_loss"),
+        "val_bpb_before": ending.before("val_bpb"),
         "val_loss": validation.map(|v| v.loss()),
         "val_bpb": validation.map(|v| v.bits_per_byte()),
         "run": args.out,

@@ -51,6 +51,13 @@ impl RecipeArgs {
         self.resolve_after(session.lanes(out).into_iter().collect(), further)
     }
 
+    /// What the last `--set` says of a key that is a word.
+    pub(crate) fn word(&self, key: &str) -> Option<&str> {
+        let pairs = self.set.iter().rev().filter_map(|change| change.split_once('='));
+        let value = pairs.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim()).next();
+        value.map(|value| value.trim_matches(['"', '\'']))
+    }
+
     /// The resolved recipe: defaults, then `--set`, then flags, `further` ones among them.
     pub(crate) fn resolve_after<S: StageConfig>(
         &self,

@@ -81,6 +81,26 @@ fn what_is_no_reward_is_wrong_usage() {
     fails(&borrowed(&nowhere), 1, &["the reward program nowhere.py: check the path"]);
 }
 
+#[test]
+fn keys_may_have_other_names() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let words = words(dir.path(), "run", &["number"], &["--fields", "prompt=question,answer=solution"]);
+    let row = |i: usize| format!("{}\n", object!({ "question": format!("{i} + 1"), "solution": i + 1 }));
+    fs::write(dir.path().join("prompts.jsonl"), (0..40).map(row).collect::<String>()).expect("a file");
+    let found = json(&borrowed(&words));
+    assert!(found["after"]["eval/pass@1"].is_number(), "{found}");
+}
+
+#[test]
+fn what_teaches_or_tells_nothing_is_said() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let prompts = path(dir.path(), "prompts.jsonl");
+    let words = words(dir.path(), "run", &["regex=no answer has this"], &["--val", &prompts]);
+    let said = stderr(&run(&borrowed(&words), 0));
+    assert!(said.contains("note: 3 of the 3 prompts to measure with are among those"), "{said}");
+    assert_eq!(said.matches("nothing is learned (groups/equal)").count(), 1, "{said}");
+}
+
 /// A program of the user's that judges answers, and what the command says of it.
 fn judged_by(name: &str, program: &str, status: i32) -> (String, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -150,7 +170,7 @@ fn a_program_that_fails_is_named() {
         (
             "says too little",
             format!("{READ}for answer in answers[1:]:\n    print(1)\n"),
-            "5 numbers for 6 answers",
+            "5 lines for 6 answers",
         ),
         (
             "says a word",
@@ -164,6 +184,20 @@ fn a_program_that_fails_is_named() {
         let kept = fs::read_dir(dir.path().join("run/checkpoints")).map_or(0, Iterator::count);
         assert_eq!(kept, 0, "{name}: nothing was learned");
     }
+}
+
+/// However much it said before on standard error.
+#[test]
+fn what_a_program_wrote_before_it_failed_is_believed() {
+    if !can_grade() {
+        return;
+    }
+    let fails = format!(
+        "{READ}sys.stderr.write('noise ' * 2000)\nprint(1.0)\nraise ValueError('by design\\nof two lines')\n"
+    );
+    let (said, _dir) = judged_by("fails.py", &fails, 0);
+    let why = "nothing for 5 of 6 answers, which are left out; for answer 2: it failed in line 5: ValueError: by design\n";
+    assert!(said.contains(why), "{said}");
 }
 
 /// A program that fails at the answers of training alone teaches nothing, and nothing is lost.
@@ -188,6 +222,22 @@ fn programs_in_answers_are_tested() {
     let found = json(&borrowed(&words(dir.path(), "run", &["tests", "length:0.1"], &[])));
     assert_eq!(found["before"]["eval/pass@1"], 0.0, "a model of words writes no programs: {found}");
     assert!(journal(dir.path(), "run/metrics.jsonl").iter().all(|line| line["reward/tests"] == 0.0));
+}
+
+/// A prompt may end with the bare head of the function, which is no program by itself.
+#[test]
+fn a_bare_head_is_a_prompt() {
+    if !can_grade() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let problems = path(dir.path(), "problems.jsonl");
+    let row = object!({
+        "task_id": "0", "prompt": "def f(x):\n", "entry_point": "f", "canonical_solution": "    return x\n",
+        "test": "def check(candidate):\n    assert candidate(1) == 1\n",
+    });
+    fs::write(&problems, format!("{row}\n")).expect("a file");
+    assert_eq!(json(&["grade", "--problems", &problems, "--gold"])["verdicts"], object!({ "passed": 1 }));
 }
 
 /// A model that has learned one program by heart passes where the program is right, and only there.

@@ -5,6 +5,7 @@ use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// A prompt and the tokens that ask it.
 pub(super) struct TokenizedPrompt<'a> {
@@ -63,6 +64,23 @@ pub(super) fn ask<'a>(
     Ok(asked)
 }
 
+/// Says so where some of the prompts that are measured with are learned from as well.
+pub(super) fn tell_shared(
+    prompts: &[TokenizedPrompt<'_>],
+    held_out: &[TokenizedPrompt<'_>],
+    progress: &dyn Progress,
+) {
+    let learned: HashSet<&[u32]> = prompts.iter().map(|asked| &asked.tokens[..]).collect();
+    let shared = held_out.iter().filter(|asked| learned.contains(&asked.tokens[..])).count();
+    if shared > 0 {
+        progress.line(&format!(
+            "note: {shared} of the {} prompts to measure with are among those that are learned from: what is measured of them \
+             tells nothing of other prompts; give others with --val",
+            held_out.len()
+        ));
+    }
+}
+
 /// A digest of the prompts, of training and held out, with their keys.
 pub(super) fn digest(prompts: &[Prompt], held_out: &[Prompt]) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
@@ -70,4 +88,36 @@ pub(super) fn digest(prompts: &[Prompt], held_out: &[Prompt]) -> Result<String> 
         hasher.update(&serde_json::to_vec(prompts)?);
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Unit;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Progress for Lines {
+        fn begin(&self, _: &str, _: u64, _: Unit) {}
+        fn advance(&self, _: u64) {}
+        fn end(&self) {}
+        fn line(&self, text: &str) {
+            self.0.lock().unwrap().push(text.into());
+        }
+    }
+
+    #[test]
+    fn prompts_that_are_learned_from_and_measured_with_are_told() {
+        let prompt = Prompt { messages: Vec::new(), extra: serde_json::Map::new() };
+        let asked = |tokens: &[u32]| TokenizedPrompt { prompt: &prompt, tokens: tokens.into() };
+        let lines = Lines::default();
+        let learned = [asked(&[1, 2]), asked(&[3])];
+        tell_shared(&learned, &[asked(&[2, 1]), asked(&[4])], &lines);
+        assert!(lines.0.lock().unwrap().is_empty());
+        tell_shared(&learned, &[asked(&[3]), asked(&[4])], &lines);
+        let said = lines.0.into_inner().unwrap();
+        assert!(said.len() == 1 && said[0].starts_with("note: 1 of the 2 prompts"), "{said:?}");
+    }
 }

@@ -26,7 +26,7 @@ const ROUNDING: f64 = 0.25;
 pub struct Outcome {
     /// What every stage says of it; a step is an iteration.
     pub ending: Ending,
-    /// Held-out figures before the first iteration; none where a run was resumed.
+    /// Held-out figures before the first iteration.
     pub before: Option<Map<String, Value>>,
     /// Held-out figures of the state that the run ended with; none of a run that was stopped.
     pub after: Option<Map<String, Value>>,

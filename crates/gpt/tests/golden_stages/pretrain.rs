@@ -76,8 +76,8 @@ fn holds(name: &str, changes: &[&str]) {
 
     let Some(golden) = Golden::of(name, &inputs) else { return };
     let outcome = run(Reference, &fixture, init, data, &[changes, PACE].concat());
-    let before = outcome.before.unwrap();
-    let before = json!({ "val_loss": before.loss(), "val_bpb": before.bits_per_byte() });
+    let [loss, bpb] = ["val_loss", "val_bpb"].map(|name| outcome.ending.before(name));
+    let before = json!({ "val_loss": loss, "val_bpb": bpb });
     close(&before, golden.at("/before"), "before");
     golden.holds_metrics(&fixture.at("run"));
     golden.holds_checkpoints(&fixture.at("run"));

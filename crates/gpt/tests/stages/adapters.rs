@@ -53,7 +53,8 @@ fn taught(dir: &Path, init: &Init, name: &str) -> std::path::PathBuf {
             seed: 1,
         };
         let outcome = sft(b, &machine(), &options, progress).unwrap();
-        if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
+        if !outcome.ending.stopped {
+            let before = outcome.before.unwrap();
             let after = outcome.after.unwrap();
             assert!(after < before - 0.2, "{before} → {after}");
         }
@@ -206,7 +207,8 @@ fn adapters_climb_a_reward_and_stay_close_to_what_they_began_with() {
         let climbed = continues(&runs, &[1, 2, 4], |out, b, progress| {
             let options = climbing(&policy, &reward, &asked, out);
             let outcome = ppo(b, &machine(), &options, progress).unwrap();
-            if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
+            if !outcome.ending.stopped {
+                let before = outcome.before.unwrap();
                 // The reference is the model with the adapter that it began with: nothing is between the two.
                 assert_eq!(before["eval/kl"].as_f64(), Some(0.0), "{name}");
             }

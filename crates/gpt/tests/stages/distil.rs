@@ -89,7 +89,8 @@ fn a_student_comes_nearer_to_its_teacher_and_continues_to_the_same_bits() {
         std::fs::create_dir(&dir).unwrap();
         let whole = continues(&dir, &[2, 5, 9], |out, b, progress| {
             let outcome = run((student, source), out, b, changes, progress).unwrap();
-            if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
+            if !outcome.ending.stopped {
+                let before = outcome.before.unwrap();
                 let (before, after) = (before.divergence, outcome.after.unwrap().divergence);
                 assert!(after < most * before, "{name}: {before} → {after}");
             }
@@ -149,4 +150,8 @@ fn what_cannot_be_compared_is_refused() {
     let none = |k| store_teacher(&mut cpu(1), &student, &untold, k, 1.0, &Silent).is_err();
     assert!(none(0) && none(100_000));
     assert!(!dir.path().join("out/checkpoints").exists());
+
+    // A student that never could answer itself.
+    let told = refusal(DistilSource::Model(&student), &["lmbda=0.5", "max_tokens=1000"]);
+    assert!(told.contains("no prompt leaves room for an answer of max_tokens 1000"), "{told}");
 }

@@ -105,7 +105,8 @@ fn sft_begins_at_the_base_model_and_continues_to_the_same_bits() {
             seed: 1,
         };
         let outcome = sft(b, &machine(), &options, progress).unwrap();
-        if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
+        if !outcome.ending.stopped {
+            let before = outcome.before.unwrap();
             let after = outcome.after.unwrap();
             assert!(after < before - 1.0, "{before} → {after}");
         }
@@ -202,7 +203,8 @@ fn a_reward_model_learns_rankings_and_ppo_climbs_it() {
             };
             let outcome = ppo(b, &machine(), &options, progress).unwrap();
             let figure = |of: &serde_json::Map<_, serde_json::Value>| of["eval/reward"].as_f64().unwrap();
-            if let Some(before) = outcome.before.filter(|_| !outcome.ending.stopped) {
+            if !outcome.ending.stopped {
+                let before = outcome.before.unwrap();
                 let (before, after) = (figure(&before), figure(&outcome.after.unwrap()));
                 assert!(after > before, "held-out reward {before} → {after}");
             }

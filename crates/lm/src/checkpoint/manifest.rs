@@ -53,6 +53,9 @@ pub struct About {
     pub recipe_digest: Option<String>,
     /// Measured on held-out data, such as `val_loss`; null where the figure was not finite.
     pub evaluation: BTreeMap<String, Option<f64>>,
+    /// The same of the model that the run began from, measured before its first step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub before: BTreeMap<String, f64>,
     /// Numbers of the stage's own that training goes on with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, f64>,

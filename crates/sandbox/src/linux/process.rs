@@ -21,6 +21,8 @@ const MAX_LINE_BYTES: usize = 8 << 20;
 const MAX_NOISE_BYTES: usize = 4 << 20;
 /// How much of standard error is kept, for the message of a sandbox that could not be set up.
 const KEPT_BYTES: usize = 1 << 10;
+/// How much of its end is kept, where a program says why it fails.
+const LAST_BYTES: usize = 4 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A program in its sandbox. Dropped, it is killed, and everything that it started with it.
@@ -38,6 +40,8 @@ pub struct SandboxProcess {
     searched: usize,
     noise_bytes: usize,
     said: Vec<u8>,
+    /// The end of it.
+    last: Vec<u8>,
     flooded: bool,
 }
 
@@ -65,6 +69,7 @@ impl SandboxProcess {
             searched: 0,
             noise_bytes: 0,
             said: Vec::new(),
+            last: Vec::new(),
             flooded: false,
         })
     }
@@ -83,6 +88,15 @@ impl SandboxProcess {
     pub fn said(&self) -> String {
         let said = self.said.strip_prefix(READY).unwrap_or(&self.said);
         String::from_utf8_lossy(said).trim().to_string()
+    }
+
+    /// The end of what was said on standard error.
+    pub fn last_said(&self) -> String {
+        let last = match self.noise_bytes <= LAST_BYTES {
+            true => self.last.strip_prefix(READY).unwrap_or(&self.last),
+            false => &self.last,
+        };
+        String::from_utf8_lossy(last).trim().to_string()
     }
 
     /// Writes `line` and a line end to the program's standard input, as soon as it reads.
@@ -151,6 +165,8 @@ impl SandboxProcess {
             let keep = n.min(KEPT_BYTES.saturating_sub(self.said.len()));
             self.said.extend_from_slice(&chunk[..keep]);
             self.noise_bytes += n;
+            self.last.extend_from_slice(&chunk[..n]);
+            self.last.drain(..self.last.len().saturating_sub(LAST_BYTES));
             if self.noise_bytes > MAX_NOISE_BYTES {
                 self.flooded = true;
                 return;
@@ -208,5 +224,34 @@ impl Drop for SandboxProcess {
         // To let go of its output is to have it killed; once the outer process has ended, all is gone.
         (self.input, self.output, self.errors) = (None, None, None);
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// What is heard of the standard error of a program that is in no sandbox.
+    fn heard(script: &str) -> SandboxProcess {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = SandboxProcess::new(command.spawn().unwrap()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !process.has_ended() {
+            assert!(wait_any(&mut [&mut process], deadline).unwrap(), "{script}");
+        }
+        process
+    }
+
+    #[test]
+    fn beginning_and_end_are_kept_of_what_is_said() {
+        let ready = String::from_utf8_lossy(READY).trim_end().to_owned();
+        let short = heard(&format!("echo '{ready}' >&2; echo why >&2"));
+        assert_eq!((short.said(), short.last_said()), ("why".into(), "why".into()));
+        let long = heard("i=0; while [ $i -lt 3000 ]; do echo noise $i >&2; i=$((i+1)); done; echo why >&2");
+        assert!(long.said().starts_with("noise 0\n") && !long.said().contains("why"));
+        assert!(long.last_said().ends_with("noise 2999\nwhy") && long.last_said().len() <= LAST_BYTES);
     }
 }

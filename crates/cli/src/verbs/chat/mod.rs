@@ -69,12 +69,7 @@ pub(crate) struct ChatArgs {
 }
 
 pub(crate) fn run(args: &ChatArgs, session: &Session) -> Result<Ended> {
-    let model = Model::load_stored(
-        &args.model,
-        session.stored(args.weights, &[&args.model])?,
-        Purpose::Text,
-        session,
-    )?;
+    let model = Model::load_stored(&args.model, args.weights, Purpose::Text, session)?;
     let options = Options {
         max_tokens: args.max_tokens.or(model.generation.writing.max_tokens).unwrap_or(256),
         sampling: args.sampling.resolve(&model.generation, TEMPERATURE, session),

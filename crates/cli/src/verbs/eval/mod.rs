@@ -308,7 +308,7 @@ fn evaluate(
     session: &Session,
 ) -> Result<Vec<(String, TaskResult)>> {
     let Model { mut compute, config, weights, tokenizer, .. } =
-        Model::load_stored(model, session.stored(args.weights, &[model])?, args.purpose(), session)?;
+        Model::load_stored(model, args.weights, args.purpose(), session)?;
     let mut candidate =
         Candidate::new(&mut compute, &config, &weights, &tokenizer, sandbox, &session.ranks())?;
     if let Some(toolbox) = toolbox {

@@ -16,6 +16,17 @@ class Broken(BaseException):
     """The tests ask for something that the program cannot be asked."""
 
 
+def defined(prompt):
+    """What a prompt defines; where it ends with the bare head of the function, that gets a body."""
+    try:
+        return compile(prompt, "prompt", "exec")
+    except SyntaxError as error:
+        try:
+            return compile(prompt + "\n    pass\n", "prompt", "exec")
+        except SyntaxError:
+            raise error from None
+
+
 def main():
     import builtins
     import os
@@ -72,7 +83,7 @@ def main():
     names = {"__name__": "tests"}
     try:
         # Tests may use what the prompt defines; the function itself is a stub there.
-        exec(compile(prompt, "prompt", "exec"), names)
+        exec(defined(prompt), names)
         names[entry_point] = candidate
         exec(compile(test, "test", "exec"), names)
         check = names["check"]

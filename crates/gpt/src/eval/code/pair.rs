@@ -75,8 +75,10 @@ impl Pair {
                 Ok(None) => break,
                 Err(_) if !self.grader.is_set_up() => break,
                 Err(closed) => {
-                    let said =
-                        format!("the tests ended without a verdict ({closed:?}): {}", self.grader.said());
+                    let said = format!(
+                        "the tests ended without a verdict ({closed:?}): {}",
+                        self.grader.last_said()
+                    );
                     return Some(Verdict::new(Kind::Broken, said));
                 }
             }
@@ -95,7 +97,7 @@ impl Pair {
             Err(Closed::Flooded) => Some(Verdict::new(Kind::Flooded, "it wrote more than it may")),
             Err(Closed::Ended) if !self.awaited || !self.worker.is_set_up() => None,
             Err(Closed::Ended) => {
-                Some(Verdict::new(Kind::Died, format!("its process ended: {}", self.worker.said())))
+                Some(Verdict::new(Kind::Died, format!("its process ended: {}", self.worker.last_said())))
             }
         }
     }

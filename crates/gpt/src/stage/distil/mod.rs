@@ -120,7 +120,7 @@ impl Figures {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// Before the first step; none where a run was resumed.
+    /// Before the first step.
     pub before: Option<Figures>,
     /// Of the state that the run ended with; none of a run that was stopped.
     pub after: Option<Figures>,
@@ -181,11 +181,12 @@ pub fn distil<B: Distilling>(
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = ending.evaluated(machine, progress, &mut training)?;
-    let figures = |after: Evaluation| {
-        let (divergence, cross_entropy) = (after.figure("val_loss")?, after.figure("val_cross_entropy")?);
-        Some(Figures { divergence, cross_entropy })
+    let figures = |of: &dyn Fn(&str) -> Option<f64>| {
+        Some(Figures { divergence: of("val_loss")?, cross_entropy: of("val_cross_entropy")? })
     };
-    Ok(Outcome { ending, before: training.before, after: after.and_then(figures) })
+    let before = figures(&|name| ending.before(name));
+    let after = after.and_then(|after| figures(&|name| after.figure(name)));
+    Ok(Outcome { ending, before, after })
 }
 
 struct Distil<'a, B: Distilling> {
@@ -197,7 +198,6 @@ struct Distil<'a, B: Distilling> {
     /// Tokens that both read at once.
     context: usize,
     steps: u64,
-    before: Option<Figures>,
     batch: Batch,
 }
 
@@ -230,7 +230,6 @@ impl<'a, B: Distilling> Distil<'a, B> {
             steps: optim.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
             options,
             settings,
-            before: None,
             batch: Batch::default(),
         })
     }
@@ -369,9 +368,8 @@ impl<B: Distilling> Training for Distil<'_, B> {
             train.predictions(),
             val.per_epoch()
         ));
-        let before = self.measure(cancel)?;
-        self.before = Some(before);
-        Ok(Some(before.evaluation()))
+        self.tell_room(progress)?;
+        Ok(Some(self.measure(cancel)?.evaluation()))
     }
 
     /// What a student that knows nothing is apart from a teacher that is sure, by KL in one direction.

@@ -3,10 +3,11 @@
 use super::Distil;
 use crate::data::Batch;
 use crate::model::Sampling;
+use crate::progress::Progress;
 use crate::stage::answers::{Answers, answer};
 use crate::stage::training_loop::Cancel;
 use crate::streams;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::{Distil as Distilling, NO_TARGET, rng};
 
 /// What is told of sampled answers.
@@ -71,6 +72,37 @@ impl<B: Distilling> Distil<'_, B> {
         }
         self.batch = batch;
         Ok(sampled)
+    }
+
+    /// Says of how many conversations the student cannot answer itself, as their prompts leave no room for `max_tokens`.
+    ///
+    /// # Errors
+    /// It can of none.
+    pub(super) fn tell_room(&self, progress: &dyn Progress) -> Result<()> {
+        let (own, room, context) = (&self.settings.own, self.settings.own.max_tokens, self.context);
+        if own.lmbda == 0.0 {
+            return Ok(());
+        }
+        let n = self.options.train.per_epoch();
+        let is_full = |i: &u64| {
+            let mut one = Batch::default();
+            self.options.train.push(*i, &mut one);
+            asked(&one.tokens, &one.targets).len() + room > context
+        };
+        let full = (0..n).filter(is_full).count() as u64;
+        ensure!(
+            full < n,
+            "no prompt leaves room for an answer of max_tokens {room} within the {context} tokens that teacher and student read at \
+             once, so that the student cannot answer itself: take fewer (--set max_tokens=N), or the given answers alone (--set \
+             lmbda=0)"
+        );
+        if full > 0 {
+            progress.line(&format!(
+                "note: the prompts of {full} of {n} demonstrations leave no room for an answer of max_tokens {room} within {context} \
+                 tokens: of these the given answers are always learned"
+            ));
+        }
+        Ok(())
     }
 
     /// What stands before the last answers of the first `n` held-out conversations, where there is room for another one.

@@ -4,7 +4,7 @@ use super::rewards::{Answer, Graded};
 use super::{Grpo, GrpoSettings};
 use crate::data::{Epochs, Permutation};
 use crate::model::Sampling;
-use crate::objective::grpo::{Tokens, advantages, overlong_price, tells_apart, token_weights};
+use crate::objective::grpo::{Advantages, Tokens, advantages, overlong_price, tells_apart, token_weights};
 use crate::stage::answers::{self, Answers, text};
 use crate::stage::learner::Learner;
 use crate::stage::prompts::TokenizedPrompt;
@@ -29,6 +29,11 @@ pub(super) struct Experience {
     pub(super) sampled: Sampled,
 }
 
+/// What is said where nothing is to be learned of an iteration, the first time.
+const ALL_EQUAL: &str = "note: the answers to each prompt of this iteration got the same reward each, so that none is better than another and nothing is \
+     learned (groups/equal); prompts that the model answers rightly now and then help, larger groups (--group), a higher \
+     temperature, and rewards of more than two values";
+
 /// All answers of an iteration.
 #[derive(Default)]
 pub(super) struct Sampled {
@@ -36,6 +41,13 @@ pub(super) struct Sampled {
     pub(super) turns: Vec<Turns>,
     /// Tokens that were drawn or read for them.
     pub(super) tokens: u64,
+}
+
+impl Sampled {
+    /// Whether rewards tell the answers of some group apart.
+    fn tells_apart(&self, group: usize) -> bool {
+        self.graded.totals.chunks(group).any(tells_apart)
+    }
 }
 
 impl<B: Backend> Grpo<'_, B> {
@@ -54,6 +66,11 @@ impl<B: Backend> Grpo<'_, B> {
         experience.compare(own);
 
         let mut figures = Figures::new(experience.fault());
+        // Whitened ones are compared with those to all prompts.
+        let by_group = own.advantages != Advantages::Whitened;
+        if figures.skipped.is_none() && by_group && !experience.sampled.tells_apart(own.group) {
+            self.progress.once(ALL_EQUAL);
+        }
         // Where no group differs after all rounds, nothing is to be learned.
         let teaches = own.rounds == 1 || experience.groups(own).any(tells_apart);
         let epochs = if figures.skipped.is_none() && teaches { own.epochs } else { 0 };
@@ -318,6 +335,16 @@ impl<B: Backend> Grpo<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_equal_rewards_tell_nothing() {
+        let sampled = |totals: &[f64]| Sampled {
+            graded: Graded { totals: totals.iter().copied().map(Some).collect(), ..Graded::default() },
+            ..Sampled::default()
+        };
+        assert!(!sampled(&[1.0, 1.0, 0.0, 0.0]).tells_apart(2));
+        assert!(sampled(&[1.0, 1.0, 0.0, 0.5]).tells_apart(2));
+    }
 
     #[test]
     fn as_many_groups_as_are_wanted_are_kept_of_those_that_differ() {

@@ -7,6 +7,7 @@ use crate::stage::answers::Answers;
 use crate::stage::rollout::Rollout;
 use crate::stage::training_loop::{Cancel, Evaluation};
 use crate::streams;
+use crate::train::Reference;
 use anyhow::{Result, bail};
 use kernels::{Backend, rng};
 
@@ -26,7 +27,8 @@ impl<B: Backend> Grpo<'_, B> {
         let Some(reward) = mean(graded.totals.iter().copied()) else {
             let why = graded.given.iter().flatten().find_map(|given| given.as_ref().err());
             bail!(
-                "no held-out answer has a reward: {}; mend the reward, and the same command goes on",
+                "no held-out answer has a reward: {}. Where this machine was at fault, the same command goes on; a mended reward or other \
+                 prompts are another run: give another --out, or remove this one",
                 why.map_or("", String::as_str)
             );
         };
@@ -54,9 +56,15 @@ impl<B: Backend> Grpo<'_, B> {
         if let Some(reference) = &mut self.reference {
             let how = (own.temperature as f32, settings.optim.micro_batch_tokens);
             let (b, policy) = (&mut self.policy.backend, &mut self.policy.trainer);
-            rollout.ask(b, policy, how, cancel)?;
-            rollout.ask_reference(b, policy, reference, how, cancel)?;
-            let kl = rollout.kl();
+            // Before anything is learned, both are the same model.
+            let kl = match reference {
+                Reference::Apart(_) if policy.updates(b) == 0 => 0.0,
+                reference => {
+                    rollout.ask(b, policy, how, cancel)?;
+                    rollout.ask_reference(b, policy, reference, how, cancel)?;
+                    rollout.kl()
+                }
+            };
             objective -= own.kl_coef * kl;
             metrics.push(("eval/kl", kl));
             line += &format!(", KL {kl:.3}");

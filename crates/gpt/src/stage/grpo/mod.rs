@@ -19,10 +19,10 @@ use self::rewards::Rewards;
 use super::lanes::{self, Lanes};
 use super::learner::Learner;
 use super::memory::{Model, Needs};
-use super::prompts::{TokenizedPrompt, ask, digest};
+use super::prompts::{TokenizedPrompt, ask, digest, tell_shared};
 use super::rollout::Outcome;
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics};
+use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training};
 use super::{Init, Machine, StageSettings};
 use crate::chat::Tools;
 use crate::data::{Prompt, Prompter};
@@ -34,7 +34,6 @@ use crate::train::run::{Input, Recipe};
 use crate::train::{Reference, Schedule};
 use anyhow::{Context, Result};
 use kernels::Backend;
-use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,7 +98,7 @@ pub fn grpo<B: Backend>(
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = ending.evaluated(machine, progress, &mut training)?;
     let after = after.map(Evaluation::finite).transpose()?;
-    Ok(Outcome { ending, before: training.before, after })
+    Ok(Outcome { before: ending.all_before(), ending, after })
 }
 
 /// A run in progress.
@@ -118,7 +117,6 @@ struct Grpo<'a, B: Backend> {
     /// Whether a model says the same to the bit whatever it is asked along with it, as on the processor.
     same_bits: bool,
     steps: u64,
-    before: Option<Map<String, Value>>,
 }
 
 impl<'a, B: Backend> Grpo<'a, B> {
@@ -154,6 +152,7 @@ impl<'a, B: Backend> Grpo<'a, B> {
         let prompts = ask("prompts", options.prompts, &prompter, tools, room, progress)?;
         let mut held_out = ask("held-out prompts", options.held_out, &prompter, tools, room, progress)?;
         held_out.truncate(own.eval_prompts);
+        tell_shared(&prompts, &held_out, progress);
         let reference = match own.kl_coef > 0.0 {
             true => Some(init.reference(b, &config, &policy.trainer.weights, *seed)?),
             false => None,
@@ -161,7 +160,6 @@ impl<'a, B: Backend> Grpo<'a, B> {
         Ok(Grpo {
             same_bits: machine.device == "cpu",
             steps: optim.steps.context("the recipe of GRPO has steps")?,
-            before: None,
             options,
             settings,
             progress,
@@ -215,9 +213,7 @@ impl<B: Backend> Training for Grpo<'_, B> {
             self.held_out.len(),
             self.rewards.names().collect::<Vec<_>>().join(", ")
         ));
-        let before = self.evaluate(cancel)?;
-        self.before = Some(metrics(before.metrics.iter().map(|(name, value)| (*name, (*value).into()))));
-        Ok(Some(before))
+        self.evaluate(cancel).map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

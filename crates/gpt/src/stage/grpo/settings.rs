@@ -83,6 +83,9 @@ const LOSSES: [(&str, &[&str]); 6] = [
     ("gspo", &["ratio=sequence_mean", "clip_low=3e-4", "clip_high=4e-4", "kl_coef=0.0"]),
 ];
 
+/// Answers of an iteration, or of an evaluation, at most.
+const MOST_ANSWERS: usize = 1 << 24;
+
 impl GrpoSettings {
     /// The names of `--loss`.
     pub fn losses() -> impl Iterator<Item = &'static str> {
@@ -147,6 +150,13 @@ impl StageConfig for GrpoSettings {
             self.group > 1 || self.advantages == Advantages::Whitened,
             "group is 1: an answer is compared with the others of its group, so take at least 2, or advantages=whitened"
         );
+        let of_evaluation = ("eval_prompts and eval_samples", self.eval_prompts, self.eval_samples);
+        for (keys, prompts, times) in [("batch_size and group", self.batch_size, self.group), of_evaluation] {
+            ensure!(
+                prompts.checked_mul(times).is_some_and(|answers| answers <= MOST_ANSWERS),
+                "{keys} are {prompts} and {times}: more than {MOST_ANSWERS} answers at once do not fit in any memory"
+            );
+        }
         let answers = self.batch_size * self.group;
         ensure!(
             self.minibatches <= answers,
@@ -194,6 +204,8 @@ mod tests {
         for (changes, said) in [
             (&["group=1"][..], "at least 2"),
             (&["minibatches=200"], "128 answers"),
+            (&["group=9223372036854775807"], "batch_size and group"),
+            (&["eval_samples=1000000000000"], "eval_prompts and eval_samples"),
             (&["clip_low=1.5"], "never below 0"),
             (&["kl_in=nowhere"], "nowhere"),
             (&["overlong_frac=2.0"], "fraction"),

@@ -20,7 +20,7 @@ use super::memory::{Model, Needs};
 use super::prompts::TokenizedPrompt;
 use super::rollout::{Outcome, Rollout};
 use super::settings::{Fit, Resolved};
-use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training, metrics};
+use super::training_loop::{self, Best, Cancel, Evaluation, Guessing, State, Step, Training};
 use super::{Init, Machine, StageSettings};
 use crate::data::{MixedWindows, Mixture, Prompt, Prompter};
 use crate::model::{Method, Weights};
@@ -31,7 +31,6 @@ use crate::tokenizer::Tokenizer;
 use crate::train::{Frozen, Reference, Schedule, Trainer};
 use anyhow::{Result, ensure};
 use kernels::{Backend, rng};
-use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Says how good an answer is, from 0 to 1, by a measure that training does not see.
@@ -93,7 +92,7 @@ pub fn ppo<B: Backend>(
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = ending.evaluated(machine, progress, &mut training)?;
     let after = after.map(Evaluation::finite).transpose()?;
-    Ok(Outcome { ending, before: training.before, after })
+    Ok(Outcome { before: ending.all_before(), ending, after })
 }
 
 /// A run in progress.
@@ -116,7 +115,6 @@ struct Ppo<'a, B: Backend> {
     same_bits: bool,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
-    before: Option<Map<String, Value>>,
 }
 
 impl<B: Backend> Training for Ppo<'_, B> {
@@ -170,9 +168,7 @@ impl<B: Backend> Training for Ppo<'_, B> {
             self.prompts.len(),
             self.held_out.len()
         ));
-        let before = self.evaluate(cancel)?;
-        self.before = Some(metrics(before.metrics.iter().map(|(name, value)| (*name, (*value).into()))));
-        Ok(Some(before))
+        self.evaluate(cancel).map(Some)
     }
 
     fn guessing(&self) -> Option<Guessing> {

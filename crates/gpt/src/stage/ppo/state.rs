@@ -7,7 +7,7 @@ use crate::model::Weights;
 use crate::objective::ppo::KlController;
 use crate::progress::Progress;
 use crate::stage::Machine;
-use crate::stage::prompts::{ask, digest};
+use crate::stage::prompts::{ask, digest, tell_shared};
 use crate::stage::score::check_reward;
 use crate::stage::settings::Resolved;
 use crate::stage::training_loop::State;
@@ -62,6 +62,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let prompts = ask("prompts", options.prompts, &prompter, None, room, progress)?;
         let mut held_out = ask("held-out prompts", options.held_out, &prompter, None, room, progress)?;
         held_out.truncate(own.eval_prompts);
+        tell_shared(&prompts, &held_out, progress);
         let ptx = (own.ptx_coef > 0.0).then(|| {
             let data = Mixture::open(&options.ptx)
                 .context("ptx_coef is above 0, and so asks for pretraining data (--ptx)")?;
@@ -84,7 +85,6 @@ impl<'a, B: Backend> Ppo<'a, B> {
             kl: KlController::new(own.kl_coef, own.kl_target, own.kl_horizon),
             ptx: ptx.transpose()?,
             steps: settings.optim.steps.context("the recipe of PPO has steps")?,
-            before: None,
             options,
             settings,
             backend,

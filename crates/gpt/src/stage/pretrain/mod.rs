@@ -49,9 +49,6 @@ pub struct Options {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// The validation of the model that the run began from; none for random weights and where a run was
-    /// resumed.
-    pub before: Option<Likelihood>,
     /// The validation after the last step; none where it was not due.
     pub validation: Option<Likelihood>,
     /// How much of each part of the data a whole run sees.
@@ -89,7 +86,7 @@ pub fn pretrain<B: Backend>(
     let ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let exposure = training.data.exposure(&options.settings);
-    Ok(Outcome { ending, before: training.before, validation: training.validation, exposure })
+    Ok(Outcome { ending, validation: training.validation, exposure })
 }
 
 /// A pretraining in progress.
@@ -101,8 +98,6 @@ struct Pretraining<'a, B: Backend> {
     data: Data,
     val_windows: Vec<ValWindow>,
     key_tokens: KeyTokens,
-    /// Held-out likelihood of the model that the run began from.
-    before: Option<Likelihood>,
     /// The newest held-out likelihood.
     validation: Option<Likelihood>,
     batch: Batch,

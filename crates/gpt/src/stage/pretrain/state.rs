@@ -41,7 +41,6 @@ impl<'a, B: Backend> Pretraining<'a, B> {
             data,
             val_windows,
             key_tokens,
-            before: None,
             validation: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
@@ -60,9 +59,7 @@ impl<'a, B: Backend> Pretraining<'a, B> {
         if self.options.start.init().is_none() {
             return Ok(None);
         }
-        let before = self.validate(cancel)?;
-        self.before = Some(before);
-        Ok(Some(evaluation(&before)))
+        Ok(Some(evaluation(&self.validate(cancel)?)))
     }
 
     /// Continues a few held-out beginnings with the weights as they are.

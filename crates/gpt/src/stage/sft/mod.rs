@@ -93,7 +93,7 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// What every stage says of it.
     pub ending: Ending,
-    /// The validation loss before the first step; none where a run was resumed.
+    /// The validation loss before the first step.
     pub before: Option<f64>,
     /// The validation loss of the state that the run ended with; none of a run that was stopped.
     pub after: Option<f64>,
@@ -147,7 +147,8 @@ pub fn sft<B: Backend>(
     let mut ending =
         training_loop::train(&options.out, &recipe, pace, options.seed, machine, &mut training, progress)?;
     let after = ending.evaluated(machine, progress, &mut training)?;
-    Ok(Outcome { ending, before: training.before, after: after.and_then(|after| after.figure("val_loss")) })
+    let before = ending.before("val_loss");
+    Ok(Outcome { ending, before, after: after.and_then(|after| after.figure("val_loss")) })
 }
 
 struct Sft<'a, B: Backend> {
@@ -158,7 +159,6 @@ struct Sft<'a, B: Backend> {
     reward: Option<Frozen<B>>,
     ptx: Option<(Mixture, MixedWindows)>,
     steps: u64,
-    before: Option<f64>,
     batch: Batch,
     derivatives: Vec<f64>,
 }
@@ -191,7 +191,6 @@ impl<'a, B: Backend> Sft<'a, B> {
             steps: optim.steps.unwrap_or(train.epochs().steps(own.epochs, own.batch_size)),
             options,
             settings,
-            before: None,
             batch: Batch::default(),
             derivatives: Vec::new(),
         })
@@ -314,7 +313,6 @@ impl<B: Backend> Training for Sft<'_, B> {
             val.per_epoch()
         ));
         let before = self.validate(cancel)?;
-        self.before = Some(before);
         Ok(Some(Evaluation { metrics: vec![("val_loss", before)], line: format!("loss {before:.4}") }))
     }
 

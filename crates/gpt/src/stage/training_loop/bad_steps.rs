@@ -15,7 +15,7 @@ const BAD_STEPS_IN_A_ROW: u32 = 3;
 impl TrainingLoop<'_> {
     /// Says so where the first step's loss is far above the held-out loss before it.
     pub(super) fn compare_first_loss(&mut self, step: &Step) -> Result<()> {
-        let both = step.loss.zip(self.loss_before);
+        let both = step.loss.zip(self.before.get("val_loss").copied());
         let Some(why) = both.and_then(|(first, before)| far_above(first, before)) else { return Ok(()) };
         let dropout = self.settings.get("dropout").map_or_else(String::new, |p| format!(" {p}"));
         self.progress.line(&format!(

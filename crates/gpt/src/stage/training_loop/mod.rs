@@ -30,6 +30,7 @@ use anyhow::{Context, Result};
 use ranks::Ranks;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,11 +43,25 @@ pub struct Ending {
     pub stopped: bool,
     /// The page about the run.
     pub report: PathBuf,
+    /// Held-out figures of the model that the run began from, whichever process began it.
+    before: BTreeMap<String, f64>,
     /// What was measured last, where that was the state that the run ended with.
     evaluation: Option<Evaluation>,
 }
 
 impl Ending {
+    /// A held-out figure of the model that the run began from, such as `val_loss`; none where it was not measured, or the
+    /// checkpoint that a run was continued from does not tell.
+    pub fn before(&self, name: &str) -> Option<f64> {
+        self.before.get(name).copied()
+    }
+
+    /// All of them.
+    pub(super) fn all_before(&self) -> Option<Map<String, Value>> {
+        let figures = self.before.iter().map(|(name, value)| (name.clone(), (*value).into()));
+        (!self.before.is_empty()).then(|| figures.collect())
+    }
+
     /// What `measure` finds of the state that the run ended with; nothing of one that was stopped, here or before.
     ///
     /// # Errors
@@ -151,8 +166,8 @@ pub(super) struct TrainingLoop<'a> {
     sound: Option<u64>,
     /// The first step's loss.
     first_loss: Option<f64>,
-    /// The held-out loss before it, in the process that began the run.
-    loss_before: Option<f64>,
+    /// Held-out figures of the model that the run began from.
+    before: BTreeMap<String, f64>,
     /// The checkpoint that training last returned to.
     rolled_back_to: Option<u64>,
     /// What was measured after the last step, where it was due or the state was to be saved.
@@ -193,7 +208,7 @@ pub(super) fn train(
         bad_steps: 0,
         sound: None,
         first_loss: None,
-        loss_before: None,
+        before: BTreeMap::new(),
         rolled_back_to: None,
         evaluation: None,
         unfinished: None,
@@ -337,6 +352,7 @@ impl<'a> TrainingLoop<'a> {
                     run.metric("loss", 1)
                 })?;
                 (self.step, self.ended, self.first_loss) = (about.step, about.ended, first_loss);
+                self.before = about.before;
                 self.saved = unfinished.is_none().then_some(about.step);
                 (self.sound, self.unfinished) = (self.saved, unfinished);
                 self.event(EventKind::Resumed, self.machine.description.clone())?;
@@ -355,7 +371,8 @@ impl<'a> TrainingLoop<'a> {
                     before.check().context("before training")?;
                     self.progress.line(&format!("before training: {}", before.line));
                 }
-                self.loss_before = before.as_ref().and_then(Evaluation::loss);
+                let figures = before.into_iter().flat_map(|before| before.metrics);
+                self.before = figures.map(|(name, value)| (name.to_owned(), value)).collect();
             }
         }
         if self.machine.tensorboard {
@@ -400,6 +417,7 @@ impl<'a> TrainingLoop<'a> {
             seed: self.seed,
             recipe_digest: Some(self.recipe_digest.clone()),
             evaluation: evaluation.map(|(name, value)| ((*name).to_owned(), Some(*value))).collect(),
+            before: self.before.clone(),
             selected,
             ended: self.ended.clone(),
             ..About::default()
@@ -440,7 +458,7 @@ impl<'a> TrainingLoop<'a> {
         if stopped {
             self.progress.line(&format!("stopped after step {}; the same command continues", self.step));
         }
-        Ok(Ending { step: self.step, stopped, report, evaluation: self.evaluation })
+        Ok(Ending { step: self.step, stopped, report, before: self.before, evaluation: self.evaluation })
     }
 
     /// Puts the best state in place of the last one, where a checkpoint has a better one.

@@ -3,26 +3,27 @@
 use super::number;
 use crate::data::rows::Record;
 use crate::lessons::{AnswerKey, judge, states};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-/// What a key accepts: any of `accept`, or `answer`.
+/// What a key accepts: `answer`, and any of `accept` as well.
 pub(super) fn phrases(fields: &Record) -> Result<Vec<String>> {
-    let text = |value: &Value| match value {
-        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
+    let text = |name: &str, value: &Value| match value {
+        Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.trim().is_empty())),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Null => Ok(None),
+        odd => bail!(
+            "its `{name}` has {}, which is neither a text nor a number; several right answers are a list in `accept`",
+            odd.to_string().chars().take(40).collect::<String>()
+        ),
     };
-    let accepted = match fields.get("accept") {
-        Some(Value::Array(list)) => list.iter().filter_map(text).collect(),
-        Some(one) => text(one).into_iter().collect(),
-        None => Vec::new(),
-    };
-    let found = if accepted.is_empty() {
-        fields.get("answer").and_then(text).into_iter().collect()
-    } else {
-        accepted
-    };
+    let of = |name| fields.get(name).into_iter().map(move |value| (name, value));
+    let accepted = of("accept").flat_map(|(name, value)| match value {
+        Value::Array(list) => list.iter().map(|one| (name, one)).collect(),
+        one => vec![(name, one)],
+    });
+    let found = of("answer").chain(accepted).map(|(name, value)| text(name, value));
+    let found: Vec<String> = found.filter_map(Result::transpose).collect::<Result<_>>()?;
     ensure!(!found.is_empty(), "it has neither `answer` nor `accept` with a text or a number");
     Ok(found)
 }
@@ -43,9 +44,13 @@ pub(super) fn stated(fields: &Record, answer: &str) -> f64 {
 /// The numbers that a key accepts.
 pub(super) fn numbers(fields: &Record) -> Result<Vec<String>> {
     let found = phrases(fields)?;
-    let number = |phrase: &String| number::of_key(phrase).map(str::to_owned);
-    let found: Option<Vec<String>> = found.iter().map(number).collect();
-    found.context("its `answer` or `accept` has no number: give prompts that have one, or another --reward")
+    let numbers: Vec<String> =
+        found.iter().filter_map(|phrase| number::of_key(phrase)).map(str::to_owned).collect();
+    ensure!(
+        !numbers.is_empty(),
+        "its `answer` or `accept` has no number: give prompts that have one, or another --reward"
+    );
+    Ok(numbers)
 }
 
 pub(super) fn equals(fields: &Record, answer: &str) -> f64 {
@@ -72,6 +77,9 @@ mod tests {
             (r#"{"answer":"-4"}"#, "so x = -4.", true),
             (r#"{"answer":"-4"}"#, "so x = 4.", false),
             (r#"{"answer":"The word is yellow.","accept":["yellow","gold"]}"#, "gold", true),
+            (r#"{"answer":"Paris","accept":["the City of Light"]}"#, "It is Paris.", true),
+            (r#"{"answer":"Paris","accept":["the City of Light"]}"#, "The city of light!", true),
+            (r#"{"answer":"Paris","accept":[null]}"#, "Paris", true),
             (r#"{"answer":"Paris"}"#, "", false),
             (
                 r#"{"task":"comparing","language":"en","answer":"9","accept":["9"],"reject":["5"]}"#,
@@ -90,12 +98,21 @@ mod tests {
             (r#"{"answer":"\\frac{1}{2}"}"#, "it is $0.5$", true),
             (r#"{"answer":0.5}"#, "half", false),
             (r#"{"accept":["3","4"]}"#, "4", true),
+            (r#"{"answer":3,"accept":["4", "four"]}"#, "3", true),
+            (r#"{"answer":0.00001}"#, "it is 0.00001", true),
+            (r#"{"answer":0.00001}"#, "it is 5", false),
         ] {
             let fields = key(&fields.replace("\\#", "#"));
             assert_eq!(equals(&fields, answer), f64::from(is_right), "{fields:?} {answer}");
         }
         for none in ["{}", r#"{"answer":null}"#, r#"{"accept":[]}"#, r#"{"answer":" "}"#] {
             assert!(phrases(&key(none)).is_err(), "{none}");
+        }
+        for odd in
+            [r#"{"answer":["5","five"]}"#, r#"{"answer":true}"#, r#"{"answer":"5","accept":["6",[7]]}"#]
+        {
+            let error = phrases(&key(odd)).unwrap_err().to_string();
+            assert!(error.contains("neither a text nor a number"), "{odd}: {error}");
         }
         assert!(numbers(&key(r#"{"answer":"none"}"#)).is_err());
     }

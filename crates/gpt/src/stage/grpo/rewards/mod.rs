@@ -181,8 +181,14 @@ impl<'a, B: Backend> Rewards<'a, B> {
                 false => ranks.collect_lists(&texts(judge(&dealt)?)?, count),
             });
         }
-        let given = given.into_iter().map(|texts| texts.iter().map(|text| read(text)).collect());
-        let given = given.collect::<Result<_>>()?;
+        let all = given.iter().zip(&self.judging);
+        let of_reward = |(texts, judging): (&Vec<Vec<u8>>, &Judging<B>)| {
+            texts
+                .iter()
+                .map(|text| Ok(read(text)?.and_then(|given| bounded(given, judging.spec.weight))))
+                .collect()
+        };
+        let given = all.map(of_reward).collect::<Result<_>>()?;
         Ok(self.add_up(given, count))
     }
 
@@ -255,6 +261,16 @@ fn judge<B: Backend>(
     })
 }
 
+/// What is given, unless its sum of squares could be beyond all numbers.
+fn bounded(given: f64, weight: f64) -> Given {
+    const MOST: f64 = 1e100;
+    let weighted = weight * given;
+    match weighted.abs() <= MOST {
+        true => Ok(given),
+        false => Err(format!("it gives {given:e} with a weight of {weight}, which is not within {MOST:e}")),
+    }
+}
+
 /// What was given, as ranks tell each other: bits, as JSON has no numbers that are not finite.
 fn texts(given: Vec<Given>) -> Result<Vec<Vec<u8>>> {
     given.into_iter().map(|given| Ok(serde_json::to_vec(&given.map(f64::to_bits))?)).collect()
@@ -276,12 +292,18 @@ fn needed(sandbox: Option<&Sandbox>) -> Result<&Sandbox> {
 
 /// The problem that a prompt's tests are.
 fn problem(fields: &Record) -> Result<Problem> {
-    let tests = fields
-        .get("tests")
-        .and_then(Value::as_str)
-        .context("it has no text `tests`: give prompts whose rows have it, or another --reward")?;
+    let tests = match fields.get("tests") {
+        Some(Value::String(tests)) => Some(tests.clone()),
+        Some(Value::Array(lines)) => {
+            lines.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|lines| lines.join("\n"))
+        }
+        _ => None,
+    };
+    let tests = tests.context(
+        "it has no `tests`, a program or a list of its lines: give prompts whose rows have them, or another --reward",
+    )?;
     let entry_point = fields.get("entry_point").and_then(Value::as_str);
-    code::problem_of_tests(tests, entry_point)
+    code::problem_of_tests(&tests, entry_point)
         .context("its `tests` call no function by its name: give the name as `entry_point`")
 }
 
@@ -355,6 +377,14 @@ mod tests {
         assert_eq!(told.iter().map(bits).collect::<Vec<_>>(), given.iter().map(bits).collect::<Vec<_>>());
     }
 
+    #[test]
+    fn what_is_too_much_to_be_averaged_is_no_reward() {
+        assert_eq!(bounded(-3.0, 0.5), Ok(-3.0));
+        for (given, weight) in [(1e308, 10.0), (-1e99, 1e3), (f64::INFINITY, 0.0), (f64::NAN, 1.0)] {
+            assert!(bounded(given, weight).is_err(), "{given} {weight}");
+        }
+    }
+
     /// Answers are judged by whom they were dealt to, and by keys and lengths as one process judges them.
     #[test]
     fn ranks_judge_what_one_process_judges() {
@@ -382,6 +412,18 @@ mod tests {
         let alone = graded(&Ranks::alone());
         assert!([true, false].iter().all(|right| alone.2.contains(&Some(*right))), "{alone:?}");
         assert_eq!(ranks::threads(3, |ranks| graded(&ranks)), vec![alone; 3]);
+    }
+
+    /// As in MBPP's `test_list`.
+    #[test]
+    fn tests_may_be_a_list_of_lines() {
+        let problem = |tests: Value| problem(json!({ "tests": tests }).as_object().unwrap());
+        let (listed, written) =
+            (json!(["assert f(1) == 2", "assert f(2) == 3"]), json!("assert f(1) == 2\nassert f(2) == 3"));
+        assert_eq!(problem(listed).unwrap().test, problem(written).unwrap().test);
+        for odd in [json!([1]), json!(null), json!({})] {
+            assert!(format!("{:#}", problem(odd).unwrap_err()).contains("no `tests`"));
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ fn marked(text: &str) -> Option<&str> {
 
 /// Whether both are the same number or, where one of them is none, the same text but for spaces and case.
 pub(super) fn same(a: &str, b: &str) -> bool {
+    // Of whole numbers every digit counts, however many there are.
+    if let (Some(a), Some(b)) = (whole(a), whole(b)) {
+        return a == b;
+    }
     match (value(a), value(b)) {
         (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0),
         (None, None) => {
@@ -30,6 +34,19 @@ pub(super) fn same(a: &str, b: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Sign and digits of a text that is nothing but a whole number.
+fn whole(text: &str) -> Option<(bool, String)> {
+    let text = without_thousands(&plain(text));
+    let (is_negative, rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(&text)),
+    };
+    let (digits, zeros) = rest.split_once('.').unwrap_or((rest, ""));
+    let is_whole = digits.bytes().all(|c| c.is_ascii_digit()) && zeros.bytes().all(|c| c == b'0');
+    let significant = digits.trim_start_matches('0');
+    (is_whole && !digits.is_empty()).then(|| (is_negative && !significant.is_empty(), significant.to_owned()))
 }
 
 /// What stands in the last `\boxed{…}`.
@@ -46,16 +63,28 @@ fn last_formula(text: &str) -> Option<&str> {
 
 fn last_number(text: &str) -> Option<&str> {
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let start = number_start(&text[..end])?;
+    Some(&text[before_exponent(&text[..start]).unwrap_or(start)..end])
+}
+
+/// Where the number begins that a text ends with, an exponent apart.
+fn number_start(text: &str) -> Option<usize> {
     let is_part = |c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | '/');
-    let start = text[..end]
+    let start = text
         .rfind(|c: char| !is_part(c))
         .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
-    let start = start + text[start..end].find(|c: char| c.is_ascii_digit() || c == '.')?;
+    let start = start + text[start..].find(|c: char| c.is_ascii_digit() || c == '.')?;
     // A minus is a sign where nothing stands before it that something could be taken from.
     let before = text[..start].strip_suffix(['-', '−']);
     let is_sign =
         before.is_some_and(|before| !before.trim_end().ends_with(|c: char| c.is_alphanumeric() || c == ')'));
-    Some(&text[if is_sign { before.map_or(start, str::len) } else { start }..end])
+    Some(if is_sign { before.map_or(start, str::len) } else { start })
+}
+
+/// Where the number begins whose exponent follows a text that ends as `1.5e-` does.
+fn before_exponent(text: &str) -> Option<usize> {
+    let mantissa = text.strip_suffix(['-', '+']).unwrap_or(text).strip_suffix(['e', 'E'])?;
+    if mantissa.ends_with(|c: char| c.is_ascii_digit()) { number_start(mantissa) } else { None }
 }
 
 /// What stands between the brace that a text begins with and its partner, and what comes after.
@@ -124,6 +153,14 @@ fn without_thousands(text: &str) -> String {
         digits(&after) && text[..at].ends_with(|c: char| c.is_ascii_digit())
     };
     text.char_indices().filter(|(at, c)| *c != ',' || !is_thousands(*at)).map(|(_, c)| c).collect()
+}
+
+/// Bytes of the exponent that a text begins with, as in `e-5`.
+fn exponent_len(text: &str) -> usize {
+    let Some(after) = text.strip_prefix('e') else { return 0 };
+    let digits = after.strip_prefix(['-', '+']).unwrap_or(after);
+    let len = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    if len == 0 { 0 } else { text.len() - digits.len() + len }
 }
 
 /// Sums, products and powers of numbers, fractions and roots.
@@ -202,6 +239,7 @@ impl Parser<'_> {
         }
         let is_part = |c: char| !(c.is_ascii_digit() || c == '.');
         let end = self.rest.find(is_part).unwrap_or(self.rest.len());
+        let end = end + exponent_len(&self.rest[end..]);
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         digits.parse().ok()
@@ -256,6 +294,10 @@ mod tests {
             ("是 22。", "22"),
             ("about 3/4 of it", "3/4"),
             (" \\frac{1}{2} ", "\\frac{1}{2}"),
+            ("it is 1e-5.", "1e-5"),
+            ("about -6.02E+23 of it", "-6.02E+23"),
+            ("the value 7", "7"),
+            ("e5", "5"),
         ] {
             assert_eq!(final_answer(text), Some(answer), "{text}");
         }
@@ -290,6 +332,11 @@ mod tests {
             ("\\text{Yes}", "yes"),
             ("(1, 2)", "(1,2)"),
             ("1e3", "1E3"),
+            ("1e3", "1000"),
+            ("2.5e-3", "0.0025"),
+            ("+7", "007"),
+            ("-0", "0"),
+            ("123456789012345678901", "123,456,789,012,345,678,901.00"),
         ] {
             assert!(same(a, b) && same(b, a), "{a} {b}");
         }
@@ -299,6 +346,8 @@ mod tests {
             ("(1,2)", "(2,1)"),
             ("1,2", "12"),
             ("-4", "4"),
+            ("1234567890", "1234567891"),
+            ("9007199254740993", "9007199254740992"),
             ("", "0"),
             ("1/0", "1/0+1"),
         ] {
