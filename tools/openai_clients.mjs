@@ -149,9 +149,18 @@ async function all() {
     const answer = await client.chat.completions.parse({ model: asked.chat, messages, response_format });
     assert.equal(typeof answer.choices[0].message.parsed.yes, "boolean");
   });
-  await check("19", "tools are refused", async () => {
-    const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-    assert.equal((await fails(OpenAI.BadRequestError, () => chat({ tools }))).code, "unsupported_parameter");
+  await check("19", "a tool is called, streamed and whole, and its result is read", async () => {
+    const parameters = { type: "object", properties: { sign: { enum: ["+", "-"] } }, required: ["sign"] };
+    const tools = [{ type: "function", function: { name: "add", parameters } }];
+    const asks = { tools, tool_choice: "required", temperature: 0, max_tokens: 120 };
+    const { finish_reason, message } = (await chat(asks)).choices[0];
+    assert.equal(finish_reason, "tool_calls");
+    const [call] = message.tool_calls;
+    assert.ok(["+", "-"].includes(JSON.parse(call.function.arguments).sign));
+    const streamed = (await client.chat.completions.stream({ model: asked.chat, messages, ...asks }).finalMessage()).tool_calls;
+    assert.equal(streamed[0].function.arguments, call.function.arguments);
+    const said = [...messages, message, { role: "tool", tool_call_id: call.id, content: "7" }];
+    assert.ok((await chat({ messages: said, tools, tool_choice: "none", max_tokens: 8 })).choices[0].message.content !== null);
     assert.ok((await chat({ tools: [], tool_choice: "none" })).choices.length);
   });
   await check("25", "a seed that was drawn gives the answer again", async () => {

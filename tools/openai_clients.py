@@ -958,9 +958,60 @@ ENDLESS = {"$defs": {"a": {"$ref": "#/$defs/a"}}}
 never("18", "a schema that never comes to a token", "response_format", response_format=schema({**ENDLESS, "$ref": "#/$defs/a"}))
 never("18", "a schema that nothing fits", "response_format", response_format=schema({"enum": []}))
 
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+SUM = {"type": "object", "properties": {"sign": {"enum": ["+", "-"]}, "to": {"enum": [2, 5]}}, "required": ["sign", "to"]}
+TOOLS = [
+    {"type": "function", "function": {"name": "add", "description": "adds", "parameters": SUM}},
+    {"type": "function", "function": {"name": "tell_time"}},
+]
 UNSUPPORTED = "unsupported_parameter"
-never("19", "tools", "tools", code=UNSUPPORTED, tools=[TOOL])
+
+
+def called(calls, name="add"):
+    """The arguments of the only call, which has an id."""
+    (call,) = calls
+    assert call["id"] and call["type"] == "function", call
+    same(call["function"]["name"], name)
+    return json.loads(call["function"]["arguments"])
+
+
+def summed(call):
+    assert call["sign"] in ("+", "-") and call["to"] in (2, 5) and len(call) == 2, call
+
+
+@check("19", "tools: called, answered, gone on with")
+def _(w):
+    one = {"type": "function", "function": {"name": "add"}}
+    first = w.ask(tools=TOOLS, tool_choice=one, temperature=0, max_tokens=120).choices[0]
+    same((first.finish_reason, first.message.content), ("tool_calls", None))
+    calls = [call.model_dump() for call in first.message.tool_calls]
+    summed(called(calls))
+    result = {"role": "tool", "tool_call_id": calls[0]["id"], "content": "7"}
+    messages = [*user(), {"role": "assistant", "content": None, "tool_calls": calls}, result]
+    last = w.ask(messages, tools=TOOLS, tool_choice="none", temperature=0, max_tokens=8).choices[0]
+    assert last.message.content is not None and not last.message.tool_calls, last
+    error = refused(lambda: w.ask([*user(), result], tools=TOOLS))
+    same(error.param, "messages[1].role")
+
+
+@check("19", "tools: streamed as they come whole")
+def _(w):
+    fields = {"tools": TOOLS[:1], "tool_choice": "required", "temperature": 0, "max_tokens": 120}
+    whole = w.ask(**fields).choices[0]
+    calls, ends = {}, []
+    for chunk in w.ask(**fields, stream=True):
+        for choice in chunk.choices:
+            ends += [choice.finish_reason] if choice.finish_reason else []
+            for part in choice.delta.tool_calls or []:
+                call = calls.setdefault(part.index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+                call["id"] += part.id or ""
+                call["function"]["name"] += part.function.name or ""
+                call["function"]["arguments"] += part.function.arguments or ""
+    same(ends, ["tool_calls"])
+    (known,) = whole.message.tool_calls
+    same(called(calls.values(), known.function.name), json.loads(known.function.arguments))
+
+
+never("19", "a tool_choice that is no tool", "tool_choice", tools=TOOLS, tool_choice={"type": "function", "function": {"name": "nothing"}})
 never("19", "functions", "functions", code=UNSUPPORTED, functions=[{"name": "f"}])
 never("19", "audio", "audio", code=UNSUPPORTED, audio={"voice": "alloy", "format": "wav"})
 never("19", "modalities", "modalities", code=UNSUPPORTED, modalities=["text", "audio"])
