@@ -12,6 +12,18 @@ use text::tokenizer::chat::CallFrame;
 
 /// Bytes of a schema, at most.
 const SCHEMA_BYTES: usize = 16 << 10;
+/// What may give an object properties, beside `properties`.
+const OPENS: [&str; 9] = [
+    "additionalProperties",
+    "patternProperties",
+    "minProperties",
+    "$ref",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "enum",
+    "const",
+];
 /// Properties of a schema, at most: each makes every mask slower.
 const SCHEMA_PROPERTIES: usize = 256;
 
@@ -55,8 +67,8 @@ impl Grammars {
     }
 
     /// A call of one of these functions, by their names and the schemas of their arguments, as a chat template writes
-    /// calls. Where a schema does not say whether there may be other arguments than those it names, there are none: a
-    /// model that has to write something would make them up.
+    /// calls. Where a schema does not say whether there may be other arguments than those it names, be it none, there are
+    /// no others: a model that has to write something would make them up.
     ///
     /// # Errors
     /// Those of [`of_schema`](Self::of_schema).
@@ -72,7 +84,14 @@ impl Grammars {
             format!("start: {} ({}) {}\n", words(frame.open), calls.join(" | "), words(frame.close));
         for (call, (name, schema)) in calls.iter().zip(functions) {
             let mut schema = read(schema).with_context(|| format!("the parameters of {name}"))?;
-            if let Some(schema) = schema.as_object_mut().filter(|schema| schema.contains_key("properties")) {
+            let is_open = |schema: &Map<String, Value>| {
+                let requires =
+                    schema.get("required").and_then(Value::as_array).is_some_and(|of| !of.is_empty());
+                !schema.contains_key("properties")
+                    && (requires || OPENS.iter().any(|key| schema.contains_key(*key)))
+            };
+            if let Some(schema) = schema.as_object_mut().filter(|schema| !is_open(schema)) {
+                schema.entry("type").or_insert("object".into());
                 schema.entry("additionalProperties").or_insert(false.into());
             }
             let before = format!("{{\"name\": {}, \"{}\": ", json!(name), frame.arguments);
@@ -80,7 +99,13 @@ impl Grammars {
             grammar += &format!("arguments_of_{call}: %json {schema}\n");
         }
         let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar));
-        JsonConstraint::new(parser, self.n_tokens)
+        JsonConstraint::new(parser, self.n_tokens).map_err(|error| {
+            // The error tells of a grammar that nobody wrote: it is that of a schema, as a rule.
+            let of = |(name, schema): &(String, Value)| {
+                Some(self.of_schema(schema).err()?.context(format!("the parameters of {name}")))
+            };
+            functions.iter().find_map(of).unwrap_or(error)
+        })
     }
 
     /// Any JSON object.
@@ -139,6 +164,18 @@ fn check(schema: &Value) -> Result<()> {
     Ok(())
 }
 
+/// What an error of the library says of a schema, without where it stands in the grammar and without that grammar.
+fn in_short(error: &str) -> String {
+    let listed = |line: &str| {
+        let line = line.trim_start();
+        line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" | ")
+            && line.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let said = error.split_once("failed to compile JSON schema: ").map_or(error, |(_, said)| said);
+    let lines: Vec<&str> = said.lines().take_while(|line| !listed(line)).map(str::trim_end).collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
 /// An answer that is JSON.
 pub(crate) struct JsonConstraint {
     matcher: Matcher,
@@ -152,7 +189,7 @@ impl JsonConstraint {
     fn new(parser: Result<TokenParser>, n_tokens: usize) -> Result<JsonConstraint> {
         let matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
-            bail!("the schema cannot be followed: {error}");
+            bail!("the schema cannot be followed: {}", in_short(&error));
         }
         Ok(JsonConstraint { matcher, heard: 0, mask: Vec::new(), words: n_tokens.div_ceil(32) })
     }

@@ -38,7 +38,18 @@ impl ToolArgs {
             MAX_ROUNDS => String::new(),
             rounds => format!(" {rounds} rounds"),
         };
-        (!self.names.is_empty()).then(|| format!("{:?} {} s{rounds}", self.names, self.tool_secs))
+        (!self.names.is_empty()).then(|| format!("{:?} {} s{rounds}", self.named(), self.tool_secs))
+    }
+
+    /// The tools' names, each once.
+    fn named(&self) -> Vec<ToolName> {
+        let mut names: Vec<ToolName> = Vec::new();
+        for name in &self.names {
+            if !names.contains(name) {
+                names.push(*name);
+            }
+        }
+        names
     }
 
     /// The tools, if there are any.
@@ -46,8 +57,7 @@ impl ToolArgs {
     /// # Errors
     /// Programs cannot be run here.
     pub(super) fn open(&self) -> Result<Option<Toolbox>> {
-        let mut names = self.names.clone();
-        names.dedup();
+        let names = self.named();
         let limits = CallLimits {
             time: Duration::from_secs(self.tool_secs),
             rounds: self.tool_rounds,

@@ -112,6 +112,18 @@ fn a_model_calls_tools_and_goes_on() {
         (&line["completions"], &line["said"][0][1]["content"]),
         (&json!(["It is 144."]), &json!("144"))
     );
+    assert_eq!(line["tools"][0]["function"]["name"], "calculator", "who learns from it asks as it was asked");
+
+    // What is saved of a chat is a demonstration with the tools that it tells of; a tool that is named twice is one.
+    let saved = road.path("tool-chat.jsonl");
+    let words =
+        ["chat", "--model", model, "--tool", "calculator", "--tool", "python", "--tool", "calculator"];
+    let asked = format!("sum\n/save {saved}\n");
+    mynah(&[&words[..], &["--precision", "f32"]].concat()).write_stdin(asked).assert().success();
+    let row: Value = serde_json::from_str(&fs::read_to_string(&saved).expect("a file")).expect("JSON");
+    let names = row["tools"].as_array().expect("tools").iter().map(|tool| &tool["function"]["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["calculator", "python"], "{row}");
+    assert!(row["messages"].as_array().is_some_and(|messages| messages.len() >= 2), "{row}");
 
     fails(&["chat", "--model", model, "--tool", "search"], 2, &["calculator, python"]);
     fails(&["chat", "--model", model, "--tool-secs", "2"], 2, &["--tool"]);

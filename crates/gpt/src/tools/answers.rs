@@ -18,7 +18,8 @@ const AT_ONCE: usize = 4;
 
 /// Samples `k` answers to each prompt, which may ask `tools` on their way: `listener` gets the candidates of each prompt as
 /// soon as they are whole, of those that are dealt to this one of `ranks`. A completion is the last message; all that was said before it, calls and what they
-/// returned, stands in the further field `said`. The first `done` prompts are passed over: an answer is a function of
+/// returned, stands in the further field `said`, and what the model was told of them in `tools`: whoever learns from the
+/// candidates asks as they were asked. The first `done` prompts are passed over: an answer is a function of
 /// the seed, of its prompt's place and of its own, as far as tools are.
 ///
 /// # Errors
@@ -74,6 +75,7 @@ fn answer<B: Backend>(
         bail!(Stopped("not every prompt was answered"));
     }
     let mut extra = prompt.extra.clone();
+    extra.insert("tools".into(), tools.descriptions().clone());
     extra.insert("said".into(), Value::Array(said));
     Ok(Candidates { messages: prompt.messages.clone(), completions, extra })
 }

@@ -47,6 +47,8 @@ pub(crate) struct ChatRequest {
     tools: Option<Value>,
     /// `auto`, `none`, `required`, or `{"type": "function", "function": {"name": …}}`.
     tool_choice: Option<Value>,
+    /// Whether an answer may have several calls, as it may unless this says false.
+    parallel_tool_calls: Option<bool>,
     response_format: Option<ResponseFormat>,
 }
 
@@ -112,7 +114,9 @@ pub(crate) async fn chat(
     };
     let mut asked = submit(&app, &caller, &model, ask)?;
     let written = tools.map(|_| (0..asked.choices).map(|_| Written::default()).collect());
-    let form = ChatForm { tells: logprobs.is_some(), include_usage: generation.include_usage, written };
+    let most_calls = if request.parallel_tool_calls == Some(false) { 1 } else { usize::MAX };
+    let (tells, include_usage) = (logprobs.is_some(), generation.include_usage);
+    let form = ChatForm { tells, include_usage, written, most_calls };
     if generation.stream {
         return respond(asked, form, generation.resumable);
     }
@@ -122,7 +126,8 @@ pub(crate) async fn chat(
         let logprobs = form.tells.then(|| of_chat(&model, &choice.tokens));
         let said = model.prompter.as_ref().ok().filter(|_| form.written.is_some() && finish_reason == "stop");
         let said = said.map(|prompter| prompter.said(&choice.text)).filter(Message::calls_tools);
-        let tool_calls = said.as_ref().map(|message| calls(message, &asked.id, index)).unwrap_or_default();
+        let tool_calls =
+            said.as_ref().map(|message| calls(message, (&asked.id, index), most_calls)).unwrap_or_default();
         let finish_reason = if tool_calls.is_empty() { finish_reason } else { CALLED };
         let content = match said {
             Some(message) => Some(message.content).filter(|content| !content.is_empty()),
@@ -233,6 +238,8 @@ struct ChatForm {
     include_usage: bool,
     /// Each choice so far, where tools may be called.
     written: Option<Vec<Written>>,
+    /// Calls of an answer.
+    most_calls: usize,
 }
 
 impl ChatForm {
@@ -273,7 +280,9 @@ impl Form for ChatForm {
         let mut deltas = Vec::new();
         if let (Some(written), Ok(prompter)) = (&mut self.written, &asked.model.prompter) {
             let written = std::mem::take(&mut written[index]);
-            let (rest, tool_calls) = written.end(prompter, &asked.id, index, finish_reason == "stop");
+            // An answer that is cut calls nothing.
+            let most = if finish_reason == "stop" { self.most_calls } else { 0 };
+            let (rest, tool_calls) = written.end(prompter, (&asked.id, index), most);
             if !rest.is_empty() {
                 deltas.push(Delta { content: Some(rest), ..Delta::default() });
             }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use text::tokenizer::chat::{Message, Role};
+use text::tokenizer::chat::{Message, Role, order_results};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -49,9 +49,10 @@ pub(crate) fn messages(of: &[ChatMessage]) -> Result<Vec<Message>, ApiError> {
     if of.is_empty() {
         return Err(ApiError::param("messages", "messages: a conversation without a message"));
     }
-    let messages =
+    let mut messages =
         of.iter().enumerate().map(|(i, message)| message.read(i)).collect::<Result<Vec<_>, _>>()?;
     check_order(&messages)?;
+    order_results(&mut messages);
     Ok(messages)
 }
 

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use text::data::Prompter;
 use text::tokenizer::Tokenizer;
-use text::tokenizer::chat::{Message, Role};
+use text::tokenizer::chat::{Message, Role, arguments};
 use utoipa::ToSchema;
 
 use super::chat::constrained;
@@ -100,8 +100,11 @@ pub(crate) fn offered(
             let message = format!("{param}.type: {} is not supported: function", tool["type"]);
             return Err(ApiError::param("tools", message).code("unsupported_parameter"));
         }
-        if !tool["function"]["name"].is_string() {
+        if tool["function"]["name"].as_str().is_none_or(str::is_empty) {
             return Err(ApiError::param("tools", format!("{param}.function.name: missing")));
+        }
+        if let Some(wrong) = wrong_parameters(&tool["function"]["parameters"]) {
+            return Err(ApiError::param("tools", format!("{param}.function.parameters{wrong}")));
         }
     }
     let prompter = model.prompter.as_ref().map_err(ApiError::invalid)?;
@@ -111,8 +114,8 @@ pub(crate) fn offered(
     })?;
     let functions = list.iter().map(|tool| {
         let parameters = &tool["function"]["parameters"];
-        let any = || json!({ "type": "object" });
-        let schema = if parameters.is_null() { any() } else { parameters.clone() };
+        let nothing = || json!({ "type": "object" });
+        let schema = if parameters.is_null() { nothing() } else { parameters.clone() };
         (tool["function"]["name"].as_str().unwrap_or_default().to_owned(), schema)
     });
     let must_call = match choice {
@@ -128,6 +131,22 @@ pub(crate) fn offered(
         }
     };
     Ok(Some(Offered { tools: tools.clone(), must_call }))
+}
+
+/// What is wrong with the schema of a function's arguments, which are an object; or it has none.
+fn wrong_parameters(parameters: &Value) -> Option<String> {
+    let fields = match parameters {
+        Value::Null => return None,
+        Value::Object(fields) => fields,
+        _ => return Some(": not a JSON schema, which is an object".into()),
+    };
+    match (fields.get("type"), fields.get("properties")) {
+        (Some(kind), _) if kind != "object" => {
+            Some(format!(".type: {kind}, and arguments are an \"object\""))
+        }
+        (_, Some(of)) if !of.is_object() => Some(".properties: not an object".into()),
+        _ => None,
+    }
 }
 
 impl Offered {
@@ -157,12 +176,7 @@ pub(super) fn called(place: &str, calls: &Value) -> Result<Vec<Value>, ApiError>
         let function = &call["function"];
         let name = function["name"].as_str();
         let name = name.ok_or_else(|| wrong(format!("[{i}].function.name: missing")))?;
-        let arguments: Option<Map<String, Value>> = match &function["arguments"] {
-            Value::String(text) if text.trim().is_empty() => Some(Map::new()),
-            Value::String(text) => serde_json::from_str(text).ok(),
-            Value::Object(arguments) => Some(arguments.clone()),
-            _ => None,
-        };
+        let arguments = arguments(&function["arguments"]);
         let arguments = arguments
             .ok_or_else(|| wrong(format!("[{i}].function.arguments: not the text of a JSON object")))?;
         Ok(
@@ -175,8 +189,20 @@ pub(super) fn called(place: &str, calls: &Value) -> Result<Vec<Value>, ApiError>
 /// Refuses results that nobody asked for.
 ///
 /// # Errors
-/// A tool's message follows no calls.
+/// A tool's message follows no calls, or names another than those.
 pub(super) fn check_order(messages: &[Message]) -> Result<(), ApiError> {
+    let mut ids: Vec<&Value> = Vec::new();
+    for (i, message) in messages.iter().enumerate() {
+        if message.calls_tools() {
+            ids = message.call_ids().collect();
+        }
+        let id = message.more.get("tool_call_id").filter(|_| message.role == Role::Tool);
+        if let Some(id) = id.filter(|id| ids.iter().all(|of| of.is_string()) && !ids.contains(id)) {
+            let param = format!("messages[{i}].tool_call_id");
+            let message = format!("{param}: none of the tool_calls before it has the id {id}");
+            return Err(ApiError::param(&param, message));
+        }
+    }
     for (i, pair) in messages.windows(2).enumerate() {
         let [before, message] = pair else { continue };
         let may = before.role == Role::Tool || before.calls_tools();
@@ -213,26 +239,42 @@ impl Written {
         new
     }
 
-    /// The content that was not told, and the calls of an answer that is whole.
+    /// The content that was not told, and the first calls, at `most` so many: none of an answer that is not whole.
     pub(super) fn end(
         self,
         prompter: &Prompter<Arc<Tokenizer>>,
-        id: &str,
-        choice: usize,
-        is_whole: bool,
+        (id, choice): (&str, usize),
+        most: usize,
     ) -> (String, Vec<ToolCall>) {
-        let calls = if is_whole { calls(&prompter.said(&self.text), id, choice) } else { Vec::new() };
+        let calls = if most > 0 { calls(&prompter.said(&self.text), (id, choice), most) } else { Vec::new() };
         let rest = if calls.is_empty() { self.text[self.told..].to_owned() } else { String::new() };
         (rest, calls)
     }
 }
 
-/// The calls of a message, with ids that occur once.
-pub(super) fn calls(message: &Message, id: &str, choice: usize) -> Vec<ToolCall> {
+/// The first calls of a message, at `most` so many, with ids that occur once.
+pub(super) fn calls(message: &Message, (id, choice): (&str, usize), most: usize) -> Vec<ToolCall> {
     let call = |(n, (name, arguments)): (usize, (&str, &Value))| {
         let digest = blake3::hash(format!("{id} {choice} {n}").as_bytes()).to_hex();
         let function = FunctionCall { name: name.to_owned(), arguments: arguments.to_string() };
         ToolCall { index: None, id: format!("call_{}", &digest[..24]), kind: "function", function }
     };
-    message.calls().enumerate().map(call).collect()
+    message.calls().take(most).enumerate().map(call).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_have_ids_of_their_own_and_are_as_many_as_may_be() {
+        let mut message = Message::new(Role::Assistant, "");
+        let call = json!({ "function": { "name": "f", "arguments": { "a": 1 } } });
+        message.more.insert("tool_calls".into(), json!([call, call]));
+        let of = |choice, most| calls(&message, ("chatcmpl-1", choice), most);
+        let [first, second] = <[ToolCall; 2]>::try_from(of(0, usize::MAX)).unwrap();
+        assert_eq!(first.function.arguments, r#"{"a":1}"#);
+        assert!(first.id != second.id && of(1, 1)[0].id != first.id);
+        assert_eq!((of(0, 1).len(), of(0, 0).len()), (1, 0));
+    }
 }

@@ -289,7 +289,11 @@ impl<B: Backend> Talk<'_, B> {
     fn save(&self, path: &str) -> Result<()> {
         let is_answered = self.messages.last().is_some_and(|message| message.role == Role::Assistant);
         anyhow::ensure!(is_answered, "there is no answer yet");
-        let line = json!({ "messages": self.messages }).to_string() + "\n";
+        let mut row = json!({ "messages": self.messages });
+        if let Some(tools) = &self.tools {
+            row["tools"] = tools.descriptions().clone();
+        }
+        let line = row.to_string() + "\n";
         let file = OpenOptions::new().create(true).append(true).open(path);
         let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
         written.with_context(|| format!("cannot write {path}"))

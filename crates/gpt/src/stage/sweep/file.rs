@@ -25,11 +25,12 @@ pub const VERBS: [&str; 9] = ["pretrain", "finetune", "sft", "distil", "reward",
 /// Runs of a sweep at most.
 const MOST_RUNS: usize = 1000;
 /// What a sweep says itself.
-const TAKEN: [(&str, &str); 4] = [
+const TAKEN: [(&str, &str); 5] = [
     ("out", "every run has a directory of its own in that of the sweep"),
     ("set", "write recipe keys under [set], one a line"),
     ("json", "ask for it beside the sweep"),
     ("quiet", "ask for it beside the sweep"),
+    ("help", "`mynah help VERB` tells of a training"),
 ];
 
 /// How long a run of a ladder is.
@@ -88,7 +89,7 @@ impl SweepFile {
         Self::parse(&text).with_context(|| format!("{} is no sweep", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let parsed = DeTable::parse(text)?;
         let reader = Reader { text };
         let mut file = SweepFile {
@@ -144,6 +145,7 @@ impl SweepFile {
         for (number, trial) in (1..).zip(&mut file.trials) {
             trial.name = name(number, width, &trial.differs);
         }
+        super::clashes::check(&file)?;
         Ok(file)
     }
 }

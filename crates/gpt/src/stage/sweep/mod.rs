@@ -11,6 +11,7 @@
 //! A run is any training, started by whoever has its options; here are the order, the journal and the figures. Times stay in
 //! the journal, so that the page of a sweep that was killed is that of one that was not.
 
+mod clashes;
 mod file;
 
 pub use file::{Amount, SweepFile, Trial, VERBS, columns, words};

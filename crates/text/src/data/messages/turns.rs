@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::rows::Fault;
 use super::{Message, Role};
+use crate::tokenizer::chat::{arguments, order_results};
 
 /// Who speaks, by every name that files have for it.
 const NAMES: [(&str, Role); 18] = [
@@ -38,7 +39,9 @@ pub(super) fn turns(name: &str, value: Value, role: Option<Role>) -> Result<Vec<
                 Value::Object(fields) => message(&format!("{name}[{number}]"), fields),
                 _ => Err(wrong(format!("{name}[{number}] is not an object"))),
             };
-            list.into_iter().enumerate().map(one).collect()
+            let mut messages = list.into_iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
+            order_results(&mut messages);
+            Ok(messages)
         }
         (_, Some(_)) => Err(wrong(format!("{name} is neither a text nor an array of messages"))),
         (_, None) => Err(wrong(format!("{name} is not an array of messages"))),
@@ -80,6 +83,12 @@ fn message(place: &str, mut fields: Map<String, Value>) -> Result<Message, Fault
     if let Some(calls) = fields.shift_remove("tool_calls") {
         let calls = tool_calls(place, calls)?;
         if !calls.is_empty() {
+            if role != Role::Assistant {
+                return Err(wrong(format!(
+                    "{place}.tool_calls are {}'s: only the assistant calls",
+                    role.name()
+                )));
+            }
             fields.insert("tool_calls".into(), calls.into());
         }
     }
@@ -109,8 +118,8 @@ fn text(place: &str, value: Value) -> Result<String, Fault> {
     parts.iter().enumerate().map(part).collect()
 }
 
-/// The calls of tools, whose arguments become JSON where they are the text of a JSON object: templates write
-/// them as JSON.
+/// The calls of tools, whose arguments become JSON where they are its text: templates write them as JSON. What is no
+/// JSON object nobody could read as a call again, once a model has learned to write it.
 fn tool_calls(place: &str, value: Value) -> Result<Vec<Value>, Fault> {
     let Value::Array(mut calls) = value else {
         return Err(wrong(format!("{place}.tool_calls is not an array")));
@@ -120,13 +129,20 @@ fn tool_calls(place: &str, value: Value) -> Result<Vec<Value>, Fault> {
             Some(_) => &mut call["function"],
             None => &mut *call,
         };
-        if !function["name"].is_string() {
+        if function["name"].as_str().is_none_or(str::is_empty) {
             return Err(wrong(format!("{place}.tool_calls[{number}] names no function")));
         }
-        let arguments = function["arguments"].as_str().map(serde_json::from_str::<Map<String, Value>>);
-        if let Some(Ok(arguments)) = arguments {
-            function["arguments"] = arguments.into();
+        // As Llama calls them.
+        let fields = function.as_object_mut();
+        if let Some(fields) = fields.filter(|fields| !fields.contains_key("arguments"))
+            && let Some(parameters) = fields.shift_remove("parameters")
+        {
+            fields.insert("arguments".into(), parameters);
         }
+        let given = arguments(&function["arguments"]);
+        let detail = || format!("those of {place}.tool_calls[{number}]");
+        function["arguments"] =
+            given.ok_or_else(|| Fault::bad("arguments of a call that are no JSON object", detail()))?.into();
         if call.get("function").is_none() {
             *call = json!({ "type": "function", "function": call });
         }
@@ -154,7 +170,13 @@ pub(super) fn tools_of(record: &mut Map<String, Value>) -> Result<Option<Value>,
     match value {
         Value::Null => Ok(None),
         Value::Array(list) if list.is_empty() => Ok(None),
-        Value::Array(list) => Ok(Some(list.into_iter().map(whole).collect())),
+        Value::Array(list) => {
+            let list: Vec<Value> = list.into_iter().map(whole).collect();
+            match list.iter().position(|tool| !tool["function"]["name"].is_string()) {
+                Some(number) => Err(wrong(format!("{name}[{number}] names no function"))),
+                None => Ok(Some(list.into())),
+            }
+        }
         _ => Err(wrong(format!("{name} is not a list of tools"))),
     }
 }

@@ -267,6 +267,39 @@ fn calls_of_tools_are_read_in_every_form() {
     );
 }
 
+/// What a model learns to write can be read again as a call: its arguments are a JSON object, or none.
+#[test]
+fn arguments_are_an_object_or_no_call_is_learned() {
+    let arguments = |given: Value| {
+        let read = demonstration(record(&with_tool(given)))?;
+        Ok::<Value, Fault>(read.messages[1].more["tool_calls"][0]["function"]["arguments"].clone())
+    };
+    for none in [json!(""), json!(" "), json!(null), json!({}), json!("{}")] {
+        assert_eq!(arguments(none.clone()).unwrap(), json!({}), "{none}");
+    }
+    for bad in [json!("{a"), json!("[1]"), json!([1]), json!(5), json!("\"a\""), json!("{} and more")] {
+        let kind = arguments(bad.clone()).unwrap_err().kind;
+        assert_eq!(kind, "arguments of a call that are no JSON object", "{bad}");
+    }
+    let mut row = with_tool(json!({}));
+    row["messages"][1]["tool_calls"][0]["function"] = json!({ "name": "add", "parameters": { "a": 2 } });
+    let read = demonstration(record(&row)).unwrap();
+    let function = json!({ "name": "add", "arguments": { "a": 2 } });
+    assert_eq!(read.messages[1].more["tool_calls"][0]["function"], function, "as Llama writes it");
+}
+
+#[test]
+fn results_are_put_into_the_order_of_their_calls() {
+    let mut row = with_tool(json!({}));
+    let call = |id: &str| json!({ "id": id, "function": { "name": "add", "arguments": {} } });
+    let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": id });
+    row["messages"][1]["tool_calls"] = json!([call("a"), call("b")]);
+    let messages = row["messages"].as_array_mut().unwrap();
+    messages.splice(2..3, [result("b"), result("a")]);
+    let read = demonstration(record(&row)).unwrap();
+    assert_eq!([2, 3].map(|at| read.messages[at].content.as_str()), ["a", "b"]);
+}
+
 #[test]
 fn what_is_wrong_with_a_message_is_told() {
     let with = |message: Value| json!({ "messages": [user("a"), message] });
@@ -288,6 +321,12 @@ fn what_is_wrong_with_a_message_is_told() {
         (calls(json!([])), "empty message"),
         (calls(json!("add")), "wrong type"),
         (calls(json!([{ "function": { "arguments": "{}" } }])), "wrong type"),
+        (calls(json!([{ "function": { "name": "", "arguments": "{}" } }])), "wrong type"),
+        (
+            json!({ "messages": [{ "role": "user", "content": "a", "tool_calls": [{ "name": "add" }] }, assistant("b")] }),
+            "wrong type",
+        ),
+        (json!({ "messages": [user("a"), assistant("b")], "tools": ["add"] }), "wrong type"),
         (json!({ "conversations": [{ "from": "gpt", "value": "a" }] }), "roles out of order"),
         (
             json!({ "conversations": [{ "from": "human", "value": "a" }, { "from": "function_call", "value": "add" }] }),

@@ -72,6 +72,37 @@ impl CallForm {
     }
 }
 
+/// The arguments of a call as templates write them: an object, of which files and clients have the text. None are an
+/// empty one.
+pub fn arguments(given: &Value) -> Option<Map<String, Value>> {
+    match given {
+        Value::Null => Some(Map::new()),
+        Value::String(text) if text.trim().is_empty() => Some(Map::new()),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::Object(arguments) => Some(arguments.clone()),
+        _ => None,
+    }
+}
+
+/// Puts what tools returned into the order of the calls, where ids say of all which is which: most templates write no ids,
+/// and a model takes the first result for the first call's.
+pub fn order_results(messages: &mut [Message]) {
+    let mut rest = messages;
+    while let Some(at) = rest.iter().position(Message::calls_tools) {
+        let (before, after) = rest.split_at_mut(at + 1);
+        let ids: Vec<&Value> = before[at].call_ids().collect();
+        let place = |result: &Message| {
+            let id = result.more.get("tool_call_id").filter(|id| id.is_string())?;
+            ids.iter().position(|of| *of == id)
+        };
+        let count = after.iter().take_while(|message| message.role == Role::Tool).count();
+        if after[..count].iter().all(|result| place(result).is_some()) {
+            after[..count].sort_by_key(place);
+        }
+        rest = after;
+    }
+}
+
 /// The content before the first tag, and the calls.
 fn tagged(text: &str) -> Option<(&str, Vec<Value>)> {
     let (content, mut rest) = text.split_once(TAGS[0])?;
@@ -135,6 +166,36 @@ mod tests {
             &format!("<tool_call>{ADD}"),
         ] {
             assert_eq!(calls(CallForm::Tagged, text), (text.to_owned(), vec![]));
+        }
+    }
+
+    #[test]
+    fn results_are_in_the_order_of_their_calls() {
+        let calling = |ids: &[&str]| {
+            let mut message = Message::new(Role::Assistant, "");
+            message.more.insert("tool_calls".into(), ids.iter().map(|id| json!({ "id": id })).collect());
+            message
+        };
+        let result = |id: &str| {
+            let mut message = Message::new(Role::Tool, id);
+            message.more.insert("tool_call_id".into(), id.into());
+            message
+        };
+        let unnamed = || Message::new(Role::Tool, "?");
+        for (results, ordered) in [
+            (vec![result("c"), result("a"), result("b")], "abc"),
+            (vec![result("b"), unnamed(), result("a")], "b?a"),
+            (vec![result("b"), result("x"), result("a")], "bxa"),
+            (vec![], ""),
+        ] {
+            let mut messages =
+                vec![Message::new(Role::User, "q"), calling(&["z", "y"]), result("y"), result("z")];
+            messages.push(calling(&["a", "b", "c"]));
+            messages.extend(results);
+            messages.push(Message::new(Role::Assistant, "!"));
+            order_results(&mut messages);
+            let said: String = messages.iter().map(|message| message.content.as_str()).collect();
+            assert_eq!(said, format!("qzy{ordered}!"));
         }
     }
 

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tools::ToolUse;
 use twin::Chat;
 
-pub use calls::CallFrame;
+pub use calls::{CallFrame, arguments, order_results};
 pub use ours::{OURS, with_ours};
 pub(super) use ours::{template_of, token_names};
 
@@ -90,6 +90,12 @@ impl Message {
         })
     }
 
+    /// The ids of the calls in it; null where one has none.
+    pub fn call_ids(&self) -> impl Iterator<Item = &Value> {
+        let calls = self.more.get("tool_calls").and_then(Value::as_array);
+        calls.into_iter().flatten().map(|call| &call["id"])
+    }
+
     /// Whether a model learns to say it: it is the assistant's, and has no `weight` of 0 (OpenAI's
     /// fine-tuning format).
     pub fn is_learned(&self) -> bool {
@@ -124,6 +130,18 @@ pub struct ChatTemplate {
     tools: ToolUse,
 }
 
+/// What a conversation is rendered for.
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    /// What asks for the next message. Where answers stand is not looked for, which takes an application of the
+    /// template for each: conversations with many calls of tools are long.
+    Prompt,
+    /// The same, and where the answers stand.
+    PromptAfterAnswers,
+    /// The conversation as it stands, and where the answers do.
+    Answers,
+}
+
 /// The system message of conversations that have none, where a template insists on one.
 const SYSTEM: &str = "You are a helpful assistant.";
 
@@ -150,10 +168,14 @@ impl ChatTemplate {
             tools: ToolUse::default(),
         };
         let probe = [Message::new(Role::User, " a"), Message::new(Role::Assistant, " b")];
-        let layout = template.layout(&probe, None, false).or_else(|error| {
+        let layout = template.layout(&probe, None, Wanted::Answers).or_else(|error| {
             // What came to no end comes to none with a system message either.
             template.needs_system = error.is::<minijinja::Error>();
-            let again = if template.needs_system { template.layout(&probe, None, false).ok() } else { None };
+            let again = if template.needs_system {
+                template.layout(&probe, None, Wanted::Answers).ok()
+            } else {
+                None
+            };
             again.ok_or_else(|| error.context("the chat template cannot be used"))
         })?;
         template.end = layout.after_last_answer();
@@ -229,7 +251,7 @@ impl ChatTemplate {
         // What was said before does not matter, nor what the answer says beside its calls.
         let answer = Message { content: String::new(), ..messages[answered].clone() };
         let turn = [&messages[asked..=asked], &[answer], &messages[answered + 1..]].concat();
-        let layout = self.layout(&turn, tools, true)?;
+        let layout = self.layout(&turn, tools, Wanted::PromptAfterAnswers)?;
         ensure!(layout.is_whole(1), "the chat template leaves calls of tools out or takes them apart");
         let Encoded { mut tokens, answers } = layout.encode(tokenizer, self.end);
         Ok(tokens.split_off(answers[0].end))
@@ -253,7 +275,7 @@ impl ChatTemplate {
         messages: &[Message],
         tools: Option<&Value>,
     ) -> Result<Vec<u32>> {
-        Ok(self.layout(messages, tools, true)?.encode(tokenizer, self.end).tokens)
+        Ok(self.layout(messages, tools, Wanted::Prompt)?.encode(tokenizer, self.end).tokens)
     }
 
     /// The tokens of a conversation as it stands, and which of them are the assistant's.
@@ -275,7 +297,7 @@ impl ChatTemplate {
         messages: &[Message],
         tools: Option<&Value>,
     ) -> Result<Encoded> {
-        let layout = self.layout(messages, tools, false)?;
+        let layout = self.layout(messages, tools, Wanted::Answers)?;
         let answers = messages.iter().filter(|message| message.role == Role::Assistant).count();
         ensure!(
             layout.is_whole(answers),
@@ -285,12 +307,7 @@ impl ChatTemplate {
     }
 
     /// What the template makes of the messages, cut at its special tokens.
-    fn layout(
-        &self,
-        messages: &[Message],
-        tools: Option<&Value>,
-        add_generation_prompt: bool,
-    ) -> Result<Layout> {
+    fn layout(&self, messages: &[Message], tools: Option<&Value>, wanted: Wanted) -> Result<Layout> {
         ensure!(!messages.is_empty(), "a conversation without a message");
         if let Some(what) = self.lacks(messages) {
             bail!("the chat template has no place for {what}");
@@ -301,7 +318,10 @@ impl ChatTemplate {
             messages.insert(0, fields(&Message::new(Role::System, SYSTEM))?);
         }
         let chat = Chat { messages, tools: tools.cloned() };
-        let rendered = twin::render(&self.renderer, &self.specials, &chat, add_generation_prompt)?;
+        let mut rendered = twin::render(&self.renderer, &self.specials, &chat, wanted != Wanted::Answers)?;
+        if wanted != Wanted::Prompt {
+            rendered.find_answers(&self.renderer, &chat);
+        }
         self.blindfolded.fetch_or(rendered.blindfolded, Ordering::Relaxed);
         Ok(Layout::new(rendered, &self.specials, self.keeps_space, self.end))
     }

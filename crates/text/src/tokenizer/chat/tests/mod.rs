@@ -35,6 +35,11 @@ fn say(turns: &[(Role, &str)]) -> Vec<Message> {
     turns.iter().map(|&(role, content)| Message::new(role, content)).collect()
 }
 
+/// A conversation with what asks for the next message, or as it stands.
+fn wanted(asks: bool) -> Wanted {
+    if asks { Wanted::PromptAfterAnswers } else { Wanted::Answers }
+}
+
 #[test]
 fn ids_and_answers_are_those_of_transformers() {
     for golden in GOLDEN["templates"].as_array().unwrap() {
@@ -120,7 +125,8 @@ fn templates_say_what_python_says() {
         let tokenizer = tokenizer(golden, Some(json!(source)));
         let now = chrono::NaiveDate::from_ymd_opt(2024, 3, 5).unwrap().and_hms_opt(7, 9, 1).unwrap();
         let template = ChatTemplate::new(&tokenizer, source, now).unwrap();
-        let layout = template.layout(&say(&[(Role::User, "<a> & 'b' \"é\"")]), None, false).unwrap();
+        let layout =
+            template.layout(&say(&[(Role::User, "<a> & 'b' \"é\"")]), None, Wanted::Answers).unwrap();
         assert_eq!(layout.text(), expected, "{source}");
     }
 }

@@ -36,7 +36,9 @@ pub(super) struct Rendered {
     pub(super) text: String,
     /// Where characters of messages stand, as far as they matter: places in `text`, ascending.
     pub(super) marks: Vec<usize>,
-    /// The assistant's messages, as far as they are known.
+    /// Whose these are.
+    found: Vec<Found>,
+    /// The assistant's messages, as far as they are looked for and known.
     pub(super) answers: Vec<Answer>,
     /// Whether an answer is not there as it was said.
     pub(super) torn: bool,
@@ -104,7 +106,7 @@ pub(super) fn render(
         let twin = Twin::new(renderer, specials, chat, keeps)?;
         let Ok(output) = apply(&twin.chat) else { continue };
         match twin.align(&output, &text) {
-            Some(found) => return Ok(finished(renderer, chat, text, found)),
+            Some(found) => return Ok(Rendered::of(text, found)),
             None => blind = Some(twin.put_back(&output)),
         }
     }
@@ -119,10 +121,10 @@ pub(super) fn render(
     let by_literals = apply(&twin.chat).ok().and_then(|output| twin.align(&output, &text));
     for found in by_literals.into_iter().chain([Vec::new()]) {
         if ids(&text, &found) == blind_ids {
-            return Ok(finished(renderer, chat, text, found));
+            return Ok(Rendered::of(text, found));
         }
     }
-    Ok(Rendered { blindfolded: true, ..finished(renderer, chat, blind_text, blind_found) })
+    Ok(Rendered { blindfolded: true, ..Rendered::of(blind_text, blind_found) })
 }
 
 fn places(found: &[Found]) -> Vec<usize> {
@@ -214,17 +216,21 @@ pub(super) fn core(text: &str) -> Range<usize> {
     start..start + text[start..].trim_end_matches(is_space).len()
 }
 
-/// What is known once the messages' characters are.
-fn finished(renderer: &Renderer, chat: &Chat, text: String, found: Vec<Found>) -> Rendered {
-    let mut rendered = Rendered { marks: places(&found), text, ..Rendered::default() };
-    let numbers = numbers(&chat.messages);
-    for place in (0..numbers.len()).filter(|&place| chat.messages[place]["role"] == "assistant") {
-        match answer(renderer, chat, &numbers, place, &rendered.text, &found) {
-            Some(answer) => rendered.answers.push(answer),
-            None => rendered.torn = true,
+impl Rendered {
+    fn of(text: String, found: Vec<Found>) -> Rendered {
+        Rendered { marks: places(&found), text, found, ..Rendered::default() }
+    }
+
+    /// Looks for the assistant's messages, once whose the characters are is known.
+    pub(super) fn find_answers(&mut self, renderer: &Renderer, chat: &Chat) {
+        let numbers = numbers(&chat.messages);
+        for place in (0..numbers.len()).filter(|&place| chat.messages[place]["role"] == "assistant") {
+            match answer(renderer, chat, &numbers, place, &self.text, &self.found) {
+                Some(answer) => self.answers.push(answer),
+                None => self.torn = true,
+            }
         }
     }
-    rendered
 }
 
 /// Where an answer stands in `text`: between its edges, or, where no character of it was exchanged, after the
