@@ -126,9 +126,16 @@ pub(crate) fn run(args: &GrpoArgs, session: &Session) -> Result<Ended> {
     session.summary(&summary, || {
         let measured = |after: &Map<String, Value>| {
             let figure = |name: &str| after.get(name).and_then(Value::as_f64);
-            let pass = figure("eval/pass@1").map(|pass| format!(", pass@1 {:.1} %", 100.0 * pass));
+            let before = |name: &str, scale: f64, digits: usize| {
+                let before =
+                    outcome.ending.before(name).map(|value| format!("{:.digits$} → ", scale * value));
+                before.unwrap_or_default()
+            };
+            let pass = figure("eval/pass@1")
+                .map(|pass| format!(", pass@1 {}{:.1} %", before("eval/pass@1", 100.0, 1), 100.0 * pass));
             let reward = figure("eval/reward").unwrap_or(f64::NAN);
-            format!("held-out reward {reward:.3}{}", pass.unwrap_or_default())
+            let before = before("eval/reward", 1.0, 3);
+            format!("held-out reward {before}{reward:.3}{}", pass.unwrap_or_default())
         };
         closing(&outcome.ending, "iterations", outcome.after.as_ref().map(measured))
     })?;

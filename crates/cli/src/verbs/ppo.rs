@@ -111,7 +111,13 @@ pub(crate) fn run(args: &PpoArgs, session: &Session) -> Result<Ended> {
     session.summary(&summary, || {
         let measured = |after: &Map<String, Value>| {
             let figure = |name: &str| after.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
-            format!("held-out reward {:.3} at a KL of {:.3}", figure("eval/reward"), figure("eval/kl"))
+            let before = outcome.ending.before("eval/reward").map(|reward| format!("{reward:.3} → "));
+            let before = before.unwrap_or_default();
+            format!(
+                "held-out reward {before}{:.3} at a KL of {:.3}",
+                figure("eval/reward"),
+                figure("eval/kl")
+            )
         };
         closing(&outcome.ending, "iterations", outcome.after.as_ref().map(measured))
     })?;

@@ -99,6 +99,7 @@ fn what_teaches_or_tells_nothing_is_said() {
     let said = stderr(&run(&borrowed(&words), 0));
     assert!(said.contains("note: 3 of the 3 prompts to measure with are among those"), "{said}");
     assert_eq!(said.matches("nothing is learned (groups/equal)").count(), 1, "{said}");
+    assert!(said.contains("held-out reward 0.000 → 0.000, pass@1 0.0 → 0.0 %"), "{said}");
 }
 
 /// A program of the user's that judges answers, and what the command says of it.

@@ -103,6 +103,9 @@ mod tests {
         fn begin(&self, _: &str, _: u64, _: Unit) {}
         fn advance(&self, _: u64) {}
         fn end(&self) {}
+        fn should_stop(&self) -> bool {
+            false
+        }
         fn line(&self, text: &str) {
             self.0.lock().unwrap().push(text.into());
         }

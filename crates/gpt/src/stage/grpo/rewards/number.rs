@@ -74,11 +74,19 @@ fn number_start(text: &str) -> Option<usize> {
         .rfind(|c: char| !is_part(c))
         .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
     let start = start + text[start..].find(|c: char| c.is_ascii_digit() || c == '.')?;
-    // A minus is a sign where nothing stands before it that something could be taken from.
-    let before = text[..start].strip_suffix(['-', '−']);
-    let is_sign =
-        before.is_some_and(|before| !before.trim_end().ends_with(|c: char| c.is_alphanumeric() || c == ')'));
-    Some(if is_sign { before.map_or(start, str::len) } else { start })
+    let before = text[..start].strip_suffix(['-', '−']).filter(|before| is_followed_by_a_sign(before));
+    Some(before.map_or(start, str::len))
+}
+
+/// Whether a minus after this text is a number's sign: nothing stands there that something could be taken from, neither a
+/// number nor a bracket nor a name of one letter.
+fn is_followed_by_a_sign(before: &str) -> bool {
+    if before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == ')') {
+        return false;
+    }
+    let before = before.trim_end();
+    let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    !before.ends_with(')') && word.len() != 1 && !word.contains(|c: char| c.is_ascii_digit())
 }
 
 /// Where the number begins whose exponent follows a text that ends as `1.5e-` does.
@@ -288,6 +296,13 @@ mod tests {
             ("It is 1,234.5.", "1,234.5"),
             ("x = -4", "-4"),
             ("10-7", "7"),
+            ("10 -7", "7"),
+            ("2x -7", "7"),
+            ("(1 + 2) -7", "7"),
+            ("The answer is -4.", "-4"),
+            ("答案是-4。", "-4"),
+            ("it is: −4", "−4"),
+            ("covid-19", "19"),
             ("Therefore\n#### 72\nbye 5", "72"),
             ("the value $\\frac{3}{4}$ it is, of 9 things", "\\frac{3}{4}"),
             ("costs $5 and $6", "6"),
