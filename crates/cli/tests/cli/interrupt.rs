@@ -156,6 +156,11 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
         reached = lines();
     }
     run(&killed.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let precision = |run: &str| {
+        let recipe = fs::read_to_string(Path::new(run).join("config.toml")).expect("a recipe");
+        recipe.lines().find(|line| line.starts_with("precision")).map(str::to_owned)
+    };
+    assert_eq!(precision(&whole_dir), precision(&killed_dir), "{killed_dir}");
     let checkpoint = format!("checkpoints/step-{steps:06}");
     let files = fs::read_dir(Path::new(&whole_dir).join(&checkpoint)).expect("a checkpoint");
     let files = files.map(|file| file.expect("a file").file_name().into_string().expect("text"));
@@ -164,7 +169,7 @@ fn survives(kills: u64, steps: u64, training: impl Fn(&str, &str) -> (Vec<String
     names.extend(["metrics.jsonl", "samples.jsonl", "rollouts.jsonl"].map(String::from));
     for name in names.iter().filter(|name| Path::new(&whole_dir).join(name).exists()) {
         let bytes = |run: &str| fs::read(Path::new(run).join(name)).expect("a file");
-        assert!(bytes(&whole_dir) == bytes(&killed_dir), "{name} differs");
+        assert!(bytes(&whole_dir) == bytes(&killed_dir), "{name} of {killed_dir} differs");
     }
 }
 
