@@ -113,10 +113,10 @@ fn a_model_is_shown_and_continues_text() {
 fn an_adapter_of_the_hub_stands_beside_its_base() {
     let place = Place::new();
     let base = road().path("run");
-    let trained = adapted(place.home.path(), "adapted", &["--lora", "r=4"]);
+    let trained = adapted(place.home.path(), "adapted", &["--lora", "r=4", "--lr", "0.03"]);
     place.commit_dir(&Path::new(&trained).join("checkpoints/step-000008"), &[]);
     let complete = |model: &[&str]| {
-        let words = ["def f", "--max-tokens", "8", "--temperature", "1", "--precision", "f32"];
+        let words = ["def f", "--max-tokens", "24", "--temperature", "1", "--precision", "f32"];
         place.run(&[&["complete"], model, &words[..]].concat(), 0).0
     };
     let expected = complete(&["--model", &trained]);
