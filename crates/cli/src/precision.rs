@@ -89,3 +89,18 @@ pub(crate) fn name(precision: Precision) -> &'static str {
         Precision::Bf16 => "bf16",
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_no_work() {
+        let began = thread_time();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(thread_time() - began < Duration::from_millis(25));
+        let began = thread_time();
+        let sum: u64 = (0..50_000_000).map(std::hint::black_box).sum();
+        assert!(sum > 0 && thread_time() - began > Duration::from_millis(1));
+    }
+}

@@ -10,6 +10,8 @@ mod dpo;
 mod episodes;
 mod finetune;
 mod grpo;
+#[cfg(test)]
+mod heard;
 mod init;
 mod judged;
 mod kto;

@@ -93,34 +93,18 @@ pub(super) fn digest(prompts: &[Prompt], held_out: &[Prompt]) -> Result<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Unit;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<String>>);
-
-    impl Progress for Lines {
-        fn begin(&self, _: &str, _: u64, _: Unit) {}
-        fn advance(&self, _: u64) {}
-        fn end(&self) {}
-        fn should_stop(&self) -> bool {
-            false
-        }
-        fn line(&self, text: &str) {
-            self.0.lock().unwrap().push(text.into());
-        }
-    }
+    use crate::stage::heard::Heard;
 
     #[test]
     fn prompts_that_are_learned_from_and_measured_with_are_told() {
         let prompt = Prompt { messages: Vec::new(), extra: serde_json::Map::new() };
         let asked = |tokens: &[u32]| TokenizedPrompt { prompt: &prompt, tokens: tokens.into() };
-        let lines = Lines::default();
+        let heard = Heard::default();
         let learned = [asked(&[1, 2]), asked(&[3])];
-        tell_shared(&learned, &[asked(&[2, 1]), asked(&[4])], &lines);
-        assert!(lines.0.lock().unwrap().is_empty());
-        tell_shared(&learned, &[asked(&[3]), asked(&[4])], &lines);
-        let said = lines.0.into_inner().unwrap();
+        tell_shared(&learned, &[asked(&[2, 1]), asked(&[4])], &heard);
+        assert!(heard.lines().is_empty());
+        tell_shared(&learned, &[asked(&[3]), asked(&[4])], &heard);
+        let said = heard.lines();
         assert!(said.len() == 1 && said[0].starts_with("note: 1 of the 2 prompts"), "{said:?}");
     }
 }

@@ -42,23 +42,8 @@ pub(super) fn key_tokens(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::{Silent, Unit};
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
-
-    impl Progress for Heard {
-        fn begin(&self, _: &str, _: u64, _: Unit) {}
-        fn advance(&self, _: u64) {}
-        fn line(&self, text: &str) {
-            self.0.lock().unwrap().push(text.into());
-        }
-        fn end(&self) {}
-        fn should_stop(&self) -> bool {
-            false
-        }
-    }
+    use crate::progress::Silent;
+    use crate::stage::heard::Heard;
 
     #[test]
     fn words_are_tokens_with_and_without_a_space_or_are_told() {
@@ -77,7 +62,7 @@ mod tests {
         let heard = Heard::default();
         let found = key_tokens(&settings(&["fit", "plt", "fit"]), &tokenizer, &heard).unwrap();
         assert_eq!(found, KeyTokens::new([id("fit"), id(" fit"), id("plt")].concat(), 0.5));
-        let lines = heard.0.into_inner().unwrap();
+        let lines = heard.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("\" plt\" is 2 tokens"), "{lines:?}");
         let message = key_tokens(&settings(&["predict"]), &tokenizer, &Silent).unwrap_err().to_string();

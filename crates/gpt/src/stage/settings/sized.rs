@@ -361,6 +361,10 @@ mod tests {
         assert!((1e6..2.5e6).contains(&trained(&short)) && trained(&longer) > 2.5e6);
         assert!((2048..=3072).contains(&short.settings.batch_tokens), "{:?}", short.settings);
         assert!((4096..=5632).contains(&longer.settings.batch_tokens), "{:?}", longer.settings);
+        assert_eq!([&short, &longer].map(|of| of.settings.lr), [2.4e-2; 2]);
+        let windows =
+            [(128, 1e6), (192, 1e6), (192, 4e6), (640, 1e6)].map(|(width, tokens)| seq_len(width, tokens));
+        assert_eq!(windows, [64, 128, 256, 512]);
     }
 
     #[test]
